@@ -1,0 +1,146 @@
+"""Four numbers per channel: apply, invert, compose.
+
+Every affine normalizer maps ``y = ((x - center) / scale) * gamma + beta``: first zero center and
+unit scale, then shift and scale.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+__all__ = ["Affine", "nonconstant"]
+
+# A spread of at most this many units of rounding of the location is the noise of a constant.
+CONSTANT_EPS = 8.0 * float(np.finfo(np.float64).eps)
+
+
+def nonconstant(spread: Any, location: Any) -> Any:
+    """Return the scale of each channel: its spread, or 1 where the channel is constant.
+
+    Parameters
+    ----------
+    spread : array of shape (C,)
+        Standard deviation, range or interquartile range, not negative.
+    location : array of shape (C,)
+        Mean, extremum of largest magnitude or median: what the spread is measured around.
+
+    Returns
+    -------
+    array of shape (C,)
+        ``spread`` where it exceeds ``8 * eps * |location|``, whatever the number of rows, and 1
+        elsewhere; NaN stays NaN.
+    """
+    spread = np.asarray(spread, dtype=np.float64)
+    return np.where(spread <= CONSTANT_EPS * np.abs(location), 1.0, spread)
+
+
+class Affine:
+    """The map ``y = ((x - center) / scale) * gamma + beta`` of each channel.
+
+    Parameters
+    ----------
+    center, scale, gamma, beta : scalar or array of shape (C,)
+        One number for all channels or one for each; the defaults are the identity.
+    """
+
+    __slots__ = ("beta", "center", "gamma", "scale")
+    __module__ = "normcore"
+
+    center: Any
+    scale: Any
+    gamma: Any
+    beta: Any
+
+    def __init__(
+        self, *, center: Any = 0.0, scale: Any = 1.0, gamma: Any = 1.0, beta: Any = 0.0
+    ) -> None:
+        for name, value in zip(
+            ("center", "scale", "gamma", "beta"), (center, scale, gamma, beta), strict=True
+        ):
+            object.__setattr__(self, name, value)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise AttributeError(f"Affine is immutable; make a new one with another {name}")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _affine, (self.center, self.scale, self.gamma, self.beta)
+
+    def __repr__(self) -> str:
+        return (
+            f"Affine(center={self.center!r}, scale={self.scale!r}, "
+            f"gamma={self.gamma!r}, beta={self.beta!r})"
+        )
+
+    def inverse(self) -> Affine:
+        """Return the inverse map: the same four numbers, swapped.
+
+        Raises
+        ------
+        ValueError
+            If gamma is 0 in some channel, which is named.
+        """
+        gamma = np.atleast_1d(_host(self.gamma))
+        zero = np.flatnonzero(gamma == 0)
+        if zero.size:
+            where = f"channel {zero[0]}" if gamma.size > 1 else "every channel"
+            raise ValueError(f"cannot invert: gamma is 0 in {where}, which maps all values to beta")
+        return Affine(center=self.beta, scale=self.gamma, gamma=self.scale, beta=self.center)
+
+    def compose(self, outer: Affine) -> Affine:
+        """Return the one map that equals this one followed by ``outer``, up to rounding."""
+        return Affine(
+            center=self.center,
+            scale=self.scale,
+            gamma=self.gamma * (outer.gamma / outer.scale),
+            beta=((self.beta - outer.center) / outer.scale) * outer.gamma + outer.beta,
+        )
+
+    def vectors(self, num_channels: int, xp: Any = np) -> tuple[Any, Any, Any, Any]:
+        """Return center, scale, gamma and beta as float64 vectors of shape (C,).
+
+        Raises
+        ------
+        ValueError
+            If one of them has another length.
+        """
+        center, scale, gamma, beta = (
+            self._vector(name, num_channels, xp) for name in ("center", "scale", "gamma", "beta")
+        )
+        return center, scale, gamma, beta
+
+    def select(self, channels: Any) -> Affine:
+        """Return the map of some of the channels (an index array or a slice)."""
+        return Affine(
+            **{
+                name: value if np.ndim(value) == 0 else value[channels]
+                for name, value in ((name, getattr(self, name)) for name in self.__slots__)
+            }
+        )
+
+    def _vector(self, name: str, num_channels: int, xp: Any) -> Any:
+        value = getattr(self, name)
+        if xp is np:
+            vector = np.asarray(value, dtype=np.float64)
+            if vector.ndim == 0:
+                return np.full(num_channels, vector)
+        else:
+            vector = xp.asarray(value, dtype=xp.float64)
+            if vector.ndim == 0:
+                return xp.broadcast_to(vector, (num_channels,))
+        if tuple(vector.shape) != (num_channels,):
+            raise ValueError(
+                f"{name} has shape {tuple(vector.shape)}, but there are {num_channels} channels"
+            )
+        return vector
+
+
+def _affine(center: Any, scale: Any, gamma: Any, beta: Any) -> Affine:
+    return Affine(center=center, scale=scale, gamma=gamma, beta=beta)
+
+
+def _host(value: Any) -> Any:
+    """Bring a small vector to the host for a check."""
+    get = getattr(value, "get", None)  # CuPy refuses implicit conversion
+    return np.asarray(value if get is None else get())

@@ -1,0 +1,291 @@
+"""Any array and feature axis as ``(N, C, S)`` views, and kernels mapped over them.
+
+N counts samples, C channels, S inner positions. A view never copies: axes of positions that do
+not merge into two groups of one stride each are peeled off, shortest first, and each slice is a
+view of its own. Statistics merge over the views; element-wise kernels write into each.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from normcore.namespace import array_namespace
+
+__all__ = ["elementwise", "observe", "plane", "positive_axis", "rescale", "result_dtype", "views"]
+
+
+def positive_axis(axis: int, ndim: int) -> int:
+    """Return ``axis`` counted from the front.
+
+    Raises
+    ------
+    ValueError
+        If the array has no such axis.
+    """
+    if not -ndim <= axis < ndim:
+        raise ValueError(f"axis {axis} is out of range for an array of {ndim} dimensions")
+    return axis % ndim
+
+
+def views(axis: int | None, *arrays: Any) -> Iterator[tuple[Any, ...]]:
+    """Yield tuples of ``(N, C, S)`` views of arrays of one shape.
+
+    Parameters
+    ----------
+    axis : int or None
+        The channel axis; None makes all elements one channel.
+    *arrays : arrays of one shape
+        NumPy arrays are viewed without a copy. Arrays of other libraries are reshaped, which
+        copies where their library has to.
+    """
+    first = arrays[0]
+    if axis is None:
+        yield from views(-1, *(array[..., None] for array in arrays))
+        return
+    axis = positive_axis(axis, first.ndim)
+    shape = first.shape
+    if not all(isinstance(array, np.ndarray) for array in arrays):
+        folded = math.prod(shape[:axis]), shape[axis], math.prod(shape[axis + 1 :])
+        yield tuple(array_namespace(array).reshape(array, folded) for array in arrays)
+    elif math.prod(shape) == 0:
+        folded = math.prod(shape[:axis]) * math.prod(shape[axis + 1 :]), shape[axis], 1
+        yield tuple(np.empty(folded, array.dtype) for array in arrays)
+    elif first.ndim == 2 and axis == 1 and abs(first.strides[0]) >= abs(first.strides[1]):
+        yield tuple(array[:, :, None] for array in arrays)
+    else:
+        yield from _strided_views(axis, arrays)
+
+
+def _strided_views(
+    axis: int, arrays: tuple[np.ndarray, ...]
+) -> Iterator[tuple[np.ndarray, ...]]:
+    first = arrays[0]
+    inner = abs(first.strides[axis])
+    order = sorted(
+        (each for each in range(first.ndim) if each != axis and first.shape[each] != 1),
+        key=lambda each: -abs(first.strides[each]),
+    )
+    groups: list[list[int]] = []
+    for each in order:
+        if groups and all(
+            array.strides[groups[-1][-1]] == array.strides[each] * array.shape[each]
+            for array in arrays
+        ):
+            groups[-1].append(each)
+        else:
+            groups.append([each])
+    if len(groups) > 2:
+        peeled = min((each for group in groups for each in group), key=lambda i: first.shape[i])
+        for position in range(first.shape[peeled]):
+            key = (slice(None),) * peeled + (position,)
+            yield from _strided_views(axis - (peeled < axis), tuple(a[key] for a in arrays))
+        return
+    if len(groups) < 2:
+        only = groups[0] if groups else []
+        channels_inside = not only or inner <= abs(first.strides[only[-1]])
+        groups = [only, []] if channels_inside else [[], only]
+    unit = [each for each in range(first.ndim) if each != axis and first.shape[each] == 1]
+    permutation = [*unit, *groups[0], axis, *groups[1]]
+    folded = (
+        math.prod(first.shape[each] for each in groups[0]),
+        first.shape[axis],
+        math.prod(first.shape[each] for each in groups[1]),
+    )
+    yield tuple(array.transpose(permutation).reshape(folded) for array in arrays)
+
+
+def plane(values: Any, x: Any, axis: int | None, what: str) -> Any:
+    """Broadcast weights or a mask of positions to the shape of ``x``, without a copy.
+
+    Parameters
+    ----------
+    values : array
+        One value for each index of the first axis, shape (N,), or one for each position, the
+        shape of ``x`` without its channel axis.
+
+    Raises
+    ------
+    ValueError
+        If the shape is neither.
+    """
+    xp = array_namespace(x)
+    values = np.asarray(values) if xp is np else xp.asarray(values)
+    rest = tuple(x.shape)
+    if axis is not None:
+        axis = positive_axis(axis, x.ndim)
+        rest = rest[:axis] + rest[axis + 1 :]
+    if tuple(values.shape) == rest:
+        values = values if axis is None else xp.expand_dims(values, axis=axis)
+    elif axis != 0 and tuple(values.shape) == tuple(x.shape[:1]):
+        values = xp.reshape(values, (-1,) + (1,) * (x.ndim - 1))
+    else:
+        raise ValueError(
+            f"{what} has shape {tuple(values.shape)}; expected {tuple(x.shape[:1])}, one value "
+            f"for each sample, or {rest}, one for each position"
+        )
+    return xp.broadcast_to(values, x.shape)
+
+
+def check_weights(weights: Any) -> None:
+    """Refuse weights that are negative, NaN or infinite.
+
+    Raises
+    ------
+    ValueError
+        Naming the first one.
+    TypeError
+        If they are not real numbers.
+    """
+    xp = array_namespace(weights)
+    if xp is np and weights.dtype.kind not in "biuf":
+        raise TypeError(f"weights must be real numbers, not {weights.dtype}")
+    if xp is np and weights.dtype.kind in "bu":
+        return
+    good = (weights >= 0) & (weights <= xp.finfo(xp.float64).max)
+    if not bool(xp.all(good)):
+        where = int(xp.argmin(xp.astype(xp.reshape(good, (-1,)), xp.uint8)))
+        value = float(xp.reshape(weights, (-1,))[where])
+        raise ValueError(
+            f"weights must be finite and not negative, but weight {where} is {value!r}"
+        )
+
+
+def observe(
+    kernel: Callable[..., Any], x: Any, axis: int | None, *, weights: Any = None, **options: Any
+) -> Any:
+    """Observe a statistic of each channel of ``x``.
+
+    Parameters
+    ----------
+    kernel : callable
+        ``kernel(view, weights=plane, **options)``, the bound kernel of a backend; ``weights`` is
+        passed only where given.
+    x : array of the backend's own kind
+    axis : int or None
+        The channel axis; None makes all elements one channel.
+    weights : array, optional
+        As in :func:`plane`; finite and not negative.
+    """
+    if weights is None:
+        return _merged(kernel(view, **options) for (view,) in views(axis, x))
+    if not hasattr(weights, "dtype"):
+        weights = np.asarray(weights)
+    check_weights(weights)
+    weights = plane(weights, x, axis, "weights")
+    return _merged(
+        kernel(view, weights=w[:, 0, :], **options) for view, w in views(axis, x, weights)
+    )
+
+
+def _merged(statistics: Iterator[Any]) -> Any:
+    total = next(statistics)
+    for statistic in statistics:
+        total = total.merge(statistic)
+    return total
+
+
+def result_dtype(x: Any) -> Any:
+    """Return the dtype of a normalized ``x``: floats keep theirs, the others become float64."""
+    xp = array_namespace(x)
+    if xp is np:
+        return x.dtype.newbyteorder("=") if x.dtype.kind == "f" else np.dtype(np.float64)
+    return x.dtype if xp.isdtype(x.dtype, "real floating") else xp.float64
+
+
+def elementwise(
+    kernel: Callable[..., Any],
+    axis: int | None,
+    *arrays: Any,
+    out: Any = None,
+    mask: Any = None,
+) -> Any:
+    """Map ``kernel(*views, mask=plane, out=view)`` over arrays of one shape.
+
+    Parameters
+    ----------
+    out : array, optional
+        Of that shape and the result's dtype; may be one of ``arrays`` itself. By default a fresh
+        array in the memory order of the first one.
+    mask : array of bool, optional
+        As in :func:`plane`.
+
+    Raises
+    ------
+    ValueError
+        If ``out`` has another shape, is read-only, or overlaps an input in part.
+    TypeError
+        If ``out`` is not an array of the result's dtype.
+    """
+    first = arrays[0]
+    xp = array_namespace(first)
+    planes = () if mask is None else (plane(mask, first, axis, "mask"),)
+    if xp is not np:
+        (inputs,) = views(axis, *arrays, *planes)
+        options = {"mask": inputs[-1][:, 0, :]} if planes else {}
+        inputs = inputs[: len(arrays)]
+        result = xp.reshape(kernel(*inputs, **options), first.shape)
+        if out is None:
+            return result
+        check_out(out, first)
+        out[...] = result
+        return out
+    if out is None:
+        out = np.empty_like(first, dtype=result_dtype(first), subok=False)
+    else:
+        check_out(out, first)
+        if any(_overlaps_in_part(out, array) for array in arrays):
+            raise ValueError("out overlaps the input in part; pass the input itself or another one")
+    for *inputs, target in views(axis, *arrays, *planes, out):
+        options = {"mask": inputs.pop()[:, 0, :]} if planes else {}
+        kernel(*inputs, out=target, **options)
+    return out
+
+
+def rescale(
+    backend: Any,
+    x: Any,
+    affine: Any,
+    axis: int | None,
+    *,
+    out: Any = None,
+    mask: Any = None,
+    **options: Any,
+) -> Any:
+    """Map ``backend.rescale`` over ``x``; see :func:`elementwise` for ``out`` and ``mask``."""
+
+    def kernel(view: Any, **more: Any) -> Any:
+        return backend.rescale(view, affine, **options, **more)
+
+    return elementwise(kernel, axis, x, out=out, mask=mask)
+
+
+def check_out(out: Any, x: Any) -> None:
+    """Refuse an ``out`` that cannot hold the normalized ``x``; raises as :func:`elementwise`."""
+    if type(out) is not type(x) and not isinstance(out, type(x)):
+        raise TypeError(f"out must be a {type(x).__name__} like the input, not {type(out).__name__}")
+    if tuple(out.shape) != tuple(x.shape):
+        raise ValueError(f"out has shape {tuple(out.shape)}, but the input has {tuple(x.shape)}")
+    if out.dtype != result_dtype(x):
+        raise TypeError(f"out has dtype {out.dtype}, but the result has {result_dtype(x)}")
+    if isinstance(out, np.ndarray) and not out.flags.writeable:
+        raise ValueError("out is read-only")
+
+
+def _overlaps_in_part(out: np.ndarray, array: np.ndarray) -> bool:
+    if not np.may_share_memory(out, array):
+        return False
+    same = (
+        out.__array_interface__["data"][0] == array.__array_interface__["data"][0]
+        and out.strides == array.strides
+        and out.itemsize == array.itemsize
+    )
+    if same:
+        return False
+    try:
+        return bool(np.shares_memory(out, array, max_work=100_000))
+    except np.exceptions.TooHardError:
+        return True

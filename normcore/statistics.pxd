@@ -1,0 +1,95 @@
+# Design: the state of one channel's moments is seven float64 numbers, stored as the rows of a
+# (7, C) array so that kernels and Python share it:
+#
+#     count_hi count_lo mean_hi mean_lo m2_hi m2_lo exponent
+#
+# with mean = (mean_hi + mean_lo) * 2**exponent and m2 = (m2_hi + m2_lo) * 4**exponent. Two states
+# merge by Chan, Golub and LeVeque (1979) in double-double arithmetic, so any number of merges in
+# any order leaves the rounded results alone. The exponent is 0 unless squares would overflow or
+# underflow; of two states the larger one is kept. A state whose mean and m2 are 0 fits every
+# exponent.
+
+from libc.math cimport isfinite, ldexp
+
+from normcore._dd cimport (
+    dd, dd_add, dd_div, dd_mul, dd_sub, fast_two_sum,
+)
+
+cdef enum:
+    COUNT_HI, COUNT_LO, MEAN_HI, MEAN_LO, M2_HI, M2_LO, EXPONENT, MOMENTS_ROWS
+
+
+cdef struct moments_t:
+    dd count
+    dd mean
+    dd m2
+    double exponent
+
+
+cdef inline moments_t load_moments(const double* parts, Py_ssize_t stride) noexcept nogil:
+    cdef moments_t m
+    m.count.hi = parts[COUNT_HI * stride]
+    m.count.lo = parts[COUNT_LO * stride]
+    m.mean.hi = parts[MEAN_HI * stride]
+    m.mean.lo = parts[MEAN_LO * stride]
+    m.m2.hi = parts[M2_HI * stride]
+    m.m2.lo = parts[M2_LO * stride]
+    m.exponent = parts[EXPONENT * stride]
+    return m
+
+
+cdef inline void store_moments(double* parts, Py_ssize_t stride, moments_t m) noexcept nogil:
+    parts[COUNT_HI * stride] = m.count.hi
+    parts[COUNT_LO * stride] = m.count.lo
+    parts[MEAN_HI * stride] = m.mean.hi
+    parts[MEAN_LO * stride] = m.mean.lo
+    parts[M2_HI * stride] = m.m2.hi
+    parts[M2_LO * stride] = m.m2.lo
+    parts[EXPONENT * stride] = m.exponent
+
+
+cdef inline moments_t with_exponent(moments_t m, double exponent) noexcept nogil:
+    """Express the state with another exponent; a state of zeros fits every one."""
+    cdef int shift = <int> (m.exponent - exponent)
+    m.exponent = exponent
+    if shift != 0:
+        m.mean.hi = ldexp(m.mean.hi, shift)
+        m.mean.lo = ldexp(m.mean.lo, shift)
+        m.m2.hi = ldexp(m.m2.hi, 2 * shift)
+        m.m2.lo = ldexp(m.m2.lo, 2 * shift)
+    return m
+
+
+cdef inline moments_t merged(moments_t a, moments_t b) noexcept nogil:
+    """Return the moments of both: Chan's law in double-double arithmetic."""
+    cdef moments_t m
+    cdef dd delta, fraction
+    if b.count.hi == 0.0:
+        return a
+    if a.count.hi == 0.0:
+        return b
+    if a.exponent != b.exponent:
+        if a.mean.hi == 0.0 and a.m2.hi == 0.0:
+            a.exponent = b.exponent
+        elif b.mean.hi == 0.0 and b.m2.hi == 0.0:
+            b.exponent = a.exponent
+        elif a.exponent < b.exponent:
+            a = with_exponent(a, b.exponent)
+        else:
+            b = with_exponent(b, a.exponent)
+    m.exponent = a.exponent
+    m.count = dd_add(a.count, b.count)
+    if not (isfinite(a.mean.hi) and isfinite(b.mean.hi)):
+        m.mean.hi = a.mean.hi + b.mean.hi
+        m.mean.lo = 0.0
+        m.m2.hi = m.mean.hi - m.mean.hi  # NaN
+        m.m2.lo = 0.0
+        return m
+    fraction = dd_div(b.count, m.count)
+    delta = dd_sub(b.mean, a.mean)
+    m.mean = dd_add(a.mean, dd_mul(delta, fraction))
+    m.m2 = dd_add(
+        dd_add(a.m2, b.m2),
+        dd_mul(dd_mul(delta, delta), dd_mul(a.count, fraction)),
+    )
+    return m

@@ -1,0 +1,322 @@
+# cython: boundscheck=False, wraparound=False, cdivision=True
+"""Statistics of channels: small, mergeable, immutable in use.
+
+Observing two pieces of data and merging equals observing them together, and the empty statistic
+is neutral: a commutative monoid. Streaming, threads, files larger than memory and clusters are
+all this one law.
+"""
+
+# Design: Moments live in one (7, C) float64 array whose rows statistics.pxd names; merging is a
+# loop over channels of the same inline function that the CPU kernels call for their blocks.
+# Arrays of other libraries merge through the reference backend's array-API form of the law.
+
+from abc import ABC, abstractmethod
+
+import numpy as np
+
+from normcore.namespace import array_namespace
+
+from libc.math cimport NAN, isnan
+
+__all__ = ["Extrema", "Moments", "Statistic"]
+
+
+class Statistic(ABC):
+    """What a fit remembers of each channel; a commutative monoid under :meth:`merge`."""
+
+    #: Names the statistic in saved files.
+    name = ""
+
+    @classmethod
+    @abstractmethod
+    def empty(cls, num_channels, xp=np):
+        """Return the statistic of no data, neutral in :meth:`merge`."""
+
+    @classmethod
+    @abstractmethod
+    def observe(cls, backend, x, *, weights=None, skipna=False):
+        """Return the statistic of an ``(N, C, S)`` view, by the backend's kernel."""
+
+    @abstractmethod
+    def merge(self, other):
+        """Return the statistic of both pieces of data; the operands stay as they are.
+
+        Raises
+        ------
+        ValueError
+            If the numbers of channels differ.
+        TypeError
+            If ``other`` is another kind of statistic.
+        """
+
+    @abstractmethod
+    def select(self, channels):
+        """Return the statistic of some of the channels (an index array or a slice)."""
+
+    @abstractmethod
+    def to_state(self):
+        """Return the whole state as a dict of float64 NumPy arrays."""
+
+    @classmethod
+    @abstractmethod
+    def from_state(cls, state):
+        """Return the statistic of a state that :meth:`to_state` gave.
+
+        Raises
+        ------
+        ValueError
+            If an array is missing or has another shape.
+        """
+
+    @property
+    @abstractmethod
+    def num_channels(self):
+        """The number of channels, C."""
+
+    def to_host(self):
+        """Return the statistic in NumPy arrays."""
+        return type(self).from_state(self.to_state())
+
+    def _check_mergeable(self, other):
+        if type(other) is not type(self):
+            raise TypeError(f"cannot merge {type(self).__name__} with {type(other).__name__}")
+        if other.num_channels != self.num_channels:
+            raise ValueError(
+                f"cannot merge statistics of {self.num_channels} and {other.num_channels} channels"
+            )
+
+    def __eq__(self, other):
+        if type(other) is not type(self):
+            return NotImplemented
+        mine, theirs = self.to_state(), other.to_state()
+        return all(np.array_equal(mine[key], theirs[key], equal_nan=True) for key in mine)
+
+    __hash__ = None
+
+
+def _state_array(state, key, ndim, kind):
+    try:
+        array = np.array(state[key], dtype=np.float64)
+    except KeyError:
+        raise ValueError(f"the state of {kind} lacks {key!r}") from None
+    if array.ndim != ndim:
+        raise ValueError(f"{key!r} of {kind} has shape {array.shape}, expected {ndim} dimensions")
+    return array
+
+
+def _to_numpy(array):
+    if isinstance(array, np.ndarray):
+        return array
+    get = getattr(array, "get", None)  # CuPy refuses implicit conversion
+    if get is not None:
+        return get()
+    to_cpu = getattr(array, "cpu", None)
+    if to_cpu is not None:
+        array = to_cpu()
+    try:
+        return np.asarray(array)
+    except (TypeError, ValueError):
+        return np.from_dlpack(array)
+
+
+class Moments(Statistic):
+    """Count, mean and sum of squared deviations (m2) of each channel.
+
+    Each of the three is kept as an unevaluated sum of two float64, with a power-of-two exponent
+    per channel, so that merging in any order is exact to the last digits and neither 1e200 nor
+    1e-170 leaves the range of float64.
+
+    Parameters
+    ----------
+    parts : float64 array of shape (7, C)
+        Rows count_hi, count_lo, mean_hi, mean_lo, m2_hi, m2_lo and exponent.
+
+    References
+    ----------
+    T. F. Chan, G. H. Golub and R. J. LeVeque, "Updating formulae and a pairwise algorithm for
+    computing sample variances", Stanford CS-79-773 (1979).
+    """
+
+    __module__ = "normcore"
+    __slots__ = ("parts",)
+    name = "moments"
+
+    def __init__(self, parts):
+        if len(parts.shape) != 2 or parts.shape[0] != MOMENTS_ROWS:
+            raise ValueError(f"parts has shape {tuple(parts.shape)}, expected (7, C)")
+        self.parts = parts
+
+    @classmethod
+    def empty(cls, num_channels, xp=np):
+        return cls(xp.zeros((MOMENTS_ROWS, num_channels), dtype=xp.float64))
+
+    @classmethod
+    def of(cls, count, mean, m2):
+        """Return the moments with these plain values, each a scalar or of shape (C,)."""
+        count, mean, m2 = np.broadcast_arrays(
+            *(np.atleast_1d(np.asarray(each, dtype=np.float64)) for each in (count, mean, m2))
+        )
+        parts = np.zeros((MOMENTS_ROWS, count.shape[0]))
+        parts[COUNT_HI], parts[MEAN_HI], parts[M2_HI] = count, mean, m2
+        return cls(parts)
+
+    @classmethod
+    def observe(cls, backend, x, *, weights=None, skipna=False):
+        return backend.moments(x, weights=weights, skipna=skipna)
+
+    @property
+    def num_channels(self):
+        return self.parts.shape[1]
+
+    @property
+    def count(self):
+        """Number of values, or sum of weights, of each channel: float64 of shape (C,)."""
+        return self.parts[COUNT_HI] + self.parts[COUNT_LO]
+
+    @property
+    def mean(self):
+        """Mean of each channel, within 1 ulp; NaN where the count is 0."""
+        return self._valid(_scaled(self.parts[MEAN_HI], self.parts[EXPONENT]), self.count > 0)
+
+    @property
+    def m2(self):
+        """Sum of squared deviations from the mean; infinite where it exceeds float64."""
+        return _scaled(self.parts[M2_HI], 2 * self.parts[EXPONENT])
+
+    def var(self, ddof=0):
+        """Return m2 / (count - ddof), within 4 ulp; NaN where that divisor is not positive."""
+        return _scaled(self._scaled_var(ddof), 2 * self.parts[EXPONENT])
+
+    def std(self, ddof=0):
+        """Return the square root of :meth:`var`, also where the variance leaves float64."""
+        return _scaled(self._scaled_var(ddof) ** 0.5, self.parts[EXPONENT])
+
+    def _scaled_var(self, ddof):
+        divisor = self.count - ddof
+        valid = divisor > 0
+        safe = array_namespace(self.parts).where(valid, divisor, divisor * 0 + 1)
+        return self._valid(self.parts[M2_HI] / safe, valid)
+
+    def _valid(self, values, valid):
+        return array_namespace(self.parts).where(valid, values, values * 0 + NAN)
+
+    def merge(self, other):
+        self._check_mergeable(other)
+        if isinstance(self.parts, np.ndarray):
+            return type(self)(_merge_parts(self.parts, _to_numpy(other.parts)))
+        from normcore.reference import merge_moments
+
+        return type(self)(merge_moments(self.parts, other.parts))
+
+    def select(self, channels):
+        return type(self)(self.parts[:, channels])
+
+    def to_state(self):
+        return {"parts": _to_numpy(self.parts)}
+
+    @classmethod
+    def from_state(cls, state):
+        return cls(_state_array(state, "parts", 2, "moments"))
+
+    def __repr__(self):
+        return f"Moments(count={self.count}, mean={self.mean}, m2={self.m2})"
+
+
+def _scaled(values, exponent):
+    """Return values * 2**exponent; in two steps, as 2**exponent itself may leave float64."""
+    if isinstance(values, np.ndarray):
+        return np.ldexp(values, exponent.astype(np.int64))
+    xp = array_namespace(values)
+    half = xp.floor(exponent / 2)
+    return values * 2.0**half * 2.0 ** (exponent - half)
+
+
+def _merge_parts(a, b):
+    cdef const double[:, ::1] left = np.ascontiguousarray(a, dtype=np.float64)
+    cdef const double[:, ::1] right = np.ascontiguousarray(b, dtype=np.float64)
+    cdef Py_ssize_t c, num_channels = left.shape[1]
+    result = np.empty((MOMENTS_ROWS, num_channels))
+    cdef double[:, ::1] both = result
+    if num_channels:
+        with nogil:
+            for c in range(num_channels):
+                store_moments(
+                    &both[0, c],
+                    num_channels,
+                    merged(
+                        load_moments(&left[0, c], num_channels),
+                        load_moments(&right[0, c], num_channels),
+                    ),
+                )
+    return result
+
+
+class Extrema(Statistic):
+    """Count, minimum and maximum of each channel.
+
+    Parameters
+    ----------
+    count, min, max : float64 arrays of shape (C,)
+        Where the count is 0, +inf and -inf, the neutral elements; they read as NaN.
+    """
+
+    __module__ = "normcore"
+    __slots__ = ("_max", "_min", "count")
+    name = "extrema"
+
+    def __init__(self, count, min, max):
+        self.count, self._min, self._max = count, min, max
+
+    @classmethod
+    def empty(cls, num_channels, xp=np):
+        zero = xp.zeros(num_channels, dtype=xp.float64)
+        return cls(zero, zero + float("inf"), zero - float("inf"))
+
+    @classmethod
+    def observe(cls, backend, x, *, weights=None, skipna=False):
+        if weights is not None:
+            raise TypeError("extrema take no weights")
+        return backend.extrema(x, skipna=skipna)
+
+    @property
+    def num_channels(self):
+        return self.count.shape[0]
+
+    @property
+    def min(self):
+        """Smallest value of each channel; NaN where the count is 0."""
+        return array_namespace(self.count).where(self.count > 0, self._min, self.count * 0 + NAN)
+
+    @property
+    def max(self):
+        """Largest value of each channel; NaN where the count is 0."""
+        return array_namespace(self.count).where(self.count > 0, self._max, self.count * 0 + NAN)
+
+    def merge(self, other):
+        self._check_mergeable(other)
+        xp = array_namespace(self.count)
+        return type(self)(
+            self.count + other.count,
+            xp.minimum(self._min, other._min),
+            xp.maximum(self._max, other._max),
+        )
+
+    def select(self, channels):
+        return type(self)(self.count[channels], self._min[channels], self._max[channels])
+
+    def to_state(self):
+        return {
+            "count": _to_numpy(self.count),
+            "min": _to_numpy(self._min),
+            "max": _to_numpy(self._max),
+        }
+
+    @classmethod
+    def from_state(cls, state):
+        arrays = [_state_array(state, key, 1, "extrema") for key in ("count", "min", "max")]
+        if len({array.shape for array in arrays}) > 1:
+            raise ValueError("the arrays of extrema have different lengths")
+        return cls(*arrays)
+
+    def __repr__(self):
+        return f"Extrema(count={self.count}, min={self.min}, max={self.max})"
