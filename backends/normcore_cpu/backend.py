@@ -1,0 +1,147 @@
+"""The CPU backend: NumPy arrays, and other arrays in host memory through DLPack."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, ClassVar
+
+import numpy as np
+
+from normcore.affine import Affine
+from normcore.backend import Backend, InfiniteInput
+from normcore.layout import result_dtype
+from normcore.order_statistics import Brackets
+from normcore.statistics import Extrema, Moments
+from normcore_cpu import backward, brackets, extrema, moments, rescale
+
+__all__ = ["CpuBackend"]
+
+
+class CpuBackend(Backend):
+    """Cython kernels on the shared pool of threads.
+
+    Takes every real dtype of NumPy up to 64 bits, any strides, read-only arrays; computes in
+    float64 and rounds once to the dtype of the result. The same input gives the same bits for
+    any number of threads.
+    """
+
+    name: ClassVar[str] = "cpu"
+    xp = np
+
+    def adopt(self, array: Any) -> np.ndarray:
+        if not isinstance(array, np.ndarray):
+            array = _from_host(array)
+        kind, itemsize = array.dtype.kind, array.dtype.itemsize
+        if kind not in "biuf":
+            raise TypeError(f"cannot normalize an array of dtype {array.dtype}; use real numbers")
+        if itemsize > 8 or not array.dtype.isnative or not array.flags.aligned:
+            return array.astype(np.float64 if itemsize > 8 else array.dtype.newbyteorder("="))
+        return array
+
+    def release(self, array: np.ndarray, like: Any) -> Any:
+        if isinstance(like, np.ndarray):
+            return array
+        named = getattr(like, "__array_namespace__", None)
+        library = named() if named is not None else sys.modules[type(like).__module__.split(".")[0]]
+        if not array.flags.writeable:  # DLPack hands out writable memory
+            array = array.copy()
+        return library.from_dlpack(array)
+
+    def moments(self, x: Any, *, weights: Any = None, skipna: bool = False) -> Moments:
+        return Moments(moments.moments(x, weights, skipna))
+
+    def extrema(self, x: Any, *, skipna: bool = False) -> Extrema:
+        count, least, largest = extrema.extrema(x)
+        if not skipna:
+            positions = float(x.shape[0] * x.shape[2])
+            incomplete = count < positions
+            least, largest = (np.where(incomplete, np.nan, each) for each in (least, largest))
+            count = np.full_like(count, positions)
+        return Extrema(count, least, largest)
+
+    def brackets(
+        self, x: Any, lower: Any, upper: Any, *, weights: Any = None, skipna: bool = False
+    ) -> Brackets:
+        lower, upper = (np.ascontiguousarray(each, dtype=np.float64) for each in (lower, upper))
+        expected = (lower.shape[0], x.shape[1])
+        if lower.shape != expected or upper.shape != expected:
+            raise ValueError(
+                f"brackets have shapes {lower.shape} and {upper.shape}, expected {expected}"
+            )
+        return Brackets(lower, upper, *brackets.brackets(x, lower, upper, weights, skipna))
+
+    def rescale(
+        self,
+        x: Any,
+        affine: Affine,
+        *,
+        clip: tuple[float, float] | None = None,
+        activation: str | None = None,
+        mask: Any = None,
+        out: Any = None,
+        refuse_infinite: bool = False,
+    ) -> Any:
+        if out is None:
+            out = np.empty_like(x, dtype=result_dtype(x), subok=False)
+        vectors = np.stack(affine.vectors(x.shape[1]))
+        relu = _is_relu(activation)
+        if rescale.rescale(x, vectors, out, clip, relu, mask, refuse_infinite):
+            raise InfiniteInput("the input contains infinity")
+        return out
+
+    def backward_reduce(
+        self, dy: Any, x: Any, mean: Any, *, gate: Affine | None = None, mask: Any = None
+    ) -> tuple[Any, Any]:
+        (mean,) = _vectors(x.shape[1], mean)
+        sums: tuple[Any, Any] = backward.backward_reduce(dy, x, mean, _gate(gate, x), mask)
+        return sums
+
+    def backward_elemt(
+        self,
+        dy: Any,
+        x: Any,
+        mean: Any,
+        a: Any,
+        b: Any,
+        d: Any,
+        *,
+        gate: Affine | None = None,
+        mask: Any = None,
+        out: Any = None,
+    ) -> Any:
+        if out is None:
+            out = np.empty_like(x, dtype=result_dtype(x), subok=False)
+        vectors = _vectors(x.shape[1], mean, a, b, d)
+        backward.backward_elemt(dy, x, *vectors, out, _gate(gate, x), mask)
+        return out
+
+
+def _from_host(array: Any) -> np.ndarray:
+    """View an array of another library that lies in host memory."""
+    detached = getattr(array, "detach", None)  # a tensor that records gradients refuses DLPack
+    if detached is not None:
+        array = detached()
+    try:
+        return np.from_dlpack(array)
+    except (AttributeError, BufferError, RuntimeError, TypeError, ValueError) as error:
+        raise TypeError(
+            f"cannot view {type(array).__module__}.{type(array).__qualname__} as a NumPy array: "
+            f"{error}"
+        ) from error
+
+
+def _is_relu(activation: str | None) -> bool:
+    if activation not in (None, "relu"):
+        raise ValueError(f"activation must be None or 'relu', not {activation!r}")
+    return activation == "relu"
+
+
+def _vectors(num_channels: int, *vectors: Any) -> list[np.ndarray]:
+    return [
+        np.ascontiguousarray(np.broadcast_to(np.asarray(each, dtype=np.float64), (num_channels,)))
+        for each in vectors
+    ]
+
+
+def _gate(gate: Affine | None, x: Any) -> np.ndarray | None:
+    return None if gate is None else np.stack(gate.vectors(x.shape[1]))

@@ -1,0 +1,267 @@
+# cython: boundscheck=False, wraparound=False, cdivision=True
+# Design: one read of memory, two looks at each tile while it is in the cache.
+#
+#   a) The sum of each lane in double-double (two_sum an element) gives a mean that is exact to
+#      about 2**-100 of the sum of magnitudes, so cancellation in the mean costs no digits.
+#   b) d = x - mean, and the sum of d*d in double-double; what the rounding of the mean left over
+#      is taken off in closed form. Only d and d*d are rounded: 1.5 ulp each at most.
+#   c) The lanes' states merge into the channels' by statistics.merged, in tile order within a
+#      range of tiles, then in range order.
+#
+# A tile in which positions are missing, weighted or NaN to be skipped takes the weighted form of
+# the same loops, with weight 0 where there is nothing. A lane whose sums left 2**-800 .. 2**800
+# is taken again, scaled by a power of two. Nothing is allocated but one state a range and channel.
+
+import numpy as np
+
+from libc.math cimport fabs, frexp, isfinite, ldexp
+from libc.string cimport memset
+
+from normcore._dd cimport dd, dd_add, dd_div, dd_mul, dd_sub, fast_two_sum, two_prod, two_sum
+from normcore.statistics cimport (
+    EXPONENT, MOMENTS_ROWS, load_moments, merged, moments_t, store_moments,
+)
+from normcore_cpu.tasks cimport Task
+from normcore_cpu.tiles cimport (
+    LANES, TILE, fill, gather, tile_t, view_of, view_t,
+)
+
+__all__ = ["moments"]
+
+# Beyond these the squares, or the products of a later merge, could leave float64.
+cdef double LARGE_MEAN = ldexp(1.0, 400)
+cdef double LARGE_M2 = ldexp(1.0, 800)
+cdef double SMALL_M2 = ldexp(1.0, -800)
+
+
+cdef inline dd times(double count, dd value) noexcept nogil:
+    cdef dd p = two_prod(count, value.hi)
+    p.lo = p.lo + count * value.lo
+    return fast_two_sum(p.hi, p.lo)
+
+
+cdef inline moments_t lane_state(dd count, dd mean, dd q) noexcept nogil:
+    """State of a lane from its mean and its sum of squares about the rounded mean."""
+    cdef moments_t m
+    cdef dd left_over
+    m.count, m.mean, m.exponent = count, mean, 0.0
+    left_over.hi, left_over.lo = mean.lo * mean.lo, 0.0
+    m.m2 = dd_sub(q, dd_mul(count, left_over))
+    if m.m2.hi < 0.0:
+        m.m2.hi = m.m2.lo = 0.0
+    return m
+
+
+cdef void unweighted(const double* x, Py_ssize_t rows, moments_t* states) noexcept nogil:
+    cdef double hi[LANES]
+    cdef double lo[LANES]
+    cdef double center[LANES]
+    cdef dd mean[LANES]
+    cdef double s, t, d
+    cdef dd count, total
+    cdef Py_ssize_t row, lane
+    count.hi, count.lo = <double> rows, 0.0
+    for lane in range(LANES):
+        hi[lane] = lo[lane] = 0.0
+    for row in range(rows):
+        for lane in range(LANES):  # two_sum, spelled out for the vectorizer
+            d = x[row * LANES + lane]
+            s = hi[lane] + d
+            t = s - hi[lane]
+            lo[lane] += (hi[lane] - (s - t)) + (d - t)
+            hi[lane] = s
+    for lane in range(LANES):
+        total = fast_two_sum(hi[lane], lo[lane])
+        if isfinite(hi[lane]):
+            mean[lane] = dd_div(total, count)
+        else:
+            mean[lane].hi, mean[lane].lo = hi[lane], 0.0
+        center[lane] = mean[lane].hi
+        hi[lane] = lo[lane] = 0.0
+    for row in range(rows):
+        for lane in range(LANES):
+            d = x[row * LANES + lane] - center[lane]
+            d = d * d
+            s = hi[lane] + d
+            t = s - hi[lane]
+            lo[lane] += (hi[lane] - (s - t)) + (d - t)
+            hi[lane] = s
+    for lane in range(LANES):
+        states[lane] = lane_state(count, mean[lane], fast_two_sum(hi[lane], lo[lane]))
+
+
+cdef void weighted(
+    const double* x, const double* w, Py_ssize_t rows, moments_t* states
+) noexcept nogil:
+    cdef dd count[LANES]
+    cdef dd total[LANES]
+    cdef dd mean[LANES]
+    cdef dd term
+    cdef double d
+    cdef Py_ssize_t row, lane
+    memset(count, 0, sizeof(count))
+    memset(total, 0, sizeof(total))
+    for row in range(rows):
+        for lane in range(LANES):
+            term = two_sum(count[lane].hi, w[row * LANES + lane])
+            count[lane].hi = term.hi
+            count[lane].lo += term.lo
+            term = two_prod(w[row * LANES + lane], x[row * LANES + lane])
+            total[lane].lo += term.lo
+            term = two_sum(total[lane].hi, term.hi)
+            total[lane].hi = term.hi
+            total[lane].lo += term.lo
+    for lane in range(LANES):
+        count[lane] = fast_two_sum(count[lane].hi, count[lane].lo)
+        if count[lane].hi == 0.0:
+            mean[lane].hi = mean[lane].lo = 0.0
+        elif isfinite(total[lane].hi) and isfinite(total[lane].lo):
+            mean[lane] = dd_div(fast_two_sum(total[lane].hi, total[lane].lo), count[lane])
+        else:
+            mean[lane].hi, mean[lane].lo = total[lane].hi, 0.0
+    memset(total, 0, sizeof(total))
+    for row in range(rows):
+        for lane in range(LANES):
+            if w[row * LANES + lane] != 0.0:
+                d = x[row * LANES + lane] - mean[lane].hi
+                term = two_sum(total[lane].hi, w[row * LANES + lane] * (d * d))
+                total[lane].hi = term.hi
+                total[lane].lo += term.lo
+    for lane in range(LANES):
+        states[lane] = lane_state(
+            count[lane], mean[lane], fast_two_sum(total[lane].hi, total[lane].lo)
+        )
+
+
+cdef inline bint in_range(const moments_t* m) noexcept nogil:
+    return (
+        fabs(m.mean.hi) < LARGE_MEAN and SMALL_M2 < m.m2.hi < LARGE_M2
+    ) or m.count.hi == 0.0
+
+
+cdef void rescue(
+    const double* x, const double* w, Py_ssize_t rows, moments_t* states
+) noexcept nogil:
+    """Take lanes whose squares left float64 again, scaled by a power of two to about 1."""
+    cdef double copy[TILE]
+    cdef double largest[LANES]
+    cdef int exponent[LANES]
+    cdef moments_t again[LANES]
+    cdef bint needed = False
+    cdef Py_ssize_t row, lane, i
+    for lane in range(LANES):
+        largest[lane] = 0.0
+    for row in range(rows):
+        for lane in range(LANES):
+            i = row * LANES + lane
+            if not fabs(x[i]) <= largest[lane]:  # NaN stays
+                largest[lane] = fabs(x[i]) if largest[lane] == largest[lane] else largest[lane]
+    for lane in range(LANES):
+        exponent[lane] = 0
+        if isfinite(largest[lane]) and largest[lane] > 0.0 and not (
+            1.0 / LARGE_MEAN <= largest[lane] <= LARGE_MEAN
+        ):
+            frexp(largest[lane], &exponent[lane])
+            needed = True
+    if not needed:
+        return
+    for row in range(rows):
+        for lane in range(LANES):
+            i = row * LANES + lane
+            copy[i] = ldexp(x[i], -exponent[lane])
+    if w == NULL:
+        unweighted(copy, rows, again)
+    else:
+        weighted(copy, w, rows, again)
+    for lane in range(LANES):
+        if exponent[lane] != 0:
+            states[lane] = again[lane]
+            states[lane].exponent = exponent[lane]
+
+
+cdef void exclude(double* x, double* w, Py_ssize_t rows, bint skipna) noexcept nogil:
+    """Give weight 0 to NaN, and the value 0 to whatever has weight 0."""
+    cdef Py_ssize_t i
+    for i in range(rows * LANES):
+        if w[i] == 0.0 or (skipna and x[i] != x[i]):
+            x[i] = w[i] = 0.0
+
+
+cdef class MomentsTask(Task):
+    cdef view_t w
+    cdef bint weighted, skipna
+    cdef double[:, :, ::1] states
+
+    def __init__(self, x, weights, bint skipna):
+        self.begin(x)
+        self.weighted = weights is not None
+        if self.weighted:
+            self.w = view_of(weights, True)
+        self.skipna = skipna
+        self.states = np.zeros((self.plan.ranges, MOMENTS_ROWS, self.plan.channels))
+
+    cdef void visit(self, Py_ssize_t part, const tile_t* at) noexcept nogil:
+        cdef double x[TILE]
+        cdef double w[TILE]
+        cdef moments_t lanes[LANES]
+        cdef bint use_weights = self.weighted or at.partial
+        cdef bint poor = False
+        cdef Py_ssize_t lane, num_channels = self.plan.channels
+        cdef double* state
+        gather(&self.x, &self.plan, at, x)
+        if not use_weights:
+            unweighted(x, at.rows, lanes)
+            for lane in range(LANES):
+                use_weights = use_weights or (
+                    self.skipna and lanes[lane].mean.hi != lanes[lane].mean.hi
+                )
+        if use_weights:
+            self.gather_weights(at, w)
+            exclude(x, w, at.rows, self.skipna)
+            weighted(x, w, at.rows, lanes)
+        for lane in range(LANES):
+            poor = poor or not in_range(&lanes[lane])
+        if poor:
+            rescue(x, w if use_weights else NULL, at.rows, lanes)
+        for lane in range(at.group * self.plan.fold):
+            state = &self.states[part, 0, at.channel + lane % at.group]
+            store_moments(
+                state, num_channels, merged(load_moments(state, num_channels), lanes[lane])
+            )
+
+    cdef void gather_weights(self, const tile_t* at, double* w) noexcept nogil:
+        """Fill the tile of weights; without an array of them, 1 at every position."""
+        if self.weighted:
+            gather(&self.w, &self.plan, at, w)
+        else:
+            fill(&self.plan, at, 1.0, w)
+
+
+def moments(x, weights=None, bint skipna=False):
+    """Return the (7, C) state of the moments of an (N, C, S) array.
+
+    Parameters
+    ----------
+    x : array of shape (N, C, S), any strides
+    weights : array of shape (N, S), optional
+        Positions of weight 0 do not count, whatever their values.
+    skipna : bool
+        Leave NaN out.
+    """
+    cdef MomentsTask task = MomentsTask(x, weights, skipna)
+    cdef Py_ssize_t c, part, num_channels = task.plan.channels
+    result = np.zeros((MOMENTS_ROWS, num_channels))
+    cdef double[:, ::1] total = result
+    task.spread()
+    with nogil:
+        for c in range(num_channels):
+            for part in range(task.plan.ranges):
+                store_moments(
+                    &total[0, c],
+                    num_channels,
+                    merged(
+                        load_moments(&total[0, c], num_channels),
+                        load_moments(&task.states[part, 0, c], num_channels),
+                    ),
+                )
+    return result
