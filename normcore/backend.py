@@ -186,33 +186,9 @@ class Backend(ABC):
         moments : Moments
         """
         moments = self.moments(x, weights=mask)
-        affine = Affine(
-            center=moments.mean, scale=(moments.var() + eps) ** 0.5, gamma=gamma, beta=beta
-        )
+        scale = batch_scale(moments, eps)
+        affine = Affine(center=moments.mean, scale=scale, gamma=gamma, beta=beta)
         return self.rescale(x, affine, activation=activation, mask=mask, out=out), moments
-
-    def normalize_backward(
-        self,
-        dy: Any,
-        x: Any,
-        moments: Any,
-        gamma: Any,
-        beta: Any,
-        eps: float,
-        *,
-        activation: str | None = None,
-        mask: Any = None,
-        out: Any = None,
-    ) -> tuple[Any, Any, Any]:
-        """Return ``dx``, ``dgamma`` and ``dbeta`` of :meth:`normalize`."""
-        scale = (moments.var() + eps) ** 0.5
-        gate = None
-        if activation is not None:
-            gate = Affine(center=moments.mean, scale=scale, gamma=gamma, beta=beta)
-        sum_dy, sum_dy_xmu = self.backward_reduce(dy, x, moments.mean, gate=gate, mask=mask)
-        a, b, d = backward_vectors(gamma, scale, sum_dy, sum_dy_xmu, moments.count)
-        dx = self.backward_elemt(dy, x, moments.mean, a, b, d, gate=gate, mask=mask, out=out)
-        return dx, sum_dy_xmu / scale, sum_dy
 
     def normalize_rows(
         self, x: Any, gamma: Any, beta: Any, eps: float, *, centered: bool = True, out: Any = None
@@ -272,28 +248,39 @@ class Backend(ABC):
             dgamma, dbeta = dgamma + sum_dy_xhat, dbeta + sum_dy
             gradient = self.rescale(gradient[:, :, None], affine)[None, :, :, 0]
             sum_g, sum_g_xmu = self.backward_reduce(gradient, block[None], center)
-            a, b, d = backward_vectors(1.0, scale, sum_g, sum_g_xmu, num_columns)
+            a, b, d = gradient_vectors(1.0, scale, sum_g, sum_g_xmu, num_columns)
             b = b if centered else xp.zeros_like(b)
             out[part] = self.backward_elemt(gradient, block[None], center, a, b, d)[0]
         return out, dgamma, dbeta
 
 
-def backward_vectors(
+def batch_scale(moments: Any, eps: float) -> Any:
+    """Return ``sqrt(var + eps)``; where var overflows, eps is negligible and std has a value.
+
+    The root of the sum is within 1 ulp and has the same bits everywhere; hypot has not.
+    """
+    var = moments.var()
+    xp = array_namespace(var)
+    return xp.where(xp.isfinite(var), xp.sqrt(var + eps), moments.std())
+
+
+def gradient_vectors(
     gamma: Any, scale: Any, sum_dy: Any, sum_dy_xmu: Any, count: Any
 ) -> tuple[Any, Any, Any]:
     """Return the a, b and d of :meth:`Backend.backward_elemt` where the statistics were x's own.
 
     With ``xhat = (x - mean) / scale``, the gradient through mean and variance is
     ``gamma / scale * (dy - mean(dy) - xhat * mean(dy * xhat))`` (Ioffe and Szegedy 2015,
-    section 3).
+    section 3). An infinite count stands for statistics that do not depend on x.
     """
     a = gamma / scale
-    return a, a * (sum_dy / count), a * (sum_dy_xmu / count) / (scale * scale)
+    with np.errstate(all="ignore"):  # what is not finite propagates
+        return a, a * (sum_dy / count), a * (sum_dy_xmu / count) / (scale * scale)
 
 
 def _row_affine(moments: Any, eps: float, centered: bool) -> Affine:
     if centered:
-        return Affine(center=moments.mean, scale=(moments.var() + eps) ** 0.5)
+        return Affine(center=moments.mean, scale=batch_scale(moments, eps))
     return Affine(
         center=moments.mean * 0.0, scale=(moments.var() + moments.mean**2 + eps) ** 0.5
     )

@@ -15,7 +15,26 @@ import numpy as np
 
 from normcore.namespace import array_namespace
 
-__all__ = ["elementwise", "observe", "plane", "positive_axis", "rescale", "result_dtype", "views"]
+__all__ = [
+    "as_array",
+    "check_out",
+    "check_weights",
+    "elementwise",
+    "in_one_view",
+    "is_one_view",
+    "observe",
+    "overlap",
+    "plane",
+    "positive_axis",
+    "rescale",
+    "result_dtype",
+    "views",
+]
+
+
+def as_array(x: Any) -> Any:
+    """Return ``x``, or the NumPy array of it where it is a nested sequence."""
+    return x if hasattr(x, "dtype") else np.asarray(x)
 
 
 def positive_axis(axis: int, ndim: int) -> int:
@@ -58,6 +77,27 @@ def views(axis: int | None, *arrays: Any) -> Iterator[tuple[Any, ...]]:
         yield tuple(array[:, :, None] for array in arrays)
     else:
         yield from _strided_views(axis, arrays)
+
+
+def is_one_view(axis: int | None, *arrays: Any) -> bool:
+    """Whether :func:`views` yields a single tuple."""
+    pieces = views(axis, *arrays)
+    next(pieces)
+    return next(pieces, None) is None
+
+
+def in_one_view(x: Any, axis: int | None, weights: Any = None) -> tuple[Any, int | None, Any]:
+    """Return ``x``, its axis and its weights such that they are one view, copied if need be."""
+    planes = () if weights is None else (plane(weights, x, axis, "weights"),)
+    if is_one_view(axis, x, *planes):
+        return x, axis, weights
+    rows, *flat = (
+        array.reshape(-1, 1)
+        if axis is None
+        else np.moveaxis(array, axis, -1).reshape(-1, x.shape[axis])
+        for array in (x, *planes)
+    )
+    return rows, 1, flat[0][:, 0] if flat else None
 
 
 def _strided_views(
@@ -143,7 +183,7 @@ def check_weights(weights: Any) -> None:
     xp = array_namespace(weights)
     if xp is np and weights.dtype.kind not in "biuf":
         raise TypeError(f"weights must be real numbers, not {weights.dtype}")
-    if xp is np and weights.dtype.kind in "bu":
+    if xp.isdtype(weights.dtype, ("bool", "unsigned integer")):
         return
     good = (weights >= 0) & (weights <= xp.finfo(xp.float64).max)
     if not bool(xp.all(good)):
@@ -172,9 +212,11 @@ def observe(
     """
     if weights is None:
         return _merged(kernel(view, **options) for (view,) in views(axis, x))
-    if not hasattr(weights, "dtype"):
-        weights = np.asarray(weights)
+    weights = as_array(weights)
     check_weights(weights)
+    if not isinstance(weights, np.ndarray):
+        xp = array_namespace(weights)
+        weights = xp.astype(weights, xp.float64)  # the standard's bool has no order
     weights = plane(weights, x, axis, "weights")
     return _merged(
         kernel(view, weights=w[:, 0, :], **options) for view, w in views(axis, x, weights)
@@ -275,6 +317,16 @@ def check_out(out: Any, x: Any) -> None:
         raise ValueError("out is read-only")
 
 
+def overlap(a: Any, b: Any) -> bool:
+    """Whether two arrays share memory, or might."""
+    if not (isinstance(a, np.ndarray) and isinstance(b, np.ndarray)):
+        return a is b
+    try:
+        return bool(np.shares_memory(a, b, max_work=100_000))  # type: ignore[arg-type]
+    except np.exceptions.TooHardError:
+        return True
+
+
 def _overlaps_in_part(out: np.ndarray, array: np.ndarray) -> bool:
     if not np.may_share_memory(out, array):
         return False
@@ -283,9 +335,4 @@ def _overlaps_in_part(out: np.ndarray, array: np.ndarray) -> bool:
         and out.strides == array.strides
         and out.itemsize == array.itemsize
     )
-    if same:
-        return False
-    try:
-        return bool(np.shares_memory(out, array, max_work=100_000))
-    except np.exceptions.TooHardError:
-        return True
+    return not same and overlap(out, array)

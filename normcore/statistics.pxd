@@ -1,13 +1,14 @@
 # Design: the state of one channel's moments is seven float64 numbers, stored as the rows of a
 # (7, C) array so that kernels and Python share it:
 #
-#     count_hi count_lo mean_hi mean_lo m2_hi m2_lo exponent
+#     count_hi count_lo sum_hi sum_lo m2_hi m2_lo exponent
 #
-# with mean = (mean_hi + mean_lo) * 2**exponent and m2 = (m2_hi + m2_lo) * 4**exponent. Two states
+# with sum = (sum_hi + sum_lo) * 2**exponent and m2 = (m2_hi + m2_lo) * 4**exponent. Two states
 # merge by Chan, Golub and LeVeque (1979) in double-double arithmetic, so any number of merges in
-# any order leaves the rounded results alone. The exponent is 0 unless squares would overflow or
-# underflow; of two states the larger one is kept. A state whose mean and m2 are 0 fits every
-# exponent.
+# any order leaves the rounded results alone. The sum is kept rather than the mean, because sums
+# of data on a common grid are exact, and so a mean that cancels to the last digit comes out right.
+# The exponent is 0 unless squares would overflow or underflow; of two states the larger one is
+# kept. A state whose sum and m2 are 0 fits every exponent.
 
 from libc.math cimport isfinite, ldexp
 
@@ -16,12 +17,12 @@ from normcore._dd cimport (
 )
 
 cdef enum:
-    COUNT_HI, COUNT_LO, MEAN_HI, MEAN_LO, M2_HI, M2_LO, EXPONENT, MOMENTS_ROWS
+    COUNT_HI, COUNT_LO, SUM_HI, SUM_LO, M2_HI, M2_LO, EXPONENT, MOMENTS_ROWS
 
 
 cdef struct moments_t:
     dd count
-    dd mean
+    dd sum
     dd m2
     double exponent
 
@@ -30,8 +31,8 @@ cdef inline moments_t load_moments(const double* parts, Py_ssize_t stride) noexc
     cdef moments_t m
     m.count.hi = parts[COUNT_HI * stride]
     m.count.lo = parts[COUNT_LO * stride]
-    m.mean.hi = parts[MEAN_HI * stride]
-    m.mean.lo = parts[MEAN_LO * stride]
+    m.sum.hi = parts[SUM_HI * stride]
+    m.sum.lo = parts[SUM_LO * stride]
     m.m2.hi = parts[M2_HI * stride]
     m.m2.lo = parts[M2_LO * stride]
     m.exponent = parts[EXPONENT * stride]
@@ -41,8 +42,8 @@ cdef inline moments_t load_moments(const double* parts, Py_ssize_t stride) noexc
 cdef inline void store_moments(double* parts, Py_ssize_t stride, moments_t m) noexcept nogil:
     parts[COUNT_HI * stride] = m.count.hi
     parts[COUNT_LO * stride] = m.count.lo
-    parts[MEAN_HI * stride] = m.mean.hi
-    parts[MEAN_LO * stride] = m.mean.lo
+    parts[SUM_HI * stride] = m.sum.hi
+    parts[SUM_LO * stride] = m.sum.lo
     parts[M2_HI * stride] = m.m2.hi
     parts[M2_LO * stride] = m.m2.lo
     parts[EXPONENT * stride] = m.exponent
@@ -53,8 +54,8 @@ cdef inline moments_t with_exponent(moments_t m, double exponent) noexcept nogil
     cdef int shift = <int> (m.exponent - exponent)
     m.exponent = exponent
     if shift != 0:
-        m.mean.hi = ldexp(m.mean.hi, shift)
-        m.mean.lo = ldexp(m.mean.lo, shift)
+        m.sum.hi = ldexp(m.sum.hi, shift)
+        m.sum.lo = ldexp(m.sum.lo, shift)
         m.m2.hi = ldexp(m.m2.hi, 2 * shift)
         m.m2.lo = ldexp(m.m2.lo, 2 * shift)
     return m
@@ -63,15 +64,15 @@ cdef inline moments_t with_exponent(moments_t m, double exponent) noexcept nogil
 cdef inline moments_t merged(moments_t a, moments_t b) noexcept nogil:
     """Return the moments of both: Chan's law in double-double arithmetic."""
     cdef moments_t m
-    cdef dd delta, fraction
+    cdef dd delta
     if b.count.hi == 0.0:
         return a
     if a.count.hi == 0.0:
         return b
     if a.exponent != b.exponent:
-        if a.mean.hi == 0.0 and a.m2.hi == 0.0:
+        if a.sum.hi == 0.0 and a.m2.hi == 0.0:
             a.exponent = b.exponent
-        elif b.mean.hi == 0.0 and b.m2.hi == 0.0:
+        elif b.sum.hi == 0.0 and b.m2.hi == 0.0:
             b.exponent = a.exponent
         elif a.exponent < b.exponent:
             a = with_exponent(a, b.exponent)
@@ -79,17 +80,16 @@ cdef inline moments_t merged(moments_t a, moments_t b) noexcept nogil:
             b = with_exponent(b, a.exponent)
     m.exponent = a.exponent
     m.count = dd_add(a.count, b.count)
-    if not (isfinite(a.mean.hi) and isfinite(b.mean.hi)):
-        m.mean.hi = a.mean.hi + b.mean.hi
-        m.mean.lo = 0.0
-        m.m2.hi = m.mean.hi - m.mean.hi  # NaN
+    if not (isfinite(a.sum.hi) and isfinite(b.sum.hi)):
+        m.sum.hi = a.sum.hi + b.sum.hi
+        m.sum.lo = 0.0
+        m.m2.hi = m.sum.hi - m.sum.hi  # NaN
         m.m2.lo = 0.0
         return m
-    fraction = dd_div(b.count, m.count)
-    delta = dd_sub(b.mean, a.mean)
-    m.mean = dd_add(a.mean, dd_mul(delta, fraction))
+    m.sum = dd_add(a.sum, b.sum)
+    delta = dd_sub(dd_div(b.sum, b.count), dd_div(a.sum, a.count))
     m.m2 = dd_add(
         dd_add(a.m2, b.m2),
-        dd_mul(dd_mul(delta, delta), dd_mul(a.count, fraction)),
+        dd_mul(dd_mul(delta, delta), dd_mul(a.count, dd_div(b.count, m.count))),
     )
     return m

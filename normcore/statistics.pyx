@@ -14,9 +14,12 @@ from abc import ABC, abstractmethod
 
 import numpy as np
 
+from normcore.double_double import divide, two_product
 from normcore.namespace import array_namespace
 
-from libc.math cimport NAN, isnan
+from libc.math cimport NAN, isfinite
+
+from normcore._dd cimport dd, dd_div
 
 __all__ = ["Extrema", "Moments", "Statistic"]
 
@@ -119,17 +122,22 @@ def _to_numpy(array):
         return np.from_dlpack(array)
 
 
+def _where_valid(valid, values):
+    xp = array_namespace(values)
+    return xp.where(valid, values, xp.full_like(values, NAN))
+
+
 class Moments(Statistic):
     """Count, mean and sum of squared deviations (m2) of each channel.
 
-    Each of the three is kept as an unevaluated sum of two float64, with a power-of-two exponent
+    Count, sum and m2 are each kept as an unevaluated sum of two float64, with a power-of-two exponent
     per channel, so that merging in any order is exact to the last digits and neither 1e200 nor
     1e-170 leaves the range of float64.
 
     Parameters
     ----------
     parts : float64 array of shape (7, C)
-        Rows count_hi, count_lo, mean_hi, mean_lo, m2_hi, m2_lo and exponent.
+        Rows count_hi, count_lo, sum_hi, sum_lo, m2_hi, m2_lo and exponent.
 
     References
     ----------
@@ -157,7 +165,8 @@ class Moments(Statistic):
             *(np.atleast_1d(np.asarray(each, dtype=np.float64)) for each in (count, mean, m2))
         )
         parts = np.zeros((MOMENTS_ROWS, count.shape[0]))
-        parts[COUNT_HI], parts[MEAN_HI], parts[M2_HI] = count, mean, m2
+        parts[COUNT_HI], parts[M2_HI] = count, m2
+        parts[SUM_HI], parts[SUM_LO] = two_product(count, mean)
         return cls(parts)
 
     @classmethod
@@ -176,7 +185,15 @@ class Moments(Statistic):
     @property
     def mean(self):
         """Mean of each channel, within 1 ulp; NaN where the count is 0."""
-        return self._valid(_scaled(self.parts[MEAN_HI], self.parts[EXPONENT]), self.count > 0)
+        if isinstance(self.parts, np.ndarray):
+            return _scaled(_means(self.parts), self.parts[EXPONENT])
+        xp, count = array_namespace(self.parts), self.parts[:SUM_HI]
+        valid = count[0] > 0
+        count = xp.where(valid, count[0], xp.ones_like(count[0])), count[1]
+        mean = divide((self.parts[SUM_HI], self.parts[SUM_LO]), count)[0]
+        # What a sum that is not finite leaves of the error terms is NaN.
+        mean = xp.where(xp.isfinite(self.parts[SUM_HI]), mean, self.parts[SUM_HI])
+        return _where_valid(valid, _scaled(mean, self.parts[EXPONENT]))
 
     @property
     def m2(self):
@@ -194,11 +211,9 @@ class Moments(Statistic):
     def _scaled_var(self, ddof):
         divisor = self.count - ddof
         valid = divisor > 0
-        safe = array_namespace(self.parts).where(valid, divisor, divisor * 0 + 1)
-        return self._valid(self.parts[M2_HI] / safe, valid)
-
-    def _valid(self, values, valid):
-        return array_namespace(self.parts).where(valid, values, values * 0 + NAN)
+        xp = array_namespace(divisor)
+        safe = xp.where(valid, divisor, xp.ones_like(divisor))
+        return _where_valid(valid, self.parts[M2_HI] / safe)
 
     def merge(self, other):
         self._check_mergeable(other)
@@ -225,10 +240,29 @@ class Moments(Statistic):
 def _scaled(values, exponent):
     """Return values * 2**exponent; in two steps, as 2**exponent itself may leave float64."""
     if isinstance(values, np.ndarray):
-        return np.ldexp(values, exponent.astype(np.int64))
+        if not exponent.any():
+            return values.copy()
+        with np.errstate(over="ignore", under="ignore"):
+            return np.ldexp(values, exponent.astype(np.int64))
     xp = array_namespace(values)
     half = xp.floor(exponent / 2)
     return values * 2.0**half * 2.0 ** (exponent - half)
+
+
+def _means(parts):
+    cdef const double[:, :] state = parts
+    cdef Py_ssize_t c
+    cdef dd count, total
+    result = np.empty(state.shape[1])
+    cdef double[::1] means = result
+    for c in range(state.shape[1]):
+        count.hi, count.lo = state[COUNT_HI, c], state[COUNT_LO, c]
+        total.hi, total.lo = state[SUM_HI, c], state[SUM_LO, c]
+        if not count.hi > 0.0:
+            means[c] = NAN
+        else:
+            means[c] = dd_div(total, count).hi if isfinite(total.hi) else total.hi
+    return result
 
 
 def _merge_parts(a, b):
@@ -285,12 +319,12 @@ class Extrema(Statistic):
     @property
     def min(self):
         """Smallest value of each channel; NaN where the count is 0."""
-        return array_namespace(self.count).where(self.count > 0, self._min, self.count * 0 + NAN)
+        return _where_valid(self.count > 0, self._min)
 
     @property
     def max(self):
         """Largest value of each channel; NaN where the count is 0."""
-        return array_namespace(self.count).where(self.count > 0, self._max, self.count * 0 + NAN)
+        return _where_valid(self.count > 0, self._max)
 
     def merge(self, other):
         self._check_mergeable(other)

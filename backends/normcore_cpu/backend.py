@@ -42,10 +42,11 @@ class CpuBackend(Backend):
         if isinstance(like, np.ndarray):
             return array
         named = getattr(like, "__array_namespace__", None)
-        library = named() if named is not None else sys.modules[type(like).__module__.split(".")[0]]
+        if named is not None:
+            return named().asarray(array, device=like.device)
         if not array.flags.writeable:  # DLPack hands out writable memory
             array = array.copy()
-        return library.from_dlpack(array)
+        return sys.modules[type(like).__module__.split(".")[0]].from_dlpack(array)
 
     def moments(self, x: Any, *, weights: Any = None, skipna: bool = False) -> Moments:
         return Moments(moments.moments(x, weights, skipna))

@@ -1,8 +1,8 @@
 # cython: boundscheck=False, wraparound=False, cdivision=True
 # Design: one read of memory, two looks at each tile while it is in the cache.
 #
-#   a) The sum of each lane in double-double (two_sum an element) gives a mean that is exact to
-#      about 2**-100 of the sum of magnitudes, so cancellation in the mean costs no digits.
+#   a) The sum of each lane in double-double (two_sum an element) is good to about 2**-100 of the
+#      sum of magnitudes, so cancellation in the mean costs no digits.
 #   b) d = x - mean, and the sum of d*d in double-double; what the rounding of the mean left over
 #      is taken off in closed form. Only d and d*d are rounded: 1.5 ulp each at most.
 #   c) The lanes' states merge into the channels' by statistics.merged, in tile order within a
@@ -29,7 +29,7 @@ from normcore_cpu.tiles cimport (
 __all__ = ["moments"]
 
 # Beyond these the squares, or the products of a later merge, could leave float64.
-cdef double LARGE_MEAN = ldexp(1.0, 400)
+cdef double LARGE_SUM = ldexp(1.0, 400)
 cdef double LARGE_M2 = ldexp(1.0, 800)
 cdef double SMALL_M2 = ldexp(1.0, -800)
 
@@ -40,11 +40,28 @@ cdef inline dd times(double count, dd value) noexcept nogil:
     return fast_two_sum(p.hi, p.lo)
 
 
-cdef inline moments_t lane_state(dd count, dd mean, dd q) noexcept nogil:
-    """State of a lane from its mean and its sum of squares about the rounded mean."""
+cdef inline dd lane_mean(dd total, dd count) noexcept nogil:
+    """Mean of a lane; of what is not finite, whatever the plain sum is."""
+    cdef dd mean
+    if isfinite(total.hi) and count.hi != 0.0:
+        return dd_div(total, count)
+    mean.hi, mean.lo = total.hi, 0.0
+    return mean
+
+
+cdef inline dd lane_sum(double hi, double lo) noexcept nogil:
+    cdef dd total
+    if isfinite(hi):
+        return fast_two_sum(hi, lo)
+    total.hi, total.lo = hi, 0.0
+    return total
+
+
+cdef inline moments_t lane_state(dd count, dd total, dd mean, dd q) noexcept nogil:
+    """State of a lane from its sum and its sum of squares about the rounded mean."""
     cdef moments_t m
     cdef dd left_over
-    m.count, m.mean, m.exponent = count, mean, 0.0
+    m.count, m.sum, m.exponent = count, total, 0.0
     left_over.hi, left_over.lo = mean.lo * mean.lo, 0.0
     m.m2 = dd_sub(q, dd_mul(count, left_over))
     if m.m2.hi < 0.0:
@@ -56,9 +73,10 @@ cdef void unweighted(const double* x, Py_ssize_t rows, moments_t* states) noexce
     cdef double hi[LANES]
     cdef double lo[LANES]
     cdef double center[LANES]
+    cdef dd total[LANES]
     cdef dd mean[LANES]
     cdef double s, t, d
-    cdef dd count, total
+    cdef dd count
     cdef Py_ssize_t row, lane
     count.hi, count.lo = <double> rows, 0.0
     for lane in range(LANES):
@@ -71,11 +89,8 @@ cdef void unweighted(const double* x, Py_ssize_t rows, moments_t* states) noexce
             lo[lane] += (hi[lane] - (s - t)) + (d - t)
             hi[lane] = s
     for lane in range(LANES):
-        total = fast_two_sum(hi[lane], lo[lane])
-        if isfinite(hi[lane]):
-            mean[lane] = dd_div(total, count)
-        else:
-            mean[lane].hi, mean[lane].lo = hi[lane], 0.0
+        total[lane] = lane_sum(hi[lane], lo[lane])
+        mean[lane] = lane_mean(total[lane], count)
         center[lane] = mean[lane].hi
         hi[lane] = lo[lane] = 0.0
     for row in range(rows):
@@ -87,7 +102,9 @@ cdef void unweighted(const double* x, Py_ssize_t rows, moments_t* states) noexce
             lo[lane] += (hi[lane] - (s - t)) + (d - t)
             hi[lane] = s
     for lane in range(LANES):
-        states[lane] = lane_state(count, mean[lane], fast_two_sum(hi[lane], lo[lane]))
+        states[lane] = lane_state(
+            count, total[lane], mean[lane], fast_two_sum(hi[lane], lo[lane])
+        )
 
 
 cdef void weighted(
@@ -96,6 +113,7 @@ cdef void weighted(
     cdef dd count[LANES]
     cdef dd total[LANES]
     cdef dd mean[LANES]
+    cdef dd q[LANES]
     cdef dd term
     cdef double d
     cdef Py_ssize_t row, lane
@@ -113,29 +131,25 @@ cdef void weighted(
             total[lane].lo += term.lo
     for lane in range(LANES):
         count[lane] = fast_two_sum(count[lane].hi, count[lane].lo)
-        if count[lane].hi == 0.0:
-            mean[lane].hi = mean[lane].lo = 0.0
-        elif isfinite(total[lane].hi) and isfinite(total[lane].lo):
-            mean[lane] = dd_div(fast_two_sum(total[lane].hi, total[lane].lo), count[lane])
-        else:
-            mean[lane].hi, mean[lane].lo = total[lane].hi, 0.0
-    memset(total, 0, sizeof(total))
+        total[lane] = lane_sum(total[lane].hi, total[lane].lo)
+        mean[lane] = lane_mean(total[lane], count[lane])
+    memset(q, 0, sizeof(q))
     for row in range(rows):
         for lane in range(LANES):
             if w[row * LANES + lane] != 0.0:
                 d = x[row * LANES + lane] - mean[lane].hi
-                term = two_sum(total[lane].hi, w[row * LANES + lane] * (d * d))
-                total[lane].hi = term.hi
-                total[lane].lo += term.lo
+                term = two_sum(q[lane].hi, w[row * LANES + lane] * (d * d))
+                q[lane].hi = term.hi
+                q[lane].lo += term.lo
     for lane in range(LANES):
         states[lane] = lane_state(
-            count[lane], mean[lane], fast_two_sum(total[lane].hi, total[lane].lo)
+            count[lane], total[lane], mean[lane], fast_two_sum(q[lane].hi, q[lane].lo)
         )
 
 
 cdef inline bint in_range(const moments_t* m) noexcept nogil:
     return (
-        fabs(m.mean.hi) < LARGE_MEAN and SMALL_M2 < m.m2.hi < LARGE_M2
+        fabs(m.sum.hi) < LARGE_SUM and SMALL_M2 < m.m2.hi < LARGE_M2
     ) or m.count.hi == 0.0
 
 
@@ -159,7 +173,7 @@ cdef void rescue(
     for lane in range(LANES):
         exponent[lane] = 0
         if isfinite(largest[lane]) and largest[lane] > 0.0 and not (
-            1.0 / LARGE_MEAN <= largest[lane] <= LARGE_MEAN
+            1.0 / LARGE_SUM <= largest[lane] <= LARGE_SUM
         ):
             frexp(largest[lane], &exponent[lane])
             needed = True
@@ -213,7 +227,7 @@ cdef class MomentsTask(Task):
             unweighted(x, at.rows, lanes)
             for lane in range(LANES):
                 use_weights = use_weights or (
-                    self.skipna and lanes[lane].mean.hi != lanes[lane].mean.hi
+                    self.skipna and lanes[lane].sum.hi != lanes[lane].sum.hi
                 )
         if use_weights:
             self.gather_weights(at, w)

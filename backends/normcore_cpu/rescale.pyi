@@ -1,0 +1,13 @@
+import numpy as np
+
+__all__ = ["rescale"]
+
+def rescale(
+    x: np.ndarray,
+    affine: np.ndarray,
+    out: np.ndarray,
+    clip: tuple[float, float] | None = None,
+    relu: bool = False,
+    mask: np.ndarray | None = None,
+    refuse_infinite: bool = False,
+) -> bool: ...
