@@ -1,0 +1,238 @@
+"""What plugins have to offer, by name: the registry a hook writes to and the catalog it fills."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from importlib import import_module
+from typing import Any, NamedTuple
+
+__all__ = [
+    "Catalog",
+    "Plugin",
+    "PluginError",
+    "PluginWarning",
+    "Registration",
+    "Registry",
+]
+
+_TARGET = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+_SUFFIX = re.compile(r"(\.[a-z0-9]+)+")
+
+
+class PluginError(RuntimeError):
+    """A plugin cannot be used; the message names the plugin and its distribution."""
+
+
+class PluginWarning(UserWarning):
+    """A plugin, or one of its targets, is left out; everything else works."""
+
+
+class Plugin(NamedTuple):
+    """Where registrations come from."""
+
+    name: str
+    distribution: str = ""
+    version: str = ""
+
+    def __str__(self) -> str:
+        if not self.distribution:
+            return f"plugin {self.name!r}, registered by the application"
+        return f"plugin {self.name!r} of {self.distribution} {self.version}".rstrip()
+
+
+class Registration(NamedTuple):
+    """One thing that a plugin offers."""
+
+    kind: str  # scaler, backend, kernel, function or source
+    name: str
+    target: str
+    plugin: Plugin
+    arrays: tuple[str, ...] = ()
+    devices: tuple[str, ...] = ()
+    priority: int = 0
+    backend: str = ""
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """What no other registration may share: kernels are named per backend."""
+        return self.kind, self.name, self.backend
+
+    @property
+    def supplied_name(self) -> str | None:
+        """The name under which the target is an attribute of the module ``normcore``, if any."""
+        if self.kind == "function":
+            return self.name
+        attribute = self.target.partition(":")[2]
+        return attribute if self.kind == "scaler" and not attribute.startswith("_") else None
+
+    def resolve(self) -> Any:
+        """Import the target.
+
+        Raises
+        ------
+        PluginError
+            If it does not import, or is not what its kind requires: a class, or for kernels and
+            functions a callable.
+        """
+        module, _, attribute = self.target.partition(":")
+        try:
+            target = getattr(import_module(module), attribute)
+        except (Exception, SystemExit) as error:
+            raise PluginError(
+                f"{self.plugin}: the target {self.target!r} of {self.kind} {self.name!r} does not "
+                f"import: {type(error).__name__}: {error}"
+            ) from error
+        required = "callable" if self.kind in ("kernel", "function") else "class"
+        if not (callable(target) if required == "callable" else isinstance(target, type)):
+            raise PluginError(
+                f"{self.plugin}: the target {self.target!r} of {self.kind} {self.name!r} is not a "
+                f"{required} but {target!r}"
+            )
+        return target
+
+
+class Registry:
+    """Takes the registrations of one plugin while its hook runs.
+
+    Every method raises ValueError or TypeError for an argument that cannot work; targets are
+    strings of the form ``"module:attribute"``, imported on first use and not before.
+    """
+
+    def __init__(self, plugin: Plugin) -> None:
+        self._plugin = plugin
+        self._registrations: dict[tuple[str, str, str], Registration] = {}
+        self._open = True
+
+    def scaler(self, name: str, target: str) -> None:
+        """Offer a scaler class.
+
+        It appears as ``normcore.scalers()[name]``, as ``--scaler name`` on the command line, and
+        under its own class name as an attribute of ``normcore``.
+        """
+        self._add("scaler", name, target)
+
+    def backend(
+        self,
+        name: str,
+        target: str,
+        *,
+        arrays: Iterable[str] = (),
+        devices: Iterable[str] = (),
+        priority: int = 0,
+    ) -> None:
+        """Offer a subclass of :class:`normcore.Backend`.
+
+        Parameters
+        ----------
+        name, target : str
+            Its name and where it is.
+        arrays : sequence of str, optional
+            Qualified names of the array types that are its own, as ``"cupy.ndarray"``; it comes
+            before backends to which they are foreign.
+        devices : sequence of str, optional
+            Kinds of device whose arrays it serves without being asked for by name: ``"cpu"``,
+            ``"cuda"``, ``"rocm"``, ``"metal"``, ... or ``"*"`` for all. Without any, it serves
+            only who names it.
+        priority : int
+            Among backends that serve an array equally well the highest is used.
+        """
+        details: dict[str, Any] = {"arrays": arrays, "devices": devices}
+        for key, given in details.items():
+            values = (None,) if isinstance(given, str) else tuple(given)
+            if not all(isinstance(each, str) for each in values):
+                raise TypeError(f"backend {name!r}: {key} is a sequence of strings, not {given!r}")
+            details[key] = values
+        self._add("backend", name, target, **details, priority=int(priority))
+
+    def kernel(self, name: str, target: str, *, backend: str) -> None:
+        """Offer a faster form, for one backend, of something that has an array-API form."""
+        if not isinstance(backend, str) or not _NAME.fullmatch(backend):
+            raise ValueError(f"kernel {name!r}: {backend!r} cannot be the name of a backend")
+        self._add("kernel", name, target, backend=backend)
+
+    def function(self, name: str, target: str) -> None:
+        """Offer a function as the attribute ``name`` of ``normcore``."""
+        if not isinstance(name, str) or not name.isidentifier() or name.startswith("_"):
+            raise ValueError(f"the function name {name!r} is not a public Python name")
+        self._add("function", name, target)
+
+    def source(self, suffix: str, target: str) -> None:
+        """Offer a reader and writer of the files with a suffix, as ``".parquet"``."""
+        if not isinstance(suffix, str) or not _SUFFIX.fullmatch(suffix):
+            raise ValueError(f"{suffix!r} is not a file suffix such as '.csv', in lower case")
+        self._add("source", suffix, target)
+
+    def _add(self, kind: str, name: str, target: str, **details: Any) -> None:
+        if not self._open:
+            raise RuntimeError(f"{self._plugin}: registrations are taken only while its hook runs")
+        if kind != "source" and (not isinstance(name, str) or not _NAME.fullmatch(name)):
+            raise ValueError(
+                f"{name!r} cannot name a {kind}: letters, digits and '_', '-', '.' can"
+            )
+        if not isinstance(target, str) or not _TARGET.fullmatch(target):
+            raise ValueError(
+                f"the target {target!r} of {kind} {name!r} is not of the form 'module:attribute'"
+            )
+        registration = Registration(kind, name, target, self._plugin, **details)
+        if registration.key in self._registrations:
+            raise ValueError(f"{kind} {name!r} is registered twice")
+        self._registrations[registration.key] = registration
+
+    def _close(self) -> list[Registration]:
+        """Take no more, and return what there is."""
+        self._open = False
+        return list(self._registrations.values())
+
+
+class Catalog:
+    """The registrations in effect; never changes, :meth:`extended` makes another."""
+
+    def __init__(self, registrations: Iterable[Registration] = ()) -> None:
+        self._by_key = {each.key: each for each in registrations}
+        self.supplied = {
+            each.supplied_name: each for each in self._by_key.values() if each.supplied_name
+        }
+
+    def __iter__(self) -> Iterator[Registration]:
+        return iter(self._by_key.values())
+
+    def of_kind(self, kind: str) -> dict[str, Registration]:
+        """Return the registrations of a kind other than kernels by name."""
+        return {each.name: each for each in self if each.kind == kind}
+
+    def get(self, kind: str, name: str, backend: str = "") -> Registration | None:
+        """Return a registration, or None."""
+        return self._by_key.get((kind, name, backend))
+
+    def extended(
+        self,
+        registrations: Iterable[Registration],
+        is_core_name: Callable[[str], bool] = lambda name: False,
+    ) -> Catalog:
+        """Return a catalog with a plugin's registrations added, all of them.
+
+        Raises
+        ------
+        PluginError
+            If one has the name of another, or supplies a name of ``normcore`` itself.
+        """
+        by_key, supplied = dict(self._by_key), dict(self.supplied)
+        for each in registrations:
+            other = by_key.setdefault(each.key, each)
+            if other is not each:
+                raise PluginError(
+                    f"{each.plugin}: {each.kind} {each.name!r} is already registered by "
+                    f"{other.plugin}"
+                )
+            name = each.supplied_name
+            if name is None:
+                continue
+            clash = f"{each.plugin}: {each.kind} {each.name!r} would be normcore.{name}, which is "
+            if is_core_name(name):
+                raise PluginError(f"{clash}a name of normcore itself")
+            other = supplied.setdefault(name, each)
+            if other.target != each.target:
+                raise PluginError(f"{clash}already supplied by {other.plugin}")
+        return Catalog(by_key.values())

@@ -1,0 +1,1 @@
+"""A scaler and a backend that live outside normcore's own tree."""

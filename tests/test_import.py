@@ -1,0 +1,150 @@
+"""What importing normcore costs, loads and offers."""
+
+from __future__ import annotations
+
+import ast
+import json
+import pickle
+import statistics
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+import normcore as nc
+from normcore import plugins
+
+FIXED = """
+    StandardScaler MinMaxScaler RobustScaler AffineScaler PointwiseScaler scalers load
+    BatchNorm functional Affine Moments Extrema
+    Backend backends get_backend use_backend set_num_threads hookimpl register
+"""
+
+
+def evaluate(code):
+    """Return what the code prints, in a process of its own with this one's path, as JSON."""
+    script = f"import sys; sys.path[:] = {sys.path!r}\nimport json\n{code}"
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", script], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_import_loads_nothing_that_is_not_needed():
+    loaded = evaluate(
+        "import numpy; before = set(sys.modules)\nimport normcore\n"
+        "print(json.dumps(sorted(set(sys.modules) - before)))"
+    )
+    strangers = [name for name in loaded if name.split(".")[0] != "normcore"]
+    assert "normcore" in loaded
+    assert strangers == []
+
+
+def test_using_the_core_loads_no_plugin_and_no_host_library():
+    loaded = evaluate(
+        "import normcore\nfrom normcore import *\nprint(json.dumps(sorted(sys.modules)))"
+    )
+    packages = {name.split(".")[0] for name in loaded}
+    assert {"normcore", "numpy", "pluggy"} <= packages
+    assert packages.isdisjoint(
+        {"pandas", "sklearn", "scipy", "polars", "torch", "click", "rich", "hypothesis", "pytest"}
+    )
+    assert not [name for name in packages if name.startswith("normcore_")]
+    assert "importlib.metadata" not in loaded
+
+
+def seconds(code):
+    return evaluate(
+        f"import time; start = time.perf_counter()\n{code}\nprint(time.perf_counter() - start)"
+    )
+
+
+def test_import_takes_less_than_half_of_numpys_time_more():
+    """The median of interleaved runs: numpy alone, and normcore, which imports numpy too."""
+    pairs = [(seconds("import numpy"), seconds("import normcore, numpy")) for _ in range(7)]
+    ratio = statistics.median(ours / numpys for numpys, ours in pairs)
+    assert ratio < 1.5
+
+
+def test_fixed_names_are_there():
+    assert set(FIXED.split()) <= set(nc.__all__)
+    for name in nc.__all__:
+        assert getattr(nc, name) is not None, name
+    assert nc.functional.batch_norm is not None
+    assert callable(nc.scalers)
+
+
+def test_version_is_the_distributions():
+    assert nc.__version__ == metadata.version("normcore-arrays")
+
+
+def test_all_is_the_cores():
+    """What plugins supply resolves, but a star import does not depend on what is installed."""
+    from normcore import MaxAbsScaler
+
+    assert MaxAbsScaler.__module__ == "normcore_maxabs.scaler"
+    assert nc.MaxAbsScaler is MaxAbsScaler
+    assert "MaxAbsScaler" not in nc.__all__
+    assert "MaxAbsScaler" in dir(nc)
+
+
+@pytest.mark.parametrize("name", ["_hidden", "__wrapped__", "testing", "cli"])
+def test_names_that_never_look_for_plugins(name):
+    """Underscored names and submodules: what tools and ``from normcore import x`` probe."""
+    found, looked = evaluate(
+        f"import normcore\nfound = hasattr(normcore, {name!r})\n"
+        "discovery = sys.modules.get('normcore.discovery')\n"
+        "print(json.dumps([found, getattr(discovery, '_discovered', False)]))"
+    )
+    assert not found
+    assert not looked
+
+
+def test_unknown_name():
+    with pytest.raises(
+        AttributeError, match="'normcore' has no attribute 'MaxAbzScaler', and no p"
+    ):
+        _ = nc.MaxAbzScaler
+    with pytest.raises(ImportError, match="cannot import name 'MaxAbzScaler' from 'normcore'"):
+        from normcore import MaxAbzScaler  # noqa: F401
+
+
+def test_submodules_can_be_imported_from_the_package():
+    assert evaluate(
+        "from normcore import layout, testing\nimport normcore.scaling.standard\n"
+        "import normcore\n"
+        "print(json.dumps([layout.__name__, testing.__name__, 'standard' in normcore.scalers()]))"
+    ) == ["normcore.layout", "normcore.testing", True]
+
+
+def test_pickles_name_the_package_or_the_plugins_module():
+    for name, module in (
+        ("StandardScaler", b"normcore"),
+        ("MaxAbsScaler", b"normcore_maxabs.scaler"),
+    ):
+        data = pickle.dumps(getattr(nc, name), protocol=2)
+        assert data.split(b"\n")[0].endswith(b"c" + module)
+        assert pickle.loads(data) is getattr(nc, name)
+
+
+def test_stub_lists_the_core_and_the_first_party_plugins():
+    """So that a misspelt name is a type error, though names resolve when the program runs."""
+    stub = ast.parse(Path(nc.__file__).with_name("__init__.pyi").read_text())
+    listed, exported = set(), None
+    for node in stub.body:
+        if isinstance(node, ast.ImportFrom):
+            listed |= {alias.asname for alias in node.names if alias.asname}
+        elif isinstance(node, ast.AnnAssign):
+            listed.add(node.target.id)
+        elif isinstance(node, ast.Assign):
+            exported = set(ast.literal_eval(node.value))
+    supplied = {
+        row.target.partition(":")[2] if row.kind == "scaler" else row.name
+        for row in plugins.registrations()
+        if row.kind in ("scaler", "function") and row.distribution == "normcore-arrays"
+    }
+    assert exported == set(nc.__all__)
+    assert listed == {*nc.__all__, *supplied, "__version__"}
