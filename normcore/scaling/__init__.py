@@ -1,0 +1,8 @@
+"""Input scalers: the two bases that others derive from, and three affine ones."""
+
+from normcore.scaling.base import AffineScaler, PointwiseScaler
+from normcore.scaling.minmax import MinMaxScaler
+from normcore.scaling.robust import RobustScaler
+from normcore.scaling.standard import StandardScaler
+
+__all__ = ["AffineScaler", "MinMaxScaler", "PointwiseScaler", "RobustScaler", "StandardScaler"]

@@ -1,0 +1,121 @@
+"""The bases of scalers: a statistic, and the map of each value that it decides.
+
+:class:`AffineScaler` makes four numbers per feature of it, :class:`PointwiseScaler` a function
+and its inverse.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from normcore import layout, validation
+from normcore.affine import Affine
+from normcore.backend import Backend, InfiniteInput
+from normcore.namespace import array_namespace
+from normcore.scaling.scaler import Scaler
+
+__all__ = ["AffineScaler", "PointwiseScaler"]
+
+
+class AffineScaler(Scaler):
+    """Base of scalers that map ``y = ((x - center) / scale) * gamma + beta``.
+
+    A subclass names its :attr:`statistic` and gives the four numbers in :meth:`affine`;
+    streaming, merging, the inverse, saving and scikit-learn's protocol come with the base.
+    """
+
+    __module__ = "normcore"
+
+    _affine: Affine
+
+    @abstractmethod
+    def affine(self, statistic: Any) -> Affine:
+        """Set fitted attributes from the statistic, in NumPy, and return the map.
+
+        The base then replaces a scale of 0 by 1, and sets ``scale_`` where this does not.
+        """
+
+    def _prepare(self, statistic: Any) -> None:
+        affine = self.affine(statistic)
+        num_features = self.n_features_in_
+        center, scale, gamma, beta = affine.vectors(num_features)
+        scale = np.where(scale == 0, 1.0, scale)
+        overflow = np.flatnonzero(np.isinf(scale))
+        if overflow.size:
+            names = getattr(self, "feature_names_in_", None)
+            raise ValueError(
+                f"{validation.column_label(int(overflow[0]), names)} of X spans more than the "
+                "largest float64; multiply it by a small constant first"
+            )
+        self._affine = Affine(center=center, scale=scale, gamma=gamma, beta=beta)
+        if "scale_" not in self.__dict__:
+            self.scale_ = scale
+
+    def _affine_for(self, dtype: Any) -> Affine:
+        """Return the map whose result is rounded to ``dtype``."""
+        return self._affine
+
+    def _clip_for(self, dtype: Any) -> tuple[float, float] | None:
+        """Return the bounds of a result of ``dtype``, if it has any."""
+        return None
+
+    def _map(self, backend: Backend, x: Any, out: Any, inverse: bool) -> Any:
+        dtype = layout.result_dtype(x)
+        affine, clip = self._affine_for(dtype), self._clip_for(dtype)
+        if inverse:
+            affine, clip = affine.inverse(), None
+        if out is not None and isinstance(x, np.ndarray) and np.may_share_memory(x, out):
+            layout.check_out(out, x)
+            extrema = layout.observe(partial(backend.extrema, skipna=True), x, 1).to_host()
+            if np.isinf(extrema.min).any() or np.isinf(extrema.max).any():
+                raise InfiniteInput
+        return layout.rescale(backend, x, affine, 1, out=out, clip=clip, refuse_infinite=True)
+
+
+class PointwiseScaler(Scaler):
+    """Base of scalers that map each value by a function with an inverse.
+
+    A subclass gives :meth:`forward` and :meth:`inverse` in terms of the array-API namespace
+    ``xp``. It may name a :attr:`statistic` too, and take what they need from it in
+    :meth:`prepare`. Values are float64 within, rounded once to the dtype of the input.
+    """
+
+    __module__ = "normcore"
+
+    @abstractmethod
+    def forward(self, xp: Any, x: Any) -> Any:
+        """Return the map of ``x``, a float64 array of shape (n_samples, n_features)."""
+
+    @abstractmethod
+    def inverse(self, xp: Any, x: Any) -> Any:
+        """Return what :meth:`forward` maps to ``x``."""
+
+    def prepare(self, statistic: Any) -> None:
+        """Set fitted attributes from the statistic, in NumPy."""
+
+    def _prepare(self, statistic: Any) -> None:
+        self.prepare(statistic)
+
+    def _map(self, backend: Backend, x: Any, out: Any, inverse: bool) -> Any:
+        xp = array_namespace(x)
+        dtype = layout.result_dtype(x)
+        if out is not None:
+            layout.check_out(out, x)
+        if validation.first_infinity(x, xp) is not None:
+            raise InfiniteInput
+        function = self.inverse if inverse else self.forward
+        result = _cast(function(xp, _cast(x, xp.float64, xp)), dtype, xp)
+        if out is None:
+            return result
+        out[...] = result
+        return out
+
+
+def _cast(x: Any, dtype: Any, xp: Any) -> Any:
+    if x.dtype == dtype:
+        return x
+    return x.astype(dtype) if isinstance(x, np.ndarray) else xp.astype(x, dtype)

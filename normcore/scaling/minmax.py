@@ -1,0 +1,144 @@
+"""A given range."""
+
+from __future__ import annotations
+
+import math
+from numbers import Real
+from typing import Any
+
+import numpy as np
+
+from normcore.affine import Affine, nonconstant
+from normcore.scaling.base import AffineScaler
+from normcore.statistics import Extrema
+
+__all__ = ["MinMaxScaler"]
+
+# Results of these dtypes are rounded once more; the ends of their range must survive that.
+NARROW = (np.dtype(np.float32), np.dtype(np.float16))
+
+
+class MinMaxScaler(AffineScaler):
+    """Scale each feature to a range: ``(x - min) / (max - min) * (hi - lo) + lo``.
+
+    Parameters
+    ----------
+    feature_range : (lo, hi), default=(0, 1)
+        Two finite numbers, ``lo < hi``.
+    copy : bool, default=True
+        False writes the result into the input where that is a writable float array.
+    clip : bool, default=False
+        Clip new data to the range.
+    backend : str or Backend, optional
+        The backend to use whatever the data; by default the one that fits it.
+
+    Attributes
+    ----------
+    data_min_, data_max_, data_range_ : float64 arrays of shape (n_features,)
+        Extrema of each feature, NaN left out, and their difference.
+    scale_, min_ : float64 arrays of shape (n_features,)
+        The map as ``x * scale_ + min_``, for reading; the scaler itself works with the extrema.
+    n_samples_seen_ : int
+        Number of rows.
+    n_features_in_ : int
+    feature_names_in_ : array of str of shape (n_features,)
+        Where ``X`` named its columns.
+
+    Notes
+    -----
+    The training data itself stays inside the range exactly, after rounding to its dtype too:
+    where an end has no exact value in the dtype, the nearest one inside the range takes its
+    place (unless the dtype has less than two values there). With (0, 1) both ends are attained.
+    A constant feature, whose range is at most ``8 * eps`` of its magnitude, is not divided by
+    its range.
+    """
+
+    __module__ = "normcore"
+
+    statistic = Extrema
+
+    _narrow: dict[Any, Affine]
+
+    def __init__(
+        self,
+        feature_range: Any = (0, 1),
+        *,
+        copy: Any = True,
+        clip: Any = False,
+        backend: Any = None,
+    ) -> None:
+        self.feature_range = feature_range
+        self.copy = copy
+        self.clip = clip
+        self.backend = backend
+
+    def _check_parameters(self) -> None:
+        _checked_range(self.feature_range)
+
+    def affine(self, extrema: Extrema) -> Affine:
+        """Set the fitted attributes from the extrema and return the map."""
+        lo, hi = _checked_range(self.feature_range)
+        self.data_min_, self.data_max_ = extrema.min, extrema.max
+        with np.errstate(over="ignore", invalid="ignore"):
+            self.data_range_ = self.data_max_ - self.data_min_
+            magnitude = np.maximum(np.abs(self.data_min_), np.abs(self.data_max_))
+            # Next to 1e16 even the noise of a constant exceeds 1, and would leave the range.
+            divisor = np.maximum(nonconstant(self.data_range_, magnitude), self.data_range_)
+            self.scale_ = (hi - lo) / divisor
+            self.min_ = lo - self.data_min_ * self.scale_
+        affine = _inside(lo, hi, self.data_min_, divisor)
+        self._narrow = {
+            dtype: _inside(*_representable(lo, hi, dtype), self.data_min_, divisor)
+            for dtype in NARROW
+        }
+        return affine
+
+    def _affine_for(self, dtype: Any) -> Affine:
+        return self._narrow.get(dtype, self._affine)
+
+    def _clip_for(self, dtype: Any) -> tuple[float, float] | None:
+        if not self.clip:
+            return None
+        lo, hi = _checked_range(self.feature_range)
+        return _representable(lo, hi, dtype) if dtype in NARROW else (lo, hi)
+
+
+def _checked_range(feature_range: Any) -> tuple[float, float]:
+    try:
+        lo, hi = feature_range
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"feature_range must be a pair (min, max), got {feature_range!r}"
+        ) from None
+    if not (isinstance(lo, Real) and isinstance(hi, Real) and math.isfinite(float(hi) - float(lo))):
+        raise ValueError(f"feature_range must be two finite numbers, got {feature_range!r}")
+    if lo >= hi:
+        raise ValueError(
+            f"Minimum of desired feature range must be smaller than maximum. Got {feature_range!r}."
+        )
+    return float(lo), float(hi)
+
+
+def _inside(lo: float, hi: float, minimum: np.ndarray, divisor: np.ndarray) -> Affine:
+    """Return the map of [minimum, minimum + divisor] into [lo, hi], after every rounding.
+
+    ``(x - minimum) / divisor`` is at most 1 and every operation is monotone, so the largest
+    result is ``gamma + lo``, rounded: gamma is nudged down until that is not above hi.
+    """
+    gamma = hi - lo
+    while gamma + lo > hi:
+        gamma = math.nextafter(gamma, 0.0)
+    return Affine(center=minimum, scale=divisor, gamma=gamma, beta=lo)
+
+
+def _representable(lo: float, hi: float, dtype: Any) -> tuple[float, float]:
+    """Return the widest range inside [lo, hi] whose ends are values of ``dtype``."""
+    with np.errstate(over="ignore"):
+        low, high = np.asarray(lo, dtype=dtype)[()], np.asarray(hi, dtype=dtype)[()]
+    if float(low) < lo:
+        low = np.nextafter(low, np.asarray(np.inf, dtype=dtype)[()])
+    if float(high) > hi:
+        high = np.nextafter(high, np.asarray(-np.inf, dtype=dtype)[()])
+    if not low < high:  # the dtype has no two values there
+        return lo, hi
+    return float(low), float(high)

@@ -1,0 +1,134 @@
+"""Median and a range of quantiles."""
+
+from __future__ import annotations
+
+from numbers import Real
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+
+from normcore.affine import Affine, nonconstant
+from normcore.backend import Backend
+from normcore.order_statistics import Quantiles
+from normcore.scaling.base import AffineScaler
+
+__all__ = ["RobustScaler"]
+
+
+class RobustScaler(AffineScaler):
+    """Subtract the median of each feature and divide by its range between two quantiles.
+
+    Parameters
+    ----------
+    with_centering : bool, default=True
+        Subtract the median.
+    with_scaling : bool, default=True
+        Divide by the range between the quantiles.
+    quantile_range : (q_min, q_max), default=(25.0, 75.0)
+        Percentages, ``0 <= q_min <= q_max <= 100``; the default is the interquartile range.
+    copy : bool, default=True
+        False writes the result into the input where that is a writable float array.
+    unit_variance : bool, default=False
+        Divide the scale by the same range of the standard normal distribution, so that normally
+        distributed features get unit variance.
+    backend : str or Backend, optional
+        The backend to use whatever the data; by default the one that fits it.
+
+    Attributes
+    ----------
+    center_ : float64 array of shape (n_features,) or None
+        Median of each feature, NaN left out; None where ``with_centering=False``.
+    scale_ : float64 array of shape (n_features,) or None
+        Range between the quantiles, or 1 for a constant feature: one whose range is at most
+        ``8 * eps`` of the quantiles' magnitude. ``unit_variance`` divides either. None where
+        ``with_scaling=False``.
+    n_samples_seen_ : int
+        Number of rows.
+    n_features_in_ : int
+    feature_names_in_ : array of str of shape (n_features,)
+        Where ``X`` named its columns.
+
+    Notes
+    -----
+    Quantiles are exact, interpolated linearly between neighbours as in :func:`numpy.quantile`.
+    An exact fit keeps no sketch of the data, so there is no ``partial_fit``, and ``merge`` refuses.
+    """
+
+    __module__ = "normcore"
+
+    statistic = Quantiles
+
+    center_: Any
+    scale_: Any
+
+    def __init__(
+        self,
+        *,
+        with_centering: Any = True,
+        with_scaling: Any = True,
+        quantile_range: Any = (25.0, 75.0),
+        copy: Any = True,
+        unit_variance: Any = False,
+        backend: Any = None,
+    ) -> None:
+        self.with_centering = with_centering
+        self.with_scaling = with_scaling
+        self.quantile_range = quantile_range
+        self.copy = copy
+        self.unit_variance = unit_variance
+        self.backend = backend
+
+    @property
+    def partial_fit(self) -> Any:
+        """Absent: exact quantiles cannot be continued from a fit."""
+        raise AttributeError(
+            "RobustScaler has no partial_fit: an exact fit keeps no sketch of the data to continue"
+        )
+
+    def _check_parameters(self) -> None:
+        q_min, q_max = _checked_quantiles(self.quantile_range)
+        if self.with_scaling and self.unit_variance and not 0 < q_min < q_max < 100:
+            raise ValueError(
+                "unit_variance needs 0 < q_min < q_max < 100: the normal distribution has no "
+                f"finite, positive range at quantile_range={self.quantile_range!r}"
+            )
+
+    def observe(self, backend: Backend, x: Any, *, weights: Any = None) -> Quantiles:
+        """Return both quantiles and the median of a view, skipping NaN."""
+        q_min, q_max = _checked_quantiles(self.quantile_range)
+        ranks = np.array([q_min / 100, 0.5, q_max / 100])
+        quantiles: Quantiles = backend.quantiles(x, ranks, weights=weights, skipna=True)
+        return quantiles
+
+    def affine(self, quantiles: Quantiles) -> Affine:
+        """Set the fitted attributes from the quantiles and return the map."""
+        low, median, high = quantiles.values
+        self.center_ = median if self.with_centering else None
+        self.scale_ = None
+        if self.with_scaling:
+            with np.errstate(over="ignore"):
+                spread = high - low
+            self.scale_ = nonconstant(spread, np.maximum(np.abs(low), np.abs(high)))
+            if self.unit_variance:
+                q_min, q_max = _checked_quantiles(self.quantile_range)
+                normal = NormalDist()
+                self.scale_ /= normal.inv_cdf(q_max / 100) - normal.inv_cdf(q_min / 100)
+        return Affine(
+            center=median if self.with_centering else 0.0,
+            scale=self.scale_ if self.with_scaling else 1.0,
+        )
+
+
+def _checked_quantiles(quantile_range: Any) -> tuple[float, float]:
+    try:
+        q_min, q_max = quantile_range
+    except (TypeError, ValueError):
+        raise ValueError(f"quantile_range must be a pair, got {quantile_range!r}") from None
+    numbers = isinstance(q_min, Real) and isinstance(q_max, Real)
+    if not (numbers and 0 <= float(q_min) <= float(q_max) <= 100):
+        raise ValueError(
+            f"Invalid quantile range: {quantile_range!r}. It must hold two percentages, "
+            "0 <= q_min <= q_max <= 100."
+        )
+    return float(q_min), float(q_max)

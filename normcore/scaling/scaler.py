@@ -1,0 +1,398 @@
+"""What every scaler shares: fitting, streaming, merging, transforming, saving."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from functools import partial
+from typing import Any, ClassVar, Self
+
+import numpy as np
+
+from normcore import layout, plugins, validation
+from normcore.backend import Backend, InfiniteInput
+from normcore.estimator import Estimator, not_fitted, sklearn_config
+from normcore.namespace import array_namespace
+from normcore.statistics import Statistic
+
+__all__ = ["Scaler"]
+
+# Instance attributes that a fit sets besides those whose names end with an underscore.
+FITTED = frozenset({"_statistic", "_num_rows", "_affine", "_narrow"})
+# Parameters that say how to compute, not what: scalers that differ in them alone can merge.
+EXECUTION = frozenset({"backend", "copy"})
+NATIVE_FLOATS = frozenset({np.dtype(np.float64), np.dtype(np.float32)})
+
+
+class Scaler(Estimator, ABC):
+    """A statistic of each feature, and a map of each value that depends on it."""
+
+    #: What a fit observes of each feature; None where nothing needs to be learned.
+    statistic: ClassVar[type[Any] | None] = None
+    #: Defaults of the parameters that every scaler has, for those that do not list them.
+    copy: Any = True
+    backend: Any = None
+
+    #: Rows seen; a subclass may count otherwise.
+    n_samples_seen_: Any
+
+    _statistic: Any = None
+    _num_rows: int = 0
+
+    def __init__(self, *, copy: Any = True, backend: Any = None) -> None:
+        self.copy = copy
+        self.backend = backend
+
+    # -- learning --------------------------------------------------------------------------
+
+    def fit(self, X: Any, y: Any = None) -> Self:
+        """Learn from ``X``; what was learned before is forgotten.
+
+        Parameters
+        ----------
+        X : array, data frame or nested list of shape (n_samples, n_features)
+            NaN is skipped.
+        y : None
+            Ignored.
+
+        Raises
+        ------
+        ValueError
+            If ``X`` is not two-dimensional, is empty, or holds infinity, text or complex numbers.
+            The scaler then stays as it was.
+        TypeError
+            If ``X`` is sparse or holds objects that are not numbers.
+        """
+        return self._fit(X, None, anew=True)
+
+    def partial_fit(self, X: Any, y: Any = None) -> Self:
+        """Learn from ``X`` too: as a fit to all that was seen so far, together with ``X``.
+
+        Parameters and errors are those of :meth:`fit`; other features than before are a
+        ValueError.
+        """
+        return self._fit(X, None, anew=False)
+
+    def _fit(self, X: Any, sample_weight: Any, *, anew: bool) -> Self:
+        anew = anew or not self.__sklearn_is_fitted__()
+        self._check_parameters()
+        names = validation.column_names(X)
+        values = validation.as_table(X, type(self).__name__)
+        if not anew:
+            self._check_features(values, names)
+            names = getattr(self, "feature_names_in_", None)
+        num_rows, num_features = values.shape
+        if sample_weight is not None:
+            sample_weight = validation.as_weights(sample_weight, num_rows)
+        statistic = self._observed(values, sample_weight, names)
+        if not anew:
+            num_rows += self._num_rows
+            statistic = self._merged(statistic)
+        return self._learn(statistic, num_rows, num_features, names, like=values)
+
+    def merge(self, other: Self) -> Self:
+        """Learn what another scaler has learned, as ``partial_fit`` on its data would.
+
+        Parameters
+        ----------
+        other : scaler of the same class, fitted
+            Stays as it is.
+
+        Raises
+        ------
+        ValueError
+            If the two differ in parameters or features. The scaler then stays as it was.
+        TypeError
+            If ``other`` is of another class.
+        NotFittedError
+            If ``other`` is not fitted.
+        """
+        if type(other) is not type(self):
+            raise TypeError(f"cannot merge {type(self).__name__} with {type(other).__name__}")
+        if not other.__sklearn_is_fitted__():
+            raise not_fitted(other)
+        mine, theirs = self.get_params(deep=False), other.get_params(deep=False)
+        differing = [key for key in mine if key not in EXECUTION and mine[key] != theirs[key]]
+        if differing:
+            pairs = ", ".join(f"{key}={mine[key]!r} and {theirs[key]!r}" for key in differing)
+            raise ValueError(f"cannot merge scalers with other parameters: {pairs}")
+        names = getattr(other, "feature_names_in_", None)
+        statistic, num_rows = other._statistic, other._num_rows
+        if self.__sklearn_is_fitted__():
+            validation.check_names(
+                getattr(self, "feature_names_in_", None), names, type(self).__name__
+            )
+            self._check_width(other.n_features_in_)
+            names = getattr(self, "feature_names_in_", None)
+            statistic, num_rows = self._merged(statistic), num_rows + self._num_rows
+        return self._learn(statistic, num_rows, other.n_features_in_, names)
+
+    def _merged(self, statistic: Any) -> Any:
+        return None if statistic is None else self._statistic.merge(statistic)
+
+    def observe(self, backend: Backend, x: Any, *, weights: Any = None) -> Statistic:
+        """Return the statistic of an ``(N, C, S)`` view, skipping NaN.
+
+        A scaler whose statistic depends on its parameters overrides this.
+        """
+        assert self.statistic is not None
+        return self.statistic.observe(backend, x, weights=weights, skipna=True)
+
+    def _observed(self, values: Any, weights: Any, names: Any) -> Any:
+        backend = plugins.select_backend(values, self.backend)
+        x = backend.adopt(values)
+        statistic = None
+        if self.statistic is not None:
+            if weights is not None:
+                weights = _beside(values, weights, backend)
+            observe = partial(self.observe, backend)
+            statistic = layout.observe(observe, x, 1, weights=weights).to_host()
+        if statistic is None or _may_hold_infinity(statistic):
+            _refuse_infinity(x, names)
+        return statistic
+
+    def _learn(
+        self, statistic: Any, num_rows: int, num_features: int, names: Any, like: Any = None
+    ) -> Self:
+        """Replace all fitted attributes together; a failure leaves every one as it was."""
+        learned = object.__new__(type(self))
+        learned.__dict__.update(
+            (name, value) for name, value in self.__dict__.items() if not _is_fitted_name(name)
+        )
+        learned._statistic, learned._num_rows = statistic, num_rows
+        learned.n_samples_seen_, learned.n_features_in_ = num_rows, num_features
+        if names is not None:
+            learned.feature_names_in_ = np.asarray(names, dtype=object)
+        learned._prepare(statistic)
+        if like is not None and not isinstance(like, np.ndarray):
+            learned._publish_as(like)
+        self.__dict__ = learned.__dict__
+        return self
+
+    def _publish_as(self, like: Any) -> None:
+        """Turn public fitted arrays into the kind of ``like``, the training data."""
+        backend = plugins.select_backend(like, self.backend)
+        for name, value in list(self.__dict__.items()):
+            public = name.endswith("_") and not name.startswith("_")
+            if public and isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
+                self.__dict__[name] = backend.release(backend.adopt(value), like)
+
+    def _check_parameters(self) -> None:
+        """Refuse parameters that make no sense; called before anything is learned."""
+
+    @abstractmethod
+    def _prepare(self, statistic: Any) -> None:
+        """Set what the map needs, from what was observed."""
+
+    @abstractmethod
+    def _map(self, backend: Backend, x: Any, out: Any, inverse: bool) -> Any:
+        """Return the map of a native 2-D array, written into ``out`` where given.
+
+        Raises InfiniteInput, before anything is written where ``out`` overlaps ``x``.
+        """
+
+    # -- transforming ----------------------------------------------------------------------
+
+    def transform(self, X: Any, *, out: Any = None) -> Any:
+        """Return ``X`` scaled.
+
+        Parameters
+        ----------
+        X : array, data frame or nested list of shape (n_samples, n_features)
+            NaN stays NaN. Modified only where ``copy=False`` or ``out`` is ``X``.
+        out : array of shape (n_samples, n_features), optional
+            Written to and returned: of the result's dtype, which is that of ``X`` for floats and
+            float64 for others. May be ``X`` itself.
+
+        Raises
+        ------
+        ValueError
+            If ``X`` has other features than in fit, or holds infinity.
+        NotFittedError
+            If the scaler is not fitted.
+        """
+        return self._transformed(X, False, self.copy, out)
+
+    def inverse_transform(self, X: Any, *, out: Any = None) -> Any:
+        """Return scaled data as it was; parameters and errors are those of :meth:`transform`."""
+        return self._transformed(X, True, self.copy, out)
+
+    def _transformed(self, X: Any, inverse: bool, copy: Any, out: Any) -> Any:
+        fitted = self.__dict__
+        if "n_features_in_" not in fitted:
+            raise not_fitted(self)
+        if (
+            type(X) is np.ndarray
+            and X.dtype in NATIVE_FLOATS
+            and X.ndim == 2
+            and X.shape[1] == fitted["n_features_in_"]
+            and X.shape[0] != 0
+            and (inverse or "feature_names_in_" not in fitted)
+        ):
+            values = X
+        else:
+            values = validation.as_table(X, type(self).__name__)
+            if inverse:
+                self._check_width(values.shape[1])
+            else:
+                self._check_features(values, validation.column_names(X))
+        config = sklearn_config()
+        if config.get("array_api_dispatch"):
+            self._check_same_namespace(values, "inverse_transform" if inverse else "transform")
+        backend = plugins.select_backend(values, self.backend)
+        x = backend.adopt(values)
+        target = None
+        if out is not None:
+            target = _native_out(out, x, backend)
+        elif not copy and (values is X or isinstance(X, np.ndarray)) and _is_writable_float(x):
+            target = x
+        try:
+            result = self._map(backend, x, target, inverse)
+        except InfiniteInput:
+            _refuse_infinity(x, fitted.get("feature_names_in_"))
+            raise
+        if out is not None:
+            if target is None:
+                out[...] = backend.release(result, out)
+            return out
+        result = backend.release(result, values)
+        return result if inverse else self._contained(result, X, config)
+
+    # -- saving ----------------------------------------------------------------------------
+
+    def save(self, path: Any) -> None:
+        """Save the fitted scaler as one versioned JSON file; :func:`normcore.load` reads it.
+
+        Raises
+        ------
+        NotFittedError
+            If the scaler is not fitted.
+        ValueError
+            If its class is not registered under a name.
+        TypeError
+            If a parameter has no form in JSON.
+        """
+        from normcore.io.saved import save_scaler
+
+        save_scaler(self, path)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fitted scaler as JSON-able values and float64 arrays; see :meth:`save`."""
+        if not self.__sklearn_is_fitted__():
+            raise not_fitted(self)
+        cls = type(self)
+        registered = plugins.scaler_name(cls)
+        if registered is None:
+            raise ValueError(
+                f"{cls.__name__} is not registered, so a saved file could not name it; register "
+                "it in a plugin with registry.scaler(name, target)"
+            )
+        names = getattr(self, "feature_names_in_", None)
+        saved: dict[str, Any] = {
+            "scaler": registered,
+            "class": f"{cls.__module__}:{cls.__qualname__}",
+            "params": {
+                name: _plain(name, value) for name, value in self.get_params(deep=False).items()
+            },
+            "statistic": None,
+            "n_features_in": self.n_features_in_,
+            "feature_names_in": None if names is None else list(names),
+            "n_samples_seen": self._num_rows,
+        }
+        if self._statistic is not None:
+            saved["statistic"] = {"name": self._statistic.name, **self._statistic.to_state()}
+        return saved
+
+    @classmethod
+    def from_dict(cls, saved: Mapping[str, Any]) -> Self:
+        """Return the fitted scaler that :meth:`to_dict` described.
+
+        Raises
+        ------
+        ValueError
+            If the description is of another class, or incomplete.
+        """
+        try:
+            params, state, names = saved["params"], saved["statistic"], saved["feature_names_in"]
+            num_rows, num_features = int(saved["n_samples_seen"]), int(saved["n_features_in"])
+        except KeyError as error:
+            raise ValueError(f"the saved {cls.__name__} lacks {error}") from None
+        try:
+            scaler = cls(**{name: _tuples(value) for name, value in params.items()})
+        except TypeError as error:
+            raise ValueError(f"the saved parameters do not fit {cls.__name__}: {error}") from None
+        scaler._check_parameters()
+        kind = None if cls.statistic is None else cls.statistic.name
+        if (state and state.get("name")) != kind:
+            raise ValueError(
+                f"the saved statistic is {state and state.get('name')!r}, not {kind!r}"
+            )
+        statistic = None
+        if cls.statistic is not None:
+            statistic = cls.statistic.from_state(
+                {key: value for key, value in state.items() if key != "name"}
+            )
+            if statistic.num_channels != num_features:
+                raise ValueError(
+                    f"the saved statistic has {statistic.num_channels} features, not {num_features}"
+                )
+        if names is not None and len(names) != num_features:
+            raise ValueError(f"{len(names)} names are saved for {num_features} features")
+        return scaler._learn(statistic, num_rows, num_features, names)
+
+
+def _is_fitted_name(name: str) -> bool:
+    return name in FITTED or (name.endswith("_") and not name.startswith("_"))
+
+
+def _may_hold_infinity(statistic: Any) -> bool:
+    """Whether the data may have held infinity, which leaves its trace in every statistic."""
+    infinite = getattr(statistic, "infinite", None)
+    if infinite is not None:
+        return bool(np.any(infinite))
+    return not all(np.isfinite(array).all() for array in statistic.to_state().values())
+
+
+def _beside(x: Any, weights: Any, backend: Backend) -> Any:
+    """Return weights, of any library, as the backend's own array on the device of ``x``."""
+    if isinstance(weights, np.ndarray) and isinstance(x, np.ndarray):
+        return weights
+    return backend.adopt(backend.release(backend.adopt(weights), x))
+
+
+def _refuse_infinity(x: Any, names: Any) -> None:
+    place = validation.first_infinity(x, array_namespace(x))
+    if place is not None:
+        raise validation.infinity(place, names)
+
+
+def _native_out(out: Any, x: Any, backend: Backend) -> Any:
+    """Return ``out`` as an array that kernels can write, or None where a copy must follow."""
+    if isinstance(x, np.ndarray):
+        return out if isinstance(out, np.ndarray) else backend.adopt(out)
+    if isinstance(out, np.ndarray):  # host batches on a device backend
+        if tuple(out.shape) != tuple(x.shape):
+            raise ValueError(f"out has shape {out.shape}, but the input has {tuple(x.shape)}")
+        return None
+    return backend.adopt(out)
+
+
+def _is_writable_float(x: Any) -> bool:
+    return isinstance(x, np.ndarray) and x.dtype.kind == "f" and x.flags.writeable
+
+
+def _plain(name: str, value: Any) -> Any:
+    """Return a parameter as a value that JSON has."""
+    if isinstance(value, Backend):
+        return value.name
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, tuple | list):
+        return [_plain(name, each) for each in value]
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    raise TypeError(f"parameter {name}={value!r} cannot be saved: JSON has no {type(value)}")
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(_tuples(each) for each in value) if isinstance(value, list) else value
