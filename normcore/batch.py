@@ -1,0 +1,202 @@
+"""A batch and what normalizes it: the arguments of batch norm, checked, on their backend."""
+
+from __future__ import annotations
+
+import math
+import numbers
+from typing import Any
+
+import numpy as np
+
+from normcore import layout, plugins
+from normcore.affine import Affine
+from normcore.backend import Backend, batch_scale, gradient_vectors
+from normcore.namespace import array_namespace
+from normcore.statistics import Moments
+
+__all__ = ["Batch", "check_eps"]
+
+
+class Batch:
+    """The arguments that forward, inference and backward share.
+
+    Parameters are those of :func:`normcore.functional.batch_norm`, which says what is raised.
+    Arrays are kept as the backend's own, gamma and beta as float64 vectors or numbers.
+    """
+
+    __slots__ = ("activation", "axis", "backend", "beta", "eps", "gamma", "given", "mask", "x")
+
+    def __init__(
+        self,
+        x: Any,
+        gamma: Any,
+        beta: Any,
+        *,
+        axis: int,
+        eps: float,
+        activation: str | None,
+        mask: Any,
+        backend: str | Backend | None,
+    ) -> None:
+        self.given = layout.as_array(x)
+        self.backend = plugins.select_backend(self.given, backend)
+        self.x = self.backend.adopt(self.given)
+        if self.x.ndim < 2:
+            raise ValueError(
+                "batch normalization needs at least 2 dimensions, but x has shape "
+                f"{tuple(self.x.shape)}"
+            )
+        self.axis = layout.positive_axis(axis, self.x.ndim)
+        self.eps = check_eps(eps)
+        if activation is not None and activation != "relu":
+            raise ValueError(f"activation must be None or 'relu', got {activation!r}")
+        self.activation = activation
+        self.gamma = 1.0 if gamma is None else self.vector(gamma, "gamma")
+        self.beta = 0.0 if beta is None else self.vector(beta, "beta")
+        self.mask = None if mask is None else self.backend.adopt(layout.as_array(mask))
+        if mask is not None and not _is_bool(self.mask):
+            raise TypeError(f"mask must be an array of bool, got dtype {self.mask.dtype}")
+
+    @property
+    def num_channels(self) -> int:
+        """The number of channels, C."""
+        return int(self.x.shape[self.axis])
+
+    def vector(self, value: Any, name: str) -> Any:
+        """Return one number for each channel, named in errors, as a vector beside the batch."""
+        if isinstance(value, np.ndarray) or not hasattr(value, "__dlpack__"):
+            value = np.asarray(value)
+            if value.dtype.kind not in "fiub":
+                raise TypeError(f"{name} must be real numbers, got dtype {value.dtype}")
+        else:
+            value = self.backend.adopt(value)
+        if tuple(value.shape) != (self.num_channels,):
+            raise ValueError(
+                f"{name} must have shape ({self.num_channels},), one entry for each channel, "
+                f"got {tuple(value.shape)}"
+            )
+        return self.beside(value)
+
+    def beside(self, value: Any) -> Any:
+        """Return a vector as float64 of the library and on the device of the batch."""
+        xp = array_namespace(self.x)
+        if xp is np:
+            return np.asarray(value, dtype=np.float64)
+        if isinstance(value, np.ndarray):
+            value = np.array(value, dtype=np.float64)  # not every library takes read-only ones
+        return xp.asarray(value, dtype=xp.float64, device=getattr(self.x, "device", None))
+
+    def adopt_out(self, out: Any, like: Any) -> Any:
+        """Return ``out`` as an array of the backend that shares its memory."""
+        if out is None:
+            return None
+        if not hasattr(out, "dtype"):
+            raise TypeError(f"out must be an array, not {type(out).__name__}")
+        native = self.backend.adopt(out)
+        layout.check_out(native, like)
+        if isinstance(out, np.ndarray) and out.size and not np.may_share_memory(native, out):
+            raise TypeError(
+                f"out has dtype {out.dtype}, which results cannot be written to directly"
+            )
+        return native
+
+    def adopt_gradient(self, dy: Any) -> Any:
+        """Return the gradient of the output as an array of the backend."""
+        native = self.backend.adopt(dy)
+        if tuple(native.shape) != tuple(self.x.shape):
+            raise ValueError(
+                f"dy has shape {tuple(native.shape)}, but x has {tuple(self.x.shape)}"
+            )
+        if layout.result_dtype(native) != layout.result_dtype(self.x):
+            raise TypeError(
+                f"dy has dtype {native.dtype}, but the output that it is the gradient of has "
+                f"{layout.result_dtype(self.x)}"
+            )
+        return native
+
+    def release(self, y: Any, out: Any) -> Any:
+        """Return the caller's ``out``, or else the result as the caller's kind of array."""
+        return self.backend.release(y, self.given) if out is None else out
+
+    def refuse_single_values(self) -> None:
+        """Refuse batches without a variance; never waits for a device."""
+        shape = self.x.shape
+        count = math.prod(each for index, each in enumerate(shape) if index != self.axis)
+        if isinstance(self.mask, np.ndarray) and self.num_channels > 0:
+            valid = layout.plane(self.mask, np.broadcast_to(False, shape), self.axis, "mask")
+            count = int(np.count_nonzero(np.take(valid, 0, self.axis)))
+        if count < 2:
+            raise ValueError(
+                "training needs at least 2 values in each channel to take a variance of, but x of "
+                f"shape {tuple(shape)} has {count} on axis {self.axis}"
+                + (" under the mask" if self.mask is not None else "")
+            )
+
+    def rescale(self, mean: Any, scale: Any, out: Any) -> Any:
+        """Normalize with given statistics."""
+        affine = Affine(center=mean, scale=scale, gamma=self.gamma, beta=self.beta)
+        return layout.rescale(
+            self.backend, self.x, affine, self.axis,
+            out=out, mask=self.mask, activation=self.activation,
+        )  # fmt: skip
+
+    def normalize(self, out: Any) -> tuple[Any, Moments]:
+        """Normalize with the statistics of the batch; return y and the statistics."""
+        if not self._is_one_view(self.x, out):
+            moments = layout.observe(self.backend.moments, self.x, self.axis, weights=self.mask)
+            return self.rescale(moments.mean, batch_scale(moments, self.eps), out), moments
+        observed = []
+
+        def normalize(view: Any, **options: Any) -> Any:
+            y, moments = self.backend.normalize(
+                view, self.gamma, self.beta, self.eps, activation=self.activation, **options
+            )
+            observed.append(moments)
+            return y
+
+        y = layout.elementwise(normalize, self.axis, self.x, out=out, mask=self.mask)
+        return y, observed[0]
+
+    def gradients(self, dy: Any, moments: Moments, training: bool, out: Any) -> tuple[Any, ...]:
+        """Return dx, dgamma and dbeta for statistics of the batch, or for given ones."""
+        mean, scale = self.beside(moments.mean), self.beside(batch_scale(moments, self.eps))
+        gate = None
+        if self.activation is not None:
+            gate = Affine(center=mean, scale=scale, gamma=self.gamma, beta=self.beta)
+        sum_dy, sum_dy_xmu = 0.0, 0.0
+        planes = self._planes()
+        for dy_view, x_view, *masks in layout.views(self.axis, dy, self.x, *planes):
+            mask = masks[0][:, 0, :] if masks else None
+            part, part_xmu = self.backend.backward_reduce(
+                dy_view, x_view, mean, gate=gate, mask=mask
+            )
+            sum_dy, sum_dy_xmu = sum_dy + part, sum_dy_xmu + part_xmu
+        count = self.beside(moments.count) if training else math.inf
+        a, b, d = gradient_vectors(self.gamma, scale, sum_dy, sum_dy_xmu, count)
+
+        def backward_elemt(dy: Any, x: Any, **options: Any) -> Any:
+            return self.backend.backward_elemt(dy, x, mean, a, b, d, gate=gate, **options)
+
+        dx = layout.elementwise(backward_elemt, self.axis, dy, self.x, out=out, mask=self.mask)
+        return dx, sum_dy_xmu / scale, sum_dy
+
+    def _planes(self) -> tuple[Any, ...]:
+        return () if self.mask is None else (layout.plane(self.mask, self.x, self.axis, "mask"),)
+
+    def _is_one_view(self, *arrays: Any) -> bool:
+        present = [array for array in arrays if array is not None]
+        return layout.is_one_view(self.axis, *present, *self._planes())
+
+
+def check_eps(eps: Any) -> float:
+    """Return ``eps``, after making sure that it is a positive, finite number."""
+    if not isinstance(eps, numbers.Real):
+        raise TypeError(f"eps must be a number, got {eps!r}")
+    value = float(eps)
+    if not (value > 0 and math.isfinite(value)):
+        raise ValueError(f"eps must be positive and finite, got {eps!r}")
+    return value
+
+
+def _is_bool(mask: Any) -> bool:
+    return bool(array_namespace(mask).isdtype(mask.dtype, "bool"))

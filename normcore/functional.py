@@ -1,0 +1,314 @@
+"""The stateless face of normcore: statistics and batch normalization as functions of arrays.
+
+Every function selects the backend from the array it is given, hands that backend views of the
+array, and returns results of the caller's kind; nothing is remembered between calls. This is the
+layer that other frameworks embed.
+
+The names follow the paper: gamma, beta, mu_B (here ``mean``), sigma_B^2 (here ``var``) and m, the
+number of values of a channel, in S. Ioffe and C. Szegedy, "Batch Normalization: Accelerating Deep
+Network Training by Reducing Internal Covariate Shift", ICML 2015.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from normcore import layout, plugins
+from normcore.backend import Backend
+from normcore.batch import Batch
+from normcore.namespace import array_namespace
+from normcore.order_statistics import Quantiles
+from normcore.statistics import Extrema, Moments
+
+__all__ = [
+    "batch_norm",
+    "batch_norm_backward",
+    "batch_norm_inference",
+    "extrema",
+    "moments",
+    "quantiles",
+]
+
+
+def moments(
+    x: Any,
+    *,
+    channel_axis: int | None,
+    weights: Any = None,
+    skipna: bool = False,
+    backend: str | Backend | None = None,
+) -> Moments:
+    """Count, mean and sum of squared deviations of each channel.
+
+    Parameters
+    ----------
+    x : array of any shape
+    channel_axis : int or None
+        The axis whose C entries are the channels; None takes all values as one channel.
+    weights : array, optional
+        Non-negative weights, of shape ``(N,)`` for the entries of the first axis or of the shape
+        of `x` without the channel axis.
+    skipna : bool
+        Whether NaN counts as missing; otherwise it propagates.
+    backend : str or Backend, optional
+        Overrides the selection by context and by kind of array.
+
+    Returns
+    -------
+    Moments
+        With ``count``, ``mean``, ``m2``, ``var(ddof)`` and ``std(ddof)``, each of shape (C,).
+
+    Raises
+    ------
+    TypeError
+        If `x` is not numeric and real.
+    ValueError
+        If the axis does not exist or the weights do not fit.
+    """
+    x = layout.as_array(x)
+    chosen = plugins.select_backend(x, backend)
+    weights = None if weights is None else chosen.adopt(layout.as_array(weights))
+    return layout.observe(
+        chosen.moments, chosen.adopt(x), channel_axis, weights=weights, skipna=skipna
+    )
+
+
+def extrema(
+    x: Any,
+    *,
+    channel_axis: int | None,
+    skipna: bool = False,
+    backend: str | Backend | None = None,
+) -> Extrema:
+    """Smallest and largest value of each channel; parameters as for :func:`moments`."""
+    x = layout.as_array(x)
+    chosen = plugins.select_backend(x, backend)
+    return layout.observe(chosen.extrema, chosen.adopt(x), channel_axis, skipna=skipna)
+
+
+def quantiles(
+    x: Any,
+    q: Any,
+    *,
+    channel_axis: int | None,
+    weights: Any = None,
+    skipna: bool = False,
+    backend: str | Backend | None = None,
+) -> Quantiles:
+    """Exact quantiles of each channel, linearly interpolated between neighbours.
+
+    Parameters
+    ----------
+    q : float or sequence of R floats in [0, 1]
+    x, channel_axis, weights, skipna, backend
+        As for :func:`moments`.
+
+    Returns
+    -------
+    Quantiles
+        ``values`` has shape (R, C).
+
+    Raises
+    ------
+    ValueError
+        If some `q` lies outside [0, 1], and as for :func:`moments`.
+    """
+    ranks = np.atleast_1d(np.asarray(q, dtype=np.float64))
+    if ranks.ndim != 1 or not np.all((ranks >= 0) & (ranks <= 1)):
+        raise ValueError(f"q must be one number or a sequence of numbers in [0, 1], got {q!r}")
+    x = layout.as_array(x)
+    chosen = plugins.select_backend(x, backend)
+    weights = None if weights is None else chosen.adopt(layout.as_array(weights))
+    native, channel_axis, weights = layout.in_one_view(chosen.adopt(x), channel_axis, weights)
+
+    def observe(view: Any, **options: Any) -> Any:
+        return chosen.quantiles(view, ranks, **options)
+
+    result: Quantiles = layout.observe(
+        observe, native, channel_axis, weights=weights, skipna=skipna
+    )
+    return result
+
+
+def batch_norm(
+    x: Any,
+    gamma: Any = None,
+    beta: Any = None,
+    *,
+    axis: int = 1,
+    eps: float = 1e-5,
+    activation: str | None = None,
+    mask: Any = None,
+    out: Any = None,
+    backend: str | Backend | None = None,
+) -> tuple[Any, Moments]:
+    """Normalize `x` with the statistics of this batch (Algorithm 1 of the paper).
+
+    ``y = (x - mean) / sqrt(var + eps) * gamma + beta``, where `mean` and the biased `var` are
+    those of the channel, and the arithmetic is float64 whatever the dtype of `x`.
+
+    Parameters
+    ----------
+    x : array of two or more dimensions
+    gamma, beta : array of shape (C,), optional
+        Scale and shift; None stands for 1 and 0.
+    axis : int
+        The channel axis.
+    eps : float
+        Positive; added to the variance.
+    activation : {None, "relu"}
+        Applied to y in the same pass.
+    mask : boolean array, optional
+        Which positions count, of shape ``(N,)`` for samples or of the shape of `x` without the
+        channel axis. The others stay out of the statistics, and y is 0 there.
+    out : array, optional
+        Where to write y: of the shape of `x` and the dtype of y; may be `x` itself.
+    backend : str or Backend, optional
+        Overrides the selection by context and by kind of array.
+
+    Returns
+    -------
+    y : array
+        Of the kind and shape of `x`; `out` if that was given. Floats keep their dtype, integers
+        and booleans become float64.
+    moments : Moments
+        The statistics of the batch; :func:`batch_norm_backward` wants them.
+
+    Raises
+    ------
+    TypeError
+        If `x` is not numeric and real, or `out` has another dtype than the result.
+    ValueError
+        If a channel has fewer than two values to take a variance of, and if `x`, `gamma`, `beta`,
+        `axis`, `eps`, `activation`, `mask` or `out` do not fit.
+    """
+    batch = Batch(
+        x, gamma, beta, axis=axis, eps=eps, activation=activation, mask=mask, backend=backend
+    )
+    batch.refuse_single_values()
+    y, statistic = batch.normalize(batch.adopt_out(out, batch.x))
+    return batch.release(y, out), statistic
+
+
+def batch_norm_inference(
+    x: Any,
+    mean: Any,
+    var: Any,
+    gamma: Any = None,
+    beta: Any = None,
+    *,
+    axis: int = 1,
+    eps: float = 1e-5,
+    activation: str | None = None,
+    mask: Any = None,
+    out: Any = None,
+    backend: str | Backend | None = None,
+) -> Any:
+    """Normalize `x` with given statistics (Algorithm 2 of the paper, line 11).
+
+    Parameters
+    ----------
+    mean, var : array of shape (C,)
+        Running or population statistics; `var` as it shall be used, so usually the unbiased one.
+    x, gamma, beta, axis, eps, activation, mask, out, backend
+        As for :func:`batch_norm`.
+
+    Returns
+    -------
+    y : array
+        As for :func:`batch_norm`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As for :func:`batch_norm`, but a single value per channel is fine here; ValueError also if
+        a `var` on the host is negative.
+    """
+    batch = Batch(
+        x, gamma, beta, axis=axis, eps=eps, activation=activation, mask=mask, backend=backend
+    )
+    mean, var = batch.vector(mean, "mean"), batch.vector(var, "var")
+    # A comparison on a device would wait for it.
+    if isinstance(var, np.ndarray) and np.any(var < 0):
+        raise ValueError(f"var is negative in channel {int(np.argmax(var < 0))}")
+    scale = array_namespace(var).sqrt(var + batch.eps)
+    return batch.release(batch.rescale(mean, scale, batch.adopt_out(out, batch.x)), out)
+
+
+def batch_norm_backward(
+    dy: Any,
+    x: Any,
+    moments: Moments,
+    gamma: Any = None,
+    beta: Any = None,
+    *,
+    axis: int = 1,
+    eps: float = 1e-5,
+    activation: str | None = None,
+    mask: Any = None,
+    training: bool = True,
+    out: Any = None,
+    backend: str | Backend | None = None,
+) -> tuple[Any, Any, Any]:
+    """Gradients of :func:`batch_norm` with respect to `x`, `gamma` and `beta`.
+
+    The paper's section 3 in three steps per channel, with ``scale = sqrt(var + eps)``::
+
+        dbeta  = sum(dy)
+        dgamma = sum(dy * (x - mean)) / scale
+        dx     = gamma / scale * (dy - dbeta / m - (x - mean) / scale * dgamma / m)
+
+    Parameters
+    ----------
+    dy : array
+        Gradient of the loss with respect to y; of the shape of `x` and the dtype of y.
+    x : array
+        The input of the forward call.
+    moments : Moments
+        What the forward call returned; with ``training=False`` the statistics that were used
+        instead, ``Moments.of(1, mean, var)``.
+    gamma, beta, axis, eps, activation, mask, backend
+        As in the forward call. `beta` matters only where there is an activation.
+    training : bool
+        Whether the statistics came from `x` itself, so that the gradient flows through them.
+        Otherwise they are constants (inference, or a frozen layer).
+    out : array, optional
+        Where to write dx: of the shape and dtype of `dy`; may be `dy` itself.
+
+    Returns
+    -------
+    dx : array
+        Of the kind of `dy`; `out` if that was given. 0 at masked positions.
+    dgamma, dbeta : array of shape (C,)
+        float64, of the kind of `dy`; computed whether or not `gamma` and `beta` were given.
+
+    Raises
+    ------
+    TypeError
+        If `dy` or `out` have another dtype than y.
+    ValueError
+        If `dy` or `out` have another shape than `x`, if `moments` are of another number of
+        channels, and as for :func:`batch_norm`.
+
+    Notes
+    -----
+    The last term of dx is lost where a standard deviation exceeds about 1e150: there its factor
+    ``gamma / scale**2`` is below the range of float64.
+    """
+    batch = Batch(
+        x, gamma, beta, axis=axis, eps=eps, activation=activation, mask=mask, backend=backend
+    )
+    dy = layout.as_array(dy)
+    upstream = batch.adopt_gradient(dy)
+    if moments.num_channels != batch.num_channels:
+        raise ValueError(
+            f"moments are of {moments.num_channels} channels, but x has {batch.num_channels} "
+            f"on axis {axis}"
+        )
+    dx, dgamma, dbeta = batch.gradients(
+        upstream, moments, training, batch.adopt_out(out, upstream)
+    )
+    release = batch.backend.release
+    return release(dx, dy) if out is None else out, release(dgamma, dy), release(dbeta, dy)
