@@ -1,0 +1,189 @@
+"""The CPU backend: dtypes, foreign arrays, and the kernels' own corner cases."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import numpy as np
+import pytest
+
+import normcore as nc
+from normcore.affine import Affine
+from normcore.backend import InfiniteInput
+
+
+@pytest.fixture(scope="module")
+def cpu() -> nc.Backend:
+    return nc.get_backend("cpu")
+
+
+def identity(cpu: nc.Backend, x: np.ndarray, dtype: type) -> np.ndarray:
+    return cpu.rescale(x, Affine(), out=np.empty(x.shape, dtype))
+
+
+def test_every_float16_survives(cpu) -> None:
+    bits = np.arange(2**16, dtype=np.uint16)
+    x = bits.view(np.float16).reshape(-1, 1, 1)
+    np.testing.assert_array_equal(identity(cpu, x, np.float64), x.astype(np.float64))
+    back = identity(cpu, x, np.float16)
+    nan = np.isnan(x)
+    expected = np.where(bits == 0x8000, 0, bits).reshape(-1, 1, 1)  # adding beta = 0 drops -0.0
+    np.testing.assert_array_equal(back.view(np.uint16)[~nan], expected[~nan])
+    assert np.isnan(back[nan]).all()
+
+
+def test_float16_rounds_once_to_nearest_even(cpu) -> None:
+    finite = np.arange(0x7C00, dtype=np.uint16).view(np.float16).astype(np.float64)
+    halfway = (finite[1:] + finite[:-1]) / 2
+    around = [halfway, np.nextafter(halfway, 0), np.nextafter(halfway, np.inf)]
+    edge = np.array([65504, 65519.99, 65520, 1e5, 1e300, 2.0**-25, 2.0**-24, 1e-300])
+    x = np.concatenate([*around, edge, np.random.default_rng(0).normal(size=10_000)])
+    x = np.concatenate([x, -x]).reshape(-1, 1, 1)
+    with np.errstate(over="ignore", under="ignore"):
+        expected = x.astype(np.float16)
+    np.testing.assert_array_equal(identity(cpu, x, np.float16), expected)
+
+
+@pytest.mark.parametrize("dtype", ["?", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8"])
+def test_integers_need_no_conversion(cpu, dtype: str) -> None:
+    info = np.array([False, True]) if dtype == "?" else np.iinfo(dtype)
+    low, high = (0, 1) if dtype == "?" else (info.min, info.max)
+    x = np.array([low, high, low, high, high], dtype=dtype).reshape(5, 1, 1)
+    extrema = cpu.extrema(x)
+    assert (extrema.min[0], extrema.max[0]) == (float(low), float(high))
+    y = cpu.rescale(x, Affine())
+    assert y.dtype == np.float64
+    np.testing.assert_array_equal(y, x.astype(np.float64))
+
+
+@pytest.mark.parametrize("dtype", [">f4", ">i2", np.longdouble])
+def test_foreign_formats_are_converted(cpu, dtype) -> None:
+    x = np.array([[1.5], [2.5], [-4.0]]).astype(dtype)
+    moments = nc.functional.moments(x, channel_axis=1, backend="cpu")
+    np.testing.assert_array_equal(moments.mean, x.astype(np.float64).mean())
+
+
+def test_unaligned_memory(cpu) -> None:
+    raw = np.zeros(8 * 12 + 1, np.uint8)
+    x = raw[1:].view(np.float64).reshape(4, 3)
+    x[...] = np.arange(12.0).reshape(4, 3)
+    assert not x.flags.aligned
+    moments = nc.functional.moments(x, channel_axis=1, backend="cpu")
+    np.testing.assert_array_equal(moments.mean, [4.5, 5.5, 6.5])
+
+
+@pytest.mark.parametrize("bad", [np.array([1j]), np.array(["a"]), np.array([{}], dtype=object),
+                                 np.array(["2020-01-01"], "M8[D]")])  # fmt: skip
+def test_dtypes_that_are_not_real_numbers(cpu, bad: np.ndarray) -> None:
+    with pytest.raises(TypeError, match=r"cannot normalize an array of dtype"):
+        cpu.adopt(bad)
+
+
+def test_infinity_is_refused_only_on_request(cpu) -> None:
+    x = np.ones((700, 5, 1), np.float32)
+    x[650, 3] = -np.inf
+    assert cpu.rescale(x, Affine())[650, 3] == -np.inf
+    with pytest.raises(InfiniteInput):
+        cpu.rescale(x, Affine(), refuse_infinite=True)
+    x[650, 3] = np.nan
+    cpu.rescale(x, Affine(), refuse_infinite=True)
+
+
+def test_activation_is_checked(cpu) -> None:
+    with pytest.raises(ValueError, match="relu"):
+        cpu.rescale(np.ones((2, 2, 1)), Affine(), activation="gelu")
+
+
+@pytest.mark.parametrize("shape", [(1000, 3, 1), (1, 2, 5000), (40, 17, 33), (1, 1, 9), (3000, 1, 1)])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_brackets_against_counting(cpu, shape, weighted: bool) -> None:
+    rng = np.random.default_rng(0)
+    x = rng.integers(-20, 20, size=shape).astype(np.float32)
+    x[rng.random(shape) < 0.02] = np.nan
+    x[0, 0, 0] = np.inf
+    weights = rng.integers(0, 3, size=(shape[0], shape[2])).astype(float) if weighted else None
+    w = np.broadcast_to(np.ones((shape[0], 1, shape[2])) if weights is None else weights[:, None], shape)
+    lower = np.array([[-5.0] * shape[1], [3.0] * shape[1], [-100.0] * shape[1]])
+    upper = np.array([[4.0] * shape[1], [3.0] * shape[1], [100.0] * shape[1]])
+    result = cpu.brackets(x, lower, upper, weights=weights, skipna=True)
+    for c in range(shape[1]):
+        v, wc = x[:, c].ravel().astype(float), w[:, c].ravel()
+        v, wc = v[~np.isnan(v) & (wc > 0)], wc[~np.isnan(v) & (wc > 0)]
+        assert result.count[c] == wc.sum()
+        for r in range(3):
+            low, high = lower[r, c], upper[r, c]
+            inside = (v > low) & (v < high)
+            assert result.below[r, c] == wc[v < low].sum()
+            assert result.equal_lower[r, c] == wc[v == low].sum()
+            assert result.inside_count[r, c] == wc[inside].sum()
+            assert result.equal_upper[r, c] == (wc[v == high].sum() if high > low else 0)
+            np.testing.assert_array_equal(np.sort(result.inside[r][c]), np.sort(v[inside]))
+            if weighted:
+                assert sorted(zip(result.inside[r][c], result.inside_weights[r][c], strict=True)) \
+                    == sorted(zip(v[inside], wc[inside], strict=True))  # fmt: skip
+    assert result.infinite[0] == 1
+    without = cpu.brackets(x, lower, upper, weights=weights)
+    assert np.isnan(without.count).any()
+
+
+def test_kernels_release_the_gil(cpu) -> None:
+    x = np.random.default_rng(0).normal(size=(400_000, 8, 1))
+    nc.set_num_threads(1)
+    ticks, stop = [], threading.Event()
+
+    def tick() -> None:
+        while not stop.is_set():
+            ticks.append(time.perf_counter())
+            time.sleep(0.001)
+
+    clock = threading.Thread(target=tick)
+    clock.start()
+    try:
+        start = time.perf_counter()
+        for _ in range(5):
+            cpu.moments(x)
+        end = time.perf_counter()
+    finally:
+        stop.set()
+        clock.join()
+        nc.set_num_threads(2)
+    # While a kernel holds the GIL nothing ticks; five kernels would leave about five ticks.
+    assert sum(start < tick < end for tick in ticks) > 10
+
+
+def test_no_kernel_makes_a_temporary_as_large_as_its_input(cpu) -> None:
+    import tracemalloc
+
+    x = np.zeros((500_000, 8, 1), np.float32)
+    x[:, :, 0] = np.arange(8)
+    out, vector = np.empty_like(x), np.zeros(8)
+    tracemalloc.start()
+    try:
+        for kernel in (
+            lambda: cpu.moments(x, skipna=True),
+            lambda: cpu.extrema(x),
+            lambda: cpu.rescale(x, Affine(scale=2.0), out=out),
+            lambda: cpu.backward_reduce(x, x, vector),
+            lambda: cpu.backward_elemt(x, x, vector, vector, vector, vector, out=out),
+        ):
+            tracemalloc.reset_peak()
+            before = tracemalloc.get_traced_memory()[0]
+            kernel()
+            assert tracemalloc.get_traced_memory()[1] - before < x.nbytes // 50
+    finally:
+        tracemalloc.stop()
+
+
+def test_torch_tensors_are_viewed_and_come_back() -> None:
+    torch = pytest.importorskip("torch")
+    x = torch.arange(12, dtype=torch.float32).reshape(4, 3).requires_grad_()
+    y, moments = nc.functional.batch_norm(x)
+    assert isinstance(y, torch.Tensor)
+    assert y.dtype == torch.float32
+    expected = torch.nn.functional.batch_norm(x, None, None, training=True).detach()
+    torch.testing.assert_close(y, expected)
+    out = torch.empty(4, 3)
+    result, _ = nc.functional.batch_norm(x, out=out)
+    assert result is out
+    torch.testing.assert_close(out, y)
