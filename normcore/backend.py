@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Any, ClassVar, NamedTuple
@@ -189,6 +190,35 @@ class Backend(ABC):
         scale = batch_scale(moments, eps)
         affine = Affine(center=moments.mean, scale=scale, gamma=gamma, beta=beta)
         return self.rescale(x, affine, activation=activation, mask=mask, out=out), moments
+
+    def normalize_backward(
+        self,
+        dy: Any,
+        x: Any,
+        moments: Any,
+        gamma: Any,
+        beta: Any,
+        eps: float,
+        *,
+        training: bool = True,
+        activation: str | None = None,
+        mask: Any = None,
+        out: Any = None,
+    ) -> tuple[Any, Any, Any]:
+        """Return ``dx``, ``dgamma`` and ``dbeta`` of a forward pass with these moments.
+
+        ``training`` says whether they are those of ``x``, so that the gradient flows through
+        them too.
+        """
+        mean, scale = moments.mean, batch_scale(moments, eps)
+        gate = None
+        if activation is not None:
+            gate = Affine(center=mean, scale=scale, gamma=gamma, beta=beta)
+        sum_dy, sum_dy_xmu = self.backward_reduce(dy, x, mean, gate=gate, mask=mask)
+        count = moments.count if training else math.inf
+        a, b, d = gradient_vectors(gamma, scale, sum_dy, sum_dy_xmu, count)
+        dx = self.backward_elemt(dy, x, mean, a, b, d, gate=gate, mask=mask, out=out)
+        return dx, sum_dy_xmu / scale, sum_dy
 
     def normalize_rows(
         self, x: Any, gamma: Any, beta: Any, eps: float, *, centered: bool = True, out: Any = None

@@ -10,7 +10,7 @@ import numpy as np
 
 from normcore import layout, plugins
 from normcore.affine import Affine
-from normcore.backend import Backend, batch_scale, gradient_vectors
+from normcore.backend import Backend
 from normcore.namespace import array_namespace
 from normcore.statistics import Moments
 
@@ -142,50 +142,86 @@ class Batch:
 
     def normalize(self, out: Any) -> tuple[Any, Moments]:
         """Normalize with the statistics of the batch; return y and the statistics."""
+        given, options = (self.gamma, self.beta, self.eps), {"activation": self.activation}
         if not self._is_one_view(self.x, out):
-            moments = layout.observe(self.backend.moments, self.x, self.axis, weights=self.mask)
-            return self.rescale(moments.mean, batch_scale(moments, self.eps), out), moments
-        observed = []
+            pieces = _Pieces(self.backend, self.axis)
+            return pieces.normalize(self.x, *given, mask=self.mask, out=out, **options)
 
-        def normalize(view: Any, **options: Any) -> Any:
-            y, moments = self.backend.normalize(
-                view, self.gamma, self.beta, self.eps, activation=self.activation, **options
-            )
-            observed.append(moments)
-            return y
+        def kernel(x: Any, **planes: Any) -> tuple[Any, ...]:
+            return self.backend.normalize(x, *given, **options, **planes)
 
-        y = layout.elementwise(normalize, self.axis, self.x, out=out, mask=self.mask)
-        return y, observed[0]
+        y, moments = self._in_one_go(kernel, self.x, out=out)
+        return y, moments
 
     def gradients(self, dy: Any, moments: Moments, training: bool, out: Any) -> tuple[Any, ...]:
         """Return dx, dgamma and dbeta for statistics of the batch, or for given ones."""
-        mean, scale = self.beside(moments.mean), self.beside(batch_scale(moments, self.eps))
-        gate = None
-        if self.activation is not None:
-            gate = Affine(center=mean, scale=scale, gamma=self.gamma, beta=self.beta)
-        sum_dy, sum_dy_xmu = 0.0, 0.0
-        planes = self._planes()
-        for dy_view, x_view, *masks in layout.views(self.axis, dy, self.x, *planes):
-            mask = masks[0][:, 0, :] if masks else None
-            part, part_xmu = self.backend.backward_reduce(
-                dy_view, x_view, mean, gate=gate, mask=mask
+        moments = Moments(self.beside(moments.parts))
+        given = (moments, self.gamma, self.beta, self.eps)
+        options = {"training": training, "activation": self.activation}
+        if not self._is_one_view(dy, self.x, out):
+            pieces = _Pieces(self.backend, self.axis)
+            return pieces.normalize_backward(
+                dy, self.x, *given, mask=self.mask, out=out, **options
             )
-            sum_dy, sum_dy_xmu = sum_dy + part, sum_dy_xmu + part_xmu
-        count = self.beside(moments.count) if training else math.inf
-        a, b, d = gradient_vectors(self.gamma, scale, sum_dy, sum_dy_xmu, count)
 
-        def backward_elemt(dy: Any, x: Any, **options: Any) -> Any:
-            return self.backend.backward_elemt(dy, x, mean, a, b, d, gate=gate, **options)
+        def kernel(dy: Any, x: Any, **planes: Any) -> tuple[Any, ...]:
+            return self.backend.normalize_backward(dy, x, *given, **options, **planes)
 
-        dx = layout.elementwise(backward_elemt, self.axis, dy, self.x, out=out, mask=self.mask)
-        return dx, sum_dy_xmu / scale, sum_dy
-
-    def _planes(self) -> tuple[Any, ...]:
-        return () if self.mask is None else (layout.plane(self.mask, self.x, self.axis, "mask"),)
+        return self._in_one_go(kernel, dy, self.x, out=out)
 
     def _is_one_view(self, *arrays: Any) -> bool:
         present = [array for array in arrays if array is not None]
-        return layout.is_one_view(self.axis, *present, *self._planes())
+        if self.mask is not None:
+            present.append(layout.plane(self.mask, self.x, self.axis, "mask"))
+        return layout.is_one_view(self.axis, *present)
+
+    def _in_one_go(self, kernel: Any, *arrays: Any, out: Any) -> tuple[Any, ...]:
+        """Call a kernel that returns more than its result on arrays that are one view."""
+        more: list[Any] = []
+
+        def result(*views: Any, **planes: Any) -> Any:
+            y, *more[:] = kernel(*views, **planes)
+            return y
+
+        return layout.elementwise(result, self.axis, *arrays, mask=self.mask, out=out), *more
+
+
+class _Pieces:
+    """A backend's required kernels over arrays of several views.
+
+    The compositions of :class:`~normcore.Backend` in their terms hold for the whole.
+    """
+
+    normalize = Backend.normalize
+    normalize_backward = Backend.normalize_backward
+
+    def __init__(self, backend: Backend, axis: int) -> None:
+        self.backend, self.axis = backend, axis
+
+    def moments(self, x: Any, **options: Any) -> Any:
+        return layout.observe(self.backend.moments, x, self.axis, **options)
+
+    def rescale(self, x: Any, affine: Affine, **options: Any) -> Any:
+        return layout.rescale(self.backend, x, affine, self.axis, **options)
+
+    def backward_reduce(
+        self, dy: Any, x: Any, mean: Any, *, gate: Any, mask: Any
+    ) -> tuple[Any, Any]:
+        planes = () if mask is None else (layout.plane(mask, x, self.axis, "mask"),)
+        sums = []
+        for dy_view, x_view, *masks in layout.views(self.axis, dy, x, *planes):
+            mask = masks[0][:, 0, :] if masks else None
+            sums.append(self.backend.backward_reduce(dy_view, x_view, mean, gate=gate, mask=mask))
+        sum_dy, sum_dy_xmu = (sum(parts) for parts in zip(*sums, strict=True))
+        return sum_dy, sum_dy_xmu
+
+    def backward_elemt(
+        self, dy: Any, x: Any, *vectors: Any, gate: Any, mask: Any, out: Any
+    ) -> Any:
+        def kernel(dy: Any, x: Any, **planes: Any) -> Any:
+            return self.backend.backward_elemt(dy, x, *vectors, gate=gate, **planes)
+
+        return layout.elementwise(kernel, self.axis, dy, x, mask=mask, out=out)
 
 
 def check_eps(eps: Any) -> float:
