@@ -1,0 +1,110 @@
+"""From words on the command line to a scaler."""
+
+from __future__ import annotations
+
+import ast
+import csv
+import difflib
+import inspect
+from collections.abc import Iterable
+from typing import Any
+
+import click
+
+from normcore import plugins
+
+__all__ = ["check_backend", "make_scaler", "parse_columns"]
+
+
+def make_scaler(name: str, params: Iterable[str]) -> Any:
+    """Return a new scaler.
+
+    Parameters
+    ----------
+    name : str
+        As registered.
+    params : iterable of str
+        ``key=value``; the value is a Python literal, or else a string.
+
+    Raises
+    ------
+    click.UsageError
+        If there is no such scaler or parameter, or its value makes no sense.
+    """
+    known = [row.name for row in plugins.registrations() if row.kind == "scaler"]
+    if name not in known:
+        raise click.UsageError(f"there is no scaler {name!r}; {_suggestion(name, known)}")
+    cls = plugins.scaler(name)
+    accepted = [key for key in inspect.signature(cls).parameters if key not in ("backend", "copy")]
+    values: dict[str, Any] = {}
+    for param in params:
+        key, equals, text = param.partition("=")
+        key = key.strip()
+        if not equals:
+            raise click.UsageError(f"--param {param!r} is not of the form key=value")
+        if key == "backend":
+            raise click.UsageError("the backend is chosen with --backend NAME")
+        if key not in accepted:
+            raise click.UsageError(
+                f"the scaler {name!r} has no parameter {key!r}; {_suggestion(key, accepted)}"
+            )
+        if key in values:
+            raise click.UsageError(f"--param {key} is given twice")
+        values[key] = _parse_value(text)
+    scaler: Any = cls(**values)
+    try:
+        scaler._check_parameters()  # now, not after the file was opened
+    except (ValueError, TypeError) as error:
+        raise click.UsageError(str(error)) from error
+    return scaler
+
+
+def _parse_value(text: str) -> Any:
+    try:
+        return ast.literal_eval(text.strip())
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        words = {"true": True, "false": False, "none": None}
+        return words.get(text.strip().lower(), text)
+
+
+def check_backend(name: str) -> None:
+    """Refuse a backend that is unknown or not ready.
+
+    Raises
+    ------
+    click.UsageError
+        Saying why.
+    """
+    statuses = plugins.backends()
+    if name not in statuses:
+        raise click.UsageError(f"there is no backend {name!r}; {_suggestion(name, statuses)}")
+    status = statuses[name]
+    if not status.ready:
+        raise click.UsageError(f"the backend {name!r} cannot be used here: {status.reason}")
+
+
+def parse_columns(text: str | None) -> list[str] | None:
+    """Return the names in a comma-separated list; a name with a comma stands in quotes.
+
+    Raises
+    ------
+    click.UsageError
+        If a name is empty or stands twice.
+    """
+    if text is None:
+        return None
+    names = [name.strip() for name in next(csv.reader([text], skipinitialspace=True), [])]
+    if not names or not all(names):
+        raise click.UsageError("--columns takes names separated by commas; one of them is empty")
+    twice = {name for name in names if names.count(name) > 1}
+    if twice:
+        raise click.UsageError(f"--columns names {min(twice)!r} twice")
+    return names
+
+
+def _suggestion(name: str, known: Iterable[str]) -> str:
+    known = sorted(known)
+    near = difflib.get_close_matches(name.lower(), known, 3)
+    if near:
+        return f"did you mean {' or '.join(map(repr, near))}?"
+    return f"known: {', '.join(known) or 'none'}"

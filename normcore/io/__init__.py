@@ -1,0 +1,38 @@
+"""Saved scalers, and tables in files.
+
+:mod:`normcore.io.pipeline` fits and transforms files in batches, :mod:`normcore.io.saved` keeps
+fitted scalers, and :mod:`normcore.io.table` is what a file format has to supply. Importing this
+package imports none of the libraries that read files.
+"""
+
+from normcore.io.atomic import atomic_output, check_output
+from normcore.io.pipeline import Progress, Report, fit_file, fit_transform_file, transform_file
+from normcore.io.saved import load_scaler, save_scaler
+from normcore.io.table import (
+    ArrayBatch,
+    Batch,
+    Field,
+    MissingLibrary,
+    TableSource,
+    TableWriter,
+    open_table,
+)
+
+__all__ = [
+    "ArrayBatch",
+    "Batch",
+    "Field",
+    "MissingLibrary",
+    "Progress",
+    "Report",
+    "TableSource",
+    "TableWriter",
+    "atomic_output",
+    "check_output",
+    "fit_file",
+    "fit_transform_file",
+    "load_scaler",
+    "open_table",
+    "save_scaler",
+    "transform_file",
+]

@@ -1,0 +1,271 @@
+"""CSV files, read and written in batches.
+
+Reading: the first block of the file shows which columns are numeric; these are float64
+throughout, and cells such as ``NA`` or none at all are missing values. All other columns are
+text, kept character for character.
+
+Writing: a float64 is written with the fewest digits that restore it exactly, a missing value as
+an empty cell; text is quoted where it has to be. Rows end in a line feed.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO, ClassVar
+
+from normcore.io.arrow import ArrowBatch
+from normcore.io.csv_errors import MISSING, explain, find_unclosed_quote
+from normcore.io.libraries import pa, pa_csv, pc
+from normcore.io.table import Batch, Field, TableSource, TableWriter, choose_batch_rows, float_dtype
+
+__all__ = ["Csv"]
+
+# pyarrow reads up to 32 blocks ahead.
+_BLOCK_BYTES = 1 << 20
+_LARGEST_BLOCK_BYTES = 1 << 26
+
+
+class Csv(TableSource):
+    """Comma-separated values in UTF-8 with a header line.
+
+    Another delimiter is a subclass with another ``delimiter``.
+    """
+
+    format: ClassVar[str] = "CSV"
+    delimiter: ClassVar[str] = ","
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        super().__init__(path)
+        self._has_rows = True
+        names, types = self._first_block()
+        # Whole numbers may be names: years, or what pandas writes for columns without names.
+        numbers = [re.fullmatch(r"\s*[-+]?[\d.]+([eE][-+]?\d+)?\s*", name) for name in names]
+        if all(numbers) and any("." in name for name in names):
+            raise ValueError(
+                f"{self.path}, line 1: numbers stand where the names of the columns should be; "
+                "add a header line"
+            )
+        hexadecimal = self._hexadecimal(names, types)
+        self._set_fields(
+            [
+                Field(name, float_dtype("f8"), "number")
+                if _is_numeric(type_) and name not in hexadecimal
+                else Field(name, None, "text")
+                for name, type_ in zip(names, types, strict=True)
+            ]
+        )
+
+    def _first_block(self) -> tuple[list[str], list[Any]]:
+        try:
+            schema = self._open({}, None, _BLOCK_BYTES).schema
+        except pa.ArrowInvalid as error:
+            if "straddling" in str(error):  # rows longer than a block
+                schema = self._open({}, None, _LARGEST_BLOCK_BYTES).schema
+            elif "Empty CSV" in str(error):
+                names = self._lone_header()
+                self._has_rows = False
+                return names, [pa.null()] * len(names)
+            else:
+                raise self._malformed(error, ()) from error
+        return list(schema.names), list(schema.types)
+
+    def _lone_header(self) -> list[str]:
+        with open(self.path, encoding="utf-8-sig", errors="replace", newline="") as file:
+            for row in csv.reader(file, delimiter=self.delimiter):
+                if row:
+                    return row
+        raise ValueError(f"{self.path} is empty: it has no header line")
+
+    def _hexadecimal(self, names: list[str], types: list[Any]) -> set[str]:
+        """Return the columns that pyarrow takes for integers because they look like 0x1F."""
+        with open(self.path, "rb") as file:
+            if not re.search(rb"0[xX]", file.read(_BLOCK_BYTES)):
+                return set()
+        integers = [name for name, t in zip(names, types, strict=True) if pa.types.is_integer(t)]
+        found: set[str] = set()
+        if integers:
+            text = {name: pa.string() for name in integers}
+            first = self._open(text, integers, _BLOCK_BYTES).read_next_batch()
+            for name in integers:
+                if pc.any(pc.match_substring_regex(first.column(name), "0[xX]")).as_py():
+                    found.add(name)
+        return found
+
+    def _open(self, types: dict[str, Any], only: Sequence[str] | None, block_bytes: int) -> Any:
+        return pa_csv.open_csv(
+            self.path,
+            # One thread: rows and errors come in order, and memory is that of a few blocks.
+            read_options=pa_csv.ReadOptions(use_threads=False, block_size=block_bytes),
+            parse_options=pa_csv.ParseOptions(delimiter=self.delimiter, newlines_in_values=True),
+            convert_options=pa_csv.ConvertOptions(
+                column_types=types,
+                include_columns=list(only or ()),
+                null_values=list(MISSING),
+                strings_can_be_null=False,
+                auto_dict_encode=False,
+            ),
+        )
+
+    def batches(
+        self, numeric: Sequence[str], *, others: bool = True, batch_rows: int | None = None
+    ) -> Iterator[Batch]:
+        """See :meth:`TableSource.batches`."""
+        wanted = set(numeric)
+        types = {f.name: pa.float64() if f.name in wanted else pa.string() for f in self.fields}
+        only = None if others else [f.name for f in self.fields if f.name in wanted]
+        step = choose_batch_rows(len(only or types), batch_rows)
+        first_row = 0
+        with _Follower(self.path) as follower:
+            for data in self._blocks(types, only):
+                for start in range(0, data.num_rows, step):
+                    part = data.slice(start, step)
+                    self.bytes_read = follower.after_rows(first_row + part.num_rows)
+                    yield ArrowBatch(first_row, part)
+                    first_row += part.num_rows
+            if follower.quotes_at_end() % 2:
+                # pyarrow closes a quoted cell at the end of the file, whatever it has swallowed.
+                line = find_unclosed_quote(self.path, self.delimiter)
+                if line is not None:
+                    raise ValueError(
+                        f"{self.path}, line {line}: a quoted cell in the row that begins here "
+                        "does not end"
+                    )
+        self.bytes_read = self.num_bytes
+        if first_row == 0:
+            names = only or list(types)
+            schema = pa.schema([(name, types[name]) for name in names])
+            yield ArrowBatch(0, pa.RecordBatch.from_pylist([], schema=schema))
+
+    def _blocks(self, types: dict[str, Any], only: Sequence[str] | None) -> Iterator[Any]:
+        if not self._has_rows:
+            return
+        numeric = [name for name, type_ in types.items() if type_ == pa.float64()]
+        done = 0
+        block_bytes = _BLOCK_BYTES
+        while True:
+            skip = done
+            try:
+                for data in self._open(types, only, block_bytes):
+                    if skip >= data.num_rows:
+                        skip -= data.num_rows
+                        continue
+                    fresh = data.slice(skip)
+                    skip = 0
+                    yield fresh
+                    done += fresh.num_rows
+                return
+            except pa.ArrowInvalid as error:
+                # A row longer than a block: read again in larger blocks, past what is done.
+                if "straddling" in str(error) and block_bytes < _LARGEST_BLOCK_BYTES:
+                    block_bytes *= 8
+                    continue
+                raise self._malformed(error, numeric) from error
+            except pa.ArrowCancelled as error:
+                raise KeyboardInterrupt from error
+
+    def _malformed(self, error: Exception, numeric: Sequence[str]) -> ValueError:
+        reason = explain(self.path, self.delimiter, numeric)
+        return ValueError(reason or f"{self.path}: {str(error).splitlines()[0]}")
+
+    @classmethod
+    def sink(cls, path: Path) -> TableWriter:
+        """See :meth:`TableSource.sink`."""
+        return _CsvWriter(path, cls.delimiter)
+
+
+def _is_numeric(type_: Any) -> bool:
+    # A column that is empty in the first block may hold numbers later.
+    return bool(
+        pa.types.is_integer(type_) or pa.types.is_floating(type_) or pa.types.is_null(type_)
+    )
+
+
+class _Follower:
+    """Follows the rows through the bytes of the file: how far they reach, and how many quotes."""
+
+    def __init__(self, path: Path) -> None:
+        self._file: BinaryIO = open(path, "rb")  # noqa: SIM115
+        self._bytes = self._lines = self._quotes = 0
+
+    def __enter__(self) -> _Follower:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._file.close()
+
+    def _read(self) -> bool:
+        chunk = self._file.read(1 << 17)
+        self._bytes += len(chunk)
+        self._lines += chunk.count(b"\n")
+        self._quotes += chunk.count(b'"')
+        return bool(chunk)
+
+    def after_rows(self, rows: int) -> int:
+        """Return roughly how many bytes the header and this many rows take."""
+        while self._lines <= rows and self._read():
+            pass
+        return self._bytes
+
+    def quotes_at_end(self) -> int:
+        while self._read():
+            pass
+        return self._quotes
+
+
+class _CsvWriter(TableWriter):
+    def __init__(self, path: Path, delimiter: str) -> None:
+        self._file: BinaryIO = open(path, "wb")  # noqa: SIM115
+        self._delimiter = delimiter
+        self._special = f'["\r\n{re.escape(delimiter)}]'
+        self._has_header = False
+
+    def write(self, batch: Batch) -> None:
+        data = batch.to_arrow()
+        if not self._has_header:
+            self._has_header = True
+            header = [pa.array([name], pa.large_string()) for name in data.schema.names]
+            self._write_lines([self._quoted(name) for name in header])
+        if data.num_rows:
+            self._write_lines([self._cells(f, data.column(i)) for i, f in enumerate(data.schema)])
+
+    def close(self) -> None:
+        self._file.close()
+
+    def _cells(self, field: Any, column: Any) -> Any:
+        try:
+            text = pc.cast(column, pa.large_string())
+        except (pa.ArrowNotImplementedError, pa.ArrowInvalid) as error:
+            raise ValueError(
+                f"column {field.name!r} holds {field.type}, which CSV cannot; write .parquet or "
+                ".arrow, or drop the column first"
+            ) from error
+        if pa.types.is_integer(column.type) or pa.types.is_floating(column.type):
+            return text
+        return self._quoted(text)
+
+    def _quoted(self, text: Any) -> Any:
+        special = pc.match_substring_regex(text, self._special)
+        if not pc.any(special).as_py():
+            return text
+        quoted = pc.replace_substring(text, '"', '""')
+        quoted = pc.binary_join_element_wise(_string('"'), quoted, _string('"'), _string(""))
+        return pc.if_else(special, quoted, text)
+
+    def _write_lines(self, cells: list[Any]) -> None:
+        if len(cells) == 1:
+            # A line without anything would be no row.
+            text = pc.fill_null(cells[0], "")
+            cells = [pc.if_else(pc.equal(text, _string("")), _string('""'), text)]
+        replace = {"null_handling": "replace", "null_replacement": ""}
+        lines = pc.binary_join_element_wise(*cells, _string(self._delimiter), **replace)
+        lines = pc.binary_join_element_wise(lines, _string(""), _string("\n"), **replace)
+        # The characters of all lines lie one after the other in one buffer.
+        self._file.write(lines.buffers()[2])
+
+
+def _string(value: str) -> Any:
+    return pa.scalar(value, pa.large_string())

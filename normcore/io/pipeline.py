@@ -1,0 +1,307 @@
+"""Fit a scaler to a table in a file, and transform one file into another, batch by batch.
+
+These functions are what the command line runs::
+
+    from normcore.io import fit_file, transform_file
+
+    scaler = nc.StandardScaler()
+    fit_file("train.csv", scaler)
+    transform_file("test.csv", "test_scaled.parquet", scaler)
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from normcore.io.atomic import check_paths
+from normcore.io.columns import chosen_columns, other_columns, scaler_columns
+from normcore.io.table import Batch, TableSource, open_table, source_class
+from normcore.io.tally import Tally
+
+__all__ = [
+    "Progress",
+    "ProgressCallback",
+    "Report",
+    "fit_file",
+    "fit_transform_file",
+    "transform_file",
+]
+
+
+class Progress(NamedTuple):
+    """How far a run has come; totals are None where they are not known."""
+
+    step: str
+    rows: int
+    total_rows: int | None
+    bytes: int
+    total_bytes: int
+
+
+ProgressCallback = Callable[[Progress], object]
+
+
+@dataclass
+class Report:
+    """What was done.
+
+    Attributes
+    ----------
+    columns : tuple of str
+        Those that were normalized.
+    passed_through : tuple of str
+        All others.
+    before : Tally
+        What the columns held.
+    after : Tally or None
+        What they hold in the output.
+    """
+
+    columns: tuple[str, ...]
+    passed_through: tuple[str, ...]
+    before: Tally
+    after: Tally | None = None
+
+
+def fit_file(
+    data: str | os.PathLike[str],
+    scaler: Any,
+    *,
+    columns: Sequence[str] | None = None,
+    batch_rows: int | None = None,
+    progress: ProgressCallback | None = None,
+) -> Report:
+    """Fit a scaler to the numeric columns of a table.
+
+    Memory stays bounded for scalers that have ``partial_fit``; for others the columns are loaded.
+
+    Parameters
+    ----------
+    data : path of a table
+    scaler : Scaler
+        What it had learned before is forgotten; after an error it is as it was.
+    columns : sequence of str, optional
+        The columns to normalize; all numeric ones by default.
+    batch_rows : int, optional
+        Rows to hold at a time.
+    progress : callable, optional
+        Called with a :class:`Progress` after each batch.
+
+    Returns
+    -------
+    Report
+
+    Raises
+    ------
+    ValueError
+        If the table is malformed, has no rows, holds infinity, or lacks a column.
+    OSError
+        If the file cannot be read.
+    """
+    with open_table(data) as table:
+        names = chosen_columns(table, columns)
+        tally = Tally(len(names))
+        # The copy learns, so that an error half-way leaves the scaler as it was.
+        learner = copy.copy(scaler)
+        matrices = _matrices(table, names, tally, batch_rows, progress)
+        if hasattr(learner, "partial_fit"):
+            for index, x in enumerate(matrices):
+                learn = learner.partial_fit if index else learner.fit
+                learn(_Frame(names, x))
+        else:
+            x = _gathered(matrices, table.num_rows, len(names))
+            if len(x):
+                learner.fit(_Frame(names, x))
+        if tally.num_rows == 0:
+            raise ValueError(f"{table.path} has columns but no rows; there is nothing to fit to")
+        scaler.__dict__ = learner.__dict__
+        return Report(names, other_columns(table, names), tally)
+
+
+def transform_file(
+    data: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    scaler: Any,
+    *,
+    inverse: bool = False,
+    batch_rows: int | None = None,
+    progress: ProgressCallback | None = None,
+) -> Report:
+    """Write a copy of a table with the columns that a scaler knows transformed.
+
+    Memory stays bounded. All other columns pass through as they are. The output appears, or
+    replaces an existing file, when it is complete.
+
+    Parameters
+    ----------
+    data : path of a table
+    output : path of the result
+        Its suffix decides the format.
+    scaler : Scaler
+        Fitted. Its feature names are the columns it transforms; without names, it takes the
+        numeric columns in their order.
+    inverse : bool
+        Whether to undo the transform instead.
+    batch_rows, progress
+        As in :func:`fit_file`.
+
+    Returns
+    -------
+    Report
+
+    Raises
+    ------
+    ValueError
+        If the table is malformed, holds infinity, or lacks a column; if the output's format
+        cannot hold it, or the output is the input.
+    OSError
+        If a file cannot be read or written.
+    """
+    check_paths(data, output)
+    sink = source_class(output)
+    with open_table(data) as table:
+        names = scaler_columns(table, scaler)
+        sink.check_fields(table.fields)
+        report = Report(names, other_columns(table, names), Tally(len(names)), Tally(len(names)))
+        numeric = names
+        if sink.numbers_only:
+            numeric = tuple(field.name for field in table.fields)
+        with sink.writer(output) as writer:
+            for batch in table.batches(numeric, batch_rows=batch_rows):
+                writer.write(_transformed(batch, table, names, scaler, inverse, report))
+                _tell(progress, "transform", table, report.before.num_rows)
+    return report
+
+
+def fit_transform_file(
+    data: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    scaler: Any,
+    *,
+    columns: Sequence[str] | None = None,
+    save: str | os.PathLike[str] | None = None,
+    batch_rows: int | None = None,
+    progress: ProgressCallback | None = None,
+) -> Report:
+    """Fit a scaler to a table and write the transformed table, reading it twice.
+
+    Parameters
+    ----------
+    save : path, optional
+        Where to save the fitted scaler once the output is written.
+    data, output, scaler, columns, batch_rows, progress
+        As in :func:`fit_file` and :func:`transform_file`, whose errors are raised before
+        anything is read where that is possible.
+
+    Returns
+    -------
+    Report
+    """
+    check_paths(data, output, save)
+    with open_table(data) as table:
+        chosen_columns(table, columns)
+        source_class(output).check_fields(table.fields)
+    fit_file(data, scaler, columns=columns, batch_rows=batch_rows, progress=progress)
+    report = transform_file(data, output, scaler, batch_rows=batch_rows, progress=progress)
+    if save is not None:
+        scaler.save(save)
+    return report
+
+
+def _transformed(
+    batch: Batch,
+    table: TableSource,
+    names: tuple[str, ...],
+    scaler: Any,
+    inverse: bool,
+    report: Report,
+) -> Batch:
+    assert report.after is not None
+    x = batch.matrix(names)
+    _count_in(x, batch, table, names, report.before)
+    if batch.num_rows:
+        y = scaler.inverse_transform(x) if inverse else scaler.transform(_framed(names, x, scaler))
+        y = np.asarray(y)
+    else:
+        y = x
+    report.after.add(y)
+    return batch.with_matrix(names, y)
+
+
+def _matrices(
+    table: TableSource,
+    names: tuple[str, ...],
+    tally: Tally,
+    batch_rows: int | None,
+    progress: ProgressCallback | None,
+) -> Iterator[np.ndarray]:
+    for batch in table.batches(names, others=False, batch_rows=batch_rows):
+        x = batch.matrix(names)
+        _count_in(x, batch, table, names, tally)
+        if batch.num_rows:
+            yield x
+        _tell(progress, "fit", table, tally.num_rows)
+
+
+def _count_in(
+    x: np.ndarray, batch: Batch, table: TableSource, names: tuple[str, ...], tally: Tally
+) -> None:
+    place = tally.add(x)
+    if place is not None:
+        row, column = place
+        value = "infinity" if x[row, column] > 0 else "-infinity"
+        raise ValueError(
+            f"{table.path}: column {names[column]!r} holds {value}, first in row "
+            f"{batch.first_row + row + 1} of the data; remove the row or leave the cell empty"
+        )
+
+
+def _tell(progress: ProgressCallback | None, step: str, table: TableSource, rows: int) -> None:
+    if progress is not None:
+        done = min(table.bytes_read, table.num_bytes)
+        progress(Progress(step, rows, table.num_rows, done, table.num_bytes))
+
+
+def _gathered(matrices: Iterator[np.ndarray], num_rows: int | None, num_columns: int) -> np.ndarray:
+    """Put all rows into one array, column after column in memory."""
+    if num_rows is None:
+        parts = list(matrices)
+        if not parts:
+            return np.empty((0, num_columns))
+        whole = np.empty((sum(map(len, parts)), num_columns), parts[0].dtype, order="F")
+        start = len(whole)
+        while parts:  # each part is freed as soon as it is copied
+            part = parts.pop()
+            start -= len(part)
+            whole[start : start + len(part)] = part
+        return whole
+    whole = np.empty((0, num_columns))
+    start = 0
+    for x in matrices:
+        if not start:
+            whole = np.empty((num_rows, num_columns), x.dtype, order="F")
+        whole[start : start + len(x)] = x
+        start += len(x)
+    return whole
+
+
+class _Frame:
+    """A matrix with column names, as far as scalers ask a data frame for them."""
+
+    def __init__(self, columns: Sequence[str], values: np.ndarray) -> None:
+        self.columns = columns
+        self.shape = values.shape
+        self._values = values
+
+    def to_numpy(self) -> np.ndarray:
+        return self._values
+
+
+def _framed(names: tuple[str, ...], x: np.ndarray, scaler: Any) -> Any:
+    return x if getattr(scaler, "feature_names_in_", None) is None else _Frame(names, x)

@@ -1,0 +1,335 @@
+"""What a file format is: a source of batches of rows, and a sink for them.
+
+To support another format, subclass :class:`TableSource` and register it for a suffix::
+
+    @normcore.hookimpl
+    def normcore_register(registry):
+        registry.source(".tsv", "my_package:Tsv")
+
+Memory stays bounded because nothing here ever holds more than a batch.
+"""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
+
+import numpy as np
+
+from normcore.io.atomic import atomic_output
+
+if TYPE_CHECKING:
+    import pyarrow
+
+__all__ = [
+    "ArrayBatch",
+    "Batch",
+    "Field",
+    "MissingLibrary",
+    "TableSource",
+    "TableWriter",
+    "choose_batch_rows",
+    "float_dtype",
+    "open_table",
+    "source_class",
+]
+
+BATCH_BYTES = 16 << 20
+MAX_BATCH_ROWS = 1 << 16
+
+
+class MissingLibrary(ImportError):
+    """A library that an extra of the distribution brings is not installed."""
+
+    def __init__(self, library: str, purpose: str) -> None:
+        super().__init__(
+            f'{purpose} needs {library}: pip install "normcore-arrays[cli]"', name=library
+        )
+
+
+class Field(NamedTuple):
+    """A column of a table."""
+
+    name: str
+    #: The float dtype in which the column is normalized; None if it does not hold numbers.
+    dtype: np.dtype[Any] | None
+    #: What the column holds, in words, for messages.
+    kind: str = "number"
+
+
+def float_dtype(dtype: Any) -> np.dtype[Any]:
+    """Return the dtype of normalized values: floats keep theirs, the others become float64."""
+    dtype = np.dtype(dtype)
+    return dtype.newbyteorder("=") if dtype.kind == "f" else np.dtype(np.float64)
+
+
+def choose_batch_rows(num_columns: int, batch_rows: int | None = None) -> int:
+    """Return the number of rows to hold at a time, by default about 16 MiB of float64.
+
+    Raises
+    ------
+    ValueError
+        If ``batch_rows`` is not positive.
+    """
+    if batch_rows is None:
+        return min(max(BATCH_BYTES // (8 * max(num_columns, 1)), 16), MAX_BATCH_ROWS)
+    if batch_rows < 1:
+        raise ValueError(f"batch_rows must be positive, not {batch_rows}")
+    return batch_rows
+
+
+class Batch(ABC):
+    """Some consecutive rows of a table.
+
+    Attributes
+    ----------
+    first_row : int
+        Index of the first one in the table, counting from 0.
+    num_rows : int
+    """
+
+    first_row: int
+    num_rows: int
+
+    @abstractmethod
+    def matrix(self, names: Sequence[str]) -> np.ndarray:
+        """Return numeric columns as a new or read-only float array, shape (num_rows, len(names)).
+
+        Missing values are NaN. Float columns keep their precision, all others become float64.
+        """
+
+    @abstractmethod
+    def with_matrix(self, names: Sequence[str], values: np.ndarray) -> Batch:
+        """Return a batch with these columns replaced, each in its own float dtype.
+
+        What was missing stays missing; all other columns stay as they are.
+        """
+
+    @abstractmethod
+    def to_arrow(self) -> pyarrow.RecordBatch:
+        """Return all columns as Arrow."""
+
+
+class ArrayBatch(Batch):
+    """Rows that are one 2-D array."""
+
+    def __init__(self, first_row: int, names: Sequence[str], array: np.ndarray) -> None:
+        self.first_row = first_row
+        self.num_rows = len(array)
+        self.names = tuple(names)
+        self.array = array
+
+    def matrix(self, names: Sequence[str]) -> np.ndarray:
+        """See :meth:`Batch.matrix`."""
+        dtype = float_dtype(self.array.dtype)
+        if tuple(names) == self.names:
+            return self.array.astype(dtype, copy=False)
+        return self.array[:, self._indices(names)].astype(dtype, copy=False)
+
+    def with_matrix(self, names: Sequence[str], values: np.ndarray) -> ArrayBatch:
+        """See :meth:`Batch.with_matrix`."""
+        dtype = float_dtype(self.array.dtype)
+        if tuple(names) == self.names:
+            array = values.astype(dtype, copy=False)
+        else:
+            array = self.array.astype(dtype)
+            array[:, self._indices(names)] = values
+        return ArrayBatch(self.first_row, self.names, array)
+
+    def to_arrow(self) -> pyarrow.RecordBatch:
+        """See :meth:`Batch.to_arrow`."""
+        try:
+            import pyarrow as pa
+        except ImportError as error:
+            raise MissingLibrary("pyarrow", "writing this format") from error
+        columns = [pa.array(np.ascontiguousarray(column)) for column in self.array.T]
+        return pa.RecordBatch.from_arrays(columns, names=list(self.names))
+
+    def _indices(self, names: Sequence[str]) -> list[int]:
+        position = {name: index for index, name in enumerate(self.names)}
+        return [position[name] for name in names]
+
+
+class TableWriter(ABC):
+    """Takes batches, all of the same columns; made by :meth:`TableSource.writer`."""
+
+    @abstractmethod
+    def write(self, batch: Batch) -> None:
+        """Append the rows of a batch."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Finish the file. Called once, also after a failure, when the file is then removed."""
+
+
+class TableSource(ABC):
+    """A table in a file.
+
+    Subclasses set ``fields`` and ``num_rows`` (None if unknown) in their constructor, which reads
+    no more than it needs for that, and implement :meth:`batches` and :meth:`sink`.
+
+    Parameters
+    ----------
+    path : path of the file
+
+    Attributes
+    ----------
+    fields : tuple of Field
+        The columns; names are unique.
+    num_rows : int or None
+    num_bytes : int
+        Size of the file.
+    bytes_read : int
+        How far :meth:`batches` has come in the file, roughly.
+    """
+
+    #: How messages call the format.
+    format: ClassVar[str] = "table"
+    #: Whether files of this format hold numbers and nothing else.
+    numbers_only: ClassVar[bool] = False
+
+    fields: tuple[Field, ...] = ()
+    num_rows: int | None = None
+    bytes_read: int = 0
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self.num_bytes = self.path.stat().st_size
+        if self.num_bytes == 0:
+            raise ValueError(f"{self.path} is empty")
+
+    @abstractmethod
+    def batches(
+        self, numeric: Sequence[str], *, others: bool = True, batch_rows: int | None = None
+    ) -> Iterator[Batch]:
+        """Read the table from its beginning; at least one batch comes, if need be of zero rows.
+
+        Parameters
+        ----------
+        numeric : sequence of str
+            The columns that :meth:`Batch.matrix` will be asked for.
+        others : bool
+            Whether the other columns are wanted too, exactly as they are in the file.
+        batch_rows : int, optional
+            At most this many rows at a time.
+
+        Raises
+        ------
+        ValueError
+            Where the file is not what it claims to be, naming the file and the place.
+        """
+
+    @classmethod
+    @abstractmethod
+    def sink(cls, path: Path) -> TableWriter:
+        """Return a writer of a new file; may wait for the first batch to learn the columns."""
+
+    @classmethod
+    def check_fields(cls, fields: Sequence[Field]) -> None:
+        """Find out before any work whether a file of this format can hold a table.
+
+        Raises
+        ------
+        ValueError
+            If it cannot hold one of the columns.
+        """
+        text = [field.name for field in fields if field.dtype is None]
+        if cls.numbers_only and text:
+            more = f" and {len(text) - 5} more" if len(text) > 5 else ""
+            raise ValueError(
+                f"{cls.format} files hold numbers only, but these columns would pass through: "
+                f"{', '.join(map(repr, text[:5]))}{more}; write .csv, .parquet or .arrow instead"
+            )
+
+    @classmethod
+    @contextmanager
+    def writer(cls, path: str | os.PathLike[str]) -> Iterator[TableWriter]:
+        """Write a table: the file appears, or is replaced, when the block ends without an error."""
+        with atomic_output(path) as temporary:
+            sink = cls.sink(temporary)
+            try:
+                yield sink
+            except BaseException:
+                # What went wrong first is what the caller wants to see.
+                with suppress(Exception):
+                    sink.close()
+                raise
+            sink.close()
+
+    def close(self) -> None:  # noqa: B027
+        """Let go of the file; many formats keep none open."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _set_fields(self, fields: Sequence[Field]) -> None:
+        seen: dict[str, int] = {}
+        for number, field in enumerate(fields, 1):
+            first = seen.setdefault(field.name, number)
+            if first != number:
+                raise ValueError(
+                    f"{self.path}: columns {first} and {number} are both named {field.name!r}; "
+                    "rename one of them"
+                )
+        self.fields = tuple(fields)
+
+
+def source_class(path: str | os.PathLike[str]) -> type[TableSource]:
+    """Return the class registered for the suffix of a file name.
+
+    Raises
+    ------
+    ValueError
+        If there is none; the known ones are listed.
+    MissingLibrary
+        If it needs a library that is not installed.
+    """
+    from normcore import plugins
+
+    known = [row.name for row in plugins.registrations() if row.kind == "source"]
+    name = Path(path).name.lower()
+    matching = [suffix for suffix in known if name.endswith(suffix)]
+    if not matching:
+        raise ValueError(
+            f"{path}: the file format follows from the suffix of the name, which must be one of "
+            f"{', '.join(sorted(known))}"
+        )
+    try:
+        return plugins.source(max(matching, key=len))
+    except plugins.PluginError as error:
+        if isinstance(error.__cause__, MissingLibrary):
+            raise error.__cause__ from None
+        raise
+
+
+def open_table(path: str | os.PathLike[str]) -> TableSource:
+    """Open a table for reading.
+
+    Raises
+    ------
+    ValueError
+        If the format is unknown, the file is empty, or it is not what its suffix says.
+    OSError
+        If the file cannot be read.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise IsADirectoryError(21, "Is a directory", str(path))
+    if not path.exists():
+        raise FileNotFoundError(2, "No such file", str(path))
+    if not path.is_file():
+        raise ValueError(f"{path} is not a regular file; it would be read more than once")
+    return source_class(path)(path)
