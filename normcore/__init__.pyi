@@ -9,6 +9,8 @@ from normcore.batchnorm import BatchNorm as BatchNorm
 from normcore.discovery import register as register
 from normcore.hookspecs import hookimpl as hookimpl
 from normcore.io.saved import load_scaler as load
+from normcore.order_statistics import Brackets as Brackets
+from normcore.order_statistics import Quantiles as Quantiles
 from normcore.plugins import scalers as scalers
 from normcore.registry import PluginError as PluginError
 from normcore.registry import PluginWarning as PluginWarning
@@ -34,12 +36,14 @@ __all__ = [
     "Backend",
     "BackendStatus",
     "BatchNorm",
+    "Brackets",
     "Extrema",
     "MinMaxScaler",
     "Moments",
     "PluginError",
     "PluginWarning",
     "PointwiseScaler",
+    "Quantiles",
     "Registry",
     "RobustScaler",
     "StandardScaler",

@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from normcore.namespace import to_numpy
+
 __all__ = ["Affine", "nonconstant"]
 
 # A spread of at most this many units of rounding of the location is the noise of a constant.
@@ -81,7 +83,7 @@ class Affine:
         ValueError
             If gamma is 0 in some channel, which is named.
         """
-        gamma = np.atleast_1d(_host(self.gamma))
+        gamma = np.atleast_1d(to_numpy(self.gamma))
         zero = np.flatnonzero(gamma == 0)
         if zero.size:
             where = f"channel {zero[0]}" if gamma.size > 1 else "every channel"
@@ -138,9 +140,3 @@ class Affine:
 
 def _affine(center: Any, scale: Any, gamma: Any, beta: Any) -> Affine:
     return Affine(center=center, scale=scale, gamma=gamma, beta=beta)
-
-
-def _host(value: Any) -> Any:
-    """Bring a small vector to the host for a check."""
-    get = getattr(value, "get", None)  # CuPy refuses implicit conversion
-    return np.asarray(value if get is None else get())

@@ -1,4 +1,4 @@
-"""The array-API namespace of an array."""
+"""The array-API namespace of an array, and the way to the host."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["array_namespace"]
+__all__ = ["array_namespace", "to_numpy"]
 
 
 def array_namespace(array: Any) -> ModuleType | Any:
@@ -34,3 +34,20 @@ def array_namespace(array: Any) -> ModuleType | Any:
             "namespace; `pip install array-api-compat` adds the common ones"
         ) from None
     return compat_namespace(array)
+
+
+def to_numpy(array: Any) -> np.ndarray:
+    """Return an array of any library, or a number, as a NumPy array, without a copy if possible."""
+    if isinstance(array, np.ndarray):
+        return array
+    get = getattr(array, "get", None)  # CuPy refuses implicit conversion
+    if get is not None:
+        host: np.ndarray = get()
+        return host
+    to_cpu = getattr(array, "cpu", None)
+    if to_cpu is not None:
+        array = to_cpu()
+    try:
+        return np.asarray(array)
+    except (TypeError, ValueError):
+        return np.from_dlpack(array)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
 import numpy as np
 
-from normcore.namespace import array_namespace
-from normcore.statistics import Statistic, _to_numpy
+from normcore.namespace import array_namespace, to_numpy
+from normcore.statistics import Statistic
 
 __all__ = ["Brackets", "Quantiles"]
 
@@ -44,6 +44,7 @@ class Brackets(Statistic):
         Their weights; None where every value weighs 1.
     """
 
+    __module__ = "normcore"
     __slots__ = (
         "below", "count", "equal_lower", "equal_upper", "infinite", "inside", "inside_count",
         "inside_weights", "lower", "upper",
@@ -126,10 +127,10 @@ class Brackets(Statistic):
                     raise ValueError("cannot merge brackets of different ends")
         if len({part.inside_weights is None for part in used}) > 1:
             raise ValueError("cannot merge weighted and unweighted brackets")
-        sums = [
-            sum((getattr(part, name) for part in used[1:]), getattr(first, name))
+        sums = {
+            name: sum((getattr(part, name) for part in used[1:]), getattr(first, name))
             for name in _SUMS
-        ]
+        }
         pairs = [
             [(rank, channel) for channel in range(first.num_channels)]
             for rank in range(first.num_ranks)
@@ -140,17 +141,18 @@ class Brackets(Statistic):
             return [[xp.concat([each[r][c] for each in lists]) for r, c in row] for row in pairs]
 
         weights = None if first.inside_weights is None else gather("inside_weights")
-        return cls(first.lower, first.upper, *sums, gather("inside"), weights)
+        return cls(
+            first.lower, first.upper, inside=gather("inside"), inside_weights=weights, **sums
+        )
 
     def select(self, channels: Any) -> Brackets:
         """Return the statistic of some of the channels (an index array or a slice)."""
         chosen = np.arange(self.num_channels)[channels]
         weights = self.inside_weights
         return type(self)(
-            *(getattr(self, name)[:, channels] for name in _ENDS + _SUMS[:4]),
-            *(getattr(self, name)[channels] for name in _SUMS[4:]),
-            [[row[c] for c in chosen] for row in self.inside],
-            None if weights is None else [[row[c] for c in chosen] for row in weights],
+            inside=[[row[c] for c in chosen] for row in self.inside],
+            inside_weights=weights and [[row[c] for c in chosen] for row in weights],
+            **{name: getattr(self, name)[..., channels] for name in _ENDS + _SUMS},
         )
 
     def to_host(self) -> Brackets:
@@ -159,9 +161,9 @@ class Brackets(Statistic):
             return self
         weights = self.inside_weights
         return type(self)(
-            *(_to_numpy(getattr(self, name)) for name in _ENDS + _SUMS),
-            [[_to_numpy(each) for each in row] for row in self.inside],
-            None if weights is None else [[_to_numpy(each) for each in row] for row in weights],
+            inside=[[to_numpy(each) for each in row] for row in self.inside],
+            inside_weights=weights and [[to_numpy(each) for each in row] for row in weights],
+            **{name: to_numpy(getattr(self, name)) for name in _ENDS + _SUMS},
         )
 
     def to_state(self) -> dict[str, np.ndarray]:
@@ -177,7 +179,7 @@ class Brackets(Statistic):
         return state
 
     @classmethod
-    def from_state(cls, state: dict[str, Any]) -> Brackets:
+    def from_state(cls, state: Mapping[str, Any]) -> Brackets:
         """Return the statistic of a state that :meth:`to_state` gave.
 
         Raises
@@ -205,14 +207,12 @@ class Brackets(Statistic):
 
         def split(values: np.ndarray) -> list[list[np.ndarray]]:
             pieces = np.split(values, ends[:-1]) if ends.size else []
-            return [
-                pieces[row * shape[1] : (row + 1) * shape[1]] for row in range(shape[0])
-            ]
+            return [pieces[row * shape[1] : (row + 1) * shape[1]] for row in range(shape[0])]
 
         return cls(
-            *(arrays[name] for name in _ENDS + _SUMS),
-            split(arrays["inside"]),
-            None if weights is None else split(weights),
+            inside=split(arrays["inside"]),
+            inside_weights=None if weights is None else split(weights),
+            **{name: arrays[name] for name in _ENDS + _SUMS},
         )
 
 
@@ -231,6 +231,7 @@ class Quantiles(Statistic):
         Number of infinite values.
     """
 
+    __module__ = "normcore"
     __slots__ = ("count", "infinite", "q", "values")
     name: ClassVar[str] = "quantiles"
 
@@ -287,10 +288,10 @@ class Quantiles(Statistic):
 
     def to_state(self) -> dict[str, np.ndarray]:
         """Return the whole state as a dict of float64 NumPy arrays."""
-        return {name: _to_numpy(getattr(self, name)) for name in _QUANTILES}
+        return {name: to_numpy(getattr(self, name)) for name in _QUANTILES}
 
     @classmethod
-    def from_state(cls, state: dict[str, Any]) -> Quantiles:
+    def from_state(cls, state: Mapping[str, Any]) -> Quantiles:
         """Return the statistic of a state that :meth:`to_state` gave.
 
         Raises
@@ -317,7 +318,7 @@ _SUMS = ("below", "equal_lower", "inside_count", "equal_upper", "count", "infini
 _QUANTILES = ("q", "values", "count", "infinite")
 
 
-def _arrays(state: dict[str, Any], names: Iterable[str], kind: str) -> dict[str, np.ndarray]:
+def _arrays(state: Mapping[str, Any], names: Iterable[str], kind: str) -> dict[str, np.ndarray]:
     missing = [name for name in names if name not in state]
     if missing:
         raise ValueError(f"the state of {kind} lacks {missing[0]!r}")

@@ -15,7 +15,7 @@ from abc import ABC, abstractmethod
 import numpy as np
 
 from normcore.double_double import divide, two_product
-from normcore.namespace import array_namespace
+from normcore.namespace import array_namespace, to_numpy
 
 from libc.math cimport NAN, isfinite
 
@@ -107,21 +107,6 @@ def _state_array(state, key, ndim, kind):
     return array
 
 
-def _to_numpy(array):
-    if isinstance(array, np.ndarray):
-        return array
-    get = getattr(array, "get", None)  # CuPy refuses implicit conversion
-    if get is not None:
-        return get()
-    to_cpu = getattr(array, "cpu", None)
-    if to_cpu is not None:
-        array = to_cpu()
-    try:
-        return np.asarray(array)
-    except (TypeError, ValueError):
-        return np.from_dlpack(array)
-
-
 def _where_valid(valid, values):
     xp = array_namespace(values)
     return xp.where(valid, values, xp.full_like(values, NAN))
@@ -180,45 +165,45 @@ class Moments(Statistic):
     @property
     def count(self):
         """Number of values, or sum of weights, of each channel: float64 of shape (C,)."""
-        return self.parts[COUNT_HI] + self.parts[COUNT_LO]
+        return self.parts[COUNT_HI, ...] + self.parts[COUNT_LO, ...]
 
     @property
     def mean(self):
         """Mean of each channel, within 1 ulp; NaN where the count is 0."""
         if isinstance(self.parts, np.ndarray):
-            return _scaled(_means(self.parts), self.parts[EXPONENT])
-        xp, count = array_namespace(self.parts), self.parts[:SUM_HI]
-        valid = count[0] > 0
-        count = xp.where(valid, count[0], xp.ones_like(count[0])), count[1]
-        mean = divide((self.parts[SUM_HI], self.parts[SUM_LO]), count)[0]
+            return _scaled(_means(self.parts), self.parts[EXPONENT, ...])
+        xp, count = array_namespace(self.parts), self.parts[:SUM_HI, ...]
+        valid = count[0, ...] > 0
+        count = xp.where(valid, count[0, ...], xp.ones_like(count[0, ...])), count[1, ...]
+        mean = divide((self.parts[SUM_HI, ...], self.parts[SUM_LO, ...]), count)[0]
         # What a sum that is not finite leaves of the error terms is NaN.
-        mean = xp.where(xp.isfinite(self.parts[SUM_HI]), mean, self.parts[SUM_HI])
-        return _where_valid(valid, _scaled(mean, self.parts[EXPONENT]))
+        mean = xp.where(xp.isfinite(self.parts[SUM_HI, ...]), mean, self.parts[SUM_HI, ...])
+        return _where_valid(valid, _scaled(mean, self.parts[EXPONENT, ...]))
 
     @property
     def m2(self):
         """Sum of squared deviations from the mean; infinite where it exceeds float64."""
-        return _scaled(self.parts[M2_HI], 2 * self.parts[EXPONENT])
+        return _scaled(self.parts[M2_HI, ...], 2 * self.parts[EXPONENT, ...])
 
     def var(self, ddof=0):
         """Return m2 / (count - ddof), within 4 ulp; NaN where that divisor is not positive."""
-        return _scaled(self._scaled_var(ddof), 2 * self.parts[EXPONENT])
+        return _scaled(self._scaled_var(ddof), 2 * self.parts[EXPONENT, ...])
 
     def std(self, ddof=0):
         """Return the square root of :meth:`var`, also where the variance leaves float64."""
-        return _scaled(self._scaled_var(ddof) ** 0.5, self.parts[EXPONENT])
+        return _scaled(self._scaled_var(ddof) ** 0.5, self.parts[EXPONENT, ...])
 
     def _scaled_var(self, ddof):
         divisor = self.count - ddof
         valid = divisor > 0
         xp = array_namespace(divisor)
         safe = xp.where(valid, divisor, xp.ones_like(divisor))
-        return _where_valid(valid, self.parts[M2_HI] / safe)
+        return _where_valid(valid, self.parts[M2_HI, ...] / safe)
 
     def merge(self, other):
         self._check_mergeable(other)
         if isinstance(self.parts, np.ndarray):
-            return type(self)(_merge_parts(self.parts, _to_numpy(other.parts)))
+            return type(self)(_merge_parts(self.parts, to_numpy(other.parts)))
         from normcore.reference import merge_moments
 
         return type(self)(merge_moments(self.parts, other.parts))
@@ -227,7 +212,7 @@ class Moments(Statistic):
         return type(self)(self.parts[:, channels])
 
     def to_state(self):
-        return {"parts": _to_numpy(self.parts)}
+        return {"parts": to_numpy(self.parts)}
 
     @classmethod
     def from_state(cls, state):
@@ -340,9 +325,9 @@ class Extrema(Statistic):
 
     def to_state(self):
         return {
-            "count": _to_numpy(self.count),
-            "min": _to_numpy(self._min),
-            "max": _to_numpy(self._max),
+            "count": to_numpy(self.count),
+            "min": to_numpy(self._min),
+            "max": to_numpy(self._max),
         }
 
     @classmethod
