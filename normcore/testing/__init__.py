@@ -1,0 +1,22 @@
+"""The conformance kit: what every backend and every scaler promises, as tests to inherit.
+
+>>> from normcore.testing import BackendConformance, ScalerConformance
+>>> class TestMine(BackendConformance):
+...     backend = "mine"
+>>> class TestMyScaler(ScalerConformance):
+...     scaler = MyScaler
+
+Needs pytest and hypothesis: ``pip install normcore-arrays[testing]``.
+"""
+
+import pytest
+
+pytest.register_assert_rewrite(
+    "normcore.testing.backend", "normcore.testing.checks", "normcore.testing.scaler"
+)
+
+from normcore.testing.backend import BackendConformance  # noqa: E402
+from normcore.testing.exact import exact_moments, ulp_error  # noqa: E402
+from normcore.testing.scaler import ScalerConformance  # noqa: E402
+
+__all__ = ["BackendConformance", "ScalerConformance", "exact_moments", "ulp_error"]

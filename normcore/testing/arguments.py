@@ -1,0 +1,71 @@
+"""Arguments of kernels, drawn for a given view."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from hypothesis import strategies as st
+
+from normcore.affine import Affine
+from normcore.testing.strategies import ORDINARY, arrange, planes, views
+
+__all__ = ["draw_affine", "draw_backward", "draw_ends", "draw_plane", "draw_rescale_options"]
+
+
+def draw_plane(data: Any, x: np.ndarray, *, mask: bool = False) -> np.ndarray | None:
+    """Draw weights, or a mask, of the positions of x; or None."""
+    drawn = st.one_of(st.none(), planes(x.shape[0], x.shape[2], mask=mask))
+    plane: np.ndarray | None = data.draw(drawn)
+    return plane
+
+
+def draw_ends(data: Any, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Draw ends of brackets among the values themselves, apart from them, and infinite."""
+    rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
+    columns = np.moveaxis(x, 1, 0).reshape(x.shape[1], -1).astype(np.float64)
+    choices = [-np.inf, np.inf, 0.0, 1.0]
+    ends = np.empty((2, data.draw(st.integers(1, 3)), x.shape[1]))
+    for channel, column in enumerate(columns):
+        present = column[~np.isnan(column)]
+        pool = np.concatenate([choices, present, present])
+        ends[:, :, channel] = rng.choice(pool, ends.shape[:2])
+    ends.sort(axis=0)
+    return ends[0], ends[1]
+
+
+def draw_affine(data: Any, num_channels: int) -> Affine:
+    """Draw four numbers of each channel, none of them extreme; scale and gamma positive."""
+    rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
+    numbers = rng.standard_normal((4, num_channels)) + 3.0 * (rng.random((4, num_channels)) < 0.3)
+    if data.draw(st.booleans()):
+        return Affine(center=numbers[0], scale=np.abs(numbers[1]) + 0.1)
+    return Affine(
+        center=float(numbers[0, 0]),
+        scale=np.abs(numbers[1]) + 0.1,
+        gamma=np.abs(numbers[2]) + 0.1,
+        beta=numbers[3],
+    )
+
+
+def draw_rescale_options(data: Any, x: np.ndarray) -> dict[str, Any]:
+    """Draw all that rescale takes besides x and out."""
+    return {
+        "affine": draw_affine(data, x.shape[1]),
+        "clip": data.draw(st.sampled_from([None, (0.0, 1.0), (-0.5, np.inf)])),
+        "activation": data.draw(st.sampled_from([None, "relu"])),
+        "mask": draw_plane(data, x, mask=True),
+    }
+
+
+def draw_backward(
+    data: Any, dtypes: tuple[str, ...]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+    """Draw x, dy, mean and the gate and mask of the backward kernels."""
+    x = data.draw(views(dtypes=dtypes, recipes=ORDINARY))
+    rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
+    layout = data.draw(st.sampled_from(["C", "F", "sliced", "read-only"]))
+    dy = arrange(rng.standard_normal(x.shape).astype(x.dtype), layout)
+    gate = draw_affine(data, x.shape[1]) if data.draw(st.booleans()) else None
+    mask = draw_plane(data, x, mask=True)
+    return x, dy, rng.standard_normal(x.shape[1]), {"gate": gate, "mask": mask}

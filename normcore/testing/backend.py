@@ -1,0 +1,381 @@
+# ruff: noqa: D102  (the laws are named by what they say)
+"""What every backend promises, as tests that a backend's own test class inherits."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from normcore.affine import Affine
+from normcore.backend import Backend
+from normcore.order_statistics import Brackets
+from normcore.reference import ReferenceBackend
+from normcore.statistics import Extrema, Moments
+from normcore.testing.arguments import (
+    draw_affine,
+    draw_backward,
+    draw_ends,
+    draw_plane,
+    draw_rescale_options,
+)
+from normcore.testing.checks import check_brackets, check_moments
+from normcore.testing.strategies import ORDINARY, arrange, shapes, views
+from normcore.threads import get_num_threads, set_num_threads
+
+__all__ = ["BackendConformance", "laws"]
+
+#: Settings of every law; the rest, such as the number of examples, is hypothesis's profile.
+laws = settings(
+    deadline=None,
+    report_multiple_bugs=False,
+    suppress_health_check=[
+        HealthCheck.differing_executors,  # one law runs in many subclasses
+        HealthCheck.too_slow,
+        HealthCheck.data_too_large,
+        HealthCheck.filter_too_much,
+    ],
+)
+
+_LARGE = [(40001, 3, 1), (1, 2, 70003), (301, 4, 173), (6007, 19, 1), (1, 1, 150001)]
+_STATISTICS = (Moments, Extrema, Brackets)
+
+
+class BackendConformance:
+    """The laws of :class:`normcore.Backend`; a subclass names its backend.
+
+    >>> class TestMine(BackendConformance):
+    ...     backend = "mine"
+
+    Attributes
+    ----------
+    backend : str or Backend
+        The registered name, or an instance.
+    dtypes : tuple
+        The floating dtypes that the kernels take; integers are always drawn too.
+    """
+
+    backend: ClassVar[str | Backend]
+    dtypes: ClassVar[tuple[str, ...]] = ("float64", "float32")
+
+    # -- what a subclass may override ------------------------------------------------------
+
+    def to_native(self, array: np.ndarray) -> Any:
+        """Return a NumPy array as the backend's own kind; override to keep strides."""
+        return self.engine.adopt(array)
+
+    def to_host(self, array: Any) -> np.ndarray:
+        """Return one of the backend's arrays in NumPy."""
+        return np.asarray(self.engine.release(array, np.empty(0)))
+
+    # -- helpers ---------------------------------------------------------------------------
+
+    @property
+    def engine(self) -> Backend:
+        """The backend under test."""
+        if isinstance(self.backend, str):
+            from normcore import get_backend
+
+            engine: Backend = get_backend(self.backend)
+            return engine
+        return self.backend
+
+    def _optional(self, plane: np.ndarray | None) -> Any:
+        return None if plane is None else self.to_native(plane)
+
+    def _poisoned(self, x: np.ndarray, layout: str = "C") -> Any:
+        dtype = x.dtype if x.dtype.kind == "f" else np.float64
+        layout = "C" if layout == "read-only" else layout
+        return self.to_native(arrange(np.full(x.shape, -725.0, dtype=dtype), layout))
+
+    # -- selection -------------------------------------------------------------------------
+
+    def test_probe_says_ready(self) -> None:
+        status = type(self.engine).probe()
+        assert status, status.reason
+
+    @pytest.mark.parametrize("dtype", ["complex128", "U3", "O", "S2"])
+    def test_adopt_refuses_what_is_not_real(self, dtype: str) -> None:
+        with pytest.raises(TypeError):
+            self.engine.adopt(np.zeros(3).astype(dtype))
+
+    @laws
+    @given(x=views(nan=True))
+    def test_adopt_and_release_keep_every_bit(self, x: np.ndarray) -> None:
+        back = self.to_host(self.to_native(x))
+        assert back.dtype == x.dtype
+        np.testing.assert_array_equal(back, x)
+
+    # -- moments ---------------------------------------------------------------------------
+
+    @laws
+    @given(data=st.data())
+    def test_moments_are_exact_to_the_promise(self, data: Any) -> None:
+        x = data.draw(views(dtypes=(*self.dtypes, "int64", "uint8", "bool"), nan=True))
+        plane = draw_plane(data, x)
+        moments = self.engine.moments(self.to_native(x), weights=self._optional(plane), skipna=True)
+        check_moments(moments.to_host(), x, plane)
+
+    @pytest.mark.parametrize("shape", _LARGE)
+    @pytest.mark.parametrize(("offset", "weighted"), [(0.0, False), (1e12, True)])
+    def test_moments_of_many_positions(
+        self, shape: tuple[int, int, int], offset: float, weighted: bool
+    ) -> None:
+        rng = np.random.default_rng(5)
+        x = rng.standard_normal(shape) + offset
+        plane = rng.integers(0, 3, (shape[0], shape[2])) * 1.0 if weighted else None
+        moments = self.engine.moments(self.to_native(x), weights=self._optional(plane))
+        check_moments(moments.to_host(), x, plane)
+
+    @laws
+    @given(data=st.data())
+    def test_moments_propagate_nan_and_infinity(self, data: Any) -> None:
+        x = data.draw(
+            views(
+                dtypes=self.dtypes,
+                nan=True,
+                shape=shapes(min_positions=1),
+                recipes=ORDINARY,
+                layouts=("C",),
+            )
+        )
+        if data.draw(st.booleans()):
+            x[-1, 0, -1] = np.inf
+        moments = self.engine.moments(self.to_native(x)).to_host()
+        broken = ~np.isfinite(x).all(axis=(0, 2))
+        np.testing.assert_array_equal(moments.count, x.shape[0] * x.shape[2])
+        np.testing.assert_array_equal(~np.isfinite(moments.mean), broken)
+        np.testing.assert_array_equal(np.isnan(moments.var()), broken)
+
+    def test_what_weighs_nothing_does_not_count(self) -> None:
+        x = np.array([1.0, np.nan, 3.0, np.inf]).reshape(4, 1, 1)
+        plane = np.array([[1.0], [0.0], [1.0], [0.0]])
+        for weights in (plane, plane > 0):
+            moments = self.engine.moments(self.to_native(x), weights=self.to_native(weights))
+            moments = moments.to_host()
+            assert (moments.count[0], moments.mean[0], moments.var()[0]) == (2.0, 2.0, 1.0)
+
+    # -- extrema, brackets, quantiles ------------------------------------------------------
+
+    @laws
+    @given(data=st.data(), skipna=st.booleans())
+    def test_extrema_equal_reference(self, data: Any, skipna: bool) -> None:
+        x = data.draw(views(dtypes=(*self.dtypes, "int64", "bool"), nan=True))
+        got = self.engine.extrema(self.to_native(x), skipna=skipna).to_host()
+        expected = ReferenceBackend().extrema(x, skipna=skipna)
+        for name in ("count", "min", "max"):
+            np.testing.assert_array_equal(getattr(got, name), getattr(expected, name), name)
+
+    @laws
+    @given(data=st.data(), skipna=st.booleans())
+    def test_brackets_equal_reference(self, data: Any, skipna: bool) -> None:
+        x = data.draw(views(dtypes=(*self.dtypes, "int64"), nan=True))
+        plane = draw_plane(data, x)
+        lower, upper = draw_ends(data, x)
+        got = self.engine.brackets(
+            self.to_native(x), lower, upper, weights=self._optional(plane), skipna=skipna
+        )
+        expected = ReferenceBackend().brackets(x, lower, upper, weights=plane, skipna=skipna)
+        check_brackets(got.to_host(), expected)
+
+    @laws
+    @given(data=st.data())
+    def test_quantiles_equal_numpy(self, data: Any) -> None:
+        x = data.draw(views(dtypes=self.dtypes, nan=True, shape=shapes(min_positions=1)))
+        q = data.draw(st.lists(st.floats(0, 1), min_size=1, max_size=4))
+        got = self.engine.quantiles(self.to_native(x), np.array(q), skipna=True).to_host()
+        for channel in range(x.shape[1]):
+            column = x[:, channel, :].astype(np.float64)
+            column = column[~np.isnan(column)]
+            expected = np.quantile(column, q) if column.size else np.full(len(q), np.nan)
+            np.testing.assert_array_equal(got.values[:, channel], expected)
+
+    # -- the monoid ------------------------------------------------------------------------
+
+    @laws
+    @given(data=st.data(), kind=st.sampled_from(_STATISTICS))
+    def test_merged_chunks_are_the_whole(self, data: Any, kind: Any) -> None:
+        x = data.draw(views(dtypes=self.dtypes, nan=True))
+        lower, upper = draw_ends(data, x)
+        options = {"lower": lower, "upper": upper} if kind is Brackets else {}
+        cuts = sorted(data.draw(st.lists(st.integers(0, x.shape[0]), max_size=4)))
+        parts = [
+            kind.observe(self.engine, self.to_native(chunk), skipna=True, **options)
+            for chunk in np.split(x, cuts)  # empty chunks among them
+        ]
+        states = [_copied_state(part) for part in parts]
+        order = data.draw(st.permutations(range(len(parts))))
+        total = parts[order[0]]
+        for index in order[1:]:
+            pair = (total, parts[index]) if index % 2 else (parts[index], total)
+            total = self.engine.merge(*pair)
+        for part, state in zip(parts, states, strict=True):
+            _assert_state(part, state, "merging changed an operand")
+        total = total.to_host()
+        if kind is Moments:
+            check_moments(total, x)
+        elif kind is Extrema:
+            whole = ReferenceBackend().extrema(x, skipna=True)
+            for name in ("count", "min", "max"):
+                np.testing.assert_array_equal(getattr(total, name), getattr(whole, name), name)
+        else:
+            check_brackets(total, ReferenceBackend().brackets(x, lower, upper, skipna=True))
+
+    @laws
+    @given(data=st.data(), kind=st.sampled_from(_STATISTICS))
+    def test_nothing_observed_is_neutral(self, data: Any, kind: Any) -> None:
+        x = data.draw(views(dtypes=self.dtypes, nan=True))
+        lower, upper = draw_ends(data, x)
+        options = {"lower": lower, "upper": upper} if kind is Brackets else {}
+        some, none = (
+            kind.observe(self.engine, self.to_native(each), skipna=True, **options)
+            for each in (x, x[:0])
+        )
+        state = _copied_state(some)
+        _assert_state(self.engine.merge(some, none), state, "an empty chunk is not neutral")
+        _assert_state(self.engine.merge(none, some), state, "an empty chunk is not neutral")
+        assert not np.any(none.to_host().count)
+
+    # -- rescale ---------------------------------------------------------------------------
+
+    @laws
+    @given(data=st.data())
+    def test_rescale_has_the_bits_of_the_reference(self, data: Any) -> None:
+        x = data.draw(views(dtypes=(*self.dtypes, "int64", "bool"), nan=True))
+        options = draw_rescale_options(data, x)
+        expected = ReferenceBackend().rescale(x, options["affine"], **_without(options, "affine"))
+        native = self.to_native(x)
+        mask = self._optional(options.pop("mask"))
+        layout = data.draw(st.sampled_from(["C", "F", "sliced", "reversed"]))
+        out = self._poisoned(x, layout)
+        result = self.engine.rescale(native, options["affine"], mask=mask, out=out,
+                                     **_without(options, "affine"))  # fmt: skip
+        assert result is out
+        np.testing.assert_array_equal(self.to_host(out), expected)
+        fresh = self.engine.rescale(native, mask=mask, **options)
+        np.testing.assert_array_equal(self.to_host(fresh), expected)
+        assert self.to_host(fresh).dtype == expected.dtype
+        np.testing.assert_array_equal(self.to_host(native), x, "rescale changed its input")
+
+    @laws
+    @given(data=st.data())
+    def test_rescale_in_place(self, data: Any) -> None:
+        x = data.draw(views(dtypes=self.dtypes, nan=True, layouts=("C", "F", "sliced")))
+        options = draw_rescale_options(data, x)
+        expected = ReferenceBackend().rescale(x.copy(), **options)
+        native = self.to_native(x.copy(order="K"))
+        options["mask"] = self._optional(options["mask"])
+        assert self.engine.rescale(native, out=native, **options) is native
+        np.testing.assert_array_equal(self.to_host(native), expected)
+
+    @laws
+    @given(data=st.data())
+    def test_inverse_restores(self, data: Any) -> None:
+        x = data.draw(views(dtypes=("float64",), recipes=ORDINARY))
+        affine = draw_affine(data, x.shape[1])
+        y = self.engine.rescale(self.to_native(x), affine)
+        back = self.to_host(self.engine.rescale(y, affine.inverse()))
+        center, scale, gamma, beta = (each[:, None] for each in affine.vectors(x.shape[1]))
+        units = np.abs(x) + np.abs(center) + np.abs(beta * scale / gamma)
+        assert np.all(np.abs(back - x) <= 8 * np.finfo(np.float64).eps * units)
+
+    # -- backward --------------------------------------------------------------------------
+
+    @laws
+    @given(data=st.data())
+    def test_backward_reduce_equals_reference(self, data: Any) -> None:
+        x, dy, mean, options = draw_backward(data, self.dtypes)
+        expected = ReferenceBackend().backward_reduce(dy, x, mean, **options)
+        options["mask"] = self._optional(options["mask"])
+        got = self.engine.backward_reduce(self.to_native(dy), self.to_native(x), mean, **options)
+        gradient = np.abs(dy.astype(np.float64))
+        terms = gradient, gradient * np.abs(x.astype(np.float64) - mean[:, None])
+        for value, reference, term in zip(got, expected, terms, strict=True):
+            units = np.finfo(np.float64).eps * term.sum(axis=(0, 2))
+            assert np.all(np.abs(self.to_host(value) - reference) <= 16 * units)
+
+    @laws
+    @given(data=st.data())
+    def test_backward_elemt_has_the_bits_of_the_reference(self, data: Any) -> None:
+        x, dy, mean, options = draw_backward(data, self.dtypes)
+        rng = np.random.default_rng(x.size)
+        a, b, d = rng.standard_normal((3, x.shape[1]))
+        expected = ReferenceBackend().backward_elemt(dy, x, mean, a, b, d, **options)
+        options["mask"] = self._optional(options["mask"])
+        native = self.to_native(dy), self.to_native(x)
+        out = self._poisoned(x, data.draw(st.sampled_from(["C", "F", "sliced", "reversed"])))
+        assert self.engine.backward_elemt(*native, mean, a, b, d, out=out, **options) is out
+        np.testing.assert_array_equal(self.to_host(out), expected)
+        for array, before in zip(native, (dy, x), strict=True):
+            np.testing.assert_array_equal(self.to_host(array), before, "an input changed")
+
+    # -- threads ---------------------------------------------------------------------------
+
+    @pytest.mark.parametrize("shape", _LARGE)
+    def test_any_number_of_threads_gives_the_same_bits(self, shape: tuple[int, int, int]) -> None:
+        x = self.to_native(np.random.default_rng(1).standard_normal(shape).astype(np.float32))
+        before = get_num_threads()
+        try:
+            results = []
+            for number in (1, 2, 5):
+                set_num_threads(number)
+                results.append(self._all_kernels(x))
+        finally:
+            set_num_threads(before)
+        for other in results[1:]:
+            _assert_same(results[0], other)
+
+    def test_threads_may_share_inputs(self) -> None:
+        x = self.to_native(np.random.default_rng(2).standard_normal((20011, 5, 1)))
+        expected = self._all_kernels(x)
+        with ThreadPoolExecutor(4) as pool:
+            for result in pool.map(lambda _: self._all_kernels(x), range(8)):
+                _assert_same(expected, result)
+
+    def _all_kernels(self, x: Any) -> list[np.ndarray]:
+        """Return what every kernel makes of x, kept values in order."""
+        num_channels = x.shape[1]
+        rng = np.random.default_rng(3)
+        mean, scale = rng.standard_normal(num_channels), rng.random(num_channels) + 0.5
+        affine = Affine(center=mean, scale=scale, gamma=2.0, beta=scale)
+        ends = np.full((1, num_channels), -0.5), np.full((1, num_channels), 0.25)
+        weights = self.to_native(rng.integers(0, 3, (x.shape[0], x.shape[2])) * 1.0)
+        states = [
+            self.engine.moments(x, skipna=True),
+            self.engine.moments(x, weights=weights),
+            self.engine.extrema(x),
+            self.engine.brackets(x, *ends),
+        ]
+        brackets = states[-1] = states[-1].to_host()
+        for row in brackets.inside:
+            row[:] = [np.sort(each) for each in row]
+        return [
+            *(value for state in states for value in state.to_host().to_state().values()),
+            self.to_host(self.engine.rescale(x, affine)),
+            *(self.to_host(each) for each in self.engine.backward_reduce(x, x, mean, gate=affine)),
+            self.to_host(self.engine.backward_elemt(x, x, mean, scale, mean, scale)),
+        ]
+
+
+def _without(options: dict[str, Any], name: str) -> dict[str, Any]:
+    return {key: value for key, value in options.items() if key != name}
+
+
+def _copied_state(statistic: Any) -> dict[str, np.ndarray]:
+    return {key: value.copy() for key, value in statistic.to_host().to_state().items()}
+
+
+def _assert_state(statistic: Any, state: dict[str, np.ndarray], what: str) -> None:
+    now = statistic.to_host().to_state()
+    assert now.keys() == state.keys()
+    for key, value in now.items():
+        np.testing.assert_array_equal(value, state[key], f"{what}: {key}")
+
+
+def _assert_same(one: list[np.ndarray], other: list[np.ndarray]) -> None:
+    for left, right in zip(one, other, strict=True):
+        assert left.tobytes() == right.tobytes()

@@ -1,0 +1,81 @@
+"""Comparisons at the precision that is promised, no looser."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+from normcore.order_statistics import Brackets
+from normcore.statistics import Moments
+from normcore.testing.exact import exact_moments, exact_sqrt, ulp_error
+
+__all__ = ["MEAN_ULP", "VAR_ULP", "check_brackets", "check_moments"]
+
+MEAN_ULP, VAR_ULP = 1.0, 4.0
+_NORMAL = Fraction(float(np.finfo(np.float64).tiny))
+# Where values cancel to nothing the mean has no digits of its own; double-double keeps this
+# share of the largest one.
+_CANCELLED = Fraction(1, 2**90)
+
+
+def check_moments(moments: Moments, x: np.ndarray, weights: np.ndarray | None = None) -> None:
+    """Assert that moments are those of the finite values of x (N, C, S), NaN left out.
+
+    Count and mean within 1 ulp, variance and standard deviation within 4 ulp of exact rational
+    arithmetic.
+    """
+    assert moments.num_channels == x.shape[1]
+    for channel in range(x.shape[1]):
+        column = x[:, channel, :]
+        exact = exact_moments(column, weights)
+        count, mean = moments.count[channel], moments.mean[channel]
+        var, std = moments.var()[channel], moments.std()[channel]
+        if exact is None:
+            assert count == 0, f"channel {channel} has no values, but counts {count}"
+            assert np.isnan([mean, var, std]).all(), f"channel {channel} has no values"
+            continue
+        assert ulp_error(count, exact.count) <= 1, f"count {count} of channel {channel}"
+        largest = Fraction(float(np.nanmax(np.abs(column.astype(np.float64)))))
+        cancelled = np.isfinite(mean) and (
+            abs(Fraction(float(mean)) - exact.mean) <= largest * _CANCELLED
+        )
+        error = ulp_error(mean, exact.mean)
+        assert cancelled or error <= MEAN_ULP, f"mean of channel {channel} is off by {error} ulp"
+        if exact.m2 == 0:
+            assert (var, std) == (0, 0), f"constant channel {channel} has variance {var}"
+            continue
+        error = ulp_error(std, exact_sqrt(exact.var()))
+        assert error <= VAR_ULP, f"deviation of channel {channel} is off by {error} ulp"
+        if exact.var() >= _NORMAL:
+            error = ulp_error(var, exact.var())
+            assert error <= VAR_ULP, f"variance of channel {channel} is off by {error} ulp"
+
+
+def check_brackets(got: Brackets, expected: Brackets) -> None:
+    """Assert that brackets count and keep the same; sums of weights to 1e-12."""
+    weights, other_weights = got.inside_weights, expected.inside_weights
+    exact = other_weights is None
+    for name in _SUMS:
+        compare: Any = np.testing.assert_array_equal if exact else np.testing.assert_allclose
+        options = {} if exact else {"rtol": 1e-12}
+        compare(getattr(got, name), getattr(expected, name), err_msg=name, **options)
+    assert (weights is None) == exact
+    for rank in range(expected.num_ranks):
+        for channel in range(expected.num_channels):
+            kept = _kept(got.inside, weights, rank, channel)
+            other = _kept(expected.inside, other_weights, rank, channel)
+            np.testing.assert_array_equal(kept, other, f"kept of rank {rank}")
+
+
+_SUMS = (
+    "lower", "upper", "below", "equal_lower", "inside_count", "equal_upper", "count", "infinite",
+)  # fmt: skip
+
+
+def _kept(inside: Any, weights: Any, rank: int, channel: int) -> np.ndarray:
+    """Return kept values, and weights, in an order of their own."""
+    values = inside[rank][channel]
+    rows = (values,) if weights is None else (weights[rank][channel], values)
+    return np.stack(rows)[:, np.lexsort(rows)]
