@@ -272,9 +272,7 @@ class Backend(ABC):
             center, scale = rows.select(part).vectors(x[part].shape[0], xp)[:2]
             block, gradient = (xp.astype(each[part], xp.float64) for each in (x, dy))
             xhat = self.rescale(block[None], rows.select(part))[0]
-            sum_dy, sum_dy_xhat = self.backward_reduce(
-                gradient[:, :, None], xhat[:, :, None], zero
-            )
+            sum_dy, sum_dy_xhat = self.backward_reduce(gradient[:, :, None], xhat[:, :, None], zero)
             dgamma, dbeta = dgamma + sum_dy_xhat, dbeta + sum_dy
             gradient = self.rescale(gradient[:, :, None], affine)[None, :, :, 0]
             sum_g, sum_g_xmu = self.backward_reduce(gradient, block[None], center)
@@ -311,9 +309,7 @@ def gradient_vectors(
 def _row_affine(moments: Any, eps: float, centered: bool) -> Affine:
     if centered:
         return Affine(center=moments.mean, scale=batch_scale(moments, eps))
-    return Affine(
-        center=moments.mean * 0.0, scale=(moments.var() + moments.mean**2 + eps) ** 0.5
-    )
+    return Affine(center=moments.mean * 0.0, scale=(moments.var() + moments.mean**2 + eps) ** 0.5)
 
 
 def _row_blocks(x: Any) -> Iterator[slice]:

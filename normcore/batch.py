@@ -11,7 +11,7 @@ import numpy as np
 from normcore import layout, plugins
 from normcore.affine import Affine
 from normcore.backend import Backend
-from normcore.namespace import array_namespace
+from normcore.namespace import array_namespace, to_numpy
 from normcore.statistics import Moments
 
 __all__ = ["Batch", "check_eps"]
@@ -53,8 +53,8 @@ class Batch:
         self.activation = activation
         self.gamma = 1.0 if gamma is None else self.vector(gamma, "gamma")
         self.beta = 0.0 if beta is None else self.vector(beta, "beta")
-        self.mask = None if mask is None else self.backend.adopt(layout.as_array(mask))
-        if mask is not None and not _is_bool(self.mask):
+        self.mask: Any = None if mask is None else self.backend.adopt(layout.as_array(mask))
+        if self.mask is not None and not _is_bool(self.mask):
             raise TypeError(f"mask must be an array of bool, got dtype {self.mask.dtype}")
 
     @property
@@ -81,10 +81,10 @@ class Batch:
         """Return a vector as float64 of the library and on the device of the batch."""
         xp = array_namespace(self.x)
         if xp is np:
-            return np.asarray(value, dtype=np.float64)
+            return np.asarray(to_numpy(value), dtype=np.float64)
         if isinstance(value, np.ndarray):
-            value = np.array(value, dtype=np.float64)  # not every library takes read-only ones
-        return xp.asarray(value, dtype=xp.float64, device=getattr(self.x, "device", None))
+            return self.backend.release(np.asarray(value, dtype=np.float64), self.x)
+        return xp.astype(value, xp.float64)
 
     def adopt_out(self, out: Any, like: Any) -> Any:
         """Return ``out`` as an array of the backend that shares its memory."""
@@ -104,9 +104,7 @@ class Batch:
         """Return the gradient of the output as an array of the backend."""
         native = self.backend.adopt(dy)
         if tuple(native.shape) != tuple(self.x.shape):
-            raise ValueError(
-                f"dy has shape {tuple(native.shape)}, but x has {tuple(self.x.shape)}"
-            )
+            raise ValueError(f"dy has shape {tuple(native.shape)}, but x has {tuple(self.x.shape)}")
         if layout.result_dtype(native) != layout.result_dtype(self.x):
             raise TypeError(
                 f"dy has dtype {native.dtype}, but the output that it is the gradient of has "
@@ -142,13 +140,16 @@ class Batch:
 
     def normalize(self, out: Any) -> tuple[Any, Moments]:
         """Normalize with the statistics of the batch; return y and the statistics."""
-        given, options = (self.gamma, self.beta, self.eps), {"activation": self.activation}
+        given = self.gamma, self.beta, self.eps
+        options: dict[str, Any] = {"activation": self.activation}
         if not self._is_one_view(self.x, out):
             pieces = _Pieces(self.backend, self.axis)
             return pieces.normalize(self.x, *given, mask=self.mask, out=out, **options)
 
-        def kernel(x: Any, **planes: Any) -> tuple[Any, ...]:
-            return self.backend.normalize(x, *given, **options, **planes)
+        function: Any = self.backend.normalize
+
+        def kernel(x: Any, **planes: Any) -> Any:
+            return function(x, *given, **options, **planes)
 
         y, moments = self._in_one_go(kernel, self.x, out=out)
         return y, moments
@@ -157,15 +158,15 @@ class Batch:
         """Return dx, dgamma and dbeta for statistics of the batch, or for given ones."""
         moments = Moments(self.beside(moments.parts))
         given = (moments, self.gamma, self.beta, self.eps)
-        options = {"training": training, "activation": self.activation}
+        options: dict[str, Any] = {"training": training, "activation": self.activation}
         if not self._is_one_view(dy, self.x, out):
             pieces = _Pieces(self.backend, self.axis)
-            return pieces.normalize_backward(
-                dy, self.x, *given, mask=self.mask, out=out, **options
-            )
+            return pieces.normalize_backward(dy, self.x, *given, mask=self.mask, out=out, **options)
 
-        def kernel(dy: Any, x: Any, **planes: Any) -> tuple[Any, ...]:
-            return self.backend.normalize_backward(dy, x, *given, **options, **planes)
+        function: Any = self.backend.normalize_backward
+
+        def kernel(dy: Any, x: Any, **planes: Any) -> Any:
+            return function(dy, x, *given, **options, **planes)
 
         return self._in_one_go(kernel, dy, self.x, out=out)
 
@@ -192,8 +193,8 @@ class _Pieces:
     The compositions of :class:`~normcore.Backend` in their terms hold for the whole.
     """
 
-    normalize = Backend.normalize
-    normalize_backward = Backend.normalize_backward
+    normalize: Any = Backend.normalize
+    normalize_backward: Any = Backend.normalize_backward
 
     def __init__(self, backend: Backend, axis: int) -> None:
         self.backend, self.axis = backend, axis
@@ -215,9 +216,7 @@ class _Pieces:
         sum_dy, sum_dy_xmu = (sum(parts) for parts in zip(*sums, strict=True))
         return sum_dy, sum_dy_xmu
 
-    def backward_elemt(
-        self, dy: Any, x: Any, *vectors: Any, gate: Any, mask: Any, out: Any
-    ) -> Any:
+    def backward_elemt(self, dy: Any, x: Any, *vectors: Any, gate: Any, mask: Any, out: Any) -> Any:
         def kernel(dy: Any, x: Any, **planes: Any) -> Any:
             return self.backend.backward_elemt(dy, x, *vectors, gate=gate, **planes)
 

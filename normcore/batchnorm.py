@@ -12,6 +12,7 @@ import numpy as np
 from normcore import functional, layout, plugins
 from normcore.backend import Backend
 from normcore.batch import check_eps
+from normcore.namespace import array_namespace, to_numpy
 from normcore.statistics import Moments
 
 __all__ = ["BatchNorm"]
@@ -21,7 +22,7 @@ class _Forward(NamedTuple):
     """What the backward pass needs of the latest forward pass."""
 
     x: Any
-    moments: Moments
+    moments: Moments | tuple[Any, Any]  # in evaluation the mean and the variance
     gamma: Any
     mask: Any
     training: bool
@@ -180,12 +181,12 @@ class BatchNorm:
         if training:
             y, moments = functional.batch_norm(x, gamma, beta, **options)
         else:
-            mean, var = _copy(self._running_mean), _copy(self._running_var)
+            mean, var = (_beside(each, native) for each in (self._running_mean, self._running_var))
             y = functional.batch_norm_inference(x, mean, var, gamma, beta, **options)
-            moments = Moments.of(np.ones(self.num_features), mean, var)
+            moments = mean, var
         in_place = out is not None and layout.overlap(native, chosen.adopt(out))
         if self.training and self.track_running_stats:
-            self._update_running_stats(moments)
+            self._update_running_stats(moments, chosen)
         self._forward = _Forward(None if in_place else x, moments, gamma, mask, training)
         return y
 
@@ -221,10 +222,13 @@ class BatchNorm:
                 "the latest forward or backward pass overwrote its input (out overlaps it), which "
                 "backward needs; give the forward pass an out of its own"
             )
+        moments = forward.moments
+        if not isinstance(moments, Moments):
+            moments = Moments.of(np.ones(self.num_features), *map(to_numpy, moments))
         dx, dgamma, dbeta = functional.batch_norm_backward(
             dy,
             forward.x,
-            forward.moments,
+            moments,
             forward.gamma,
             axis=self.axis,
             eps=self.eps,
@@ -276,7 +280,7 @@ class BatchNorm:
     @property
     def running_mean(self) -> Any:
         """Running mean of each channel, shape (C,), or None."""
-        return self._running_mean
+        return None if self._running_mean is None else to_numpy(self._running_mean)
 
     @running_mean.setter
     def running_mean(self, value: Any) -> None:
@@ -287,7 +291,7 @@ class BatchNorm:
     @property
     def running_var(self) -> Any:
         """Running unbiased variance of each channel, shape (C,), or None."""
-        return self._running_var
+        return None if self._running_var is None else to_numpy(self._running_var)
 
     @running_var.setter
     def running_var(self, value: Any) -> None:
@@ -323,7 +327,7 @@ class BatchNorm:
     def __getstate__(self) -> dict[str, Any]:
         state = self.__dict__.copy()
         del state["_forward"], state["_lock"]
-        return state
+        return {**state, "_running_mean": self.running_mean, "_running_var": self.running_var}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -333,16 +337,24 @@ class BatchNorm:
         self._forward = None
         self._lock = threading.Lock()
 
-    def _update_running_stats(self, moments: Moments) -> None:
-        host = moments.to_host()
-        mean, var = host.mean, host.var(ddof=1)
+    def _update_running_stats(self, moments: Moments, backend: Backend) -> None:
+        """Follow the batch, where it is: nothing waits for a device.
+
+        A channel without a variance, under a mask, leaves its running statistics alone.
+        """
+        mean, var, valid = moments.mean, moments.var(ddof=1), moments.count > 1
+        where = array_namespace(mean).where
         with self._lock:
             number = self._num_batches_tracked + 1
             new = 1.0 / number if self.momentum is None else self.momentum
+            before = self._running_mean, self._running_var
+            if type(before[0]) is not type(mean):
+                before = tuple(backend.release(to_numpy(each), mean) for each in before)
             with np.errstate(all="ignore"):  # non-finite values propagate
-                running_mean = new * mean + (1.0 - new) * self._running_mean
-                running_var = new * var + (1.0 - new) * self._running_var
-            self._running_mean, self._running_var = running_mean, running_var
+                self._running_mean, self._running_var = (
+                    where(valid, new * now + (1.0 - new) * old, old)
+                    for now, old in zip((mean, var), before, strict=True)
+                )
             self._num_batches_tracked = number
 
     def _vector(self, name: str, value: Any, present: bool, reason: str) -> np.ndarray:
@@ -356,3 +368,10 @@ class BatchNorm:
 
 def _copy(vector: np.ndarray | None) -> np.ndarray | None:
     return None if vector is None else vector.copy()
+
+
+def _beside(vector: Any, x: Any) -> Any:
+    """Return running statistics for a batch: a copy, or those of a device for one there."""
+    if isinstance(vector, np.ndarray):
+        return vector.copy()
+    return to_numpy(vector) if isinstance(x, np.ndarray) else vector

@@ -186,7 +186,9 @@ class Estimator:
         ]
         return f"{type(self).__name__}({', '.join(changed)})"
 
-    def _repr_html_(self) -> str:
+    def _repr_html_(self) -> str | None:
+        if sklearn_config().get("display", "diagram") != "diagram":
+            return None  # notebooks then show the plain text
         utils = sys.modules.get("sklearn.utils")
         if utils is not None:
             return str(utils.estimator_html_repr(self))

@@ -121,15 +121,15 @@ def quantiles(
     x = layout.as_array(x)
     chosen = plugins.select_backend(x, backend)
     weights = None if weights is None else chosen.adopt(layout.as_array(weights))
-    native, channel_axis, weights = layout.in_one_view(chosen.adopt(x), channel_axis, weights)
 
     def observe(view: Any, **options: Any) -> Any:
         return chosen.quantiles(view, ranks, **options)
 
-    result: Quantiles = layout.observe(
-        observe, native, channel_axis, weights=weights, skipna=skipna
-    )
-    return result
+    groups = [
+        layout.observe(observe, group, axis, weights=plane, skipna=skipna)
+        for group, axis, plane in layout.in_one_view(chosen.adopt(x), channel_axis, weights)
+    ]
+    return Quantiles.side_by_side(groups)
 
 
 def batch_norm(
@@ -287,7 +287,7 @@ def batch_norm_backward(
     Raises
     ------
     TypeError
-        If `dy` or `out` have another dtype than y.
+        If `dy` or `out` have another dtype than y, or `moments` are none.
     ValueError
         If `dy` or `out` have another shape than `x`, if `moments` are of another number of
         channels, and as for :func:`batch_norm`.
@@ -300,6 +300,8 @@ def batch_norm_backward(
     batch = Batch(
         x, gamma, beta, axis=axis, eps=eps, activation=activation, mask=mask, backend=backend
     )
+    if not isinstance(moments, Moments):
+        raise TypeError(f"moments must be Moments, not {type(moments).__name__}")
     dy = layout.as_array(dy)
     upstream = batch.adopt_gradient(dy)
     if moments.num_channels != batch.num_channels:
@@ -307,8 +309,6 @@ def batch_norm_backward(
             f"moments are of {moments.num_channels} channels, but x has {batch.num_channels} "
             f"on axis {axis}"
         )
-    dx, dgamma, dbeta = batch.gradients(
-        upstream, moments, training, batch.adopt_out(out, upstream)
-    )
+    dx, dgamma, dbeta = batch.gradients(upstream, moments, training, batch.adopt_out(out, upstream))
     release = batch.backend.release
     return release(dx, dy) if out is None else out, release(dgamma, dy), release(dbeta, dy)

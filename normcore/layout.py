@@ -8,7 +8,9 @@ view of its own. Statistics merge over the views; element-wise kernels write int
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -33,7 +35,15 @@ __all__ = [
 
 
 def as_array(x: Any) -> Any:
-    """Return ``x``, or the NumPy array of it where it is a nested sequence."""
+    """Return ``x``, or the NumPy array of it where it is a nested sequence.
+
+    Raises
+    ------
+    TypeError
+        If it is a masked array, whose mask would be lost.
+    """
+    if isinstance(x, np.ma.MaskedArray):
+        raise TypeError("masked arrays are not supported; fill with NaN, or pass weights or a mask")
     return x if hasattr(x, "dtype") else np.asarray(x)
 
 
@@ -44,7 +54,13 @@ def positive_axis(axis: int, ndim: int) -> int:
     ------
     ValueError
         If the array has no such axis.
+    TypeError
+        If ``axis`` is not an integer.
     """
+    try:
+        axis = operator.index(axis)
+    except TypeError:
+        raise TypeError(f"axis must be an integer, not {axis!r}") from None
     if not -ndim <= axis < ndim:
         raise ValueError(f"axis {axis} is out of range for an array of {ndim} dimensions")
     return axis % ndim
@@ -58,7 +74,7 @@ def views(axis: int | None, *arrays: Any) -> Iterator[tuple[Any, ...]]:
     axis : int or None
         The channel axis; None makes all elements one channel.
     *arrays : arrays of one shape
-        NumPy arrays are viewed without a copy. Arrays of other libraries are reshaped, which
+        Those with strides, as NumPy's, are viewed without a copy. Others are reshaped, which
         copies where their library has to.
     """
     first = arrays[0]
@@ -67,12 +83,12 @@ def views(axis: int | None, *arrays: Any) -> Iterator[tuple[Any, ...]]:
         return
     axis = positive_axis(axis, first.ndim)
     shape = first.shape
-    if not all(isinstance(array, np.ndarray) for array in arrays):
+    if not all(_is_strided(array) for array in arrays):
         folded = math.prod(shape[:axis]), shape[axis], math.prod(shape[axis + 1 :])
         yield tuple(array_namespace(array).reshape(array, folded) for array in arrays)
     elif math.prod(shape) == 0:
         folded = math.prod(shape[:axis]) * math.prod(shape[axis + 1 :]), shape[axis], 1
-        yield tuple(np.empty(folded, array.dtype) for array in arrays)
+        yield tuple(array.reshape(folded) for array in arrays)
     elif first.ndim == 2 and axis == 1 and abs(first.strides[0]) >= abs(first.strides[1]):
         yield tuple(array[:, :, None] for array in arrays)
     else:
@@ -86,23 +102,25 @@ def is_one_view(axis: int | None, *arrays: Any) -> bool:
     return next(pieces, None) is None
 
 
-def in_one_view(x: Any, axis: int | None, weights: Any = None) -> tuple[Any, int | None, Any]:
-    """Return ``x``, its axis and its weights such that they are one view, copied if need be."""
+def in_one_view(
+    x: Any, axis: int | None, weights: Any = None
+) -> Iterator[tuple[Any, int | None, Any]]:
+    """Yield ``x``, its axis and its weights, or copies of a few channels at a time, as one view."""
     planes = () if weights is None else (plane(weights, x, axis, "weights"),)
     if is_one_view(axis, x, *planes):
-        return x, axis, weights
+        yield x, axis, weights
+        return
     rows, *flat = (
-        array.reshape(-1, 1)
-        if axis is None
-        else np.moveaxis(array, axis, -1).reshape(-1, x.shape[axis])
-        for array in (x, *planes)
+        array[..., None] if axis is None else np.moveaxis(array, axis, -1) for array in (x, *planes)
     )
-    return rows, 1, flat[0][:, 0] if flat else None
+    weights = flat[0][..., 0].reshape(-1) if flat else None
+    step = -(-rows.shape[-1] // 16)
+    for start in range(0, rows.shape[-1], step):
+        part = rows[..., start : start + step]
+        yield part.reshape(-1, part.shape[-1]), 1, weights
 
 
-def _strided_views(
-    axis: int, arrays: tuple[np.ndarray, ...]
-) -> Iterator[tuple[np.ndarray, ...]]:
+def _strided_views(axis: int, arrays: tuple[Any, ...]) -> Iterator[tuple[Any, ...]]:
     first = arrays[0]
     inner = abs(first.strides[axis])
     order = sorted(
@@ -135,7 +153,7 @@ def _strided_views(
         first.shape[axis],
         math.prod(first.shape[each] for each in groups[1]),
     )
-    yield tuple(array.transpose(permutation).reshape(folded) for array in arrays)
+    yield tuple(array.transpose(*permutation).reshape(folded) for array in arrays)
 
 
 def plane(values: Any, x: Any, axis: int | None, what: str) -> Any:
@@ -153,7 +171,12 @@ def plane(values: Any, x: Any, axis: int | None, what: str) -> Any:
         If the shape is neither.
     """
     xp = array_namespace(x)
-    values = np.asarray(values) if xp is np else xp.asarray(values)
+    try:
+        values = np.asarray(values) if xp is np else xp.asarray(values)
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            f"{what} is a {_kind(values)}, which cannot be read beside x, a {_kind(x)}: {error}"
+        ) from error
     rest = tuple(x.shape)
     if axis is not None:
         axis = positive_axis(axis, x.ndim)
@@ -163,9 +186,10 @@ def plane(values: Any, x: Any, axis: int | None, what: str) -> Any:
     elif axis != 0 and tuple(values.shape) == tuple(x.shape[:1]):
         values = xp.reshape(values, (-1,) + (1,) * (x.ndim - 1))
     else:
+        samples = "" if axis == 0 else f"{tuple(x.shape[:1])}, one value for each sample, or "
         raise ValueError(
-            f"{what} has shape {tuple(values.shape)}; expected {tuple(x.shape[:1])}, one value "
-            f"for each sample, or {rest}, one for each position"
+            f"{what} has shape {tuple(values.shape)}; expected {samples}{rest}, one for each "
+            "position"
         )
     return xp.broadcast_to(values, x.shape)
 
@@ -235,6 +259,8 @@ def result_dtype(x: Any) -> Any:
     xp = array_namespace(x)
     if xp is np:
         return x.dtype.newbyteorder("=") if x.dtype.kind == "f" else np.dtype(np.float64)
+    if str(x.dtype).endswith("bfloat16"):  # a float that NumPy's own isdtype does not know
+        return x.dtype
     return x.dtype if xp.isdtype(x.dtype, "real floating") else xp.float64
 
 
@@ -265,7 +291,7 @@ def elementwise(
     first = arrays[0]
     xp = array_namespace(first)
     planes = () if mask is None else (plane(mask, first, axis, "mask"),)
-    if xp is not np:
+    if not _is_strided(first):
         (inputs,) = views(axis, *arrays, *planes)
         options = {"mask": inputs[-1][:, 0, :]} if planes else {}
         inputs = inputs[: len(arrays)]
@@ -276,14 +302,21 @@ def elementwise(
         out[...] = result
         return out
     if out is None:
-        out = np.empty_like(first, dtype=result_dtype(first), subok=False)
+        empty_like = partial(np.empty_like, subok=False) if xp is np else xp.empty_like
+        try:
+            out = empty_like(first, dtype=result_dtype(first))
+        except MemoryError as error:
+            raise MemoryError(
+                f"no memory for the result: {error}. Pass out=, or the data in parts; a NumPy "
+                "array with backend= a device's is worked on in chunks"
+            ) from error
     else:
         check_out(out, first)
         if any(_overlaps_in_part(out, array) for array in arrays):
             raise ValueError("out overlaps the input in part; pass the input itself or another one")
-    for *inputs, target in views(axis, *arrays, *planes, out):
-        options = {"mask": inputs.pop()[:, 0, :]} if planes else {}
-        kernel(*inputs, out=target, **options)
+    for *parts, target in views(axis, *arrays, *planes, out):
+        options = {"mask": parts.pop()[:, 0, :]} if planes else {}
+        kernel(*parts, out=target, **options)
     return out
 
 
@@ -308,7 +341,7 @@ def rescale(
 def check_out(out: Any, x: Any) -> None:
     """Refuse an ``out`` that cannot hold the normalized ``x``; raises as :func:`elementwise`."""
     if type(out) is not type(x) and not isinstance(out, type(x)):
-        raise TypeError(f"out must be a {type(x).__name__} like the input, not {type(out).__name__}")
+        raise TypeError(f"out must be a {_kind(x)} like the input, not a {_kind(out)}")
     if tuple(out.shape) != tuple(x.shape):
         raise ValueError(f"out has shape {tuple(out.shape)}, but the input has {tuple(x.shape)}")
     if out.dtype != result_dtype(x):
@@ -320,15 +353,26 @@ def check_out(out: Any, x: Any) -> None:
 def overlap(a: Any, b: Any) -> bool:
     """Whether two arrays share memory, or might."""
     if not (isinstance(a, np.ndarray) and isinstance(b, np.ndarray)):
-        return a is b
+        may_share = getattr(array_namespace(a), "may_share_memory", None)
+        return a is b or (type(a) is type(b) and may_share is not None and bool(may_share(a, b)))
     try:
         return bool(np.shares_memory(a, b, max_work=100_000))  # type: ignore[arg-type]
     except np.exceptions.TooHardError:
         return True
 
 
-def _overlaps_in_part(out: np.ndarray, array: np.ndarray) -> bool:
-    if not np.may_share_memory(out, array):
+def _is_strided(array: Any) -> bool:
+    """Whether an array describes its memory as NumPy's do, and is viewed as they are."""
+    return isinstance(getattr(array, "strides", None), tuple)
+
+
+def _kind(array: Any) -> str:
+    return f"{type(array).__module__}.{type(array).__qualname__}"
+
+
+def _overlaps_in_part(out: Any, array: Any) -> bool:
+    both = isinstance(out, np.ndarray) and isinstance(array, np.ndarray)
+    if not both or not np.may_share_memory(out, array):
         return False
     same = (
         out.__array_interface__["data"][0] == array.__array_interface__["data"][0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from types import ModuleType
 from typing import Any
 
@@ -13,8 +14,8 @@ __all__ = ["array_namespace", "to_numpy"]
 def array_namespace(array: Any) -> ModuleType | Any:
     """Return the namespace whose functions take ``array``.
 
-    Libraries that follow the array-API standard name it themselves; for the others (PyTorch,
-    Dask) it comes from array-api-compat.
+    Most libraries that follow the array-API standard name it themselves, and CuPy's module is
+    one; for the others (PyTorch, Dask) it comes from array-api-compat.
 
     Raises
     ------
@@ -26,6 +27,9 @@ def array_namespace(array: Any) -> ModuleType | Any:
     named = getattr(array, "__array_namespace__", None)
     if named is not None:
         return named()
+    module = sys.modules.get(type(array).__module__.partition(".")[0])
+    if hasattr(module, "isdtype") and hasattr(module, "permute_dims"):
+        return module
     try:
         from array_api_compat import array_namespace as compat_namespace
     except ImportError:

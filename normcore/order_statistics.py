@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -279,6 +279,17 @@ class Quantiles(Statistic):
             "an exact fit keeps no sketch of the data, so two of them cannot be merged; "
             "fit all the data at once"
         )
+
+    @classmethod
+    def side_by_side(cls, groups: Sequence[Quantiles]) -> Quantiles:
+        """Return the statistic of all channels from those of groups of them, in order."""
+        if len(groups) == 1:
+            return groups[0]
+        joined = (
+            np.concatenate([getattr(group, name) for group in groups], axis=-1)
+            for name in ("values", "count", "infinite")
+        )
+        return cls(groups[0].q, *joined)
 
     def select(self, channels: Any) -> Quantiles:
         """Return the statistic of some of the channels (an index array or a slice)."""

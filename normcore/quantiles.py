@@ -235,10 +235,11 @@ def _sample_ranks(weight: np.ndarray, q: float, errors: float, weighted: bool) -
         return int(np.floor(middle - reach)), int(np.ceil(middle + reach))
     if not weight.size:
         return -1, 0
+    weight = weight / weight.max()  # so that squares stay in range
     cumulated = np.cumsum(weight)
     middle = q * cumulated[-1]
     error = np.sqrt(np.sum((weight * ((cumulated <= middle) - q)) ** 2))  # of a ratio of sums
-    reach = errors * error + 6.0 * weight.max()
+    reach = errors * error + 6.0
     low = np.searchsorted(cumulated, middle - reach, side="right") - 1
     return int(low), int(np.searchsorted(cumulated, middle + reach, side="left")) + 1
 

@@ -10,7 +10,7 @@
 # The exponent is 0 unless squares would overflow or underflow; of two states the larger one is
 # kept. A state whose sum and m2 are 0 fits every exponent.
 
-from libc.math cimport isfinite, ldexp
+from libc.math cimport fabs, isfinite, ldexp
 
 from normcore._dd cimport (
     dd, dd_add, dd_div, dd_mul, dd_sub, fast_two_sum,
@@ -64,7 +64,7 @@ cdef inline moments_t with_exponent(moments_t m, double exponent) noexcept nogil
 cdef inline moments_t merged(moments_t a, moments_t b) noexcept nogil:
     """Return the moments of both: Chan's law in double-double arithmetic."""
     cdef moments_t m
-    cdef dd delta
+    cdef dd mean, delta
     if b.count.hi == 0.0:
         return a
     if a.count.hi == 0.0:
@@ -87,7 +87,11 @@ cdef inline moments_t merged(moments_t a, moments_t b) noexcept nogil:
         m.m2.lo = 0.0
         return m
     m.sum = dd_add(a.sum, b.sum)
-    delta = dd_sub(dd_div(b.sum, b.count), dd_div(a.sum, a.count))
+    mean = dd_div(a.sum, a.count)
+    delta = dd_sub(dd_div(b.sum, b.count), mean)
+    if a.m2.hi == 0.0 and b.m2.hi == 0.0 and fabs(delta.hi) < 1e-20 * fabs(mean.hi):
+        # Two constants are equal or an ulp apart; less is what rounding left of weighted sums.
+        delta.hi = delta.lo = 0.0
     m.m2 = dd_add(
         dd_add(a.m2, b.m2),
         dd_mul(dd_mul(delta, delta), dd_mul(a.count, dd_div(b.count, m.count))),

@@ -115,9 +115,9 @@ def _where_valid(valid, values):
 class Moments(Statistic):
     """Count, mean and sum of squared deviations (m2) of each channel.
 
-    Count, sum and m2 are each kept as an unevaluated sum of two float64, with a power-of-two exponent
-    per channel, so that merging in any order is exact to the last digits and neither 1e200 nor
-    1e-170 leaves the range of float64.
+    Count, sum and m2 are each kept as an unevaluated sum of two float64, with a power-of-two
+    exponent per channel, so that merging in any order is exact to the last digits and neither
+    1e200 nor 1e-170 leaves the range of float64.
 
     Parameters
     ----------

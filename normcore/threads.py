@@ -10,6 +10,8 @@ import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
+from itertools import pairwise
+from numbers import Real
 
 __all__ = ["get_num_threads", "run", "set_num_threads"]
 
@@ -62,7 +64,7 @@ def set_num_threads(n: int) -> None:
         If ``n`` is below 1.
     """
     global _num_threads, _executor
-    if isinstance(n, bool) or n != int(n) or n < 1:
+    if isinstance(n, bool) or not isinstance(n, Real) or not n >= 1 or n % 1 != 0:
         raise ValueError(f"the number of threads must be a whole number of at least 1, not {n!r}")
     with _lock:
         executor, _executor, _num_threads = _executor, None, int(n)
@@ -103,18 +105,26 @@ def run(function: Callable[[int, int], None], num_items: int, *, min_items: int 
         The first one that ``function`` raised, after every range has ended.
     """
     parts = min(get_num_threads(), num_items // max(min_items, 1))
-    if parts < 2 or _local.is_worker:  # a worker that waited for workers could wait for itself
+    # A worker that waited for workers could wait for itself; at exit there are none.
+    if parts < 2 or _local.is_worker or not threading.main_thread().is_alive():
         if num_items:
             function(0, num_items)
         return
     edges = [num_items * part // parts for part in range(parts + 1)]
-    futures = [_submit(function, *edge) for edge in zip(edges[1:-1], edges[2:], strict=True)]
+    futures = []
     error: BaseException | None = None
     try:
+        for edge in pairwise(edges[1:]):
+            futures.append(_submit(function, *edge))
         function(edges[0], edges[1])
     except BaseException as raised:
         error = raised
     for future in futures:
+        while not future.done():
+            try:
+                future.exception()
+            except BaseException as raised:  # an interrupt, but the arrays are still in use
+                error = error or raised
         error = error or future.exception()
     if error is not None:
         raise error

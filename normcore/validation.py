@@ -13,7 +13,15 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["as_table", "as_weights", "check_names", "column_names", "first_infinity", "infinity"]
+__all__ = [
+    "as_table",
+    "as_weights",
+    "check_flags",
+    "check_names",
+    "column_names",
+    "first_infinity",
+    "infinity",
+]
 
 # Rows looked at together when an infinity is being located.
 BLOCK_ROWS = 4096
@@ -111,10 +119,10 @@ def check_names(fitted: Any, given: Any, owner: str) -> None:
         return
     if fitted is None:
         message = f"X has feature names, but {owner} was fitted without feature names"
-        warnings.warn(message, UserWarning, stacklevel=4)
+        warnings.warn(message, UserWarning, stacklevel=5)
     elif given is None:
         message = f"X does not have valid feature names, but {owner} was fitted with feature names"
-        warnings.warn(message, UserWarning, stacklevel=4)
+        warnings.warn(message, UserWarning, stacklevel=5)
     elif list(fitted) != list(given):
         lines = ["The feature names should match those that were passed during fit."]
         unexpected = sorted(set(given) - set(fitted))
@@ -126,6 +134,19 @@ def check_names(fitted: Any, given: Any, owner: str) -> None:
         if not unexpected and not missing:
             lines += ["Feature names must be in the same order as they were in fit."]
         raise ValueError("\n".join(lines) + "\n")
+
+
+def check_flags(**flags: Any) -> None:
+    """Refuse parameters that are neither True nor False: the text "False" would count as True.
+
+    Raises
+    ------
+    ValueError
+        If there is such a one.
+    """
+    for name, value in flags.items():
+        if not isinstance(value, bool | np.bool_):
+            raise ValueError(f"{name} must be True or False, got {value!r}")
 
 
 def as_weights(sample_weight: Any, num_samples: int) -> Any:
@@ -224,11 +245,14 @@ def _bullets(names: list[str], most: int = 5) -> list[str]:
 
 
 def _frame_values(X: Any) -> np.ndarray:
-    if hasattr(X, "column_names"):  # an Arrow table
-        columns = [_real(X.column(j).to_numpy(), name) for j, name in enumerate(X.column_names)]
+    if hasattr(X, "column_names"):  # an Arrow table or record batch
+        columns = [
+            _real(X.column(j).to_numpy(zero_copy_only=False), name)
+            for j, name in enumerate(X.column_names)
+        ]
         return np.column_stack(columns) if columns else np.empty((X.num_rows, 0))
     values = X.to_numpy()
-    if values.dtype.kind in "biuf":
+    if values.dtype.kind in "biuf" and not _holds_times(X):
         return _real(values, None)
     values = np.empty(X.shape, dtype=np.float64, order="F")
     for j, name in enumerate(X.columns):
@@ -241,6 +265,12 @@ def _frame_values(X: Any) -> np.ndarray:
             column = column.to_numpy()
         values[:, j] = _real(column, name)
     return values
+
+
+def _holds_times(X: Any) -> bool:
+    """Whether a polars frame has dates or times, which it would turn into numbers of ticks."""
+    dtypes = () if hasattr(X, "iloc") else getattr(X, "dtypes", ())
+    return any(hasattr(dtype, "is_temporal") and dtype.is_temporal() for dtype in dtypes)
 
 
 def _real(values: np.ndarray, name: Any) -> np.ndarray:
@@ -258,6 +288,8 @@ def _real(values: np.ndarray, name: Any) -> np.ndarray:
         )
     try:
         result = values.astype(np.float64)
+    except OverflowError as error:
+        raise ValueError(f"{where} holds an integer beyond the largest float64: {error}") from None
     except (TypeError, ValueError) as error:
         raise type(error)(f"{_culprit(values, where)} is not numeric: {error}") from None
     if any(isinstance(value, str | bytes) for value in values.flat):

@@ -1,4 +1,7 @@
-"""What all tests share: how hypothesis searches."""
+"""What all tests share: how hypothesis searches, and a process like a user's."""
+
+import os
+import signal
 
 from hypothesis import settings
 
@@ -6,3 +9,10 @@ from hypothesis import settings
 settings.register_profile("default", derandomize=True, max_examples=60, deadline=None)
 settings.register_profile("thorough", derandomize=False, max_examples=1000, deadline=None)
 settings.load_profile("default")
+
+# What processes that tests start would inherit: the size of a terminal, which xdist makes up, and
+# an ignored Ctrl-C, where a shell runs the tests in the background.
+for name in ("COLUMNS", "LINES"):
+    os.environ.pop(name, None)
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)

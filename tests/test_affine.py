@@ -16,10 +16,7 @@ from normcore.selection import get_backend
 
 numbers = st.floats(-100, 100)
 positive = st.floats(0.01, 100)
-affines = st.builds(
-    lambda center, scale, gamma, beta: nc.Affine(center=center, scale=scale, gamma=gamma, beta=beta),
-    numbers, positive, positive, numbers,
-)  # fmt: skip
+affines = st.builds(nc.Affine, center=numbers, scale=positive, gamma=positive, beta=numbers)
 X = np.linspace(-50, 50, 41).reshape(-1, 1, 1)
 
 

@@ -131,6 +131,13 @@ def test_parameters(text, expected):
     assert scaler.clip is True
 
 
+@pytest.mark.parametrize(("word", "expected"), [("no", False), ("0", False), ("yes", True)])
+def test_flags_are_words_or_numbers(word, expected):
+    good("fit", "data.csv", "--scaler", "robust", "--param", f"with_centering={word}",
+         "--save", "s.json")  # fmt: skip
+    assert nc.load("s.json").with_centering is expected
+
+
 def test_backend():
     outputs = []
     for name in ("reference", "cpu"):
@@ -165,6 +172,14 @@ def test_a_name_with_a_comma():
     Path("odd.csv").write_text('"a,b",c\n1,2\n3,4\n')
     good("fit-transform", "odd.csv", "--scaler", "minmax", "--columns", '"a,b"', "-o", "o.csv")
     assert Path("o.csv").read_text() == '"a,b",c\n0,2\n1,4\n'
+
+
+def test_a_name_with_spaces_around_it():
+    Path("odd.csv").write_text("a, b\n1,2\n3,4\n")
+    good("fit-transform", "odd.csv", "--scaler", "minmax", "--columns", '" b"', "-o", "o.csv")
+    assert Path("o.csv").read_text() == "a, b\n1,0\n3,1\n"
+    good("fit-transform", "odd.csv", "--scaler", "minmax", "--columns", " a ", "-o", "o.csv")
+    assert Path("o.csv").read_text() == "a, b\n0,2\n1,4\n"
 
 
 def test_brackets_in_names_are_no_markup():
@@ -262,6 +277,8 @@ FIT = ("fit", "data.csv", "--scaler", "standard", "--save", "s.json")
         ((*FIT, "--param", "with_mean"), "not of the form key=value"),
         ((*FIT, "--param", "with_mean=1", "--param", "with_mean=0"), "given twice"),
         ((*FIT, "--param", "backend=cpu"), "--backend NAME"),
+        ((*FIT, "--param", "with_mean=maybe"), "with_mean must be true or false, not 'maybe'"),
+        ((*FIT, "--columns", "x\ny"), "a name with a line break stands in quotes"),
         ((*FIT, "--backend", "cqu"), "no backend 'cqu'; did you mean 'cpu'?"),
         ((*FIT, "--columns", "X"), "data.csv has no column 'X'"),
         ((*FIT, "--columns", "nam"), "did you mean 'name'?"),
@@ -290,11 +307,13 @@ def test_usage_errors(args, message):
         ("a,b\n1,2\n3\n", "in.csv, line 3: 1 field where the header has 2"),
         ("a,b\n1,2\n-inf,2\n", "column 'a' holds -infinity, first in row 2 of the data"),
         ("a\nx\n", "in.csv has no numeric column"),
+        (b"\xe9,b\n1,2\n", "in.csv, line 1: the text is not UTF-8"),
+        (b"\x1f\x8b\x08\x00", "in.csv, line 1: the text is not UTF-8"),
     ],
 )
 def test_data_errors(content, message):
     if content is not None:
-        Path("in.csv").write_text(content)
+        Path("in.csv").write_bytes(content if isinstance(content, bytes) else content.encode())
     for command in (("fit", "in.csv", "--save", "s"), ("fit-transform", "in.csv", "-o", "o.csv")):
         status, line = bad(*command, "--scaler", "standard")
         assert status == 1
@@ -358,6 +377,11 @@ def test_the_saved_scaler_is_not_overwritten_by_the_output():
         ("hello", "s.json is not a saved scaler of normcore"),
         ('{"format": "normcore", "vers', "s.json is truncated"),
         ('{"format": "normcore", "version": 7}', "s.json is of version 7"),
+        (
+            '{"format": "normcore", "version": 1, "scaler": "minmax", "n": '
+            + '{"shape": [1], "float64": [1%s]}}' % ("0" * 400),
+            "s.json is damaged: int too large",
+        ),
     ],
 )
 def test_saved_files_that_cannot_be_used(content, message):

@@ -254,3 +254,35 @@ def test_an_unwritable_directory_is_found_out_first(tmp_path):
     )
     assert result.returncode == 1
     assert result.stderr.startswith("normcore: error: /proc/out.csv: cannot write")
+
+
+@posix
+def test_an_input_that_may_not_be_read(data, tmp_path):
+    if os.geteuid() == 0:
+        pytest.skip("root may read everything")
+    data.chmod(0)
+    for args in (("fit", data, "--scaler", "standard", "--save", "s"), ("inspect", data)):
+        result = run(*args, cwd=tmp_path)
+        assert (result.returncode, result.stderr.count("\n")) == (1, 1)
+        assert "data.csv: Permission denied" in result.stderr
+
+
+def test_names_that_the_terminal_cannot_show(tmp_path):
+    (tmp_path / "data.csv").write_text("höhe,漢\n1,2\n3,4\n", encoding="utf-8")
+    result = subprocess.run(
+        [*COMMAND, "fit", "data.csv", "--scaler", "standard", "--save", "s.json"],
+        cwd=tmp_path, env={**ENVIRONMENT, "PYTHONIOENCODING": "ascii"}, capture_output=True,
+        text=True, check=False,
+    )  # fmt: skip
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "h\\xf6he" in result.stdout
+    assert "\\u6f22" in result.stdout
+
+
+@posix
+def test_a_closed_stdout(tmp_path):
+    result = subprocess.run(
+        f"'{sys.executable}' -m normcore scalers >&-",
+        shell=True, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (result.returncode, result.stderr) == (0, "")

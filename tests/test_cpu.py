@@ -95,7 +95,9 @@ def test_activation_is_checked(cpu) -> None:
         cpu.rescale(np.ones((2, 2, 1)), Affine(), activation="gelu")
 
 
-@pytest.mark.parametrize("shape", [(1000, 3, 1), (1, 2, 5000), (40, 17, 33), (1, 1, 9), (3000, 1, 1)])
+@pytest.mark.parametrize(
+    "shape", [(1000, 3, 1), (1, 2, 5000), (40, 17, 33), (1, 1, 9), (3000, 1, 1)]
+)
 @pytest.mark.parametrize("weighted", [False, True])
 def test_brackets_against_counting(cpu, shape, weighted: bool) -> None:
     rng = np.random.default_rng(0)
@@ -103,7 +105,9 @@ def test_brackets_against_counting(cpu, shape, weighted: bool) -> None:
     x[rng.random(shape) < 0.02] = np.nan
     x[0, 0, 0] = np.inf
     weights = rng.integers(0, 3, size=(shape[0], shape[2])).astype(float) if weighted else None
-    w = np.broadcast_to(np.ones((shape[0], 1, shape[2])) if weights is None else weights[:, None], shape)
+    w = np.broadcast_to(
+        np.ones((shape[0], 1, shape[2])) if weights is None else weights[:, None], shape
+    )
     lower = np.array([[-5.0] * shape[1], [3.0] * shape[1], [-100.0] * shape[1]])
     upper = np.array([[4.0] * shape[1], [3.0] * shape[1], [100.0] * shape[1]])
     result = cpu.brackets(x, lower, upper, weights=weights, skipna=True)
@@ -178,7 +182,7 @@ def test_no_kernel_makes_a_temporary_as_large_as_its_input(cpu) -> None:
 def test_torch_tensors_are_viewed_and_come_back() -> None:
     torch = pytest.importorskip("torch")
     x = torch.arange(12, dtype=torch.float32).reshape(4, 3).requires_grad_()
-    y, moments = nc.functional.batch_norm(x)
+    y, _ = nc.functional.batch_norm(x)
     assert isinstance(y, torch.Tensor)
     assert y.dtype == torch.float32
     expected = torch.nn.functional.batch_norm(x, None, None, training=True).detach()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tracemalloc
 from fractions import Fraction
 
 import numpy as np
@@ -127,6 +128,26 @@ def test_quantiles_of_every_axis(backend):
                 assert_array_equal(weighted.count, 2 * result.count)
         whole = functional.quantiles(view, ranks, channel_axis=None)
         assert_allclose(whole.values[:, 0], np.quantile(view, ranks), rtol=1e-14, atol=1e-14)
+
+
+def test_quantiles_of_several_views_copy_a_few_channels_at_a_time():
+    x = np.random.default_rng(0).normal(size=(16, 32, 60, 60))[:, :, 2:-2, 2:-2]
+    functional.quantiles(x[:, :2], 0.5, channel_axis=1)
+    tracemalloc.start()
+    result = functional.quantiles(x, 0.5, channel_axis=1, weights=np.ones(16))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < x.nbytes / 2
+    assert_array_equal(result.values[0], np.quantile(x, 0.5, axis=(0, 2, 3), method="inverted_cdf"))
+
+
+@pytest.mark.parametrize("weight", [5e-324, 1e-300, 1e300])
+def test_quantiles_weights_of_any_size(weight):
+    rng = np.random.default_rng(0)
+    x, weights = rng.normal(size=(150_000, 1)), rng.integers(0, 5, 150_000)
+    result = functional.quantiles(x, [0.1, 0.5], channel_axis=1, weights=weights * weight)
+    expected = np.quantile(x[:, 0], [0.1, 0.5], weights=weights, method="inverted_cdf")
+    assert_array_equal(result.values[:, 0], expected)
 
 
 @pytest.mark.parametrize("q", [-0.1, 1.5, [0.5, np.nan], [[0.5]]])
@@ -563,11 +584,14 @@ GOOD = {"x": np.arange(12.0).reshape(4, 3)}
         ({"x": np.ones((4, 3), complex)}, TypeError, "complex"),
         ({"x": np.array([["a", "b"], ["c", "d"]])}, TypeError, "<U1|str"),
         ({"x": np.array([[None, 1], [2, 3]])}, TypeError, "object"),
+        ({"x": np.ma.masked_array(np.ones((4, 3)), np.eye(4, 3))}, TypeError, "masked"),
         ({"x": np.ones((1, 3))}, ValueError, "at least 2 values"),
         ({"x": np.ones((0, 3))}, ValueError, "at least 2 values"),
         ({"x": np.ones((1, 3, 1))}, ValueError, "at least 2 values"),
         ({"axis": 2}, ValueError, "axis 2"),
         ({"axis": -3}, ValueError, "axis -3"),
+        ({"axis": None}, TypeError, "axis must be an integer, not None"),
+        ({"axis": 1.0}, TypeError, "axis must be an integer, not 1.0"),
         ({"gamma": np.ones(4)}, ValueError, "gamma"),
         ({"gamma": 1.0}, ValueError, "gamma"),
         ({"gamma": np.ones(3, complex)}, TypeError, "gamma"),

@@ -43,6 +43,26 @@ def test_failure_changes_nothing(existing, error, tmp_path):
     assert os.listdir(tmp_path) == (["out"] if existing else [])
 
 
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [(OSError(28, "No space left"), os.strerror(28)), (OSError("12 of 40 written"), "12 of 40")],
+)
+def test_an_error_while_writing_names_the_file(error, reason, tmp_path):
+    path = tmp_path / "out.csv"
+    with pytest.raises(OSError, match=reason) as caught, atomic_output(path):
+        raise error
+    assert caught.value.filename == str(path)
+    assert os.listdir(tmp_path) == []
+
+
+def test_the_temporary_file_fits_where_the_output_fits(tmp_path):
+    path = tmp_path / ("漢" * 80 + ".csv")
+    with atomic_output(path) as temporary:
+        assert temporary.name.startswith(".")
+        assert temporary.name.endswith(".tmp.csv")
+    assert path.exists()
+
+
 @posix
 @pytest.mark.parametrize("mode", [0o600, 0o644, 0o664])
 def test_permissions_of_an_existing_file_stay(mode, tmp_path):

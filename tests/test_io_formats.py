@@ -135,6 +135,26 @@ def test_columns_that_are_not_chosen_keep_their_type(tmp_path):
     assert result["kind"].type == table["kind"].type
 
 
+@pytest.mark.parametrize("suffix", [".parquet", ".feather"])
+def test_pandas_reads_back_columns_that_were_of_its_own_dtypes(suffix, tmp_path):
+    pd = pytest.importorskip("pandas")
+    frame = pd.DataFrame(
+        {
+            "i": pd.array([1, None, 4], dtype="Int64"),
+            "a": pd.array([1, 2, 4], dtype="int32[pyarrow]"),
+            "f": pd.array([1, None, 4], dtype="Float32"),
+            "c": pd.Categorical(["u", "v", "u"]),
+        }
+    )
+    paths = [tmp_path / f"{name}{suffix}" for name in ("data", "out")]
+    getattr(frame, {".parquet": "to_parquet", ".feather": "to_feather"}[suffix])(paths[0])
+    fit_transform_file(*paths, nc.MinMaxScaler())
+    result = {".parquet": pd.read_parquet, ".feather": pd.read_feather}[suffix](paths[1])
+    assert result.dtypes.astype(str).tolist() == ["float64", "float64", "Float32", "category"]
+    assert result["a"].tolist() == [0, 1 / 3, 1]
+    assert result["i"].isna().tolist() == result["f"].isna().tolist() == [False, True, False]
+
+
 def test_the_index_of_pandas_is_no_feature(tmp_path):
     pd = pytest.importorskip("pandas")
     frame = pd.DataFrame({"a": [1, 2, 3]}, index=[10, 20, 40])
@@ -328,3 +348,17 @@ def test_a_registered_format(tmp_path, monkeypatch):
     assert (tmp_path / "y.lines").read_text() == "0.0\n0.5\n1.0\n" * 10
     fit_transform_file(tmp_path / "x.lines", tmp_path / "y.parquet", nc.MinMaxScaler())
     assert read(tmp_path / "y.parquet")["value"].to_pylist() == [0.0, 0.5, 1.0] * 10
+
+
+def test_more_than_64_bits_become_64(tmp_path):
+    np.save(tmp_path / "x.npy", np.arange(6, dtype=np.longdouble).reshape(3, 2))
+    for name in ("y.npy", "y.parquet"):
+        fit_transform_file(tmp_path / "x.npy", tmp_path / name, nc.MinMaxScaler())
+    assert np.load(tmp_path / "y.npy").dtype == np.float64
+    assert read(tmp_path / "y.parquet")["x1"].to_pylist() == [0, 0.5, 1]
+
+
+def test_a_table_without_columns(tmp_path):
+    np.save(tmp_path / "x.npy", np.empty((3, 0)))
+    with pytest.raises(ValueError, match=r"x\.npy has no numeric column; it has no column at all"):
+        fit_file(tmp_path / "x.npy", nc.StandardScaler())

@@ -51,6 +51,24 @@ def test_round_trip_is_exact(scaler, names, tmp_path):
     assert same(loaded.transform(data), scaler.transform(data))
 
 
+def test_parameters_changed_since_the_fit_are_not_saved(tmp_path):
+    path = tmp_path / "scaler.json"
+    scaler = nc.MinMaxScaler().fit(X).set_params(clip=True, copy=False)  # these take effect at once
+    scaler.save(path)
+    assert same(nc.load(path).transform(2 * X), scaler.transform(2 * X))
+    scaler.set_params(feature_range=(0, 5))
+    with pytest.raises(ValueError, match=r"feature_range was \(0, 1\) .* is \(0, 5\) now; fit"):
+        scaler.save(path)
+    scaler.fit(X).save(path)
+    assert nc.load(path).feature_range == (0, 5)
+
+
+def test_array_as_a_parameter(tmp_path):
+    one, other = (nc.MinMaxScaler(np.array([0, 2])).fit(part) for part in (X[:20], X[20:]))
+    one.merge(other).save(tmp_path / "scaler.json")
+    assert nc.load(tmp_path / "scaler.json").feature_range == (0, 2)
+
+
 def test_learning_continues_where_the_saved_scaler_stopped(tmp_path):
     half = nc.StandardScaler().fit(X[:20])
     half.save(tmp_path / "half.json")

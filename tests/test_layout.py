@@ -122,7 +122,9 @@ def test_weights_for_samples_and_for_positions() -> None:
     a = layout.observe(backend.moments, x, 1, weights=per_sample)
     b = layout.observe(backend.moments, x, 1, weights=per_position)
     assert a == b
-    expected = np.average(x, axis=(0, 2), weights=np.broadcast_to(per_sample[:, None, None], x.shape))
+    expected = np.average(
+        x, axis=(0, 2), weights=np.broadcast_to(per_sample[:, None, None], x.shape)
+    )
     np.testing.assert_allclose(a.mean, expected, rtol=1e-14)
 
 
@@ -155,6 +157,4 @@ def test_out() -> None:
         with pytest.raises(error, match=match):
             layout.rescale(backend, x, affine, 1, out=bad)
     with pytest.raises(ValueError, match="overlaps"):
-        layout.rescale(
-            backend, buffer[:12].reshape(4, 3), affine, 1, out=buffer[3:].reshape(4, 3)
-        )
+        layout.rescale(backend, buffer[:12].reshape(4, 3), affine, 1, out=buffer[3:].reshape(4, 3))

@@ -155,6 +155,19 @@ def test_constants_have_no_variance(value: float, rows: int) -> None:
     np.testing.assert_array_equal(moments.m2, 0.0)
 
 
+@pytest.mark.parametrize("backend", ["cpu", "reference"])
+@pytest.mark.parametrize("value", [0.1, 1e300, 5e-324, -7e7])
+def test_weighted_constants_have_no_variance(value: float, backend: str) -> None:
+    x, weights = np.full(1001, value), RNG.random(1001)
+    merged = nc.Moments.empty(1)
+    for rows in np.array_split(np.arange(1001), 37):
+        part = nc.functional.moments(
+            x[rows], channel_axis=None, weights=weights[rows], backend=backend
+        )
+        merged = merged.merge(part)
+    assert (merged.mean[0], merged.m2[0]) == (value, 0.0)
+
+
 @given(
     hnp.arrays(
         np.float64,
@@ -170,7 +183,9 @@ def test_any_values_split_anywhere(x: np.ndarray, split: int) -> None:
         magnitude = max(map(abs, map(Fraction, x[:, c].tolist())))
         # One ulp, or what two float64 can hold of the sum where the mean cancels beyond it.
         error = abs(Fraction(float(moments.mean[c])) - exact.mean)
-        assert ulp_error(moments.mean[c], exact.mean) <= 1 or error <= magnitude * Fraction(1, 2**96)
+        assert ulp_error(moments.mean[c], exact.mean) <= 1 or error <= magnitude * Fraction(
+            1, 2**96
+        )
         if exact.m2 > Fraction(1, 10**280):
             assert ulp_error(moments.var()[c], exact.m2 / exact.count) <= VAR_ULP
 

@@ -241,6 +241,14 @@ def test_polars_nulls_are_skipped():
     np.testing.assert_array_equal(nc.StandardScaler().fit(frame).mean_, [2.0, 1.5])
 
 
+def test_arrow_record_batch_with_nulls():
+    pa = pytest.importorskip("pyarrow")
+    batch = pa.RecordBatch.from_pydict({"a": [1, 3, None], "b": [True, False, True]})
+    scaler = nc.MinMaxScaler().fit(batch)
+    np.testing.assert_array_equal(scaler.transform(batch), [[0, 1], [1, 0], [np.nan, 1]])
+    assert scaler.feature_names_in_.tolist() == ["a", "b"]
+
+
 def test_frame_is_never_written_into():
     pd = pytest.importorskip("pandas")
     frame = pd.DataFrame({"a": [1.0, 2.0], "b": [3.0, 5.0]})
@@ -360,7 +368,7 @@ def test_unsaveable_scaler_says_why(X):
     with pytest.raises(ValueError, match="not registered"):
         Own().fit(X).to_dict()
     with pytest.raises(TypeError, match="copy"):
-        nc.MinMaxScaler(copy=object()).fit(X).to_dict()
+        nc.MinMaxScaler().fit(X).set_params(copy=object()).to_dict()
 
 
 def test_affine_scaler_of_few_lines(X):

@@ -261,6 +261,27 @@ def test_set_params_refuses_an_unknown_name_and_sets_nothing():
         scaler.set_params(copy__deep=True)
 
 
+@pytest.mark.parametrize(
+    ("cls", "name"),
+    [
+        (nc.StandardScaler, "with_mean"),
+        (nc.StandardScaler, "with_std"),
+        (nc.MinMaxScaler, "clip"),
+        (nc.RobustScaler, "unit_variance"),
+        (nc.RobustScaler, "copy"),
+    ],
+)
+def test_flags_are_true_or_false(cls, name):
+    with pytest.raises(ValueError, match=f"{name} must be True or False, got 'no'"):
+        cls(**{name: "no"}).fit(good())
+    cls(**{name: np.bool_(False)}).fit(good())
+
+
+def test_integers_beyond_float64():
+    with pytest.raises(ValueError, match="beyond the largest float64"):
+        nc.StandardScaler().fit(np.array([[10**400], [1]], dtype=object))
+
+
 def test_feature_names_of_mixed_kinds():
     pd = pytest.importorskip("pandas")
     frame = pd.DataFrame(good(), columns=["a", "b", 3])
@@ -288,6 +309,14 @@ def test_dates_in_a_frame_are_refused():
     frame = pd.DataFrame({"age": [1.0, 2.0], "when": pd.to_datetime(["2020-01-01", "2021-01-01"])})
     with pytest.raises(ValueError, match="column 'when'"):
         nc.StandardScaler().fit(frame)
+
+
+@pytest.mark.parametrize("kind", ["Date", "Duration"])
+def test_times_beside_numbers_in_a_polars_frame_are_refused(kind):
+    pl = pytest.importorskip("polars")
+    when = pl.Series([1, 2]).cast(getattr(pl, kind))
+    with pytest.raises(ValueError, match="column 'when'"):
+        nc.StandardScaler().fit(pl.DataFrame({"age": [1.0, 2.0], "when": when}))
 
 
 def test_names_known_on_one_side_only_warn():

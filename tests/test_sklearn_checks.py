@@ -12,7 +12,7 @@ pytest.importorskip("sklearn")
 
 from sklearn.utils.estimator_checks import check_estimator
 
-SCALERS = [nc.StandardScaler, nc.MinMaxScaler, nc.RobustScaler]
+SCALERS = [nc.StandardScaler, nc.MinMaxScaler, nc.RobustScaler, nc.MaxAbsScaler]
 # scikit-learn says so of everyone who does not import it.
 NOT_ITS_CHILD = "ignore:Estimator .* does not inherit from:UserWarning"
 
@@ -35,8 +35,10 @@ import normcore as nc
 from sklearn.utils.estimator_checks import check_estimator
 
 ran = 0
-for cls in (nc.StandardScaler, nc.MinMaxScaler, nc.RobustScaler):
+for cls in (nc.StandardScaler, nc.MinMaxScaler, nc.RobustScaler, nc.MaxAbsScaler):
     for result in check_estimator(cls(), on_skip=None, on_fail=None):
+        if "cudaErrorInsufficientDriver" in str(result["exception"]):
+            continue  # CuPy without a driver: scikit-learn could not make its own arrays
         if "array_api" in result["check_name"] and result["status"] != "skipped":
             ran += 1
             assert result["status"] == "passed", (cls, result["check_name"], result["exception"])

@@ -45,6 +45,8 @@ def test_pipeline(cls, wine):
     assert cls.__name__ in repr(pipe)
     assert cls.__name__ in pipe._repr_html_()
     assert cls.__name__ in cls().fit(X)._repr_html_()
+    with sklearn.config_context(display="text"):
+        assert cls()._repr_html_() is None
     assert pipe[:-1].get_feature_names_out().tolist() == [f"x{i}" for i in range(13)]
 
 

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
+import subprocess
+import sys
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -56,6 +60,34 @@ def test_an_error_reaches_the_caller_after_all_ranges_ended(failing: int) -> Non
     assert len(ended) == 3
 
 
+@pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="needs pthread_kill")
+def test_an_interrupt_waits_for_the_ranges_that_run() -> None:
+    threads.set_num_threads(2)
+    main, ended = threading.get_ident(), []
+
+    def work(start: int, stop: int) -> None:
+        if start:  # in a worker, while the caller waits
+            time.sleep(0.2)
+            signal.pthread_kill(main, signal.SIGINT)
+            time.sleep(0.3)
+            ended.append(start)
+
+    with pytest.raises(KeyboardInterrupt):
+        threads.run(work, 2)
+    assert ended == [1]
+
+
+def test_kernels_work_while_the_interpreter_exits() -> None:
+    code = (
+        "import atexit, numpy, normcore as nc\n"
+        "nc.set_num_threads(2)\n"
+        "x = numpy.ones((300_000, 8))\n"
+        "atexit.register(lambda: print(nc.functional.moments(x, channel_axis=1).mean[0]))\n"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (result.stdout.strip(), result.stderr) == ("1.0", "")
+
+
 def test_nested_use_does_not_wait_for_itself() -> None:
     threads.set_num_threads(2)
     done = []
@@ -67,7 +99,7 @@ def test_nested_use_does_not_wait_for_itself() -> None:
     assert sorted(done) == sorted(2 * list(range(8)))
 
 
-@pytest.mark.parametrize("bad", [0, -1, 1.5, True])
+@pytest.mark.parametrize("bad", [0, -1, 1.5, True, "2", None, float("nan"), float("inf")])
 def test_number_of_threads_is_checked(bad: object) -> None:
     before = threads.get_num_threads()
     with pytest.raises(ValueError, match="at least 1"):
@@ -75,7 +107,9 @@ def test_number_of_threads_is_checked(bad: object) -> None:
     assert threads.get_num_threads() == before
 
 
-@pytest.mark.parametrize("shape", [(40_000, 5), (700, 3, 50), (3000, 70), (100_000, 1), (100, 2000)])
+@pytest.mark.parametrize(
+    "shape", [(40_000, 5), (700, 3, 50), (3000, 70), (100_000, 1), (100, 2000)]
+)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_the_same_bits_for_any_number_of_threads(shape: tuple[int, ...], dtype: type) -> None:
     x = np.random.default_rng(0).normal(1.0, 3.0, size=shape).astype(dtype)

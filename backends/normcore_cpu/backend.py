@@ -112,8 +112,8 @@ class CpuBackend(Backend):
     ) -> Any:
         if out is None:
             out = np.empty_like(x, dtype=result_dtype(x), subok=False)
-        vectors = _vectors(x.shape[1], mean, a, b, d)
-        backward.backward_elemt(dy, x, *vectors, out, _gate(gate, x), mask)
+        mean, a, b, d = _vectors(x.shape[1], mean, a, b, d)
+        backward.backward_elemt(dy, x, mean, a, b, d, out, _gate(gate, x), mask)
         return out
 
 

@@ -15,7 +15,7 @@ from normcore._dd cimport dd, two_sum
 from normcore_cpu.affine_lanes cimport affine_lanes_t, load_affine, map_tile
 from normcore_cpu.tasks cimport Task
 from normcore_cpu.tiles cimport (
-    LANES, TILE, gather, lane_vector, scatter, tile_t, view_of, view_t,
+    LANES, TILE, gather, lane_vector, scatter, tile_t, view_t,
 )
 
 __all__ = ["backward_elemt", "backward_reduce"]
@@ -31,14 +31,14 @@ cdef class BackwardTask(Task):
 
     def __init__(self, dy, x, mean, gate, mask):
         self.begin(x)
-        self.dy = view_of(dy)
+        self.dy = self.view(dy)
         self.mean = mean
         self.gated = gate is not None
         if self.gated:
             self.gate = gate
         self.masked = mask is not None
         if self.masked:
-            self.mask = view_of(mask, True)
+            self.mask = self.view(mask, True)
 
     cdef void gather_both(self, const tile_t* at, double* dy, double* xmu) noexcept nogil:
         """Gather dy, gated, and x - mean."""
@@ -101,7 +101,7 @@ cdef class BackwardReduceTask(BackwardTask):
         cdef double dy[TILE]
         cdef double xmu[TILE]
         cdef dd sums[LANES]
-        cdef Py_ssize_t i, row, lane, channel, last
+        cdef Py_ssize_t i, lane, channel, last
         self.gather_both(at, dy, xmu)
         if self.masked:
             self.zero_masked(at, dy)
@@ -129,7 +129,7 @@ cdef class BackwardElemtTask(BackwardTask):
     def __init__(self, dy, x, mean, a, b, d, gate, mask, out):
         BackwardTask.__init__(self, dy, x, mean, gate, mask)
         self.a, self.b, self.d = a, b, d
-        self.out = view_of(out)
+        self.out = self.view(out)
 
     cdef void visit(self, Py_ssize_t part, const tile_t* at) noexcept nogil:
         cdef double dy[TILE]

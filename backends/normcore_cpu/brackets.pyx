@@ -11,7 +11,7 @@ from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcpy
 
 from normcore_cpu.tasks cimport Task
-from normcore_cpu.tiles cimport LANES, ROWS, TILE, fill, gather, tile_t, view_of, view_t
+from normcore_cpu.tiles cimport LANES, ROWS, TILE, fill, gather, tile_t, view_t
 
 __all__ = ["brackets"]
 
@@ -61,7 +61,7 @@ cdef class BracketsTask(Task):
         self.num_ranks = self.lower.shape[0]
         self.weighted = weights is not None
         if self.weighted:
-            self.w = view_of(weights, True)
+            self.w = self.view(weights, True)
         shape = (self.plan.ranges, SUMS, self.num_ranks, self.plan.channels)
         self.sums = np.zeros(shape)
         self.totals = np.zeros((self.plan.ranges, 3, self.plan.channels))
@@ -85,7 +85,7 @@ cdef class BracketsTask(Task):
     cdef void visit(self, Py_ssize_t part, const tile_t* at) noexcept nogil:
         cdef double x[TILE]
         cdef double w[TILE]
-        cdef Py_ssize_t lane, rank, i
+        cdef Py_ssize_t lane, rank
         gather(&self.x, &self.plan, at, x)
         if self.weighted:
             gather(&self.w, &self.plan, at, w)

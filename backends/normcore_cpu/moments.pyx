@@ -17,13 +17,13 @@ import numpy as np
 from libc.math cimport fabs, frexp, isfinite, ldexp
 from libc.string cimport memset
 
-from normcore._dd cimport dd, dd_add, dd_div, dd_mul, dd_sub, fast_two_sum, two_prod, two_sum
+from normcore._dd cimport dd, dd_div, dd_mul, dd_sub, fast_two_sum, two_prod, two_sum
 from normcore.statistics cimport (
-    EXPONENT, MOMENTS_ROWS, load_moments, merged, moments_t, store_moments,
+    MOMENTS_ROWS, load_moments, merged, moments_t, store_moments,
 )
 from normcore_cpu.tasks cimport Task
 from normcore_cpu.tiles cimport (
-    LANES, TILE, fill, gather, tile_t, view_of, view_t,
+    LANES, TILE, fill, gather, tile_t, view_t,
 )
 
 __all__ = ["moments"]
@@ -210,7 +210,7 @@ cdef class MomentsTask(Task):
         self.begin(x)
         self.weighted = weights is not None
         if self.weighted:
-            self.w = view_of(weights, True)
+            self.w = self.view(weights, True)
         self.skipna = skipna
         self.states = np.zeros((self.plan.ranges, MOMENTS_ROWS, self.plan.channels))
 

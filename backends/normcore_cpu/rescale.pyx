@@ -4,13 +4,11 @@
 # all instruction sets, and all backends, give the same bits. A tile is read whole before it is
 # written, so the output may be the input.
 
-import numpy as np
-
 from libc.math cimport INFINITY, fabs
 
 from normcore_cpu.affine_lanes cimport affine_lanes_t, load_affine, map_tile
 from normcore_cpu.tasks cimport Task
-from normcore_cpu.tiles cimport LANES, TILE, gather, scatter, tile_t, view_of, view_t
+from normcore_cpu.tiles cimport LANES, TILE, gather, scatter, tile_t, view_t
 
 __all__ = ["rescale"]
 
@@ -23,7 +21,7 @@ cdef class RescaleTask(Task):
 
     def __init__(self, x, affine, out, clip, bint relu, mask, bint refuse_infinite):
         self.begin(x)
-        self.out = view_of(out)
+        self.out = self.view(out)
         self.affine = affine
         self.clipped = clip is not None
         if self.clipped:
@@ -31,7 +29,7 @@ cdef class RescaleTask(Task):
         self.relu = relu
         self.masked = mask is not None
         if self.masked:
-            self.mask = view_of(mask, True)
+            self.mask = self.view(mask, True)
         self.refuse_infinite = refuse_infinite
         self.infinite = False
 

@@ -7,7 +7,9 @@
 
 from normcore.threads import run
 
-from normcore_cpu.tiles cimport plan_of, plan_t, tile_at, tile_t, view_of
+from normcore_cpu.tiles cimport plan_of, plan_t, tile_at, tile_t, view_of, view_t
+
+__all__ = ["Task"]
 
 # Elements below which another thread costs more than it saves.
 cdef Py_ssize_t MIN_ELEMENTS = 1 << 16
@@ -17,9 +19,15 @@ cdef class Task:
     """Visit every tile of an array."""
 
     cdef int begin(self, object x) except -1:
-        self.x = view_of(x)
+        self.arrays = []
+        self.x = self.view(x)
         self.plan = plan_of(&self.x)
         return 0
+
+    cdef view_t view(self, object array, bint plane=False) except *:
+        """Describe an array and keep it alive: an interrupted caller may leave before a worker."""
+        self.arrays.append(array)
+        return view_of(array, plane)
 
     cdef int spread(self) except -1:
         """Visit all tiles on the shared pool."""

@@ -20,6 +20,8 @@ from libc.stdint cimport (
 )
 from libc.string cimport memset
 
+__all__ = []  # for other kernels only, by cimport
+
 cdef extern from "half.h" nogil:
     ctypedef struct half_t:
         uint16_t bits
@@ -59,10 +61,10 @@ cdef void load(
     Py_ssize_t inner_stride, Py_ssize_t inner, double* tile, Py_ssize_t row,
 ) noexcept nogil:
     """Convert `outer` runs of `inner` elements; run i starts at tile[i * row]."""
-    cdef Py_ssize_t i, j
+    cdef Py_ssize_t _, j
     cdef const char* run = <const char*> source
     cdef const element* contiguous
-    for i in range(outer):
+    for _ in range(outer):
         contiguous = <const element*> run
         if inner_stride != sizeof(element):
             for j in range(inner):
@@ -82,10 +84,10 @@ cdef void store(
     Py_ssize_t inner_stride, Py_ssize_t inner, const double* tile, Py_ssize_t row,
 ) noexcept nogil:
     """Round `outer` runs of `inner` lanes into the target: the mirror of `load`."""
-    cdef Py_ssize_t i, j
+    cdef Py_ssize_t _, j
     cdef char* run = <char*> target
     cdef floating_element* to
-    for i in range(outer):
+    for _ in range(outer):
         for j in range(inner):
             to = <floating_element*> (run + j * inner_stride)
             if floating_element is half_t:

@@ -19,4 +19,6 @@ def main() -> None:
         sys.exit(
             f'normcore: error: the command line needs {library}: pip install "normcore-arrays[cli]"'
         )
+    if hasattr(sys.stdout, "reconfigure"):  # names may hold what its encoding does not
+        sys.stdout.reconfigure(errors="backslashreplace")
     cli(prog_name="normcore")

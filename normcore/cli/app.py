@@ -22,6 +22,8 @@ from normcore.io.saved import load_scaler
 __all__ = ["cli"]
 
 Command = Callable[..., Any]
+# Whether a file can be read or written is for what opens it to say.
+PATH = click.Path(readable=False)
 
 FIT_OPTIONS = [
     click.option("--scaler", "name", required=True, metavar="NAME", help="See 'scalers'."),
@@ -71,8 +73,8 @@ def cli() -> None:
 
 
 @cli.command()
-@click.argument("data", type=click.Path())
-@click.option("--save", required=True, type=click.Path(), metavar="FILE", help="Fitted scaler.")
+@click.argument("data", type=PATH)
+@click.option("--save", required=True, type=PATH, metavar="FILE", help="Fitted scaler.")
 @options(FIT_OPTIONS, RUN_OPTIONS)
 def fit(data: str, save: str, name: str, columns: str | None, params: Any, **run: Any) -> None:
     """Fit a scaler to the columns of DATA and save it."""
@@ -88,11 +90,9 @@ def fit(data: str, save: str, name: str, columns: str | None, params: Any, **run
 
 
 @cli.command()
-@click.argument("data", type=click.Path())
-@click.option(
-    "--load", required=True, type=click.Path(), metavar="FILE", help="Fitted scaler, from 'fit'."
-)
-@click.option("-o", "--output", required=True, type=click.Path(), metavar="OUT", help="Result.")
+@click.argument("data", type=PATH)
+@click.option("--load", required=True, type=PATH, metavar="FILE", help="Fitted scaler, from 'fit'.")
+@click.option("-o", "--output", required=True, type=PATH, metavar="OUT", help="Result.")
 @click.option("--inverse", is_flag=True, help="Undo the transform instead.")
 @options(RUN_OPTIONS)
 def transform(data: str, load: str, output: str, inverse: bool, **run: Any) -> None:
@@ -112,9 +112,9 @@ def transform(data: str, load: str, output: str, inverse: bool, **run: Any) -> N
 
 
 @cli.command("fit-transform")
-@click.argument("data", type=click.Path())
-@click.option("-o", "--output", required=True, type=click.Path(), metavar="OUT", help="Result.")
-@click.option("--save", type=click.Path(), metavar="FILE", help="Keep the fitted scaler too.")
+@click.argument("data", type=PATH)
+@click.option("-o", "--output", required=True, type=PATH, metavar="OUT", help="Result.")
+@click.option("--save", type=PATH, metavar="FILE", help="Keep the fitted scaler too.")
 @options(FIT_OPTIONS, RUN_OPTIONS)
 def fit_transform(
     data: str,
@@ -143,7 +143,7 @@ def fit_transform(
 
 
 @cli.command()
-@click.argument("file", type=click.Path())
+@click.argument("file", type=PATH)
 def inspect(file: str) -> None:
     """Show what the saved scaler in FILE has learned."""
     scaler = load_scaler(file)

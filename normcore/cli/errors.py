@@ -44,7 +44,8 @@ class CommandGroup(click.Group):
         try:
             with _signals_raise(), _warnings_in_one_line():
                 status = super().main(args, prog_name, standalone_mode=False, **extra)
-            sys.stdout.flush()
+            if sys.stdout is not None:
+                sys.stdout.flush()
             sys.exit(status if isinstance(status, int) else 0)
         except _NO_ARGUMENTS as error:
             click.echo(error.format_message(), err=True)

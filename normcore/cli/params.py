@@ -35,7 +35,9 @@ def make_scaler(name: str, params: Iterable[str]) -> Any:
     if name not in known:
         raise click.UsageError(f"there is no scaler {name!r}; {_suggestion(name, known)}")
     cls = plugins.scaler(name)
-    accepted = [key for key in inspect.signature(cls).parameters if key not in ("backend", "copy")]
+    accepted = dict(inspect.signature(cls).parameters)
+    accepted.pop("copy", None)
+    accepted.pop("backend", None)
     values: dict[str, Any] = {}
     for param in params:
         key, equals, text = param.partition("=")
@@ -50,16 +52,22 @@ def make_scaler(name: str, params: Iterable[str]) -> Any:
             )
         if key in values:
             raise click.UsageError(f"--param {key} is given twice")
-        values[key] = _parse_value(text)
+        values[key] = _parse_value(key, text, accepted[key].default)
     scaler: Any = cls(**values)
     try:
         scaler._check_parameters()  # now, not after the file was opened
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, ArithmeticError) as error:
         raise click.UsageError(str(error)) from error
     return scaler
 
 
-def _parse_value(text: str) -> Any:
+def _parse_value(key: str, text: str, default: Any) -> Any:
+    if isinstance(default, bool):  # any other word would count as true
+        try:
+            return click.BOOL.convert(text, None, None)
+        except click.BadParameter as error:
+            message = f"--param {key} must be true or false, not {text!r}"
+            raise click.UsageError(message) from error
     try:
         return ast.literal_eval(text.strip())
     except (ValueError, SyntaxError, MemoryError, RecursionError):
@@ -84,16 +92,21 @@ def check_backend(name: str) -> None:
 
 
 def parse_columns(text: str | None) -> list[str] | None:
-    """Return the names in a comma-separated list; a name with a comma stands in quotes.
+    """Return the names in a comma-separated list; quotes keep a comma or spaces in a name.
 
     Raises
     ------
     click.UsageError
-        If a name is empty or stands twice.
+        If a name is empty or stands twice, or the list is malformed.
     """
     if text is None:
         return None
-    names = [name.strip() for name in next(csv.reader([text], skipinitialspace=True), [])]
+    try:
+        names = next(csv.reader([text], skipinitialspace=True), [])
+    except csv.Error as error:
+        raise click.UsageError("--columns: a name with a line break stands in quotes") from error
+    if '"' not in text:
+        names = [name.strip() for name in names]
     if not names or not all(names):
         raise click.UsageError("--columns takes names separated by commas; one of them is empty")
     twice = {name for name in names if names.count(name) > 1}

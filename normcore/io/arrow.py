@@ -61,6 +61,7 @@ class ArrowBatch(Batch):
     def with_matrix(self, names: Sequence[str], values: np.ndarray) -> ArrowBatch:
         """See :meth:`Batch.with_matrix`."""
         columns, fields = self.data.columns, list(self.data.schema)
+        retyped: dict[str, str] = {}
         for name, column in zip(names, values.T, strict=True):
             index = self.data.schema.get_field_index(name)
             old = columns[index]
@@ -68,7 +69,9 @@ class ArrowBatch(Batch):
             dtype = _dtype(old.type) or np.dtype(np.float64)
             new = pa.array(np.ascontiguousarray(column, dtype=dtype), mask=missing)
             columns[index], fields[index] = new, fields[index].with_type(new.type)
-        data = _record_batch(columns, fields, self.data.schema.metadata)
+            if new.type != old.type:
+                retyped[name] = dtype.name
+        data = _record_batch(columns, fields, _retyped(self.data.schema.metadata, retyped))
         return ArrowBatch(self.first_row, data, stable_dictionaries=self.stable_dictionaries)
 
     def to_arrow(self) -> pa.RecordBatch:
@@ -83,11 +86,28 @@ def _dtype(type_: pa.DataType) -> np.dtype[Any] | None:
     return np.dtype(np.float64) if pa.types.is_decimal(type_) else None
 
 
+def _pandas(metadata: dict[bytes, bytes] | None) -> dict[str, Any]:
+    """Return what pandas stored about its frame."""
+    with suppress(KeyError, ValueError, TypeError):
+        return dict(json.loads((metadata or {})[b"pandas"]))
+    return {}
+
+
+def _retyped(metadata: dict[bytes, bytes] | None, dtypes: dict[str, str]) -> Any:
+    """Return the metadata with new dtypes; pandas would convert the columns to the old ones."""
+    stored = _pandas(metadata)
+    if not (dtypes and stored.get("columns")):
+        return metadata
+    for column in stored["columns"]:
+        dtype = dtypes.get(column.get("field_name", column.get("name")))
+        if dtype is not None:
+            column.update(pandas_type=dtype, numpy_type=dtype, metadata=None)
+    return {**(metadata or {}), b"pandas": json.dumps(stored).encode()}
+
+
 def _fields(schema: pa.Schema) -> list[Field]:
     """Describe the columns; the index that pandas stored is not a feature."""
-    index: list[Any] = []
-    with suppress(KeyError, ValueError, TypeError):
-        index = json.loads((schema.metadata or {})[b"pandas"])["index_columns"]
+    index = _pandas(schema.metadata).get("index_columns", [])
     return [
         Field(field.name, None, "the pandas index")
         if field.name in index
@@ -131,6 +151,7 @@ def _naming(path: Path, format_: str) -> Iterator[None]:
         raise ValueError(f"{path} is not a readable {format_} file: {reason}") from error
     except OSError as error:
         if error.errno is not None:
+            error.filename = error.filename or str(path)
             raise
         reason = str(error).splitlines()[0]
         raise ValueError(f"{path} is not a readable {format_} file: {reason}") from error

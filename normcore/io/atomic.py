@@ -40,7 +40,8 @@ def _create_temporary(target: Path) -> Path:
     """Create an empty file beside ``target``, with the permissions the output shall have."""
     # Not tempfile: its files are 0600 whatever the umask says. The suffix stays, for writers
     # that look at it.
-    temporary = target.with_name(f".{target.stem[:100]}.{secrets.token_hex(8)}{target.suffix}")
+    name = f".{target.stem[:40]}.{secrets.token_hex(8)}.tmp{target.suffix}"
+    temporary = target.with_name(name)
     flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_BINARY", 0)
     try:
         os.close(os.open(temporary, flags, 0o666))
@@ -105,11 +106,15 @@ def atomic_output(path: str | os.PathLike[str]) -> Iterator[Path]:
     temporary = _create_temporary(target)
     try:
         yield temporary
-        _sync(temporary, os.O_RDWR)
+        _sync(temporary, os.O_WRONLY)
         os.replace(temporary, target)
-    except BaseException:
+    except BaseException as error:
         with suppress(FileNotFoundError):
             temporary.unlink()
+        if isinstance(error, OSError) and error.filename in (None, str(temporary)):
+            # A full disk, say: what was writing knows no name that the caller does.
+            reason = os.strerror(error.errno) if error.errno else str(error)
+            raise OSError(error.errno, f"cannot write: {reason}", str(path)) from error
         raise
     with suppress(OSError):  # a rename is durable once its directory is; not all systems can
         _sync(target.parent, os.O_RDONLY)

@@ -34,7 +34,7 @@ def chosen_columns(table: TableSource, columns: Sequence[str] | None) -> tuple[s
     if columns is None:
         names = tuple(field.name for field in table.fields if field.dtype is not None)
         if not names:
-            found = _listed(other_columns(table, ()))
+            found = _listed(other_columns(table, ())) or "no column at all"
             raise ValueError(f"{table.path} has no numeric column; it has {found}")
         return names
     if not columns:

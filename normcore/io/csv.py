@@ -41,7 +41,10 @@ class Csv(TableSource):
     def __init__(self, path: str | os.PathLike[str]) -> None:
         super().__init__(path)
         self._has_rows = True
-        names, types = self._first_block()
+        try:
+            names, types = self._first_block()
+        except UnicodeDecodeError as error:
+            raise self._malformed(error, ()) from error
         # Whole numbers may be names: years, or what pandas writes for columns without names.
         numbers = [re.fullmatch(r"\s*[-+]?[\d.]+([eE][-+]?\d+)?\s*", name) for name in names]
         if all(numbers) and any("." in name for name in names):
@@ -74,7 +77,7 @@ class Csv(TableSource):
         return list(schema.names), list(schema.types)
 
     def _lone_header(self) -> list[str]:
-        with open(self.path, encoding="utf-8-sig", errors="replace", newline="") as file:
+        with open(self.path, encoding="utf-8-sig", newline="") as file:
             for row in csv.reader(file, delimiter=self.delimiter):
                 if row:
                     return row

@@ -54,6 +54,8 @@ class Npy(TableSource):
         except (ValueError, EOFError, SyntaxError) as error:
             if "array is too big" not in str(error) and "mmap" not in str(error):
                 reason = str(error).splitlines()[0] if str(error) else "it ends too early"
+                if "pickle" in reason:  # NumPy advises to load it all the same
+                    reason = "it does not begin like one"
                 raise ValueError(f"{self.path} is not a readable .npy file: {reason}") from error
             raise ValueError(f"{self.path} is truncated: {error}") from error
         if not isinstance(array, np.ndarray):  # a zip archive
@@ -101,7 +103,7 @@ class _NpyWriter(TableWriter):
             self._dtype = array.dtype.newbyteorder("=")
             self._num_columns = array.shape[1]
             self._header_size = self._write_header()
-        np.ascontiguousarray(array, dtype=self._dtype).tofile(self._file)
+        self._file.write(np.ascontiguousarray(array, dtype=self._dtype).data)
         self._num_rows += len(array)
 
     def close(self) -> None:

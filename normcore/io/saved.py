@@ -99,7 +99,7 @@ def load_scaler(path: str | os.PathLike[str]) -> Any:
         raise ValueError(f"{path}: {error}; {hint}") from error
     try:
         return cls.from_dict({key: _decode(value) for key, value in entries.items()})
-    except (ValueError, TypeError, AttributeError, LookupError) as error:
+    except (ValueError, TypeError, AttributeError, LookupError, ArithmeticError) as error:
         reason = f"{type(error).__name__}: {error}" if isinstance(error, LookupError) else error
         raise ValueError(f"{path} is damaged: {reason}; save the scaler again") from error
 

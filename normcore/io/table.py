@@ -63,9 +63,10 @@ class Field(NamedTuple):
 
 
 def float_dtype(dtype: Any) -> np.dtype[Any]:
-    """Return the dtype of normalized values: floats keep theirs, the others become float64."""
+    """Return the dtype of normalized values: floats up to 64 bits keep theirs."""
     dtype = np.dtype(dtype)
-    return dtype.newbyteorder("=") if dtype.kind == "f" else np.dtype(np.float64)
+    keep = dtype.kind == "f" and dtype.itemsize <= 8
+    return dtype.newbyteorder("=") if keep else np.dtype(np.float64)
 
 
 def choose_batch_rows(num_columns: int, batch_rows: int | None = None) -> int:
@@ -332,4 +333,6 @@ def open_table(path: str | os.PathLike[str]) -> TableSource:
         raise FileNotFoundError(2, "No such file", str(path))
     if not path.is_file():
         raise ValueError(f"{path} is not a regular file; it would be read more than once")
+    with open(path, "rb"):  # without permission, the error names the file
+        pass
     return source_class(path)(path)

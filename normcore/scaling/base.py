@@ -68,7 +68,8 @@ class AffineScaler(Scaler):
         affine, clip = self._affine_for(dtype), self._clip_for(dtype)
         if inverse:
             affine, clip = affine.inverse(), None
-        if out is not None and isinstance(x, np.ndarray) and np.may_share_memory(x, out):
+        both = isinstance(x, np.ndarray) and isinstance(out, np.ndarray)
+        if both and np.may_share_memory(x, out):
             layout.check_out(out, x)
             extrema = layout.observe(partial(backend.extrema, skipna=True), x, 1).to_host()
             if np.isinf(extrema.min).any() or np.isinf(extrema.max).any():

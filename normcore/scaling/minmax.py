@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from normcore import validation
 from normcore.affine import Affine, nonconstant
 from normcore.scaling.base import AffineScaler
 from normcore.statistics import Extrema
@@ -56,6 +57,7 @@ class MinMaxScaler(AffineScaler):
     __module__ = "normcore"
 
     statistic = Extrema
+    immediate = AffineScaler.immediate | {"clip"}
 
     _narrow: dict[Any, Affine]
 
@@ -73,6 +75,7 @@ class MinMaxScaler(AffineScaler):
         self.backend = backend
 
     def _check_parameters(self) -> None:
+        validation.check_flags(copy=self.copy, clip=self.clip)
         _checked_range(self.feature_range)
 
     def affine(self, extrema: Extrema) -> Affine:

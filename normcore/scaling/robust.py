@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from normcore import validation
 from normcore.affine import Affine, nonconstant
 from normcore.backend import Backend
 from normcore.order_statistics import Quantiles
@@ -87,6 +88,12 @@ class RobustScaler(AffineScaler):
         )
 
     def _check_parameters(self) -> None:
+        validation.check_flags(
+            copy=self.copy,
+            with_centering=self.with_centering,
+            with_scaling=self.with_scaling,
+            unit_variance=self.unit_variance,
+        )
         q_min, q_max = _checked_quantiles(self.quantile_range)
         if self.with_scaling and self.unit_variance and not 0 < q_min < q_max < 100:
             raise ValueError(

@@ -18,7 +18,7 @@ from normcore.statistics import Statistic
 __all__ = ["Scaler"]
 
 # Instance attributes that a fit sets besides those whose names end with an underscore.
-FITTED = frozenset({"_statistic", "_num_rows", "_affine", "_narrow"})
+FITTED = frozenset({"_statistic", "_num_rows", "_params", "_affine", "_narrow"})
 # Parameters that say how to compute, not what: scalers that differ in them alone can merge.
 EXECUTION = frozenset({"backend", "copy"})
 NATIVE_FLOATS = frozenset({np.dtype(np.float64), np.dtype(np.float32)})
@@ -33,11 +33,16 @@ class Scaler(Estimator, ABC):
     copy: Any = True
     backend: Any = None
 
+    #: Parameters that take effect at once; the others wait for the next fit.
+    immediate: ClassVar[frozenset[str]] = EXECUTION
+
     #: Rows seen; a subclass may count otherwise.
     n_samples_seen_: Any
 
     _statistic: Any = None
     _num_rows: int = 0
+    #: The parameters when it was fitted.
+    _params: Mapping[str, Any]
 
     def __init__(self, *, copy: Any = True, backend: Any = None) -> None:
         self.copy = copy
@@ -112,7 +117,9 @@ class Scaler(Estimator, ABC):
         if not other.__sklearn_is_fitted__():
             raise not_fitted(other)
         mine, theirs = self.get_params(deep=False), other.get_params(deep=False)
-        differing = [key for key in mine if key not in EXECUTION and mine[key] != theirs[key]]
+        differing = [
+            key for key in mine if key not in EXECUTION and not _equal(mine[key], theirs[key])
+        ]
         if differing:
             pairs = ", ".join(f"{key}={mine[key]!r} and {theirs[key]!r}" for key in differing)
             raise ValueError(f"cannot merge scalers with other parameters: {pairs}")
@@ -160,6 +167,7 @@ class Scaler(Estimator, ABC):
             (name, value) for name, value in self.__dict__.items() if not _is_fitted_name(name)
         )
         learned._statistic, learned._num_rows = statistic, num_rows
+        learned._params = self.get_params(deep=False)
         learned.n_samples_seen_, learned.n_features_in_ = num_rows, num_features
         if names is not None:
             learned.feature_names_in_ = np.asarray(names, dtype=object)
@@ -268,7 +276,8 @@ class Scaler(Estimator, ABC):
         NotFittedError
             If the scaler is not fitted.
         ValueError
-            If its class is not registered under a name.
+            If its class is not registered under a name, or its parameters are no longer those
+            it was fitted with.
         TypeError
             If a parameter has no form in JSON.
         """
@@ -287,13 +296,18 @@ class Scaler(Estimator, ABC):
                 f"{cls.__name__} is not registered, so a saved file could not name it; register "
                 "it in a plugin with registry.scaler(name, target)"
             )
+        params = self.get_params(deep=False)
+        for name in params.keys() - self.immediate:
+            if not _equal(params[name], self._params[name]):
+                raise ValueError(
+                    f"{name} was {self._params[name]!r} when this {cls.__name__} was fitted and is "
+                    f"{params[name]!r} now; fit it again before saving it"
+                )
         names = getattr(self, "feature_names_in_", None)
         saved: dict[str, Any] = {
             "scaler": registered,
             "class": f"{cls.__module__}:{cls.__qualname__}",
-            "params": {
-                name: _plain(name, value) for name, value in self.get_params(deep=False).items()
-            },
+            "params": {name: _plain(name, value) for name, value in params.items()},
             "statistic": None,
             "n_features_in": self.n_features_in_,
             "feature_names_in": None if names is None else list(names),
@@ -381,12 +395,19 @@ def _is_writable_float(x: Any) -> bool:
     return isinstance(x, np.ndarray) and x.dtype.kind == "f" and x.flags.writeable
 
 
+def _equal(one: Any, other: Any) -> bool:
+    """Whether two values of a parameter are the same: ``[0, 1]`` is ``(0, 1)``, NaN is NaN."""
+    if isinstance(one, float) and isinstance(other, float) and np.isnan(one):
+        return bool(np.isnan(other))
+    return one is other or bool(np.array_equal(one, other))
+
+
 def _plain(name: str, value: Any) -> Any:
     """Return a parameter as a value that JSON has."""
     if isinstance(value, Backend):
         return value.name
-    if isinstance(value, np.generic):
-        value = value.item()
+    if isinstance(value, np.generic | np.ndarray):
+        value = value.tolist()
     if isinstance(value, tuple | list):
         return [_plain(name, each) for each in value]
     if value is None or isinstance(value, bool | int | float | str):

@@ -6,6 +6,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from normcore import validation
 from normcore.affine import Affine, nonconstant
 from normcore.scaling.base import AffineScaler
 from normcore.statistics import Moments
@@ -96,6 +97,9 @@ class StandardScaler(AffineScaler):
         """
         return self._fit(X, sample_weight, anew=False)
 
+    def _check_parameters(self) -> None:
+        validation.check_flags(copy=self.copy, with_mean=self.with_mean, with_std=self.with_std)
+
     def affine(self, moments: Moments) -> Affine:
         """Set the fitted attributes from the moments and return the map."""
         mean, count = moments.mean, moments.count
@@ -138,7 +142,7 @@ class StandardScaler(AffineScaler):
 
 def _plain_count(count: np.ndarray) -> Any:
     """Return whole counts as integers, and one number where all features agree."""
-    whole = bool((count == np.floor(count)).all())
+    whole = bool(((count == np.floor(count)) & (count < 2.0**53)).all())
     if (count == count[0]).all():
         return int(count[0]) if whole else float(count[0])
     return count.astype(np.int64) if whole else count
