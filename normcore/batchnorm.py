@@ -178,6 +178,7 @@ class BatchNorm:
             "out": out,
             "backend": chosen,
         }
+        moments: Moments | tuple[Any, Any]
         if training:
             y, moments = functional.batch_norm(x, gamma, beta, **options)
         else:
@@ -186,6 +187,7 @@ class BatchNorm:
             moments = mean, var
         in_place = out is not None and layout.overlap(native, chosen.adopt(out))
         if self.training and self.track_running_stats:
+            assert isinstance(moments, Moments)
             self._update_running_stats(moments, chosen)
         self._forward = _Forward(None if in_place else x, moments, gamma, mask, training)
         return y

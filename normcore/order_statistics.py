@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from normcore.namespace import array_namespace, to_numpy
-from normcore.statistics import Statistic
+from normcore.statistics import Statistic, check_count
 
 __all__ = ["Brackets", "Quantiles"]
 
@@ -318,6 +318,7 @@ class Quantiles(Statistic):
             or infinite.shape != count.shape
         ):
             raise ValueError("the arrays of quantiles do not fit together")
+        check_count(count, "quantiles")
         return cls(q, values, count, infinite)
 
     def __repr__(self) -> str:

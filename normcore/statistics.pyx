@@ -107,6 +107,12 @@ def _state_array(state, key, ndim, kind):
     return array
 
 
+def check_count(count, kind):
+    """Refuse a state whose counts are negative or infinite; NaN stands for data with NaN."""
+    if (count < 0).any() or np.isinf(count).any():
+        raise ValueError(f"the counts of {kind} must be finite and not negative, not {count}")
+
+
 def _where_valid(valid, values):
     xp = array_namespace(values)
     return xp.where(valid, values, xp.full_like(values, NAN))
@@ -216,7 +222,9 @@ class Moments(Statistic):
 
     @classmethod
     def from_state(cls, state):
-        return cls(_state_array(state, "parts", 2, "moments"))
+        moments = cls(_state_array(state, "parts", 2, "moments"))
+        check_count(moments.parts[COUNT_HI], "moments")
+        return moments
 
     def __repr__(self):
         return f"Moments(count={self.count}, mean={self.mean}, m2={self.m2})"
@@ -335,6 +343,7 @@ class Extrema(Statistic):
         arrays = [_state_array(state, key, 1, "extrema") for key in ("count", "min", "max")]
         if len({array.shape for array in arrays}) > 1:
             raise ValueError("the arrays of extrema have different lengths")
+        check_count(arrays[0], "extrema")
         return cls(*arrays)
 
     def __repr__(self):

@@ -293,3 +293,14 @@ def test_batches_and_progress(batch_rows, write):
     assert len(seen) == -(-500 // batch_rows)
     assert scaler.n_samples_seen_ == 500
     assert scaler.mean_.tolist() == [249.5, 499 / 500]
+
+
+@pytest.mark.parametrize(("late", "kind"), [("red", None), ("1.5", np.dtype(float))])
+def test_a_column_that_is_empty_for_long_is_what_its_first_value_is(tmp_path, late, kind):
+    path = tmp_path / "data.csv"
+    filler = "x" * 100
+    rows = [f"{filler},1,NA\n"] * 12_000 + [f"{filler},2,{late}\n", f"{filler},3,\n"]
+    path.write_text("text,number,late\n" + "".join(rows))
+    assert path.stat().st_size > 1 << 20
+    with open_table(path) as table:
+        assert [field.dtype for field in table.fields] == [None, np.dtype(float), kind]

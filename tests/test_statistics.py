@@ -132,3 +132,11 @@ def test_every_statistic_has_a_name_and_the_whole_interface(kind) -> None:
     assert kind.name
     assert not kind.__abstractmethods__
     assert kind.empty(3).num_channels == 3
+
+
+@pytest.mark.parametrize("count", [-1.0, np.inf])
+def test_counts_that_cannot_be_are_refused(count):
+    state = nc.Moments.of([2.0, 2.0], 0.0, 1.0).to_state()
+    state["parts"][0, 1] = count
+    with pytest.raises(ValueError, match="counts of moments"):
+        nc.Moments.from_state(state)

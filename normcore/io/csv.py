@@ -1,8 +1,8 @@
 """CSV files, read and written in batches.
 
-Reading: the first block of the file shows which columns are numeric; these are float64
-throughout, and cells such as ``NA`` or none at all are missing values. All other columns are
-text, kept character for character.
+Reading: the first block of the file shows which columns are numeric, and the first value that
+comes later where a column has none there; numeric columns are float64 throughout, and cells such
+as ``NA`` or none at all are missing values. All others are text, kept character for character.
 
 Writing: a float64 is written with the fewest digits that restore it exactly, a missing value as
 an empty cell; text is quoted where it has to be. Rows end in a line feed.
@@ -52,11 +52,11 @@ class Csv(TableSource):
                 f"{self.path}, line 1: numbers stand where the names of the columns should be; "
                 "add a header line"
             )
-        hexadecimal = self._hexadecimal(names, types)
+        text = self._hexadecimal(names, types) | self._late_text(names, types)
         self._set_fields(
             [
                 Field(name, float_dtype("f8"), "number")
-                if _is_numeric(type_) and name not in hexadecimal
+                if _is_numeric(type_) and name not in text
                 else Field(name, None, "text")
                 for name, type_ in zip(names, types, strict=True)
             ]
@@ -96,6 +96,25 @@ class Csv(TableSource):
             for name in integers:
                 if pc.any(pc.match_substring_regex(first.column(name), "0[xX]")).as_py():
                     found.add(name)
+        return found
+
+    def _late_text(self, names: list[str], types: list[Any]) -> set[str]:
+        """Return the columns whose first value, after the first block, is not a number."""
+        open_ = [name for name, type_ in zip(names, types, strict=True) if pa.types.is_null(type_)]
+        found: set[str] = set()
+        if open_:
+            for data in self._blocks({name: pa.string() for name in open_}, tuple(open_)):
+                for name in tuple(open_):
+                    column = data.column(name)
+                    values = column.filter(pc.invert(pc.is_in(column, pa.array(MISSING))))
+                    if len(values):
+                        open_.remove(name)
+                        try:
+                            pc.cast(values, pa.float64())
+                        except pa.ArrowInvalid:
+                            found.add(name)
+                if not open_:
+                    break
         return found
 
     def _open(self, types: dict[str, Any], only: Sequence[str] | None, block_bytes: int) -> Any:

@@ -15,7 +15,7 @@ import copy
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -293,8 +293,6 @@ def _gathered(matrices: Iterator[np.ndarray], num_rows: int | None, num_columns:
 
 class _Frame:
     """A matrix with column names, as far as scalers ask a data frame for them."""
-
-    dtypes: ClassVar[tuple[Any, ...]] = ()  # none of a kind that needs a second look
 
     def __init__(self, columns: Sequence[str], values: np.ndarray) -> None:
         self.columns = columns
