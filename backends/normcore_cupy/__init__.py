@@ -1,0 +1,1 @@
+"""The CuPy backend of normcore: CUDA kernels that NVRTC compiles on first use."""

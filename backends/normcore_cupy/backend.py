@@ -1,0 +1,241 @@
+"""The CuPy backend: arrays of CuPy, tensors lent through DLPack, and host arrays in chunks."""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, ClassVar
+
+import numpy as np
+
+from normcore.backend import Backend, BackendStatus
+from normcore_cupy.batches import Batches
+from normcore_cupy.cupy_device import CupyDevice
+from normcore_cupy.host import DeviceBackend
+from normcore_cupy.lanes import CupyLane, lanes
+from normcore_cupy.probe import status
+
+__all__ = ["CupyBackend"]
+
+# DLPack's numbers: CUDA's own and managed memory; host memory, ordinary and pinned.
+_CUDA, _HOST = (2, 13), (1, 3, 11)
+
+
+class CupyBackend(DeviceBackend):
+    """CUDA kernels, compiled on first use for the current device.
+
+    Work is ordered on CuPy's current stream, and for memory that PyTorch has lent on PyTorch's;
+    nothing waits for it but fits, which bring statistics to the host. Arrays on the host stay
+    there, and are worked on in chunks.
+    """
+
+    name: ClassVar[str] = "cupy"
+
+    @classmethod
+    def probe(cls) -> BackendStatus:
+        """Say whether the backend can run here; leaves CUDA uninitialised, so forks stay usable."""
+        return status()
+
+    def __init__(self) -> None:
+        super().__init__(CupyDevice())
+        self._process = os.getpid()
+        idle: dict[int, list[CupyLane]] = {}
+        self._batches = Batches(
+            _DeviceKernels(self), self.device.empty, lambda: lanes(self.device.xp, idle)
+        )
+
+    def adopt(self, array: Any) -> Any:
+        """Return an array of CuPy that shares the memory, or the NumPy array of host memory.
+
+        Raises
+        ------
+        TypeError
+            If the dtype is not a real number's, or the memory is of a device that is not current.
+        """
+        if self._process != os.getpid():
+            raise RuntimeError(
+                "CUDA was in use before this process was forked, and cannot be used in it; start "
+                "processes by 'spawn' or 'forkserver', or use another backend"
+            )
+        cupy, native = self.device.xp, array
+        if not isinstance(array, np.ndarray | cupy.ndarray):
+            native = _borrowed(cupy, array)
+        if native.dtype.kind not in "biuf" and native.dtype.name != "bfloat16":
+            raise TypeError(f"cannot normalize an array of dtype {native.dtype}; use real numbers")
+        if isinstance(native, np.ndarray):
+            return _native_host(native)
+        current = cupy.cuda.runtime.getDevice()
+        if native.data.device_id != current:
+            raise TypeError(
+                f"the array is on CUDA device {native.data.device_id}, but device {current} is the "
+                f"current one; enter `with cupy.cuda.Device({native.data.device_id}):` first"
+            )
+        return native
+
+    def release(self, array: Any, like: Any) -> Any:
+        """Return ``array`` in the library and on the device of ``like``, ordered on its stream."""
+        cupy = self.device.xp
+        if isinstance(like, cupy.ndarray):
+            return self.device.asarray(array)
+        if _device_kind(like) in _CUDA:
+            array = self.device.asarray(array)
+        elif not isinstance(array, np.ndarray):
+            array = self.device.to_host(array)
+        if isinstance(like, np.ndarray) or not hasattr(like, "__dlpack__"):
+            return array
+        if isinstance(array, np.ndarray) and not array.flags.writeable:
+            array = array.copy()  # DLPack hands out writable memory
+        named = getattr(like, "__array_namespace__", None)
+        module = sys.modules[type(like).__module__.partition(".")[0]] if named is None else named()
+        return module.from_dlpack(array)
+
+    @contextmanager
+    def _on_stream_of(self, arrays: list[Any]) -> Iterator[None]:
+        """Work on PyTorch's current stream where it has lent memory, and else on CuPy's.
+
+        PyTorch reuses memory in the order of its own stream; so work elsewhere would have to be
+        waited for. CuPy's stream is put in order with it before and after.
+        """
+        cupy, torch = self.device.xp, sys.modules.get("torch")
+        current = cupy.cuda.get_current_stream()
+        theirs = None
+        if torch is not None and any(_is_lent(array) for array in arrays):
+            theirs = torch.cuda.current_stream(arrays[0].data.device_id).cuda_stream
+        if theirs is None or theirs == current.ptr:
+            yield
+            return
+        stream = cupy.cuda.Stream.from_external(_Stream(theirs))
+        stream.wait_event(current.record())
+        try:
+            with stream:
+                yield
+        finally:
+            current.wait_event(stream.record())
+
+
+class _Stream:
+    """A stream of another library, as the CUDA stream protocol wants it."""
+
+    def __init__(self, address: int) -> None:
+        self._address = address
+
+    def __cuda_stream__(self) -> tuple[int, int]:
+        return 0, self._address
+
+
+class _DeviceKernels:
+    """The kernels of a backend for arrays of the device alone."""
+
+    def __init__(self, backend: CupyBackend) -> None:
+        self._backend = backend
+
+    def __getattr__(self, name: str) -> Any:
+        return functools.partial(getattr(DeviceBackend, name), self._backend)
+
+
+# -- where a kernel runs -------------------------------------------------------------------
+
+
+def _dispatched(name: str, names: tuple[str, ...]) -> Callable[..., Any]:
+    """Return a method that runs a kernel where its arrays are: on the device, or in chunks.
+
+    ``names`` are those of the leading arguments that are arrays of the shape of x.
+    """
+    on_device = getattr(DeviceBackend, name)
+    composed = getattr(Backend, name)
+
+    @functools.wraps(on_device)
+    def method(self: CupyBackend, *args: Any, **options: Any) -> Any:
+        arrays = dict(zip(names, args, strict=False))
+        arrays.update((key, options.get(key)) for key in ("weights", "mask", "out"))
+        present = {key: array for key, array in arrays.items() if array is not None}
+        if _on_host(present):
+            if getattr(composed, "__isabstractmethod__", False):
+                return getattr(self._batches, name)(*args, **options)
+            return composed(self, *args, **options)
+        with self._on_stream_of(list(present.values())):
+            return on_device(self, *args, **options)
+
+    return method
+
+
+for _name, _names in {
+    "moments": ("x",),
+    "extrema": ("x",),
+    "brackets": ("x",),
+    "rescale": ("x",),
+    "backward_reduce": ("dy", "x"),
+    "backward_elemt": ("dy", "x"),
+    "quantiles": ("x",),
+    "normalize": ("x",),
+    "normalize_backward": ("dy", "x"),
+    "normalize_rows": ("x",),
+    "normalize_rows_backward": ("dy", "x"),
+}.items():
+    setattr(CupyBackend, _name, _dispatched(_name, _names))
+
+
+def _on_host(arrays: dict[str, Any]) -> bool:
+    """Whether arrays are NumPy's; they must all be, or none.
+
+    Raises
+    ------
+    TypeError
+        If some are and some are not.
+    """
+    host = [name for name, array in arrays.items() if isinstance(array, np.ndarray)]
+    device = [name for name in arrays if name not in host]
+    if host and device:
+        raise TypeError(
+            f"{' and '.join(host)} {'is' if len(host) == 1 else 'are'} in host memory, but "
+            f"{' and '.join(device)} {'is' if len(device) == 1 else 'are'} on the device; bring "
+            "them together with cupy.asarray or cupy.asnumpy"
+        )
+    return bool(host)
+
+
+# -- other libraries' arrays ---------------------------------------------------------------
+
+
+def _device_kind(array: Any) -> int:
+    """Return DLPack's number of the kind of device; host where the array names none."""
+    device = getattr(array, "__dlpack_device__", None)
+    return 1 if device is None else int(device()[0])
+
+
+def _borrowed(cupy: Any, array: Any) -> Any:
+    """View an array of another library through DLPack, in order with its stream."""
+    detached = getattr(array, "detach", None)  # a tensor that records gradients refuses DLPack
+    if detached is not None:
+        array = detached()
+    kind = _device_kind(array)
+    try:
+        if kind in _CUDA:
+            return cupy.from_dlpack(array)
+        if kind in _HOST:
+            return np.from_dlpack(array) if hasattr(array, "__dlpack__") else np.asarray(array)
+    except (AttributeError, BufferError, RuntimeError, TypeError, ValueError) as error:
+        hint = ""
+        if "bfloat16" in str(getattr(array, "dtype", "")):
+            hint = "; bfloat16 needs `pip install ml-dtypes`"
+        raise TypeError(f"cannot view {_qualname(array)} through DLPack: {error}{hint}") from error
+    raise TypeError(f"{_qualname(array)} is on a device of DLPack's kind {kind}, which is not CUDA")
+
+
+def _native_host(array: np.ndarray) -> np.ndarray:
+    """Return an array in a dtype that kernels read."""
+    if array.dtype.name != "bfloat16" and array.dtype.itemsize > 8:
+        return array.astype(np.float64)
+    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
+
+
+def _is_lent(array: Any) -> bool:
+    """Whether the memory of an array of CuPy belongs to another library."""
+    return type(array.data.mem).__name__ == "DLPackMemory"
+
+
+def _qualname(array: Any) -> str:
+    return f"{type(array).__module__}.{type(array).__qualname__}"

@@ -1,0 +1,221 @@
+"""Arrays on the host, worked on in chunks: copies and kernels overlap, device memory stays small.
+
+Chunks take turns on two lanes, each a stream with pinned buffers of its own. While one lane
+copies and computes, the host fills the other's buffers and takes over what came back. Statistics
+are merged on the host in the order of the chunks, so a run gives the same bits as any other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+import numpy as np
+
+from normcore.affine import Affine
+from normcore.backend import InfiniteInput
+from normcore.blocks import Block, blocks
+from normcore.layout import result_dtype
+from normcore.order_statistics import Brackets
+from normcore.reference import ReferenceBackend
+from normcore.statistics import Extrema, Moments
+
+__all__ = ["Batches", "Lane"]
+
+#: Bytes of input that a chunk holds: enough for a copy at full speed, little beside a device.
+CHUNK_BYTES = 1 << 24
+
+
+class Lane(Protocol):
+    """A stream with pinned buffers: one chunk at a time goes to the device and comes back."""
+
+    def submit(self, kernel: Callable[..., Any], arrays: list[np.ndarray]) -> None:
+        """Start to copy ``arrays`` to the device and run ``kernel(*copies)`` on them.
+
+        Returns once the arrays have been read. The kernel returns a tuple of arrays of the
+        device and of statistics.
+        """
+
+    def collect(self) -> tuple[Any, ...]:
+        """Wait for the kernel, and return its results on the host.
+
+        Arrays among them are valid until the next :meth:`submit`.
+        """
+
+    def close(self) -> None:
+        """Wait for whatever is under way; buffers may be used by others afterwards."""
+
+
+class Batches:
+    """The required kernels for arrays on the host, by those of a backend on a device.
+
+    Parameters
+    ----------
+    kernels : Backend
+        Takes arrays of the device.
+    empty : callable
+        ``empty(shape, dtype)`` returns an array of the device.
+    lanes : callable
+        Returns the lanes of one run.
+    chunk_bytes : int
+    """
+
+    def __init__(
+        self,
+        kernels: Any,
+        empty: Callable[..., Any],
+        lanes: Callable[[], Sequence[Lane]],
+        chunk_bytes: int = CHUNK_BYTES,
+    ) -> None:
+        self._kernels, self._empty = kernels, empty
+        self._lanes, self._chunk_bytes = lanes, chunk_bytes
+
+    def moments(self, x: np.ndarray, *, weights: Any = None, skipna: bool = False) -> Moments:
+        """Observe and merge the moments of the chunks."""
+
+        def kernel(chunk: Any, plane: Any = None) -> tuple[Any, ...]:
+            return (self._kernels.moments(chunk, weights=plane, skipna=skipna),)
+
+        total = Moments.empty(x.shape[1])
+        with self._run(kernel, [x], weights) as results:
+            for _, (part,) in results:
+                total = total.merge(part)
+        return total
+
+    def extrema(self, x: np.ndarray, *, skipna: bool = False) -> Extrema:
+        """Observe and merge the extrema of the chunks."""
+
+        def kernel(chunk: Any) -> tuple[Any, ...]:
+            return (self._kernels.extrema(chunk, skipna=skipna),)
+
+        total = Extrema.empty(x.shape[1])
+        with self._run(kernel, [x]) as results:
+            for _, (part,) in results:
+                total = total.merge(part)
+        return total
+
+    def brackets(
+        self, x: np.ndarray, lower: Any, upper: Any, *, weights: Any = None, skipna: bool = False
+    ) -> Brackets:
+        """Count in the chunks; what lies inside comes back to the host."""
+
+        def kernel(chunk: Any, plane: Any = None) -> tuple[Any, ...]:
+            options = {"weights": plane, "skipna": skipna}
+            return (self._kernels.brackets(chunk, lower, upper, **options),)
+
+        # Without elements there is no chunk, but the ends are to be told all the same.
+        parts = [ReferenceBackend().brackets(x[:0], lower, upper, skipna=skipna)]
+        with self._run(kernel, [x], weights) as results:
+            parts.extend(part for _, (part,) in results)
+        return Brackets.merge_all(parts[1:] or parts)
+
+    def rescale(
+        self,
+        x: np.ndarray,
+        affine: Affine,
+        *,
+        mask: Any = None,
+        out: Any = None,
+        refuse_infinite: bool = False,
+        **options: Any,
+    ) -> np.ndarray:
+        """Map the chunks; infinity is looked for on the device, where it costs no copy."""
+        target = _result(x) if out is None else out
+        center, scale, gamma, beta = np.stack(affine.vectors(x.shape[1]))  # may be views of out
+        affine = Affine(center=center, scale=scale, gamma=gamma, beta=beta)
+
+        def kernel(chunk: Any, plane: Any = None) -> tuple[Any, ...]:
+            y = self._empty(chunk.shape, target.dtype)
+            self._kernels.rescale(chunk, affine, mask=plane, out=y, **options)
+            return (y, self._kernels.extrema(chunk, skipna=True)) if refuse_infinite else (y,)
+
+        with self._run(kernel, [x], mask) as results:
+            for block, (y, *extrema) in results:
+                if any(np.isinf([each.min, each.max]).any() for each in extrema):
+                    raise InfiniteInput("the input contains infinity")
+                target[block[0], :, block[1]] = y
+        return target
+
+    def backward_reduce(
+        self,
+        dy: np.ndarray,
+        x: np.ndarray,
+        mean: Any,
+        *,
+        gate: Affine | None = None,
+        mask: Any = None,
+    ) -> tuple[Any, Any]:
+        """Sum over the chunks."""
+
+        def kernel(dy: Any, x: Any, plane: Any = None) -> tuple[Any, ...]:
+            return tuple(self._kernels.backward_reduce(dy, x, mean, gate=gate, mask=plane))
+
+        sum_dy, sum_dy_xmu = np.zeros((2, x.shape[1]))
+        with self._run(kernel, [dy, x], mask) as results:
+            for _, (first, second) in results:
+                sum_dy, sum_dy_xmu = sum_dy + first, sum_dy_xmu + second
+        return sum_dy, sum_dy_xmu
+
+    def backward_elemt(
+        self,
+        dy: np.ndarray,
+        x: np.ndarray,
+        *vectors: Any,
+        gate: Affine | None = None,
+        mask: Any = None,
+        out: Any = None,
+    ) -> np.ndarray:
+        """Map the chunks of both arrays."""
+        target = _result(dy) if out is None else out
+        vectors = tuple(np.array(each) for each in vectors)  # may be views of out
+
+        def kernel(dy: Any, x: Any, plane: Any = None) -> tuple[Any, ...]:
+            dx = self._empty(dy.shape, target.dtype)
+            self._kernels.backward_elemt(dy, x, *vectors, gate=gate, mask=plane, out=dx)
+            return (dx,)
+
+        with self._run(kernel, [dy, x], mask) as results:
+            for block, (dx,) in results:
+                target[block[0], :, block[1]] = dx
+        return target
+
+    @contextmanager
+    def _run(
+        self, kernel: Callable[..., Any], arrays: list[np.ndarray], plane: Any = None
+    ) -> Iterator[Iterator[tuple[Block, tuple[Any, ...]]]]:
+        """Give blocks of the arrays, in order, with what the kernel makes of each."""
+        size = max(1, self._chunk_bytes // max(array.itemsize for array in arrays))
+        pieces = blocks(arrays[0].shape, size)
+        lanes = self._lanes()
+        try:
+            yield _take_turns(lanes, kernel, pieces, arrays, plane)
+        finally:
+            for lane in lanes:
+                lane.close()
+
+
+def _take_turns(
+    lanes: Sequence[Lane],
+    kernel: Callable[..., Any],
+    pieces: Iterator[Block],
+    arrays: list[np.ndarray],
+    plane: Any,
+) -> Iterator[tuple[Block, tuple[Any, ...]]]:
+    under_way: list[tuple[Lane, Block]] = []
+    for number, block in enumerate(pieces):
+        lane = lanes[number % len(lanes)]
+        if len(under_way) == len(lanes):
+            oldest, its_block = under_way.pop(0)
+            yield its_block, oldest.collect()
+        chunks = [array[block[0], :, block[1]] for array in arrays]
+        if plane is not None:
+            chunks.append(plane[block[0], block[1]])
+        lane.submit(kernel, chunks)
+        under_way.append((lane, block))
+    for lane, block in under_way:
+        yield block, lane.collect()
+
+
+def _result(x: np.ndarray) -> np.ndarray:
+    return np.empty_like(x, dtype=result_dtype(x), subok=False)

@@ -1,0 +1,78 @@
+"""The device protocol on CuPy: memory from its pool, work on its current stream."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import numpy as np
+
+from normcore_cupy import compiler
+from normcore_cupy.device import source
+
+__all__ = ["CupyDevice"]
+
+
+class CupyDevice:
+    """Memory, copies and launches on CuPy's current device and stream."""
+
+    def __init__(self) -> None:
+        import cupy
+
+        self.xp = cupy
+        self._modules: dict[tuple[int, tuple[str, str], str], Any] = {}
+        self._kernels: dict[tuple[int, tuple[str, str], str], Any] = {}
+        self._lock = threading.Lock()
+
+    def empty(self, shape: tuple[int, ...], dtype: Any) -> Any:
+        return self._allocated(self.xp.empty, shape, dtype)
+
+    def zeros(self, shape: tuple[int, ...], dtype: Any) -> Any:
+        return self._allocated(self.xp.zeros, shape, dtype)
+
+    def asarray(self, array: Any) -> Any:
+        if isinstance(array, self.xp.ndarray):
+            return array
+        return self._allocated(self.xp.asarray, array)
+
+    def to_host(self, array: Any) -> np.ndarray:
+        host: np.ndarray = array.get()
+        return host
+
+    def pointer(self, array: Any) -> int:
+        return int(array.data.ptr)
+
+    def launch(
+        self,
+        kernel: str,
+        dtypes: tuple[str, str],
+        grid: tuple[int, int, int],
+        block: tuple[int, int, int],
+        args: tuple[Any, ...],
+    ) -> None:
+        key = self.xp.cuda.runtime.getDevice(), dtypes, kernel
+        function = self._kernels.get(key)
+        if function is None:
+            function = self._module(key[0], dtypes, source(kernel)).get_function(kernel)
+            self._kernels[key] = function
+        function(grid, block, args)
+
+    def _module(self, device: int, dtypes: tuple[str, str], text: str) -> Any:
+        """Return the loaded kernels of a text for a pair of dtypes."""
+        with self._lock:
+            module = self._modules.get((device, dtypes, text))
+            if module is None:
+                capability = self.xp.cuda.Device(device).compute_capability
+                path = compiler.machine_code(text, capability, compiler.defines(*dtypes))
+                module = self.xp.RawModule(path=str(path))
+                self._modules[device, dtypes, text] = module
+            return module
+
+    def _allocated(self, function: Any, *args: Any) -> Any:
+        try:
+            return function(*args)
+        except self.xp.cuda.memory.OutOfMemoryError as error:
+            raise MemoryError(
+                f"{error}. Results so far are intact. Free arrays of the device, or pass the data "
+                "as a NumPy array with backend='cupy', which is worked on in chunks"
+            ) from error

@@ -1,0 +1,20 @@
+"""Registers the CuPy backend; imports nothing of it, and not CuPy."""
+
+from __future__ import annotations
+
+from normcore.hookspecs import hookimpl
+from normcore.registry import Registry
+
+__all__ = ["normcore_register"]
+
+
+@hookimpl
+def normcore_register(registry: Registry) -> None:
+    """Name the backend and what it serves: CuPy's arrays and whatever lies in CUDA memory."""
+    registry.backend(
+        "cupy",
+        "normcore_cupy.backend:CupyBackend",
+        arrays=("cupy.ndarray",),
+        devices=("cuda",),
+        priority=10,
+    )

@@ -1,0 +1,93 @@
+"""A device without hardware: the protocol of normcore_cupy.device, its kernels run on the CPU."""
+
+from __future__ import annotations
+
+import itertools
+from collections import defaultdict
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from normcore_cupy import device
+from normcore_cupy.host import DeviceBackend
+
+from cuda_host.arrays import DeviceArray, namespace, unwrap
+from cuda_host.build import build
+from cuda_host.launch import ORDERS, Order, launch
+from cuda_host.memory import Memory
+
+__all__ = ["EmulatedBackend", "EmulatedDevice"]
+
+
+class EmulatedDevice:
+    """Memory, copies and launches of a device that is the host.
+
+    Fresh memory is poisoned and has fences, which every launch checks. The launches of a
+    kernel take turns with the orders in which threads run, and with what shared memory holds.
+
+    Parameters
+    ----------
+    source : function of a kernel's name
+        Returns the text that the kernel is compiled from.
+    orders : sequence of Order
+    """
+
+    xp = namespace
+
+    def __init__(
+        self,
+        source: Callable[[str], str] = device.source,
+        orders: tuple[Order, ...] = ORDERS,
+    ) -> None:
+        self._source = source
+        self._orders = defaultdict(lambda: itertools.cycle(orders))
+        self._memory = Memory()
+        #: The kernels launched so far, with their dtypes.
+        self.launched: set[tuple[str, tuple[str, str]]] = set()
+
+    def empty(self, shape: Any, dtype: Any) -> DeviceArray:
+        return DeviceArray(self._memory.empty(shape, dtype))
+
+    def zeros(self, shape: Any, dtype: Any) -> DeviceArray:
+        array = self._memory.empty(shape, dtype)
+        array[...] = 0
+        return DeviceArray(array)
+
+    def asarray(self, array: Any) -> DeviceArray:
+        if isinstance(array, DeviceArray):
+            return array
+        return DeviceArray(self._memory.copy(np.asarray(array)))
+
+    def to_host(self, array: Any) -> np.ndarray:
+        return np.asarray(array) if isinstance(array, np.ndarray) else array.get()
+
+    def pointer(self, array: Any) -> int:
+        address: int = unwrap(array).__array_interface__["data"][0]
+        return address
+
+    def launch(
+        self, kernel: str, dtypes: tuple[str, str], grid: Any, block: Any, args: tuple[Any, ...]
+    ) -> None:
+        macros = zip(("NC_T", "NC_OUT"), dtypes, strict=True)
+        defines = tuple(f"{name}={device.C_TYPES[dtype]}" for name, dtype in macros)
+        library = build(self._source(kernel), defines)
+        self.launched.add((kernel, dtypes))
+        launch(library, kernel, grid, block, args, order=next(self._orders[kernel]))
+        self._memory.check()
+
+
+class EmulatedBackend(DeviceBackend):
+    """The host logic on an emulated device; copies NumPy arrays with their strides."""
+
+    name = "emulated"
+
+    def __init__(self, device: EmulatedDevice | None = None) -> None:
+        super().__init__(EmulatedDevice() if device is None else device)
+
+    def adopt(self, array: Any) -> Any:
+        if array.dtype.kind not in "biuf" and array.dtype.name != "bfloat16":
+            raise TypeError(f"cannot normalize an array of dtype {array.dtype}; use real numbers")
+        return self.device.asarray(array)
+
+    def release(self, array: Any, like: Any) -> Any:
+        return self.device.to_host(array) if isinstance(like, np.ndarray) else array

@@ -1,0 +1,105 @@
+"""Every kernel becomes machine code for real GPUs, in the registers that the table allows.
+
+``python tests/test_cupy_compile.py`` writes the table anew.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cuda_host import nvrtc
+from cuda_host.build import kernel_names
+from normcore_cupy.compiler import _OPTIONS as OPTIONS
+from normcore_cupy.device import C_TYPES, source
+
+TABLE = Path(__file__).parent / "cuda_host" / "registers.json"
+ARCHITECTURES = ("sm_80", "sm_90")
+#: Results have the dtype of the input where it is floating.
+FLOATING = ("float64", "float32", "float16", "bfloat16")
+
+
+def compiled(dtype: str, architecture: str) -> dict[str, nvrtc.Usage]:
+    compiler = nvrtc.find()
+    if compiler is None:
+        pytest.skip(f"NVRTC or its headers are not installed: pip install {nvrtc.WHEELS}")
+    out = dtype if dtype in FLOATING else "float64"
+    defines = f"-DNC_T={C_TYPES[dtype]}", f"-DNC_OUT={C_TYPES[out]}"
+    return compiler.compile(source(), architecture, [*OPTIONS, *defines])
+
+
+@functools.cache
+def table() -> dict[str, Any]:
+    loaded: dict[str, Any] = json.loads(TABLE.read_text())
+    return loaded
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("dtype", C_TYPES)
+def test_registers_and_spills(dtype: str, architecture: str) -> None:
+    usage = compiled(dtype, architecture)
+    assert sorted(usage) == sorted(kernel_names(source()))
+    spilled = {name: each for name, each in usage.items() if each.spilled_bytes or each.stack_bytes}
+    assert not spilled, f"{dtype} for {architecture}: kernels spill {spilled}"
+    if table()["nvrtc"] != nvrtc.find().version:
+        pytest.skip(f"the table of registers is of NVRTC {table()['nvrtc']}: {nvrtc.WHEELS}")
+    allowed = table()["registers"][architecture][dtype]
+    grown = {
+        name: f"{each.registers} registers, {allowed.get(name)} in {TABLE.name}"
+        for name, each in usage.items()
+        if each.registers > allowed.get(name, 0)
+    }
+    assert not grown, f"{dtype} for {architecture}: {grown}"
+    assert sorted(allowed) == sorted(usage), f"{TABLE.name} names other kernels; write it anew"
+
+
+def test_an_error_comes_with_the_log() -> None:
+    compiler = nvrtc.find()
+    if compiler is None:
+        pytest.skip(f"NVRTC or its headers are not installed: pip install {nvrtc.WHEELS}")
+    with pytest.raises(RuntimeError, match='identifier "no_such_name" is undefined'):
+        compiler.compile('extern "C" __global__ void f() { no_such_name(); }', "sm_80", OPTIONS)
+
+
+def test_a_spill_is_seen() -> None:
+    """With 32 registers at most, the kernels of float64 must spill."""
+    compiler = nvrtc.find()
+    if compiler is None:
+        pytest.skip(f"NVRTC or its headers are not installed: pip install {nvrtc.WHEELS}")
+    spills = """
+    extern "C" __global__ void __launch_bounds__(1024, 2) spills(double* x)
+    {
+        double kept[48];
+        for (int i = 0; i < 48; ++i) kept[i] = x[i * 64 + threadIdx.x];
+        for (int j = 0; j < 9; ++j)
+            for (int i = 0; i < 48; ++i) kept[i] = kept[i] * kept[(i + j) % 48] + kept[47 - i];
+        for (int i = 0; i < 48; ++i) x[i * 64 + threadIdx.x] = kept[i];
+    }"""
+    assert compiler.compile(spills, "sm_80", OPTIONS)["spills"].spilled_bytes > 0
+
+
+def write_table() -> None:
+    pairs = [(architecture, dtype) for architecture in ARCHITECTURES for dtype in C_TYPES]
+    registers: dict[str, dict[str, dict[str, int]]] = {each: {} for each in ARCHITECTURES}
+    with ThreadPoolExecutor(2) as pool:
+        for (architecture, dtype), usage in zip(
+            pairs, pool.map(lambda pair: compiled(pair[1], pair[0]), pairs), strict=True
+        ):
+            counts = {name: each.registers for name, each in sorted(usage.items())}
+            registers[architecture][dtype] = counts
+    rows = ",\n".join(
+        f'  "{architecture}": {{\n'
+        + ",\n".join(f'   "{name}": {json.dumps(each)}' for name, each in dtypes.items())
+        + "\n  }"
+        for architecture, dtypes in registers.items()
+    )
+    version = nvrtc.find().version
+    TABLE.write_text(f'{{\n "nvrtc": "{version}",\n "registers": {{\n{rows}\n }}\n}}\n')
+
+
+if __name__ == "__main__":
+    write_table()
