@@ -1,0 +1,85 @@
+"""What the GPU checks share: the backend, the device's description, and timing."""
+
+from __future__ import annotations
+
+import platform
+import statistics
+import sys
+from collections.abc import Callable
+from importlib import import_module, metadata
+from typing import Any
+
+import normcore as nc
+
+__all__ = ["backend", "describe", "milliseconds", "optional"]
+
+
+def backend() -> Any:
+    """Return the CuPy backend, registered here where no metadata of a distribution does it.
+
+    Exits with the reason where it is not ready.
+    """
+    for name in ("cpu", "cupy"):
+        if name not in nc.backends():
+            nc.register(import_module(f"normcore_{name}.plugin"))
+    status = nc.backends()["cupy"]
+    if not status.ready:
+        sys.exit(f"the backend 'cupy' is not ready: {status.reason}")
+    return nc.get_backend("cupy")
+
+
+def optional(name: str) -> Any:
+    """Import a library, or return None."""
+    try:
+        return import_module(name)
+    except ImportError:
+        return None
+
+
+def describe() -> dict[str, Any]:
+    """Return the device, the driver and the versions that figures belong to."""
+    import cupy
+
+    runtime = cupy.cuda.runtime
+    properties = runtime.getDeviceProperties(cupy.cuda.Device().id)
+    versions = {}
+    for each in ("numpy", "torch", "scikit-learn", "array-api-compat"):
+        try:
+            versions[each] = metadata.version(each)
+        except metadata.PackageNotFoundError:
+            versions[each] = None
+    return {
+        "device": properties["name"].decode(),
+        "compute_capability": cupy.cuda.Device().compute_capability,
+        "memory_bytes": properties["totalGlobalMem"],
+        "driver": runtime.driverGetVersion(),
+        "runtime": runtime.runtimeGetVersion(),
+        "nvrtc": list(cupy.cuda.nvrtc.getVersion()),
+        "python": platform.python_version(),
+        "cupy": cupy.__version__,
+        "normcore": nc.__version__,
+        **versions,
+    }
+
+
+def milliseconds(function: Callable[[], Any], *, repeats: int = 20, warm_up: int = 3) -> float:
+    """Return the median time of a call on the current stream, by the device's own clock."""
+    import cupy
+
+    for _ in range(warm_up):
+        function()
+    times = []
+    for _ in range(repeats):
+        start, end = cupy.cuda.Event(), cupy.cuda.Event()
+        start.record()
+        function()
+        end.record()
+        end.synchronize()
+        times.append(cupy.cuda.get_elapsed_time(start, end))
+    return statistics.median(times)
+
+
+if __name__ == "__main__":
+    backend()
+    for key, value in describe().items():
+        print(f"{key}: {value}")

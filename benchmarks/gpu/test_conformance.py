@@ -1,0 +1,160 @@
+"""The suite of the CPU backend, on the device: all dtypes, all layouts, and host arrays."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import common
+import cupy
+import numpy as np
+import pytest
+from numpy.lib.array_utils import byte_bounds
+
+import normcore as nc
+from normcore.testing import BackendConformance, ScalerConformance
+
+ENGINE = common.backend()
+
+
+def with_strides(array: np.ndarray) -> Any:
+    """Copy to the device, gaps and negative strides as they are."""
+    if array.size == 0:
+        return cupy.empty(array.shape, array.dtype)
+    low, high = byte_bounds(array)
+    memory = cupy.cuda.alloc(high - low)
+    memory.memset(0xC3, high - low)
+    start = memory + (array.__array_interface__["data"][0] - low)
+    native = cupy.ndarray(array.shape, array.dtype, start, strides=array.strides)
+    if all(array.strides):
+        native[...] = cupy.asarray(np.ascontiguousarray(array))
+    else:  # broadcast: every element of a stride of 0 is the same
+        key = tuple(slice(None) if stride else slice(1) for stride in array.strides)
+        native[key] = cupy.asarray(np.ascontiguousarray(array[key]))
+    return native
+
+
+class TestOnDevice(BackendConformance):
+    backend = ENGINE
+    dtypes = ("float64", "float32", "float16")
+
+    def to_native(self, array: np.ndarray) -> Any:
+        return with_strides(array)
+
+
+class TestOnHost(BackendConformance):
+    """Host arrays, in chunks so small that most have several."""
+
+    backend = ENGINE
+    dtypes = ("float64", "float32", "float16")
+
+    @pytest.fixture(autouse=True)
+    def small_chunks(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(ENGINE._batches, "_chunk_bytes", 8192)
+
+
+class TestStandard(ScalerConformance):
+    @staticmethod
+    def scaler() -> Any:
+        return nc.StandardScaler(backend=ENGINE)
+
+
+class TestMinMax(ScalerConformance):
+    @staticmethod
+    def scaler() -> Any:
+        return nc.MinMaxScaler(backend=ENGINE)
+
+
+class TestRobust(ScalerConformance):
+    @staticmethod
+    def scaler() -> Any:
+        return nc.RobustScaler(backend=ENGINE)
+
+
+# -- what only a device shows --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", ["rows", "planes"])
+def test_more_elements_than_32_bits_count(shape: str) -> None:
+    number = 2**31 + 2**20 + 6
+    free, _ = cupy.cuda.runtime.memGetInfo()
+    if free < 3 * 2 * number:
+        pytest.skip(f"needs {3 * 2 * number >> 30} GiB of device memory")
+    flat = cupy.zeros(number - number % 3, cupy.float16)
+    flat[1::2] = 2.0
+    flat[-1] = 513.0
+    x = flat.reshape((-1, 3, 1) if shape == "rows" else (1, 3, -1))
+    moments, extrema = ENGINE.moments(x).to_host(), ENGINE.extrema(x).to_host()
+    np.testing.assert_array_equal(moments.count, x.shape[0] * x.shape[2])
+    total = sum(float(each) for each in moments.mean * moments.count)
+    expected = 2.0 * (flat.size // 2) + 513.0 - float(2.0 * ((flat.size - 1) % 2))
+    assert abs(total - expected) <= 1e-14 * expected
+    np.testing.assert_array_equal(extrema.max, [2.0, 2.0, 513.0])
+    affine = nc.Affine(center=1.0, scale=2.0)
+    assert ENGINE.rescale(x, affine, out=x) is x
+    np.testing.assert_array_equal(cupy.asnumpy(flat[:4]), [-0.5, 0.5, -0.5, 0.5])
+    assert float(flat[-1]) == 256.0
+    assert float(flat[-3]) == (0.5 if (flat.size - 3) % 2 else -0.5)
+    del flat, x
+    cupy.get_default_memory_pool().free_all_blocks()
+
+
+def test_out_of_memory_leaves_everything_as_it_was() -> None:
+    x = cupy.random.standard_normal((1000, 4))
+    scaler = nc.StandardScaler().fit(x)
+    y = scaler.transform(x)
+    free, _ = cupy.cuda.runtime.memGetInfo()
+    huge = cupy.broadcast_to(x[:1], (free // 32 + (1 << 24), 4))
+    with pytest.raises(MemoryError, match="chunks"):
+        scaler.transform(huge)
+    cupy.testing.assert_array_equal(scaler.transform(x), y)
+
+
+def test_work_is_ordered_on_streams_that_are_not_the_default() -> None:
+    wait = cupy.RawKernel(
+        'extern "C" __global__ void wait(long long n) {'
+        " for (long long start = clock64(); clock64() - start < n;); }",
+        "wait",
+    )
+    data = cupy.random.standard_normal((1 << 16, 16))
+    expected, statistic = nc.functional.batch_norm(data)
+    streams = [cupy.cuda.Stream(non_blocking=True) for _ in range(3)]
+    cupy.cuda.Device().synchronize()
+    for _ in range(20):
+        results = []
+        for stream in streams:
+            with stream:
+                x, out = cupy.full_like(data, -9.0), cupy.empty_like(data)
+                wait((1,), (1,), (np.int64(20_000_000),))
+                x[...] = data  # late: who does not wait for it sees -9
+                y, moments = nc.functional.batch_norm(x, out=out)
+                results.append((y + 0.0, moments))
+                x[...] = 77.0
+        for stream in streams:
+            stream.synchronize()
+        for y, moments in results:
+            assert bool((y == expected).all())
+            assert moments.to_host() == statistic.to_host()
+
+
+def test_the_same_bits_in_every_run() -> None:
+    x = cupy.random.standard_normal((3_000_001, 7), dtype=cupy.float32)
+    first = nc.functional.moments(x, channel_axis=1).to_host()
+    for _ in range(int(os.environ.get("NORMCORE_RUNS", "50"))):
+        assert nc.functional.moments(x, channel_axis=1).to_host() == first
+
+
+def test_device_and_host_agree() -> None:
+    rng = np.random.default_rng(0)
+    x = (rng.standard_normal((200_001, 5)) * [1, 1e3, 1e-3, 1, 1] + [0, 1e7, 0, -1e5, 5]).astype(
+        np.float32
+    )
+    for scaler in (nc.StandardScaler, nc.MinMaxScaler, nc.RobustScaler):
+        here, there = scaler().fit(x), scaler().fit(cupy.asarray(x))
+        scale = cupy.asnumpy(there.scale_)
+        assert np.all(np.abs(here.scale_ - scale) <= 4 * np.spacing(np.abs(scale)))
+        y = here.transform(x)
+        there = scaler.from_dict(here.to_dict())
+        np.testing.assert_array_equal(cupy.asnumpy(there.transform(cupy.asarray(x))), y)
+        with nc.use_backend(ENGINE):
+            np.testing.assert_array_equal(there.transform(x), y)
