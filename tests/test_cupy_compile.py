@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from cuda_host import nvrtc
 from cuda_host.build import kernel_names
-from normcore_cupy.compiler import _OPTIONS as OPTIONS
+from normcore_cupy.compiler import OPTIONS
 from normcore_cupy.device import C_TYPES, source
 
 TABLE = Path(__file__).parent / "cuda_host" / "registers.json"

@@ -341,5 +341,5 @@ def test_a_dtype_without_a_kernel():
 
 def test_options_keep_subnormals_and_roundings():
     assert {"-ftz=false", "-fmad=false", "-prec-div=true", "-prec-sqrt=true"} <= set(
-        compiler._OPTIONS
+        compiler.OPTIONS
     )

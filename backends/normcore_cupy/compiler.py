@@ -17,6 +17,7 @@ from pathlib import Path
 from normcore_cupy.device import C_TYPES
 
 __all__ = [
+    "OPTIONS",
     "CompileError",
     "compile_kernels",
     "defines",
@@ -26,7 +27,7 @@ __all__ = [
 ]
 
 # Every operation rounds once, and subnormals are numbers.
-_OPTIONS = ("-std=c++17", "-ftz=false", "-fmad=false", "-prec-div=true", "-prec-sqrt=true")
+OPTIONS = ("-std=c++17", "-ftz=false", "-fmad=false", "-prec-div=true", "-prec-sqrt=true")
 _HEADERS = ("cuda_fp16.h", "cuda_bf16.h")
 
 
@@ -103,7 +104,7 @@ def machine_code(source: str, capability: str, defines: Mapping[str, str]) -> Pa
     from cupy.cuda import nvrtc
 
     architecture, suffix = _target(capability, nvrtc.getSupportedArchs())
-    options = (f"-arch={architecture}", *_OPTIONS, *(f"-D{k}={v}" for k, v in defines.items()))
+    options = (f"-arch={architecture}", *OPTIONS, *(f"-D{k}={v}" for k, v in defines.items()))
     key = repr((source, options, nvrtc.getVersion())).encode()
     path = _cache_directory() / f"{hashlib.sha256(key).hexdigest()}.{suffix}"
     if not path.is_file():
