@@ -12,7 +12,14 @@ import numpy as np
 from normcore.affine import Affine
 from normcore.namespace import array_namespace
 
-__all__ = ["Backend", "BackendStatus", "InfiniteInput"]
+__all__ = [
+    "Backend",
+    "BackendStatus",
+    "InfiniteInput",
+    "batch_scale",
+    "gradient_vectors",
+    "is_relu",
+]
 
 
 class BackendStatus(NamedTuple):
@@ -280,6 +287,19 @@ class Backend(ABC):
             b = b if centered else xp.zeros_like(b)
             out[part] = self.backward_elemt(gradient, block[None], center, a, b, d)[0]
         return out, dgamma, dbeta
+
+
+def is_relu(activation: str | None) -> bool:
+    """Whether there is a ReLU.
+
+    Raises
+    ------
+    ValueError
+        If the activation is neither None nor "relu".
+    """
+    if activation not in (None, "relu"):
+        raise ValueError(f"activation must be None or 'relu', not {activation!r}")
+    return activation == "relu"
 
 
 def batch_scale(moments: Any, eps: float) -> Any:

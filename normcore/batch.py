@@ -10,7 +10,7 @@ import numpy as np
 
 from normcore import layout, plugins
 from normcore.affine import Affine
-from normcore.backend import Backend
+from normcore.backend import Backend, is_relu
 from normcore.namespace import array_namespace, to_numpy
 from normcore.statistics import Moments
 
@@ -48,9 +48,7 @@ class Batch:
             )
         self.axis = layout.positive_axis(axis, self.x.ndim)
         self.eps = check_eps(eps)
-        if activation is not None and activation != "relu":
-            raise ValueError(f"activation must be None or 'relu', got {activation!r}")
-        self.activation = activation
+        self.activation = activation if is_relu(activation) else None
         self.gamma = 1.0 if gamma is None else self.vector(gamma, "gamma")
         self.beta = 0.0 if beta is None else self.vector(beta, "beta")
         self.mask: Any = None if mask is None else self.backend.adopt(layout.as_array(mask))

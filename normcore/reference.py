@@ -15,7 +15,7 @@ import numpy as np
 
 from normcore import double_double as dd
 from normcore.affine import Affine
-from normcore.backend import Backend, InfiniteInput
+from normcore.backend import Backend, InfiniteInput, is_relu
 from normcore.blocks import Block, blocks
 from normcore.namespace import array_namespace, to_numpy
 from normcore.order_statistics import Brackets
@@ -147,8 +147,7 @@ class ReferenceBackend(Backend):
         refuse_infinite: bool = False,
     ) -> Any:
         """Evaluate the map in float64, and round once at the end."""
-        if activation not in (None, "relu"):
-            raise ValueError(f"activation must be None or 'relu', not {activation!r}")
+        relu = is_relu(activation)
         xp = array_namespace(x)
         numbers = _numbers(xp, x, affine)
 
@@ -160,8 +159,8 @@ class ReferenceBackend(Backend):
             if clip is not None:
                 for bound, beyond in ((clip[0], y < clip[0]), (clip[1], y > clip[1])):
                     y = xp.where(beyond, xp.full_like(y, bound), y)
-            if activation == "relu":
-                y = xp.where(y < 0, xp.zeros_like(y), y)
+            if relu:
+                y = xp.where(y <= 0, xp.zeros_like(y), y)
             return _masked(xp, y, mask, block)
 
         return _fill(xp, x, out, compute)

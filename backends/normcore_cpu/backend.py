@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from normcore.affine import Affine
-from normcore.backend import Backend, InfiniteInput
+from normcore.backend import Backend, InfiniteInput, is_relu
 from normcore.layout import result_dtype
 from normcore.order_statistics import Brackets
 from normcore.statistics import Extrema, Moments
@@ -85,7 +85,7 @@ class CpuBackend(Backend):
         if out is None:
             out = np.empty_like(x, dtype=result_dtype(x), subok=False)
         vectors = np.stack(affine.vectors(x.shape[1]))
-        relu = _is_relu(activation)
+        relu = is_relu(activation)
         if rescale.rescale(x, vectors, out, clip, relu, mask, refuse_infinite):
             raise InfiniteInput("the input contains infinity")
         return out
@@ -129,12 +129,6 @@ def _from_host(array: Any) -> np.ndarray:
             f"cannot view {type(array).__module__}.{type(array).__qualname__} as a NumPy array: "
             f"{error}"
         ) from error
-
-
-def _is_relu(activation: str | None) -> bool:
-    if activation not in (None, "relu"):
-        raise ValueError(f"activation must be None or 'relu', not {activation!r}")
-    return activation == "relu"
 
 
 def _vectors(num_channels: int, *vectors: Any) -> list[np.ndarray]:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from normcore.affine import Affine
-from normcore.backend import Backend
+from normcore.backend import Backend, is_relu
 from normcore.order_statistics import Brackets
 from normcore.statistics import Extrema, Moments
 from normcore_cupy.device import Device
@@ -185,7 +185,7 @@ class DeviceBackend(Backend):
         refuse_infinite: bool = False,
     ) -> Any:
         """Return the rescaled array; infinity propagates, as finding it would mean waiting."""
-        relu = _is_relu(activation)
+        relu = is_relu(activation)
         vectors = self._launcher.vectors(x.shape[1], _numbers(affine))
         return self._rescale(x, vectors, clip, relu, mask, out)
 
@@ -280,7 +280,7 @@ class DeviceBackend(Backend):
         out: Any = None,
     ) -> tuple[Any, Moments]:
         """Four launches, and no wait: a channel without values is NaN."""
-        relu = _is_relu(activation)
+        relu = is_relu(activation)
         scaling = self._launcher.vectors(x.shape[1], {"gamma": gamma, "beta": beta})
         state = self._moments(x, mask, False)
         affine = self._batch_affine(x, state, scaling, eps)
@@ -305,7 +305,7 @@ class DeviceBackend(Backend):
         scaling = self._launcher.vectors(num_channels, {"gamma": gamma, "beta": beta})
         state = self._launcher.state(moments)
         affine = self._batch_affine(x, state, scaling, eps)
-        gate = affine if _is_relu(activation) else None
+        gate = affine if is_relu(activation) else None
         sums = self._backward_reduce(dy, x, affine, gate, mask)
         vectors = self.device.empty((5, num_channels), np.float64)
         if num_channels:
@@ -340,12 +340,6 @@ class DeviceBackend(Backend):
 
 def _numbers(affine: Affine) -> dict[str, Any]:
     return {name: getattr(affine, name) for name in ("center", "scale", "gamma", "beta")}
-
-
-def _is_relu(activation: str | None) -> bool:
-    if activation not in (None, "relu"):
-        raise ValueError(f"activation must be None or 'relu', not {activation!r}")
-    return activation == "relu"
 
 
 def _split(values: np.ndarray, sizes: np.ndarray) -> list[list[np.ndarray]]:
