@@ -4,6 +4,9 @@
 # instruction set gives the same bits. Exact unless a product leaves 2**-900 .. 2**990, which the
 # callers' power-of-two scaling sees to.
 
+cimport cython
+
+
 cdef struct dd:
     double hi
     double lo
@@ -60,6 +63,7 @@ cdef inline dd dd_mul(dd a, dd b) noexcept nogil:
     return fast_two_sum(p.hi, p.lo)
 
 
+@cython.cdivision(True)
 cdef inline dd dd_div(dd a, dd b) noexcept nogil:
     cdef dd q, r
     cdef double second, third

@@ -191,3 +191,19 @@ def test_torch_tensors_are_viewed_and_come_back() -> None:
     result, _ = nc.functional.batch_norm(x, out=out)
     assert result is out
     torch.testing.assert_close(out, y)
+
+
+def test_a_scale_of_zero_divides_as_floats_do(cpu) -> None:
+    x = np.array([1.0, -1.0, 0.0]).reshape(3, 1, 1)
+    y = cpu.rescale(x, Affine(scale=0.0)).ravel()
+    np.testing.assert_array_equal(y, [np.inf, -np.inf, np.nan])
+
+
+def test_many_tiles_of_every_kind_of_run(cpu) -> None:
+    rng = np.random.default_rng(0)
+    for shape in [(3000, 16, 1), (3000, 3, 1), (50, 5, 70), (1, 2, 9000), (600, 40, 3)]:
+        x = rng.normal(size=shape).astype(np.float32)
+        for target in (np.empty(shape, np.float32), np.empty((*shape, 2), np.float64)[..., 0]):
+            y = cpu.rescale(x, Affine(center=1.0, scale=3.0), out=target)
+            expected = ((x.astype(np.float64) - 1.0) / 3.0).astype(target.dtype)
+            np.testing.assert_array_equal(y, expected)

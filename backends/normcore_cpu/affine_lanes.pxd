@@ -1,6 +1,8 @@
 # Design: the four numbers of each lane of a tile, and the map that uses them, written once for
 # the forward kernel and for the gate of the backward ones.
 
+cimport cython
+
 from normcore_cpu.tiles cimport LANES, lane_vector, plan_t, tile_t
 
 cdef struct affine_lanes_t:
@@ -20,6 +22,7 @@ cdef inline void load_affine(
     lane_vector(vectors + 3 * plan.channels, plan, at, affine.beta)
 
 
+@cython.cdivision(True)
 cdef inline void map_tile(
     const affine_lanes_t* affine, const double* x, Py_ssize_t rows, double* y
 ) noexcept nogil:

@@ -13,6 +13,20 @@ from normcore_cpu.tiles cimport LANES, TILE, gather, scatter, tile_t, view_t
 __all__ = ["rescale"]
 
 
+cdef bint holds_infinity(const double* x, Py_ssize_t rows) noexcept nogil:
+    cdef double found[LANES]
+    cdef double any_found = 0.0
+    cdef Py_ssize_t row, lane
+    for lane in range(LANES):
+        found[lane] = 0.0
+    for row in range(rows):
+        for lane in range(LANES):
+            found[lane] = 1.0 if fabs(x[row * LANES + lane]) == INFINITY else found[lane]
+    for lane in range(LANES):
+        any_found += found[lane]
+    return any_found > 0.0
+
+
 cdef class RescaleTask(Task):
     cdef view_t out, mask
     cdef const double[:, ::1] affine
@@ -37,14 +51,10 @@ cdef class RescaleTask(Task):
         cdef double x[TILE]
         cdef affine_lanes_t affine
         cdef Py_ssize_t i, elements = at.rows * LANES
-        cdef int infinite = 0
         cdef double low = self.low, high = self.high
         gather(&self.x, &self.plan, at, x)
-        if self.refuse_infinite:
-            for i in range(elements):
-                infinite |= fabs(x[i]) == INFINITY
-            if infinite:
-                self.infinite = True
+        if self.refuse_infinite and holds_infinity(x, at.rows):
+            self.infinite = True
         load_affine(&self.affine[0, 0], &self.plan, at, &affine)
         map_tile(&affine, x, at.rows, x)
         if self.clipped:

@@ -56,6 +56,13 @@ cdef inline double to_double(element value) noexcept nogil:
         return <double> value
 
 
+cdef inline void round_to(floating_element* target, double value) noexcept nogil:
+    if floating_element is half_t:
+        target[0] = double_to_half(value)
+    else:
+        target[0] = <floating_element> value
+
+
 cdef void load(
     const element* source, Py_ssize_t outer_stride, Py_ssize_t outer,
     Py_ssize_t inner_stride, Py_ssize_t inner, double* tile, Py_ssize_t row,
@@ -86,14 +93,18 @@ cdef void store(
     """Round `outer` runs of `inner` lanes into the target: the mirror of `load`."""
     cdef Py_ssize_t _, j
     cdef char* run = <char*> target
-    cdef floating_element* to
+    cdef floating_element* contiguous
     for _ in range(outer):
-        for j in range(inner):
-            to = <floating_element*> (run + j * inner_stride)
-            if floating_element is half_t:
-                to[0] = double_to_half(tile[j])
-            else:
-                to[0] = <floating_element> tile[j]
+        contiguous = <floating_element*> run
+        if inner_stride != sizeof(floating_element):
+            for j in range(inner):
+                round_to(<floating_element*> (run + j * inner_stride), tile[j])
+        elif inner == LANES:
+            for j in range(LANES):
+                round_to(&contiguous[j], tile[j])
+        else:
+            for j in range(inner):
+                round_to(&contiguous[j], tile[j])
         run = run + outer_stride
         tile = tile + row
 
