@@ -15,6 +15,7 @@ export PYTHONPATH="$PWD:$PWD/backends:$PWD/plugins:$PWD/benchmarks/gpu${PYTHONPA
 export PYTHONUNBUFFERED=1
 export SCIPY_ARRAY_API=1 # before scikit-learn is imported, for its array-API dispatch
 failed=()
+skipped=()
 
 run() { # name, command...: keep a log, go on after a failure
     local name=$1
@@ -48,12 +49,14 @@ for step in $steps; do
                 -c pyproject.toml -o filterwarnings=default benchmarks/gpu
         else
             echo "== tests: skipped, pytest or hypothesis is missing"
+            skipped+=(tests)
         fi
         ;;
     sanitize)
         sanitizer=$(command -v compute-sanitizer || ls /usr/local/cuda/bin/compute-sanitizer 2>/dev/null)
         if [[ -z $sanitizer ]]; then
             echo "== sanitize: skipped, there is no compute-sanitizer"
+            skipped+=(sanitize)
             continue
         fi
         for tool in memcheck racecheck synccheck initcheck; do
@@ -75,4 +78,5 @@ if ((${#failed[@]})); then
     echo "FAILED: ${failed[*]}"
     exit 1
 fi
-echo "everything passed; results are in $results"
+((${#skipped[@]} == 0)) || echo "SKIPPED: ${skipped[*]}"
+echo "everything that ran passed; results are in $results"

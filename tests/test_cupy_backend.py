@@ -204,7 +204,10 @@ def torch(monkeypatch):
     """PyTorch, whose current stream is 7."""
     module = types.ModuleType("torch")
     stream = types.SimpleNamespace(cuda_stream=7)
-    module.cuda = types.SimpleNamespace(current_stream=lambda device: stream)
+    stream.initialized = True
+    module.cuda = types.SimpleNamespace(
+        current_stream=lambda device: stream, is_initialized=lambda: stream.initialized
+    )
     monkeypatch.setitem(sys.modules, "torch", module)
     return stream
 
@@ -229,6 +232,14 @@ def test_tensors_are_worked_on_in_their_librarys_stream(backend, cupy, x):
 def test_one_stream_needs_no_order(backend, cupy, torch, x):
     scaler = nc.StandardScaler(backend=backend).fit(x)
     torch.cuda_stream = 0
+    cupy.log.clear()
+    scaler.transform(Tensor(x.copy()))
+    assert [line for line in cupy.log if "dlpack" not in line] == ["launch on 0"]
+
+
+def test_a_pytorch_that_does_not_use_cuda_has_no_stream(backend, cupy, torch, x):
+    torch.initialized = False  # PyTorch for the CPU; another library lends the memory
+    scaler = nc.StandardScaler(backend=backend).fit(x)
     cupy.log.clear()
     scaler.transform(Tensor(x.copy()))
     assert [line for line in cupy.log if "dlpack" not in line] == ["launch on 0"]

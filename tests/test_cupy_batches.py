@@ -200,5 +200,11 @@ def test_nothing_to_observe(shape):
     brackets = backend.brackets(x, *ends)
     assert brackets.num_ranks == 2
     assert not brackets.count.any()
+    assert brackets.inside_weights is None
+    plane = np.empty((shape[0], shape[2]))
+    check_brackets(
+        backend.brackets(x, *ends, weights=plane),
+        ReferenceBackend().brackets(x, *ends, weights=plane),
+    )
     assert backend.rescale(x, Affine()).shape == shape
     assert not np.any(backend.backward_reduce(x, x, np.zeros(3)))

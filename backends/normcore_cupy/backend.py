@@ -102,7 +102,7 @@ class CupyBackend(DeviceBackend):
         cupy, torch = self.device.xp, sys.modules.get("torch")
         current = cupy.cuda.get_current_stream()
         theirs = None
-        if torch is not None and any(_is_lent(array) for array in arrays):
+        if torch is not None and torch.cuda.is_initialized() and any(map(_is_lent, arrays)):
             theirs = torch.cuda.current_stream(arrays[0].data.device_id).cuda_stream
         if theirs is None or theirs == current.ptr:
             yield

@@ -105,7 +105,8 @@ class Batches:
             return (self._kernels.brackets(chunk, lower, upper, **options),)
 
         # Without elements there is no chunk, but the ends are to be told all the same.
-        parts = [ReferenceBackend().brackets(x[:0], lower, upper, skipna=skipna)]
+        none = None if weights is None else weights[:0]
+        parts = [ReferenceBackend().brackets(x[:0], lower, upper, weights=none, skipna=skipna)]
         with self._run(kernel, [x], weights) as results:
             parts.extend(part for _, (part,) in results)
         return Brackets.merge_all(parts[1:] or parts)

@@ -9,10 +9,12 @@ import common
 import cupy
 import numpy as np
 import pytest
+from normcore_cupy.device import C_TYPES
 from numpy.lib.array_utils import byte_bounds
 
 import normcore as nc
 from normcore.testing import BackendConformance, ScalerConformance
+from normcore.testing.checks import check_moments
 
 ENGINE = common.backend()
 
@@ -69,6 +71,24 @@ class TestRobust(ScalerConformance):
     @staticmethod
     def scaler() -> Any:
         return nc.RobustScaler(backend=ENGINE)
+
+
+@pytest.mark.parametrize("shape", [(2053, 3, 1), (3, 33, 49)])
+@pytest.mark.parametrize("dtype", C_TYPES)
+def test_every_dtype_equals_the_reference(dtype: str, shape: tuple[int, int, int]) -> None:
+    if dtype == "bfloat16":
+        pytest.importorskip("ml_dtypes")
+    drawn = np.random.default_rng(4).integers(0, 2 if dtype == "bool" else 100, shape)
+    x, reference = drawn.astype(dtype), nc.get_backend("reference")
+    native, wide = cupy.asarray(x), x.astype(np.float64)
+    check_moments(ENGINE.moments(native).to_host(), wide)
+    assert ENGINE.extrema(native).to_host() == reference.extrema(wide)
+    affine = nc.Affine(center=8.0, scale=2.0)
+    y = ENGINE.rescale(native, affine)
+    assert y.dtype == (x.dtype if dtype == "bfloat16" or x.dtype.kind == "f" else np.float64)
+    np.testing.assert_array_equal(cupy.asnumpy(y), reference.rescale(wide, affine).astype(y.dtype))
+    dx = ENGINE.backward_elemt(native, native, 0.0, 2.0, 4.0, 0.5)
+    np.testing.assert_array_equal(cupy.asnumpy(dx), (1.5 * wide - 4.0).astype(y.dtype))
 
 
 # -- what only a device shows --------------------------------------------------------------
