@@ -16,13 +16,13 @@ from numbers import Real
 __all__ = ["get_num_threads", "run", "set_num_threads"]
 
 
-class _Pool(threading.local):
-    """The pool's settings; the thread-local part tells a worker from a caller."""
+class _Thread(threading.local):
+    """Whether the running thread is a worker of the pool."""
 
     is_worker = False
 
 
-_local = _Pool()
+_local = _Thread()
 _lock = threading.Lock()
 _executor: Executor | None = None
 _num_threads: int | None = None

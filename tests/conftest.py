@@ -3,7 +3,10 @@
 import os
 import signal
 
+import pytest
 from hypothesis import settings
+
+import normcore as nc
 
 # The same examples in every run; `--hypothesis-profile=thorough` looks for new ones.
 settings.register_profile("default", derandomize=True, max_examples=60, deadline=None)
@@ -16,3 +19,13 @@ for name in ("COLUMNS", "LINES"):
     os.environ.pop(name, None)
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(params=["reference", "cpu"])
+def backend(request):
+    """Run a test in the context of each backend for host arrays; the value is its name."""
+    status = nc.backends()[request.param]
+    if not status.ready:
+        pytest.skip(f"{request.param}: {status.reason}")
+    with nc.use_backend(request.param):
+        yield request.param

@@ -104,8 +104,7 @@ def test_outside_appears_on_the_command_line(outside, command, name):
     assert re.search(rf"\b{name}\b.*normcore-outside", with_it)
 
 
-def test_outside_conforms(outside, tmp_path, monkeypatch):
-    monkeypatch.setenv("NORMCORE_EXAMPLES", "15")
+def test_outside_conforms(outside, tmp_path):
     options = ("-q", "-p", "no:cacheprovider", "--rootdir", tmp_path, "-c", os.devnull)
     done = run("-m", "pytest", *options, OUTSIDE / "conformance.py", site=outside)
     assert re.search(r"\d\d passed", done.stdout)
