@@ -233,7 +233,7 @@ cdef class MomentsTask(Task):
             self.gather_weights(at, w)
             exclude(x, w, at.rows, self.skipna)
             weighted(x, w, at.rows, lanes)
-        for lane in range(LANES):
+        for lane in range(at.group * self.plan.fold):
             poor = poor or not in_range(&lanes[lane])
         if poor:
             rescue(x, w if use_weights else NULL, at.rows, lanes)
