@@ -1,6 +1,8 @@
 """Build the extension modules; everything else is in pyproject.toml."""
 
 import os
+import platform
+import shutil
 import sys
 from pathlib import Path
 
@@ -14,6 +16,22 @@ COMPILE_ARGS = (
     if sys.platform == "win32"
     else ["-O3", "-g0", "-ffp-contract=off"]
 )
+
+# The CPU backend's kernels are built once more for each of these, and one is chosen at import;
+# the bits are the same. Elsewhere the compiler's own baseline (SSE2, NEON) is all there is.
+KERNELS = Path("backends/normcore_cpu/kernels")
+COPIES = Path("build/instruction_sets")
+INSTRUCTION_SETS = {
+    "avx2": ["-mavx2", "-mfma"],
+    "avx512": [
+        "-mavx2",
+        "-mfma",
+        *(f"-mavx512{part}" for part in ("f", "bw", "dq", "vl")),
+        "-mprefer-vector-width=512",
+    ],
+}
+if platform.machine().lower() not in {"x86_64", "amd64"} or sys.platform == "win32":
+    INSTRUCTION_SETS = {}
 
 # The core is compiled, its .py modules in Cython's pure-Python mode; these packages are not, nor
 # the door: pluggy does not see compiled hooks.
@@ -40,17 +58,38 @@ def sources() -> list[Path]:
     return sorted([*core, *Path("normcore").rglob("*.pyx"), *Path("backends").rglob("*.pyx")])
 
 
-def extension(path: Path) -> Extension:
-    """Return the extension of one source file, named as it is imported."""
-    module = path.relative_to("backends") if path.parts[0] == "backends" else path
+def extension(path: Path, root: str | Path = "", flags: tuple[str, ...] = ()) -> Extension:
+    """Return the extension of one source file, named as it is imported from a root."""
+    if path.parts[0] == "backends":
+        root = "backends"
     return Extension(
-        ".".join(module.with_suffix("").parts),
+        ".".join(path.relative_to(root).with_suffix("").parts),
         [path.as_posix()],
         include_dirs=[np.get_include(), path.parent.as_posix()],
         depends=sorted(each.as_posix() for each in path.parent.glob("*.h")),
-        extra_compile_args=COMPILE_ARGS,
+        extra_compile_args=[*COMPILE_ARGS, *flags],
         define_macros=[("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION")],
     )
+
+
+def extensions() -> list[Extension]:
+    """Return all extensions, the kernels' once for each instruction set.
+
+    A module's name is fixed when its C source is generated, so each instruction set is a package
+    of its own, with a copy of the sources.
+    """
+    built = [extension(path) for path in sources()]
+    for name, flags in INSTRUCTION_SETS.items():
+        package = COPIES / KERNELS.parent.name / name
+        package.mkdir(parents=True, exist_ok=True)
+        (package.parent / "__init__.py").touch()
+        for path in KERNELS.iterdir():
+            if path.suffix in {".h", ".pxd", ".py", ".pyx"}:
+                copy = package / path.name
+                if not copy.exists() or copy.read_bytes() != path.read_bytes():
+                    shutil.copyfile(path, copy)
+        built += [extension(path, COPIES, tuple(flags)) for path in sorted(package.glob("*.pyx"))]
+    return built
 
 
 class CythonBuildExt(build_ext):
@@ -63,7 +102,7 @@ class CythonBuildExt(build_ext):
         generated = cythonize(
             self.extensions,
             build_dir=os.path.join(self.build_temp, "cython"),
-            include_path=[".", "backends"],
+            include_path=[".", "backends", COPIES.as_posix()],
             compiler_directives={
                 "language_level": 3,
                 "annotation_typing": False,  # annotations are for readers and for mypy
@@ -73,11 +112,13 @@ class CythonBuildExt(build_ext):
         generated = {each.name: each.sources for each in generated}
         for each in self.extensions:
             each.sources = generated[each.name]
+            if self.inplace:  # the packages of the instruction sets hold nothing else
+                Path(self.get_ext_fullpath(each.name)).parent.mkdir(exist_ok=True)
         super().run()
 
 
 setup(
-    ext_modules=[extension(path) for path in sources()],
+    ext_modules=extensions(),
     cmdclass={"build_ext": CythonBuildExt},
     options={"build_ext": {"parallel": os.cpu_count() or 1}},
 )

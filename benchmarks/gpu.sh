@@ -5,7 +5,8 @@
 #     bash benchmarks/gpu.sh [directory for results]
 #
 # Steps that lack a tool or a library are skipped and say so; the exit status is that of the rest.
-# STEPS="tests sanitize table" runs some of them; build is always done where it is needed.
+# STEPS="tests sanitize table" runs some of them; build is always done where it is needed. QUICK=1
+# measures small arrays: whether all of it runs, not how fast.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 python=${PYTHON:-python3}
@@ -28,7 +29,7 @@ run() { # name, command...: keep a log, go on after a failure
 
 has() { "$python" -c "import $1" 2>/dev/null; }
 
-if ! "$python" -c "import normcore.statistics, normcore_cpu.tiles" 2>/dev/null; then
+if ! "$python" -c "import normcore.statistics, normcore_cpu.backend" 2>/dev/null; then
     if ! has Cython || ! has setuptools; then
         echo "normcore is not built, and $python has no Cython and setuptools to build it" >&2
         exit 1
@@ -65,7 +66,7 @@ for step in $steps; do
         done
         ;;
     table)
-        run table "$python" benchmarks/gpu/table.py "$results"
+        run table "$python" benchmarks/gpu/table.py "$results" ${QUICK:+--quick}
         ;;
     *)
         echo "there is no step $step" >&2

@@ -6,6 +6,8 @@ NumPy; names that plugins supply (``from normcore import MaxAbsScaler``) resolve
 
 from importlib import import_module as _import_module
 
+from normcore.threadpools import register_with_threadpoolctl as _register_with_threadpoolctl
+
 __version__ = "0.1.0"
 
 # Each public name and the module that defines it, with the name it has there if that is another.
@@ -33,8 +35,11 @@ _ORIGINS = {
     "load": "io.saved:load_scaler",
     "register": "discovery",
     "scalers": "plugins",
+    "set_executor": "threads",
     "set_num_threads": "threads",
     "use_backend": "selection",
+    "use_executor": "threads",
+    "use_num_threads": "threads",
 }
 
 __all__ = sorted([*_ORIGINS, "functional"])
@@ -73,3 +78,6 @@ def _is_submodule(name: str) -> bool:
     from importlib.util import find_spec
 
     return find_spec(f"normcore.{name}") is not None
+
+
+_register_with_threadpoolctl()

@@ -26,7 +26,10 @@ from normcore.selection import use_backend as use_backend
 from normcore.statistics import Extrema as Extrema
 from normcore.statistics import Moments as Moments
 from normcore.threads import get_num_threads as get_num_threads
+from normcore.threads import set_executor as set_executor
 from normcore.threads import set_num_threads as set_num_threads
+from normcore.threads import use_executor as use_executor
+from normcore.threads import use_num_threads as use_num_threads
 
 __version__: str
 
@@ -55,6 +58,9 @@ __all__ = [
     "load",
     "register",
     "scalers",
+    "set_executor",
     "set_num_threads",
     "use_backend",
+    "use_executor",
+    "use_num_threads",
 ]

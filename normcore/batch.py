@@ -51,7 +51,10 @@ class Batch:
         self.activation = activation if is_relu(activation) else None
         self.gamma = 1.0 if gamma is None else self.vector(gamma, "gamma")
         self.beta = 0.0 if beta is None else self.vector(beta, "beta")
-        self.mask: Any = None if mask is None else self.backend.adopt(layout.as_array(mask))
+        self.mask: Any = None
+        if mask is not None:
+            mask = layout.as_array(mask, what="mask", beside=self.given)
+            self.mask = self.backend.adopt(mask)
         if self.mask is not None and not _is_bool(self.mask):
             raise TypeError(f"mask must be an array of bool, got dtype {self.mask.dtype}")
 

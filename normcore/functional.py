@@ -69,7 +69,8 @@ def moments(
     """
     x = layout.as_array(x)
     chosen = plugins.select_backend(x, backend)
-    weights = None if weights is None else chosen.adopt(layout.as_array(weights))
+    if weights is not None:
+        weights = chosen.adopt(layout.as_array(weights, what="weights", beside=x))
     return layout.observe(
         chosen.moments, chosen.adopt(x), channel_axis, weights=weights, skipna=skipna
     )
@@ -120,7 +121,8 @@ def quantiles(
         raise ValueError(f"q must be one number or a sequence of numbers in [0, 1], got {q!r}")
     x = layout.as_array(x)
     chosen = plugins.select_backend(x, backend)
-    weights = None if weights is None else chosen.adopt(layout.as_array(weights))
+    if weights is not None:
+        weights = chosen.adopt(layout.as_array(weights, what="weights", beside=x))
 
     def observe(view: Any, **options: Any) -> Any:
         return chosen.quantiles(view, ranks, **options)

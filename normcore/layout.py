@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from normcore.namespace import array_namespace
+from normcore.namespace import array_namespace, place
 
 __all__ = [
     "as_array",
@@ -34,17 +34,31 @@ __all__ = [
 ]
 
 
-def as_array(x: Any) -> Any:
+def as_array(x: Any, *, what: str = "x", beside: Any = None) -> Any:
     """Return ``x``, or the NumPy array of it where it is a nested sequence.
+
+    Parameters
+    ----------
+    what : str
+        Its name in errors.
+    beside : array, optional
+        The data that it belongs to; both must lie in one place. A nested sequence is in none.
 
     Raises
     ------
     TypeError
-        If it is a masked array, whose mask would be lost.
+        If it is a masked array, whose mask would be lost, or lies elsewhere than ``beside``.
     """
     if isinstance(x, np.ma.MaskedArray):
         raise TypeError("masked arrays are not supported; fill with NaN, or pass weights or a mask")
-    return x if hasattr(x, "dtype") else np.asarray(x)
+    if not hasattr(x, "dtype"):
+        return np.asarray(x)
+    if beside is not None and place(x) != place(beside):
+        raise TypeError(
+            f"{what} is {place(x)}, but the data is {place(beside)}; copy one of them to the "
+            "other's place first (cupy.asarray, cupy.asnumpy, Tensor.to)"
+        )
+    return x
 
 
 def positive_axis(axis: int, ndim: int) -> int:

@@ -1,89 +1,142 @@
-"""Ranges of blocks on one shared pool of threads.
+"""How many threads kernels use, and whose.
 
-Kernels are single-threaded functions over a range of blocks that release the GIL; what a block
-computes never depends on the range it is in, so results are the same for any number of threads.
+Kernels are functions over a range of blocks; what a block computes never depends on the range it
+is in, so results are the same for any number of threads, to the bit.
 """
 
 from __future__ import annotations
 
 import os
-import threading
-from collections.abc import Callable
-from concurrent.futures import Executor, ThreadPoolExecutor
-from itertools import pairwise
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import cache
+from math import ceil, inf
 from numbers import Real
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-__all__ = ["get_num_threads", "run", "set_num_threads"]
+from normcore.worksharing import share
 
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
 
-class _Thread(threading.local):
-    """Whether the running thread is a worker of the pool."""
+__all__ = [
+    "get_num_threads",
+    "run",
+    "set_executor",
+    "set_num_threads",
+    "use_executor",
+    "use_num_threads",
+]
 
-    is_worker = False
+_MOST_THREADS = 1024
 
-
-_local = _Thread()
-_lock = threading.Lock()
-_executor: Executor | None = None
+# What holds for the process, unless the running thread or asynchronous task says otherwise.
 _num_threads: int | None = None
-
-
-def _available_cpus() -> int:
-    affinity = getattr(os, "sched_getaffinity", None)
-    return len(affinity(0)) if affinity is not None else os.cpu_count() or 1
-
-
-def _from_environment() -> int | None:
-    for variable in ("NORMCORE_NUM_THREADS", "OMP_NUM_THREADS"):
-        text = os.environ.get(variable, "")
-        if text.isdigit() and int(text) > 0:
-            return int(text)
-    return None
+_num_threads_here: ContextVar[int | None] = ContextVar("normcore_num_threads", default=None)
+_executor: Executor | None = None
+_executor_here: ContextVar[Executor | None] = ContextVar("normcore_executor", default=None)
 
 
 def get_num_threads() -> int:
-    """Return the number of threads that kernels use.
+    """Return the number of threads that kernels called from here use, the caller included.
 
-    Unless :func:`set_num_threads` said otherwise: ``NORMCORE_NUM_THREADS``, ``OMP_NUM_THREADS``,
-    or the number of processors this process may run on, in this order.
+    The first of these that says something: :func:`use_num_threads`, :func:`set_num_threads`,
+    ``NORMCORE_NUM_THREADS``, ``OMP_NUM_THREADS``, and the number of processors that this process
+    may use by its affinity and by the control groups it is in. The two variables are read once.
+
+    Raises
+    ------
+    ValueError
+        If ``NORMCORE_NUM_THREADS`` is not a whole number of at least 1.
     """
-    global _num_threads
-    if _num_threads is None:
-        _num_threads = _from_environment() or _available_cpus()
-    return _num_threads
+    here = _num_threads_here.get()
+    return _process_num_threads() if here is None else here
 
 
 def set_num_threads(n: int) -> None:
     """Set the number of threads that kernels use, for the whole process.
 
-    Results do not depend on it, to the bit.
+    Results do not depend on it, to the bit. ``with`` blocks of :func:`use_num_threads` keep
+    their own number.
+
+    Parameters
+    ----------
+    n : int
+        At least 1; 1 means that callers work alone.
 
     Raises
     ------
     ValueError
-        If ``n`` is below 1.
+        If ``n`` is not a whole number of at least 1.
     """
-    global _num_threads, _executor
-    if isinstance(n, bool) or not isinstance(n, Real) or not n >= 1 or n % 1 != 0:
-        raise ValueError(f"the number of threads must be a whole number of at least 1, not {n!r}")
-    with _lock:
-        executor, _executor, _num_threads = _executor, None, int(n)
-    if executor is not None:
-        executor.shutdown(wait=False)
+    global _num_threads
+    _num_threads = _checked(n)
 
 
-def _mark_worker() -> None:
-    _local.is_worker = True
+@contextmanager
+def use_num_threads(n: int) -> Iterator[None]:
+    """Use at most so many threads for kernels that are called in a ``with`` block.
+
+    It holds for the running thread or asynchronous task; threads started in the block are not
+    included.
+
+    Parameters
+    ----------
+    n : int
+        At least 1; 1 means that the caller works alone.
+
+    Raises
+    ------
+    ValueError
+        If ``n`` is not a whole number of at least 1.
+    """
+    token = _num_threads_here.set(_checked(n))
+    try:
+        yield
+    finally:
+        _num_threads_here.reset(token)
 
 
-def _submit(function: Callable[[int, int], None], start: int, stop: int):  # type: ignore[no-untyped-def]
+def set_executor(executor: Executor | None) -> None:
+    """Let kernels run in the threads of an executor, in the whole process.
+
+    A kernel submits one task less than :func:`get_num_threads` says, works itself, and never
+    waits for a task that has not begun: it may be called by a task of the same executor, and
+    one that takes no more tasks does no harm.
+
+    Parameters
+    ----------
+    executor : concurrent.futures.Executor or None
+        None gives the work back to normcore's own threads.
+
+    Raises
+    ------
+    TypeError
+        If it is not an executor, or runs its tasks in other processes or interpreters.
+    """
     global _executor
-    with _lock:
-        if _executor is None:
-            _executor = ThreadPoolExecutor(
-                max(get_num_threads() - 1, 1), "normcore", initializer=_mark_worker
-            )
-        return _executor.submit(function, start, stop)
+    _executor = None if executor is None else _checked_executor(executor)
+
+
+@contextmanager
+def use_executor(executor: Executor) -> Iterator[None]:
+    """Let kernels that are called in a ``with`` block run in the threads of an executor.
+
+    It holds for the running thread or asynchronous task; threads started in the block are not
+    included.
+
+    Parameters
+    ----------
+    executor : concurrent.futures.Executor
+        As for :func:`set_executor`, which also says what is raised.
+    """
+    token = _executor_here.set(_checked_executor(executor))
+    try:
+        yield
+    finally:
+        _executor_here.reset(token)
 
 
 def run(function: Callable[[int, int], None], num_items: int, *, min_items: int = 1) -> None:
@@ -91,51 +144,110 @@ def run(function: Callable[[int, int], None], num_items: int, *, min_items: int 
 
     Parameters
     ----------
-    function : callable
-        Releases the GIL while it works; may run in several threads at once.
+    function : normcore.worksharing.Work or callable
+        May run in several threads at once; a Work does so without the GIL.
     num_items : int
         Number of blocks.
     min_items : int
-        A range that is given to another thread has at least this many blocks, so that small
-        work stays in the caller.
+        A range has at least this many blocks, so that small work stays in the caller. A call
+        inside ``function`` stays in its caller too.
 
     Raises
     ------
     Exception
         The first one that ``function`` raised, after every range has ended.
     """
-    parts = min(get_num_threads(), num_items // max(min_items, 1))
-    # A worker that waited for workers could wait for itself; at exit there are none.
-    if parts < 2 or _local.is_worker or not threading.main_thread().is_alive():
-        if num_items:
-            function(0, num_items)
-        return
-    edges = [num_items * part // parts for part in range(parts + 1)]
-    futures = []
-    error: BaseException | None = None
+    if num_items < 2 * min_items:  # the number of processors costs a look at the system
+        _from_environment()
+        num_threads = 1
+    else:
+        num_threads = min(get_num_threads(), _MOST_THREADS)
+    share(function, num_items, min_items, num_threads, _executor_here.get() or _executor)
+
+
+def limit_here(n: int) -> None:
+    """Set the number of threads for the running thread or asynchronous task until further notice.
+
+    The process's number, which whoever restores it passes, ends this.
+    """
+    n = max(n, 1)
+    _num_threads_here.set(None if n == _process_num_threads() else n)
+
+
+def _checked(n: int) -> int:
+    if isinstance(n, bool) or not isinstance(n, Real) or not n >= 1 or n % 1 != 0:
+        raise ValueError(f"the number of threads must be a whole number of at least 1, not {n!r}")
+    return int(n)
+
+
+def _checked_executor(executor: Executor) -> Executor:
+    if not callable(getattr(executor, "submit", None)):
+        raise TypeError(f"the executor must be a concurrent.futures.Executor, not {executor!r}")
+    for each in type(executor).__mro__:  # by name: the modules of these need not be loaded
+        if each.__name__ in {"ProcessPoolExecutor", "InterpreterPoolExecutor"}:
+            raise TypeError(
+                f"{type(executor).__name__} does not run tasks in threads that share this "
+                "process's arrays; pass a ThreadPoolExecutor or one like it"
+            )
+    return executor
+
+
+def _process_num_threads() -> int:
+    return _num_threads or _from_environment() or _num_processors()
+
+
+@cache
+def _from_environment() -> int | None:
+    text = os.environ.get("NORMCORE_NUM_THREADS", "").strip()
+    if text:
+        if text.isdecimal() and int(text) > 0:
+            return int(text)
+        raise ValueError(
+            f"the environment variable NORMCORE_NUM_THREADS is {text!r}; it must be a whole "
+            "number of at least 1, or unset"
+        )
+    # A list has one number for each level of nested parallel regions.
+    text = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    return (int(text) or None) if text.isdecimal() else None
+
+
+def _num_processors() -> int:
+    """Return the number of processors that the calling thread may use now."""
+    if hasattr(os, "process_cpu_count"):
+        number = os.process_cpu_count()
+    elif hasattr(os, "sched_getaffinity"):
+        number = len(os.sched_getaffinity(0))
+    else:
+        number = os.cpu_count()
+    return max(1, ceil(min(number or 1, _granted_processors())))
+
+
+@cache
+def _granted_processors(root: str = "/") -> float:
+    """Return the processors' worth of time that Linux's control groups grant, or infinity.
+
+    A group's limit binds the groups below it. A container may see its own group as the root.
+    """
     try:
-        for edge in pairwise(edges[1:]):
-            futures.append(_submit(function, *edge))
-        function(edges[0], edges[1])
-    except BaseException as raised:
-        error = raised
-    for future in futures:
-        while not future.done():
+        lines = Path(root, "proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return inf
+    granted = inf
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if not controllers:  # version 2
+            mount, names = Path(root, "sys/fs/cgroup"), ["cpu.max"]
+        elif "cpu" in controllers.split(","):
+            mount, names = Path(root, "sys/fs/cgroup/cpu"), ["cpu.cfs_quota_us", "cpu.cfs_period_us"]
+        else:
+            continue
+        group = Path(path.lstrip("/"))
+        for each in (group, *group.parents):
             try:
-                future.exception()
-            except BaseException as raised:  # an interrupt, but the arrays are still in use
-                error = error or raised
-        error = error or future.exception()
-    if error is not None:
-        raise error
-
-
-def _forget_pool() -> None:
-    """Leave the parent's pool behind: its threads do not exist in a forked child."""
-    global _executor, _lock
-    _executor, _lock = None, threading.Lock()
-    _local.is_worker = False
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_pool)
+                words = " ".join((mount / each / name).read_text() for name in names).split()
+                quota, period = int(words[0]), int(words[1])
+            except (OSError, ValueError, IndexError):
+                continue  # no such group here, or no limit
+            if quota > 0 and period > 0:
+                granted = min(granted, quota / period)
+    return granted

@@ -43,11 +43,19 @@ class LateLane:
         kernel, staged = self.work
         self.work = None
         self.log.append(f"collect {self.name}")
-        self.results = tuple(
-            each.to_host() if isinstance(each, Statistic) else np.array(each)
-            for each in kernel(*staged)
-        )
-        return self.results
+        self.results = ()
+        steps = kernel(*staged)
+        try:
+            wanted = next(steps)
+            while True:
+                there = tuple(
+                    each.to_host() if isinstance(each, Statistic) else np.array(each)
+                    for each in wanted
+                )
+                self.results += there
+                wanted = steps.send(there)
+        except StopIteration as end:
+            return end.value
 
     def close(self):
         self.closed = True
@@ -58,6 +66,21 @@ def poisoned(shape, dtype):
     return np.full(shape, -725.0, dtype)
 
 
+class Stepping:
+    """The kernels of the CPU, with brackets that ask for what they count on the way."""
+
+    def __getattr__(self, name):
+        return getattr(plugins.get_backend("cpu"), name)
+
+    def bracket_steps(self, *arguments, **options):
+        brackets = self.brackets(*arguments, **options)
+        sums = [getattr(brackets, name) for name in ("below", "count")]
+        brackets.below, brackets.count = map(np.array, (yield sums))
+        for row in brackets.inside:
+            row[:] = map(np.array, (yield row))
+        return brackets
+
+
 class Chunked(ReferenceBackend):
     """A backend whose required kernels all go through lanes, to the kernels of the CPU."""
 
@@ -66,7 +89,7 @@ class Chunked(ReferenceBackend):
     def __init__(self, chunk_bytes=CHUNK):
         self.log = []
         self._batches = Batches(
-            plugins.get_backend("cpu"),
+            Stepping(),
             poisoned,
             lambda: [LateLane(name, self.log) for name in "ab"],
             chunk_bytes,
@@ -188,6 +211,21 @@ def test_lanes_are_closed_after_an_error(x):
         with pytest.raises(MemoryError):
             call(x)
         assert log[-2:] == ["close a", "close b"]
+
+
+def test_a_lane_that_does_not_close_keeps_no_other_from_it(x):
+    class Sticking(LateLane):
+        def close(self):
+            super().close()
+            if self.name == "a":
+                raise RuntimeError("the device is lost")
+
+    log = []
+    lanes = [Sticking("a", log), Sticking("b", log)]
+    batches = Batches(Stepping(), poisoned, lambda: lanes, CHUNK)
+    with pytest.raises(RuntimeError, match="lost"):
+        batches.extrema(x)
+    assert log[-2:] == ["close a", "close b"]
 
 
 @pytest.mark.parametrize("shape", [(0, 3, 1), (4, 3, 0)])

@@ -26,7 +26,7 @@ class Fault(NamedTuple):
 
 
 MOMENTS = "test_moments_of_many_positions", ((1, 2, 30011), 0.0, False)
-RANGES = "test_kernels_of_many_ranges_equal_reference", ((203, 4, 61),)
+RANGES = "test_parts_of_a_channel_merge", ((203, 4, 61),)
 BRACKETS = ("test_brackets_equal_reference",)
 RESCALE = ("test_rescale_has_the_bits_of_the_reference",)
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from cuda_host.build import compiler, kernel_names
 from cuda_host.emulated import EmulatedBackend, EmulatedDevice
-from normcore_cupy import host
+from normcore_cupy import counting, host
 from normcore_cupy.device import VIEW, source, view
 from normcore_cupy.plan import ELEMENTWISE, REDUCTION, Work, of_columns, of_merge, plan
 
@@ -136,7 +136,7 @@ def test_every_kernel_has_one_source() -> None:
 
 
 def test_constants_agree_with_the_kernels() -> None:
-    assert re.findall(r"constexpr int RANKS = (\d+)", source()) == [str(host._RANKS)]
+    assert re.findall(r"constexpr int RANKS = (\d+)", source()) == [str(counting.RANKS)]
     assert re.findall(r"#define MAX_THREADS (\d+)", source()) == ["256"]
 
 
@@ -321,7 +321,7 @@ def test_gradients_of_another_dtype(engine: EmulatedBackend) -> None:
 @emulated
 def test_more_ranks_than_registers_hold(engine: EmulatedBackend) -> None:
     x = data((500, 4, 3), np.float64)
-    q = np.linspace(0, 1, 2 * host._RANKS + 1)
+    q = np.linspace(0, 1, 2 * counting.RANKS + 1)
     ends = np.quantile(x, q, axis=(0, 2))
     brackets = engine.brackets(engine.adopt(x), ends[:-1], ends[1:], skipna=True)
     for rank in range(q.size - 1):

@@ -46,6 +46,7 @@ class Nvml:
 
     def __init__(self, version, number, failing=()):
         self.version, self.number, self.failing = version, number, failing
+        self.uuids = [f"GPU-{each:08x}-7f3c-4f0a-9d52-0c5b1e6f7a88" for each in (0xAB12, 0xAB34)]
         self.started = 0
 
     def nvmlInit_v2(self):
@@ -63,6 +64,15 @@ class Nvml:
     def nvmlDeviceGetCount_v2(self, pointer):
         pointer._obj.value = self.number
         return 3 if "count" in self.failing else 0
+
+    def nvmlDeviceGetHandleByIndex_v2(self, index, pointer):
+        pointer._obj.value = 1000 + index.value
+        return 0
+
+    def nvmlDeviceGetUUID(self, device, text, size):
+        text.value = self.uuids[device.value % 2].encode()
+        assert size.value == len(text)
+        return 3 if "uuid" in self.failing else 0
 
 
 def with_driver(monkeypatch, nvml):
@@ -125,6 +135,16 @@ def test_no_driver(monkeypatch):
         (Nvml(13000, 2), "", "CUDA_VISIBLE_DEVICES='' hides every device"),
         (Nvml(13000, 2), "-1", "CUDA_VISIBLE_DEVICES='-1' hides every device"),
         (Nvml(13000, 2), "1", ""),
+        (Nvml(13000, 2), " 1 , 7", ""),
+        (Nvml(13000, 2), "2", "CUDA_VISIBLE_DEVICES='2' hides every device: '2' names none"),
+        (Nvml(13000, 2), "7,0", "CUDA_VISIBLE_DEVICES='7,0' hides every device: '7' names none"),
+        (Nvml(13000, 2), "cuda:0", "CUDA_VISIBLE_DEVICES='cuda:0' hides every device"),
+        (Nvml(13000, 2), "-2", "CUDA_VISIBLE_DEVICES='-2' hides every device"),
+        (Nvml(13000, 2), "GPU-0000ab12", ""),
+        (Nvml(13000, 2), "GPU-0000ab", "CUDA_VISIBLE_DEVICES='GPU-0000ab' hides every device"),
+        (Nvml(13000, 2), "GPU-ffff", "CUDA_VISIBLE_DEVICES='GPU-ffff' hides every device"),
+        (Nvml(13000, 2, {"uuid"}), "GPU-ffff", ""),  # it cannot be told
+        (Nvml(13000, 2), "MIG-3eb87630-93d5-b2b6-b8ff-9b359caf4ee2", ""),
     ],
 )
 def test_no_device(monkeypatch, nvml, visible, expected):
@@ -173,8 +193,18 @@ def test_nvml_is_called_as_c_declares_it():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(probe, "_loads", lambda name: Typed(13000, 4))
-        assert probe.find_driver() == (13000, 4)
+        driver = probe.find_driver()
+    assert driver[:2] == (13000, 4)
+    assert driver.uuids[:2] == tuple(Nvml(0, 0).uuids)
     assert seen == [ctypes.c_int, ctypes.c_uint]
+
+
+@pytest.mark.usefixtures("cupy")
+def test_a_hidden_device_is_told_with_those_that_there_are(monkeypatch):
+    with_driver(monkeypatch, Nvml(13000, 2))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5")
+    reason = probe.status().reason
+    assert reason.endswith("there are 0 to 1, " + ", ".join(Nvml(0, 0).uuids))
 
 
 # -- through the door ----------------------------------------------------------------------

@@ -1,53 +1,89 @@
-"""The shared pool: coverage of ranges, errors, nesting, fork, and bits."""
+"""The shared pool: coverage of ranges, errors, interrupts, nesting, many callers, fork and exit."""
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 
 import normcore as nc
 from normcore import threads
+from normcore.worksharing import Work
 
 
-@pytest.fixture(autouse=True)
-def restore_threads():
-    before = threads.get_num_threads()
-    yield
-    threads.set_num_threads(before)
+def evaluate(code: str) -> list[str]:
+    """Return what a process of its own prints; it has a minute."""
+    script = f"import sys; sys.path[:] = {sys.path!r}\n{code}"
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout.splitlines()
 
 
-@pytest.mark.parametrize("num_threads", [1, 2, 3, 16])
+def in_threads(number: int, function: Callable[[], None]) -> None:
+    started = [threading.Thread(target=function) for _ in range(number)]
+    for each in started:
+        each.start()
+    for each in started:
+        each.join()
+
+
+@pytest.mark.parametrize("num_threads", [1, 2, 3, 16, 10**30])
 @pytest.mark.parametrize("num_items", [0, 1, 2, 7, 100])
-def test_ranges_cover_every_item_once(num_threads: int, num_items: int) -> None:
-    threads.set_num_threads(num_threads)
-    lock, seen = threading.Lock(), []
+@pytest.mark.parametrize("min_items", [0, 1, 3, 200])
+def test_ranges_cover_every_item_once(num_threads: int, num_items: int, min_items: int) -> None:
+    lock, ranges = threading.Lock(), []
 
     def work(start: int, stop: int) -> None:
+        time.sleep(0.0001)  # lets others take some
         with lock:
-            seen.extend(range(start, stop))
+            ranges.append((start, stop))
 
-    threads.run(work, num_items)
-    assert sorted(seen) == list(range(num_items))
+    with nc.use_num_threads(num_threads):
+        threads.run(work, num_items, min_items=min_items)
+    assert sorted(i for each in ranges for i in range(*each)) == list(range(num_items))
+    assert all(stop - start >= min(min_items, num_items) for start, stop in ranges)
+    assert len(ranges) <= num_threads
+
+
+def test_threads_work_at_the_same_time() -> None:
+    barrier = threading.Barrier(5)
+    with nc.use_num_threads(5):
+        threads.run(lambda start, stop: barrier.wait(30), 5)
+
+
+def test_a_caller_waits_for_no_thread_that_has_not_come() -> None:
+    calls = []
+    with nc.use_num_threads(16):
+        for _ in range(1000):
+            threads.run(lambda start, stop: calls.append(stop - start), 16)
+    assert sum(calls) == 16_000
+
+
+def test_work_without_the_gil_is_a_function_too() -> None:
+    Work()(0, 3)
+    with nc.use_num_threads(4):
+        for _ in range(100):
+            threads.run(Work(), 1000)
 
 
 def test_small_work_stays_in_the_caller() -> None:
-    threads.set_num_threads(8)
     callers = set()
-    threads.run(lambda start, stop: callers.add(threading.get_ident()), 10, min_items=6)
+    with nc.use_num_threads(8):
+        threads.run(lambda start, stop: callers.add(threading.get_ident()), 10, min_items=6)
     assert callers == {threading.get_ident()}
 
 
 @pytest.mark.parametrize("failing", [0, 3])
 def test_an_error_reaches_the_caller_after_all_ranges_ended(failing: int) -> None:
-    threads.set_num_threads(4)
     ended = []
 
     def work(start: int, stop: int) -> None:
@@ -55,84 +91,110 @@ def test_an_error_reaches_the_caller_after_all_ranges_ended(failing: int) -> Non
             raise RuntimeError("here")
         ended.append(start)
 
-    with pytest.raises(RuntimeError, match="here"):
-        threads.run(work, 4)
-    assert len(ended) == 3
+    with nc.use_num_threads(4):
+        with pytest.raises(RuntimeError, match="here"):
+            threads.run(work, 4)
+        assert len(ended) == 3
+        threads.run(lambda start, stop: ended.append(start), 4)
+    assert len(ended) == 7
 
 
 @pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="needs pthread_kill")
 def test_an_interrupt_waits_for_the_ranges_that_run() -> None:
-    threads.set_num_threads(2)
-    main, ended = threading.get_ident(), []
+    main, begun, ended = threading.get_ident(), threading.Event(), []
 
     def work(start: int, stop: int) -> None:
-        if start:  # in a worker, while the caller waits
-            time.sleep(0.2)
+        if threading.get_ident() == main:
+            assert begun.wait(30)
+            return
+        begun.set()
+        time.sleep(0.1)  # the caller waits now
+        signal.pthread_kill(main, signal.SIGINT)
+        time.sleep(0.2)
+        ended.append(start)
+
+    with nc.use_num_threads(2):
+        with pytest.raises(KeyboardInterrupt):
+            threads.run(work, 2)
+        assert len(ended) == 1
+        threads.run(lambda start, stop: ended.append(start), 2)
+    assert len(ended) == 3
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="needs pthread_kill")
+def test_an_interrupt_of_the_caller_waits_for_the_ranges_that_run() -> None:
+    main, begun, ended = threading.get_ident(), threading.Event(), []
+
+    def work(start: int, stop: int) -> None:
+        if threading.get_ident() == main:
+            assert begun.wait(30)
             signal.pthread_kill(main, signal.SIGINT)
-            time.sleep(0.3)
-            ended.append(start)
+            time.sleep(30)
+        begun.set()
+        time.sleep(0.2)
+        ended.append(start)
 
-    with pytest.raises(KeyboardInterrupt):
+    with nc.use_num_threads(2), pytest.raises(KeyboardInterrupt):
         threads.run(work, 2)
-    assert ended == [1]
+    assert len(ended) == 1
 
 
-def test_kernels_work_while_the_interpreter_exits() -> None:
-    code = (
-        "import atexit, numpy, normcore as nc\n"
-        "nc.set_num_threads(2)\n"
-        "x = numpy.ones((300_000, 8))\n"
-        "atexit.register(lambda: print(nc.functional.moments(x, channel_axis=1).mean[0]))\n"
-    )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert (result.stdout.strip(), result.stderr) == ("1.0", "")
-
-
-def test_nested_use_does_not_wait_for_itself() -> None:
-    threads.set_num_threads(2)
-    done = []
+def test_nested_use_stays_in_its_thread() -> None:
+    done, strays = [], []
 
     def outer(start: int, stop: int) -> None:
-        threads.run(lambda a, b: done.extend(range(a, b)), 8)
+        here = threading.get_ident()
 
-    threads.run(outer, 4)
-    assert sorted(done) == sorted(2 * list(range(8)))
+        def inner(a: int, b: int) -> None:
+            done.extend(range(a, b))
+            strays.extend([] if threading.get_ident() == here else [here])
+
+        threads.run(inner, 8)
+
+    with nc.use_num_threads(2):
+        threads.run(outer, 4)
+    assert sorted(set(done)) == list(range(8))
+    assert strays == []
 
 
-@pytest.mark.parametrize("bad", [0, -1, 1.5, True, "2", None, float("nan"), float("inf")])
-def test_number_of_threads_is_checked(bad: object) -> None:
-    before = threads.get_num_threads()
-    with pytest.raises(ValueError, match="at least 1"):
-        nc.set_num_threads(bad)
-    assert threads.get_num_threads() == before
-
-
-@pytest.mark.parametrize(
-    "shape", [(40_000, 5), (700, 3, 50), (3000, 70), (100_000, 1), (100, 2000)]
-)
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_the_same_bits_for_any_number_of_threads(shape: tuple[int, ...], dtype: type) -> None:
-    x = np.random.default_rng(0).normal(1.0, 3.0, size=shape).astype(dtype)
-    dy = np.random.default_rng(1).normal(size=shape).astype(dtype)
-    x_nan = np.where(np.random.default_rng(2).random(shape) < 0.01, np.nan, x).astype(dtype)
-    results = []
-    for num_threads in (1, 2, 3, 7, 16):
-        threads.set_num_threads(num_threads)
-        y, moments = nc.functional.batch_norm(x)
-        dx, dgamma, dbeta = nc.functional.batch_norm_backward(dy, x, moments)
-        skipped = nc.functional.moments(x_nan, channel_axis=1, skipna=True)
-        extrema = nc.functional.extrema(x_nan, channel_axis=1, skipna=True)
-        median = nc.functional.quantiles(x_nan, [0.5], channel_axis=1, skipna=True)
-        results.append(
-            b"".join(
-                np.ascontiguousarray(each).tobytes()
-                for each in (
-                    y, moments.parts, dx, dgamma, dbeta, skipped.parts,
-                    extrema.min, extrema.max, median.values,
-                )
-            )
-        )  # fmt: skip
-    assert len(set(results)) == 1
+def test_callers_share_the_threads() -> None:
+    """Four callers at once, three threads each: no more at work than there are callers."""
+    printed = evaluate(
+        """if True:
+        import os, threading, time
+        import normcore as nc
+        from normcore import threads
+        nc.set_num_threads(3)
+        lock, at_work, seen = threading.Lock(), set(), []
+        def work(start, stop):
+            with lock:
+                at_work.add(threading.get_ident())
+                seen.append(len(at_work))
+            time.sleep(0.001)
+            with lock:
+                at_work.discard(threading.get_ident())
+        tasks = lambda: len(os.listdir("/proc/self/task")) if os.path.isdir("/proc/self/task") else 0
+        before = tasks()
+        def call():
+            for _ in range(20):
+                threads.run(work, 6)
+            barrier.wait()
+            for _ in range(50):
+                threads.run(work, 6)
+            barrier.wait()
+        barrier = threading.Barrier(4, action=seen.clear)
+        callers = [threading.Thread(target=call) for _ in range(4)]
+        [each.start() for each in callers]
+        [each.join() for each in callers]
+        together = list(seen)
+        seen.clear()
+        threads.run(work, 300)
+        print(max(together, default=0), max(seen), tasks() - before)
+        """
+    )
+    _, alone, workers = map(int, printed[0].split())
+    assert alone <= 3
+    assert workers <= 2
 
 
 def test_many_threads_may_share_an_input() -> None:
@@ -141,44 +203,124 @@ def test_many_threads_may_share_an_input() -> None:
     results: list[nc.Moments] = []
 
     def work() -> None:
-        for _ in range(5):
-            results.append(nc.functional.moments(x, channel_axis=1))
+        with nc.use_num_threads(3):
+            results.extend(nc.functional.moments(x, channel_axis=1) for _ in range(5))
 
-    workers = [threading.Thread(target=work) for _ in range(6)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
+    in_threads(6, work)
     assert len(results) == 30
     assert all(result == expected for result in results)
 
 
-def _child(x: np.ndarray, queue: multiprocessing.SimpleQueue) -> None:
-    queue.put(nc.functional.moments(x, channel_axis=1).parts)
+def test_a_call_leaves_nothing_behind() -> None:
+    import weakref
+
+    class Function:
+        def __call__(self, start: int, stop: int) -> None:
+            pass
+
+    function = Function()
+    alive = weakref.ref(function)
+    with nc.use_num_threads(4):
+        threads.run(function, 100)
+    del function
+    assert alive() is None
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
-def test_a_forked_child_computes() -> None:
-    threads.set_num_threads(2)
+# A child that hangs is found by evaluate's time limit.
+COMPUTE = """if True:
+    import os, sys, threading, warnings
+    import numpy as np
+    import normcore as nc
+    from normcore import threads
+    warnings.simplefilter("ignore", DeprecationWarning)  # of fork beside threads
+    nc.set_num_threads(3)
     x = np.random.default_rng(0).normal(size=(100_000, 8))
-    expected = nc.functional.moments(x, channel_axis=1).parts  # the parent's pool is running
-    context = multiprocessing.get_context("fork")
-    queue = context.SimpleQueue()
-    child = context.Process(target=_child, args=(x, queue))
-    child.start()
-    child.join(timeout=60)
-    assert child.exitcode == 0
-    np.testing.assert_array_equal(queue.get(), expected)
+    moments = lambda: nc.functional.moments(x, channel_axis=1).parts.tobytes()
+    expected = moments()
+    def child():
+        pid = os.fork()
+        if pid == 0:
+            os._exit(0 if moments() == expected == moments() else 1)
+        return os.waitpid(pid, 0)[1]
+"""
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 
 
-def test_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(threads, "_num_threads", None)
-    monkeypatch.setenv("OMP_NUM_THREADS", "3")
-    assert threads.get_num_threads() == 3
-    monkeypatch.setattr(threads, "_num_threads", None)
-    monkeypatch.setenv("NORMCORE_NUM_THREADS", "5")
-    assert threads.get_num_threads() == 5
-    monkeypatch.setattr(threads, "_num_threads", None)
-    monkeypatch.setenv("NORMCORE_NUM_THREADS", "many")
-    assert threads.get_num_threads() == 3
+@needs_fork
+def test_a_forked_child_computes() -> None:
+    assert evaluate(COMPUTE + "    print(child(), moments() == expected)") == ["0 True"]
+
+
+@needs_fork
+def test_a_child_forked_amid_the_kernels_of_others_computes() -> None:
+    code = """
+    stop = threading.Event()
+    def hammer():
+        while not stop.is_set():
+            moments()
+            threads.run(lambda start, stop: None, 64)
+    others = [threading.Thread(target=hammer) for _ in range(2)]
+    [each.start() for each in others]
+    print({child() for _ in range(40)})
+    stop.set()
+    [each.join() for each in others]
+    print(moments() == expected)
+    """
+    assert evaluate(COMPUTE + code) == ["{0}", "True"]
+
+
+@needs_fork
+def test_a_child_forked_inside_a_shared_function_does_not_hang() -> None:
+    code = """
+    main, busy, pids = threading.get_ident(), threading.Barrier(2), []
+    def work(start, stop):
+        busy.wait(30)  # the other thread is inside too
+        if threading.get_ident() == main:
+            pids.append(os.fork())
+    nc.set_num_threads(2)
+    try:
+        threads.run(work, 2)
+        outcome = "computed"
+    except RuntimeError as error:
+        outcome = str(error)
+    if pids == [0]:
+        os._exit(0 if "forked" in outcome and moments() == expected else 1)
+    print(outcome, os.waitpid(pids[0], 0)[1])
+    """
+    assert evaluate(COMPUTE + code) == ["computed 0"]
+
+
+EXIT = """if True:
+    import atexit, numpy, threading
+    import normcore as nc
+    from normcore import threads
+    nc.set_num_threads(2)
+    x = numpy.ones((300_000, 8))
+    mean = lambda: nc.functional.moments(x, channel_axis=1).mean[0]
+    def at_exit():
+        threads.run(lambda start, stop: None, 8)
+        print(mean())
+    atexit.register(at_exit)
+"""
+
+
+def test_kernels_work_while_the_interpreter_exits() -> None:
+    code = """
+    class AtTheEnd:
+        def __del__(self, mean=mean, threads=threads, finalizing=sys.is_finalizing):
+            threads.run(lambda start, stop: None, 8)
+            print(mean(), finalizing())
+    at_the_end = AtTheEnd()
+    """
+    assert evaluate(EXIT + code) == ["1.0", "1.0 True"]
+
+
+def test_kernels_of_others_do_not_hinder_exit() -> None:
+    code = """
+    def work():
+        while True:
+            mean()
+    for _ in range(3):
+        threading.Thread(target=work, daemon=True).start()
+    """
+    assert evaluate(EXIT + code) == ["1.0"]

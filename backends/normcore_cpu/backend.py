@@ -12,7 +12,7 @@ from normcore.backend import Backend, InfiniteInput, is_relu
 from normcore.layout import result_dtype
 from normcore.order_statistics import Brackets
 from normcore.statistics import Extrema, Moments
-from normcore_cpu import backward, brackets, extrema, moments, rescale
+from normcore_cpu.instruction_sets import chosen, kernel
 
 __all__ = ["CpuBackend"]
 
@@ -27,6 +27,11 @@ class CpuBackend(Backend):
 
     name: ClassVar[str] = "cpu"
     xp = np
+
+    def __init__(self, instruction_set: str | None = None) -> None:
+        self.instruction_set = instruction_set or chosen()
+        for module in ("backward", "brackets", "extrema", "moments", "rescale"):
+            setattr(self, f"_{module}", kernel(self.instruction_set, module))
 
     def adopt(self, array: Any) -> np.ndarray:
         if not isinstance(array, np.ndarray):
@@ -49,10 +54,10 @@ class CpuBackend(Backend):
         return sys.modules[type(like).__module__.split(".")[0]].from_dlpack(array)
 
     def moments(self, x: Any, *, weights: Any = None, skipna: bool = False) -> Moments:
-        return Moments(moments.moments(x, weights, skipna))
+        return Moments(self._moments.moments(x, weights, skipna))
 
     def extrema(self, x: Any, *, skipna: bool = False) -> Extrema:
-        count, least, largest = extrema.extrema(x)
+        count, least, largest = self._extrema.extrema(x)
         if not skipna:
             positions = float(x.shape[0] * x.shape[2])
             incomplete = count < positions
@@ -69,7 +74,7 @@ class CpuBackend(Backend):
             raise ValueError(
                 f"brackets have shapes {lower.shape} and {upper.shape}, expected {expected}"
             )
-        return Brackets(lower, upper, *brackets.brackets(x, lower, upper, weights, skipna))
+        return Brackets(lower, upper, *self._brackets.brackets(x, lower, upper, weights, skipna))
 
     def rescale(
         self,
@@ -86,7 +91,7 @@ class CpuBackend(Backend):
             out = np.empty_like(x, dtype=result_dtype(x), subok=False)
         vectors = np.stack(affine.vectors(x.shape[1]))
         relu = is_relu(activation)
-        if rescale.rescale(x, vectors, out, clip, relu, mask, refuse_infinite):
+        if self._rescale.rescale(x, vectors, out, clip, relu, mask, refuse_infinite):
             raise InfiniteInput("the input contains infinity")
         return out
 
@@ -94,7 +99,7 @@ class CpuBackend(Backend):
         self, dy: Any, x: Any, mean: Any, *, gate: Affine | None = None, mask: Any = None
     ) -> tuple[Any, Any]:
         (mean,) = _vectors(x.shape[1], mean)
-        sums: tuple[Any, Any] = backward.backward_reduce(dy, x, mean, _gate(gate, x), mask)
+        sums: tuple[Any, Any] = self._backward.backward_reduce(dy, x, mean, _gate(gate, x), mask)
         return sums
 
     def backward_elemt(
@@ -113,7 +118,7 @@ class CpuBackend(Backend):
         if out is None:
             out = np.empty_like(x, dtype=result_dtype(x), subok=False)
         mean, a, b, d = _vectors(x.shape[1], mean, a, b, d)
-        backward.backward_elemt(dy, x, mean, a, b, d, out, _gate(gate, x), mask)
+        self._backward.backward_elemt(dy, x, mean, a, b, d, out, _gate(gate, x), mask)
         return out
 
 

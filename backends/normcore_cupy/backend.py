@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from normcore.backend import Backend, BackendStatus
-from normcore_cupy.batches import Batches
+from normcore_cupy.batches import CHUNK_BYTES, Batches
 from normcore_cupy.cupy_device import CupyDevice
 from normcore_cupy.host import DeviceBackend
 from normcore_cupy.lanes import CupyLane, lanes
@@ -22,6 +22,7 @@ __all__ = ["CupyBackend"]
 
 # DLPack's numbers: CUDA's own and managed memory; host memory, ordinary and pinned.
 _CUDA, _HOST = (2, 13), (1, 3, 11)
+_MEMORY_ALLOCATION = 2  # cudaErrorMemoryAllocation: what pinned memory lacks says CUDA itself
 
 
 class CupyBackend(DeviceBackend):
@@ -30,6 +31,11 @@ class CupyBackend(DeviceBackend):
     Work is ordered on CuPy's current stream, and for memory that PyTorch has lent on PyTorch's;
     nothing waits for it but fits, which bring statistics to the host. Arrays on the host stay
     there, and are worked on in chunks.
+
+    Parameters
+    ----------
+    chunk_bytes : int
+        Bytes of a host array that are on the device at a time, in each of two chunks.
     """
 
     name: ClassVar[str] = "cupy"
@@ -39,12 +45,17 @@ class CupyBackend(DeviceBackend):
         """Say whether the backend can run here; leaves CUDA uninitialised, so forks stay usable."""
         return status()
 
-    def __init__(self) -> None:
+    def __init__(self, *, chunk_bytes: int = CHUNK_BYTES) -> None:
+        if chunk_bytes < 1:
+            raise ValueError(f"chunk_bytes must be positive, got {chunk_bytes}")
         super().__init__(CupyDevice())
         self._process = os.getpid()
         idle: dict[int, list[CupyLane]] = {}
         self._batches = Batches(
-            _DeviceKernels(self), self.device.empty, lambda: lanes(self.device.xp, idle)
+            _DeviceKernels(self),
+            self.device.empty,
+            lambda: lanes(self.device.xp, idle),
+            chunk_bytes,
         )
 
     def adopt(self, array: Any) -> Any:
@@ -79,9 +90,9 @@ class CupyBackend(DeviceBackend):
         """Return ``array`` in the library and on the device of ``like``, ordered on its stream."""
         cupy = self.device.xp
         if isinstance(like, cupy.ndarray):
-            return self.device.asarray(array)
+            return self._moved(array)
         if _device_kind(like) in _CUDA:
-            array = self.device.asarray(array)
+            array = self._moved(array)
         elif not isinstance(array, np.ndarray):
             array = self.device.to_host(array)
         if isinstance(like, np.ndarray) or not hasattr(like, "__dlpack__"):
@@ -102,7 +113,8 @@ class CupyBackend(DeviceBackend):
         cupy, torch = self.device.xp, sys.modules.get("torch")
         current = cupy.cuda.get_current_stream()
         theirs = None
-        if torch is not None and torch.cuda.is_initialized() and any(map(_is_lent, arrays)):
+        used = torch is not None and torch.cuda.is_initialized()
+        if torch is not None and used and any(_is_lent(cupy, each) for each in arrays):
             theirs = torch.cuda.current_stream(arrays[0].data.device_id).cuda_stream
         if theirs is None or theirs == current.ptr:
             yield
@@ -114,6 +126,38 @@ class CupyBackend(DeviceBackend):
                 yield
         finally:
             current.wait_event(stream.record())
+
+
+    def _moved(self, array: Any) -> Any:
+        with self._memory_errors(_ON_DEVICE):
+            return self.device.asarray(array)
+
+    @contextmanager
+    def _memory_errors(self, advice: str) -> Iterator[None]:
+        """Turn what CuPy raises where memory is out into one error that says what to do."""
+        cuda = self.device.xp.cuda
+        try:
+            yield
+        except (cuda.memory.OutOfMemoryError, cuda.runtime.CUDARuntimeError) as error:
+            if getattr(error, "status", _MEMORY_ALLOCATION) != _MEMORY_ALLOCATION:
+                raise
+            raise MemoryError(f"{error}. Results so far are intact. {advice}") from error
+
+    def _in_chunks(self, name: str, *args: Any, **options: Any) -> Any:
+        """Run a required kernel on host arrays."""
+        advice = _IN_CHUNKS.format(self._batches.chunk_bytes)
+        with self._memory_errors(advice):
+            return getattr(self._batches, name)(*args, **options)
+
+
+_ON_DEVICE = (
+    "Free arrays of the device, or pass the data as a NumPy array with backend='cupy', which is "
+    "worked on in chunks"
+)
+_IN_CHUNKS = (
+    "The data is worked on in chunks of {} bytes already: free arrays of the device, or take "
+    "smaller chunks with backend=normcore_cupy.backend.CupyBackend(chunk_bytes=...)"
+)
 
 
 class _Stream:
@@ -154,9 +198,9 @@ def _dispatched(name: str, names: tuple[str, ...]) -> Callable[..., Any]:
         present = {key: array for key, array in arrays.items() if array is not None}
         if _on_host(present):
             if getattr(composed, "__isabstractmethod__", False):
-                return getattr(self._batches, name)(*args, **options)
+                return self._in_chunks(name, *args, **options)
             return composed(self, *args, **options)
-        with self._on_stream_of(list(present.values())):
+        with self._memory_errors(_ON_DEVICE), self._on_stream_of(list(present.values())):
             return on_device(self, *args, **options)
 
     return method
@@ -191,8 +235,9 @@ def _on_host(arrays: dict[str, Any]) -> bool:
     if host and device:
         raise TypeError(
             f"{' and '.join(host)} {'is' if len(host) == 1 else 'are'} in host memory, but "
-            f"{' and '.join(device)} {'is' if len(device) == 1 else 'are'} on the device; bring "
-            "them together with cupy.asarray or cupy.asnumpy"
+            f"{' and '.join(device)} {'is' if len(device) == 1 else 'are'} on CUDA device "
+            f"{arrays[device[0]].data.device_id}; bring them together with cupy.asarray or "
+            "cupy.asnumpy"
         )
     return bool(host)
 
@@ -220,7 +265,12 @@ def _borrowed(cupy: Any, array: Any) -> Any:
     except (AttributeError, BufferError, RuntimeError, TypeError, ValueError) as error:
         hint = ""
         if "bfloat16" in str(getattr(array, "dtype", "")):
-            hint = "; bfloat16 needs `pip install ml-dtypes`"
+            hint = (
+                "; bfloat16 needs `pip install ml-dtypes`, and NumPy 2.1.2 or newer"
+                if kind in _CUDA
+                else "; NumPy has no bfloat16: convert to float32, which holds every value of it, "
+                "or move the array to the device first"
+            )
         raise TypeError(f"cannot view {_qualname(array)} through DLPack: {error}{hint}") from error
     raise TypeError(f"{_qualname(array)} is on a device of DLPack's kind {kind}, which is not CUDA")
 
@@ -232,9 +282,19 @@ def _native_host(array: np.ndarray) -> np.ndarray:
     return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
 
-def _is_lent(array: Any) -> bool:
-    """Whether the memory of an array of CuPy belongs to another library."""
-    return type(array.data.mem).__name__ == "DLPackMemory"
+# What CuPy allocates itself; all but the last are public names. Whatever is none of these counts as
+# lent, so that a name that CuPy changes costs the order of two streams, and never loses it.
+_OWN = ("Memory", "MemoryAsync", "ManagedMemory", "SystemMemory", "PooledMemory")
+
+
+def _is_lent(cupy: Any, array: Any) -> bool:
+    """Whether the memory of an array of CuPy belongs, or may belong, to another library.
+
+    That is memory of DLPack and of the CUDA array interface, and of an allocator that another
+    library has put into CuPy.
+    """
+    own = tuple(getattr(cupy.cuda.memory, name) for name in _OWN if hasattr(cupy.cuda.memory, name))
+    return not isinstance(array.data.mem, own)
 
 
 def _qualname(array: Any) -> str:

@@ -1,14 +1,16 @@
 """Arrays on the host, worked on in chunks: copies and kernels overlap, device memory stays small.
 
 Chunks take turns on two lanes, each a stream with pinned buffers of its own. While one lane
-copies and computes, the host fills the other's buffers and takes over what came back. Statistics
-are merged on the host in the order of the chunks, so a run gives the same bits as any other.
+copies and computes, the host fills the other's buffers and takes over what came back. Kernels are
+generators: one that must know something on the host before it can go on yields it, and is resumed
+when its lane's turn has come, so that it never waits itself. Statistics are merged on the host in
+the order of the chunks, so a run gives the same bits as any other.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any, Protocol
 
 import numpy as np
@@ -21,26 +23,31 @@ from normcore.order_statistics import Brackets
 from normcore.reference import ReferenceBackend
 from normcore.statistics import Extrema, Moments
 
-__all__ = ["Batches", "Lane"]
+__all__ = ["CHUNK_BYTES", "Batches", "Kernel", "Lane"]
 
 #: Bytes of input that a chunk holds: enough for a copy at full speed, little beside a device.
 CHUNK_BYTES = 1 << 24
+# Exact quantiles ask for brackets of a few MiB at a time; there have to be chunks in these.
+_BRACKETS_SHARE = 8
+
+#: ``kernel(*copies)`` yields tuples of arrays of the device and of statistics, is sent each of
+#: these on the host, and returns what the chunk results in.
+Kernel = Callable[..., Generator[tuple[Any, ...], tuple[Any, ...], Any]]
 
 
 class Lane(Protocol):
     """A stream with pinned buffers: one chunk at a time goes to the device and comes back."""
 
-    def submit(self, kernel: Callable[..., Any], arrays: list[np.ndarray]) -> None:
-        """Start to copy ``arrays`` to the device and run ``kernel(*copies)`` on them.
+    def submit(self, kernel: Kernel, arrays: list[np.ndarray]) -> None:
+        """Start to copy ``arrays`` to the device and run ``kernel(*copies)`` up to its first yield.
 
-        Returns once the arrays have been read. The kernel returns a tuple of arrays of the
-        device and of statistics.
+        Returns once the arrays have been read.
         """
 
-    def collect(self) -> tuple[Any, ...]:
-        """Wait for the kernel, and return its results on the host.
+    def collect(self) -> Any:
+        """Wait for the kernel, step by step, and return its result.
 
-        Arrays among them are valid until the next :meth:`submit`.
+        Arrays that it was sent are valid until the next :meth:`submit`.
         """
 
     def close(self) -> None:
@@ -52,7 +59,7 @@ class Batches:
 
     Parameters
     ----------
-    kernels : Backend
+    kernels : DeviceBackend
         Takes arrays of the device.
     empty : callable
         ``empty(shape, dtype)`` returns an array of the device.
@@ -69,13 +76,13 @@ class Batches:
         chunk_bytes: int = CHUNK_BYTES,
     ) -> None:
         self._kernels, self._empty = kernels, empty
-        self._lanes, self._chunk_bytes = lanes, chunk_bytes
+        self._lanes, self.chunk_bytes = lanes, chunk_bytes
 
     def moments(self, x: np.ndarray, *, weights: Any = None, skipna: bool = False) -> Moments:
         """Observe and merge the moments of the chunks."""
 
-        def kernel(chunk: Any, plane: Any = None) -> tuple[Any, ...]:
-            return (self._kernels.moments(chunk, weights=plane, skipna=skipna),)
+        def kernel(chunk: Any, plane: Any = None) -> Any:
+            return (yield (self._kernels.moments(chunk, weights=plane, skipna=skipna),))
 
         total = Moments.empty(x.shape[1])
         with self._run(kernel, [x], weights) as results:
@@ -86,8 +93,8 @@ class Batches:
     def extrema(self, x: np.ndarray, *, skipna: bool = False) -> Extrema:
         """Observe and merge the extrema of the chunks."""
 
-        def kernel(chunk: Any) -> tuple[Any, ...]:
-            return (self._kernels.extrema(chunk, skipna=skipna),)
+        def kernel(chunk: Any) -> Any:
+            return (yield (self._kernels.extrema(chunk, skipna=skipna),))
 
         total = Extrema.empty(x.shape[1])
         with self._run(kernel, [x]) as results:
@@ -100,15 +107,15 @@ class Batches:
     ) -> Brackets:
         """Count in the chunks; what lies inside comes back to the host."""
 
-        def kernel(chunk: Any, plane: Any = None) -> tuple[Any, ...]:
+        def kernel(chunk: Any, plane: Any = None) -> Any:
             options = {"weights": plane, "skipna": skipna}
-            return (self._kernels.brackets(chunk, lower, upper, **options),)
+            return (yield from self._kernels.bracket_steps(chunk, lower, upper, **options))
 
         # Without elements there is no chunk, but the ends are to be told all the same.
         none = None if weights is None else weights[:0]
         parts = [ReferenceBackend().brackets(x[:0], lower, upper, weights=none, skipna=skipna)]
-        with self._run(kernel, [x], weights) as results:
-            parts.extend(part for _, (part,) in results)
+        with self._run(kernel, [x], weights, _BRACKETS_SHARE) as results:
+            parts.extend(part for _, part in results)
         return Brackets.merge_all(parts[1:] or parts)
 
     def rescale(
@@ -126,10 +133,11 @@ class Batches:
         center, scale, gamma, beta = np.stack(affine.vectors(x.shape[1]))  # may be views of out
         affine = Affine(center=center, scale=scale, gamma=gamma, beta=beta)
 
-        def kernel(chunk: Any, plane: Any = None) -> tuple[Any, ...]:
+        def kernel(chunk: Any, plane: Any = None) -> Any:
             y = self._empty(chunk.shape, target.dtype)
             self._kernels.rescale(chunk, affine, mask=plane, out=y, **options)
-            return (y, self._kernels.extrema(chunk, skipna=True)) if refuse_infinite else (y,)
+            more = (self._kernels.extrema(chunk, skipna=True),) if refuse_infinite else ()
+            return (yield y, *more)
 
         with self._run(kernel, [x], mask) as results:
             for block, (y, *extrema) in results:
@@ -149,8 +157,8 @@ class Batches:
     ) -> tuple[Any, Any]:
         """Sum over the chunks."""
 
-        def kernel(dy: Any, x: Any, plane: Any = None) -> tuple[Any, ...]:
-            return tuple(self._kernels.backward_reduce(dy, x, mean, gate=gate, mask=plane))
+        def kernel(dy: Any, x: Any, plane: Any = None) -> Any:
+            return (yield self._kernels.backward_reduce(dy, x, mean, gate=gate, mask=plane))
 
         sum_dy, sum_dy_xmu = np.zeros((2, x.shape[1]))
         with self._run(kernel, [dy, x], mask) as results:
@@ -171,10 +179,10 @@ class Batches:
         target = _result(dy) if out is None else out
         vectors = tuple(np.array(each) for each in vectors)  # may be views of out
 
-        def kernel(dy: Any, x: Any, plane: Any = None) -> tuple[Any, ...]:
+        def kernel(dy: Any, x: Any, plane: Any = None) -> Any:
             dx = self._empty(dy.shape, target.dtype)
             self._kernels.backward_elemt(dy, x, *vectors, gate=gate, mask=plane, out=dx)
-            return (dx,)
+            return (yield (dx,))
 
         with self._run(kernel, [dy, x], mask) as results:
             for block, (dx,) in results:
@@ -183,26 +191,26 @@ class Batches:
 
     @contextmanager
     def _run(
-        self, kernel: Callable[..., Any], arrays: list[np.ndarray], plane: Any = None
-    ) -> Iterator[Iterator[tuple[Block, tuple[Any, ...]]]]:
+        self, kernel: Kernel, arrays: list[np.ndarray], plane: Any = None, share: int = 1
+    ) -> Iterator[Iterator[tuple[Block, Any]]]:
         """Give blocks of the arrays, in order, with what the kernel makes of each."""
-        size = max(1, self._chunk_bytes // max(array.itemsize for array in arrays))
+        num_bytes = self.chunk_bytes // share
+        size = max(1, num_bytes // max(array.itemsize for array in arrays))
         pieces = blocks(arrays[0].shape, size)
-        lanes = self._lanes()
-        try:
+        with ExitStack() as stack:  # closes every lane, also where another does not close
+            lanes = self._lanes()
+            for lane in reversed(lanes):
+                stack.callback(lane.close)
             yield _take_turns(lanes, kernel, pieces, arrays, plane)
-        finally:
-            for lane in lanes:
-                lane.close()
 
 
 def _take_turns(
     lanes: Sequence[Lane],
-    kernel: Callable[..., Any],
+    kernel: Kernel,
     pieces: Iterator[Block],
     arrays: list[np.ndarray],
     plane: Any,
-) -> Iterator[tuple[Block, tuple[Any, ...]]]:
+) -> Iterator[tuple[Block, Any]]:
     under_way: list[tuple[Lane, Block]] = []
     for number, block in enumerate(pieces):
         lane = lanes[number % len(lanes)]

@@ -25,15 +25,13 @@ class CupyDevice:
         self._lock = threading.Lock()
 
     def empty(self, shape: tuple[int, ...], dtype: Any) -> Any:
-        return self._allocated(self.xp.empty, shape, dtype)
+        return self.xp.empty(shape, dtype)
 
     def zeros(self, shape: tuple[int, ...], dtype: Any) -> Any:
-        return self._allocated(self.xp.zeros, shape, dtype)
+        return self.xp.zeros(shape, dtype)
 
     def asarray(self, array: Any) -> Any:
-        if isinstance(array, self.xp.ndarray):
-            return array
-        return self._allocated(self.xp.asarray, array)
+        return array if isinstance(array, self.xp.ndarray) else self.xp.asarray(array)
 
     def to_host(self, array: Any) -> np.ndarray:
         host: np.ndarray = array.get()
@@ -67,12 +65,3 @@ class CupyDevice:
                 module = self.xp.RawModule(path=str(path))
                 self._modules[device, dtypes, text] = module
             return module
-
-    def _allocated(self, function: Any, *args: Any) -> Any:
-        try:
-            return function(*args)
-        except self.xp.cuda.memory.OutOfMemoryError as error:
-            raise MemoryError(
-                f"{error}. Results so far are intact. Free arrays of the device, or pass the data "
-                "as a NumPy array with backend='cupy', which is worked on in chunks"
-            ) from error

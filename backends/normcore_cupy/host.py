@@ -1,13 +1,14 @@
 """The host logic of every kernel, once, against the device protocol.
 
 Nothing here waits for the device but :meth:`DeviceBackend.brackets`, which has to know how much
-it keeps. Vectors of length C that go into kernels are rows of one float64 array; states come out
+it keeps; :meth:`DeviceBackend.bracket_steps` leaves the waiting to its caller. Vectors of length C that go into kernels are rows of one float64 array; states come out
 as the rows of one.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Generator
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from normcore.affine import Affine
 from normcore.backend import Backend, is_relu
 from normcore.order_statistics import Brackets
 from normcore.statistics import Extrema, Moments
+from normcore_cupy.counting import Counting
 from normcore_cupy.device import Device
 from normcore_cupy.launcher import Launcher, dtype_name
 from normcore_cupy.plan import ELEMENTWISE, REDUCTION, of_columns, of_merge, plan
@@ -23,7 +25,6 @@ from normcore_cupy.plan import ELEMENTWISE, REDUCTION, of_columns, of_merge, pla
 __all__ = ["DeviceBackend"]
 
 _STATE_ROWS = 7  # of moments
-_RANKS = 3  # RANKS in brackets.cuh
 
 
 class DeviceBackend(Backend):
@@ -96,18 +97,42 @@ class DeviceBackend(Backend):
         ValueError
             If the shape of ``lower`` or ``upper`` is not (R, C).
         """
+        steps = self.bracket_steps(x, lower, upper, weights=weights, skipna=skipna)
+        try:
+            wanted = next(steps)
+            while True:
+                wanted = steps.send(tuple(self.device.to_host(each) for each in wanted))
+        except StopIteration as end:
+            brackets: Brackets = end.value
+            return brackets
+
+    def bracket_steps(
+        self, x: Any, lower: Any, upper: Any, *, weights: Any = None, skipna: bool = False
+    ) -> Generator[tuple[Any, ...], tuple[np.ndarray, ...], Brackets]:
+        """Yield arrays of the device, to be sent back on the host, and return the brackets.
+
+        What is sent back is copied. Raises as :meth:`brackets`.
+        """
         lower, upper = (self._host_vector(each) for each in (lower, upper))
         num_ranks, num_channels = expected = lower.shape[0], x.shape[1]
         if lower.shape != expected or upper.shape != expected:
             raise ValueError(
                 f"brackets have shapes {lower.shape} and {upper.shape}, expected {expected}"
             )
-        rows = 4 * num_ranks + 3
-        if 0 in x.shape:
-            sums = np.zeros((rows, num_channels))
-            values, value_weights, sizes = np.empty(0), np.empty(0), np.zeros(expected, np.int64)
-        else:
-            sums, values, value_weights, sizes = self._brackets(x, lower, upper, weights)
+        sums: Any = np.zeros((4 * num_ranks + 3, num_channels))
+        sizes: Any = np.zeros(expected, np.int64)
+        inside: list[Any] = [np.empty(0), np.empty(0)]
+        if 0 not in x.shape:
+            keeps = bool(np.any(lower < upper))
+            counting = Counting(self._launcher, x, lower, upper, weights)
+            sums, kept = counting.count(keeps)
+            if kept is None:
+                sums = np.array((yield (sums,))[0])
+            else:
+                sums, sizes = map(np.array, (yield sums, self.xp.sum(kept, axis=2)))
+            if sizes.any():
+                there = yield counting.keep(kept, int(sizes.sum()))
+                inside[: len(there)] = map(np.array, there)
         below, equal_lower, inside_count, equal_upper = np.moveaxis(
             sums[:-3].reshape(num_ranks, 4, num_channels), 1, 0
         )
@@ -116,49 +141,8 @@ class DeviceBackend(Backend):
             count = np.where(nans > 0, np.nan, count)
         return Brackets(
             lower, upper, below, equal_lower, inside_count, equal_upper, count, infinite,
-            _split(values, sizes), None if weights is None else _split(value_weights, sizes),
+            _split(inside[0], sizes), None if weights is None else _split(inside[1], sizes),
         )  # fmt: skip
-
-    def _brackets(
-        self, x: Any, lower: np.ndarray, upper: np.ndarray, weights: Any
-    ) -> tuple[np.ndarray, ...]:
-        """Return sums (4 R + 3, C), the kept values and weights, and their numbers (R, C)."""
-        dtypes = dtype_name(x), "float64"
-        (num_ranks, num_channels), device = lower.shape, self.device
-        over = plan(x, REDUCTION)
-        over = over._replace(grid=(*over.grid[:2], max(1, math.ceil(num_ranks / _RANKS))))
-        ends = device.asarray(np.stack([lower, upper]))
-        plane = self._launcher.plane(weights, "float64", x)
-        rows = 4 * num_ranks + 3
-        parts = device.empty((over.ranges, rows, num_channels), np.float64)
-        threads = num_ranks, num_channels, over.ranges * over.block[1]
-        keeps = bool(np.any(lower < upper))
-        kept = device.empty(threads, np.int64) if keeps else None
-        arguments = ends, np.int64(num_ranks), over.per_range
-        self._launcher.launch("brackets", dtypes, over, (x, plane), *arguments, parts, kept)
-        sums = device.empty((rows, num_channels), np.float64)
-        columns = rows * num_channels
-        self._launcher.run(
-            "merge_sums", dtypes, *of_merge(columns, over.ranges),
-            parts, np.int64(over.ranges), np.int64(columns), sums,
-        )  # fmt: skip
-        values = value_weights = np.empty(0)
-        if kept is None:
-            return device.to_host(sums), values, value_weights, np.zeros(lower.shape, np.int64)
-        sizes = device.to_host(self.xp.sum(kept, axis=2))
-        if sizes.any():
-            flat = kept.reshape(-1)
-            offsets = self.xp.cumsum(flat) - flat
-            inside = device.empty((int(sizes.sum()),), np.float64)
-            inside_weights = None if plane is None else device.empty(inside.shape, np.float64)
-            self._launcher.launch(
-                "brackets_keep", dtypes, over, (x, plane), *arguments,
-                offsets, inside, inside_weights,
-            )  # fmt: skip
-            values = device.to_host(inside)
-            if inside_weights is not None:
-                value_weights = device.to_host(inside_weights)
-        return device.to_host(sums), values, value_weights, sizes
 
     def merge(self, statistic: Any, other: Any) -> Any:
         if not isinstance(statistic, Moments) or type(other) is not type(statistic):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Generator
 from typing import Any
 
 import numpy as np
 
 from normcore.statistics import Statistic
+from normcore_cupy.batches import Kernel
 
 __all__ = ["CupyLane", "lanes"]
 
@@ -22,14 +23,19 @@ def lanes(xp: Any, idle: dict[int, list[CupyLane]]) -> list[CupyLane]:
     that stream, so that a new one for every run would pile memory up.
     """
     ours = idle.setdefault(xp.cuda.runtime.getDevice(), [])
-    taken = []
-    for _ in range(_LANES):
-        try:
-            taken.append(ours.pop())
-        except IndexError:  # all are at work, in this thread or another
-            taken.append(CupyLane(xp, ours))
-    for lane in taken:
-        lane.start()
+    taken: list[CupyLane] = []
+    try:
+        for _ in range(_LANES):
+            try:
+                lane = ours.pop()
+            except IndexError:  # all are at work, in this thread or another
+                lane = CupyLane(xp, ours)
+            taken.append(lane)
+        for lane in taken:
+            lane.start()
+    except BaseException:
+        ours.extend(taken)
+        raise
     return taken
 
 
@@ -40,48 +46,68 @@ class CupyLane:
         self._xp, self._idle = xp, idle
         self._stream = xp.cuda.Stream(non_blocking=True)
         self._pinned: dict[tuple[str, int], tuple[int, Any]] = {}
-        self._results: tuple[Any, ...] = ()
+        self._steps: Generator[tuple[Any, ...], tuple[Any, ...], Any] | None = None
+        self._coming: tuple[Any, ...] = ()  # what the next step waits for
+        self._num_out = 0
+        self._result: Any = None
 
     def start(self) -> None:
         """Begin where the caller's current stream is."""
         self._stream.wait_event(self._xp.cuda.get_current_stream().record())
 
-    def submit(self, kernel: Callable[..., Any], arrays: list[np.ndarray]) -> None:
-        """Start to copy ``arrays`` to the device and run ``kernel(*copies)`` on them."""
+    def submit(self, kernel: Kernel, arrays: list[np.ndarray]) -> None:
+        """Start to copy ``arrays`` to the device and run ``kernel(*copies)`` up to its first yield.
+
+        Returns once the arrays have been read.
+        """
         staged = []
         for number, array in enumerate(arrays):
             buffer = self._buffer("in", number, array.shape, array.dtype)
             np.copyto(buffer, array)
             staged.append(buffer)
+        self._num_out = 0
         with self._stream:
             copies = [self._xp.empty(each.shape, each.dtype) for each in staged]
             for copy, buffer in zip(copies, staged, strict=True):
                 copy.set(buffer, stream=self._stream)
-            self._results = tuple(
-                each if isinstance(each, Statistic) else self._fetched(number, each)
-                for number, each in enumerate(kernel(*copies))
-            )
+            self._steps = kernel(*copies)
+            self._resume(None)
 
-    def collect(self) -> tuple[Any, ...]:
-        """Wait for the kernel, and return its results on the host."""
+    def collect(self) -> Any:
+        """Wait for the kernel, step by step, and return its result."""
         with self._stream:
-            results = tuple(
-                each.to_host() if isinstance(each, Statistic) else each for each in self._results
-            )
-        self._stream.synchronize()
-        self._results = ()
-        return results
+            while self._steps is not None:
+                there = tuple(
+                    each.to_host() if isinstance(each, Statistic) else each for each in self._coming
+                )
+                self._stream.synchronize()
+                self._resume(there)
+        result, self._result = self._result, None
+        return result
 
     def close(self) -> None:
         """Wait for whatever is under way, and be idle; pinned memory goes back to CuPy's pool."""
         self._stream.synchronize()
-        self._results = ()
+        self._steps, self._coming, self._result = None, (), None
         self._pinned.clear()
         self._idle.append(self)
 
-    def _fetched(self, number: int, array: Any) -> np.ndarray:
+    def _resume(self, there: tuple[Any, ...] | None) -> None:
+        """Run the kernel to its next yield, and fetch what it yields; or to its end."""
+        assert self._steps is not None
+        try:
+            wanted = next(self._steps) if there is None else self._steps.send(there)
+        except StopIteration as end:
+            self._steps, self._coming, self._result = None, (), end.value
+        else:
+            self._coming = tuple(
+                each if isinstance(each, Statistic) else self._fetched(each) for each in wanted
+            )
+
+    def _fetched(self, array: Any) -> np.ndarray:
         """Return the pinned buffer that a copy of ``array`` is on its way to."""
-        host = self._buffer("out", number, array.shape, array.dtype)
+        host = self._buffer("out", self._num_out, array.shape, array.dtype)
+        self._num_out += 1
         array.get(stream=self._stream, out=host, blocking=False)
         return host
 

@@ -13,16 +13,21 @@ from typing import Any, NamedTuple
 
 from normcore.backend import BackendStatus
 
-__all__ = ["Driver", "find_driver", "status"]
+__all__ = ["Driver", "find_driver", "status", "why_hidden"]
 
+_UUID_BYTES = 96  # NVML_DEVICE_UUID_V2_BUFFER_SIZE
 _INSTALL = "pip install 'normcore-arrays[cuda13]', or [cuda12] for drivers of CUDA 12"
 
 
 class Driver(NamedTuple):
-    """What NVML knows: the CUDA version of the driver, as 13000, and the number of GPUs."""
+    """What NVML knows: the CUDA version of the driver, as 13000, and the GPUs.
+
+    ``uuids`` are as nvidia-smi prints them; an empty one where NVML does not tell.
+    """
 
     version: int
     num_devices: int
+    uuids: tuple[str, ...] = ()
 
 
 def status() -> BackendStatus:
@@ -59,10 +64,34 @@ def _why_no_device(cupy: Any) -> str:
         )
     if driver.num_devices == 0:
         return "the NVIDIA driver finds no device"
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None and visible.split(",")[0].strip() in ("", "-1"):
+    return why_hidden(driver, os.environ.get("CUDA_VISIBLE_DEVICES"))
+
+
+def why_hidden(driver: Driver, visible: str | None) -> str:
+    """Say why CUDA would see none of the driver's devices; nothing where it sees some.
+
+    CUDA takes the devices that the variable names up to the first name that is none: an index, or
+    the beginning of one device's UUID. So that the first name decides. Of the parts of a divided
+    GPU (``MIG-...``) CUDA alone knows.
+    """
+    if visible is None:
+        return ""
+    first = visible.split(",")[0].strip()
+    if first in ("", "-1"):
         return f"CUDA_VISIBLE_DEVICES={visible!r} hides every device"
-    return ""
+    if first.startswith("MIG-"):
+        return ""
+    if first.startswith("GPU-"):
+        if sum(each.startswith(first) for each in driver.uuids) == 1 or "" in driver.uuids:
+            return ""
+    elif first.isdecimal() and int(first) < driver.num_devices:
+        return ""
+    there = "0" if driver.num_devices == 1 else f"0 to {driver.num_devices - 1}"
+    named = "".join(f", {each}" for each in driver.uuids if each)
+    return (
+        f"CUDA_VISIBLE_DEVICES={visible!r} hides every device: {first!r} names none of them; there "
+        f"are {there}{named}"
+    )
 
 
 def _why_cuda_fails(cupy: Any) -> str:
@@ -94,11 +123,21 @@ def find_driver() -> Driver | None:
                 library.nvmlSystemGetCudaDriverVersion_v2(ctypes.byref(version)),
                 library.nvmlDeviceGetCount_v2(ctypes.byref(number)),
             )
+            uuids = tuple(_uuid(library, each) for each in range(number.value))
         finally:
             library.nvmlShutdown()
     except AttributeError:  # an NVML that lacks one of these
         return None
-    return None if any(codes) else Driver(version.value, number.value)
+    return None if any(codes) else Driver(version.value, number.value, uuids)
+
+
+def _uuid(library: Any, index: int) -> str:
+    device, text = ctypes.c_void_p(), ctypes.create_string_buffer(_UUID_BYTES)
+    if library.nvmlDeviceGetHandleByIndex_v2(ctypes.c_uint(index), ctypes.byref(device)) != 0:
+        return ""
+    if library.nvmlDeviceGetUUID(device, text, ctypes.c_uint(_UUID_BYTES)) != 0:
+        return ""
+    return text.value.decode(errors="replace")
 
 
 def _loads(name: str) -> Any:

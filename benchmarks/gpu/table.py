@@ -1,21 +1,24 @@
 """The bandwidth table: what each job takes, against a copy of the same array on the same device.
 
-Writes gpu.json and gpu.png into the directory that is named, and prints the table.
+    python benchmarks/gpu/table.py directory [--quick]
+
+Writes gpu.json and gpu.png into the directory, prints every measurement, and last the targets with
+what was measured. ``--quick`` takes small arrays: whether all of it runs, not how fast.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
-import math
-import sys
 from collections.abc import Callable, Iterator
 from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import common
 import cupy
 import numpy as np
+from report import SHARE, Row, drawn, show, show_targets, targets
 
 import normcore as nc
 
@@ -26,53 +29,40 @@ SKLEARN = common.optional("sklearn")
 TABLES = [(1_000_000, 64), (10_000_000, 8), (4_000, 65_536)]
 IMAGES = [(256, 64, 56, 56), (128, 512, 7, 7), (64, 3, 224, 224)]
 SMALL = [(1, 30), (64, 256), (1024, 1024)]
+QUICK = [(2000, 8)], [(4, 3, 8, 8)], [(1, 30)]
 DTYPES = ("float32", "float16")
-#: Target as a share of the copy's bandwidth.
-SHARE = 0.85
 
 Job = tuple[str, str, Callable[[], Any], float]  # job, library, call, bytes that it must move
 
 
-class Row(NamedTuple):
-    """One measurement."""
-
-    job: str
-    shape: tuple[int, ...]
-    dtype: str
-    library: str
-    milliseconds: float
-    gigabytes_per_second: float
-    share_of_copy: float
-
-
-def main(directory: Path) -> None:
+def main(directory: Path, quick: bool) -> None:
     """Measure everything, print it, and write the files."""
     common.backend()
     rows: list[Row] = []
-    cases = [(shape, dtype, table_jobs, False) for shape in TABLES for dtype in DTYPES]
+    tables, images, small = QUICK if quick else (TABLES, IMAGES, SMALL)
+    cases = [(shape, dtype, table_jobs, False) for shape in tables for dtype in DTYPES]
     cases += [
         (shape, dtype, image_jobs, channels_last)
-        for shape in IMAGES
+        for shape in images
         for dtype in DTYPES
         for channels_last in (False, True)
     ]
-    cases += [(shape, "float32", table_jobs, False) for shape in SMALL]
+    cases += [(shape, "float32", table_jobs, False) for shape in small]
     for case in cases:
         rows += measured(*case)
         cupy.get_default_memory_pool().free_all_blocks()
-    launches = [{"job": job, "launches": number} for job, number in counted_launches()]
     report = {
         "machine": common.describe(),
         "target_share_of_copy": SHARE,
-        "launches": launches,
-        "targets": list(targets(rows)),
+        "launches": dict(counted_launches()),
+        "targets": [each._asdict() for each in targets(rows)],
         "rows": [row._asdict() for row in rows],
     }
     (directory / "gpu.json").write_text(json.dumps(report, indent=1) + "\n")
-    show(rows)
-    print(*report["targets"], sep="\n")
     chart = directory / "gpu.png"
+    show(rows)
     print("chart:", chart if drawn(report, chart) else "not drawn, matplotlib is missing")
+    show_targets(targets(rows), report["launches"])
 
 
 def measured(
@@ -167,9 +157,17 @@ def image_jobs(x: Any, out: Any) -> Iterator[Job]:
     dy = cupy.empty_like(x)
     dy[...] = cupy.random.standard_normal(x.shape, dtype=cupy.float32)
     gamma, beta = cupy.ones(num_channels), cupy.zeros(num_channels)
+    others = tuple(axis for axis in range(x.ndim) if axis != 1)
+
+    def formula() -> Any:
+        mean, var = (each(axis=others, keepdims=True) for each in (x.mean, x.var))
+        scale, shift = (each.astype(x.dtype).reshape(mean.shape) for each in (gamma, beta))
+        return cupy.add((x - mean) / cupy.sqrt(var + 1e-5) * scale, shift, out=out)
+
     norm, back = nc.functional.batch_norm, nc.functional.batch_norm_backward
     _, moments = norm(x, gamma, beta, out=out)
     yield "forward", "normcore", lambda: norm(x, gamma, beta, out=out), 3 * size
+    yield "forward", "cupy", formula, 3 * size
     yield "backward", "normcore", lambda: back(dy, x, moments, gamma, out=out), 5 * size
     if TORCH is not None:
         for native in (False, True):
@@ -208,10 +206,14 @@ def torch_jobs(x: Any, dy: Any, size: float, library: str, native: bool) -> Iter
 
 
 def counted_launches() -> Iterator[tuple[str, int]]:
-    """Yield how many kernels of its own each call launches, the same for every size."""
+    """Yield how many kernels of its own each call launches, whatever the size.
+
+    Quantiles are of one read of 200,000 positions; fewer than 131,073 are sorted on the host.
+    """
     backend = common.backend()
     device = backend.device
     x = cupy.ones((8, 4, 1), dtype=cupy.float32)
+    long = cupy.asarray(np.random.default_rng(0).random((200_000, 1, 1), dtype=np.float32))
     affine = nc.Affine(scale=2.0)
     moments = backend.moments(x)
     calls = {
@@ -220,10 +222,11 @@ def counted_launches() -> Iterator[tuple[str, int]]:
         "rescale": lambda: backend.rescale(x, affine),
         "forward": lambda: backend.normalize(x, 1.0, 0.0, 1e-5),
         "backward": lambda: backend.normalize_backward(x, x, moments, 1.0, 0.0, 1e-5),
+        "quartiles": lambda: backend.quantiles(long, [0.25, 0.5, 0.75], skipna=True),
     }
     launch = device.launch
     for job, call in calls.items():
-        number = []
+        number: list[int] = []
         device.launch = lambda *arguments, number=number: (number.append(1), launch(*arguments))
         try:
             call()
@@ -232,75 +235,8 @@ def counted_launches() -> Iterator[tuple[str, int]]:
         yield job, len(number)
 
 
-def targets(rows: list[Row]) -> Iterator[str]:
-    """Yield what was measured next to each target, on arrays of 1 MB and more."""
-    large = [
-        row
-        for row in rows
-        if math.prod(row.shape) * np.dtype(row.dtype.split()[0]).itemsize >= 1_000_000
-    ]
-    ours = [row for row in large if row.library == "normcore"]
-    for job in ("moments", "extrema", "rescale"):
-        shares = [row.share_of_copy for row in ours if row.job == job] or [math.nan]
-        yield f"{job}: {min(shares):.0%} to {max(shares):.0%} of a copy, target {SHARE:.0%}"
-    peers = ("forward", "torch", 1), ("backward", "torch", 1), ("quartiles", "cupy", 10)
-    for job, peer, factor in peers:
-        ratios = [
-            theirs.milliseconds / row.milliseconds
-            for row in ours
-            for theirs in large
-            if row.job == job and row[:3] == theirs[:3] and theirs.library.startswith(peer)
-        ]
-        pairs, ratios = len(ratios), ratios or [math.nan]
-        yield (
-            f"{job}: {min(ratios):.2f} to {max(ratios):.2f} times as fast as {peer}, target "
-            f"{factor}, {pairs} comparisons"
-        )
-
-
-def show(rows: list[Row]) -> None:
-    """Print the table."""
-    for row in rows:
-        shape = "x".join(map(str, row.shape))
-        print(
-            f"{row.job:18} {shape:>16} {row.dtype:22} {row.library:13} "
-            f"{row.milliseconds:9.3f} ms {row.gigabytes_per_second:8.0f} GB/s "
-            f"{row.share_of_copy:6.0%} of a copy"
-        )
-
-
-def drawn(report: dict[str, Any], path: Path) -> bool:
-    """Draw the share of a copy's bandwidth by job; False without matplotlib."""
-    if common.optional("matplotlib") is None:
-        return False
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    rows = [row for row in report["rows"] if row["job"] != "copy"]
-    libraries = sorted({row["library"] for row in rows})
-    labels = sorted({(row["job"], row["shape"], row["dtype"]) for row in rows})
-    figure, axes = pyplot.subplots(figsize=(10, 0.32 * len(labels) + 1.5), layout="constrained")
-    for library in libraries:
-        points = [
-            (row["share_of_copy"], labels.index((row["job"], row["shape"], row["dtype"])))
-            for row in rows
-            if row["library"] == library
-        ]
-        axes.scatter(*zip(*points, strict=True), label=library, s=22)
-    axes.axvline(report["target_share_of_copy"], color="gray", linewidth=0.8)
-    axes.set_yticks(
-        range(len(labels)),
-        [f"{job}  {'x'.join(map(str, shape))}  {dtype}" for job, shape, dtype in labels],
-        fontsize=7,
-    )
-    axes.set_xlabel("share of the bandwidth of a copy (bytes that the job must move)")
-    axes.set_title(report["machine"]["device"])
-    axes.legend()
-    figure.savefig(path, dpi=150)
-    return True
-
-
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("directory", type=Path)
+    parser.add_argument("--quick", action="store_true")
+    main(**vars(parser.parse_args()))

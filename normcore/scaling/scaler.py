@@ -88,6 +88,8 @@ class Scaler(Estimator, ABC):
             names = getattr(self, "feature_names_in_", None)
         num_rows, num_features = values.shape
         if sample_weight is not None:
+            if hasattr(sample_weight, "dtype"):
+                layout.as_array(sample_weight, what="sample_weight", beside=values)
             sample_weight = validation.as_weights(sample_weight, num_rows)
         statistic = self._observed(values, sample_weight, names)
         if not anew:

@@ -23,7 +23,7 @@ from normcore.testing.arguments import (
     draw_plane,
     draw_rescale_options,
 )
-from normcore.testing.checks import check_brackets, check_moments
+from normcore.testing.checks import check_brackets, check_extrema, check_moments, check_sums
 from normcore.testing.strategies import ORDINARY, arrange, shapes, views
 from normcore.threads import get_num_threads, set_num_threads
 
@@ -166,9 +166,7 @@ class BackendConformance:
     def test_extrema_equal_reference(self, data: Any, skipna: bool) -> None:
         x = data.draw(views(dtypes=(*self.dtypes, "int64", "bool"), nan=True))
         got = self.engine.extrema(self.to_native(x), skipna=skipna).to_host()
-        expected = ReferenceBackend().extrema(x, skipna=skipna)
-        for name in ("count", "min", "max"):
-            np.testing.assert_array_equal(getattr(got, name), getattr(expected, name), name)
+        check_extrema(got, ReferenceBackend().extrema(x, skipna=skipna))
 
     @laws
     @given(data=st.data(), skipna=st.booleans())
@@ -219,9 +217,7 @@ class BackendConformance:
         if kind is Moments:
             check_moments(total, x)
         elif kind is Extrema:
-            whole = ReferenceBackend().extrema(x, skipna=True)
-            for name in ("count", "min", "max"):
-                np.testing.assert_array_equal(getattr(total, name), getattr(whole, name), name)
+            check_extrema(total, ReferenceBackend().extrema(x, skipna=True))
         else:
             check_brackets(total, ReferenceBackend().brackets(x, lower, upper, skipna=True))
 
@@ -292,11 +288,7 @@ class BackendConformance:
         expected = ReferenceBackend().backward_reduce(dy, x, mean, **options)
         options["mask"] = self._optional(options["mask"])
         got = self.engine.backward_reduce(self.to_native(dy), self.to_native(x), mean, **options)
-        gradient = np.abs(dy.astype(np.float64))
-        terms = gradient, gradient * np.abs(x.astype(np.float64) - mean[:, None])
-        for value, reference, term in zip(got, expected, terms, strict=True):
-            units = np.finfo(np.float64).eps * term.sum(axis=(0, 2))
-            assert np.all(np.abs(self.to_host(value) - reference) <= 16 * units)
+        check_sums(tuple(map(self.to_host, got)), expected, dy, x, mean)
 
     @laws
     @given(data=st.data())
@@ -312,6 +304,28 @@ class BackendConformance:
         np.testing.assert_array_equal(self.to_host(out), expected)
         for array, before in zip(native, (dy, x), strict=True):
             np.testing.assert_array_equal(self.to_host(array), before, "an input changed")
+
+    # -- parts of a channel ----------------------------------------------------------------
+
+    @pytest.mark.parametrize("shape", [(9001, 3, 1), (1, 2, 30011), (203, 4, 61), (3001, 19, 1)])
+    def test_parts_of_a_channel_merge(self, shape: tuple[int, int, int]) -> None:
+        """Threads and blocks share a channel; what each finds is in the result."""
+        rng = np.random.default_rng(6)
+        x, dy = rng.standard_normal((2, *shape))
+        x[0, :, 0], x[-1, :, -1] = -9.0, 9.0  # in the first part and in the last
+        mean, plane = rng.standard_normal(shape[1]), rng.integers(0, 3, (shape[0], shape[2])) * 1.0
+        lower, upper = np.full((2, shape[1]), -0.5), np.full((2, shape[1]), 0.25)
+        upper[1] = 9.0
+        native, native_dy, reference = self.to_native(x), self.to_native(dy), ReferenceBackend()
+        check_extrema(self.engine.extrema(native).to_host(), reference.extrema(x))
+        for weights in (None, plane):
+            given = self._optional(weights)
+            got = self.engine.brackets(native, lower, upper, weights=given).to_host()
+            check_brackets(got, reference.brackets(x, lower, upper, weights=weights))
+        for mask in (None, plane > 0):
+            sums = self.engine.backward_reduce(native_dy, native, mean, mask=self._optional(mask))
+            expected = reference.backward_reduce(dy, x, mean, mask=mask)
+            check_sums(tuple(map(self.to_host, sums)), expected, dy, x, mean)
 
     # -- threads ---------------------------------------------------------------------------
 

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from normcore.order_statistics import Brackets
-from normcore.statistics import Moments
+from normcore.statistics import Extrema, Moments
 from normcore.testing.exact import exact_moments, exact_sqrt, ulp_error
 
-__all__ = ["MEAN_ULP", "VAR_ULP", "check_brackets", "check_moments"]
+__all__ = ["MEAN_ULP", "VAR_ULP", "check_brackets", "check_extrema", "check_moments", "check_sums"]
 
 MEAN_ULP, VAR_ULP = 1.0, 4.0
 _NORMAL = Fraction(float(np.finfo(np.float64).tiny))
@@ -51,6 +51,27 @@ def check_moments(moments: Moments, x: np.ndarray, weights: np.ndarray | None = 
         if exact.var() >= _NORMAL:
             error = ulp_error(var, exact.var())
             assert error <= VAR_ULP, f"variance of channel {channel} is off by {error} ulp"
+
+
+def check_extrema(got: Extrema, expected: Extrema) -> None:
+    """Assert that extrema are the same."""
+    for name in ("count", "min", "max"):
+        np.testing.assert_array_equal(getattr(got, name), getattr(expected, name), name)
+
+
+def check_sums(
+    got: tuple[np.ndarray, ...],
+    expected: tuple[np.ndarray, ...],
+    dy: np.ndarray,
+    x: np.ndarray,
+    mean: np.ndarray,
+) -> None:
+    """Assert that the sums of ``backward_reduce`` are right to 16 units of their terms."""
+    gradient = np.abs(dy.astype(np.float64))
+    terms = gradient, gradient * np.abs(x.astype(np.float64) - mean[:, None])
+    for value, reference, term in zip(got, expected, terms, strict=True):
+        units = np.finfo(np.float64).eps * term.sum(axis=(0, 2))
+        assert np.all(np.abs(value - reference) <= 16 * units)
 
 
 def check_brackets(got: Brackets, expected: Brackets) -> None:

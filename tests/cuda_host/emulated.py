@@ -70,8 +70,14 @@ class EmulatedDevice:
     ) -> None:
         macros = zip(("NC_T", "NC_OUT"), dtypes, strict=True)
         defines = tuple(f"{name}={device.C_TYPES[dtype]}" for name, dtype in macros)
-        library = build(self._source(kernel), defines)
         self.launched.add((kernel, dtypes))
+        self.run(self._source(kernel), defines, kernel, grid, block, args)
+
+    def run(
+        self, text: str, defines: tuple[str, ...], kernel: str, grid: Any, block: Any, args: Any
+    ) -> None:
+        """Launch a kernel of a text, and look at every fence afterwards."""
+        library = build(text, defines)
         launch(library, kernel, grid, block, args, order=next(self._orders[kernel]))
         self._memory.check()
 

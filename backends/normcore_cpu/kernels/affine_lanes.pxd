@@ -3,7 +3,8 @@
 
 cimport cython
 
-from normcore_cpu.tiles cimport LANES, lane_vector, plan_t, tile_t
+from .lanes cimport lanes_t
+from .tiles cimport LANES, lane_vector, plan_t, tile_t
 
 cdef struct affine_lanes_t:
     double center[LANES]
@@ -23,12 +24,7 @@ cdef inline void load_affine(
 
 
 @cython.cdivision(True)
-cdef inline void map_tile(
-    const affine_lanes_t* affine, const double* x, Py_ssize_t rows, double* y
+cdef inline lanes_t map_lanes(
+    lanes_t x, lanes_t center, lanes_t scale, lanes_t gamma, lanes_t beta
 ) noexcept nogil:
-    cdef Py_ssize_t row, lane
-    for row in range(rows):
-        for lane in range(LANES):
-            y[row * LANES + lane] = (
-                (x[row * LANES + lane] - affine.center[lane]) / affine.scale[lane]
-            ) * affine.gamma[lane] + affine.beta[lane]
+    return ((x - center) / scale) * gamma + beta

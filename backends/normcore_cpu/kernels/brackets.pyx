@@ -10,8 +10,8 @@ from libc.math cimport INFINITY, NAN, fabs
 from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcpy
 
-from normcore_cpu.tasks cimport Task
-from normcore_cpu.tiles cimport LANES, ROWS, TILE, fill, gather, tile_t, view_t
+from .tasks cimport Task
+from .tiles cimport LANES, MAX_ROWS, TILE, channel_of, gather, tile_t, view_t
 
 __all__ = ["brackets"]
 
@@ -82,16 +82,17 @@ cdef class BracketsTask(Task):
         free(self.values)
         free(self.value_weights)
 
-    cdef void visit(self, Py_ssize_t part, const tile_t* at) noexcept nogil:
+    cdef void visit(self, void* state, Py_ssize_t part, const tile_t* at) noexcept nogil:
         cdef double x[TILE]
         cdef double w[TILE]
         cdef Py_ssize_t lane, rank
-        gather(&self.x, &self.plan, at, x)
+        gather(&self.x, &self.plan, at, 0.0, x)
         if self.weighted:
-            gather(&self.w, &self.plan, at, w)
+            gather(&self.w, &self.plan, at, 0.0, w)
         else:
-            fill(&self.plan, at, 1.0, w)
-        for lane in range(at.group * self.plan.fold):
+            for lane in range(at.rows * LANES):
+                w[lane] = 1.0
+        for lane in range(at.lanes):
             self.count_lane(part, at, lane, x, w)
             for rank in range(self.num_ranks):
                 self.visit_lane(part, at, lane, rank, x, w)
@@ -100,7 +101,7 @@ cdef class BracketsTask(Task):
         self, Py_ssize_t part, const tile_t* at, Py_ssize_t lane, const double* x, double* w
     ) noexcept nogil:
         """Count weights, infinities and NaN; NaN weighs nothing from here on."""
-        cdef double* totals = &self.totals[part, 0, at.channel + lane % at.group]
+        cdef double* totals = &self.totals[part, 0, channel_of(&self.plan, at, lane)]
         cdef double count = 0.0, infinite = 0.0, nans = 0.0
         cdef Py_ssize_t row, i
         for row in range(at.rows):
@@ -118,9 +119,9 @@ cdef class BracketsTask(Task):
         self, Py_ssize_t part, const tile_t* at, Py_ssize_t lane, Py_ssize_t rank,
         const double* x, const double* w,
     ) noexcept nogil:
-        cdef double kept[ROWS]
-        cdef double kept_weights[ROWS]
-        cdef Py_ssize_t channel = at.channel + lane % at.group
+        cdef double kept[MAX_ROWS]
+        cdef double kept_weights[MAX_ROWS]
+        cdef Py_ssize_t channel = channel_of(&self.plan, at, lane)
         cdef Py_ssize_t row, size = 0, i
         cdef double low = self.lower[rank, channel], high = self.upper[rank, channel]
         cdef double below = 0.0, at_low = 0.0, within = 0.0, at_high = 0.0, v, weight

@@ -12,10 +12,11 @@ import numpy as np
 from libc.math cimport isfinite
 
 from normcore._dd cimport dd, two_sum
-from normcore_cpu.affine_lanes cimport affine_lanes_t, load_affine, map_tile
-from normcore_cpu.tasks cimport Task
-from normcore_cpu.tiles cimport (
-    LANES, TILE, gather, lane_vector, scatter, tile_t, view_t,
+from .affine_lanes cimport affine_lanes_t, load_affine, map_lanes
+from .lanes cimport WIDTH, load_double, store_double
+from .tasks cimport Task
+from .tiles cimport (
+    LANES, TILE, channel_of, gather, lane_vector, scatter, tile_t, view_t,
 )
 
 __all__ = ["backward_elemt", "backward_reduce"]
@@ -46,11 +47,23 @@ cdef class BackwardTask(Task):
         cdef double mean[LANES]
         cdef affine_lanes_t gate
         cdef Py_ssize_t i, row, lane
-        gather(&self.dy, &self.plan, at, dy)
-        gather(&self.x, &self.plan, at, xmu)
+        gather(&self.dy, &self.plan, at, 0.0, dy)
+        gather(&self.x, &self.plan, at, 0.0, xmu)
         if self.gated:
             load_affine(&self.gate[0, 0], &self.plan, at, &gate)
-            map_tile(&gate, xmu, at.rows, y)
+            for row in range(at.rows):
+                lane = 0
+                while lane < LANES:
+                    i = row * LANES + lane
+                    store_double(
+                        &y[i],
+                        map_lanes(
+                            load_double(&xmu[i]), load_double(&gate.center[lane]),
+                            load_double(&gate.scale[lane]), load_double(&gate.gamma[lane]),
+                            load_double(&gate.beta[lane]),
+                        ),
+                    )
+                    lane += WIDTH
             for i in range(at.rows * LANES):
                 dy[i] = 0.0 if y[i] <= 0.0 else dy[i]
         lane_vector(&self.mean[0], &self.plan, at, mean)
@@ -61,7 +74,7 @@ cdef class BackwardTask(Task):
     cdef void zero_masked(self, const tile_t* at, double* values) noexcept nogil:
         cdef double mask[TILE]
         cdef Py_ssize_t i
-        gather(&self.mask, &self.plan, at, mask)
+        gather(&self.mask, &self.plan, at, 0.0, mask)
         for i in range(at.rows * LANES):
             values[i] = 0.0 if mask[i] == 0.0 else values[i]
 
@@ -97,28 +110,24 @@ cdef class BackwardReduceTask(BackwardTask):
         BackwardTask.__init__(self, dy, x, mean, gate, mask)
         self.states = np.zeros((self.plan.ranges, 4, self.plan.channels))
 
-    cdef void visit(self, Py_ssize_t part, const tile_t* at) noexcept nogil:
+    cdef void visit(self, void* state, Py_ssize_t part, const tile_t* at) noexcept nogil:
         cdef double dy[TILE]
         cdef double xmu[TILE]
         cdef dd sums[LANES]
-        cdef Py_ssize_t i, lane, channel, last
+        cdef Py_ssize_t i, lane, channel
         self.gather_both(at, dy, xmu)
         if self.masked:
             self.zero_masked(at, dy)
             self.zero_masked(at, xmu)
         for i in range(at.rows * LANES):
             xmu[i] = dy[i] * xmu[i]
-        if at.partial:  # lanes without a position hold dy = 0 but x - mean = -mean, maybe NaN
-            last = (at.stop - at.start) % self.plan.fold * self.plan.group
-            for lane in range(last, LANES):
-                xmu[(at.rows - 1) * LANES + lane] = 0.0
         sum_lanes(dy, at.rows, sums)
-        for lane in range(at.group * self.plan.fold):
-            channel = at.channel + lane % at.group
+        for lane in range(at.lanes):
+            channel = channel_of(&self.plan, at, lane)
             accumulate(&self.states[part, 0, channel], &self.states[part, 1, channel], sums[lane])
         sum_lanes(xmu, at.rows, sums)
-        for lane in range(at.group * self.plan.fold):
-            channel = at.channel + lane % at.group
+        for lane in range(at.lanes):
+            channel = channel_of(&self.plan, at, lane)
             accumulate(&self.states[part, 2, channel], &self.states[part, 3, channel], sums[lane])
 
 
@@ -131,7 +140,7 @@ cdef class BackwardElemtTask(BackwardTask):
         self.a, self.b, self.d = a, b, d
         self.out = self.view(out)
 
-    cdef void visit(self, Py_ssize_t part, const tile_t* at) noexcept nogil:
+    cdef void visit(self, void* state, Py_ssize_t part, const tile_t* at) noexcept nogil:
         cdef double dy[TILE]
         cdef double xmu[TILE]
         cdef double a[LANES]

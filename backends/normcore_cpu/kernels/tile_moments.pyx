@@ -1,43 +1,29 @@
 # cython: boundscheck=False, wraparound=False, cdivision=True
-# Design: one read of memory, two looks at each tile while it is in the cache.
+# Design: the moments of one tile of float64, whatever it holds.
 #
 #   a) The sum of each lane in double-double (two_sum an element) is good to about 2**-100 of the
 #      sum of magnitudes, so cancellation in the mean costs no digits.
 #   b) d = x - mean, and the sum of d*d in double-double; what the rounding of the mean left over
 #      is taken off in closed form. Only d and d*d are rounded: 1.5 ulp each at most.
-#   c) The lanes' states merge into the channels' by statistics.merged, in tile order within a
-#      range of tiles, then in range order.
+#   c) A lane whose sums left 2**-800 .. 2**800 is taken again, scaled by a power of two.
 #
-# A tile in which positions are missing, weighted or NaN to be skipped takes the weighted form of
-# the same loops, with weight 0 where there is nothing. A lane whose sums left 2**-800 .. 2**800
-# is taken again, scaled by a power of two. Nothing is allocated but one state a range and channel.
-
-import numpy as np
+# Where positions are missing, weighted or NaN to be skipped, the weighted form of the same loops
+# runs, with weight 0 where there is nothing.
 
 from libc.math cimport fabs, frexp, isfinite, ldexp
 from libc.string cimport memset
 
 from normcore._dd cimport dd, dd_div, dd_mul, dd_sub, fast_two_sum, two_prod, two_sum
-from normcore.statistics cimport (
-    MOMENTS_ROWS, load_moments, merged, moments_t, store_moments,
-)
-from normcore_cpu.tasks cimport Task
-from normcore_cpu.tiles cimport (
-    LANES, TILE, fill, gather, tile_t, view_t,
-)
+from normcore.statistics cimport moments_t
 
-__all__ = ["moments"]
+from .tiles cimport LANES, TILE
+
+__all__ = []  # for other kernels only, by cimport
 
 # Beyond these the squares, or the products of a later merge, could leave float64.
 cdef double LARGE_SUM = ldexp(1.0, 400)
 cdef double LARGE_M2 = ldexp(1.0, 800)
 cdef double SMALL_M2 = ldexp(1.0, -800)
-
-
-cdef inline dd times(double count, dd value) noexcept nogil:
-    cdef dd p = two_prod(count, value.hi)
-    p.lo = p.lo + count * value.lo
-    return fast_two_sum(p.hi, p.lo)
 
 
 cdef inline dd lane_mean(dd total, dd count) noexcept nogil:
@@ -201,81 +187,22 @@ cdef void exclude(double* x, double* w, Py_ssize_t rows, bint skipna) noexcept n
             x[i] = w[i] = 0.0
 
 
-cdef class MomentsTask(Task):
-    cdef view_t w
-    cdef bint weighted, skipna
-    cdef double[:, :, ::1] states
+cdef void tile_moments(
+    double* x, double* w, Py_ssize_t rows, Py_ssize_t lanes, bint skipna, moments_t* states
+) noexcept nogil:
+    """Find the states of the first lanes of a tile.
 
-    def __init__(self, x, weights, bint skipna):
-        self.begin(x)
-        self.weighted = weights is not None
-        if self.weighted:
-            self.w = self.view(weights, True)
-        self.skipna = skipna
-        self.states = np.zeros((self.plan.ranges, MOMENTS_ROWS, self.plan.channels))
-
-    cdef void visit(self, Py_ssize_t part, const tile_t* at) noexcept nogil:
-        cdef double x[TILE]
-        cdef double w[TILE]
-        cdef moments_t lanes[LANES]
-        cdef bint use_weights = self.weighted or at.partial
-        cdef bint poor = False
-        cdef Py_ssize_t lane, num_channels = self.plan.channels
-        cdef double* state
-        gather(&self.x, &self.plan, at, x)
-        if not use_weights:
-            unweighted(x, at.rows, lanes)
-            for lane in range(LANES):
-                use_weights = use_weights or (
-                    self.skipna and lanes[lane].sum.hi != lanes[lane].sum.hi
-                )
-        if use_weights:
-            self.gather_weights(at, w)
-            exclude(x, w, at.rows, self.skipna)
-            weighted(x, w, at.rows, lanes)
-        for lane in range(at.group * self.plan.fold):
-            poor = poor or not in_range(&lanes[lane])
-        if poor:
-            rescue(x, w if use_weights else NULL, at.rows, lanes)
-        for lane in range(at.group * self.plan.fold):
-            state = &self.states[part, 0, at.channel + lane % at.group]
-            store_moments(
-                state, num_channels, merged(load_moments(state, num_channels), lanes[lane])
-            )
-
-    cdef void gather_weights(self, const tile_t* at, double* w) noexcept nogil:
-        """Fill the tile of weights; without an array of them, 1 at every position."""
-        if self.weighted:
-            gather(&self.w, &self.plan, at, w)
-        else:
-            fill(&self.plan, at, 1.0, w)
-
-
-def moments(x, weights=None, bint skipna=False):
-    """Return the (7, C) state of the moments of an (N, C, S) array.
-
-    Parameters
-    ----------
-    x : array of shape (N, C, S), any strides
-    weights : array of shape (N, S), optional
-        Positions of weight 0 do not count, whatever their values.
-    skipna : bool
-        Leave NaN out.
+    `w` is NULL for a full tile without weights; where NaN is skipped or positions are missing,
+    x and w are changed.
     """
-    cdef MomentsTask task = MomentsTask(x, weights, skipna)
-    cdef Py_ssize_t c, part, num_channels = task.plan.channels
-    result = np.zeros((MOMENTS_ROWS, num_channels))
-    cdef double[:, ::1] total = result
-    task.spread()
-    with nogil:
-        for c in range(num_channels):
-            for part in range(task.plan.ranges):
-                store_moments(
-                    &total[0, c],
-                    num_channels,
-                    merged(
-                        load_moments(&total[0, c], num_channels),
-                        load_moments(&task.states[part, 0, c], num_channels),
-                    ),
-                )
-    return result
+    cdef Py_ssize_t lane
+    cdef bint poor = False
+    if w == NULL:
+        unweighted(x, rows, states)
+    else:
+        exclude(x, w, rows, skipna)
+        weighted(x, w, rows, states)
+    for lane in range(lanes):
+        poor = poor or not in_range(&states[lane])
+    if poor:
+        rescue(x, w, rows, states)

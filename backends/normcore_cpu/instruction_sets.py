@@ -1,0 +1,58 @@
+"""Which build of the kernels runs: one for each instruction set, the same bits from all."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+from functools import cache
+from typing import Any
+
+from normcore_cpu.processor import supports
+
+__all__ = ["INSTRUCTION_SETS", "available", "chosen", "kernel"]
+
+#: Names and the packages that hold the modules built for them, the best one last.
+INSTRUCTION_SETS = {
+    "baseline": "normcore_cpu.kernels",
+    "avx2": "normcore_cpu.avx2",
+    "avx512": "normcore_cpu.avx512",
+}
+VARIABLE = "NORMCORE_INSTRUCTION_SET"
+
+
+@cache
+def available() -> tuple[str, ...]:
+    """Return the names of the instruction sets that were built and that the processor has."""
+    return tuple(
+        name
+        for name, package in INSTRUCTION_SETS.items()
+        if supports(name) and importlib.util.find_spec(package) is not None
+    )
+
+
+def chosen() -> str:
+    """Return the instruction set in use: the best, or what ``NORMCORE_INSTRUCTION_SET`` names.
+
+    Raises
+    ------
+    ValueError
+        If the variable names one that is unknown or cannot be used here.
+    """
+    name = os.environ.get(VARIABLE)
+    if not name:
+        return available()[-1]
+    if name not in INSTRUCTION_SETS:
+        known = ", ".join(INSTRUCTION_SETS)
+        raise ValueError(f"{VARIABLE} is {name!r}, which is no instruction set; known: {known}")
+    if name not in available():
+        usable = ", ".join(available())
+        raise ValueError(
+            f"{VARIABLE} is {name!r}, which this processor or this build lacks; usable: {usable}"
+        )
+    return name
+
+
+def kernel(instruction_set: str, module: str) -> Any:
+    """Return a module of kernels as built for an instruction set."""
+    return importlib.import_module(f"{INSTRUCTION_SETS[instruction_set]}.{module}")

@@ -1,0 +1,273 @@
+/* Vectors of float64 lanes, as wide as the instruction set has them.
+ *
+ * lanes_t holds WIDTH float64 and longs_t as many uint64; arithmetic is written with operators,
+ * which compilers have for vectors as for plain numbers: without vectors, a lane is a double and
+ * everything reads the same. Each lane is rounded by itself, so the width never shows in the
+ * bits. What operators cannot say, or compilers say badly, stands below.
+ */
+#ifndef NORMCORE_LANES_H
+#define NORMCORE_LANES_H
+
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+
+#if defined(__AVX512F__)
+#include <immintrin.h>
+#define WIDTH 8
+#elif defined(__AVX2__)
+#include <immintrin.h>
+#define WIDTH 4
+#elif defined(__GNUC__) && (defined(__SSE2__) || defined(__ARM_NEON))
+#define WIDTH 2
+#else
+#define WIDTH 1
+#endif
+
+#if WIDTH > 1
+typedef double lanes_t __attribute__((vector_size(8 * WIDTH)));
+typedef uint64_t longs_t __attribute__((vector_size(8 * WIDTH)));
+typedef float floats_t __attribute__((vector_size(4 * WIDTH)));
+typedef uint32_t words_t __attribute__((vector_size(4 * WIDTH)));
+#else
+typedef double lanes_t;
+typedef uint64_t longs_t;
+typedef float floats_t;
+typedef uint32_t words_t;
+#endif
+
+static inline lanes_t splat(double value)
+{
+    lanes_t zero = {0};
+    return zero + value;
+}
+
+static inline longs_t splat_long(uint64_t value)
+{
+    longs_t zero = {0};
+    return zero + value;
+}
+
+static inline words_t splat_word(uint32_t value)
+{
+    words_t zero = {0};
+    return zero + value;
+}
+
+/* Loads and stores need no alignment beyond the element's. */
+
+static inline lanes_t load_double(const double *source)
+{
+    lanes_t v;
+    memcpy(&v, source, sizeof v);
+    return v;
+}
+
+static inline void store_double(double *target, lanes_t v) { memcpy(target, &v, sizeof v); }
+
+static inline longs_t load_long(const uint64_t *source)
+{
+    longs_t v;
+    memcpy(&v, source, sizeof v);
+    return v;
+}
+
+static inline void store_long(uint64_t *target, longs_t v) { memcpy(target, &v, sizeof v); }
+
+static inline words_t load_word(const uint32_t *source)
+{
+    words_t v;
+    memcpy(&v, source, sizeof v);
+    return v;
+}
+
+static inline void store_word(uint32_t *target, words_t v) { memcpy(target, &v, sizeof v); }
+
+static inline floats_t load_floats(const float *source)
+{
+    floats_t v;
+    memcpy(&v, source, sizeof v);
+    return v;
+}
+
+static inline lanes_t widen(floats_t v)
+{
+#if WIDTH == 8
+    return (lanes_t)_mm512_cvtps_pd((__m256)v);
+#elif WIDTH == 4
+    return (lanes_t)_mm256_cvtps_pd((__m128)v);
+#elif WIDTH == 2
+    return __builtin_convertvector(v, lanes_t);
+#else
+    return v;
+#endif
+}
+
+static inline lanes_t load_float(const float *source) { return widen(load_floats(source)); }
+
+static inline void store_float(float *target, lanes_t v)
+{
+#if WIDTH == 8
+    floats_t narrow = (floats_t)_mm512_cvtpd_ps((__m512d)v);
+#elif WIDTH == 4
+    floats_t narrow = (floats_t)_mm256_cvtpd_ps((__m256d)v);
+#elif WIDTH == 2
+    floats_t narrow = __builtin_convertvector(v, floats_t);
+#else
+    floats_t narrow = (float)v;
+#endif
+    memcpy(target, &narrow, sizeof narrow);
+}
+
+/* The bits of a vector as integers. */
+
+static inline longs_t bits_of(lanes_t v)
+{
+    longs_t r;
+    memcpy(&r, &v, sizeof r);
+    return r;
+}
+
+static inline lanes_t from_bits(longs_t v)
+{
+    lanes_t r;
+    memcpy(&r, &v, sizeof r);
+    return r;
+}
+
+static inline words_t float_bits(floats_t v)
+{
+    words_t r;
+    memcpy(&r, &v, sizeof r);
+    return r;
+}
+
+static inline words_t min_word(words_t a, words_t b)
+{
+#if WIDTH == 8
+    return (words_t)_mm256_min_epu32((__m256i)a, (__m256i)b);
+#elif WIDTH == 4
+    return (words_t)_mm_min_epu32((__m128i)a, (__m128i)b);
+#elif WIDTH == 2
+    words_t less = (words_t)(a < b);
+    return (a & less) | (b & ~less);
+#else
+    return a < b ? a : b;
+#endif
+}
+
+/* Comparisons are masks: all bits of a lane, or none. NaN compares as numbers do, false. */
+
+#if WIDTH > 1
+static inline longs_t less(lanes_t a, lanes_t b) { return (longs_t)(a < b); }
+static inline longs_t less_equal(lanes_t a, lanes_t b) { return (longs_t)(a <= b); }
+static inline longs_t equal(lanes_t a, lanes_t b) { return (longs_t)(a == b); }
+#else
+static inline longs_t less(lanes_t a, lanes_t b) { return -(longs_t)(a < b); }
+static inline longs_t less_equal(lanes_t a, lanes_t b) { return -(longs_t)(a <= b); }
+static inline longs_t equal(lanes_t a, lanes_t b) { return -(longs_t)(a == b); }
+#endif
+
+static inline lanes_t keep(longs_t mask, lanes_t v) { return from_bits(mask & bits_of(v)); }
+
+/* a where the mask is set, b elsewhere */
+static inline lanes_t choose(longs_t mask, lanes_t a, lanes_t b)
+{
+#if WIDTH == 8
+    return (lanes_t)_mm512_mask_blend_pd(_mm512_movepi64_mask((__m512i)mask), (__m512d)b, (__m512d)a);
+#elif WIDTH == 4
+    return (lanes_t)_mm256_blendv_pd((__m256d)b, (__m256d)a, (__m256d)mask);
+#else
+    return from_bits((mask & bits_of(a)) | (~mask & bits_of(b)));
+#endif
+}
+
+/* a < b ? a : b and a > b ? a : b: b where one of them is NaN */
+
+static inline lanes_t lesser(lanes_t a, lanes_t b)
+{
+#if WIDTH == 8
+    return (lanes_t)_mm512_min_pd((__m512d)a, (__m512d)b);
+#elif WIDTH == 4
+    return (lanes_t)_mm256_min_pd((__m256d)a, (__m256d)b);
+#else
+    return choose(less(a, b), a, b);
+#endif
+}
+
+static inline lanes_t greater(lanes_t a, lanes_t b)
+{
+#if WIDTH == 8
+    return (lanes_t)_mm512_max_pd((__m512d)a, (__m512d)b);
+#elif WIDTH == 4
+    return (lanes_t)_mm256_max_pd((__m256d)a, (__m256d)b);
+#else
+    return choose(less(b, a), a, b);
+#endif
+}
+
+static inline lanes_t magnitude_of(lanes_t v)
+{
+    return from_bits(bits_of(v) & splat_long(INT64_MAX));
+}
+
+static inline int any_set(longs_t mask)
+{
+#if WIDTH == 8
+    return _mm512_movepi64_mask((__m512i)mask) != 0;
+#elif WIDTH == 4
+    return _mm256_movemask_pd((__m256d)mask) != 0;
+#elif WIDTH == 2
+    return (mask[0] | mask[1]) != 0;
+#else
+    return mask != 0;
+#endif
+}
+
+/* Stores past the caches, to addresses that are multiples of 16; `fence` orders them. */
+
+static inline void stream_double(double *target, lanes_t v)
+{
+#if WIDTH == 8
+    _mm_stream_pd(target, _mm512_extractf64x2_pd((__m512d)v, 0));
+    _mm_stream_pd(target + 2, _mm512_extractf64x2_pd((__m512d)v, 1));
+    _mm_stream_pd(target + 4, _mm512_extractf64x2_pd((__m512d)v, 2));
+    _mm_stream_pd(target + 6, _mm512_extractf64x2_pd((__m512d)v, 3));
+#elif WIDTH == 4
+    _mm_stream_pd(target, _mm256_castpd256_pd128((__m256d)v));
+    _mm_stream_pd(target + 2, _mm256_extractf128_pd((__m256d)v, 1));
+#else
+    store_double(target, v);
+#endif
+}
+
+static inline void stream_float(float *target, lanes_t v)
+{
+#if WIDTH == 8
+    __m256 narrow = _mm512_cvtpd_ps((__m512d)v);
+    _mm_stream_ps(target, _mm256_castps256_ps128(narrow));
+    _mm_stream_ps(target + 4, _mm256_extractf128_ps(narrow, 1));
+#elif WIDTH == 4
+    _mm_stream_ps(target, _mm256_cvtpd_ps((__m256d)v));
+#else
+    store_float(target, v);
+#endif
+}
+
+static inline void fence(void)
+{
+#if WIDTH >= 4
+    _mm_sfence();
+#endif
+}
+
+static inline void prefetch(const void *address)
+{
+#if defined(__GNUC__)
+    __builtin_prefetch(address, 0, 2);
+#else
+    (void)address;
+#endif
+}
+
+#endif

@@ -1,0 +1,73 @@
+# Design: lanes.h as Cython sees it. A vector is declared as the number that one of its lanes is,
+# so that arithmetic is written with operators; comparisons and conversions are the functions.
+
+from libc.stdint cimport uint32_t, uint64_t
+
+cdef extern from "lanes.h" nogil:
+    enum:
+        WIDTH
+    ctypedef double lanes_t
+    ctypedef uint64_t longs_t
+    ctypedef float floats_t
+    ctypedef uint32_t words_t
+
+    lanes_t splat(double value)
+    longs_t splat_long(uint64_t value)
+    words_t splat_word(uint32_t value)
+
+    lanes_t load_double(const double* source)
+    lanes_t load_float(const float* source)
+    longs_t load_long(const uint64_t* source)
+    words_t load_word(const uint32_t* source)
+    floats_t load_floats(const float* source)
+    void store_double(double* target, lanes_t v)
+    void store_float(float* target, lanes_t v)
+    void store_long(uint64_t* target, longs_t v)
+    void store_word(uint32_t* target, words_t v)
+
+    lanes_t widen(floats_t v)
+    longs_t bits_of(lanes_t v)
+    lanes_t from_bits(longs_t v)
+    words_t float_bits(floats_t v)
+    words_t min_word(words_t a, words_t b)
+
+    longs_t less(lanes_t a, lanes_t b)
+    longs_t less_equal(lanes_t a, lanes_t b)
+    longs_t equal(lanes_t a, lanes_t b)
+    lanes_t keep(longs_t mask, lanes_t v)
+    lanes_t choose(longs_t mask, lanes_t a, lanes_t b)
+    lanes_t lesser(lanes_t a, lanes_t b)
+    lanes_t greater(lanes_t a, lanes_t b)
+    lanes_t magnitude_of(lanes_t v)
+    bint any_set(longs_t mask)
+    void stream_double(double* target, lanes_t v)
+    void stream_float(float* target, lanes_t v)
+    void fence()
+    void prefetch(const void* address)
+
+
+# The dtypes that are read and written directly.
+ctypedef fused real:
+    float
+    double
+
+
+cdef inline lanes_t load(const real* source) noexcept nogil:
+    if real is float:
+        return load_float(source)
+    else:
+        return load_double(source)
+
+
+cdef inline void store(real* target, lanes_t v) noexcept nogil:
+    if real is float:
+        store_float(target, v)
+    else:
+        store_double(target, v)
+
+
+cdef inline void stream_to(real* target, lanes_t v) noexcept nogil:
+    if real is float:
+        stream_float(target, v)
+    else:
+        stream_double(target, v)

@@ -1,0 +1,17 @@
+from .tiles cimport plan_t, tile_t, view_t
+
+
+cdef class Task:
+    cdef list arrays
+    cdef view_t x
+    cdef plan_t plan
+    cdef bint direct, whole_rows, out_of_memory
+
+    cdef int begin(self, object x) except -1
+    cdef view_t view(self, object array, bint plane=*) except *
+    cdef int spread(self) except -1
+    cdef void walk(self, Py_ssize_t part, Py_ssize_t first, Py_ssize_t groups) noexcept nogil
+
+    cdef void* open(self, Py_ssize_t first, Py_ssize_t groups) noexcept nogil
+    cdef void visit(self, void* state, Py_ssize_t part, const tile_t* at) noexcept nogil
+    cdef void close(self, void* state, Py_ssize_t part) noexcept nogil

@@ -1,0 +1,92 @@
+# cython: boundscheck=False, wraparound=False, cdivision=True
+# Design: a kernel is a Task with a `visit` for one tile. The tiles of an array are spread over
+# the pool in items: a range of positions of a slab of groups. Across channels an item walks
+# along the positions, its groups side by side, and along positions group by group: memory is
+# read in its own order. What is reduced has one state for each range and channel, merged in range
+# order afterwards; ranges depend on the shape alone, so the number of threads never shows in the
+# bits. What a kernel remembers from tile to tile is opened before the first one of an item and
+# closed after the last one.
+
+from normcore.threads import run
+
+from .tiles cimport is_direct, plan_of, plan_t, rest_of, tile_at, tile_t, view_of, view_t
+
+__all__ = ["Task"]
+
+# Elements below which another thread costs more than it saves.
+cdef Py_ssize_t MIN_ELEMENTS = 1 << 16
+
+
+cdef class Task:
+    """Visit every tile of an array."""
+
+    cdef int begin(self, object x) except -1:
+        self.arrays = []
+        self.x = self.view(x)
+        self.plan = plan_of(&self.x)
+        self.direct = is_direct(&self.x, &self.plan)
+        self.whole_rows = self.out_of_memory = False
+        return 0
+
+    cdef view_t view(self, object array, bint plane=False) except *:
+        """Describe an array and keep it alive: an interrupted caller may leave before a worker."""
+        self.arrays.append(array)
+        return view_of(array, plane)
+
+    cdef int spread(self) except -1:
+        """Visit all tiles on the shared pool."""
+        cdef Py_ssize_t items = self.plan.ranges * self.plan.slabs
+        cdef Py_ssize_t elements = self.x.positions * self.plan.channels
+        if not elements:
+            return 0
+        if elements < 2 * MIN_ELEMENTS:
+            self(0, items)
+        else:
+            run(self, items, min_items=max(1, MIN_ELEMENTS * items // elements))
+        if self.out_of_memory:
+            raise MemoryError("not enough memory for the state of the kernel")
+        return 0
+
+    def __call__(self, Py_ssize_t start, Py_ssize_t stop):
+        cdef Py_ssize_t item, part, slab, group, last, side_by_side
+        cdef const plan_t* plan = &self.plan
+        with nogil:
+            for item in range(start, stop):
+                part, slab = item // plan.slabs, item % plan.slabs
+                group = plan.groups * slab // plan.slabs
+                last = plan.groups * (slab + 1) // plan.slabs
+                side_by_side = 1 if plan.along else last - group
+                while group < last:
+                    self.walk(part, group, side_by_side)
+                    group += side_by_side
+
+    cdef void walk(self, Py_ssize_t part, Py_ssize_t first, Py_ssize_t groups) noexcept nogil:
+        """Visit the tiles of a range, groups side by side."""
+        cdef const plan_t* plan = &self.plan
+        cdef Py_ssize_t tile, group, step = groups if self.whole_rows else 1
+        cdef tile_t at
+        cdef void* state = self.open(first, groups)
+        for tile in range(
+            plan.tiles * part // plan.ranges, plan.tiles * (part + 1) // plan.ranges
+        ):
+            group = first
+            while group < first + groups:
+                at = tile_at(plan, tile, group, step)
+                if at.rows:
+                    self.visit(state, part, &at)
+                if at.rest:
+                    at = rest_of(plan, &at, step)
+                    if at.rows:
+                        self.visit(state, part, &at)
+                group += step
+        self.close(state, part)
+
+    cdef void* open(self, Py_ssize_t first, Py_ssize_t groups) noexcept nogil:
+        """Return the state of groups side by side, or NULL for none."""
+        return NULL
+
+    cdef void visit(self, void* state, Py_ssize_t part, const tile_t* at) noexcept nogil:
+        """Work on one tile of a range; tiles of one channel and range come in order."""
+
+    cdef void close(self, void* state, Py_ssize_t part) noexcept nogil:
+        """Put what the state holds where it belongs, and free it."""

@@ -1,0 +1,355 @@
+# cython: boundscheck=False, wraparound=False, cdivision=True
+# Design: every kernel sees an (N, C, S) array as rows of 16 lanes. Only this file knows how:
+#
+#   a) lanes across channels, where channels are closest in memory (2-D data, NHWC). A dense array
+#      whose channels do not fill whole rows of lanes folds positions together until they do: 3
+#      channels are 48 lanes of 16 positions. Groups of 16 lanes lie side by side.
+#   b) lanes along positions, where those are (NCHW, Fortran order, one channel): 16 neighbouring
+#      positions of one channel a row, each channel a group. Long runs of positions are cut into
+#      rows by themselves, short ones follow each other.
+#
+# A tile is some rows of one group, and a last row that is not full is a tile of its own. Where
+# its rows are contiguous float32 or float64, kernels read and write memory directly; `gather`
+# converts any other tile to float64, `scatter` rounds one into the result. Between loading and
+# storing there is one loop over 16 lanes, whose order of operations is fixed, so the bits are
+# too. The plan is a function of the shape and the order of the strides alone.
+
+cimport numpy as cnp
+from libc.stdint cimport (
+    int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t,
+)
+from libc.string cimport memcpy
+
+__all__ = []  # for other kernels only, by cimport
+
+cdef extern from "half.h" nogil:
+    ctypedef struct half_t:
+        uint16_t bits
+    double half_to_double(half_t value)
+    half_t double_to_half(double value)
+
+ctypedef fused element:
+    half_t
+    float
+    double
+    int8_t
+    int16_t
+    int32_t
+    int64_t
+    uint8_t
+    uint16_t
+    uint32_t
+    uint64_t
+
+ctypedef fused floating_element:
+    half_t
+    float
+    double
+
+cnp.import_array()
+
+
+cdef inline double to_double(element value) noexcept nogil:
+    if element is half_t:
+        return half_to_double(value)
+    else:
+        return <double> value
+
+
+cdef inline void round_to(floating_element* target, double value) noexcept nogil:
+    if floating_element is half_t:
+        target[0] = double_to_half(value)
+    else:
+        target[0] = <floating_element> value
+
+
+cdef void load(
+    const element* source, Py_ssize_t outer_stride, Py_ssize_t outer,
+    Py_ssize_t inner_stride, Py_ssize_t inner, double* tile, Py_ssize_t row,
+) noexcept nogil:
+    """Convert `outer` runs of `inner` elements; run i starts at tile[i * row]."""
+    cdef Py_ssize_t _, j
+    cdef const char* run = <const char*> source
+    cdef const element* contiguous
+    for _ in range(outer):
+        contiguous = <const element*> run
+        if inner_stride != sizeof(element):
+            for j in range(inner):
+                tile[j] = to_double((<const element*> (run + j * inner_stride))[0])
+        elif inner == LANES:  # a constant number of steps becomes straight vector code
+            for j in range(LANES):
+                tile[j] = to_double(contiguous[j])
+        else:
+            for j in range(inner):
+                tile[j] = to_double(contiguous[j])
+        run = run + outer_stride
+        tile = tile + row
+
+
+cdef void store(
+    floating_element* target, Py_ssize_t outer_stride, Py_ssize_t outer,
+    Py_ssize_t inner_stride, Py_ssize_t inner, const double* tile, Py_ssize_t row,
+) noexcept nogil:
+    """Round `outer` runs of `inner` lanes into the target: the mirror of `load`."""
+    cdef Py_ssize_t _, j
+    cdef char* run = <char*> target
+    cdef floating_element* contiguous
+    for _ in range(outer):
+        contiguous = <floating_element*> run
+        if inner_stride != sizeof(floating_element):
+            for j in range(inner):
+                round_to(<floating_element*> (run + j * inner_stride), tile[j])
+        elif inner == LANES:
+            for j in range(LANES):
+                round_to(&contiguous[j], tile[j])
+        else:
+            for j in range(inner):
+                round_to(&contiguous[j], tile[j])
+        run = run + outer_stride
+        tile = tile + row
+
+
+cdef view_t view_of(object array, bint plane=False) except *:
+    """Describe an (N, C, S) array, or a plane (N, S), which every channel shares."""
+    cdef view_t v
+    cdef cnp.ndarray nd = array
+    cdef int last = nd.ndim - 1
+    cdef char kind = nd.descr.kind
+    v.data = <char*> cnp.PyArray_DATA(nd)
+    v.runs, v.run_stride = nd.shape[0], nd.strides[0]
+    v.length, v.stride = nd.shape[last], nd.strides[last]
+    v.channels, v.channel_stride = 1, 0
+    if not plane:
+        v.channels, v.channel_stride = nd.shape[1], nd.strides[1]
+    v.itemsize = nd.itemsize
+    v.positions = v.runs * v.length
+    v.real = OTHER
+    v.store = NULL
+    if v.length == 1:  # one long run instead of many of one position
+        v.length, v.stride = v.runs, v.run_stride
+        v.runs, v.run_stride = 1, 0
+    if kind == b"f" and v.itemsize == sizeof(float):
+        v.real = FLOAT
+        v.load, v.store = <load_t> load[float], <store_t> store[float]
+    elif kind == b"f" and v.itemsize == sizeof(double):
+        v.real = DOUBLE
+        v.load, v.store = <load_t> load[double], <store_t> store[double]
+    elif kind == b"f" and v.itemsize == sizeof(half_t):
+        v.load, v.store = <load_t> load[half_t], <store_t> store[half_t]
+    elif kind == b"b" or kind == b"u":
+        v.load = unsigned_loader(v.itemsize)
+    elif kind == b"i":
+        v.load = signed_loader(v.itemsize)
+    else:
+        raise TypeError(f"no kernel for dtype {array.dtype}")
+    return v
+
+
+cdef load_t unsigned_loader(Py_ssize_t itemsize) noexcept:
+    if itemsize == 1:
+        return <load_t> load[uint8_t]
+    if itemsize == 2:
+        return <load_t> load[uint16_t]
+    if itemsize == 4:
+        return <load_t> load[uint32_t]
+    return <load_t> load[uint64_t]
+
+
+cdef load_t signed_loader(Py_ssize_t itemsize) noexcept:
+    if itemsize == 1:
+        return <load_t> load[int8_t]
+    if itemsize == 2:
+        return <load_t> load[int16_t]
+    if itemsize == 4:
+        return <load_t> load[int32_t]
+    return <load_t> load[int64_t]
+
+
+cdef inline Py_ssize_t magnitude(Py_ssize_t stride) noexcept nogil:
+    return -stride if stride < 0 else stride
+
+
+cdef Py_ssize_t fold_of(const view_t* x) noexcept nogil:
+    """Positions that fill whole rows of lanes together; 1 where folding does not pay."""
+    cdef Py_ssize_t a = x.channels, b = LANES, fold
+    while b:
+        a, b = b, a % b
+    fold = LANES // a
+    if fold * x.channels > MAX_FOLDED or x.positions < 2 * fold:
+        return 1
+    return fold
+
+
+cdef plan_t plan_of(const view_t* x) noexcept nogil:
+    """Choose lanes, tiles and ranges."""
+    cdef plan_t p
+    cdef bint one_run = x.runs == 1
+    cdef bint dense = one_run and x.channel_stride == x.itemsize and (
+        x.stride == x.channels * x.itemsize
+    )
+    p.channels = x.channels
+    p.along = (
+        x.channels == 1
+        or (x.channels < LANES and not dense)
+        or (x.length > 1 and magnitude(x.stride) < magnitude(x.channel_stride))
+    )
+    p.runs, p.length = x.runs, x.length
+    if not one_run and x.length < CUT_RUNS:
+        p.runs, p.length = 1, x.positions
+    p.fold = LANES if p.along else (fold_of(x) if dense else 1)
+    p.width = LANES if p.along else p.fold * x.channels
+    p.groups = x.channels if p.along else (p.width + LANES - 1) // LANES
+    p.rows = MAX_ROWS if p.along or p.groups == 1 else ROWS
+    p.run_tiles = (p.length + p.rows * p.fold - 1) // (p.rows * p.fold)
+    p.tiles = p.runs * p.run_tiles
+    # Each range keeps a state a lane: few enough to be small beside the data, and enough items in
+    # all to occupy many threads. A channel is in one slab alone.
+    p.ranges = min(max(p.tiles // 16, 1), 16)
+    if p.along:
+        p.slabs = min(p.groups, (64 + p.ranges - 1) // p.ranges)
+    else:
+        p.ranges = max(1, min(p.ranges, MAX_LANES // max(p.width, 1)))
+        p.slabs = max(1, min(p.groups // 32, (64 + p.ranges - 1) // p.ranges))
+        if p.fold > 1:
+            p.slabs = 1
+    return p
+
+
+cdef bint is_direct(const view_t* x, const plan_t* plan) noexcept nogil:
+    """Whether full rows of lanes can be read and written in place."""
+    if x.real == OTHER or (x.runs != 1 and plan.runs == 1):
+        return False
+    if plan.along:
+        return x.stride == x.itemsize
+    return x.channel_stride == x.itemsize and (
+        plan.fold == 1 or x.stride == x.channels * x.itemsize
+    )
+
+
+cdef tile_t tile_at(
+    const plan_t* plan, Py_ssize_t tile, Py_ssize_t group, Py_ssize_t groups
+) noexcept nogil:
+    """Return the full rows of a tile; `rest` positions are left for `rest_of`."""
+    cdef tile_t at
+    cdef Py_ssize_t count
+    at.group = group
+    at.channel = group if plan.along else group * LANES % plan.channels
+    at.run = tile // plan.run_tiles
+    at.start = (tile % plan.run_tiles) * plan.rows * plan.fold
+    count = min(plan.rows * plan.fold, plan.length - at.start)
+    at.rows = count // plan.fold
+    at.rest = count % plan.fold
+    at.lanes = LANES if plan.along else min(groups * LANES, plan.width - group * LANES)
+    return at
+
+
+cdef tile_t rest_of(
+    const plan_t* plan, const tile_t* full, Py_ssize_t groups
+) noexcept nogil:
+    """Return the last row of a tile, whose lanes are not all there; maybe none is."""
+    cdef tile_t at = full[0]
+    cdef Py_ssize_t lanes = full.rest
+    if not plan.along:
+        lanes = full.rest * plan.channels - full.group * LANES
+    at.start += full.rows * plan.fold
+    at.rest = 0
+    at.rows = 1 if lanes > 0 else 0
+    at.lanes = min(lanes, groups * LANES)
+    return at
+
+
+cdef char* start_of(const view_t* x, const plan_t* plan, const tile_t* at) noexcept nogil:
+    """Return the address of a tile that is read or written directly."""
+    cdef Py_ssize_t lane = at.channel if plan.fold == 1 or plan.along else at.group * LANES
+    return x.data + lane * x.channel_stride + at.run * x.run_stride + at.start * x.stride
+
+
+cdef Py_ssize_t row_stride_of(const view_t* x, const plan_t* plan) noexcept nogil:
+    """Return the distance between rows that are read or written directly, in elements."""
+    return plan.fold * x.stride // x.itemsize
+
+
+cdef Py_ssize_t rows_ahead(const view_t* x, const plan_t* plan) noexcept nogil:
+    """Return how many rows ahead memory is asked for, so that it comes in time."""
+    if not plan.along and plan.groups > 1:
+        return plan.rows  # the next tile of the group, after all other groups
+    return max(AHEAD // max(plan.fold * magnitude(x.stride), 1), 1)
+
+
+cdef void gather(
+    const view_t* x, const plan_t* plan, const tile_t* at, double missing, double* tile
+) noexcept nogil:
+    """Convert a tile to float64; lanes that are not there become `missing`."""
+    cdef Py_ssize_t i
+    if at.lanes < LANES:
+        for i in range(at.rows * LANES):
+            tile[i] = missing
+    move(x, plan, at, tile, x.load)
+
+
+cdef void scatter(
+    const view_t* out, const plan_t* plan, const tile_t* at, double* tile
+) noexcept nogil:
+    """Round a tile of float64 into an array."""
+    move(out, plan, at, tile, <load_t> out.store)
+
+
+cdef void move(
+    const view_t* x, const plan_t* plan, const tile_t* at, double* tile, load_t copy
+) noexcept nogil:
+    """Copy between an array and a tile, run by run."""
+    cdef Py_ssize_t row = 0, rows, position, n, s, lane, offset, channel
+    cdef Py_ssize_t count = (at.rows - 1) * LANES + at.lanes, index = 0, step
+    cdef Py_ssize_t first = at.run * plan.length + at.start
+    cdef char* source
+    if plan.along:
+        position = first
+        while index < count:
+            n, s = position // x.length, position % x.length
+            step = min(x.length - s, count - index)
+            source = x.data + at.channel * x.channel_stride + n * x.run_stride + s * x.stride
+            copy(source, 0, 1, x.stride, step, tile + index, 0)
+            index += step
+            position += step
+        return
+    while row < at.rows:
+        position = first + row * plan.fold
+        n, s = position // x.length, position % x.length
+        rows = at.rows - row
+        if x.runs > 1:  # without folding
+            rows = min(rows, x.length - s)
+        source = x.data + n * x.run_stride + s * x.stride
+        if plan.fold == 1:
+            copy(
+                source + at.channel * x.channel_stride, x.stride, rows,
+                x.channel_stride, at.lanes, tile + row * LANES, LANES,
+            )
+        elif x.channel_stride == x.itemsize and x.stride == x.channels * x.itemsize:
+            copy(
+                source + at.group * LANES * x.itemsize, plan.fold * x.stride, rows,
+                x.itemsize, at.lanes, tile + row * LANES, LANES,
+            )
+        else:
+            for lane in range(at.lanes):
+                offset = (at.group * LANES + lane) // plan.channels
+                channel = (at.group * LANES + lane) % plan.channels
+                copy(
+                    source + offset * x.stride + channel * x.channel_stride,
+                    plan.fold * x.stride, rows, 0, 1, tile + row * LANES + lane, LANES,
+                )
+        row += rows
+
+
+cdef void lane_vector(
+    const double* vector, const plan_t* plan, const tile_t* at, double* lanes
+) noexcept nogil:
+    """Spread a vector over channels to the lanes of a tile."""
+    cdef Py_ssize_t lane
+    if plan.along:
+        for lane in range(LANES):
+            lanes[lane] = vector[at.channel]
+    elif at.channel + LANES <= plan.channels:
+        memcpy(lanes, vector + at.channel, LANES * sizeof(double))
+    else:
+        for lane in range(LANES):
+            lanes[lane] = vector[(at.channel + lane) % plan.channels]

@@ -1,0 +1,3 @@
+__all__ = ["supports"]
+
+def supports(instruction_set: str) -> bool: ...

@@ -1,0 +1,104 @@
+"""Measure every job, print the table, and write JSON and a chart.
+
+python -m benchmarks                     everything, about an hour
+python -m benchmarks --quick             the jobs with targets, on smaller arrays, a minute
+python -m benchmarks --only 'BatchNorm.*NHWC'
+python -m benchmarks --load build/benchmarks/benchmarks.json --markdown table.md
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from itertools import groupby
+from pathlib import Path
+
+# The tree stands last on the path, so that an installed normcore, which is compiled, comes first.
+ROOT = str(Path(__file__).resolve().parent.parent)
+sys.path[:] = [*(each for each in sys.path if Path(each or ".").resolve() != Path(ROOT)), ROOT]
+
+from . import chart, jobs, machine, report, scaling  # noqa: E402
+from .cases import Arrays  # noqa: E402
+from .measure import Effort, measure  # noqa: E402
+
+
+def main() -> int:
+    """Run from the command line; the status is 1 if normcore failed at a job."""
+    options = _options()
+    options.output.mkdir(parents=True, exist_ok=True)
+    if options.load is not None:
+        measured = report.load(options.load)
+    else:
+        measured = _measured(options)
+        report.save(measured, options.output / "benchmarks.json")
+    report.show(measured)
+    if options.markdown is not None:
+        options.markdown.write_text(report.markdown(measured), encoding="utf-8")
+    drawn = chart.draw(measured, options.output / "benchmarks.png")
+    print(f"written to {options.output}" + ("" if drawn else "; no chart without matplotlib"))
+    return int(any(row.ours is None for row in measured.rows))
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--quick", action="store_true", help="fewer jobs on smaller arrays, fewer rounds")
+    add("--only", type=re.compile, metavar="REGEX", help="jobs whose label the expression finds")
+    add("--list", action="store_true", help="print the labels of the jobs and stop")
+    add("--repeat", type=int, metavar="N", help="rounds (7, with --quick 5)")
+    add("--budget", type=float, metavar="SECONDS", help="of a contestant per job (3, or 0.5)")
+    add("--threads", type=int, metavar="N", help="for every library; normcore's own choice if not")
+    add("--scaling", action="store_true", help="also cost against size and against threads")
+    add("--output", type=Path, metavar="DIR", default=Path("build/benchmarks"))
+    add("--markdown", type=Path, metavar="FILE", help="write the tables as Markdown")
+    add("--load", type=Path, metavar="JSON", help="report on an earlier run, measure nothing")
+    add("--allow-uncompiled", action="store_true", help="measure a core that is not compiled")
+    options = parser.parse_args()
+    if options.repeat is not None and options.repeat < 1:
+        parser.error("--repeat must be at least 1")
+    return options
+
+
+def _measured(options: argparse.Namespace) -> report.Report:
+    """Measure what is asked for; an interrupt ends the measuring, not the report."""
+    table = [
+        job
+        for job in (jobs.quick_jobs() if options.quick else jobs.all_jobs())
+        if options.only is None or options.only.search(job.label)
+    ]
+    if options.list:
+        print(*(job.label for job in table), sep="\n")
+        sys.exit()
+    machine.refuse_uncompiled(allowed=options.allow_uncompiled)
+    threads = options.threads or machine.default_threads()
+    machine.use_threads(threads)
+    effort = Effort(
+        repeat=options.repeat or (5 if options.quick else 7),
+        budget=options.budget or (0.5 if options.quick else 3.0),
+    )
+    command = ["python -m benchmarks", *sys.argv[1:]]
+    measured = report.Report(machine.facts(threads), " ".join(command), effort)
+    try:
+        number = 0
+        for case, group in groupby(table, key=lambda job: job.case):
+            arrays = Arrays(case)
+            for job in group:
+                number += 1
+                print(f"[{number}/{len(table)}] {job.label}", file=sys.stderr, flush=True)
+                measured.add(job, measure(job, arrays, threads, effort))
+            del arrays
+        if options.scaling:
+            measured.linear = list(scaling.linear(threads, effort, quick=options.quick))
+            measured.threads = list(scaling.threads(threads, effort, quick=options.quick))
+    except KeyboardInterrupt:
+        print("interrupted; the report is of what was measured", file=sys.stderr)
+    return measured
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,2 @@
+cdef class Work:
+    cdef void work(self, Py_ssize_t start, Py_ssize_t stop) noexcept nogil

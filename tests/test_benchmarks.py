@@ -1,0 +1,207 @@
+"""The benchmarks, on a few elements: what they time is right, and so is what they time it by."""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.util
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+FOLDER = Path(__file__).resolve().parent.parent / "benchmarks"
+
+
+def package():
+    """Import the benchmarks without the tree on the path, which would hide what is installed."""
+    spec = importlib.util.spec_from_file_location(
+        "benchmarks", FOLDER / "__init__.py", submodule_search_locations=[str(FOLDER)]
+    )
+    sys.modules["benchmarks"] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(sys.modules["benchmarks"])
+
+
+package()
+from benchmarks import floors, jobs, machine, measure, report  # noqa: E402
+from benchmarks.cases import Arrays, Case  # noqa: E402
+from benchmarks.peers import OURS, PEERS, Contestant  # noqa: E402
+
+TABLE = [*jobs.all_jobs(), *jobs.quick_jobs()]
+TINY = {job.tiny().label: job.tiny() for job in TABLE}
+#: numbagg compiles it for longer than all other tests take; a run of the benchmarks checks it.
+SLOW_TO_COMPILE = {"RobustScaler.fit": ["numbagg"]}
+
+
+@pytest.mark.parametrize("label", TINY)
+def test_every_contestant_computes_what_the_oracle_does(label):
+    job = TINY[label]
+    assert measure.check(job, without=SLOW_TO_COMPILE.get(job.name, ())) == {}
+    assert next(iter(job.contestants(Arrays(job.case)))).name == OURS
+
+
+def test_a_contestant_that_computes_something_else_is_found():
+    def contestants(arrays):
+        yield Contestant("right", lambda: (arrays.x * 2.0,))
+        yield Contestant("wrong", lambda: (arrays.x * 2.001,))
+        yield Contestant("other shape", lambda: (arrays.x[:1, None] * 2.0,))
+        yield Contestant("fails", lambda: 1 / 0)
+
+    job = jobs.Job("double", Case((5, 4)), "copy", contestants, lambda arrays: (arrays.x * 2.0,))
+    wrong = measure.check(job)
+    assert list(wrong) == ["wrong", "other shape", "fails"]
+    assert "ZeroDivisionError" in wrong["fails"]
+    measured = measure.measure(job, Arrays(job.case), 1, measure.Effort(repeat=2, budget=0.1))
+    assert set(measured.seconds) == {"right", "read", "copy"}
+    assert set(measured.failed) == set(wrong)
+
+
+def test_labels_tell_jobs_apart():
+    for table in (list(jobs.all_jobs()), list(jobs.quick_jobs())):
+        assert len({job.label for job in table}) == len(table)
+
+
+# -- the floors --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("layout", "CF")
+@pytest.mark.parametrize(("shape", "dtype"), [((7, 3), "float32"), ((1000, 9), "float64")])
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_floors_touch_every_byte(monkeypatch, layout, shape, dtype, threads):
+    monkeypatch.setattr(floors, "ALONE", 0)
+    arrays = Arrays(Case(shape, dtype, layout))
+    x, out = arrays.x, arrays.out
+    np.testing.assert_array_equal(floors.copy(x, out, threads)(), x)
+    folded = floors.read(x, threads)()
+    assert len(folded) == threads
+    x.view("u4" if dtype == "float32" else "u8")[...] = 0
+    for position in np.ndindex(shape):  # one bit anywhere shows
+        x[position] = -0.0
+        assert np.count_nonzero(floors.read(x, threads)()) == 1
+        x[position] = 0.0
+    fresh = floors.fresh_copy(x)()
+    assert fresh.strides == x.strides
+    assert not np.shares_memory(fresh, x)
+
+
+# -- measuring ---------------------------------------------------------------------------
+
+
+def test_memory_counts_numpy_and_malloc():
+    size = 40 << 20
+    libc = ctypes.CDLL(None)
+    libc.malloc.restype, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
+
+    def with_malloc():
+        for _ in range(2):  # one after the other: the peak is that of one
+            pointer = libc.malloc(ctypes.c_size_t(size))
+            ctypes.memset(pointer, 1, size)
+            libc.free(pointer)
+
+    calls = (lambda: np.ones(size, np.uint8).sum(), with_malloc, lambda: None)
+    peaks = [measure.extra_memory(call)[0] for call in calls]
+    if peaks[-1] is None:
+        pytest.skip("this system does not tell the peak of resident memory")
+    assert [round(peak / size, 1) for peak in peaks] == [1.0, 1.0, 0.0]
+
+
+def test_rounds_interleave_and_share_the_budget():
+    seen = []
+
+    def spend(name, number):
+        seen.append(name)
+        for _ in range(number):
+            pass
+
+    contestants = [
+        Contestant("long", lambda: spend("long", 300_000)),
+        Contestant("short", lambda: spend("short", 10)),
+    ]
+    samples = measure.rounds(contestants, measure.Effort(repeat=6, budget=1e-9))
+    assert {name: len(each) for name, each in samples.items()} == {"long": 1, "short": 1}
+    seen.clear()
+    samples = measure.rounds(contestants, measure.Effort(repeat=6, budget=60))
+    assert {name: len(each) for name, each in samples.items()} == {"long": 6, "short": 6}
+    assert all(seconds > 0 for each in samples.values() for seconds in each)
+    turns = [name for i, name in enumerate(seen) if i == 0 or seen[i - 1] != name]
+    assert len(turns) >= 7  # neither does all its rounds at a stretch
+
+
+def test_uncompiled_core_is_refused(monkeypatch):
+    monkeypatch.setattr(machine, "COMPILED", ("hookspecs",))  # plain in every build
+    assert machine.uncompiled() == ["normcore.hookspecs"]
+    with pytest.raises(SystemExit, match=r"normcore.hookspecs are not compiled"):
+        machine.refuse_uncompiled(allowed=False)
+    machine.refuse_uncompiled(allowed=True)
+
+
+# -- reporting ---------------------------------------------------------------------------
+
+
+def spread(seconds):
+    return measure.Spread.of([seconds] * 3)
+
+
+@pytest.fixture
+def found():
+    """A report of jobs that went well, were beaten, missed their target, and failed."""
+    made = report.Report(machine.facts(2), "python -m benchmarks", measure.Effort())
+    times = {
+        "well": {OURS: 2.0, "read": 2.0, "scikit-learn": 6.0},
+        "beaten": {OURS: 2.0, "read": 2.0, "scikit-learn": 6.0, "polars": 1.0},
+        "missed": {OURS: 8.0, "read": 2.0, "PyTorch": 9.0},
+        "failed": {"read": 2.0, "NumPy": 1.0},
+    }
+    for name, seconds in times.items():
+        job = jobs.Job(name, Case((10, 3)), "read", lambda _: (), lambda _: (), 1.5, in_chart=True)
+        measured = measure.Measured({key: spread(each) for key, each in seconds.items()})
+        measured.extra_bytes = dict.fromkeys(seconds, 3_000_000)
+        if name == "failed":
+            measured.failed[OURS] = "ValueError: no"
+        made.add(job, measured)
+    return made
+
+
+def test_report_lists_what_is_amiss_first(found):
+    rows = {row.job: row for row in found.rows}
+    assert [row.job for row in found.beaten] == ["beaten"]
+    assert [row.job for row in found.missed] == ["failed", "missed"]
+    assert (rows["well"].cost, rows["missed"].cost, rows["failed"].cost) == (1.0, 4.0, None)
+    assert [row.met for row in found.rows] == [True, True, False, False]
+    assert rows["beaten"].peers == {"scikit-learn": 3.0, "polars": 0.5}
+    text = report.markdown(found)
+    titles = re.findall(r"^### (.*)$", text, re.MULTILINE)
+    assert [title.split(":")[0] for title in titles] == [
+        "Jobs in which a peer is faster",
+        "Targets missed",
+        "All jobs",
+        "Failures",
+    ]
+    assert re.search(r"\| beaten .*\| 1\.5 met \| 3\.0 \| 3x \| FASTER 0\.50x \|", text)
+    assert "1.5 MISSED" in text
+    assert "normcore fails at failed" in text
+
+
+def test_report_survives_its_file(found, tmp_path):
+    report.save(found, tmp_path / "run.json")
+    assert report.load(tmp_path / "run.json") == found
+    stored = json.loads((tmp_path / "run.json").read_text(encoding="utf-8"))
+    assert stored["rows"][1]["derived"]["peers"]["polars"] == 0.5
+
+
+def test_command_line(tmp_path):
+    command = [sys.executable, "-m", "benchmarks", "--quick", "--only", r"transform 1x30 float64"]
+    command += ["--output", tmp_path, "--markdown", tmp_path / "table.md", "--allow-uncompiled"]
+    done = subprocess.run(command, cwd=FOLDER.parent, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    stored = json.loads((tmp_path / "benchmarks.json").read_text(encoding="utf-8"))
+    assert len(stored["rows"]) == 3
+    assert all(OURS in row["measured"]["seconds"] for row in stored["rows"])
+    assert set(stored["machine"]["versions"]) == {OURS, *PEERS}
+    assert "StandardScaler.transform" in done.stdout
+    assert "### All jobs: 3" in (tmp_path / "table.md").read_text(encoding="utf-8")
+    drawn = importlib.util.find_spec("matplotlib") is not None
+    assert (tmp_path / "benchmarks.png").exists() == drawn

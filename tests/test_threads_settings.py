@@ -1,0 +1,265 @@
+"""How many threads: calls, the environment, processors, control groups, threadpoolctl."""
+
+from __future__ import annotations
+
+import contextvars
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+import normcore as nc
+from normcore import threads
+
+
+@pytest.fixture(autouse=True)
+def nothing_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threads, "_num_threads", None)
+
+
+def evaluate(code: str, **variables: str) -> str:
+    """Return what a process of its own prints in an environment with these variables."""
+    inherited = {k: v for k, v in os.environ.items() if not k.endswith("NUM_THREADS")}
+    script = f"import sys; sys.path[:] = {sys.path!r}\n{code}"
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", script],
+        capture_output=True,
+        text=True,
+        env=inherited | variables,
+        timeout=60,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout.strip()
+
+
+def elsewhere() -> int:
+    """Return what another thread sees."""
+    seen = []
+    other = threading.Thread(
+        target=lambda: contextvars.Context().run(lambda: seen.append(nc.get_num_threads()))
+    )
+    other.start()
+    other.join()
+    return seen[0]
+
+
+BAD = [0, -1, 1.5, True, "2", None, float("nan"), float("inf")]
+
+
+@pytest.mark.parametrize("bad", BAD)
+def test_number_of_threads_is_checked(bad: object) -> None:
+    nc.set_num_threads(3)
+    with pytest.raises(ValueError, match="at least 1"):
+        nc.set_num_threads(bad)
+    with pytest.raises(ValueError, match="at least 1"), nc.use_num_threads(bad):
+        pass
+    assert nc.get_num_threads() == 3
+
+
+def test_the_plain_call_is_for_the_process() -> None:
+    nc.set_num_threads(5)
+    assert (nc.get_num_threads(), elsewhere()) == (5, 5)
+
+
+def test_a_block_is_for_its_thread_and_restores() -> None:
+    nc.set_num_threads(5)
+    with pytest.raises(KeyError), nc.use_num_threads(3):
+        assert (nc.get_num_threads(), elsewhere()) == (3, 5)
+        with nc.use_num_threads(1):
+            assert nc.get_num_threads() == 1
+        assert nc.get_num_threads() == 3
+        nc.set_num_threads(6)
+        assert (nc.get_num_threads(), elsewhere()) == (3, 6)
+        raise KeyError
+    assert nc.get_num_threads() == 6
+
+
+SHOW = "import normcore as nc; print(nc.get_num_threads())"
+
+
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [
+        ({"OMP_NUM_THREADS": "3"}, "3"),
+        ({"OMP_NUM_THREADS": "4,2"}, "4"),
+        ({"OMP_NUM_THREADS": " 5 , 1"}, "5"),
+        ({"NORMCORE_NUM_THREADS": "7"}, "7"),
+        ({"NORMCORE_NUM_THREADS": " 7 "}, "7"),
+        ({"NORMCORE_NUM_THREADS": "7", "OMP_NUM_THREADS": "3"}, "7"),
+        ({"NORMCORE_NUM_THREADS": "", "OMP_NUM_THREADS": "3"}, "3"),
+        ({"NORMCORE_NUM_THREADS": "7", "OMP_NUM_THREADS": "many"}, "7"),
+    ],
+)
+def test_environment(variables: dict[str, str], expected: str) -> None:
+    assert evaluate(SHOW, **variables) == expected
+
+
+@pytest.mark.parametrize("text", ["", "many", "0", "-2", "2.5", ",", "²"])
+def test_what_other_libraries_cannot_read_is_ignored(text: str) -> None:
+    assert evaluate(SHOW, OMP_NUM_THREADS=text) == evaluate(SHOW)
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "many", "2.5", "4,2", "²"])
+def test_a_bad_variable_is_an_error_that_names_it(text: str) -> None:
+    code = """if True:
+    import numpy, normcore as nc
+    def attempt(function):
+        try:
+            function()
+        except ValueError as error:
+            print(error)
+    attempt(nc.get_num_threads)
+    for size in (1, 1_000_000):
+        attempt(lambda: nc.functional.moments(numpy.ones((size, 2)), channel_axis=1))
+    nc.set_num_threads(2)
+    print(nc.get_num_threads())
+    """
+    *errors, last = evaluate(code, NORMCORE_NUM_THREADS=text, PYTHONIOENCODING="utf-8").splitlines()
+    assert len(errors) == 3
+    assert all(f"NORMCORE_NUM_THREADS is {text!r}" in error for error in errors)
+    assert last == "2"
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs sched_setaffinity")
+def test_affinity_is_respected_and_may_change() -> None:
+    code = """if True:
+    import os, normcore as nc
+    allowed = os.sched_getaffinity(0)
+    before = nc.get_num_threads()
+    os.sched_setaffinity(0, {min(allowed)})
+    print(before <= len(allowed), nc.get_num_threads())
+    os.sched_setaffinity(0, allowed)
+    print(nc.get_num_threads() == before)
+    """
+    assert evaluate(code).split() == ["True", "1", "True"]
+
+
+@pytest.mark.parametrize(
+    ("groups", "files", "expected"),
+    [
+        ("0::/", {"cpu.max": "150000 100000"}, 1.5),
+        ("0::/", {"cpu.max": "max 100000"}, None),
+        ("0::/", {}, None),
+        # Seen from the host; a group's limit binds the groups below.
+        ("0::/a/b", {"a/cpu.max": "200000 100000", "a/b/cpu.max": "max 100000"}, 2.0),
+        ("0::/a/b", {"a/cpu.max": "400000 100000", "a/b/cpu.max": "100000 50000"}, 2.0),
+        # Seen from a container, whose root is a group the process does not know of.
+        ("0::/docker/1", {"cpu.max": "300000 100000"}, 3.0),
+        (
+            "3:cpu,cpuacct:/a\n0::/",
+            {"cpu/a/cpu.cfs_quota_us": "250000", "cpu/a/cpu.cfs_period_us": "100000"},
+            2.5,
+        ),
+        (
+            "3:cpuacct,cpu:/docker/1\n2:cpuset:/",
+            {"cpu/cpu.cfs_quota_us": "50000", "cpu/cpu.cfs_period_us": "100000"},
+            0.5,
+        ),
+        (
+            "3:cpu:/",
+            {"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"},
+            None,
+        ),
+        ("0::/", {"cpu.max": "nonsense"}, None),
+    ],
+)
+def test_control_groups_are_respected(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    groups: str,
+    files: dict[str, str],
+    expected: float | None,
+) -> None:
+    (tmp_path / "proc/self").mkdir(parents=True)
+    (tmp_path / "proc/self/cgroup").write_text(groups + "\n")
+    for name, text in files.items():
+        path = tmp_path / "sys/fs/cgroup" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text + "\n")
+    granted = threads._granted_processors(str(tmp_path))
+    assert granted == (float("inf") if expected is None else expected)
+
+
+@pytest.mark.parametrize(("granted", "expected"), [(0.5, 1), (2.5, 3), (4.0, 4), (99.0, 8)])
+def test_part_of_a_processor_counts_as_one(
+    monkeypatch: pytest.MonkeyPatch, granted: float, expected: int
+) -> None:
+    monkeypatch.setattr(os, "process_cpu_count", lambda: 8, raising=False)
+    monkeypatch.setattr(threads, "_granted_processors", lambda: granted)
+    assert threads._num_processors() == expected
+
+
+def test_no_control_groups_is_no_limit(tmp_path: Path) -> None:
+    assert threads._granted_processors(str(tmp_path)) == float("inf")
+
+
+@pytest.mark.parametrize(
+    "imports",
+    ["normcore as nc, threadpoolctl", "threadpoolctl, normcore as nc",
+     "normcore as nc, sklearn, threadpoolctl"],
+)  # fmt: skip
+def test_threadpoolctl_sees_and_limits_normcore(imports: str) -> None:
+    for name in ("threadpoolctl", *(["sklearn"] if "sklearn" in imports else [])):
+        pytest.importorskip(name)
+    code = f"""if True:
+    import {imports}
+    def shown():
+        found = [each for each in threadpoolctl.threadpool_info() if each["user_api"] == "normcore"]
+        return [(each["num_threads"], each["version"] == nc.__version__) for each in found]
+    print(shown())
+    with threadpoolctl.threadpool_limits(1):
+        print(shown(), nc.get_num_threads())
+        with threadpoolctl.threadpool_limits(2, user_api="normcore"):
+            print(nc.get_num_threads())
+        with threadpoolctl.threadpool_limits(2, user_api="blas"):
+            print(nc.get_num_threads())
+    print(nc.get_num_threads())
+    nc.set_num_threads(5)  # nothing is left behind that would hide it
+    print(nc.get_num_threads())
+    with nc.use_num_threads(4), threadpoolctl.threadpool_limits({{"normcore": 0}}):
+        print(nc.get_num_threads())
+    with nc.use_num_threads(4):
+        with threadpoolctl.threadpool_limits(1):
+            pass
+        print(nc.get_num_threads())
+    (info,) = [each for each in threadpoolctl.ThreadpoolController().info(debugging_info=True)
+               if each["user_api"] == "normcore"]
+    print(info["thread_limit_scope"], nc.get_num_threads())
+    print([each for each in sys.meta_path if "normcore" in type(each).__module__])
+    """
+    assert evaluate(code, OMP_NUM_THREADS="3").splitlines() == [
+        "[(3, True)]", "[(1, True)] 1", "2", "1", "3", "5", "1", "4", "current_thread 5", "[]",
+    ]  # fmt: skip
+
+
+def test_looking_for_threadpoolctl_does_not_load_it() -> None:
+    code = """if True:
+    import importlib.util, normcore
+    print(importlib.util.find_spec("threadpoolctl") is not None, "threadpoolctl" in sys.modules)
+    import threadpoolctl, inspect
+    print("normcore" in {each["user_api"] for each in threadpoolctl.threadpool_info()})
+    print(len(inspect.getsource(threadpoolctl)) > 1000)
+    """
+    pytest.importorskip("threadpoolctl")
+    assert evaluate(code).split() == ["True", "False", "True", "True"]
+
+
+def test_another_module_of_that_name_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "threadpoolctl.py").write_text("answer = 42\n")
+    code = f"sys.path.insert(0, {str(tmp_path)!r}); import normcore, threadpoolctl as t"
+    assert evaluate(f"{code}; print(t.answer)") == "42"
+
+
+def test_without_threadpoolctl_its_import_fails_as_ever() -> None:
+    code = """if True:
+    import normcore
+    sys.meta_path[1:] = []  # nothing else finds it
+    try:
+        import threadpoolctl
+    except ModuleNotFoundError as error:
+        print(error.name)
+    """
+    assert evaluate(code) == "threadpoolctl"
