@@ -45,6 +45,7 @@ PLAIN_MODULES = {
     "plugins",
     "registry",
     "selection",
+    "threadpools",
 }
 
 

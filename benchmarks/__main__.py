@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import shlex
 import sys
 from itertools import groupby
 from pathlib import Path
@@ -36,7 +37,7 @@ def main() -> int:
     if options.markdown is not None:
         options.markdown.write_text(report.markdown(measured), encoding="utf-8")
     drawn = chart.draw(measured, options.output / "benchmarks.png")
-    print(f"written to {options.output}" + ("" if drawn else "; no chart without matplotlib"))
+    print(f"written to {options.output}{'' if drawn else ', without a chart'}")
     return int(any(row.ours is None for row in measured.rows))
 
 
@@ -81,8 +82,8 @@ def _measured(options: argparse.Namespace) -> report.Report:
         repeat=options.repeat or (5 if options.quick else 7),
         budget=options.budget or (0.5 if options.quick else 3.0),
     )
-    command = ["python -m benchmarks", *sys.argv[1:]]
-    measured = report.Report(machine.facts(threads), " ".join(command), effort)
+    command = f"python -m benchmarks {shlex.join(sys.argv[1:])}".rstrip()
+    measured = report.Report(machine.facts(threads), command, effort)
     try:
         number = 0
         for case, group in groupby(table, key=lambda job: job.case):

@@ -1,7 +1,7 @@
 """Batch norm as normcore and PyTorch do it, and in NumPy's float64 as the oracle.
 
 PyTorch's operators are called without autograd, so that only their kernels are timed; with `out=`
-where it has that form.
+where they write there directly.
 """
 
 from __future__ import annotations
@@ -82,8 +82,7 @@ def _torch(verb: str, arrays: Arrays) -> Iterator[Contestant]:
     running = [torch.full_like(gamma, value) for value in (RUNNING_MEAN, RUNNING_VAR)]
     training = not verb.startswith("inference")
     if verb.startswith("backward"):
-        if verb.endswith("out="):
-            return  # its form with out= computes a fresh result and copies it
+        # Beside out= too: its own form with out= computes a fresh result and copies it.
         _, *saved = torch.native_batch_norm(x, gamma, beta, *running, True, MOMENTUM, EPS)
         dy = channels_second(arrays.dy)
         backward = torch.ops.aten.native_batch_norm_backward

@@ -37,11 +37,11 @@ def draw(report: Report, path: Path) -> bool:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    heights = [len(rows) + 1.8 for rows, _ in panels]
+    heights = [len(rows) + 0.2 for rows, _ in panels]
     figure, axes = pyplot.subplots(
         len(panels),
         squeeze=False,
-        figsize=(10, 0.36 * sum(heights) + 1.2),
+        figsize=(10, 0.36 * sum(heights) + 0.7 * len(panels) + 0.9),
         height_ratios=heights,
         layout="constrained",
     )

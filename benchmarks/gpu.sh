@@ -6,13 +6,15 @@
 #
 # Steps that lack a tool or a library are skipped and say so; the exit status is that of the rest.
 # STEPS="tests sanitize table" runs some of them; build is always done where it is needed. QUICK=1
-# measures small arrays: whether all of it runs, not how fast.
+# measures small arrays: whether all of it runs, not how fast. INSTALLED=1 takes the normcore that
+# Python has, and builds nothing.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 python=${PYTHON:-python3}
 results=$(mkdir -p "${1:-benchmarks/gpu/results}" && cd "${1:-benchmarks/gpu/results}" && pwd)
 steps=${STEPS:-tests sanitize table}
-export PYTHONPATH="$PWD:$PWD/backends:$PWD/plugins:$PWD/benchmarks/gpu${PYTHONPATH:+:$PYTHONPATH}"
+export PYTHONPATH="$PWD/benchmarks/gpu${PYTHONPATH:+:$PYTHONPATH}"
+[[ -n ${INSTALLED:-} ]] || export PYTHONPATH="$PWD:$PWD/backends:$PWD/plugins:$PYTHONPATH"
 export PYTHONUNBUFFERED=1
 export SCIPY_ARRAY_API=1 # before scikit-learn is imported, for its array-API dispatch
 failed=()
@@ -27,9 +29,13 @@ run() { # name, command...: keep a log, go on after a failure
     ((status == 0)) || failed+=("$name")
 }
 
-has() { "$python" -c "import $1" 2>/dev/null; }
+has() { "$python" -P -c "import $1" 2>/dev/null; } # -P: what is in this directory is no package
 
-if ! "$python" -c "import normcore.statistics, normcore_cpu.backend" 2>/dev/null; then
+if ! has "normcore.statistics, normcore_cpu.backend"; then
+    if [[ -n ${INSTALLED:-} ]]; then
+        echo "$python has no normcore" >&2
+        exit 1
+    fi
     if ! has Cython || ! has setuptools; then
         echo "normcore is not built, and $python has no Cython and setuptools to build it" >&2
         exit 1
@@ -46,7 +52,7 @@ for step in $steps; do
     case $step in
     tests)
         if has pytest && has hypothesis; then
-            run tests "$python" -m pytest -q -p no:cacheprovider --rootdir "$PWD" \
+            run tests "$python" -P -m pytest -q -p no:cacheprovider --rootdir "$PWD" \
                 -c pyproject.toml -o filterwarnings=default benchmarks/gpu
         else
             echo "== tests: skipped, pytest or hypothesis is missing"

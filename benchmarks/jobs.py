@@ -125,7 +125,7 @@ def all_jobs() -> Iterator[Job]:
 
 def quick_jobs() -> Iterator[Job]:
     """Yield the jobs that targets speak of, on smaller arrays that are still beyond the caches."""
-    yield from table_jobs(Case((250_000, 64)), promised=True)
+    yield from table_jobs(Case((400_000, 64)), promised=True)
     yield from small_jobs()
     for case in (nchw((64, 64, 56, 56)), Case((32_768, 512), layout="NC")):
         yield from batch_jobs(case, promised=True)

@@ -150,12 +150,17 @@ def _cells(row: Row, names: Iterable[str]) -> Cells:
     return [
         row.job,
         row.array,
-        f"{duration(ours.median)} ± {(ours.q3 - ours.q1) / 2 / ours.median:.0%}",
+        f"{duration(ours.median)} {_spread(ours)}",
         "" if row.floor is None else f"{row.cost:.2f} {row.floor}",
         _target(row),
         "" if extra is None else f"{extra / 1e6:.1f}",
         *(_peer(row, each) for each in names),
     ]
+
+
+def _spread(ours: Spread) -> str:
+    """Write half of what lies between the quartiles, as a part of the median."""
+    return "once" if ours.rounds == 1 else f"± {(ours.q3 - ours.q1) / 2 / ours.median:.0%}"
 
 
 def _target(row: Row) -> str:
@@ -219,14 +224,17 @@ def _tables(report: Report) -> list[tuple[str, Cells, list[Cells]]]:
 def _explanation(report: Report) -> str:
     about = report.machine
     versions = ", ".join(f"{name} {each}" for name, each in about["versions"].items() if each)
+    compiled = "" if about["core_is_compiled"] else "THE CORE WAS NOT COMPILED. "
     return (
-        f"{about['processor']}, {about['cpus']} CPUs, {about['threads']['all contestants']} "
-        f"threads for every library, instruction set {about['instruction_set'] or 'not told'}; "
-        f"Python {about['python']}, {versions}. Medians of up to {report.effort.repeat} "
-        "interleaved rounds, ± half of what lies between the quartiles. `floors`: our time over that "
-        "of a parallel read sweep or copy of the same array, or of X.copy(). `extra`: peak memory "
-        "beyond input and output. A peer's figure is its time over ours; FASTER marks those "
-        "below 1."
+        f"{compiled}{about['processor']}, {about['cpus']} CPUs, "
+        f"{about['threads']['all contestants']} threads for every library, "
+        f"instruction set {about['instruction_set'] or 'not told'}; "
+        f"Python {about['python']}, {versions}; load average {about['load_average_at_start']} at "
+        f"the start. Medians of up to {report.effort.repeat} "
+        "interleaved rounds, ± half of what lies between the quartiles. Floors: our time over "
+        "that of a parallel read sweep or copy of the same array, or of X.copy(). Extra: peak "
+        "memory beyond input and output. A peer's figure is its time over ours; FASTER marks "
+        "those below 1."
     )
 
 
@@ -245,7 +253,10 @@ def show(report: Report) -> None:
     """Print the tables, with rich if it is installed; the full one first, what is amiss last."""
     amiss, missed, everything, *scaling = _tables(report)
     for title, header, rows in [everything, *scaling, missed, amiss]:
-        _print_table(title, header, rows)
+        if rows:
+            _print_table(title, header, rows)
+        else:
+            print(title)
     print(*_failures(report), _explanation(report), sep="\n")
 
 

@@ -3,12 +3,10 @@
 normcore does not import threadpoolctl. It registers with one that is loaded, or as soon as one is.
 """
 
-from __future__ import annotations
-
 import sys
 
 TYPE_CHECKING = False
-if TYPE_CHECKING:  # importing normcore does not load typing
+if TYPE_CHECKING:  # importing normcore loads neither typing nor __future__
     from typing import Any
 
 __all__ = ["register_with_threadpoolctl"]
@@ -25,7 +23,7 @@ def register_with_threadpoolctl() -> None:
         sys.meta_path.insert(0, _Finder())
 
 
-def _register(threadpoolctl: Any) -> None:
+def _register(threadpoolctl: "Any") -> None:
     if not hasattr(threadpoolctl, "register"):  # before 3.2, or another module of that name
         return
     # threadpoolctl asks only for libraries that it finds loaded: this loads ours.
@@ -54,11 +52,11 @@ def _register(threadpoolctl: Any) -> None:
 class _Finder:
     """Finds threadpoolctl as the other finders do, with a loader that tells normcore."""
 
-    def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
+    def find_spec(self, name: str, path: "Any" = None, target: "Any" = None) -> "Any":
         if name != _NAME:
             return None
         for finder in sys.meta_path:
-            spec = None if finder is self else finder.find_spec(name, path, target)
+            spec: Any = None if finder is self else finder.find_spec(name, path, target)
             if spec is not None:
                 if spec.loader is not None:
                     spec.loader = _Loader(spec.loader, self)
@@ -69,17 +67,17 @@ class _Finder:
 class _Loader:
     """Loads as another loader does, then registers and leaves the scene."""
 
-    def __init__(self, loader: Any, finder: _Finder) -> None:
+    def __init__(self, loader: "Any", finder: "_Finder") -> None:
         self._loader = loader
         self._finder = finder
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> "Any":
         return getattr(self._loader, name)
 
-    def create_module(self, spec: Any) -> Any:
+    def create_module(self, spec: "Any") -> "Any":
         return self._loader.create_module(spec)
 
-    def exec_module(self, module: Any) -> None:
+    def exec_module(self, module: "Any") -> None:
         module.__loader__ = module.__spec__.loader = self._loader
         self._loader.exec_module(module)
         if self._finder in sys.meta_path:

@@ -157,11 +157,9 @@ def run(function: Callable[[int, int], None], num_items: int, *, min_items: int 
     Exception
         The first one that ``function`` raised, after every range has ended.
     """
-    if num_items < 2 * min_items:  # the number of processors costs a look at the system
-        _from_environment()
-        num_threads = 1
-    else:
-        num_threads = min(get_num_threads(), _MOST_THREADS)
+    # The number of processors costs a look at the system, which small work does without.
+    small = num_items < 2 * min_items
+    num_threads = 1 if small else min(get_num_threads(), _MOST_THREADS)
     share(function, num_items, min_items, num_threads, _executor_here.get() or _executor)
 
 
@@ -236,15 +234,16 @@ def _granted_processors(root: str = "/") -> float:
     for line in lines:
         _, controllers, path = line.split(":", 2)
         if not controllers:  # version 2
-            mount, names = Path(root, "sys/fs/cgroup"), ["cpu.max"]
+            hierarchy, names = "", ["cpu.max"]
         elif "cpu" in controllers.split(","):
-            mount, names = Path(root, "sys/fs/cgroup/cpu"), ["cpu.cfs_quota_us", "cpu.cfs_period_us"]
+            hierarchy, names = "cpu", ["cpu.cfs_quota_us", "cpu.cfs_period_us"]
         else:
             continue
         group = Path(path.lstrip("/"))
         for each in (group, *group.parents):
+            folder = Path(root, "sys/fs/cgroup", hierarchy, each)
             try:
-                words = " ".join((mount / each / name).read_text() for name in names).split()
+                words = " ".join((folder / name).read_text() for name in names).split()
                 quota, period = int(words[0]), int(words[1])
             except (OSError, ValueError, IndexError):
                 continue  # no such group here, or no limit

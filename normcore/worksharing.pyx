@@ -30,8 +30,10 @@ cdef extern from "pythread.h" nogil:  # Cython's own declarations ask for the GI
     void PyThread_release_lock(PyThread_type_lock lock)
     unsigned long PyThread_start_new_thread(void (*function)(void*) noexcept, void* argument)
 
-# Attempts at a lock before sleeping on it: some 30 microseconds.
-cdef int SPINS = 2000
+# Attempts before sleeping: a microsecond on the pool's lock, whose holder is gone soon unless it
+# lost its processor, and some 30 where a thread waits for work of others or for more work.
+cdef int ENTER_ATTEMPTS = 100
+cdef int WAIT_ATTEMPTS = 1000
 
 
 cdef struct job_t:
@@ -75,13 +77,21 @@ cdef void reset_pool() noexcept:
     pool.generation += 1
 
 
-cdef inline void take(PyThread_type_lock lock) noexcept nogil:
-    cdef int attempt
+cdef inline void take(PyThread_type_lock lock, int attempts) noexcept nogil:
+    """Acquire a lock, sleeping on it only after some attempts."""
     if pool.workers < pool.processors:  # else another thread needs the processor
-        for attempt in range(SPINS):
+        for _attempt in range(attempts):
             if PyThread_acquire_lock(lock, NOWAIT_LOCK):
                 return
     PyThread_acquire_lock(lock, WAIT_LOCK)
+
+
+cdef inline void enter() noexcept nogil:
+    take(pool.lock, ENTER_ATTEMPTS)
+
+
+cdef inline void leave() noexcept nogil:
+    PyThread_release_lock(pool.lock)
 
 
 cdef PyThread_type_lock taken_lock() noexcept nogil:
@@ -105,19 +115,30 @@ cdef job_t* open_job() noexcept nogil:
     return job
 
 
-cdef void wake_workers() noexcept nogil:
-    """Wake two at most, who wake others: a caller does not spend its time on waking many."""
+cdef worker_t* called_workers() noexcept nogil:
+    """Return up to two workers to wake; they wake others, so that nobody has many to wake."""
     cdef const job_t* job = open_job()
+    cdef worker_t* called = NULL
     cdef worker_t* worker
     cdef int number
-    if job is NULL:
-        return
-    number = min(2, job.most - job.helpers - 1, job.limit - pool.callers - pool.busy)
-    while number > 0 and pool.idle is not NULL:
-        worker = pool.idle
-        pool.idle = worker.below
+    if job is not NULL:
+        number = min(2, job.most - job.helpers - 1, job.limit - pool.callers - pool.busy)
+        while number > 0 and pool.idle is not NULL:
+            worker = pool.idle
+            pool.idle = worker.below
+            worker.below, called = called, worker
+            number -= 1
+    return called
+
+
+cdef void leave_and_wake() noexcept nogil:
+    """Leave first: a thread that is woken may take the processor at once, and want the lock."""
+    cdef worker_t* called = called_workers()
+    cdef worker_t* worker
+    leave()
+    while called is not NULL:
+        worker, called = called, called.below
         PyThread_release_lock(worker.wake)
-        number -= 1
 
 
 cdef void attend(job_t* job) noexcept nogil:
@@ -129,9 +150,9 @@ cdef void attend(job_t* job) noexcept nogil:
         if left - size < job.smallest:
             size = left
         job.next += size
-        PyThread_release_lock(pool.lock)
+        leave_and_wake()
         (<Work>job.work).work(start, start + size)
-        take(pool.lock)
+        enter()
 
 
 cdef void help_with(job_t* job) noexcept nogil:
@@ -146,26 +167,25 @@ cdef void close(job_t* job) noexcept nogil:
     """Wait until the helpers of a job have left."""
     job.waiting = job.helpers > 0
     if job.waiting:
-        PyThread_release_lock(pool.lock)
-        take(job.finished)
-        take(pool.lock)
+        leave()
+        take(job.finished, WAIT_ATTEMPTS)
+        enter()
 
 
 cdef void serve(void* argument) noexcept nogil:
     """Be a worker, for ever."""
     cdef worker_t* worker = <worker_t*>argument
     cdef job_t* job
-    take(pool.lock)
+    enter()
     while True:
         job = open_job()
         if job is NULL:
             worker.below, pool.idle = pool.idle, worker
-            PyThread_release_lock(pool.lock)
-            take(worker.wake)
-            take(pool.lock)
+            leave()
+            take(worker.wake, WAIT_ATTEMPTS)
+            enter()
         else:
             pool.busy += 1
-            wake_workers()
             help_with(job)
             pool.busy -= 1
 
@@ -232,10 +252,10 @@ cdef class Helper:
     def __call__(self):
         """Work on ranges until none is left, unless the job is over."""
         with nogil:
-            take(pool.lock)
+            enter()
             if self.job is not NULL and self.generation == pool.generation:
                 help_with(self.job)
-            PyThread_release_lock(pool.lock)
+            leave()
 
     def __reduce__(self):
         raise TypeError("normcore's executor must run its tasks in threads of this process")
@@ -243,13 +263,12 @@ cdef class Helper:
 
 cdef void share_in_pool(job_t* job) noexcept nogil:
     cdef job_t** link = &pool.jobs
-    take(pool.lock)
+    enter()
     hire(job.most - 1)
     while link[0] is not NULL:
         link = &link[0].following
     link[0] = job
     pool.callers += 1
-    wake_workers()
     attend(job)
     if job.generation == pool.generation:
         close(job)
@@ -258,8 +277,7 @@ cdef void share_in_pool(job_t* job) noexcept nogil:
             link = &link[0].following
         link[0] = job.following
         pool.callers -= 1
-        wake_workers()
-    PyThread_release_lock(pool.lock)
+    leave_and_wake()
 
 
 cdef int share_in_executor(job_t* job, executor) except -1:
@@ -273,12 +291,12 @@ cdef int share_in_executor(job_t* job, executor) except -1:
         pass  # it takes no more tasks, as at exit; the caller can do without
     finally:
         with nogil:
-            take(pool.lock)
+            enter()
             attend(job)
             if job.generation == pool.generation:
                 close(job)
             helper.job = NULL
-            PyThread_release_lock(pool.lock)
+            leave()
         for future in futures:
             future.cancel()
     return 0

@@ -158,7 +158,7 @@ def test_nested_use_stays_in_its_thread() -> None:
 
 
 def test_callers_share_the_threads() -> None:
-    """Four callers at once, three threads each: no more at work than there are callers."""
+    """Four callers at once, three threads each: at work are they and the pool's two, not twelve."""
     printed = evaluate(
         """if True:
         import os, threading, time
@@ -173,7 +173,8 @@ def test_callers_share_the_threads() -> None:
             time.sleep(0.001)
             with lock:
                 at_work.discard(threading.get_ident())
-        tasks = lambda: len(os.listdir("/proc/self/task")) if os.path.isdir("/proc/self/task") else 0
+        def tasks():
+            return len(os.listdir("/proc/self/task")) if os.path.isdir("/proc/self/task") else 0
         before = tasks()
         def call():
             for _ in range(20):
@@ -192,7 +193,8 @@ def test_callers_share_the_threads() -> None:
         print(max(together, default=0), max(seen), tasks() - before)
         """
     )
-    _, alone, workers = map(int, printed[0].split())
+    together, alone, workers = map(int, printed[0].split())
+    assert together <= 4 + 2
     assert alone <= 3
     assert workers <= 2
 
@@ -272,11 +274,14 @@ def test_a_child_forked_amid_the_kernels_of_others_computes() -> None:
 @needs_fork
 def test_a_child_forked_inside_a_shared_function_does_not_hang() -> None:
     code = """
-    main, busy, pids = threading.get_ident(), threading.Barrier(2), []
+    main, both, forked, pids = threading.get_ident(), threading.Barrier(2), threading.Event(), []
     def work(start, stop):
-        busy.wait(30)  # the other thread is inside too
+        both.wait(30)
         if threading.get_ident() == main:
             pids.append(os.fork())
+            forked.set()
+        else:
+            forked.wait(30)
     nc.set_num_threads(2)
     try:
         threads.run(work, 2)

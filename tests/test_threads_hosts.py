@@ -81,8 +81,6 @@ def dask_compute(function: Callable[..., Any], number: int, **options: Any) -> l
 
 def test_dask_threads(three_threads: None) -> None:
     census = Census()
-    dask_compute(
-        lambda i: threads.run(census, 12), 40, scheduler="threads", num_workers=4
-    )
+    dask_compute(lambda i: threads.run(census, 12), 40, scheduler="threads", num_workers=4)
     assert set(dask_compute(fit, 8, scheduler="threads", num_workers=4)) == {fit()}
     assert_shared(census, 4)

@@ -66,13 +66,15 @@ def test_the_plain_call_is_for_the_process() -> None:
 
 def test_a_block_is_for_its_thread_and_restores() -> None:
     nc.set_num_threads(5)
-    with pytest.raises(KeyError), nc.use_num_threads(3):
+    with nc.use_num_threads(3):
         assert (nc.get_num_threads(), elsewhere()) == (3, 5)
         with nc.use_num_threads(1):
             assert nc.get_num_threads() == 1
         assert nc.get_num_threads() == 3
         nc.set_num_threads(6)
         assert (nc.get_num_threads(), elsewhere()) == (3, 6)
+    assert nc.get_num_threads() == 6
+    with pytest.raises(KeyError), nc.use_num_threads(3):
         raise KeyError
     assert nc.get_num_threads() == 6
 
@@ -112,13 +114,12 @@ def test_a_bad_variable_is_an_error_that_names_it(text: str) -> None:
         except ValueError as error:
             print(error)
     attempt(nc.get_num_threads)
-    for size in (1, 1_000_000):
-        attempt(lambda: nc.functional.moments(numpy.ones((size, 2)), channel_axis=1))
+    attempt(lambda: nc.functional.moments(numpy.ones((1_000_000, 2)), channel_axis=1))
     nc.set_num_threads(2)
     print(nc.get_num_threads())
     """
     *errors, last = evaluate(code, NORMCORE_NUM_THREADS=text, PYTHONIOENCODING="utf-8").splitlines()
-    assert len(errors) == 3
+    assert len(errors) == 2
     assert all(f"NORMCORE_NUM_THREADS is {text!r}" in error for error in errors)
     assert last == "2"
 

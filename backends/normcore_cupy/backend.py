@@ -127,7 +127,6 @@ class CupyBackend(DeviceBackend):
         finally:
             current.wait_event(stream.record())
 
-
     def _moved(self, array: Any) -> Any:
         with self._memory_errors(_ON_DEVICE):
             return self.device.asarray(array)

@@ -1,8 +1,8 @@
 """The host logic of every kernel, once, against the device protocol.
 
 Nothing here waits for the device but :meth:`DeviceBackend.brackets`, which has to know how much
-it keeps; :meth:`DeviceBackend.bracket_steps` leaves the waiting to its caller. Vectors of length C that go into kernels are rows of one float64 array; states come out
-as the rows of one.
+it keeps; :meth:`DeviceBackend.bracket_steps` leaves the waiting to its caller. Vectors of length C
+that go into kernels are rows of one float64 array; states come out as the rows of one.
 """
 
 from __future__ import annotations

@@ -53,7 +53,8 @@ def targets(rows: Sequence[Row]) -> list[Target]:
     for job in ("moments", "extrema", "rescale"):
         shares = [row.share_of_copy for row in ours if row.job == job]
         found.append(_target(job, f"{SHARE:.0%} of a copy's bandwidth", shares, SHARE))
-    for job, peer, factor in (("forward", "torch", 1), ("backward", "torch", 1), ("quartiles", "cupy", 10)):
+    peers = ("forward", "torch", 1), ("backward", "torch", 1), ("quartiles", "cupy", 10)
+    for job, peer, factor in peers:
         ratios = [
             theirs.milliseconds / row.milliseconds
             for row in ours

@@ -24,10 +24,9 @@ def with_strides(array: np.ndarray) -> Any:
     if array.size == 0:
         return cupy.empty(array.shape, array.dtype)
     low, high = byte_bounds(array)
-    memory = cupy.cuda.alloc(high - low)
-    memory.memset(0xC3, high - low)
-    start = memory + (array.__array_interface__["data"][0] - low)
-    native = cupy.ndarray(array.shape, array.dtype, start, strides=array.strides)
+    memory = cupy.full(high - low, 0xC3, cupy.uint8).view(array.dtype)
+    start = (array.__array_interface__["data"][0] - low) // array.itemsize
+    native = cupy.lib.stride_tricks.as_strided(memory[start:], array.shape, array.strides)
     if all(array.strides):
         native[...] = cupy.asarray(np.ascontiguousarray(array))
     else:  # broadcast: every element of a stride of 0 is the same
@@ -52,7 +51,7 @@ class TestOnHost(BackendConformance):
 
     @pytest.fixture(autouse=True)
     def small_chunks(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(ENGINE._batches, "_chunk_bytes", 8192)
+        monkeypatch.setattr(ENGINE._batches, "chunk_bytes", 8192)
 
 
 class TestStandard(ScalerConformance):
@@ -110,6 +109,13 @@ def test_more_elements_than_32_bits_count(shape: str) -> None:
     expected = 2.0 * (flat.size // 2) + 513.0 - float(2.0 * ((flat.size - 1) % 2))
     assert abs(total - expected) <= 1e-14 * expected
     np.testing.assert_array_equal(extrema.max, [2.0, 2.0, 513.0])
+    twos = flat.size // 2 - (flat.size - 1) % 2
+    sum_dy, sum_dy_x = (float(cupy.sum(each)) for each in ENGINE.backward_reduce(x, x, 0.0))
+    assert (sum_dy, sum_dy_x) == (2.0 * twos + 513.0, 4.0 * twos + 513.0**2)
+    brackets = ENGINE.brackets(x, np.full((1, 3), 2.0), np.full((1, 3), 600.0))
+    assert brackets.equal_lower.sum() == twos
+    assert brackets.below.sum() == flat.size - twos - 1
+    assert [each.tolist() for each in brackets.inside[0]] == [[], [], [513.0]]
     affine = nc.Affine(center=1.0, scale=2.0)
     assert ENGINE.rescale(x, affine, out=x) is x
     np.testing.assert_array_equal(cupy.asnumpy(flat[:4]), [-0.5, 0.5, -0.5, 0.5])

@@ -84,6 +84,7 @@ class FakeCupy(types.ModuleType):
         self.allocations_left: int | None = None
         self.ndarray = DeviceArray
         self.float64, self.float32, self.bool = np.float64, np.float32, np.bool_
+        self.lib = SimpleNamespace(stride_tricks=SimpleNamespace(as_strided=_as_strided))
         self.random = SimpleNamespace(standard_normal=self._standard_normal)
         self.nvrtc = FakeNvrtc()
         self.cuda = types.ModuleType("cupy.cuda")
@@ -187,9 +188,7 @@ class FakeCupy(types.ModuleType):
         cuda.Device = lambda number=0: SimpleNamespace(
             id=number, compute_capability="90", synchronize=lambda: None
         )
-        cuda.memory = SimpleNamespace(
-            OutOfMemoryError=OutOfMemoryError, PooledMemory=PooledMemory
-        )
+        cuda.memory = SimpleNamespace(OutOfMemoryError=OutOfMemoryError, PooledMemory=PooledMemory)
         cuda.runtime = SimpleNamespace(
             CUDARuntimeError=CUDARuntimeError,
             driverGetVersion=lambda: 13000,
@@ -199,6 +198,10 @@ class FakeCupy(types.ModuleType):
             is_hip=False,
             runtimeGetVersion=lambda: 13000,
         )
+
+
+def _as_strided(x: DeviceArray, shape: Any, strides: Any) -> DeviceArray:
+    return DeviceArray(np.lib.stride_tricks.as_strided(unwrap(x), shape, strides))
 
 
 class _Event:
@@ -287,6 +290,7 @@ def installed(monkeypatch: Any) -> Iterator[FakeCupy]:
         "__bool__": lambda self: bool(self.get()), "__float__": lambda self: float(self.get()),
         "__dlpack__": None, "__dlpack_device__": lambda self: (2, 0),
         "__array_namespace__": lambda self, *, api_version=None: cupy,
+        "view": lambda self, dtype: DeviceArray(unwrap(self).view(dtype)),
         **{name: reduction(name) for name in ("max", "mean", "min", "var")},
     }  # fmt: skip
     for name, value in fakes.items():

@@ -24,6 +24,8 @@ def main(arguments: list[str]) -> None:
         # A driver without NVML, so that the probe asks the fake how many devices there are.
         patch.setattr(probe, "_loads", lambda name: object() if "cuda" in name else None)
         patch.setattr(compiler, "why_missing", lambda: "")
+        if arguments[0] == "-P":  # as the interpreter itself is run
+            arguments = arguments[1:]
         if arguments[0] == "-c":
             sys.argv = ["-c", *arguments[2:]]
             exec(compile(arguments[1], "<string>", "exec"), {"__name__": "__main__"})

@@ -1,163 +1,388 @@
 # cython: boundscheck=False, wraparound=False, cdivision=True
 # Design: the two passes of batch norm's backward, each one read of dy and x (and one write).
 #
-#   reduce: sum(dy) and sum(dy * (x - mean)), each in double-double lanes; tiles merge in order
-#           within a range, ranges in order at the end.
-#   elemt:  dx = a * dy - (b + d * (x - mean)), in float64, rounded once to the result.
+#   reduce: sum(dy) and sum(dy * (x - mean)): two chains of eight rows, then two_sum, each lane by
+#           itself; lanes and ranges are added up in order at the end.
+#   elemt:  dx = a * dy - (b + d * (x - mean)), in float64, rounded once to the result; whole rows
+#           in the order of memory, a large result past the caches.
 #
-# A gate (the forward map under a ReLU) is computed again from x instead of being kept.
+# A gate (the forward map under a ReLU) is computed again from x instead of being kept. Rows of
+# float32 or float64 are read and written in place; other dtypes, and masks, go through tiles of
+# float64.
 
 import numpy as np
 
 from libc.math cimport isfinite
 
 from normcore._dd cimport dd, two_sum
-from .affine_lanes cimport affine_lanes_t, load_affine, map_lanes
-from .lanes cimport WIDTH, load_double, store_double
+
+from .affine_lanes cimport map_lanes
+from .lanes cimport (
+    WIDTH, choose, fence, lanes_t, less_equal, load, load_double, prefetch, real, splat, store,
+    store_double, stream_to,
+)
 from .tasks cimport Task
 from .tiles cimport (
-    LANES, TILE, channel_of, gather, lane_vector, scatter, tile_t, view_t,
+    FLOAT, LANES, TILE, gather, is_direct, near_rows, row_stride_of, rows_ahead, scatter,
+    start_of, tile_t, view_t,
 )
 
 __all__ = ["backward_elemt", "backward_reduce"]
 
+cdef enum:
+    CHAIN = 8
+    # Rows of the vectors that a task spreads over lanes: mean, a, b, d, then the gate's four.
+    MEAN = 0, A = 1, B = 2, D = 3, GATE = 4, VECTORS = 8
+    # Rows of the sums of a lane.
+    DY_HI = 0, DY_LO = 1, DY_XMU_HI = 2, DY_XMU_LO = 3, SUMS = 4
+
+# Bytes of output from which on the caches would not keep it for the reader.
+cdef Py_ssize_t STREAM = 1 << 24
+
+
+cdef inline lanes_t gated(
+    lanes_t dy, lanes_t x, const double* gate, Py_ssize_t stride
+) noexcept nogil:
+    """Return dy where the forward map of x is positive or NaN, and 0 elsewhere."""
+    cdef lanes_t y = map_lanes(
+        x, load_double(gate), load_double(gate + stride), load_double(gate + 2 * stride),
+        load_double(gate + 3 * stride),
+    )
+    return choose(less_equal(y, splat(0.0)), splat(0.0), dy)
+
+
+cdef inline void add_sum(double* hi, double* lo, lanes_t more) noexcept nogil:
+    """Add to WIDTH double-double sums."""
+    cdef lanes_t before = load_double(hi)
+    cdef lanes_t total = before + more
+    cdef lanes_t t = total - before
+    store_double(lo, load_double(lo) + ((before - (total - t)) + (more - t)))
+    store_double(hi, total)
+
+
+cdef inline void reduce_rows(
+    const real* dy, Py_ssize_t dy_stride, const real* x, Py_ssize_t x_stride, Py_ssize_t rows,
+    Py_ssize_t dy_ahead, Py_ssize_t x_ahead, const double* vectors, Py_ssize_t across,
+    double* sums, Py_ssize_t sums_across, bint has_gate,
+) noexcept nogil:
+    """Add rows of 16 lanes to the sums of their lanes."""
+    cdef Py_ssize_t row = 0, lane, k, half, step, near_dy_stride, near_x_stride
+    cdef lanes_t mean, g, v
+    cdef lanes_t sum_dy[2]
+    cdef lanes_t sum_dy_xmu[2]
+    cdef real dy_copy[2 * CHAIN * LANES]
+    cdef real x_copy[2 * CHAIN * LANES]
+    cdef const real* near_dy
+    cdef const real* near_x
+    while row < rows:
+        step = min(rows - row, <Py_ssize_t> 2 * CHAIN)
+        for k in range(step):
+            prefetch(dy + (row + k + dy_ahead) * dy_stride)
+            prefetch(x + (row + k + x_ahead) * x_stride)
+            if real is double:
+                prefetch(dy + (row + k + dy_ahead) * dy_stride + LANES // 2)
+                prefetch(x + (row + k + x_ahead) * x_stride + LANES // 2)
+        near_dy_stride, near_x_stride = dy_stride, x_stride
+        near_dy = near_rows(dy + row * dy_stride, &near_dy_stride, step, dy_copy)
+        near_x = near_rows(x + row * x_stride, &near_x_stride, step, x_copy)
+        lane = 0
+        while lane < LANES:
+            mean = load_double(vectors + MEAN * across + lane)
+            sum_dy[0] = sum_dy[1] = sum_dy_xmu[0] = sum_dy_xmu[1] = splat(0.0)
+            for k in range(step):
+                half = k & 1
+                g = load(near_dy + k * near_dy_stride + lane)
+                v = load(near_x + k * near_x_stride + lane)
+                if has_gate:
+                    g = gated(g, v, vectors + GATE * across + lane, across)
+                sum_dy[half] = sum_dy[half] + g
+                sum_dy_xmu[half] = sum_dy_xmu[half] + g * (v - mean)
+            add_sum(
+                sums + DY_HI * sums_across + lane, sums + DY_LO * sums_across + lane,
+                sum_dy[0] + sum_dy[1],
+            )
+            add_sum(
+                sums + DY_XMU_HI * sums_across + lane, sums + DY_XMU_LO * sums_across + lane,
+                sum_dy_xmu[0] + sum_dy_xmu[1],
+            )
+            lane += WIDTH
+        row += step
+
+
+cdef void reduce_as(
+    const real* dy, Py_ssize_t dy_stride, const real* x, Py_ssize_t x_stride, Py_ssize_t rows,
+    Py_ssize_t dy_ahead, Py_ssize_t x_ahead, const double* vectors, Py_ssize_t across,
+    double* sums, Py_ssize_t sums_across, bint has_gate,
+) noexcept nogil:
+    """Choose the loop."""
+    if has_gate:
+        reduce_rows(
+            dy, dy_stride, x, x_stride, rows, dy_ahead, x_ahead, vectors, across, sums,
+            sums_across, True,
+        )
+    else:
+        reduce_rows(
+            dy, dy_stride, x, x_stride, rows, dy_ahead, x_ahead, vectors, across, sums,
+            sums_across, False,
+        )
+
+
+cdef inline lanes_t gradient(
+    lanes_t dy, lanes_t x, const double* vectors, Py_ssize_t across, bint has_gate
+) noexcept nogil:
+    if has_gate:
+        dy = gated(dy, x, vectors + GATE * across, across)
+    return load_double(vectors + A * across) * dy - (
+        load_double(vectors + B * across)
+        + load_double(vectors + D * across) * (x - load_double(vectors + MEAN * across))
+    )
+
+
+cdef inline void map_rows(
+    const real* dy, Py_ssize_t dy_stride, const real* x, Py_ssize_t x_stride, real* out,
+    Py_ssize_t out_stride, Py_ssize_t rows, Py_ssize_t lanes, const double* vectors,
+    Py_ssize_t across, bint repeat, bint has_gate, bint stream,
+) noexcept nogil:
+    """Write dx of rows of lanes; where the vectors repeat, WIDTH lanes serve for all."""
+    cdef Py_ssize_t row, lane, i
+    cdef lanes_t result
+    cdef real rest_dy[WIDTH]
+    cdef real rest_x[WIDTH]
+    for row in range(rows):
+        lane = 0
+        while lane + WIDTH <= lanes:
+            result = gradient(
+                load(dy + row * dy_stride + lane), load(x + row * x_stride + lane),
+                vectors if repeat else vectors + lane, across, has_gate,
+            )
+            if stream:
+                stream_to(out + row * out_stride + lane, result)
+            else:
+                store(out + row * out_stride + lane, result)
+            lane += WIDTH
+        if lane < lanes:
+            for i in range(WIDTH):
+                rest_dy[i] = dy[row * dy_stride + lane + i] if lane + i < lanes else 0
+                rest_x[i] = x[row * x_stride + lane + i] if lane + i < lanes else 0
+            result = gradient(
+                load(<const real*> rest_dy), load(<const real*> rest_x),
+                vectors if repeat else vectors + lane, across, has_gate,
+            )
+            store(<real*> rest_dy, result)
+            for i in range(lanes - lane):
+                out[row * out_stride + lane + i] = rest_dy[i]
+
+
+cdef void map_as(
+    const real* dy, Py_ssize_t dy_stride, const real* x, Py_ssize_t x_stride, real* out,
+    Py_ssize_t out_stride, Py_ssize_t rows, Py_ssize_t lanes, const double* vectors,
+    Py_ssize_t across, bint repeat, bint has_gate, bint stream,
+) noexcept nogil:
+    """Choose the loop."""
+    stream = stream and (<size_t> out | out_stride * sizeof(real)) % 16 == 0
+    if has_gate:
+        map_rows(
+            dy, dy_stride, x, x_stride, out, out_stride, rows, lanes, vectors, across, repeat,
+            True, False,
+        )
+    elif stream:
+        map_rows(
+            dy, dy_stride, x, x_stride, out, out_stride, rows, lanes, vectors, across, repeat,
+            False, True,
+        )
+    else:
+        map_rows(
+            dy, dy_stride, x, x_stride, out, out_stride, rows, lanes, vectors, across, repeat,
+            False, False,
+        )
+
 
 cdef class BackwardTask(Task):
-    """What both passes share: dy with the gate and the mask applied."""
+    """What both passes share."""
 
     cdef view_t dy, mask
-    cdef const double[:, ::1] gate
-    cdef const double[::1] mean
+    cdef double[:, ::1] vectors     # (VECTORS, lanes): what each lane needs to know
     cdef bint masked, gated
 
     def __init__(self, dy, x, mean, gate, mask):
         self.begin(x)
         self.dy = self.view(dy)
-        self.mean = mean
         self.gated = gate is not None
-        if self.gated:
-            self.gate = gate
         self.masked = mask is not None
         if self.masked:
             self.mask = self.view(mask, True)
-
-    cdef void gather_both(self, const tile_t* at, double* dy, double* xmu) noexcept nogil:
-        """Gather dy, gated, and x - mean."""
-        cdef double y[TILE]
-        cdef double mean[LANES]
-        cdef affine_lanes_t gate
-        cdef Py_ssize_t i, row, lane
-        gather(&self.dy, &self.plan, at, 0.0, dy)
-        gather(&self.x, &self.plan, at, 0.0, xmu)
+        self.direct = (
+            self.direct and not self.masked and self.x.real == self.dy.real
+            and is_direct(&self.dy, &self.plan)
+        )
+        channels = np.zeros((VECTORS, self.plan.channels))
+        channels[MEAN] = mean
         if self.gated:
-            load_affine(&self.gate[0, 0], &self.plan, at, &gate)
-            for row in range(at.rows):
-                lane = 0
-                while lane < LANES:
-                    i = row * LANES + lane
-                    store_double(
-                        &y[i],
-                        map_lanes(
-                            load_double(&xmu[i]), load_double(&gate.center[lane]),
-                            load_double(&gate.scale[lane]), load_double(&gate.gamma[lane]),
-                            load_double(&gate.beta[lane]),
-                        ),
-                    )
-                    lane += WIDTH
-            for i in range(at.rows * LANES):
-                dy[i] = 0.0 if y[i] <= 0.0 else dy[i]
-        lane_vector(&self.mean[0], &self.plan, at, mean)
-        for row in range(at.rows):
-            for lane in range(LANES):
-                xmu[row * LANES + lane] = xmu[row * LANES + lane] - mean[lane]
+            channels[GATE:] = gate
+        self.spread_vectors(channels)
 
-    cdef void zero_masked(self, const tile_t* at, double* values) noexcept nogil:
+    cdef int spread_vectors(self, channels) except -1:
+        """Give each lane the numbers of its channel."""
+        if self.plan.along:
+            self.vectors = np.repeat(channels, LANES, axis=1)
+        else:
+            vectors = np.zeros((VECTORS, LANES * self.plan.groups))
+            vectors[:, :self.plan.width] = np.tile(channels, self.plan.fold)
+            self.vectors = vectors
+        return 0
+
+    cdef void gather_both(self, const tile_t* at, double* dy, double* x) noexcept nogil:
+        """Gather dy and x; where the mask is 0, dy and x - mean are, whatever they hold."""
         cdef double mask[TILE]
+        cdef const double* mean = &self.vectors[MEAN, at.group * LANES]
         cdef Py_ssize_t i
-        gather(&self.mask, &self.plan, at, 0.0, mask)
-        for i in range(at.rows * LANES):
-            values[i] = 0.0 if mask[i] == 0.0 else values[i]
-
-
-cdef void sum_lanes(const double* values, Py_ssize_t rows, dd* sums) noexcept nogil:
-    cdef double hi[LANES]
-    cdef double lo[LANES]
-    cdef double s, t, v
-    cdef Py_ssize_t row, lane
-    for lane in range(LANES):
-        hi[lane] = lo[lane] = 0.0
-    for row in range(rows):
-        for lane in range(LANES):
-            v = values[row * LANES + lane]
-            s = hi[lane] + v
-            t = s - hi[lane]
-            lo[lane] += (hi[lane] - (s - t)) + (v - t)
-            hi[lane] = s
-    for lane in range(LANES):
-        sums[lane].hi, sums[lane].lo = hi[lane], lo[lane]
-
-
-cdef inline void accumulate(double* hi, double* lo, dd value) noexcept nogil:
-    cdef dd total = two_sum(hi[0], value.hi)
-    hi[0] = total.hi
-    lo[0] += total.lo + value.lo
+        gather(&self.dy, &self.plan, at, 0.0, dy)
+        gather(&self.x, &self.plan, at, 0.0, x)
+        if self.masked:
+            gather(&self.mask, &self.plan, at, 0.0, mask)
+            for i in range(at.rows * LANES):
+                if mask[i] == 0.0:
+                    dy[i], x[i] = 0.0, mean[i % LANES]
 
 
 cdef class BackwardReduceTask(BackwardTask):
-    cdef double[:, :, ::1] states  # sum_dy_hi, sum_dy_lo, sum_dy_xmu_hi, sum_dy_xmu_lo
+    cdef double[:, :, ::1] sums     # (range, SUMS, lane)
 
     def __init__(self, dy, x, mean, gate, mask):
         BackwardTask.__init__(self, dy, x, mean, gate, mask)
-        self.states = np.zeros((self.plan.ranges, 4, self.plan.channels))
+        self.sums = np.zeros((self.plan.ranges, SUMS, LANES * self.plan.groups))
 
     cdef void visit(self, void* state, Py_ssize_t part, const tile_t* at) noexcept nogil:
         cdef double dy[TILE]
-        cdef double xmu[TILE]
-        cdef dd sums[LANES]
-        cdef Py_ssize_t i, lane, channel
-        self.gather_both(at, dy, xmu)
-        if self.masked:
-            self.zero_masked(at, dy)
-            self.zero_masked(at, xmu)
-        for i in range(at.rows * LANES):
-            xmu[i] = dy[i] * xmu[i]
-        sum_lanes(dy, at.rows, sums)
-        for lane in range(at.lanes):
-            channel = channel_of(&self.plan, at, lane)
-            accumulate(&self.states[part, 0, channel], &self.states[part, 1, channel], sums[lane])
-        sum_lanes(xmu, at.rows, sums)
-        for lane in range(at.lanes):
-            channel = channel_of(&self.plan, at, lane)
-            accumulate(&self.states[part, 2, channel], &self.states[part, 3, channel], sums[lane])
+        cdef double x[TILE]
+        cdef double kept[SUMS * LANES]
+        cdef Py_ssize_t lane, i, across = LANES * self.plan.groups
+        cdef const double* vectors = &self.vectors[0, at.group * LANES]
+        cdef double* sums = &self.sums[part, 0, at.group * LANES]
+        if self.direct and at.lanes == LANES:
+            if self.x.real == FLOAT:
+                reduce_as(
+                    <const float*> start_of(&self.dy, &self.plan, at),
+                    row_stride_of(&self.dy, &self.plan),
+                    <const float*> start_of(&self.x, &self.plan, at),
+                    row_stride_of(&self.x, &self.plan), at.rows,
+                    rows_ahead(&self.dy, &self.plan), rows_ahead(&self.x, &self.plan), vectors,
+                    across, sums, across, self.gated,
+                )
+            else:
+                reduce_as(
+                    <const double*> start_of(&self.dy, &self.plan, at),
+                    row_stride_of(&self.dy, &self.plan),
+                    <const double*> start_of(&self.x, &self.plan, at),
+                    row_stride_of(&self.x, &self.plan), at.rows,
+                    rows_ahead(&self.dy, &self.plan), rows_ahead(&self.x, &self.plan), vectors,
+                    across, sums, across, self.gated,
+                )
+            return
+        self.gather_both(at, dy, x)
+        for i in range(SUMS):
+            for lane in range(LANES):
+                kept[i * LANES + lane] = sums[i * across + lane]
+        reduce_as(
+            <const double*> dy, <Py_ssize_t> LANES, <const double*> x, <Py_ssize_t> LANES,
+            at.rows, 0, 0, vectors, across, kept, <Py_ssize_t> LANES, self.gated,
+        )
+        for i in range(SUMS):
+            for lane in range(at.lanes):  # the others hold 0 * (0 - mean), maybe NaN
+                sums[i * across + lane] = kept[i * LANES + lane]
+
+    cdef object channels(self):
+        """Add up the lanes and ranges of each channel: sum(dy), sum(dy * (x - mean))."""
+        cdef Py_ssize_t c, part, lane, which
+        cdef Py_ssize_t first, step, lanes = self.plan.fold
+        cdef double hi, lo
+        cdef dd total
+        result = np.zeros((2, self.plan.channels))
+        cdef double[:, ::1] sums = result
+        step = 1 if self.plan.along else self.plan.channels
+        for c in range(self.plan.channels):
+            first = c * LANES if self.plan.along else c
+            for which in range(2):
+                hi = lo = 0.0
+                for part in range(self.plan.ranges):
+                    for lane in range(lanes):
+                        total = two_sum(hi, self.sums[part, 2 * which, first + lane * step])
+                        hi = total.hi
+                        lo += total.lo + self.sums[part, 2 * which + 1, first + lane * step]
+                sums[which, c] = hi + lo if isfinite(hi) else hi
+        return result
 
 
 cdef class BackwardElemtTask(BackwardTask):
     cdef view_t out
-    cdef const double[::1] a, b, d
+    cdef bint stream
 
     def __init__(self, dy, x, mean, a, b, d, gate, mask, out):
         BackwardTask.__init__(self, dy, x, mean, gate, mask)
-        self.a, self.b, self.d = a, b, d
+        channels = np.zeros((VECTORS, self.plan.channels))
+        channels[MEAN], channels[A], channels[B], channels[D] = mean, a, b, d
+        if self.gated:
+            channels[GATE:] = gate
+        self.spread_vectors(channels)
         self.out = self.view(out)
+        self.direct = (
+            self.direct and self.x.real == self.out.real and is_direct(&self.out, &self.plan)
+        )
+        self.whole_rows = self.direct and not self.plan.along
+        self.stream = (
+            self.x.positions * self.plan.channels * self.out.itemsize >= STREAM
+            and self.out.data != self.x.data and self.out.data != self.dy.data
+        )
 
     cdef void visit(self, void* state, Py_ssize_t part, const tile_t* at) noexcept nogil:
         cdef double dy[TILE]
-        cdef double xmu[TILE]
-        cdef double a[LANES]
-        cdef double b[LANES]
-        cdef double d[LANES]
-        cdef Py_ssize_t i, row, lane
-        self.gather_both(at, dy, xmu)
-        lane_vector(&self.a[0], &self.plan, at, a)
-        lane_vector(&self.b[0], &self.plan, at, b)
-        lane_vector(&self.d[0], &self.plan, at, d)
-        for row in range(at.rows):
-            for lane in range(LANES):
-                i = row * LANES + lane
-                dy[i] = a[lane] * dy[i] - (b[lane] + d[lane] * xmu[i])
+        cdef double x[TILE]
+        cdef Py_ssize_t across = LANES * self.plan.groups
+        cdef Py_ssize_t rows = at.rows, lanes = at.lanes
+        cdef const double* vectors = &self.vectors[0, at.group * LANES]
+        if self.direct:
+            if self.plan.along:
+                rows, lanes = 1, (rows - 1) * LANES + lanes
+            if self.x.real == FLOAT:
+                map_as(
+                    <const float*> start_of(&self.dy, &self.plan, at),
+                    row_stride_of(&self.dy, &self.plan),
+                    <const float*> start_of(&self.x, &self.plan, at),
+                    row_stride_of(&self.x, &self.plan),
+                    <float*> start_of(&self.out, &self.plan, at),
+                    row_stride_of(&self.out, &self.plan), rows, lanes, vectors, across,
+                    self.plan.along, self.gated, self.stream,
+                )
+            else:
+                map_as(
+                    <const double*> start_of(&self.dy, &self.plan, at),
+                    row_stride_of(&self.dy, &self.plan),
+                    <const double*> start_of(&self.x, &self.plan, at),
+                    row_stride_of(&self.x, &self.plan),
+                    <double*> start_of(&self.out, &self.plan, at),
+                    row_stride_of(&self.out, &self.plan), rows, lanes, vectors, across,
+                    self.plan.along, self.gated, self.stream,
+                )
+            return
+        self.gather_both(at, dy, x)
+        map_as(
+            <const double*> dy, <Py_ssize_t> LANES, <const double*> x, <Py_ssize_t> LANES, dy,
+            <Py_ssize_t> LANES, rows, <Py_ssize_t> LANES, vectors, across, False, self.gated,
+            False,
+        )
         if self.masked:
             self.zero_masked(at, dy)
         scatter(&self.out, &self.plan, at, dy)
+
+    cdef void zero_masked(self, const tile_t* at, double* dx) noexcept nogil:
+        cdef double mask[TILE]
+        cdef Py_ssize_t i
+        gather(&self.mask, &self.plan, at, 0.0, mask)
+        for i in range(at.rows * LANES):
+            dx[i] = 0.0 if mask[i] == 0.0 else dx[i]
+
+    cdef void close(self, void* state, Py_ssize_t part) noexcept nogil:
+        fence()
 
 
 def backward_reduce(dy, x, mean, gate=None, mask=None):
@@ -173,20 +398,8 @@ def backward_reduce(dy, x, mean, gate=None, mask=None):
         Positions where it is 0 do not count.
     """
     cdef BackwardReduceTask task = BackwardReduceTask(dy, x, mean, gate, mask)
-    cdef Py_ssize_t part, c, which, num_channels = task.plan.channels
-    result = np.zeros((2, num_channels))
-    cdef double[:, ::1] sums = result
-    cdef double hi, lo
-    cdef dd state
     task.spread()
-    for c in range(num_channels):
-        for which in range(2):
-            hi = lo = 0.0
-            for part in range(task.plan.ranges):
-                state.hi = task.states[part, 2 * which, c]
-                state.lo = task.states[part, 2 * which + 1, c]
-                accumulate(&hi, &lo, state)
-            sums[which, c] = hi + lo if isfinite(hi) else hi
+    result = task.channels()
     return result[0], result[1]
 
 

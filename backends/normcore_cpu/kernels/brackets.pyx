@@ -1,176 +1,324 @@
 # cython: boundscheck=False, wraparound=False, cdivision=True
-# Design: for each rank and lane one walk down the tile while it is in the cache: three counts and
-# the values strictly inside, compacted without a branch into a small buffer and appended to the
-# list of their range, rank and channel. Lists grow by doubling and hold only what is inside, a
-# few percent of the data where the brackets are narrow.
+# Design: each tile is read once from memory, to see whether all of it is finite, and then, from
+# the cache, once for each rank. That walk only compares, in the dtype of the data and across the
+# lanes: it counts what is at least the lower end and sets a bit where a value is also at most the
+# upper one. Bits become indices without a branch to foresee, and only what they show is looked at
+# by itself: values inside are kept, values on an end counted. Where they are many, as where values
+# repeat, another walk compares strictly. Bounds that the data's dtype cannot hold are replaced by
+# the nearest that it can, up or down, such that every comparison has the same outcome. NaN is
+# nothing of what is counted, so it shows only where a tile is not finite.
+#
+# With weights everything is float64, and sums of weights take the place of counts; each lane sums
+# in the order of its rows, whatever the width of vectors.
 
 import numpy as np
 
 from libc.math cimport INFINITY, NAN, fabs
-from libc.stdlib cimport calloc, free, realloc
-from libc.string cimport memcpy
+from libc.stdint cimport uint16_t, uint32_t, uint64_t
+from libc.string cimport memcpy, memset
 
+from .kept cimport Kept, stream_t
+from .lanes cimport (
+    WIDTH, any_set, equal, keep, lanes_t, less, load_double, longs_t, magnitude_of, real, splat,
+    store_double,
+)
+from .sift cimport (
+    ABOVE, BOUNDS, COUNTERS, FROM, ON_LOWER, ON_UPPER, SIFT_INDICES, SIFT_WORDS, UNDER, all_finite,
+    positions, sift,
+)
 from .tasks cimport Task
-from .tiles cimport LANES, MAX_ROWS, TILE, channel_of, gather, tile_t, view_t
+from .tiles cimport (
+    FLOAT, LANES, TILE, channel_of, gather, row_stride_of, rows_ahead, start_of, tile_t, view_t,
+)
 
 __all__ = ["brackets"]
 
 cdef enum:
-    BELOW, EQUAL_LOWER, INSIDE, EQUAL_UPPER, SUMS
-    COUNT = 0, INFINITE = 1, NANS = 2
-
-
-cdef struct list_t:
-    double* data
-    Py_ssize_t size
-    Py_ssize_t capacity
-
-
-cdef bint append(list_t* values, const double* more, Py_ssize_t count) noexcept nogil:
-    """Append; return whether memory ran out."""
-    cdef Py_ssize_t capacity = values.capacity
-    cdef double* data
-    if values.size + count > capacity:
-        capacity = max(2 * capacity, values.size + count)
-        data = <double*> realloc(values.data, capacity * sizeof(double))
-        if data == NULL:
-            return True
-        values.data, values.capacity = data, capacity
-    memcpy(values.data + values.size, more, count * sizeof(double))
-    values.size += count
-    return False
+    NANS, INFINITE, COUNT, TOTALS
+    BELOW = 0, EQUAL_LOWER, INSIDE, EQUAL_UPPER, SUMS
 
 
 cdef class BracketsTask(Task):
-    cdef view_t w
-    cdef bint weighted, out_of_memory
-    cdef const double[:, ::1] lower, upper
+    cdef Kept kept
     cdef Py_ssize_t num_ranks
-    cdef double[:, :, :, ::1] sums      # (range, SUMS, rank, channel)
-    cdef double[:, :, ::1] totals       # (range, COUNT INFINITE NANS, channel)
-    cdef list_t* values                 # (range, rank, channel)
-    cdef list_t* value_weights
+    cdef const float[:, :, :, ::1] float_bounds     # (group, rank, BOUNDS, lane)
+    cdef const double[:, :, :, ::1] bounds
+    cdef uint32_t[:, :, :, :, ::1] counts           # (range, group, rank, COUNTERS, lane)
+    cdef uint32_t[:, :, :, ::1] totals              # (range, group, NANS INFINITE, lane)
 
-    def __cinit__(self):
-        self.values = self.value_weights = NULL
+    def __init__(self, x, lower, upper):
+        self.begin(x)
+        self.num_ranks = lower.shape[0]
+        lanes = np.arange(self.plan.groups * LANES).reshape(-1, LANES)
+        channels = lanes // LANES if self.plan.along else lanes % self.plan.channels
+        bounds = np.stack([lower, lower, upper, upper])[:, :, channels].transpose(2, 1, 0, 3)
+        self.bounds = np.ascontiguousarray(bounds)
+        if self.x.real == FLOAT:
+            self.float_bounds = _rounded(bounds)
+        shape = self.plan.ranges, self.plan.groups
+        self.counts = np.zeros((*shape, self.num_ranks, COUNTERS, LANES), np.uint32)
+        self.totals = np.zeros((*shape, 2, LANES), np.uint32)
+        self.kept = Kept(
+            *shape, self.num_ranks * self.plan.channels,
+            np.float32 if self.x.real == FLOAT else np.float64, False,
+        )
+
+    cdef void visit(self, void* state, Py_ssize_t part, const tile_t* at) noexcept nogil:
+        cdef double tile[TILE]
+        cdef char* start
+        cdef Py_ssize_t stride, ahead
+        if not self.num_ranks:
+            return
+        if self.direct and at.lanes == LANES:
+            start = start_of(&self.x, &self.plan, at)
+            stride = row_stride_of(&self.x, &self.plan)
+            ahead = rows_ahead(&self.x, &self.plan)
+            if self.x.real == FLOAT:
+                self.take(
+                    <const float*> start, stride, ahead, part, at,
+                    &self.float_bounds[at.group, 0, 0, 0],
+                )
+            else:
+                self.take(
+                    <const double*> start, stride, ahead, part, at, &self.bounds[at.group, 0, 0, 0]
+                )
+        else:
+            gather(&self.x, &self.plan, at, NAN, tile)
+            self.take(
+                <const double*> tile, <Py_ssize_t> LANES, <Py_ssize_t> 0, part, at,
+                &self.bounds[at.group, 0, 0, 0],
+            )
+
+    cdef void take(
+        self, const real* x, Py_ssize_t stride, Py_ssize_t ahead, Py_ssize_t part,
+        const tile_t* at, const real* bounds,
+    ) noexcept nogil:
+        """Count a tile and keep what lies inside."""
+        cdef uint64_t words[SIFT_WORDS]
+        cdef uint16_t indices[SIFT_INDICES]
+        cdef uint32_t before[LANES]
+        cdef uint32_t lists[LANES]
+        cdef uint32_t* counts = &self.counts[part, at.group, 0, 0, 0]
+        cdef Py_ssize_t rank, lane, found
+        if not all_finite(x, stride, at.rows, ahead):
+            count_others(x, stride, at, &self.totals[part, at.group, 0, 0])
+        for lane in range(LANES):
+            lists[lane] = <uint32_t> channel_of(&self.plan, at, lane)
+        for rank in range(self.num_ranks):
+            memcpy(before, &counts[FROM * LANES], sizeof(before))
+            sift(x, stride, at.rows, bounds, False, counts, words)
+            found = positions(words, at.rows, indices)
+            if found > at.rows:
+                memcpy(&counts[FROM * LANES], before, sizeof(before))
+                sift(x, stride, at.rows, bounds, True, counts, words)
+                found = positions(words, at.rows, indices)
+            if found:
+                self.keep(x, stride, indices, found, bounds, counts, part, at.group, lists)
+            for lane in range(LANES):
+                lists[lane] += <uint32_t> self.plan.channels
+            bounds = bounds + BOUNDS * LANES
+            counts = counts + COUNTERS * LANES
+
+    cdef void keep(
+        self, const real* x, Py_ssize_t stride, const uint16_t* indices, Py_ssize_t found,
+        const real* bounds, uint32_t* counts, Py_ssize_t part, Py_ssize_t group,
+        const uint32_t* lists,
+    ) noexcept nogil:
+        """Keep what lies strictly inside, count what lies on the ends."""
+        cdef stream_t* stream = self.kept.stream(part, group)
+        cdef uint32_t* kept = &self.kept.counts[part, 0]
+        cdef bint narrow = self.x.real == FLOAT
+        cdef Py_ssize_t i, size = stream.size, lane
+        cdef real value
+        if not self.kept.reserve(stream, found):
+            self.out_of_memory = True
+            return
+        for i in range(found):
+            lane = indices[i] % LANES
+            value = x[indices[i] // LANES * stride + lane]
+            if bounds[ABOVE * LANES + lane] < value < bounds[UNDER * LANES + lane]:
+                if narrow:
+                    (<float*> stream.values)[size] = <float> value
+                else:
+                    (<double*> stream.values)[size] = <double> value
+                stream.lists[size] = lists[lane]
+                kept[lists[lane]] += 1
+                size += 1
+            elif value <= bounds[ABOVE * LANES + lane]:
+                counts[ON_LOWER * LANES + lane] += 1
+            else:
+                counts[ON_UPPER * LANES + lane] += 1
+        stream.size = size
+
+    cdef object folded(self, states):
+        """Add up ranges, and the lanes of each channel."""
+        states = np.moveaxis(np.asarray(states).sum(0, dtype=np.int64), 0, -2)  # group, lane
+        if self.plan.along:
+            return states.sum(-1)
+        states = states.reshape(*states.shape[:-2], -1)[..., :self.plan.width]
+        return states.reshape(*states.shape[:-1], self.plan.fold, self.plan.channels).sum(-2)
+
+    cdef tuple results(self):
+        nans, infinite = self.folded(self.totals)
+        counts = self.folded(self.counts)
+        kept = np.asarray(self.kept.counts).sum(0, dtype=np.int64)
+        kept = kept.reshape(self.num_ranks, self.plan.channels)
+        valid = self.x.positions - nans
+        sums = valid - counts[:, FROM], counts[:, ON_LOWER], kept, counts[:, ON_UPPER]
+        self.kept.join()
+        return (
+            *(each.astype(np.float64) for each in (*sums, valid, infinite, nans)),
+            _rows(self.kept.arrays, kept.shape), None,
+        )
+
+
+cdef void count_others(
+    const real* x, Py_ssize_t stride, const tile_t* at, uint32_t* totals
+) noexcept nogil:
+    """Count NaN and infinity."""
+    cdef uint32_t nans[LANES]
+    cdef uint32_t infinite[LANES]
+    cdef Py_ssize_t row, lane
+    cdef real value
+    memset(nans, 0, sizeof(nans))
+    memset(infinite, 0, sizeof(infinite))
+    for row in range(at.rows):
+        for lane in range(LANES):
+            value = x[row * stride + lane]
+            nans[lane] += value != value
+            infinite[lane] += fabs(value) == INFINITY
+    for lane in range(at.lanes):
+        totals[NANS * LANES + lane] += nans[lane]
+        totals[INFINITE * LANES + lane] += infinite[lane]
+
+
+cdef class WeightedBracketsTask(Task):
+    cdef view_t w
+    cdef Kept kept
+    cdef Py_ssize_t num_ranks
+    cdef const double[:, ::1] lower, upper
+    cdef double[:, :, :, ::1] sums      # (range, rank, SUMS, channel)
+    cdef double[:, :, ::1] totals       # (range, NANS INFINITE COUNT, channel)
 
     def __init__(self, x, lower, upper, weights):
-        cdef Py_ssize_t lists
         self.begin(x)
+        self.w = self.view(weights, True)
         self.lower, self.upper = lower, upper
-        self.num_ranks = self.lower.shape[0]
-        self.weighted = weights is not None
-        if self.weighted:
-            self.w = self.view(weights, True)
-        shape = (self.plan.ranges, SUMS, self.num_ranks, self.plan.channels)
-        self.sums = np.zeros(shape)
-        self.totals = np.zeros((self.plan.ranges, 3, self.plan.channels))
-        self.out_of_memory = False
-        lists = self.plan.ranges * self.num_ranks * self.plan.channels
-        self.values = <list_t*> calloc(max(lists, 1), sizeof(list_t))
-        self.value_weights = <list_t*> calloc(max(lists, 1), sizeof(list_t))
-        if self.values == NULL or self.value_weights == NULL:
-            raise MemoryError
-
-    def __dealloc__(self):
-        cdef Py_ssize_t i, lists = self.plan.ranges * self.num_ranks * self.plan.channels
-        for i in range(lists):
-            if self.values != NULL:
-                free(self.values[i].data)
-            if self.value_weights != NULL:
-                free(self.value_weights[i].data)
-        free(self.values)
-        free(self.value_weights)
+        self.num_ranks = lower.shape[0]
+        self.kept = Kept(
+            self.plan.ranges, self.plan.groups, self.num_ranks * self.plan.channels, np.float64, True
+        )
+        self.sums = np.zeros((self.plan.ranges, self.num_ranks, SUMS, self.plan.channels))
+        self.totals = np.zeros((self.plan.ranges, TOTALS, self.plan.channels))
 
     cdef void visit(self, void* state, Py_ssize_t part, const tile_t* at) noexcept nogil:
         cdef double x[TILE]
         cdef double w[TILE]
-        cdef Py_ssize_t lane, rank
-        gather(&self.x, &self.plan, at, 0.0, x)
-        if self.weighted:
-            gather(&self.w, &self.plan, at, 0.0, w)
-        else:
-            for lane in range(at.rows * LANES):
-                w[lane] = 1.0
-        for lane in range(at.lanes):
-            self.count_lane(part, at, lane, x, w)
+        cdef Py_ssize_t lane = 0, rank
+        gather(&self.x, &self.plan, at, NAN, x)
+        gather(&self.w, &self.plan, at, 0.0, w)
+        while lane < LANES:
+            self.count(part, at, lane, x, w)
             for rank in range(self.num_ranks):
-                self.visit_lane(part, at, lane, rank, x, w)
+                self.take(part, at, lane, rank, x, w)
+            lane += WIDTH
 
-    cdef void count_lane(
-        self, Py_ssize_t part, const tile_t* at, Py_ssize_t lane, const double* x, double* w
+    cdef void count(
+        self, Py_ssize_t part, const tile_t* at, Py_ssize_t first, const double* x, double* w
     ) noexcept nogil:
         """Count weights, infinities and NaN; NaN weighs nothing from here on."""
-        cdef double* totals = &self.totals[part, 0, channel_of(&self.plan, at, lane)]
-        cdef double count = 0.0, infinite = 0.0, nans = 0.0
-        cdef Py_ssize_t row, i
+        cdef double lanes[TOTALS * WIDTH]
+        cdef lanes_t v, weight, nans, infinite, count
+        cdef longs_t number
+        cdef Py_ssize_t row, i, lane
+        nans = infinite = count = splat(0.0)
         for row in range(at.rows):
-            i = row * LANES + lane
-            infinite += 1.0 if fabs(x[i]) == INFINITY else 0.0
-            if x[i] != x[i]:
-                nans += 1.0 if w[i] != 0.0 else 0.0
-                w[i] = 0.0
-            count += w[i]
-        totals[COUNT * self.plan.channels] += count
-        totals[INFINITE * self.plan.channels] += infinite
-        totals[NANS * self.plan.channels] += nans
+            v, weight = load_double(&x[row * LANES + first]), load_double(&w[row * LANES + first])
+            number = equal(v, v)
+            nans = nans + keep(~number & less(splat(0.0), weight), splat(1.0))
+            infinite = infinite + keep(equal(magnitude_of(v), splat(INFINITY)), splat(1.0))
+            weight = keep(number, weight)
+            count = count + weight
+            store_double(&w[row * LANES + first], weight)
+        store_double(&lanes[NANS * WIDTH], nans)
+        store_double(&lanes[INFINITE * WIDTH], infinite)
+        store_double(&lanes[COUNT * WIDTH], count)
+        for lane in range(min(WIDTH, at.lanes - first)):
+            for i in range(TOTALS):
+                self.totals[part, i, channel_of(&self.plan, at, first + lane)] += (
+                    lanes[i * WIDTH + lane]
+                )
 
-    cdef void visit_lane(
-        self, Py_ssize_t part, const tile_t* at, Py_ssize_t lane, Py_ssize_t rank,
+    cdef void take(
+        self, Py_ssize_t part, const tile_t* at, Py_ssize_t first, Py_ssize_t rank,
         const double* x, const double* w,
     ) noexcept nogil:
-        cdef double kept[MAX_ROWS]
-        cdef double kept_weights[MAX_ROWS]
-        cdef Py_ssize_t channel = channel_of(&self.plan, at, lane)
-        cdef Py_ssize_t row, size = 0, i
-        cdef double low = self.lower[rank, channel], high = self.upper[rank, channel]
-        cdef double below = 0.0, at_low = 0.0, within = 0.0, at_high = 0.0, v, weight
-        cdef bint wide = high > low
+        """Sum the weights of a few lanes and keep what lies inside."""
+        cdef double lanes[SUMS * WIDTH]
+        cdef double low[WIDTH]
+        cdef double high[WIDTH]
+        cdef Py_ssize_t channels[WIDTH]
+        cdef lanes_t v, weight, lower, upper, below, at_lower, between, at_upper
+        cdef longs_t inside
+        cdef Py_ssize_t row, lane, i
+        cdef stream_t* stream = self.kept.stream(part, at.group)
+        if not self.kept.reserve(stream, at.rows * WIDTH):
+            self.out_of_memory = True
+            return
+        for lane in range(WIDTH):
+            channels[lane] = channel_of(&self.plan, at, first + lane)
+            low[lane] = self.lower[rank, channels[lane]]
+            high[lane] = self.upper[rank, channels[lane]]
+        lower, upper = load_double(low), load_double(high)
+        below = at_lower = between = at_upper = splat(0.0)
         for row in range(at.rows):
-            v, weight = x[row * LANES + lane], w[row * LANES + lane]
-            below += weight if v < low else 0.0
-            at_low += weight if v == low else 0.0
-            at_high += weight if wide and v == high else 0.0
-            within += weight if low < v < high else 0.0
-            kept[size] = v
-            kept_weights[size] = weight
-            size += low < v < high and weight != 0.0
-        self.sums[part, BELOW, rank, channel] += below
-        self.sums[part, EQUAL_LOWER, rank, channel] += at_low
-        self.sums[part, INSIDE, rank, channel] += within
-        self.sums[part, EQUAL_UPPER, rank, channel] += at_high
-        if size:
-            i = (part * self.num_ranks + rank) * self.plan.channels + channel
-            if append(&self.values[i], kept, size) or (
-                self.weighted and append(&self.value_weights[i], kept_weights, size)
-            ):
-                self.out_of_memory = True
+            v, weight = load_double(&x[row * LANES + first]), load_double(&w[row * LANES + first])
+            below = below + keep(less(v, lower), weight)
+            at_lower = at_lower + keep(equal(v, lower), weight)
+            at_upper = at_upper + keep(equal(v, upper) & less(lower, upper), weight)
+            inside = less(lower, v) & less(v, upper) & less(splat(0.0), weight)
+            if any_set(inside):
+                between = between + keep(inside, weight)
+                for lane in range(WIDTH):
+                    i = row * LANES + first + lane
+                    if low[lane] < x[i] < high[lane] and w[i] > 0.0:
+                        (<double*> stream.values)[stream.size] = x[i]
+                        stream.weights[stream.size] = w[i]
+                        stream.lists[stream.size] = rank * self.plan.channels + channels[lane]
+                        self.kept.counts[part, stream.lists[stream.size]] += 1
+                        stream.size += 1
+        store_double(&lanes[BELOW * WIDTH], below)
+        store_double(&lanes[EQUAL_LOWER * WIDTH], at_lower)
+        store_double(&lanes[INSIDE * WIDTH], between)
+        store_double(&lanes[EQUAL_UPPER * WIDTH], at_upper)
+        for lane in range(min(WIDTH, at.lanes - first)):
+            for i in range(SUMS):
+                self.sums[part, rank, i, channels[lane]] += lanes[i * WIDTH + lane]
 
-    cdef list collect(self, list_t* lists):
-        """Join the ranges' lists, in order: R lists of C arrays."""
-        cdef Py_ssize_t rank, channel, part, size, i, stride = self.num_ranks * self.plan.channels
-        cdef double[::1] joined
-        result = []
-        for rank in range(self.num_ranks):
-            row = []
-            for channel in range(self.plan.channels):
-                i = rank * self.plan.channels + channel
-                size = 0
-                for part in range(self.plan.ranges):
-                    size += lists[part * stride + i].size
-                array = np.empty(size)
-                joined = array
-                size = 0
-                for part in range(self.plan.ranges):
-                    if lists[part * stride + i].size:
-                        memcpy(
-                            &joined[size], lists[part * stride + i].data,
-                            lists[part * stride + i].size * sizeof(double),
-                        )
-                        size += lists[part * stride + i].size
-                row.append(array)
-            result.append(row)
-        return result
+    cdef tuple results(self):
+        nans, infinite, count = np.asarray(self.totals).sum(0)
+        sums = np.asarray(self.sums).sum(0).swapaxes(0, 1)
+        self.kept.join()
+        shape = self.num_ranks, self.plan.channels
+        return (
+            *sums, count, infinite, nans,
+            _rows(self.kept.arrays, shape), _rows(self.kept.weight_arrays, shape),
+        )
+
+
+def _rows(arrays, shape):
+    """Return R lists of C arrays."""
+    return [arrays[rank * shape[1] : (rank + 1) * shape[1]] for rank in range(shape[0])]
+
+
+def _rounded(bounds):
+    """Round (..., BOUNDS, lane) to float32 such that float32 values compare as before."""
+    with np.errstate(over="ignore"):
+        nearest = bounds.astype(np.float32)
+        up = np.where(nearest < bounds, np.nextafter(nearest, np.float32(np.inf)), nearest)
+        down = np.where(nearest > bounds, np.nextafter(nearest, np.float32(-np.inf)), nearest)
+    going_up = np.array([True, False, False, True])[:, None]  # AT_LEAST and UNDER
+    return np.ascontiguousarray(np.where(going_up, up, down))
 
 
 def brackets(x, lower, upper, weights=None, bint skipna=False):
@@ -189,24 +337,25 @@ def brackets(x, lower, upper, weights=None, bint skipna=False):
     -------
     tuple
         below, equal_lower, inside_count, equal_upper of shape (R, C); count, infinite of shape
-        (C,); inside, R lists of C arrays of the values strictly inside; their weights likewise,
-        or None.
+        (C,); inside, R lists of C arrays of the values strictly inside, float32 where x is;
+        their weights likewise, or None.
 
     Raises
     ------
     MemoryError
         If what lies inside does not fit in memory.
     """
-    cdef BracketsTask task = BracketsTask(x, lower, upper, weights)
-    task.spread()
-    if task.out_of_memory:
-        raise MemoryError("not enough memory for the values inside the brackets")
-    below, equal_lower, inside_count, equal_upper = np.asarray(task.sums).sum(0)
-    count, infinite, nans = np.asarray(task.totals).sum(0)
+    cdef BracketsTask task
+    cdef WeightedBracketsTask weighted
+    if weights is None:
+        task = BracketsTask(x, lower, upper)
+        task.spread()
+        results = task.results()
+    else:
+        weighted = WeightedBracketsTask(x, lower, upper, weights)
+        weighted.spread()
+        results = weighted.results()
+    *sums, count, infinite, nans, inside, inside_weights = results
     if not skipna:
         count = np.where(nans > 0, NAN, count)
-    inside = task.collect(task.values)
-    inside_weights = task.collect(task.value_weights) if task.weighted else None
-    return (
-        below, equal_lower, inside_count, equal_upper, count, infinite, inside, inside_weights,
-    )
+    return *sums, count, infinite, inside, inside_weights

@@ -156,6 +156,36 @@ static inline words_t min_word(words_t a, words_t b)
 #endif
 }
 
+/* Whether a < b in some lane. */
+static inline int any_below(words_t a, words_t b)
+{
+#if WIDTH == 8
+    return _mm256_cmplt_epu32_mask((__m256i)a, (__m256i)b) != 0;
+#elif WIDTH > 1
+    words_t below = (words_t)(a < b);
+    uint64_t parts[WIDTH / 2];
+    uint64_t any = 0;
+    memcpy(parts, &below, sizeof below);
+    for (int i = 0; i < WIDTH / 2; i++)
+        any |= parts[i];
+    return any != 0;
+#else
+    return a < b;
+#endif
+}
+
+static inline lanes_t signed_to_double(longs_t v)
+{
+#if WIDTH == 8
+    return (lanes_t)_mm512_cvtepi64_pd((__m512i)v);
+#elif WIDTH > 1
+    typedef int64_t signed_t __attribute__((vector_size(8 * WIDTH)));
+    return __builtin_convertvector((signed_t)v, lanes_t);
+#else
+    return (double)(int64_t)v;
+#endif
+}
+
 /* Comparisons are masks: all bits of a lane, or none. NaN compares as numbers do, false. */
 
 #if WIDTH > 1

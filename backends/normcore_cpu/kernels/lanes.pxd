@@ -31,6 +31,8 @@ cdef extern from "lanes.h" nogil:
     words_t float_bits(floats_t v)
     words_t min_word(words_t a, words_t b)
 
+    bint any_below(words_t a, words_t b)
+    lanes_t signed_to_double(longs_t v)
     longs_t less(lanes_t a, lanes_t b)
     longs_t less_equal(lanes_t a, lanes_t b)
     longs_t equal(lanes_t a, lanes_t b)

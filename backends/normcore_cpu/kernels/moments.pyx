@@ -27,20 +27,20 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
-from normcore._dd cimport dd, dd_add, dd_div, dd_mul, dd_sub, fast_two_sum, two_prod, two_sum
+from normcore._dd cimport dd, dd_add, dd_sub, fast_two_sum, two_prod, two_sum
 from normcore.statistics cimport (
     MOMENTS_ROWS, load_moments, merged, moments_t, store_moments,
 )
 
 from .lanes cimport (
-    WIDTH, bits_of, choose, equal, float_bits, floats_t, greater, keep, lanes_t, load, load_double, load_floats,
-    load_long, load_word, longs_t, magnitude_of, min_word, prefetch, real, splat, splat_long, splat_word,
-    store_double, store_long, store_word, widen, words_t,
+    WIDTH, any_below, any_set, bits_of, choose, equal, float_bits, floats_t, greater, keep, lanes_t, less_equal, load,
+    load_double, load_floats, load_long, load_word, longs_t, magnitude_of, min_word, prefetch,
+    real, signed_to_double, splat, splat_long, splat_word, store_double, store_long, store_word, widen, words_t,
 )
 from .tasks cimport Task
 from .tile_moments cimport tile_moments
 from .tiles cimport (
-    FLOAT, LANES, TILE, gather, row_stride_of, rows_ahead, start_of, tile_t, view_t,
+    FLOAT, LANES, TILE, gather, near_rows, row_stride_of, rows_ahead, start_of, tile_t, view_t,
 )
 
 __all__ = ["moments"]
@@ -57,6 +57,7 @@ cdef enum:
 cdef Py_ssize_t SMALL = 1 << 14
 cdef uint32_t NO_MAGNITUDE = 0xffffffff
 cdef uint64_t LOW_BITS = 0xffffffff
+cdef uint64_t ALL_BITS = 0xffffffffffffffff
 
 
 # The sums of 16 lanes since their center was chosen.
@@ -73,7 +74,7 @@ cdef struct running_t:
     double center[LANES]
     double grid[LANES]          # 1.5 * 2**(exponent + 1)
     double quantum[LANES]       # 2**(exponent - 51)
-    double limit[LANES]         # 2**exponent
+    double bound[LANES]         # of the squares of a tile, so that magnitudes are below 2**exponent
     double grid_center[LANES]   # the center, rounded to the grid
     double total_hi[LANES]      # of x - grid_center, from the sums that are no longer in `fixed`
     double total_lo[LANES]
@@ -127,34 +128,40 @@ cdef inline void accumulate(
     cdef lanes_t center, grid, grid_center, residual, first, second, square, t
     cdef longs_t fixed, count
     cdef words_t least
+    cdef Py_ssize_t near_stride
+    cdef real copy[2 * CHAIN * LANES]
+    cdef const real* near
     cdef const real* p
     while row < rows:
         step = min(rows - row, <Py_ssize_t> 2 * CHAIN)
+        for k in range(step):
+            prefetch(x + (row + k + ahead) * stride)
+            if real is double:
+                prefetch(x + (row + k + ahead) * stride + LANES // 2)
+        near_stride = stride
+        near = near_rows(x + row * stride, &near_stride, step, copy)
         lane = 0
         while lane < LANES:
-            p = x + row * stride + lane
+            p = near + lane
             center, grid = load_double(&s.center[lane]), load_double(&s.grid[lane])
             grid_center = load_double(&s.grid_center[lane])
             fixed, count = load_long(&s.sums.fixed[lane]), load_long(&s.sums.count[lane])
             residual, least = load_double(&s.sums.residual[lane]), load_word(&s.sums.least[lane])
-            if lane * sizeof(real) % 64 == 0:
-                for k in range(step):
-                    prefetch(p + (ahead + k) * stride)
             first, second = splat(0.0), splat(0.0)
             if step == 2 * CHAIN:
                 for k in range(CHAIN):
                     add(
-                        p + k * stride, center, grid, grid_center, &fixed, &residual, &first,
+                        p + k * near_stride, center, grid, grid_center, &fixed, &residual, &first,
                         &count, &least, residuals, skipna,
                     )
                     add(
-                        p + (k + CHAIN) * stride, center, grid, grid_center, &fixed, &residual,
+                        p + (k + CHAIN) * near_stride, center, grid, grid_center, &fixed, &residual,
                         &second, &count, &least, residuals, skipna,
                     )
             else:
                 for k in range(step):
                     add(
-                        p + k * stride, center, grid, grid_center, &fixed, &residual,
+                        p + k * near_stride, center, grid, grid_center, &fixed, &residual,
                         &first if k < CHAIN else &second, &count, &least, residuals, skipna,
                     )
             first = first + second
@@ -208,30 +215,43 @@ cdef inline double count_of(const running_t* s, Py_ssize_t lane) noexcept nogil:
 
 cdef int judge(const running_t* s, const sums_t* before, bint fresh) noexcept nogil:
     """Say whether the sums can be trusted after a tile."""
-    cdef int verdict = DONE
-    cdef double count, off
-    cdef Py_ssize_t lane
-    cdef bint inside, on_grid = True, near = True, numbers = True, bounded = True
-    for lane in range(LANES):
-        off = s.sums.square_hi[lane] - before.square_hi[lane]
-        numbers = numbers and off == off
-        bounded = bounded and off <= 0.0625 * s.limit[lane] * s.limit[lane]
-        on_grid = on_grid and s.sums.least[lane] >= s.threshold[lane]
-    if not numbers:
+    cdef longs_t bounded = splat_long(ALL_BITS), near = splat_long(ALL_BITS)
+    cdef longs_t numbers = splat_long(ALL_BITS), fixed
+    cdef lanes_t square, grown, grid_center, off, count = splat(<double> s.all_rows)
+    cdef bint on_grid = True
+    cdef Py_ssize_t lane = 0
+    while lane < LANES:
+        square = load_double(&s.sums.square_hi[lane])
+        grown = square - load_double(&before.square_hi[lane])
+        numbers = numbers & equal(grown, grown)
+        bounded = bounded & less_equal(grown, load_double(&s.bound[lane]))
+        if not s.residuals:
+            on_grid = on_grid and not any_below(
+                load_word(&s.sums.least[lane]), load_word(&s.threshold[lane])
+            )
+        if not fresh:
+            grid_center = load_double(&s.grid_center[lane])
+            fixed = load_long(&s.sums.fixed[lane]) - (
+                bits_of(grid_center + load_double(&s.grid[lane])) * splat_long(s.rows)
+            )
+            if s.skipna:
+                count = signed_to_double(load_long(&s.sums.count[lane]))
+            off = (
+                load_double(&s.total_hi[lane])
+                + signed_to_double(fixed) * load_double(&s.quantum[lane])
+            ) + (
+                load_double(&s.sums.residual[lane])
+                - count * (load_double(&s.center[lane]) - grid_center)
+            )
+            near = near & less_equal(off * off, splat(0.25) * count * square)
+        lane += WIDTH
+    if any_set(~numbers):
         return NOT_A_NUMBER
-    if not bounded:
+    if any_set(~bounded):
         return MOVED
-    if not (s.residuals or on_grid):
+    if not on_grid:
         return OFF_GRID
-    if fresh:
-        return DONE
-    for lane in range(LANES):
-        count = count_of(s, lane)
-        off = (s.total_hi[lane] + <double> multiples(s, lane) * s.quantum[lane]) + (
-            s.sums.residual[lane] - count * (s.center[lane] - s.grid_center[lane])
-        )
-        near = near and off * off <= 0.25 * count * s.sums.square_hi[lane]
-    return DONE if near else MOVED
+    return MOVED if any_set(~near) else DONE
 
 
 cdef void settle(running_t* s) noexcept nogil:
@@ -316,9 +336,9 @@ cdef bint begin(
         return False
     for lane in range(first, last):
         s.center[lane] = center
-        s.limit[lane] = ldexp(1.0, exponent)
+        s.bound[lane] = ldexp(1.0, 2 * exponent - 4)
         s.quantum[lane] = ldexp(1.0, exponent - 51)
-        s.grid[lane] = 3.0 * s.limit[lane]
+        s.grid[lane] = ldexp(3.0, exponent)
         s.grid_center[lane] = (center + s.grid[lane]) - s.grid[lane]
         s.threshold[lane] = 0
         if exponent > -98:  # below, even the subnormal float32 are multiples of the quantum
@@ -508,12 +528,12 @@ cdef moments_t finished(
 ) noexcept nogil:
     """Return the moments of sums about a center."""
     cdef moments_t m
-    cdef dd n, off
-    n.hi, n.lo = count, 0.0
-    m.count, m.exponent = n, 0.0
+    cdef dd off, correction
+    m.count.hi, m.count.lo, m.exponent = count, 0.0, 0.0
     m.sum = dd_add(total, two_prod(count, grid_center))
     off = dd_sub(total, two_prod(count, center - grid_center))
-    m.m2 = dd_sub(square, dd_div(dd_mul(off, off), n))
+    correction.hi, correction.lo = off.hi * off.hi / count, 0.0
+    m.m2 = dd_sub(square, correction)
     if m.m2.hi < 0.0:
         m.m2.hi = m.m2.lo = 0.0
     return m

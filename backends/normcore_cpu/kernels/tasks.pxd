@@ -1,7 +1,9 @@
+from normcore.worksharing cimport Work
+
 from .tiles cimport plan_t, tile_t, view_t
 
 
-cdef class Task:
+cdef class Task(Work):
     cdef list arrays
     cdef view_t x
     cdef plan_t plan

@@ -47,18 +47,17 @@ cdef class Task:
             raise MemoryError("not enough memory for the state of the kernel")
         return 0
 
-    def __call__(self, Py_ssize_t start, Py_ssize_t stop):
+    cdef void work(self, Py_ssize_t start, Py_ssize_t stop) noexcept nogil:
         cdef Py_ssize_t item, part, slab, group, last, side_by_side
         cdef const plan_t* plan = &self.plan
-        with nogil:
-            for item in range(start, stop):
-                part, slab = item // plan.slabs, item % plan.slabs
-                group = plan.groups * slab // plan.slabs
-                last = plan.groups * (slab + 1) // plan.slabs
-                side_by_side = 1 if plan.along else last - group
-                while group < last:
-                    self.walk(part, group, side_by_side)
-                    group += side_by_side
+        for item in range(start, stop):
+            part, slab = item // plan.slabs, item % plan.slabs
+            group = plan.groups * slab // plan.slabs
+            last = plan.groups * (slab + 1) // plan.slabs
+            side_by_side = 1 if plan.along else last - group
+            while group < last:
+                self.walk(part, group, side_by_side)
+                group += side_by_side
 
     cdef void walk(self, Py_ssize_t part, Py_ssize_t first, Py_ssize_t groups) noexcept nogil:
         """Visit the tiles of a range, groups side by side."""

@@ -1,5 +1,7 @@
 cimport cython
 
+from .lanes cimport real
+
 cdef enum:
     LANES = 16
     ROWS = 64           # of a tile that has others beside it
@@ -9,6 +11,7 @@ cdef enum:
     MAX_FOLDED = 1024   # lanes of a folded array
     MAX_LANES = 32768   # that keep a state
     AHEAD = 16384       # bytes
+    ALIASED = 2048      # bytes between rows that share few sets of the first cache
 
 # The dtypes that kernels read and write directly; the others go through a tile of float64.
 cdef enum:
@@ -75,6 +78,9 @@ cdef tile_t rest_of(
 cdef char* start_of(const view_t* x, const plan_t* plan, const tile_t* at) noexcept nogil
 cdef Py_ssize_t row_stride_of(const view_t* x, const plan_t* plan) noexcept nogil
 cdef Py_ssize_t rows_ahead(const view_t* x, const plan_t* plan) noexcept nogil
+cdef const real* near_rows(
+    const real* x, Py_ssize_t* stride, Py_ssize_t rows, real* copy
+) noexcept nogil
 cdef void gather(
     const view_t* x, const plan_t* plan, const tile_t* at, double missing, double* tile
 ) noexcept nogil

@@ -20,6 +20,8 @@ from libc.stdint cimport (
 )
 from libc.string cimport memcpy
 
+from .lanes cimport real
+
 __all__ = []  # for other kernels only, by cimport
 
 cdef extern from "half.h" nogil:
@@ -204,7 +206,7 @@ cdef plan_t plan_of(const view_t* x) noexcept nogil:
     p.tiles = p.runs * p.run_tiles
     # Each range keeps a state a lane: few enough to be small beside the data, and enough items in
     # all to occupy many threads. A channel is in one slab alone.
-    p.ranges = min(max(p.tiles // 16, 1), 16)
+    p.ranges = min(max(p.tiles // 32, 1), 16)
     if p.along:
         p.slabs = min(p.groups, (64 + p.ranges - 1) // p.ranges)
     else:
@@ -274,6 +276,21 @@ cdef Py_ssize_t rows_ahead(const view_t* x, const plan_t* plan) noexcept nogil:
     if not plan.along and plan.groups > 1:
         return plan.rows  # the next tile of the group, after all other groups
     return max(AHEAD // max(plan.fold * magnitude(x.stride), 1), 1)
+
+
+cdef const real* near_rows(
+    const real* x, Py_ssize_t* stride, Py_ssize_t rows, real* copy
+) noexcept nogil:
+    """Return rows of 16 lanes, or a copy of them where their addresses would push each other out
+    of the first cache.
+    """
+    cdef Py_ssize_t row
+    if stride[0] * <Py_ssize_t> sizeof(real) % ALIASED != 0:
+        return x
+    for row in range(rows):
+        memcpy(copy + row * LANES, x + row * stride[0], LANES * sizeof(real))
+    stride[0] = LANES
+    return copy
 
 
 cdef void gather(
