@@ -23,7 +23,7 @@ from .lanes cimport (
 )
 from .tasks cimport Task
 from .tiles cimport (
-    FLOAT, LANES, TILE, gather, is_direct, near_rows, row_stride_of, rows_ahead, scatter,
+    AHEAD, FLOAT, LANES, TILE, gather, is_direct, near_rows, row_stride_of, rows_ahead, scatter,
     start_of, tile_t, view_t,
 )
 
@@ -144,13 +144,16 @@ cdef inline void map_rows(
     Py_ssize_t across, bint repeat, bint has_gate, bint stream,
 ) noexcept nogil:
     """Write dx of rows of lanes; where the vectors repeat, WIDTH lanes serve for all."""
-    cdef Py_ssize_t row, lane, i
+    cdef Py_ssize_t row, lane, i, ahead = AHEAD // (lanes * <Py_ssize_t> sizeof(real)) + 1
     cdef lanes_t result
     cdef real rest_dy[WIDTH]
     cdef real rest_x[WIDTH]
     for row in range(rows):
         lane = 0
         while lane + WIDTH <= lanes:
+            if lane * sizeof(real) % 64 == 0:
+                prefetch(dy + (row + ahead) * dy_stride + lane)
+                prefetch(x + (row + ahead) * x_stride + lane)
             result = gradient(
                 load(dy + row * dy_stride + lane), load(x + row * x_stride + lane),
                 vectors if repeat else vectors + lane, across, has_gate,
