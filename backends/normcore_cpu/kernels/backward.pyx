@@ -13,6 +13,7 @@
 import numpy as np
 
 from libc.math cimport isfinite
+from libc.string cimport memcpy
 
 from normcore._dd cimport dd, two_sum
 
@@ -23,8 +24,8 @@ from .lanes cimport (
 )
 from .tasks cimport Task
 from .tiles cimport (
-    AHEAD, FLOAT, LANES, TILE, gather, is_direct, near_rows, row_stride_of, rows_ahead, scatter,
-    start_of, tile_t, view_t,
+    AHEAD, DOUBLE, FLOAT, LANES, TILE, gather, is_sheet, near_rows, rows_of, rows_t, scatter,
+    sheet_stride_of, start_of, tile_t, view_t,
 )
 
 __all__ = ["backward_elemt", "backward_reduce"]
@@ -37,7 +38,7 @@ cdef enum:
     DY_HI = 0, DY_LO = 1, DY_XMU_HI = 2, DY_XMU_LO = 3, SUMS = 4
 
 # Bytes of output from which on the caches would not keep it for the reader.
-cdef Py_ssize_t STREAM = 1 << 24
+cdef Py_ssize_t STREAM = 1 << 25
 
 
 cdef inline lanes_t gated(
@@ -63,7 +64,7 @@ cdef inline void add_sum(double* hi, double* lo, lanes_t more) noexcept nogil:
 cdef inline void reduce_rows(
     const real* dy, Py_ssize_t dy_stride, const real* x, Py_ssize_t x_stride, Py_ssize_t rows,
     Py_ssize_t dy_ahead, Py_ssize_t x_ahead, const double* vectors, Py_ssize_t across,
-    double* sums, Py_ssize_t sums_across, bint has_gate,
+    double* sums, bint has_gate,
 ) noexcept nogil:
     """Add rows of 16 lanes to the sums of their lanes."""
     cdef Py_ssize_t row = 0, lane, k, half, step, near_dy_stride, near_x_stride
@@ -98,11 +99,11 @@ cdef inline void reduce_rows(
                 sum_dy[half] = sum_dy[half] + g
                 sum_dy_xmu[half] = sum_dy_xmu[half] + g * (v - mean)
             add_sum(
-                sums + DY_HI * sums_across + lane, sums + DY_LO * sums_across + lane,
+                sums + DY_HI * LANES + lane, sums + DY_LO * LANES + lane,
                 sum_dy[0] + sum_dy[1],
             )
             add_sum(
-                sums + DY_XMU_HI * sums_across + lane, sums + DY_XMU_LO * sums_across + lane,
+                sums + DY_XMU_HI * LANES + lane, sums + DY_XMU_LO * LANES + lane,
                 sum_dy_xmu[0] + sum_dy_xmu[1],
             )
             lane += WIDTH
@@ -112,18 +113,16 @@ cdef inline void reduce_rows(
 cdef void reduce_as(
     const real* dy, Py_ssize_t dy_stride, const real* x, Py_ssize_t x_stride, Py_ssize_t rows,
     Py_ssize_t dy_ahead, Py_ssize_t x_ahead, const double* vectors, Py_ssize_t across,
-    double* sums, Py_ssize_t sums_across, bint has_gate,
+    double* sums, bint has_gate,
 ) noexcept nogil:
     """Choose the loop."""
     if has_gate:
         reduce_rows(
-            dy, dy_stride, x, x_stride, rows, dy_ahead, x_ahead, vectors, across, sums,
-            sums_across, True,
+            dy, dy_stride, x, x_stride, rows, dy_ahead, x_ahead, vectors, across, sums, True
         )
     else:
         reduce_rows(
-            dy, dy_stride, x, x_stride, rows, dy_ahead, x_ahead, vectors, across, sums,
-            sums_across, False,
+            dy, dy_stride, x, x_stride, rows, dy_ahead, x_ahead, vectors, across, sums, False
         )
 
 
@@ -141,9 +140,9 @@ cdef inline lanes_t gradient(
 cdef inline void map_rows(
     const real* dy, Py_ssize_t dy_stride, const real* x, Py_ssize_t x_stride, real* out,
     Py_ssize_t out_stride, Py_ssize_t rows, Py_ssize_t lanes, const double* vectors,
-    Py_ssize_t across, bint repeat, bint has_gate, bint stream,
+    Py_ssize_t across, bint along, bint has_gate, bint stream,
 ) noexcept nogil:
-    """Write dx of rows of lanes; where the vectors repeat, WIDTH lanes serve for all."""
+    """Write dx of rows of lanes; along positions, each row has the vectors of its channel."""
     cdef Py_ssize_t row, lane, i, ahead = AHEAD // (lanes * <Py_ssize_t> sizeof(real)) + 1
     cdef lanes_t result
     cdef real rest_dy[WIDTH]
@@ -151,12 +150,12 @@ cdef inline void map_rows(
     for row in range(rows):
         lane = 0
         while lane + WIDTH <= lanes:
-            if lane * sizeof(real) % 64 == 0:
+            if lane * sizeof(real) % 64 == 0 and not along:
                 prefetch(dy + (row + ahead) * dy_stride + lane)
                 prefetch(x + (row + ahead) * x_stride + lane)
             result = gradient(
                 load(dy + row * dy_stride + lane), load(x + row * x_stride + lane),
-                vectors if repeat else vectors + lane, across, has_gate,
+                vectors + (row * LANES if along else lane), across, has_gate,
             )
             if stream:
                 stream_to(out + row * out_stride + lane, result)
@@ -169,7 +168,7 @@ cdef inline void map_rows(
                 rest_x[i] = x[row * x_stride + lane + i] if lane + i < lanes else 0
             result = gradient(
                 load(<const real*> rest_dy), load(<const real*> rest_x),
-                vectors if repeat else vectors + lane, across, has_gate,
+                vectors + (row * LANES if along else lane), across, has_gate,
             )
             store(<real*> rest_dy, result)
             for i in range(lanes - lane):
@@ -179,23 +178,23 @@ cdef inline void map_rows(
 cdef void map_as(
     const real* dy, Py_ssize_t dy_stride, const real* x, Py_ssize_t x_stride, real* out,
     Py_ssize_t out_stride, Py_ssize_t rows, Py_ssize_t lanes, const double* vectors,
-    Py_ssize_t across, bint repeat, bint has_gate, bint stream,
+    Py_ssize_t across, bint along, bint has_gate, bint stream,
 ) noexcept nogil:
     """Choose the loop."""
-    stream = stream and (<size_t> out | out_stride * sizeof(real)) % 16 == 0
+    stream = stream and lanes % WIDTH == 0 and (<size_t> out | out_stride * sizeof(real)) % 16 == 0
     if has_gate:
         map_rows(
-            dy, dy_stride, x, x_stride, out, out_stride, rows, lanes, vectors, across, repeat,
+            dy, dy_stride, x, x_stride, out, out_stride, rows, lanes, vectors, across, along,
             True, False,
         )
     elif stream:
         map_rows(
-            dy, dy_stride, x, x_stride, out, out_stride, rows, lanes, vectors, across, repeat,
+            dy, dy_stride, x, x_stride, out, out_stride, rows, lanes, vectors, across, along,
             False, True,
         )
     else:
         map_rows(
-            dy, dy_stride, x, x_stride, out, out_stride, rows, lanes, vectors, across, repeat,
+            dy, dy_stride, x, x_stride, out, out_stride, rows, lanes, vectors, across, along,
             False, False,
         )
 
@@ -214,10 +213,6 @@ cdef class BackwardTask(Task):
         self.masked = mask is not None
         if self.masked:
             self.mask = self.view(mask, True)
-        self.direct = (
-            self.direct and not self.masked and self.x.real == self.dy.real
-            and is_direct(&self.dy, &self.plan)
-        )
         channels = np.zeros((VECTORS, self.plan.channels))
         channels[MEAN] = mean
         if self.gated:
@@ -256,43 +251,35 @@ cdef class BackwardReduceTask(BackwardTask):
         self.sums = np.zeros((self.plan.ranges, SUMS, LANES * self.plan.groups))
 
     cdef void visit(self, void* state, Py_ssize_t part, const tile_t* at) noexcept nogil:
-        cdef double dy[TILE]
-        cdef double x[TILE]
+        cdef double dy_copy[TILE]
+        cdef double x_copy[TILE]
         cdef double kept[SUMS * LANES]
         cdef Py_ssize_t lane, i, across = LANES * self.plan.groups
-        cdef const double* vectors = &self.vectors[0, at.group * LANES]
         cdef double* sums = &self.sums[part, 0, at.group * LANES]
-        if self.direct and at.lanes == LANES:
-            if self.x.real == FLOAT:
-                reduce_as(
-                    <const float*> start_of(&self.dy, &self.plan, at),
-                    row_stride_of(&self.dy, &self.plan),
-                    <const float*> start_of(&self.x, &self.plan, at),
-                    row_stride_of(&self.x, &self.plan), at.rows,
-                    rows_ahead(&self.dy, &self.plan), rows_ahead(&self.x, &self.plan), vectors,
-                    across, sums, across, self.gated,
-                )
-            else:
-                reduce_as(
-                    <const double*> start_of(&self.dy, &self.plan, at),
-                    row_stride_of(&self.dy, &self.plan),
-                    <const double*> start_of(&self.x, &self.plan, at),
-                    row_stride_of(&self.x, &self.plan), at.rows,
-                    rows_ahead(&self.dy, &self.plan), rows_ahead(&self.x, &self.plan), vectors,
-                    across, sums, across, self.gated,
-                )
-            return
-        self.gather_both(at, dy, x)
+        cdef rows_t dy, x
+        cdef bint in_place = False
+        if not self.masked and self.x.real == self.dy.real:
+            dy = rows_of(&self.dy, &self.plan, at, 0.0, dy_copy)
+            x = rows_of(&self.x, &self.plan, at, 0.0, x_copy)
+            in_place = dy.real == x.real
+        if not in_place:
+            self.gather_both(at, dy_copy, x_copy)
+            dy.real, dy.data, dy.stride, dy.ahead = DOUBLE, <char*> dy_copy, LANES, 0
+            x.data, x.stride, x.ahead = <char*> x_copy, LANES, 0
         for i in range(SUMS):
-            for lane in range(LANES):
-                kept[i * LANES + lane] = sums[i * across + lane]
-        reduce_as(
-            <const double*> dy, <Py_ssize_t> LANES, <const double*> x, <Py_ssize_t> LANES,
-            at.rows, 0, 0, vectors, across, kept, <Py_ssize_t> LANES, self.gated,
-        )
-        for i in range(SUMS):
-            for lane in range(at.lanes):  # the others hold 0 * (0 - mean), maybe NaN
-                sums[i * across + lane] = kept[i * LANES + lane]
+            memcpy(kept + i * LANES, sums + i * across, sizeof(double) * LANES)
+        if dy.real == FLOAT:
+            reduce_as(
+                <const float*> dy.data, dy.stride, <const float*> x.data, x.stride, at.rows,
+                dy.ahead, x.ahead, &self.vectors[0, at.group * LANES], across, kept, self.gated,
+            )
+        else:
+            reduce_as(
+                <const double*> dy.data, dy.stride, <const double*> x.data, x.stride, at.rows,
+                dy.ahead, x.ahead, &self.vectors[0, at.group * LANES], across, kept, self.gated,
+            )
+        for i in range(SUMS):  # lanes that are not there hold 0 * (0 - mean), maybe NaN
+            memcpy(sums + i * across, kept + i * LANES, sizeof(double) * at.lanes)
 
     cdef object channels(self):
         """Add up the lanes and ranges of each channel: sum(dy), sum(dy * (x - mean))."""
@@ -328,10 +315,11 @@ cdef class BackwardElemtTask(BackwardTask):
             channels[GATE:] = gate
         self.spread_vectors(channels)
         self.out = self.view(out)
-        self.direct = (
-            self.direct and self.x.real == self.out.real and is_direct(&self.out, &self.plan)
+        self.whole_rows = (
+            not self.masked and self.x.real == self.dy.real == self.out.real
+            and is_sheet(&self.x, &self.plan) and is_sheet(&self.dy, &self.plan)
+            and is_sheet(&self.out, &self.plan)
         )
-        self.whole_rows = self.direct and not self.plan.along
         self.stream = (
             self.x.positions * self.plan.channels * self.out.itemsize >= STREAM
             and self.out.data != self.x.data and self.out.data != self.dy.data
@@ -341,36 +329,33 @@ cdef class BackwardElemtTask(BackwardTask):
         cdef double dy[TILE]
         cdef double x[TILE]
         cdef Py_ssize_t across = LANES * self.plan.groups
-        cdef Py_ssize_t rows = at.rows, lanes = at.lanes
         cdef const double* vectors = &self.vectors[0, at.group * LANES]
-        if self.direct:
-            if self.plan.along:
-                rows, lanes = 1, (rows - 1) * LANES + lanes
+        if self.whole_rows:
             if self.x.real == FLOAT:
                 map_as(
                     <const float*> start_of(&self.dy, &self.plan, at),
-                    row_stride_of(&self.dy, &self.plan),
+                    sheet_stride_of(&self.dy, &self.plan),
                     <const float*> start_of(&self.x, &self.plan, at),
-                    row_stride_of(&self.x, &self.plan),
+                    sheet_stride_of(&self.x, &self.plan),
                     <float*> start_of(&self.out, &self.plan, at),
-                    row_stride_of(&self.out, &self.plan), rows, lanes, vectors, across,
+                    sheet_stride_of(&self.out, &self.plan), at.rows, at.lanes, vectors, across,
                     self.plan.along, self.gated, self.stream,
                 )
             else:
                 map_as(
                     <const double*> start_of(&self.dy, &self.plan, at),
-                    row_stride_of(&self.dy, &self.plan),
+                    sheet_stride_of(&self.dy, &self.plan),
                     <const double*> start_of(&self.x, &self.plan, at),
-                    row_stride_of(&self.x, &self.plan),
+                    sheet_stride_of(&self.x, &self.plan),
                     <double*> start_of(&self.out, &self.plan, at),
-                    row_stride_of(&self.out, &self.plan), rows, lanes, vectors, across,
+                    sheet_stride_of(&self.out, &self.plan), at.rows, at.lanes, vectors, across,
                     self.plan.along, self.gated, self.stream,
                 )
             return
         self.gather_both(at, dy, x)
         map_as(
             <const double*> dy, <Py_ssize_t> LANES, <const double*> x, <Py_ssize_t> LANES, dy,
-            <Py_ssize_t> LANES, rows, <Py_ssize_t> LANES, vectors, across, False, self.gated,
+            <Py_ssize_t> LANES, at.rows, <Py_ssize_t> LANES, vectors, across, False, self.gated,
             False,
         )
         if self.masked:

@@ -28,7 +28,7 @@ from .sift cimport (
 )
 from .tasks cimport Task
 from .tiles cimport (
-    FLOAT, LANES, TILE, channel_of, gather, row_stride_of, rows_ahead, start_of, tile_t, view_t,
+    FLOAT, LANES, TILE, channel_of, gather, near_rows, rows_of, rows_t, tile_t, view_t,
 )
 
 __all__ = ["brackets"]
@@ -64,28 +64,19 @@ cdef class BracketsTask(Task):
         )
 
     cdef void visit(self, void* state, Py_ssize_t part, const tile_t* at) noexcept nogil:
-        cdef double tile[TILE]
-        cdef char* start
-        cdef Py_ssize_t stride, ahead
+        cdef double copy[TILE]
+        cdef rows_t x
         if not self.num_ranks:
             return
-        if self.direct and at.lanes == LANES:
-            start = start_of(&self.x, &self.plan, at)
-            stride = row_stride_of(&self.x, &self.plan)
-            ahead = rows_ahead(&self.x, &self.plan)
-            if self.x.real == FLOAT:
-                self.take(
-                    <const float*> start, stride, ahead, part, at,
-                    &self.float_bounds[at.group, 0, 0, 0],
-                )
-            else:
-                self.take(
-                    <const double*> start, stride, ahead, part, at, &self.bounds[at.group, 0, 0, 0]
-                )
-        else:
-            gather(&self.x, &self.plan, at, NAN, tile)
+        x = rows_of(&self.x, &self.plan, at, NAN, copy)
+        if x.real == FLOAT:
             self.take(
-                <const double*> tile, <Py_ssize_t> LANES, <Py_ssize_t> 0, part, at,
+                <const float*> x.data, x.stride, x.ahead, part, at,
+                &self.float_bounds[at.group, 0, 0, 0],
+            )
+        else:
+            self.take(
+                <const double*> x.data, x.stride, x.ahead, part, at,
                 &self.bounds[at.group, 0, 0, 0],
             )
 
@@ -94,6 +85,7 @@ cdef class BracketsTask(Task):
         const tile_t* at, const real* bounds,
     ) noexcept nogil:
         """Count a tile and keep what lies inside."""
+        cdef real copy[TILE]
         cdef uint64_t words[SIFT_WORDS]
         cdef uint16_t indices[SIFT_INDICES]
         cdef uint32_t before[LANES]
@@ -102,6 +94,7 @@ cdef class BracketsTask(Task):
         cdef Py_ssize_t rank, lane, found
         if not all_finite(x, stride, at.rows, ahead):
             count_others(x, stride, at, &self.totals[part, at.group, 0, 0])
+        x = near_rows(x, &stride, at.rows, copy)
         for lane in range(LANES):
             lists[lane] = <uint32_t> channel_of(&self.plan, at, lane)
         for rank in range(self.num_ranks):

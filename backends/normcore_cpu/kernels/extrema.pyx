@@ -15,9 +15,7 @@ from .lanes cimport (
     splat_long, store_double, store_long,
 )
 from .tasks cimport Task
-from .tiles cimport (
-    FLOAT, LANES, TILE, gather, row_stride_of, rows_ahead, start_of, tile_t,
-)
+from .tiles cimport FLOAT, LANES, TILE, rows_of, rows_t, tile_t
 
 __all__ = ["extrema"]
 
@@ -80,21 +78,14 @@ cdef class ExtremaTask(Task):
         self.states = states
 
     cdef void visit(self, void* state, Py_ssize_t part, const tile_t* at) noexcept nogil:
-        cdef double tile[TILE]
+        cdef double copy[TILE]
         cdef double* lanes = &self.states[part, 0, at.group * LANES]
-        cdef Py_ssize_t ahead, stride, across = self.plan.groups * LANES
-        cdef char* start
-        if self.direct and at.lanes == LANES:
-            start = start_of(&self.x, &self.plan, at)
-            stride = row_stride_of(&self.x, &self.plan)
-            ahead = rows_ahead(&self.x, &self.plan)
-            if self.x.real == FLOAT:
-                tile_extrema(<const float*> start, stride, at.rows, ahead, lanes, across)
-            else:
-                tile_extrema(<const double*> start, stride, at.rows, ahead, lanes, across)
+        cdef Py_ssize_t across = self.plan.groups * LANES
+        cdef rows_t x = rows_of(&self.x, &self.plan, at, NAN, copy)
+        if x.real == FLOAT:
+            tile_extrema(<const float*> x.data, x.stride, at.rows, x.ahead, lanes, across)
         else:
-            gather(&self.x, &self.plan, at, NAN, tile)
-            tile_extrema(<const double*> tile, <Py_ssize_t> LANES, at.rows, 0, lanes, across)
+            tile_extrema(<const double*> x.data, x.stride, at.rows, x.ahead, lanes, across)
 
     cdef tuple channels(self):
         """Fold ranges and lanes to channels."""

@@ -43,7 +43,7 @@ cdef class Kept:
         cdef void* block
         if stream.size + more <= stream.capacity:
             return True
-        capacity = max(stream.capacity + stream.capacity // 2, stream.size + max(more, ROOM))
+        capacity = max(2 * stream.capacity, stream.size + max(more, ROOM))
         block = realloc(stream.values, capacity * self.itemsize)
         if block == NULL:
             return False

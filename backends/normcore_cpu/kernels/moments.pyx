@@ -40,7 +40,7 @@ from .lanes cimport (
 from .tasks cimport Task
 from .tile_moments cimport tile_moments
 from .tiles cimport (
-    FLOAT, LANES, TILE, gather, near_rows, row_stride_of, rows_ahead, start_of, tile_t, view_t,
+    FLOAT, LANES, TILE, gather, near_rows, rows_of, rows_t, tile_t, view_t,
 )
 
 __all__ = ["moments"]
@@ -391,28 +391,21 @@ cdef class MomentsTask(Task):
         free(state)
 
     cdef void visit(self, void* state, Py_ssize_t part, const tile_t* at) noexcept nogil:
-        cdef double x[TILE]
+        cdef double copy[TILE]
         cdef running_t* s
-        cdef Py_ssize_t stride, ahead = 0
-        cdef char* start
+        cdef rows_t x
+        cdef bint taken = False
         if state == NULL:
             return
         s = &(<state_t*> state).running[at.group - (<state_t*> state).first]
-        if self.weighted or self.small:
-            self.take_exactly(s, part, at, x)
-        elif self.direct and at.lanes == LANES:
-            start = start_of(&self.x, &self.plan, at)
-            stride = row_stride_of(&self.x, &self.plan)
-            ahead = rows_ahead(&self.x, &self.plan)
-            if self.x.real == FLOAT:
-                if not self.take(<const float*> start, stride, ahead, s, part, at):
-                    self.take_exactly(s, part, at, x)
-            elif not self.take(<const double*> start, stride, ahead, s, part, at):
-                self.take_exactly(s, part, at, x)
-        else:
-            gather(&self.x, &self.plan, at, NAN, x)
-            if not self.take(<const double*> x, <Py_ssize_t> LANES, ahead, s, part, at):
-                self.take_exactly(s, part, at, x)
+        if not (self.weighted or self.small):
+            x = rows_of(&self.x, &self.plan, at, NAN, copy)
+            if x.real == FLOAT:
+                taken = self.take(<const float*> x.data, x.stride, x.ahead, s, part, at)
+            else:
+                taken = self.take(<const double*> x.data, x.stride, x.ahead, s, part, at)
+        if not taken:
+            self.take_exactly(s, part, at, copy)
 
     cdef bint take(
         self, const real* x, Py_ssize_t stride, Py_ssize_t ahead, running_t* s, Py_ssize_t part,

@@ -13,6 +13,7 @@
 
 #define SIFT_ROWS 256
 #define SIFT_WORDS (SIFT_ROWS / 4)
+#define FEW 128
 /* `positions` writes up to three indices more than it finds. */
 #define SIFT_INDICES (16 * SIFT_ROWS + 4)
 
@@ -96,6 +97,26 @@ static inline double_counts double_counted(double_counts counts, double_mask mas
 #endif
 }
 
+static inline float_values float_all(float value)
+{
+#if WIDTH == 8
+    return _mm512_set1_ps(value);
+#else
+    float_values zero = {0};
+    return zero + value;
+#endif
+}
+
+static inline double_values double_all(double value)
+{
+#if WIDTH == 8
+    return _mm512_set1_pd(value);
+#else
+    double_values zero = {0};
+    return zero + value;
+#endif
+}
+
 /* The mask as one bit a value. */
 
 static inline uint64_t float_bits_of(float_mask mask)
@@ -133,6 +154,9 @@ static inline uint64_t double_bits_of(double_mask mask)
  * counters, for the lower end, and in the third. A NaN is nothing of this.
  *
  * all_finite returns whether there is neither NaN nor infinity.
+ *
+ * order_few sorts at most FEW numbers, in an array of FEW, by counting for each how many are less;
+ * of equal ones, the first one's place is found so, and the places after it are filled.
  */
 #define SIFT(type) \
     static inline void type##_sift( \
@@ -202,6 +226,32 @@ static inline uint64_t double_bits_of(double_mask mask)
         for (int lane = 1; lane < 16; lane++) \
             sums[0] += sums[lane]; \
         return sums[0] == 0; \
+    } \
+\
+    static inline void type##_order_few(const type *x, int count, type *ordered) \
+    { \
+        enum { VALUES = sizeof(type##_values) / sizeof(type) }; \
+        type##_counter ranks[FEW]; \
+        unsigned char taken[FEW] = {0}; \
+        for (int i = 0; i < count; i += 2 * VALUES) { \
+            type##_values v, w, other; \
+            type##_counts before_v = {0}, before_w = {0}; \
+            memcpy(&v, x + i, sizeof v); \
+            memcpy(&w, x + i + VALUES, sizeof w); \
+            for (int j = 0; j < count; j++) { \
+                other = type##_all(x[j]); \
+                before_v = type##_counted(before_v, type##_above(v, other)); \
+                before_w = type##_counted(before_w, type##_above(w, other)); \
+            } \
+            memcpy(ranks + i, &before_v, sizeof before_v); \
+            memcpy(ranks + i + VALUES, &before_w, sizeof before_w); \
+        } \
+        for (int i = 0; i < count; i++) { \
+            ordered[ranks[i]] = x[i]; \
+            taken[ranks[i]] = 1; \
+        } \
+        for (int i = 1; i < count; i++) \
+            ordered[i] = taken[i] ? ordered[i] : ordered[i - 1]; \
     }
 
 #define SIFT_ROW(type) \

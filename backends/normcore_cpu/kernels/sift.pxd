@@ -9,6 +9,7 @@ cdef extern from "sift.h" nogil:
         SIFT_ROWS
         SIFT_WORDS
         SIFT_INDICES
+        FEW
 
     void float_sift(
         const float* x, Py_ssize_t stride, Py_ssize_t rows, const float* bounds,
@@ -24,6 +25,8 @@ cdef extern from "sift.h" nogil:
     bint double_all_finite(
         const double* x, Py_ssize_t stride, Py_ssize_t rows, Py_ssize_t ahead
     )
+    void float_order_few(const float* x, int count, float* ordered)
+    void double_order_few(const double* x, int count, double* ordered)
     Py_ssize_t positions(const uint64_t* words, Py_ssize_t rows, uint16_t* indices)
 
 
@@ -55,3 +58,10 @@ cdef inline bint all_finite(
         return float_all_finite(x, stride, rows, ahead)
     else:
         return double_all_finite(x, stride, rows, ahead)
+
+
+cdef inline void order_few(const real* x, Py_ssize_t count, real* ordered) noexcept nogil:
+    if real is float:
+        float_order_few(x, <int> count, ordered)
+    else:
+        double_order_few(x, <int> count, ordered)

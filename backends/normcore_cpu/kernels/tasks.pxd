@@ -14,6 +14,7 @@ cdef class Task(Work):
     cdef int spread(self) except -1
     cdef void walk(self, Py_ssize_t part, Py_ssize_t first, Py_ssize_t groups) noexcept nogil
 
+    cdef void walk_runs(self, Py_ssize_t part, Py_ssize_t first, Py_ssize_t groups) noexcept nogil
     cdef void* open(self, Py_ssize_t first, Py_ssize_t groups) noexcept nogil
     cdef void visit(self, void* state, Py_ssize_t part, const tile_t* at) noexcept nogil
     cdef void close(self, void* state, Py_ssize_t part) noexcept nogil

@@ -54,6 +54,9 @@ cdef class Task:
             part, slab = item // plan.slabs, item % plan.slabs
             group = plan.groups * slab // plan.slabs
             last = plan.groups * (slab + 1) // plan.slabs
+            if plan.along and self.whole_rows:
+                self.walk_runs(part, group, last - group)
+                continue
             side_by_side = 1 if plan.along else last - group
             while group < last:
                 self.walk(part, group, side_by_side)
@@ -78,6 +81,22 @@ cdef class Task:
                     if at.rows:
                         self.visit(state, part, &at)
                 group += step
+        self.close(state, part)
+
+    cdef void walk_runs(self, Py_ssize_t part, Py_ssize_t first, Py_ssize_t groups) noexcept nogil:
+        """Visit the runs of a range: channels side by side are rows, positions their lanes."""
+        cdef const plan_t* plan = &self.plan
+        cdef Py_ssize_t position = self.x.positions * part // plan.ranges
+        cdef Py_ssize_t last = self.x.positions * (part + 1) // plan.ranges
+        cdef tile_t at
+        cdef void* state = self.open(first, groups)
+        at.group = at.channel = first
+        at.rows, at.rest = groups, 0
+        while position < last:
+            at.run, at.start = position // self.x.length, position % self.x.length
+            at.lanes = min(self.x.length - at.start, last - position)
+            self.visit(state, part, &at)
+            position += at.lanes
         self.close(state, part)
 
     cdef void* open(self, Py_ssize_t first, Py_ssize_t groups) noexcept nogil:

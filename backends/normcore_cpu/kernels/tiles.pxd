@@ -7,7 +7,7 @@ cdef enum:
     ROWS = 64           # of a tile that has others beside it
     MAX_ROWS = 256      # of one that has not
     TILE = LANES * MAX_ROWS
-    CUT_RUNS = 512      # shorter runs of positions follow each other
+    CUT_RUNS = 512      # shorter runs of positions are joined
     MAX_FOLDED = 1024   # lanes of a folded array
     MAX_LANES = 32768   # that keep a state
     AHEAD = 16384       # bytes
@@ -66,6 +66,13 @@ cdef struct tile_t:
     Py_ssize_t lanes
     Py_ssize_t rest         # positions after the last full row
 
+# The rows of a tile, of float or double.
+cdef struct rows_t:
+    char* data
+    Py_ssize_t stride       # in elements
+    Py_ssize_t ahead        # the rows to ask for while these are read
+    int real
+
 cdef view_t view_of(object array, bint plane=*) except *
 cdef plan_t plan_of(const view_t* x) noexcept nogil
 cdef bint is_direct(const view_t* x, const plan_t* plan) noexcept nogil
@@ -77,7 +84,12 @@ cdef tile_t rest_of(
 ) noexcept nogil
 cdef char* start_of(const view_t* x, const plan_t* plan, const tile_t* at) noexcept nogil
 cdef Py_ssize_t row_stride_of(const view_t* x, const plan_t* plan) noexcept nogil
+cdef Py_ssize_t sheet_stride_of(const view_t* x, const plan_t* plan) noexcept nogil
+cdef bint is_sheet(const view_t* x, const plan_t* plan) noexcept nogil
 cdef Py_ssize_t rows_ahead(const view_t* x, const plan_t* plan) noexcept nogil
+cdef rows_t rows_of(
+    const view_t* x, const plan_t* plan, const tile_t* at, double missing, double* copy
+) noexcept nogil
 cdef const real* near_rows(
     const real* x, Py_ssize_t* stride, Py_ssize_t rows, real* copy
 ) noexcept nogil

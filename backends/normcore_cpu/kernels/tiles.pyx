@@ -6,10 +6,10 @@
 #      channels are 48 lanes of 16 positions. Groups of 16 lanes lie side by side.
 #   b) lanes along positions, where those are (NCHW, Fortran order, one channel): 16 neighbouring
 #      positions of one channel a row, each channel a group. Long runs of positions are cut into
-#      rows by themselves, short ones follow each other.
+#      rows by themselves, short ones are joined.
 #
 # A tile is some rows of one group, and a last row that is not full is a tile of its own. Where
-# its rows are contiguous float32 or float64, kernels read and write memory directly; `gather`
+# its rows are contiguous float32 or float64, kernels read and write memory in place; `gather`
 # converts any other tile to float64, `scatter` rounds one into the result. Between loading and
 # storing there is one loop over 16 lanes, whose order of operations is fixed, so the bits are
 # too. The plan is a function of the shape and the order of the strides alone.
@@ -196,7 +196,7 @@ cdef plan_t plan_of(const view_t* x) noexcept nogil:
         or (x.length > 1 and magnitude(x.stride) < magnitude(x.channel_stride))
     )
     p.runs, p.length = x.runs, x.length
-    if not one_run and x.length < CUT_RUNS:
+    if x.length < CUT_RUNS or (x.length % LANES != 0 and x.length < 4 * CUT_RUNS):
         p.runs, p.length = 1, x.positions
     p.fold = LANES if p.along else (fold_of(x) if dense else 1)
     p.width = LANES if p.along else p.fold * x.channels
@@ -267,7 +267,7 @@ cdef char* start_of(const view_t* x, const plan_t* plan, const tile_t* at) noexc
 
 
 cdef Py_ssize_t row_stride_of(const view_t* x, const plan_t* plan) noexcept nogil:
-    """Return the distance between rows that are read or written directly, in elements."""
+    """Return the distance between rows that are read or written in place, in elements."""
     return plan.fold * x.stride // x.itemsize
 
 
@@ -275,7 +275,63 @@ cdef Py_ssize_t rows_ahead(const view_t* x, const plan_t* plan) noexcept nogil:
     """Return how many rows ahead memory is asked for, so that it comes in time."""
     if not plan.along and plan.groups > 1:
         return plan.rows  # the next tile of the group, after all other groups
-    return max(AHEAD // max(plan.fold * magnitude(x.stride), 1), 1)
+    return AHEAD // max(plan.fold * magnitude(x.stride), 1) + 1
+
+
+cdef Py_ssize_t sheet_stride_of(const view_t* x, const plan_t* plan) noexcept nogil:
+    """Return the distance between whole rows in elements: of positions, or of channels."""
+    return x.channel_stride // x.itemsize if plan.along else row_stride_of(x, plan)
+
+
+cdef bint is_sheet(const view_t* x, const plan_t* plan) noexcept nogil:
+    """Whether whole rows can be read and written in place."""
+    if plan.along:
+        return x.real != OTHER and x.stride == x.itemsize
+    return is_direct(x, plan)
+
+
+cdef rows_t rows_of(
+    const view_t* x, const plan_t* plan, const tile_t* at, double missing, double* copy
+) noexcept nogil:
+    """Return a tile in place or, where rows are not contiguous, in a copy of TILE elements.
+
+    Lanes that are not there become `missing`.
+    """
+    cdef rows_t rows
+    rows.real, rows.ahead = x.real, 0
+    if at.lanes == LANES and is_direct(x, plan):
+        rows.data = start_of(x, plan, at)
+        rows.stride = row_stride_of(x, plan)
+        rows.ahead = rows_ahead(x, plan)
+        return rows
+    rows.data, rows.stride = <char*> copy, LANES
+    if plan.along and x.real == FLOAT and x.stride == x.itemsize:
+        join_runs(x, plan, at, missing, <float*> copy)
+    else:
+        gather(x, plan, at, missing, copy)
+        rows.real = DOUBLE
+    return rows
+
+
+cdef void join_runs(
+    const view_t* x, const plan_t* plan, const tile_t* at, double missing, float* copy
+) noexcept nogil:
+    """Copy short runs of positions one after another."""
+    cdef Py_ssize_t position = at.run * plan.length + at.start, n, s, step, index = 0
+    cdef Py_ssize_t count = (at.rows - 1) * LANES + at.lanes
+    while index < count:
+        n, s = position // x.length, position % x.length
+        step = min(x.length - s, count - index)
+        memcpy(
+            copy + index,
+            x.data + at.channel * x.channel_stride + n * x.run_stride + s * x.stride,
+            step * sizeof(float),
+        )
+        index += step
+        position += step
+    while index % LANES:
+        copy[index] = <float> missing
+        index += 1
 
 
 cdef const real* near_rows(

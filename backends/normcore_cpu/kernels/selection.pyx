@@ -1,0 +1,433 @@
+# cython: boundscheck=False, wraparound=False, cdivision=True
+# Design: what is taken from an array by position lies channel by channel, in the array's own
+# dtype where that is float32 or float64 and in float64 otherwise: blocks of positions are read row
+# by row and written run by run, both from the cache. Values are then found by rank without
+# sorting: a few of them, at fixed random places, tell between which two the rank probably lies;
+# one walk with `sift` counts those below and keeps those between, a fifth or so, until few are
+# left, whose order is found by counting. Values that were misjudged are walked again with twice
+# the margin, and a sort ends what does not shrink.
+
+import numpy as np
+
+cimport numpy as cnp
+from libc.math cimport INFINITY, NAN, fabs, sqrt
+from libc.stdint cimport uint16_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free, malloc, qsort
+from libc.string cimport memcpy, memset
+
+from normcore.threads import run
+from normcore.worksharing cimport Work
+
+from .lanes cimport prefetch, real
+from .sift cimport (
+    ABOVE, AT_LEAST, AT_MOST, BOUNDS, COUNTERS, FEW, FROM, ON_LOWER, ON_UPPER, SIFT_INDICES,
+    SIFT_ROWS, SIFT_WORDS, UNDER, all_finite, order_few, positions, sift,
+)
+from .tiles cimport FLOAT, LANES, OTHER, view_of, view_t
+
+__all__ = ["among", "at", "columns", "numbers"]
+
+cnp.import_array()
+
+cdef enum:
+    BLOCK = 64          # positions
+    # Elements below which another thread costs more than it saves.
+    MIN_ELEMENTS = 1 << 15
+
+cdef double MARGIN = 3.0    # standard errors
+
+
+# -- by position ---------------------------------------------------------------------------
+
+
+cdef class Columns(Work):
+    """Take positions of an array channel by channel."""
+
+    cdef view_t x
+    cdef object array, values
+    cdef const Py_ssize_t[::1] taken     # or all
+    cdef Py_ssize_t count, slabs
+    cdef bint all
+    cdef char* out
+
+    def __init__(self, x, taken):
+        cdef view_t* v = &self.x
+        self.array, v[0] = x, view_of(x)
+        self.all = taken is None
+        if not self.all:
+            self.taken = taken
+        self.count = v.positions if self.all else len(taken)
+        dtype = np.float32 if v.real == FLOAT else np.float64
+        self.values = np.empty((v.channels, self.count), dtype)
+        self.out = <char*> cnp.PyArray_DATA(self.values)
+
+    cdef void work(self, Py_ssize_t start, Py_ssize_t stop) noexcept nogil:
+        cdef Py_ssize_t block
+        for block in range(start, stop):
+            if self.x.real == FLOAT:
+                self.take(block * BLOCK, <float*> self.out)
+            else:
+                self.take(block * BLOCK, <double*> self.out)
+
+    cdef inline const char* address(self, Py_ssize_t i) noexcept nogil:
+        cdef Py_ssize_t position = i if self.all else self.taken[i]
+        return self.x.data + (
+            position // self.x.length * self.x.run_stride + position % self.x.length * self.x.stride
+        )
+
+    cdef void take(self, Py_ssize_t first, real* out) noexcept nogil:
+        cdef const char* source[BLOCK]
+        cdef Py_ssize_t i, channel, count = min(<Py_ssize_t> BLOCK, self.count - first)
+        cdef Py_ssize_t offset
+        cdef double value
+        for i in range(count):
+            source[i] = self.address(first + i)
+        if self.x.channel_stride == sizeof(real) and not self.all:
+            for i in range(first + count, min(first + 2 * count, self.count)):
+                for offset in range(0, self.x.channels * <Py_ssize_t> sizeof(real), 64):
+                    prefetch(self.address(i) + offset)
+        out = out + first
+        for channel in range(self.x.channels):
+            offset = channel * self.x.channel_stride
+            if self.all and offset % 64 == 0:
+                for i in range(count):
+                    prefetch(source[i] + offset + 64)
+            if self.x.real != OTHER:
+                for i in range(count):
+                    out[i] = (<const real*> (source[i] + offset))[0]
+            else:
+                for i in range(count):
+                    self.x.load(source[i] + offset, 0, 1, 0, 1, &value, 0)
+                    out[i] = <real> value
+            out = out + self.count
+
+
+def columns(x, taken=None):
+    """Return the values at some positions of an (N, C, S) array, or at all, as (C, P).
+
+    Parameters
+    ----------
+    x : array of shape (N, C, S), any strides
+    taken : intp array of shape (P,), optional
+        Positions n * S + s.
+    """
+    cdef Columns work = Columns(x, taken)
+    cdef Py_ssize_t blocks = (work.count + BLOCK - 1) // BLOCK
+    run(work, blocks, min_items=max(1, MIN_ELEMENTS // max(1, BLOCK * work.x.channels)))
+    return work.values
+
+
+cdef class Numbers(Work):
+    """Move the numbers of each row to its front."""
+
+    cdef object array
+    cdef char* data
+    cdef Py_ssize_t length
+    cdef bint narrow
+    cdef double[:, ::1] counts
+
+    def __init__(self, values):
+        self.array, self.data = values, <char*> cnp.PyArray_DATA(values)
+        self.length = values.shape[1]
+        self.narrow = values.dtype == np.float32
+        self.counts = np.zeros((2, values.shape[0]))
+
+    cdef void work(self, Py_ssize_t start, Py_ssize_t stop) noexcept nogil:
+        cdef Py_ssize_t row
+        for row in range(start, stop):
+            if self.narrow:
+                self.compact(<float*> self.data + row * self.length, row)
+            else:
+                self.compact(<double*> self.data + row * self.length, row)
+
+    cdef void compact(self, real* values, Py_ssize_t row) noexcept nogil:
+        cdef Py_ssize_t i = 0, size = 0, infinite = 0, rows
+        cdef real value
+        while i + LANES <= self.length:  # nothing moves before the first NaN
+            rows = min((self.length - i) // LANES, <Py_ssize_t> SIFT_ROWS)
+            if not all_finite(values + i, <Py_ssize_t> LANES, rows, 0):
+                break
+            i += rows * LANES
+        size = i
+        for i in range(size, self.length):
+            value = values[i]
+            values[size] = value
+            size += value == value
+            infinite += fabs(value) == INFINITY
+        self.counts[0, row], self.counts[1, row] = size, infinite
+
+
+def numbers(values):
+    """Move NaN to the end of each row of a (C, P) array; return the numbers and infinities left.
+
+    Two float64 arrays of shape (C,).
+    """
+    work = Numbers(values)
+    run(work, len(values), min_items=max(1, MIN_ELEMENTS // max(1, values.shape[1])))
+    return np.asarray((<Numbers> work).counts)
+
+
+# -- by rank -------------------------------------------------------------------------------
+
+
+cdef int compare(const void* a, const void* b) noexcept nogil:
+    return ((<const double*> a)[0] > (<const double*> b)[0]) - (
+        (<const double*> a)[0] < (<const double*> b)[0]
+    )
+
+
+cdef int compare_floats(const void* a, const void* b) noexcept nogil:
+    return ((<const float*> a)[0] > (<const float*> b)[0]) - (
+        (<const float*> a)[0] < (<const float*> b)[0]
+    )
+
+
+cdef void sort(real* x, Py_ssize_t count) noexcept nogil:
+    if real is float:
+        qsort(x, count, sizeof(float), compare_floats)
+    else:
+        qsort(x, count, sizeof(double), compare)
+
+
+cdef Py_ssize_t keep_between(
+    const real* x, Py_ssize_t count, real low, real high, real* kept, uint32_t* counts
+) noexcept nogil:
+    """Keep what lies strictly between; count what lies from `low` on, and on both ends."""
+    cdef real bounds[BOUNDS * LANES]
+    cdef real tail[LANES]
+    cdef uint32_t by_lane[COUNTERS * LANES]
+    cdef uint64_t words[SIFT_WORDS]
+    cdef uint16_t indices[SIFT_INDICES]
+    cdef Py_ssize_t start = 0, rows, found, i, size = 0
+    cdef const real* p
+    for i in range(LANES):
+        bounds[AT_LEAST * LANES + i] = bounds[ABOVE * LANES + i] = low
+        bounds[AT_MOST * LANES + i] = bounds[UNDER * LANES + i] = high
+        tail[i] = x[count - count % LANES + i] if i < count % LANES else <real> NAN
+    memset(by_lane, 0, sizeof(by_lane))
+    while start < count:
+        rows, p = min((count - start) // LANES, <Py_ssize_t> SIFT_ROWS), x + start
+        if rows == 0:
+            rows, p = 1, tail
+        sift(p, <Py_ssize_t> LANES, rows, bounds, True, by_lane, words)
+        found = positions(words, rows, indices)
+        for i in range(found):
+            kept[size + i] = p[indices[i]]
+        size += found
+        start += rows * LANES
+    memset(counts, 0, COUNTERS * sizeof(uint32_t))
+    for i in range(COUNTERS * LANES):
+        counts[i // LANES] += by_lane[i]
+    return size
+
+
+cdef bint locate(
+    Py_ssize_t* rank, Py_ssize_t below, Py_ssize_t edge, Py_ssize_t end, real lower, real upper,
+    real* value,
+) noexcept nogil:
+    """Set the value where the rank is that of an end; otherwise count the rank from the edge."""
+    if rank[0] < edge or rank[0] >= end:
+        value[0] = lower if rank[0] < edge else upper
+        return True
+    rank[0] -= edge
+    return False
+
+
+cdef void select(
+    const real* x, Py_ssize_t count, Py_ssize_t first, Py_ssize_t second, real* room,
+    real* a, real* b,
+) noexcept nogil:
+    """Find the values of two neighbouring ranks, first <= second, among numbers.
+
+    There is room for twice the count.
+    """
+    cdef real few[FEW]
+    cdef real ordered[FEW]
+    cdef uint32_t counts[COUNTERS]
+    cdef uint64_t state = 0x9e3779b97f4a7c15
+    cdef double margin = MARGIN, reach, share
+    cdef Py_ssize_t i, low, high, below, edge, end, size
+    cdef Py_ssize_t half = count
+    cdef real* target = room
+    cdef real lower, upper
+    cdef bint found_a = False, found_b = False
+    memset(few, 0, sizeof(few))
+    while count > FEW:
+        for i in range(FEW):
+            state = state * <uint64_t> 6364136223846793005 + <uint64_t> 1442695040888963407
+            few[i] = x[<Py_ssize_t> ((state >> 33) * <uint64_t> count >> 31)]
+        order_few(few, FEW, ordered)
+        share = <double> first / <double> count
+        reach = margin * sqrt(share * (1.0 - share) * FEW) + 1.0
+        low = <Py_ssize_t> (share * FEW - reach + FEW) - FEW  # rounded down
+        share = <double> (second + 1) / <double> count
+        reach = margin * sqrt(share * (1.0 - share) * FEW) + 1.0
+        high = <Py_ssize_t> (share * FEW + reach)
+        if low < 0 and high >= FEW:  # misjudged twice and more
+            memcpy(target, x, count * sizeof(real))
+            sort(target, count)
+            break
+        lower = ordered[low] if low >= 0 else <real> -INFINITY
+        upper = ordered[high] if high < FEW else <real> INFINITY
+        size = keep_between(x, count, lower, upper, target, counts)
+        below = count - counts[FROM]
+        edge = below + counts[ON_LOWER]
+        end = edge + size
+        if first < below or second >= end + counts[ON_UPPER]:
+            margin *= 2.0
+            continue
+        if not found_a:
+            found_a = locate(&first, below, edge, end, lower, upper, a)
+        if not found_b:
+            found_b = locate(&second, below, edge, end, lower, upper, b)
+        if found_a and found_b:
+            return
+        first, second = second if found_a else first, first if found_b else second
+        x, count = target, size
+        target = room + half if target == room else room
+    else:
+        memcpy(few, x, count * sizeof(real))
+        order_few(few, count, ordered)
+        target = ordered
+    if not found_a:
+        a[0] = target[first]
+    if not found_b:
+        b[0] = target[second]
+
+
+cdef class Selection(Work):
+    """Find two ranks in each of some lists, which may lie in several pieces."""
+
+    cdef list arrays
+    cdef bint narrow
+    cdef const char** pieces
+    cdef Py_ssize_t* lengths
+    cdef Py_ssize_t* starts         # of lists, in the pieces
+    cdef Py_ssize_t num_lists, longest
+    cdef const Py_ssize_t[::1] first, second
+    cdef double[:, ::1] found
+    cdef bint out_of_memory
+
+    def __cinit__(self, Py_ssize_t num_lists, Py_ssize_t num_pieces, dtype, first, second):
+        self.num_lists, self.longest = num_lists, 0
+        self.first, self.second = (
+            np.ascontiguousarray(each, dtype=np.intp).reshape(-1) for each in (first, second)
+        )
+        if self.first.shape[0] != num_lists or self.second.shape[0] != num_lists:
+            raise ValueError("there must be as many ranks as lists")
+        self.narrow = dtype == np.float32
+        self.found = np.full((2, num_lists), NAN)
+        self.arrays = []
+        self.out_of_memory = False
+        self.pieces = <const char**> calloc(num_pieces + 1, sizeof(char*))
+        self.lengths = <Py_ssize_t*> calloc(num_pieces + 1, sizeof(Py_ssize_t))
+        self.starts = <Py_ssize_t*> calloc(num_lists + 1, sizeof(Py_ssize_t))
+        if self.pieces == NULL or self.lengths == NULL or self.starts == NULL:
+            raise MemoryError
+
+    def __dealloc__(self):
+        free(self.pieces)
+        free(self.lengths)
+        free(self.starts)
+
+    cdef inline Py_ssize_t length_of(self, Py_ssize_t i) noexcept nogil:
+        cdef Py_ssize_t piece, length = 0
+        for piece in range(self.starts[i], self.starts[i + 1]):
+            length += self.lengths[piece]
+        return length
+
+    cdef object spread(self):
+        cdef Py_ssize_t i, total = 0, length
+        for i in range(self.num_lists):
+            length = self.length_of(i)
+            self.longest = max(self.longest, length)
+            total += length
+        run(self, self.num_lists, min_items=max(1, self.num_lists * MIN_ELEMENTS // max(1, total)))
+        if self.out_of_memory:
+            raise MemoryError("not enough memory to select values by rank")
+        return np.asarray(self.found)
+
+    cdef void work(self, Py_ssize_t start, Py_ssize_t stop) noexcept nogil:
+        cdef size_t itemsize = sizeof(float) if self.narrow else sizeof(double)
+        cdef void* room = malloc(max(3 * self.longest, 1) * itemsize)
+        cdef Py_ssize_t i
+        if room == NULL:
+            self.out_of_memory = True
+            return
+        for i in range(start, stop):
+            if self.narrow:
+                self.find(i, <float*> room)
+            else:
+                self.find(i, <double*> room)
+        free(room)
+
+    cdef void find(self, Py_ssize_t i, real* room) noexcept nogil:
+        cdef Py_ssize_t count = self.length_of(i), first = self.first[i], second = self.second[i]
+        cdef Py_ssize_t piece, size = 0
+        cdef const real* x = room
+        cdef real a, b
+        if count == 0:
+            return
+        if self.starts[i + 1] - self.starts[i] == 1:
+            x = <const real*> self.pieces[self.starts[i]]
+        else:
+            for piece in range(self.starts[i], self.starts[i + 1]):
+                memcpy(room + size, self.pieces[piece], self.lengths[piece] * sizeof(real))
+                size += self.lengths[piece]
+        first, second = max(0, min(first, count - 1)), max(0, min(second, count - 1))
+        if second <= first + 1:
+            select(x, count, first, second, room + self.longest, &a, &b)
+        else:
+            select(x, count, first, first, room + self.longest, &a, &a)
+            select(x, count, second, second, room + self.longest, &b, &b)
+        self.found[0, i], self.found[1, i] = a, b
+
+
+def at(values, counts, first, second):
+    """Return the values of two ranks of each row of a (C, P) array.
+
+    Parameters
+    ----------
+    values : C-contiguous float32 or float64 array of shape (C, P)
+        Numbers come first.
+    counts : array of shape (C,)
+        How many they are; a row without any has NaN at every rank.
+    first, second : arrays of shape (R, C)
+        ``first <= second``; ranks beyond the numbers are those of the ends.
+    """
+    cdef Py_ssize_t i, row, rows = values.shape[0], num_lists = first.size
+    cdef Py_ssize_t stride = values.strides[0]
+    cdef const char* data = <const char*> cnp.PyArray_DATA(values)
+    cdef const Py_ssize_t[::1] lengths = np.ascontiguousarray(counts, dtype=np.intp)
+    cdef Selection work = Selection(num_lists, num_lists, values.dtype, first, second)
+    for i in range(num_lists):
+        row = i % rows
+        work.pieces[i], work.lengths[i] = data + row * stride, lengths[row]
+        work.starts[i + 1] = i + 1
+    return work.spread().reshape(2, *first.shape)
+
+
+def among(list lists, first, second):
+    """Return the values of two ranks of each of some lists of numbers.
+
+    Parameters
+    ----------
+    lists : list of lists of arrays of one dimension
+        The pieces of each list.
+    first, second : arrays of shape (number of lists,)
+        As for `at`.
+    """
+    cdef Py_ssize_t i, piece = 0
+    cdef Selection work
+    narrow = all(each.dtype == np.float32 for pieces in lists for each in pieces)
+    dtype = np.dtype(np.float32 if narrow else np.float64)
+    work = Selection(len(lists), sum(map(len, lists)), dtype, first, second)
+    for i, pieces in enumerate(lists):
+        for each in pieces:
+            each = np.ascontiguousarray(each, dtype=dtype)
+            work.arrays.append(each)
+            work.pieces[piece] = <const char*> cnp.PyArray_DATA(each)
+            work.lengths[piece] = len(each)
+            piece += 1
+        work.starts[i + 1] = piece
+    return work.spread()
