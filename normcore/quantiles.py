@@ -6,32 +6,46 @@ the counts prove that a rank lies inside its bracket, and a rank that does not i
 last by a search on the bits of float64 that ends whatever the data. Memory stays bounded.
 """
 
-# Design: channels go in slabs, so that the sample of a slab stays within _SLAB elements; each
-# slab reads its positions once, chunk by chunk, so that what a hopeless bracket keeps is noticed
-# and dropped after one chunk. A bracket covers the rank by 4.5 standard errors of the sample on
-# either side: 2% of the data around a median, one miss in 10**5.
+# Design: the sample of N positions has 4 * N**(2/3) of them, which balances the work on it with
+# that on what is kept: a bracket covers the rank by 4 standard errors of the sample on either
+# side, 2% of a million values around a median and 0.4% of a hundred million; one in 16,000 misses.
+# Channels go in slabs, so that samples and what is kept stay small beside the data where channels
+# are many. Each slab reads its positions once, chunk by chunk, so that what a hopeless bracket
+# keeps is noticed and dropped before it is much.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from normcore.blocks import blocks
-from normcore.namespace import array_namespace
-from normcore.order_statistics import Brackets, Quantiles
+from normcore.order_statistics import Quantiles
+from normcore.quantile_rules import Linear, Seen, Weighted
+from normcore.selecting import HostSelection, Selection
 
 __all__ = ["exact"]
 
-_SAMPLE = 1 << 16
-_SLAB = 1 << 20
+_WHOLE = 1 << 14  # positions of which all are a sample
+_SLAB = 1 << 22  # values
+_LANES = 16  # channels that are not told apart in memory
 _CHUNK = 1 << 22
+_KEPT = 1 << 16
 _RANKS = 8
-_STANDARD_ERRORS = (4.5, 9.0)
+_STANDARD_ERRORS = (4.0, 8.0)
 _PIVOTS = 16
 
 
-def exact(backend: Any, x: Any, q: Any, *, weights: Any = None, skipna: bool = False) -> Quantiles:
+def exact(
+    backend: Any,
+    x: Any,
+    q: Any,
+    *,
+    weights: Any = None,
+    skipna: bool = False,
+    selection: Selection | None = None,
+) -> Quantiles:
     """Return the exact quantiles of each channel.
 
     Parameters
@@ -45,6 +59,8 @@ def exact(backend: Any, x: Any, q: Any, *, weights: Any = None, skipna: bool = F
         Not negative; values of weight 0 do not count.
     skipna : bool
         Leave NaN out; otherwise a NaN makes its channel's quantiles NaN.
+    selection : Selection, optional
+        Takes values from ``x`` and finds them by rank; by default in NumPy.
 
     Returns
     -------
@@ -61,101 +77,54 @@ def exact(backend: Any, x: Any, q: Any, *, weights: Any = None, skipna: bool = F
     q = np.atleast_1d(np.asarray(q, dtype=np.float64))
     if q.ndim != 1 or not q.size or not bool(np.all((q >= 0) & (q <= 1))):
         raise ValueError(f"q must hold numbers in [0, 1], not {q}")
+    if selection is None:
+        selection = HostSelection(backend)
+    rule: Linear | Weighted = Linear(selection)
+    if weights is not None:
+        rule = Weighted(selection, np.asarray(backend.release(weights, np.empty(0))))
     num_samples, num_channels, num_inner = x.shape
     num_positions = num_samples * num_inner
-    whole = num_positions <= 2 * _SAMPLE
-    step = max(1, _SLAB // max(1, num_positions if whole else _SAMPLE))
-    search = _sorted_slab if whole else _bracketed_slab
+    whole = num_positions <= _WHOLE
     values = np.full((q.size, num_channels), np.nan)
     count, infinite = np.zeros(num_channels), np.zeros(num_channels)
     if num_positions:
-        for start in range(0, num_channels, step):
-            slab = slice(start, min(start + step, num_channels))
-            values[:, slab], count[slab], infinite[slab] = search(
-                backend, x[:, slab, :], q, weights, skipna
+        size = num_positions if whole else _sample_size(num_positions)
+        for slab in _slabs(num_channels, size):
+            part = x[:, slab, :]
+            values[:, slab], count[slab], infinite[slab] = (
+                rule.whole(part, q, skipna)
+                if whole
+                else _bracketed(backend, rule, part, q, weights, skipna)
             )
     return Quantiles(q, values + 0.0, count, infinite)  # -0.0 reads as 0.0
 
 
-# -- definitions ---------------------------------------------------------------------------
+def _slabs(num_channels: int, size: int) -> Iterator[slice]:
+    """Yield slices of channels of much the same width; ``size`` values of each are held."""
+    number = max(1, min(num_channels // _LANES, -(-num_channels * size // _SLAB)))
+    step = -(-num_channels // number)
+    step = -(-max(step, 1) // _LANES) * _LANES
+    for start in range(0, num_channels, step):
+        yield slice(start, min(start + step, num_channels))
 
 
-def _neighbours(q: Any, count: Any) -> tuple[Any, Any, Any]:
-    """Return the two ranks around each quantile and the weight of the second (method 7)."""
-    virtual = (count - 1.0) * q
-    first = np.clip(np.floor(virtual), 0.0, np.maximum(count - 1.0, 0.0))
-    second = np.minimum(first + 1.0, np.maximum(count - 1.0, 0.0))
-    return first, second, virtual - first
+def _sample_size(num_positions: int) -> int:
+    return min(num_positions, int(4 * num_positions ** (2 / 3)))
 
 
-def _interpolate(a: Any, b: Any, t: Any) -> Any:
-    """Interpolate between ordered neighbours with the rounding of NumPy's quantiles."""
-    with np.errstate(all="ignore"):
-        width = b - a
-        value = np.where(t >= 0.5, b - width * (1.0 - t), a + width * t)
-        wide = np.isinf(width) & np.isfinite(a) & np.isfinite(b)  # the width alone overflowed
-        value = np.where(wide, a * (1.0 - t) + b * t, value)
-    value = np.where((a == b) | (t == 0), a, value)
-    return np.where(np.isinf(a) & np.isinf(b) & (a != b) & (t > 0), np.nan, value)
+def _sample(num_positions: int, attempt: int) -> np.ndarray:
+    """Return ascending positions, one at random in each of as many stretches of equal length.
+
+    They depend on the shape alone: the same passes in every run.
+    """
+    size = _sample_size(num_positions)
+    generator = np.random.Generator(np.random.PCG64([num_positions, attempt]))
+    taken = (np.arange(size) + generator.random(size)) * (num_positions / size)
+    return np.minimum(taken.astype(np.intp), num_positions - 1)
 
 
-def _reaches(cumulated: Any, total: Any, q: Any) -> Any:
-    """Whether a cumulated weight reaches the quantile (method ``inverted_cdf``)."""
-    return (cumulated > 0) & (cumulated / total >= q)
-
-
-# -- all the data at once ------------------------------------------------------------------
-
-
-def _sorted_slab(
-    backend: Any, x: Any, q: np.ndarray, weights: Any, skipna: bool
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Sort every channel."""
-    host = _host(backend, x)
-    columns = host.transpose(1, 0, 2).reshape(host.shape[1], -1).astype(np.float64)
-    if weights is not None:
-        return _sorted_weighted(columns, _host(backend, weights).reshape(-1), q, skipna)
-    infinite = np.isinf(columns).sum(axis=1, dtype=np.float64)
-    columns.sort(axis=1)  # NaN comes last
-    valid = (columns.shape[1] - np.isnan(columns).sum(axis=1)).astype(np.float64)
-    first, second, t = _neighbours(q[:, None], valid[None, :])
-    every = np.arange(columns.shape[0])[None, :]
-    values = _interpolate(
-        columns[every, first.astype(np.intp)], columns[every, second.astype(np.intp)], t
-    )
-    absent = valid == 0 if skipna else valid < columns.shape[1]
-    values[:, absent] = np.nan
-    return values, valid if skipna else np.where(absent, np.nan, valid), infinite
-
-
-def _sorted_weighted(
-    columns: np.ndarray, weights: np.ndarray, q: np.ndarray, skipna: bool
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    values = np.full((q.size, columns.shape[0]), np.nan)
-    count, infinite = np.zeros(columns.shape[0]), np.zeros(columns.shape[0])
-    present = weights > 0
-    weights = weights[present].astype(np.float64)
-    for channel, column in enumerate(columns):
-        column = column[present]
-        valid = ~np.isnan(column)
-        infinite[channel] = np.isinf(column).sum()
-        if not skipna and not valid.all():
-            count[channel] = np.nan
-        elif valid.any():
-            column, weight = column[valid], weights[valid]
-            order = np.argsort(column, kind="stable")
-            cumulated = np.cumsum(weight[order])
-            count[channel] = cumulated[-1]
-            reached = _reaches(cumulated, cumulated[-1], q[:, None])
-            values[:, channel] = column[order[np.argmax(reached, axis=1)]]
-    return values, count, infinite
-
-
-# -- a sample and brackets -----------------------------------------------------------------
-
-
-def _bracketed_slab(
-    backend: Any, x: Any, q: np.ndarray, weights: Any, skipna: bool
+def _bracketed(
+    backend: Any, rule: Linear | Weighted, x: Any, q: np.ndarray, weights: Any, skipna: bool
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Find the quantiles of more data than a sample by passes over it."""
     num_channels = x.shape[1]
@@ -164,160 +133,78 @@ def _bracketed_slab(
     for start in range(0, q.size, _RANKS):  # so that what is kept stays a fraction of the data
         ranks = q[start : start + _RANKS]
         found = values[start : start + _RANKS]
-        open_ = np.ones(found.shape, dtype=bool)
+        left = np.ones(found.shape, dtype=bool)
         for attempt, errors in enumerate(_STANDARD_ERRORS):
-            lower, upper = _sampled_ends(backend, x, ranks, weights, attempt, errors)
-            lower[~open_] = upper[~open_] = np.inf
-            brackets, dropped = _observe(backend, x, lower, upper, weights, skipna)
-            count, infinite = brackets.count, brackets.infinite
-            for rank, channel in np.argwhere(open_):
-                if np.isnan(count[channel]) or count[channel] == 0:
-                    open_[rank, channel] = False
-                elif not dropped[rank, channel]:
-                    value = _find(brackets, rank, channel, ranks[rank])
-                    if value is not None:
-                        found[rank, channel], open_[rank, channel] = value, False
-            if not open_.any():
+            used = np.flatnonzero(left.any(axis=0))
+            if not used.size:
                 break
-        for channel in np.flatnonzero(open_.any(axis=0)):
-            left = open_[:, channel]
-            found[left, channel] = _bisect(
-                backend, x[:, channel : channel + 1, :], ranks[left], weights, skipna
+            slab = slice(used[0], used[-1] + 1)
+            part, open_ = x[:, slab, :], left[:, slab]
+            taken = _sample(x.shape[0] * x.shape[2], attempt)
+            lower, upper = rule.ends(part, ranks, taken, errors)
+            lower[~open_] = upper[~open_] = np.inf
+            seen = _observe(backend, part, lower, upper, weights, skipna)
+            count[slab], infinite[slab] = seen.count, seen.infinite
+            open_ &= seen.count > 0  # and not NaN
+            quantiles, there = rule.find(seen, ranks, open_)
+            found[:, slab][there] = quantiles[there]
+            open_ &= ~there
+        for channel in np.flatnonzero(left.any(axis=0)):
+            rows = left[:, channel]
+            found[rows, channel] = _bisect(
+                backend, rule, x[:, channel : channel + 1, :], ranks[rows], weights, skipna
             )
     return values, count, infinite
 
 
-def _sampled_ends(
-    backend: Any, x: Any, q: np.ndarray, weights: Any, attempt: int, errors: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return ends of brackets (R, C) that probably cover both neighbours of each rank.
-
-    The positions are random and depend on the shape alone: the same passes in every run.
-    """
-    xp = array_namespace(x)
-    num_samples, num_channels, num_inner = x.shape
-    generator = np.random.Generator(np.random.PCG64([num_samples, num_inner, attempt]))
-    picked = np.sort(generator.integers(num_samples * num_inner, size=_SAMPLE))
-    row, inner = (xp.asarray(each) for each in np.divmod(picked, num_inner))
-    every = xp.arange(num_channels)[None, :]
-    sample = _host(backend, x[row[:, None], every, inner[:, None]]).T.astype(np.float64)
-    if weights is None:
-        weight = np.ones(_SAMPLE)
-    else:
-        weight = _host(backend, weights[row, inner]).astype(np.float64)
-    lower, upper = np.full((2, q.size, num_channels), np.inf)
-    lower.fill(-np.inf)
-    for channel, column in enumerate(sample):
-        valid = (weight > 0) & ~np.isnan(column)
-        column, given = column[valid], weight[valid]
-        if weights is None:
-            column.sort()
-        else:
-            order = np.argsort(column)
-            column, given = column[order], given[order]
-        for rank, each in enumerate(q):
-            low, high = _sample_ranks(given, each, errors, weights is not None)
-            if low >= 0:
-                lower[rank, channel] = column[low]
-            if high < column.size:
-                upper[rank, channel] = column[high]
-    return lower, upper
-
-
-def _sample_ranks(weight: np.ndarray, q: float, errors: float, weighted: bool) -> tuple[int, int]:
-    """Return ranks of the sample some standard errors to either side of the quantile.
-
-    A few ranks are added for quantiles near an end, where the error is far from normal.
-    """
-    if not weighted:
-        middle = q * weight.size
-        reach = errors * np.sqrt(middle * (1.0 - q)) + 6.0
-        return int(np.floor(middle - reach)), int(np.ceil(middle + reach))
-    if not weight.size:
-        return -1, 0
-    weight = weight / weight.max()  # so that squares stay in range
-    cumulated = np.cumsum(weight)
-    middle = q * cumulated[-1]
-    error = np.sqrt(np.sum((weight * ((cumulated <= middle) - q)) ** 2))  # of a ratio of sums
-    reach = errors * error + 6.0
-    low = np.searchsorted(cumulated, middle - reach, side="right") - 1
-    return int(low), int(np.searchsorted(cumulated, middle + reach, side="left")) + 1
-
-
 def _observe(
     backend: Any, x: Any, lower: np.ndarray, upper: np.ndarray, weights: Any, skipna: bool
-) -> tuple[Brackets, np.ndarray]:
-    """Read everything once; return the brackets, and where they kept too much and dropped it."""
-    limit = max(_SAMPLE, x.shape[0] * x.shape[2] // 10)
-    kept = np.zeros(lower.shape, dtype=np.intp)
-    nothing = np.empty(0)
-    parts: list[Brackets] = []
+) -> Seen:
+    """Read everything once; what keeps too much is dropped on the way."""
+    num_ranks, num_channels = lower.shape
+    num_positions = x.shape[0] * x.shape[2]
+    limit = max(_KEPT, num_positions // 10)
     keeping = max(1, int(np.any(lower < upper, axis=1).sum()))
-    for rows, inner in blocks(x.shape, max(1, _CHUNK // keeping)):
+    chunk = max(_CHUNK, num_positions * num_channels // 2) // keeping
+    sums = [np.zeros(lower.shape) for _ in range(4)]
+    count, infinite = np.zeros(num_channels), np.zeros(num_channels)
+    pieces: list[list[list[Any]]] = [[[] for _ in range(num_channels)] for _ in range(num_ranks)]
+    kept = np.zeros(lower.shape)
+    for rows, inner in blocks(x.shape, max(1, chunk)):
         plane = None if weights is None else weights[rows, inner]
         part = backend.brackets(
             x[rows, :, inner], lower, upper, weights=plane, skipna=skipna
         ).to_host()
-        kept += [[each.size for each in row] for row in part.inside]
-        parts.append(part)
+        sums[0] += part.below
+        sums[1] += part.equal_lower
+        sums[2] += part.inside_count
+        sums[3] += part.equal_upper
+        count += part.count
+        infinite += part.infinite
+        for rank, row in enumerate(part.inside):
+            for channel, inside in enumerate(row):
+                if len(inside):
+                    kept[rank, channel] += len(inside)
+                    given = part.inside_weights
+                    pieces[rank][channel].append(
+                        inside if given is None else (inside, given[rank][channel])
+                    )
         for rank, channel in np.argwhere(kept > limit):
-            for each in parts:
-                each.inside[rank][channel] = nothing
-                if each.inside_weights is not None:
-                    each.inside_weights[rank][channel] = nothing
-    return Brackets.merge_all(parts), kept > limit
+            pieces[rank][channel].clear()
+    return Seen(lower, upper, *sums, count, infinite, pieces, kept > limit)
 
 
-def _find(brackets: Brackets, rank: int, channel: int, q: float) -> Any:
-    """Return the quantile, or None where the bracket does not hold it."""
-    at = rank, channel
-    lower, upper = brackets.lower[at], brackets.upper[at]
-    below, equal = brackets.below[at], brackets.equal_lower[at]
-    inside = brackets.inside[rank][channel]
-    total = brackets.count[channel]
-    if brackets.inside_weights is None:
-        ordered = np.sort(inside)
-        edge = below + equal
-        ends = edge + ordered.size
-
-        def value_at(position: float) -> Any:
-            if position < below:
-                return None
-            if position < edge:
-                return lower
-            if position < ends:
-                return ordered[int(position - edge)]
-            return upper if position < ends + brackets.equal_upper[at] else None
-
-        first, second, t = _neighbours(q, total)
-        a, b = value_at(first), value_at(second)
-        return None if a is None or b is None else _interpolate(a, b, t)
-    if _reaches(below, total, q):
-        return None
-    if _reaches(below + equal, total, q):
-        return lower
-    order = np.argsort(inside, kind="stable")
-    cumulated = below + equal + np.cumsum(brackets.inside_weights[rank][channel][order])
-    reached = _reaches(cumulated, total, q)
-    if reached.any():
-        return inside[order[int(np.argmax(reached))]]
-    end = below + equal + brackets.inside_count[at] + brackets.equal_upper[at]
-    return upper if _reaches(end, total, q) else None
-
-
-# -- certain to end ------------------------------------------------------------------------
-
-
-def _bisect(backend: Any, x: Any, q: np.ndarray, weights: Any, skipna: bool) -> np.ndarray:
+def _bisect(
+    backend: Any, rule: Linear | Weighted, x: Any, q: np.ndarray, weights: Any, skipna: bool
+) -> np.ndarray:
     """Find quantiles of one channel by counting alone, 4 bits of the answer in each pass.
 
     Brackets of equal ends count what is at most a pivot; pivots divide the float64 numbers, in
     their order, that can still be the answer. 17 passes at most, and no memory.
     """
-    targets = 1 if weights is not None else 2
-    low = np.full((q.size, targets), _key(-np.inf), dtype=np.uint64)
-    high = np.full((q.size, targets), _key(np.inf), dtype=np.uint64)
-    t = np.zeros(q.size)
+    low = np.full((q.size, rule.targets), _key(-np.inf), dtype=np.uint64)
+    high = np.full((q.size, rule.targets), _key(np.inf), dtype=np.uint64)
+    total = np.zeros(1)
     while bool(np.any(low < high)):
         width = high - low
         share = np.arange(_PIVOTS, dtype=np.uint64)
@@ -328,23 +215,15 @@ def _bisect(backend: Any, x: Any, q: np.ndarray, weights: Any, skipna: bool) -> 
             + width[..., None] % each * share // each
         )
         ends = _from_key(pivots).reshape(-1, 1)
-        brackets, _ = _observe(backend, x, ends, ends, weights, skipna)
-        total = brackets.count[0]
-        cumulated = (brackets.below + brackets.equal_lower).reshape(pivots.shape)
-        if weights is not None:
-            reached = _reaches(cumulated, total, q[:, None, None])
-        else:
-            first, second, t = _neighbours(q, total)
-            reached = cumulated > np.stack([first, second], axis=1)[..., None]
-        number = np.sum(~reached, axis=-1)  # pivots that lie below the answer
-        above = np.take_along_axis(pivots, np.minimum(number, _PIVOTS - 1)[..., None], axis=-1)[
-            ..., 0
-        ]
-        under = np.take_along_axis(pivots, np.maximum(number - 1, 0)[..., None], axis=-1)[..., 0]
-        high = np.where((number < _PIVOTS) & (low < high), above, high)
-        low = np.minimum(np.where(number > 0, under + np.uint64(1), low), high)
-    values = _from_key(low)
-    return values[:, 0] if weights is not None else _interpolate(values[:, 0], values[:, 1], t)
+        seen = _observe(backend, x, ends, ends, weights, skipna)
+        total = seen.count
+        cumulated = (seen.below + seen.equal_lower).reshape(pivots.shape)
+        number = np.sum(~rule.reached(cumulated, total, q), axis=-1)  # pivots below the answer
+        above = np.take_along_axis(pivots, np.minimum(number, _PIVOTS - 1)[..., None], axis=-1)
+        under = np.take_along_axis(pivots, np.maximum(number - 1, 0)[..., None], axis=-1)
+        high = np.where((number < _PIVOTS) & (low < high), above[..., 0], high)
+        low = np.minimum(np.where(number > 0, under[..., 0] + np.uint64(1), low), high)
+    return rule.made_of(_from_key(low), total, q)
 
 
 def _key(value: float) -> Any:
@@ -358,8 +237,3 @@ def _from_key(key: np.ndarray) -> np.ndarray:
     sign = np.uint64(1 << 63)
     bits: np.ndarray = np.where(key & sign != 0, key & ~sign, ~key)
     return bits.view(np.float64)
-
-
-def _host(backend: Any, array: Any) -> np.ndarray:
-    """Return an array of the backend's in NumPy."""
-    return np.asarray(backend.release(array, np.empty(0)))

@@ -11,11 +11,22 @@ from normcore.reference import ReferenceBackend
 from normcore.statistics import Extrema, Moments
 from normcore.testing import BackendConformance, ScalerConformance
 from normcore.testing.backend import laws
+from normcore_cpu.backend import CpuBackend
+from normcore_cpu.instruction_sets import available
 
 
 class TestCpu(BackendConformance):
     backend = "cpu"
     dtypes = ("float64", "float32", "float16")
+
+
+@pytest.mark.skipif("avx2" not in available(), reason="no AVX2 here")
+class TestCpuWithAvx2(TestCpu):
+    backend = CpuBackend("avx2" if "avx2" in available() else "baseline")
+
+
+class TestCpuBaseline(TestCpu):
+    backend = CpuBackend("baseline")
 
 
 class TestReference(BackendConformance):

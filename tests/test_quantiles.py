@@ -18,6 +18,7 @@ class Counting:
     """A mixin that counts what is read and kept."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.positions = 0
         self.kept = 0
 
@@ -41,8 +42,7 @@ def backend(request: pytest.FixtureRequest) -> Any:
 @pytest.fixture
 def small_sample(monkeypatch: pytest.MonkeyPatch) -> None:
     """Take the road of large data on small data."""
-    monkeypatch.setattr(quantiles, "_SAMPLE", 1 << 12)
-    monkeypatch.setattr(quantiles, "_SLAB", 1 << 13)
+    monkeypatch.setattr(quantiles, "_WHOLE", 1 << 12)
     monkeypatch.setattr(quantiles, "_CHUNK", 1 << 16)
 
 
@@ -111,20 +111,14 @@ def test_one_pass_keeps_little(counting: Any) -> None:
     x = np.random.default_rng(2).standard_normal((400_000, 1, 1))
     counting.quantiles(x, [0.25, 0.5, 0.75])
     assert counting.positions == x.size
-    assert counting.kept < 3 * 0.03 * x.size
-
-
-def sampled(num_rows: int, attempt: int) -> np.ndarray:
-    """Return where a coarse look at one column looks."""
-    generator = np.random.Generator(np.random.PCG64([num_rows, 1, attempt]))
-    return generator.integers(num_rows, size=quantiles._SAMPLE)
+    assert counting.kept < 3 * 1.1 * 9 * 0.5 * quantiles._sample_size(x.size) ** -0.5 * x.size
 
 
 @pytest.mark.parametrize("attempts", [1, 2])
 def test_sample_that_misleads_costs_passes_only(counting: Any, attempts: int) -> None:
     column = np.random.default_rng(3).standard_normal(300_000)
     for attempt in range(attempts):
-        column[sampled(300_000, attempt)] = 1e6 + attempt
+        column[quantiles._sample(300_000, attempt)] = 1e6 + attempt
     x, q = column[:, None, None], np.array([0.25, 0.5])
     np.testing.assert_array_equal(counting.quantiles(x, q).values, expected(x, q))
     passes = counting.positions / x.size
@@ -136,7 +130,8 @@ def test_bracket_that_holds_everything_costs_passes_only(counting: Any) -> None:
     rng = np.random.default_rng(4)
     column = np.sort(rng.random(400_000))
     for attempt in range(2):
-        column[sampled(400_000, attempt)] = rng.choice([-1.0, 2.0], quantiles._SAMPLE)
+        sample = quantiles._sample(400_000, attempt)
+        column[sample] = rng.choice([-1.0, 2.0], sample.size)
     x, q = column[:, None, None], np.array([0.5])
     np.testing.assert_array_equal(counting.quantiles(x, q).values, expected(x, q))
     assert 2 < counting.positions / x.size <= 2 + 18
@@ -146,14 +141,15 @@ def test_what_a_bracket_keeps_is_dropped_beyond_the_limit(
     backend: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(quantiles, "_CHUNK", 1 << 15)
+    monkeypatch.setattr(quantiles, "_KEPT", 1 << 14)
     x = np.random.default_rng(5).standard_normal((200_000, 1, 1))
     lower, upper = np.array([[-np.inf], [0.0]]), np.array([[np.inf], [0.01]])
-    brackets, dropped = quantiles._observe(backend, x, lower, upper, None, False)
-    assert dropped.tolist() == [[True], [False]]
-    assert brackets.inside[0][0].size == 0
-    assert brackets.inside_count[0, 0] == 200_000  # what was dropped is counted all the same
-    check_brackets(brackets.select([0]), brackets)
-    np.testing.assert_array_equal(np.sort(brackets.inside[1][0]), np.sort(x[(x > 0) & (x < 0.01)]))
+    seen = quantiles._observe(backend, x, lower, upper, None, False)
+    assert seen.dropped.tolist() == [[True], [False]]
+    assert not seen.pieces[0][0]
+    assert seen.inside_count[0, 0] == 200_000  # what was dropped is counted all the same
+    kept = np.concatenate(seen.pieces[1][0])
+    np.testing.assert_array_equal(np.sort(kept), np.sort(x[(x > 0) & (x < 0.01)]))
 
 
 def test_memory_is_bounded(backend: Any) -> None:
@@ -214,8 +210,7 @@ def test_weights_that_mislead_the_sample(counting: Any) -> None:
     weights = np.ones((20001, 1))
     hidden = np.ones(20001, dtype=bool)
     for attempt in range(2):
-        generator = np.random.Generator(np.random.PCG64([20001, 1, attempt]))
-        hidden[generator.integers(20001, size=quantiles._SAMPLE)] = False
+        hidden[quantiles._sample(20001, attempt)] = False
     x[hidden] += 10.0
     weights[hidden] = 64.0
     got = counting.quantiles(x, Q, weights=weights).values

@@ -8,11 +8,13 @@ from typing import Any, ClassVar
 import numpy as np
 
 from normcore.affine import Affine
-from normcore.backend import Backend, InfiniteInput, is_relu
+from normcore.backend import Backend, BackendStatus, InfiniteInput, is_relu
 from normcore.layout import result_dtype
-from normcore.order_statistics import Brackets
+from normcore.order_statistics import Brackets, Quantiles
+from normcore.quantiles import exact
 from normcore.statistics import Extrema, Moments
-from normcore_cpu.instruction_sets import chosen, kernel
+from normcore.threads import get_num_threads
+from normcore_cpu.instruction_sets import check, chosen, kernel
 
 __all__ = ["CpuBackend"]
 
@@ -22,16 +24,34 @@ class CpuBackend(Backend):
 
     Takes every real dtype of NumPy up to 64 bits, any strides, read-only arrays; computes in
     float64 and rounds once to the dtype of the result. The same input gives the same bits for
-    any number of threads.
+    any number of threads and any instruction set.
+
+    Parameters
+    ----------
+    instruction_set : {"baseline", "avx2", "avx512"}, optional
+        The build of the kernels to use; by default the best one for this processor, or what the
+        variable ``NORMCORE_INSTRUCTION_SET`` names.
+
+    Raises
+    ------
+    ValueError
+        If it is unknown, or this machine or build lacks it.
     """
 
     name: ClassVar[str] = "cpu"
     xp = np
 
     def __init__(self, instruction_set: str | None = None) -> None:
-        self.instruction_set = instruction_set or chosen()
-        for module in ("backward", "brackets", "extrema", "moments", "rescale"):
+        self.instruction_set = check(instruction_set) if instruction_set else chosen()
+        for module in ("backward", "brackets", "extrema", "moments", "rescale", "selection"):
             setattr(self, f"_{module}", kernel(self.instruction_set, module))
+
+    @classmethod
+    def probe(cls) -> BackendStatus:
+        try:
+            return BackendStatus(True, detail=f"{chosen()}, threads: {get_num_threads()}")
+        except ValueError as error:
+            return BackendStatus(False, str(error))
 
     def adopt(self, array: Any) -> np.ndarray:
         if not isinstance(array, np.ndarray):
@@ -75,6 +95,11 @@ class CpuBackend(Backend):
                 f"brackets have shapes {lower.shape} and {upper.shape}, expected {expected}"
             )
         return Brackets(lower, upper, *self._brackets.brackets(x, lower, upper, weights, skipna))
+
+    def quantiles(
+        self, x: Any, q: Any, *, weights: Any = None, skipna: bool = False
+    ) -> Quantiles:
+        return exact(self, x, q, weights=weights, skipna=skipna, selection=self._selection)
 
     def rescale(
         self,

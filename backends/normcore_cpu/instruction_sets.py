@@ -10,7 +10,7 @@ from typing import Any
 
 from normcore_cpu.processor import supports
 
-__all__ = ["INSTRUCTION_SETS", "available", "chosen", "kernel"]
+__all__ = ["INSTRUCTION_SETS", "VARIABLE", "available", "check", "chosen", "kernel"]
 
 #: Names and the packages that hold the modules built for them, the best one last.
 INSTRUCTION_SETS = {
@@ -40,16 +40,17 @@ def chosen() -> str:
         If the variable names one that is unknown or cannot be used here.
     """
     name = os.environ.get(VARIABLE)
-    if not name:
-        return available()[-1]
+    return check(name, f"{VARIABLE} is") if name else available()[-1]
+
+
+def check(name: str, what: str = "the instruction set is") -> str:
+    """Return the name of an instruction set that can be used here; raises as `chosen`."""
     if name not in INSTRUCTION_SETS:
         known = ", ".join(INSTRUCTION_SETS)
-        raise ValueError(f"{VARIABLE} is {name!r}, which is no instruction set; known: {known}")
+        raise ValueError(f"{what} {name!r}, which is no instruction set; known: {known}")
     if name not in available():
         usable = ", ".join(available())
-        raise ValueError(
-            f"{VARIABLE} is {name!r}, which this processor or this build lacks; usable: {usable}"
-        )
+        raise ValueError(f"{what} {name!r}, which this machine or build lacks; usable: {usable}")
     return name
 
 

@@ -8,10 +8,12 @@ import numpy as np
 
 cimport numpy as cnp
 from libc.stdint cimport uint32_t
-from libc.stdlib cimport calloc, free, malloc, realloc
+from libc.stdlib cimport calloc, free, realloc
 
 from normcore.threads import run
 from normcore.worksharing cimport Work
+
+from .lanes cimport real
 
 __all__ = []  # for other kernels only, by cimport
 
@@ -83,25 +85,15 @@ cdef class Deal(Work):
     """Deal the streams of ranges out."""
 
     cdef Kept kept
-    cdef size_t[:, ::1] starts      # (range, list): where a range's values begin
-    cdef char** targets
-    cdef double** weight_targets
+    # Addresses (range, list) of what comes next.
+    cdef size_t[:, ::1] values
+    cdef size_t[:, ::1] weights
 
     def __cinit__(self, Kept kept, starts):
-        cdef Py_ssize_t i, lists = len(kept.arrays)
-        self.kept, self.starts = kept, starts.astype(np.uintp)
-        self.targets = <char**> calloc(max(lists, 1), sizeof(char*))
-        self.weight_targets = <double**> calloc(max(lists, 1), sizeof(double*))
-        if self.targets == NULL or self.weight_targets == NULL:
-            raise MemoryError
-        for i in range(lists):
-            self.targets[i] = <char*> cnp.PyArray_DATA(kept.arrays[i])
-            if kept.weighted:
-                self.weight_targets[i] = <double*> cnp.PyArray_DATA(kept.weight_arrays[i])
-
-    def __dealloc__(self):
-        free(self.targets)
-        free(self.weight_targets)
+        self.kept = kept
+        self.values = addresses(kept.arrays) + starts.astype(np.uintp) * kept.itemsize
+        if kept.weighted:
+            self.weights = addresses(kept.weight_arrays) + starts.astype(np.uintp) * sizeof(double)
 
     cdef void work(self, Py_ssize_t start, Py_ssize_t stop) noexcept nogil:
         cdef Py_ssize_t part, group
@@ -109,23 +101,29 @@ cdef class Deal(Work):
         for part in range(start, stop):
             for group in range(self.kept.groups):
                 stream = self.kept.stream(part, group)
-                if stream.size:
-                    self.deal(part, stream)
+                if not stream.size:
+                    continue
+                if self.kept.itemsize == sizeof(float):
+                    deal(<const float*> stream.values, stream, &self.values[part, 0])
+                else:
+                    deal(<const double*> stream.values, stream, &self.values[part, 0])
+                    if self.kept.weighted:
+                        deal(<const double*> stream.weights, stream, &self.weights[part, 0])
                 release(stream)
 
-    cdef void deal(self, Py_ssize_t part, const stream_t* stream) noexcept nogil:
-        cdef size_t* next = &self.starts[part, 0]
-        cdef Py_ssize_t i
-        cdef uint32_t number
-        if self.kept.itemsize == sizeof(float):
-            for i in range(stream.size):
-                number = stream.lists[i]
-                (<float*> self.targets[number])[next[number]] = (<const float*> stream.values)[i]
-                next[number] += 1
-            return
-        for i in range(stream.size):
-            number = stream.lists[i]
-            (<double*> self.targets[number])[next[number]] = (<const double*> stream.values)[i]
-            if stream.weights != NULL:
-                self.weight_targets[number][next[number]] = stream.weights[i]
-            next[number] += 1
+
+cdef void deal(const real* values, const stream_t* stream, size_t* next) noexcept nogil:
+    cdef Py_ssize_t i
+    cdef real* target
+    for i in range(stream.size):
+        target = <real*> next[stream.lists[i]]
+        target[0] = values[i]
+        next[stream.lists[i]] = <size_t> (target + 1)
+
+
+cdef object addresses(list arrays):
+    cdef Py_ssize_t i
+    cdef size_t[::1] found = np.empty(len(arrays), np.uintp)
+    for i in range(len(arrays)):
+        found[i] = <size_t> cnp.PyArray_DATA(arrays[i])
+    return np.asarray(found)

@@ -5,18 +5,19 @@
 #      quantum q, and the bits of the result are that multiple: they add up as integers, without
 #      error. What is left of x below q is summed apart; float32 has nothing left unless it is
 #      very small beside the largest, which the least magnitude shows.
-#   b) The sum of squares runs about a center near the mean: two chains of eight rows, then
+#   b) The sum of squares runs about a center near the mean: two chains of four rows, then
 #      two_sum. The sum of x - center, exact by a), gives in closed form what is to be taken off.
 #   c) After each tile of a group three things are looked at: every magnitude was below the limit
-#      that q stands for, nothing was left over, and the center is still within half a deviation
-#      of the mean. Otherwise the tile is forgotten and taken again: with the remainders, without
+#      that q stands for, nothing was left over, and the center is still within a third of a
+#      deviation of the mean. Otherwise the tile is forgotten and taken again: with the remainders, without
 #      NaN, or after a new look at its mean and its largest magnitude, when what was summed so far
 #      is merged into the state of the channel.
 #
 # What fixed point cannot hold (infinity, magnitudes beyond 2**-300 .. 2**300, weights) goes
 # through tile_moments, and so do small arrays, whose last digit then depends on their values
-# alone and not on their memory order or on other channels. States merge by statistics.merged, in order within a range, then in range
-# order. Nothing is allocated but one state a lane in work and one a range and channel.
+# alone and not on their memory order or on other channels. States merge by statistics.merged, in
+# order within a range, then in range order. Nothing is allocated but one state a lane in work and
+# one a range and channel.
 
 cimport cython
 
@@ -46,9 +47,10 @@ from .tiles cimport (
 __all__ = ["moments"]
 
 cdef enum:
-    CHAIN = 8
+    CHAIN = 4
+    STEP = 16       # rows in work at once
     MAX_EXPONENT = 300
-    SAMPLE = 32
+    SAMPLE = 64     # rows that a first look takes
     # 2048 rows of multiples below 2**51 fit into 63 bits.
     ROWS_OF_SUM = 2048
     DONE, MOVED, OFF_GRID, NOT_A_NUMBER
@@ -124,16 +126,16 @@ cdef inline void accumulate(
     bint residuals, bint skipna,
 ) noexcept nogil:
     """Add rows of 16 lanes to the sums."""
-    cdef Py_ssize_t row = 0, lane, k, step
-    cdef lanes_t center, grid, grid_center, residual, first, second, square, t
+    cdef Py_ssize_t row = 0, lane, k, step, half
+    cdef lanes_t center, grid, grid_center, residual, first, second, square, hi, lo
     cdef longs_t fixed, count
     cdef words_t least
     cdef Py_ssize_t near_stride
-    cdef real copy[2 * CHAIN * LANES]
+    cdef real copy[STEP * LANES]
     cdef const real* near
     cdef const real* p
     while row < rows:
-        step = min(rows - row, <Py_ssize_t> 2 * CHAIN)
+        step = min(rows - row, <Py_ssize_t> STEP)
         for k in range(step):
             prefetch(x + (row + k + ahead) * stride)
             if real is double:
@@ -147,33 +149,35 @@ cdef inline void accumulate(
             grid_center = load_double(&s.grid_center[lane])
             fixed, count = load_long(&s.sums.fixed[lane]), load_long(&s.sums.count[lane])
             residual, least = load_double(&s.sums.residual[lane]), load_word(&s.sums.least[lane])
-            first, second = splat(0.0), splat(0.0)
-            if step == 2 * CHAIN:
-                for k in range(CHAIN):
-                    add(
-                        p + k * near_stride, center, grid, grid_center, &fixed, &residual, &first,
-                        &count, &least, residuals, skipna,
-                    )
-                    add(
-                        p + (k + CHAIN) * near_stride, center, grid, grid_center, &fixed, &residual,
-                        &second, &count, &least, residuals, skipna,
-                    )
-            else:
-                for k in range(step):
-                    add(
-                        p + k * near_stride, center, grid, grid_center, &fixed, &residual,
-                        &first if k < CHAIN else &second, &count, &least, residuals, skipna,
-                    )
-            first = first + second
-            t = load_double(&s.sums.square_hi[lane])
-            square = t + first  # two_sum
-            second = square - t
-            store_double(
-                &s.sums.square_lo[lane],
-                load_double(&s.sums.square_lo[lane])
-                + ((t - (square - second)) + (first - second)),
-            )
-            store_double(&s.sums.square_hi[lane], square)
+            hi, lo = load_double(&s.sums.square_hi[lane]), load_double(&s.sums.square_lo[lane])
+            half = 0
+            while half < step:
+                first, second = splat(0.0), splat(0.0)
+                if half + 2 * CHAIN <= step:
+                    for k in range(half, half + CHAIN):
+                        add(
+                            p + k * near_stride, center, grid, grid_center, &fixed, &residual,
+                            &first, &count, &least, residuals, skipna,
+                        )
+                        add(
+                            p + (k + CHAIN) * near_stride, center, grid, grid_center, &fixed,
+                            &residual, &second, &count, &least, residuals, skipna,
+                        )
+                else:
+                    for k in range(half, step):
+                        add(
+                            p + k * near_stride, center, grid, grid_center, &fixed, &residual,
+                            &first if k < half + CHAIN else &second, &count, &least, residuals,
+                            skipna,
+                        )
+                first = first + second
+                square = hi + first  # two_sum
+                second = square - hi
+                lo = lo + ((hi - (square - second)) + (first - second))
+                hi = square
+                half += 2 * CHAIN
+            store_double(&s.sums.square_hi[lane], hi)
+            store_double(&s.sums.square_lo[lane], lo)
             store_long(&s.sums.fixed[lane], fixed)
             if residuals:
                 store_double(&s.sums.residual[lane], residual)
@@ -243,7 +247,7 @@ cdef int judge(const running_t* s, const sums_t* before, bint fresh) noexcept no
                 load_double(&s.sums.residual[lane])
                 - count * (load_double(&s.center[lane]) - grid_center)
             )
-            near = near & less_equal(off * off, splat(0.25) * count * square)
+            near = near & less_equal(off * off, splat(0.125) * count * square)
         lane += WIDTH
     if any_set(~numbers):
         return NOT_A_NUMBER

@@ -30,11 +30,13 @@ __all__ = ["among", "at", "columns", "numbers"]
 cnp.import_array()
 
 cdef enum:
-    BLOCK = 64          # positions
+    BLOCK = 64          # positions, where channels are closest in memory
+    LONG_BLOCK = 2048   # where positions are
     # Elements below which another thread costs more than it saves.
     MIN_ELEMENTS = 1 << 15
 
 cdef double MARGIN = 3.0    # standard errors
+cdef uint64_t SEED = 0x9e3779b97f4a7c15
 
 
 # -- by position ---------------------------------------------------------------------------
@@ -46,7 +48,7 @@ cdef class Columns(Work):
     cdef view_t x
     cdef object array, values
     cdef const Py_ssize_t[::1] taken     # or all
-    cdef Py_ssize_t count, slabs
+    cdef Py_ssize_t count, block
     cdef bint all
     cdef char* out
 
@@ -57,6 +59,7 @@ cdef class Columns(Work):
         if not self.all:
             self.taken = taken
         self.count = v.positions if self.all else len(taken)
+        self.block = BLOCK if v.channel_stride == v.itemsize else LONG_BLOCK
         dtype = np.float32 if v.real == FLOAT else np.float64
         self.values = np.empty((v.channels, self.count), dtype)
         self.out = <char*> cnp.PyArray_DATA(self.values)
@@ -65,9 +68,9 @@ cdef class Columns(Work):
         cdef Py_ssize_t block
         for block in range(start, stop):
             if self.x.real == FLOAT:
-                self.take(block * BLOCK, <float*> self.out)
+                self.take(block * self.block, <float*> self.out)
             else:
-                self.take(block * BLOCK, <double*> self.out)
+                self.take(block * self.block, <double*> self.out)
 
     cdef inline const char* address(self, Py_ssize_t i) noexcept nogil:
         cdef Py_ssize_t position = i if self.all else self.taken[i]
@@ -76,8 +79,8 @@ cdef class Columns(Work):
         )
 
     cdef void take(self, Py_ssize_t first, real* out) noexcept nogil:
-        cdef const char* source[BLOCK]
-        cdef Py_ssize_t i, channel, count = min(<Py_ssize_t> BLOCK, self.count - first)
+        cdef const char* source[LONG_BLOCK]
+        cdef Py_ssize_t i, channel, count = min(self.block, self.count - first)
         cdef Py_ssize_t offset
         cdef double value
         for i in range(count):
@@ -89,7 +92,7 @@ cdef class Columns(Work):
         out = out + first
         for channel in range(self.x.channels):
             offset = channel * self.x.channel_stride
-            if self.all and offset % 64 == 0:
+            if self.all and self.block == BLOCK and offset % 64 == 0:
                 for i in range(count):
                     prefetch(source[i] + offset + 64)
             if self.x.real != OTHER:
@@ -112,8 +115,8 @@ def columns(x, taken=None):
         Positions n * S + s.
     """
     cdef Columns work = Columns(x, taken)
-    cdef Py_ssize_t blocks = (work.count + BLOCK - 1) // BLOCK
-    run(work, blocks, min_items=max(1, MIN_ELEMENTS // max(1, BLOCK * work.x.channels)))
+    cdef Py_ssize_t blocks = (work.count + work.block - 1) // work.block
+    run(work, blocks, min_items=max(1, MIN_ELEMENTS // max(1, work.block * work.x.channels)))
     return work.values
 
 
@@ -221,6 +224,30 @@ cdef Py_ssize_t keep_between(
     return size
 
 
+cdef bint guess(
+    const real* x, Py_ssize_t count, Py_ssize_t first, Py_ssize_t second, double margin,
+    uint64_t* state, real* lower, real* upper,
+) noexcept nogil:
+    """Choose two values that two ranks probably lie between; return whether they narrow it."""
+    cdef real few[FEW]
+    cdef real ordered[FEW]
+    cdef double share, reach
+    cdef Py_ssize_t i, low, high
+    for i in range(FEW):
+        state[0] = state[0] * <uint64_t> 6364136223846793005 + <uint64_t> 1442695040888963407
+        few[i] = x[<Py_ssize_t> ((state[0] >> 33) * <uint64_t> count >> 31)]
+    order_few(few, FEW, ordered)
+    share = <double> first / <double> count
+    reach = margin * sqrt(share * (1.0 - share) * FEW) + 1.0
+    low = <Py_ssize_t> (share * FEW - reach + FEW) - FEW  # rounded down
+    share = <double> (second + 1) / <double> count
+    reach = margin * sqrt(share * (1.0 - share) * FEW) + 1.0
+    high = <Py_ssize_t> (share * FEW + reach)
+    lower[0] = ordered[low] if low >= 0 else <real> -INFINITY
+    upper[0] = ordered[high] if high < FEW else <real> INFINITY
+    return low >= 0 or high < FEW
+
+
 cdef bint locate(
     Py_ssize_t* rank, Py_ssize_t below, Py_ssize_t edge, Py_ssize_t end, real lower, real upper,
     real* value,
@@ -244,31 +271,17 @@ cdef void select(
     cdef real few[FEW]
     cdef real ordered[FEW]
     cdef uint32_t counts[COUNTERS]
-    cdef uint64_t state = 0x9e3779b97f4a7c15
-    cdef double margin = MARGIN, reach, share
-    cdef Py_ssize_t i, low, high, below, edge, end, size
-    cdef Py_ssize_t half = count
+    cdef uint64_t state = SEED
+    cdef double margin = MARGIN
+    cdef Py_ssize_t below, edge, end, size, half = count
     cdef real* target = room
     cdef real lower, upper
     cdef bint found_a = False, found_b = False
-    memset(few, 0, sizeof(few))
     while count > FEW:
-        for i in range(FEW):
-            state = state * <uint64_t> 6364136223846793005 + <uint64_t> 1442695040888963407
-            few[i] = x[<Py_ssize_t> ((state >> 33) * <uint64_t> count >> 31)]
-        order_few(few, FEW, ordered)
-        share = <double> first / <double> count
-        reach = margin * sqrt(share * (1.0 - share) * FEW) + 1.0
-        low = <Py_ssize_t> (share * FEW - reach + FEW) - FEW  # rounded down
-        share = <double> (second + 1) / <double> count
-        reach = margin * sqrt(share * (1.0 - share) * FEW) + 1.0
-        high = <Py_ssize_t> (share * FEW + reach)
-        if low < 0 and high >= FEW:  # misjudged twice and more
-            memcpy(target, x, count * sizeof(real))
+        if not guess(x, count, first, second, margin, &state, &lower, &upper):
+            memcpy(target, x, count * sizeof(real))  # misjudged twice and more
             sort(target, count)
             break
-        lower = ordered[low] if low >= 0 else <real> -INFINITY
-        upper = ordered[high] if high < FEW else <real> INFINITY
         size = keep_between(x, count, lower, upper, target, counts)
         below = count - counts[FROM]
         edge = below + counts[ON_LOWER]
@@ -286,6 +299,7 @@ cdef void select(
         x, count = target, size
         target = room + half if target == room else room
     else:
+        memset(few, 0, sizeof(few))
         memcpy(few, x, count * sizeof(real))
         order_few(few, count, ordered)
         target = ordered
@@ -293,6 +307,31 @@ cdef void select(
         a[0] = target[first]
     if not found_b:
         b[0] = target[second]
+
+
+cdef void select_apart(
+    const real* x, Py_ssize_t count, Py_ssize_t first, Py_ssize_t second, real* room,
+    real* a, real* b,
+) noexcept nogil:
+    """Find the values of two ranks, first <= second, among numbers.
+
+    One walk keeps what lies around both, where that is little. There is room for three times the
+    count.
+    """
+    cdef uint32_t counts[COUNTERS]
+    cdef uint64_t state = SEED
+    cdef Py_ssize_t edge, size
+    cdef real lower, upper
+    if count > 8 * FEW and (second - first) * 8 < count and guess(
+        x, count, first, second, MARGIN, &state, &lower, &upper
+    ):
+        size = keep_between(x, count, lower, upper, room, counts)
+        edge = count - counts[FROM] + counts[ON_LOWER]
+        if edge <= first and second < edge + size:
+            x, room = room, room + size
+            first, second, count = first - edge, second - edge, size
+    select(x, count, first, first, room, a, a)
+    select(x, count, second, second, room, b, b)
 
 
 cdef class Selection(Work):
@@ -349,7 +388,7 @@ cdef class Selection(Work):
 
     cdef void work(self, Py_ssize_t start, Py_ssize_t stop) noexcept nogil:
         cdef size_t itemsize = sizeof(float) if self.narrow else sizeof(double)
-        cdef void* room = malloc(max(3 * self.longest, 1) * itemsize)
+        cdef void* room = malloc(max(4 * self.longest, 1) * itemsize)
         cdef Py_ssize_t i
         if room == NULL:
             self.out_of_memory = True
@@ -378,8 +417,7 @@ cdef class Selection(Work):
         if second <= first + 1:
             select(x, count, first, second, room + self.longest, &a, &b)
         else:
-            select(x, count, first, first, room + self.longest, &a, &a)
-            select(x, count, second, second, room + self.longest, &b, &b)
+            select_apart(x, count, first, second, room + self.longest, &a, &b)
         self.found[0, i], self.found[1, i] = a, b
 
 
@@ -395,16 +433,17 @@ def at(values, counts, first, second):
     first, second : arrays of shape (R, C)
         ``first <= second``; ranks beyond the numbers are those of the ends.
     """
-    cdef Py_ssize_t i, row, rows = values.shape[0], num_lists = first.size
+    cdef Py_ssize_t i, row, num_ranks = first.shape[0], num_lists = first.size
     cdef Py_ssize_t stride = values.strides[0]
     cdef const char* data = <const char*> cnp.PyArray_DATA(values)
     cdef const Py_ssize_t[::1] lengths = np.ascontiguousarray(counts, dtype=np.intp)
-    cdef Selection work = Selection(num_lists, num_lists, values.dtype, first, second)
+    # All ranks of a row follow each other, while it is in the cache.
+    cdef Selection work = Selection(num_lists, num_lists, values.dtype, first.T, second.T)
     for i in range(num_lists):
-        row = i % rows
+        row = i // num_ranks
         work.pieces[i], work.lengths[i] = data + row * stride, lengths[row]
         work.starts[i + 1] = i + 1
-    return work.spread().reshape(2, *first.shape)
+    return work.spread().reshape(2, -1, num_ranks).swapaxes(1, 2)
 
 
 def among(list lists, first, second):

@@ -9,7 +9,7 @@ cdef enum:
     TILE = LANES * MAX_ROWS
     CUT_RUNS = 512      # shorter runs of positions are joined
     MAX_FOLDED = 1024   # lanes of a folded array
-    MAX_LANES = 32768   # that keep a state
+    MAX_LANES = 4096    # that keep a state, over all ranges
     AHEAD = 16384       # bytes
     ALIASED = 2048      # bytes between rows that share few sets of the first cache
 

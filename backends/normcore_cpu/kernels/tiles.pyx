@@ -20,7 +20,7 @@ from libc.stdint cimport (
 )
 from libc.string cimport memcpy
 
-from .lanes cimport real
+from .lanes cimport prefetch, real
 
 __all__ = []  # for other kernels only, by cimport
 
@@ -316,17 +316,17 @@ cdef rows_t rows_of(
 cdef void join_runs(
     const view_t* x, const plan_t* plan, const tile_t* at, double missing, float* copy
 ) noexcept nogil:
-    """Copy short runs of positions one after another."""
-    cdef Py_ssize_t position = at.run * plan.length + at.start, n, s, step, index = 0
+    """Copy short runs of positions one after another, and ask for those of the next channel."""
+    cdef Py_ssize_t position = at.run * plan.length + at.start, n, s, step, index = 0, byte
     cdef Py_ssize_t count = (at.rows - 1) * LANES + at.lanes
+    cdef const char* source
     while index < count:
         n, s = position // x.length, position % x.length
         step = min(x.length - s, count - index)
-        memcpy(
-            copy + index,
-            x.data + at.channel * x.channel_stride + n * x.run_stride + s * x.stride,
-            step * sizeof(float),
-        )
+        source = x.data + at.channel * x.channel_stride + n * x.run_stride + s * x.stride
+        memcpy(copy + index, source, step * sizeof(float))
+        for byte in range(0, step * sizeof(float) + 63, 64):
+            prefetch(source + x.channel_stride + byte)
         index += step
         position += step
     while index % LANES:

@@ -1,0 +1,142 @@
+"""The builds of the CPU kernels: which one runs, and the same bits from all of them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import normcore as nc
+from normcore.affine import Affine
+from normcore_cpu import instruction_sets
+from normcore_cpu.backend import CpuBackend
+from normcore_cpu.instruction_sets import VARIABLE, available, chosen
+
+BUILDS = {name: CpuBackend(name) for name in available()}
+RNG = np.random.default_rng(0)
+SHAPES = [(40, 3, 1), (9000, 3, 1), (700, 64, 1), (300, 100, 1), (40, 5, 784), (50, 7, 49)]
+
+
+def arrays(shape: tuple[int, ...], dtype: str, order: str) -> np.ndarray:
+    x = (RNG.normal(size=shape) * 10.0 ** RNG.integers(-3, 4, size=(1, shape[1], 1)) + 2).astype(
+        dtype
+    )
+    if order == "F":
+        return np.asfortranarray(x)
+    return np.repeat(x, 2, axis=0)[::2] if order == "strided" else x
+
+
+def assert_same(results: list[tuple[np.ndarray, ...]]) -> None:
+    for result in results[1:]:
+        for one, other in zip(results[0], result, strict=True):
+            assert one.tobytes() == other.tobytes()
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("dtype", ["float64", "float32", "float16", "int16"])
+@pytest.mark.parametrize("order", ["C", "F", "strided"])
+@pytest.mark.parametrize("nan", [False, True])
+def test_every_kernel_gives_the_same_bits(shape, dtype, order, nan) -> None:
+    x = arrays(shape, dtype, order)
+    if nan and x.dtype.kind == "f":
+        x[RNG.random(x.shape) < 0.02] = np.nan
+    channels = shape[1]
+    dy = RNG.normal(size=shape).astype(x.dtype if x.dtype.kind == "f" else np.float64)
+    center, scale, gamma, beta = RNG.normal(size=(4, channels))
+    affine = Affine(center=center, scale=np.abs(scale) + 0.1, gamma=gamma, beta=beta)
+    mask = RNG.random((shape[0], shape[2])) < 0.8
+
+    def results(backend: CpuBackend) -> tuple[np.ndarray, ...]:
+        extrema = backend.extrema(x, skipna=True)
+        return (
+            backend.moments(x, skipna=True).parts,
+            backend.moments(x, weights=mask, skipna=True).parts,
+            extrema.min,
+            extrema.max,
+            backend.quantiles(x, [0.1, 0.5], skipna=True).values,
+            backend.rescale(x, affine),
+            backend.rescale(x, affine, clip=(-1.0, 1.0), activation="relu", mask=mask),
+            *backend.backward_reduce(dy, x, center),
+            *backend.backward_reduce(dy, x, center, gate=affine, mask=mask),
+            backend.backward_elemt(dy, x, center, gamma, beta, scale),
+            backend.backward_elemt(dy, x, center, gamma, beta, scale, gate=affine, mask=mask),
+        )
+
+    assert_same([results(backend) for backend in BUILDS.values()])
+
+
+@given(
+    st.integers(0, 2**32 - 1),
+    st.sampled_from([np.float32, np.float64]),
+    st.integers(1, 40),
+    st.integers(600, 1500),
+)
+def test_any_bits_of_floats(seed, dtype, channels, rows) -> None:
+    """Magnitudes over the whole range, subnormals, zeros of both signs, infinity and NaN."""
+    rng = np.random.default_rng(seed)
+    x = rng.bytes(rows * channels * np.dtype(dtype).itemsize)
+    x = np.frombuffer(x, dtype).reshape(rows, channels, 1).copy()
+    x[rng.random(x.shape) < 0.1] = 0.0
+    vectors = np.frombuffer(rng.bytes(4 * channels * 8), np.float64).reshape(4, channels)
+    affine = Affine(**dict(zip(("center", "scale", "gamma", "beta"), vectors, strict=True)))
+
+    def canonical(array: np.ndarray) -> np.ndarray:
+        return np.where(np.isnan(array), np.nan, array)  # the payload of NaN is not promised
+
+    results = []
+    for backend in BUILDS.values():
+        extrema = backend.extrema(x, skipna=True)
+        found = backend.moments(x, skipna=True).parts, extrema.min, backend.rescale(x, affine)
+        results.append(tuple(canonical(each) for each in found))
+    assert_same(results)
+
+
+def test_best_build_is_chosen(monkeypatch) -> None:
+    monkeypatch.delenv(VARIABLE, raising=False)
+    assert available()[0] == "baseline"
+    assert chosen() == available()[-1]
+    assert nc.backends()["cpu"].detail.startswith(chosen())
+
+
+@pytest.mark.parametrize("name", available())
+def test_variable_names_a_build(name: str) -> None:
+    code = "import normcore as nc; print(nc.get_backend('cpu').instruction_set)"
+    found = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**_environment(), VARIABLE: name},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert found.stdout.strip() == name
+
+
+def test_unknown_build_is_a_clear_error(monkeypatch) -> None:
+    monkeypatch.setenv(VARIABLE, "sse9")
+    with pytest.raises(ValueError, match=r"NORMCORE_INSTRUCTION_SET is 'sse9'.*baseline, avx2"):
+        chosen()
+    status = CpuBackend.probe()
+    assert not status.ready
+    assert "sse9" in status.reason
+
+
+def test_build_that_the_processor_lacks_is_a_clear_error(monkeypatch) -> None:
+    monkeypatch.setattr(instruction_sets, "available", lambda: ("baseline",))
+    monkeypatch.setenv(VARIABLE, "avx512")
+    with pytest.raises(ValueError, match=r"'avx512'.*lacks; usable: baseline"):
+        chosen()
+
+
+def test_unknown_build_cannot_be_made() -> None:
+    with pytest.raises(ValueError, match="'sse9'"):
+        CpuBackend("sse9")
+
+
+def _environment() -> dict[str, str]:
+    import os
+
+    return {key: value for key, value in os.environ.items() if key != VARIABLE}
