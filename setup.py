@@ -108,6 +108,7 @@ class CythonBuildExt(build_ext):
                 "language_level": 3,
                 "annotation_typing": False,  # annotations are for readers and for mypy
                 "binding": True,  # signatures, as scikit-learn's get_params reads them
+                "freethreading_compatible": True,  # what is shared is behind locks or never changes
             },
         )
         generated = {each.name: each.sources for each in generated}

@@ -65,13 +65,15 @@ def test_the_door_is_plain_python():
 
 def test_kernels_are_compiled():
     import normcore_cpu
+    from normcore_cpu.instruction_sets import INSTRUCTION_SETS, available
 
-    sources = {path.stem for path in (ROOT / "backends" / "normcore_cpu").glob("*.pyx")}
+    sources = {path.stem for path in (ROOT / "backends/normcore_cpu/kernels").glob("*.pyx")}
     assert sources
-    for name in sources:
-        spec = importlib.util.find_spec(f"normcore_cpu.{name}")
-        assert isinstance(spec.loader, ExtensionFileLoader)
-        assert Path(spec.origin).parent == Path(normcore_cpu.__file__).parent
+    for package in (INSTRUCTION_SETS[name] for name in available()):
+        for name in sources:
+            spec = importlib.util.find_spec(f"{package}.{name}")
+            assert isinstance(spec.loader, ExtensionFileLoader)
+            assert Path(spec.origin).parent.parent == Path(normcore_cpu.__file__).parent
 
 
 def packaged_files():
@@ -86,7 +88,9 @@ def packaged_files():
 @installed_only
 def test_every_file_of_the_packages_is_installed():
     expected = dict(packaged_files())
-    assert {"normcore/_dd.pxd", "normcore_cpu/half.h", "normcore/statistics.pyi"} <= set(expected)
+    assert {"normcore/_dd.pxd", "normcore_cpu/kernels/half.h", "normcore/statistics.pyi"} <= set(
+        expected
+    )
     installed = {file.as_posix(): file for file in metadata.files("normcore-arrays")}
     assert sorted(set(expected) - set(installed)) == []
     for name, path in expected.items():

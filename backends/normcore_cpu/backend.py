@@ -14,7 +14,7 @@ from normcore.order_statistics import Brackets, Quantiles
 from normcore.quantiles import exact
 from normcore.statistics import Extrema, Moments
 from normcore.threads import get_num_threads
-from normcore_cpu.instruction_sets import check, chosen, kernel
+from normcore_cpu.instruction_sets import check, chosen, kernels
 
 __all__ = ["CpuBackend"]
 
@@ -43,8 +43,7 @@ class CpuBackend(Backend):
 
     def __init__(self, instruction_set: str | None = None) -> None:
         self.instruction_set = check(instruction_set) if instruction_set else chosen()
-        for module in ("backward", "brackets", "extrema", "moments", "rescale", "selection"):
-            setattr(self, f"_{module}", kernel(self.instruction_set, module))
+        self._kernels = kernels(self.instruction_set)
 
     @classmethod
     def probe(cls) -> BackendStatus:
@@ -74,10 +73,10 @@ class CpuBackend(Backend):
         return sys.modules[type(like).__module__.split(".")[0]].from_dlpack(array)
 
     def moments(self, x: Any, *, weights: Any = None, skipna: bool = False) -> Moments:
-        return Moments(self._moments.moments(x, weights, skipna))
+        return Moments(self._kernels.moments.moments(x, weights, skipna))
 
     def extrema(self, x: Any, *, skipna: bool = False) -> Extrema:
-        count, least, largest = self._extrema.extrema(x)
+        count, least, largest = self._kernels.extrema.extrema(x)
         if not skipna:
             positions = float(x.shape[0] * x.shape[2])
             incomplete = count < positions
@@ -94,12 +93,12 @@ class CpuBackend(Backend):
             raise ValueError(
                 f"brackets have shapes {lower.shape} and {upper.shape}, expected {expected}"
             )
-        return Brackets(lower, upper, *self._brackets.brackets(x, lower, upper, weights, skipna))
+        found = self._kernels.brackets.brackets(x, lower, upper, weights, skipna)
+        return Brackets(lower, upper, *found)
 
-    def quantiles(
-        self, x: Any, q: Any, *, weights: Any = None, skipna: bool = False
-    ) -> Quantiles:
-        return exact(self, x, q, weights=weights, skipna=skipna, selection=self._selection)
+    def quantiles(self, x: Any, q: Any, *, weights: Any = None, skipna: bool = False) -> Quantiles:
+        selection = self._kernels.selection
+        return exact(self, x, q, weights=weights, skipna=skipna, selection=selection)
 
     def rescale(
         self,
@@ -116,7 +115,7 @@ class CpuBackend(Backend):
             out = np.empty_like(x, dtype=result_dtype(x), subok=False)
         vectors = np.stack(affine.vectors(x.shape[1]))
         relu = is_relu(activation)
-        if self._rescale.rescale(x, vectors, out, clip, relu, mask, refuse_infinite):
+        if self._kernels.rescale.rescale(x, vectors, out, clip, relu, mask, refuse_infinite):
             raise InfiniteInput("the input contains infinity")
         return out
 
@@ -124,7 +123,8 @@ class CpuBackend(Backend):
         self, dy: Any, x: Any, mean: Any, *, gate: Affine | None = None, mask: Any = None
     ) -> tuple[Any, Any]:
         (mean,) = _vectors(x.shape[1], mean)
-        sums: tuple[Any, Any] = self._backward.backward_reduce(dy, x, mean, _gate(gate, x), mask)
+        kernel = self._kernels.backward.backward_reduce
+        sums: tuple[Any, Any] = kernel(dy, x, mean, _gate(gate, x), mask)
         return sums
 
     def backward_elemt(
@@ -143,7 +143,7 @@ class CpuBackend(Backend):
         if out is None:
             out = np.empty_like(x, dtype=result_dtype(x), subok=False)
         mean, a, b, d = _vectors(x.shape[1], mean, a, b, d)
-        self._backward.backward_elemt(dy, x, mean, a, b, d, out, _gate(gate, x), mask)
+        self._kernels.backward.backward_elemt(dy, x, mean, a, b, d, out, _gate(gate, x), mask)
         return out
 
 

@@ -6,11 +6,11 @@ import importlib
 import importlib.util
 import os
 from functools import cache
-from typing import Any
+from types import SimpleNamespace
 
 from normcore_cpu.processor import supports
 
-__all__ = ["INSTRUCTION_SETS", "VARIABLE", "available", "check", "chosen", "kernel"]
+__all__ = ["INSTRUCTION_SETS", "VARIABLE", "available", "check", "chosen", "kernels"]
 
 #: Names and the packages that hold the modules built for them, the best one last.
 INSTRUCTION_SETS = {
@@ -19,6 +19,7 @@ INSTRUCTION_SETS = {
     "avx512": "normcore_cpu.avx512",
 }
 VARIABLE = "NORMCORE_INSTRUCTION_SET"
+MODULES = ("backward", "brackets", "extrema", "moments", "rescale", "selection")
 
 
 @cache
@@ -54,6 +55,9 @@ def check(name: str, what: str = "the instruction set is") -> str:
     return name
 
 
-def kernel(instruction_set: str, module: str) -> Any:
-    """Return a module of kernels as built for an instruction set."""
-    return importlib.import_module(f"{INSTRUCTION_SETS[instruction_set]}.{module}")
+def kernels(instruction_set: str) -> SimpleNamespace:
+    """Return the modules of kernels, by name, as built for an instruction set."""
+    package = INSTRUCTION_SETS[instruction_set]
+    return SimpleNamespace(
+        **{name: importlib.import_module(f"{package}.{name}") for name in MODULES}
+    )

@@ -181,7 +181,9 @@ cdef void map_as(
     Py_ssize_t across, bint along, bint has_gate, bint stream,
 ) noexcept nogil:
     """Choose the loop."""
-    stream = stream and lanes % WIDTH == 0 and (<size_t> out | out_stride * sizeof(real)) % 16 == 0
+    stream = (
+        stream and lanes % WIDTH == 0 and (<size_t> out | out_stride * sizeof(real)) % 16 == 0
+    )
     if has_gate:
         map_rows(
             dy, dy_stride, x, x_stride, out, out_stride, rows, lanes, vectors, across, along,
@@ -254,7 +256,7 @@ cdef class BackwardReduceTask(BackwardTask):
         cdef double dy_copy[TILE]
         cdef double x_copy[TILE]
         cdef double kept[SUMS * LANES]
-        cdef Py_ssize_t lane, i, across = LANES * self.plan.groups
+        cdef Py_ssize_t i, across = LANES * self.plan.groups
         cdef double* sums = &self.sums[part, 0, at.group * LANES]
         cdef rows_t dy, x
         cdef bint in_place = False

@@ -1,6 +1,6 @@
 # cython: boundscheck=False, wraparound=False, cdivision=True
-# Design: each tile is read once from memory, to see whether all of it is finite, and then, from
-# the cache, once for each rank. That walk only compares, in the dtype of the data and across the
+# Design: each tile is read once from memory, to see whether all of it is finite and to have its
+# rows side by side, and then, from the cache, once for each rank. That walk only compares, in the dtype of the data and across the
 # lanes: it counts what is at least the lower end and sets a bit where a value is also at most the
 # upper one. Bits become indices without a branch to foresee, and only what they show is looked at
 # by itself: values inside are kept, values on an end counted. Where they are many, as where values
@@ -28,7 +28,7 @@ from .sift cimport (
 )
 from .tasks cimport Task
 from .tiles cimport (
-    FLOAT, LANES, TILE, channel_of, gather, near_rows, rows_of, rows_t, tile_t, view_t,
+    FLOAT, LANES, TILE, channel_of, gather, rows_of, rows_t, tile_t, view_t,
 )
 
 __all__ = ["brackets"]
@@ -92,9 +92,14 @@ cdef class BracketsTask(Task):
         cdef uint32_t lists[LANES]
         cdef uint32_t* counts = &self.counts[part, at.group, 0, 0, 0]
         cdef Py_ssize_t rank, lane, found
-        if not all_finite(x, stride, at.rows, ahead):
+        cdef bint finite
+        if stride == LANES:
+            finite = all_finite(x, stride, at.rows, ahead, <real*> NULL)
+        else:
+            finite = all_finite(x, stride, at.rows, ahead, copy)
+            x, stride = copy, LANES
+        if not finite:
             count_others(x, stride, at, &self.totals[part, at.group, 0, 0])
-        x = near_rows(x, &stride, at.rows, copy)
         for lane in range(LANES):
             lists[lane] = <uint32_t> channel_of(&self.plan, at, lane)
         for rank in range(self.num_ranks):

@@ -9,9 +9,9 @@
 #      two_sum. The sum of x - center, exact by a), gives in closed form what is to be taken off.
 #   c) After each tile of a group three things are looked at: every magnitude was below the limit
 #      that q stands for, nothing was left over, and the center is still within a third of a
-#      deviation of the mean. Otherwise the tile is forgotten and taken again: with the remainders, without
-#      NaN, or after a new look at its mean and its largest magnitude, when what was summed so far
-#      is merged into the state of the channel.
+#      deviation of the mean. Otherwise the tile is forgotten and taken again: with the
+#      remainders, without NaN, or after a new look at its mean and its largest magnitude, when
+#      what was summed so far is merged into the state of the channel.
 #
 # What fixed point cannot hold (infinity, magnitudes beyond 2**-300 .. 2**300, weights) goes
 # through tile_moments, and so do small arrays, whose last digit then depends on their values
@@ -19,24 +19,23 @@
 # order within a range, then in range order. Nothing is allocated but one state a lane in work and
 # one a range and channel.
 
-cimport cython
-
 import numpy as np
 
-from libc.math cimport INFINITY, NAN, fabs, frexp, isfinite, ldexp
+from libc.math cimport INFINITY, NAN, frexp, isfinite, ldexp
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
-from normcore._dd cimport dd, dd_add, dd_sub, fast_two_sum, two_prod, two_sum
+from normcore._dd cimport dd, dd_add, dd_sub, fast_two_sum, two_prod
 from normcore.statistics cimport (
     MOMENTS_ROWS, load_moments, merged, moments_t, store_moments,
 )
 
 from .lanes cimport (
-    WIDTH, any_below, any_set, bits_of, choose, equal, float_bits, floats_t, greater, keep, lanes_t, less_equal, load,
-    load_double, load_floats, load_long, load_word, longs_t, magnitude_of, min_word, prefetch,
-    real, signed_to_double, splat, splat_long, splat_word, store_double, store_long, store_word, widen, words_t,
+    WIDTH, any_below, any_set, bits_of, choose, equal, float_bits, floats_t, greater, keep,
+    lanes_t, less_equal, load, load_double, load_floats, load_long, load_word, longs_t,
+    magnitude_of, min_word, prefetch, real, signed_to_double, splat, splat_long, splat_word,
+    store_double, store_long, store_word, widen, words_t,
 )
 from .tasks cimport Task
 from .tile_moments cimport tile_moments
@@ -419,11 +418,11 @@ cdef class MomentsTask(Task):
         cdef sums_t before
         cdef bint fresh
         cdef int verdict
-        cdef Py_ssize_t lane, attempt, step = max(at.rows // SAMPLE, 1)
+        cdef Py_ssize_t lane, _, step = max(at.rows // SAMPLE, 1)
         if at.lanes < LANES and not s.skipna:
             self.flush(s, part)
             s.skipna = True
-        for attempt in range(5):
+        for _ in range(5):
             fresh = not s.started and step == 1
             if not s.started:
                 if not look(x, stride, at.rows, step, self.plan.along, s):
@@ -460,6 +459,7 @@ cdef class MomentsTask(Task):
         cdef dd square[LANES]
         cdef double count[LANES]
         cdef Py_ssize_t lane, lanes = LANES
+        cdef Py_ssize_t channel = s.group if self.plan.along else s.group * LANES
         if s.started:
             settle(s)
             for lane in range(LANES):
@@ -479,7 +479,7 @@ cdef class MomentsTask(Task):
                 if count[lane] != 0.0:
                     self.merge(
                         part,
-                        s.group if self.plan.along else (s.group * LANES + lane) % self.plan.channels,
+                        channel if self.plan.along else (channel + lane) % self.plan.channels,
                         finished(
                             count[lane], s.center[lane], s.grid_center[lane], total[lane],
                             square[lane],

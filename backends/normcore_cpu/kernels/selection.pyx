@@ -148,7 +148,7 @@ cdef class Numbers(Work):
         cdef real value
         while i + LANES <= self.length:  # nothing moves before the first NaN
             rows = min((self.length - i) // LANES, <Py_ssize_t> SIFT_ROWS)
-            if not all_finite(values + i, <Py_ssize_t> LANES, rows, 0):
+            if not all_finite(values + i, <Py_ssize_t> LANES, rows, <Py_ssize_t> 0, <real*> NULL):
                 break
             i += rows * LANES
         size = i

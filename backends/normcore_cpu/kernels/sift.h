@@ -153,7 +153,8 @@ static inline uint64_t double_bits_of(double_mask mask)
  * under the fourth, and what the others would have set besides is counted in the second row of
  * counters, for the lower end, and in the third. A NaN is nothing of this.
  *
- * all_finite returns whether there is neither NaN nor infinity.
+ * all_finite returns whether there is neither NaN nor infinity, and copies the rows, one after
+ * another, where a copy is wanted.
  *
  * order_few sorts at most FEW numbers, in an array of FEW, by counting for each how many are less;
  * of equal ones, the first one's place is found so, and the places after it are filled.
@@ -198,7 +199,7 @@ static inline uint64_t double_bits_of(double_mask mask)
     } \
 \
     static inline int type##_all_finite( \
-        const type *x, ptrdiff_t stride, ptrdiff_t rows, ptrdiff_t ahead) \
+        const type *x, ptrdiff_t stride, ptrdiff_t rows, ptrdiff_t ahead, type *copy) \
     { \
         enum { VALUES = sizeof(type##_values) / sizeof(type) }; \
         type sums[16]; \
@@ -215,10 +216,16 @@ static inline uint64_t double_bits_of(double_mask mask)
                 memcpy(&w, p + stride, sizeof w); \
                 even = even + (v - v); \
                 odd = odd + (w - w); \
+                if (copy) { \
+                    memcpy(copy + 16 * row + lane, &v, sizeof v); \
+                    memcpy(copy + 16 * row + 16 + lane, &w, sizeof w); \
+                } \
             } \
             if (row < rows) { \
                 memcpy(&v, x + row * stride + lane, sizeof v); \
                 even = even + (v - v); \
+                if (copy) \
+                    memcpy(copy + 16 * row + lane, &v, sizeof v); \
             } \
             even = even + odd; \
             memcpy(sums + lane, &even, sizeof even); \

@@ -20,10 +20,10 @@ cdef extern from "sift.h" nogil:
         bint strict, uint32_t* counts, uint64_t* words,
     )
     bint float_all_finite(
-        const float* x, Py_ssize_t stride, Py_ssize_t rows, Py_ssize_t ahead
+        const float* x, Py_ssize_t stride, Py_ssize_t rows, Py_ssize_t ahead, float* copy
     )
     bint double_all_finite(
-        const double* x, Py_ssize_t stride, Py_ssize_t rows, Py_ssize_t ahead
+        const double* x, Py_ssize_t stride, Py_ssize_t rows, Py_ssize_t ahead, double* copy
     )
     void float_order_few(const float* x, int count, float* ordered)
     void double_order_few(const double* x, int count, double* ordered)
@@ -52,12 +52,12 @@ cdef inline void sift(
 
 
 cdef inline bint all_finite(
-    const real* x, Py_ssize_t stride, Py_ssize_t rows, Py_ssize_t ahead
+    const real* x, Py_ssize_t stride, Py_ssize_t rows, Py_ssize_t ahead, real* copy
 ) noexcept nogil:
     if real is float:
-        return float_all_finite(x, stride, rows, ahead)
+        return float_all_finite(x, stride, rows, ahead, copy)
     else:
-        return double_all_finite(x, stride, rows, ahead)
+        return double_all_finite(x, stride, rows, ahead, copy)
 
 
 cdef inline void order_few(const real* x, Py_ssize_t count, real* ordered) noexcept nogil:

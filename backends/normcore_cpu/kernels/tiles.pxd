@@ -103,6 +103,7 @@ cdef void lane_vector(
     const double* vector, const plan_t* plan, const tile_t* at, double* lanes
 ) noexcept nogil
 
+
 @cython.cdivision(True)
 cdef inline Py_ssize_t channel_of(
     const plan_t* plan, const tile_t* at, Py_ssize_t lane
