@@ -6,7 +6,8 @@
 #      error. What is left of x below q is summed apart; float32 has nothing left unless it is
 #      very small beside the largest, which the least magnitude shows.
 #   b) The sum of squares runs about a center near the mean: two chains of four rows, then
-#      two_sum. The sum of x - center, exact by a), gives in closed form what is to be taken off.
+#      a sum in two parts. The sum of x - center, exact by a), gives in closed form what is to be
+#      taken off.
 #   c) After each tile of a group three things are looked at: every magnitude was below the limit
 #      that q stands for, nothing was left over, and the center is still within a third of a
 #      deviation of the mean. Otherwise the tile is forgotten and taken again: with the
@@ -33,8 +34,8 @@ from normcore.statistics cimport (
 
 from .lanes cimport (
     WIDTH, any_below, any_set, bits_of, choose, equal, float_bits, floats_t, greater, keep,
-    lanes_t, less_equal, load, load_double, load_floats, load_long, load_word, longs_t,
-    magnitude_of, min_word, prefetch, real, signed_to_double, splat, splat_long, splat_word,
+    lanes_t, lesser, less_equal, load, load_double, load_floats, load_long, load_word,
+    longs_t, magnitude_of, min_word, prefetch, real, signed_to_double, splat, splat_long, splat_word,
     store_double, store_long, store_word, widen, words_t,
 )
 from .tasks cimport Task
@@ -47,7 +48,7 @@ __all__ = ["moments"]
 
 cdef enum:
     CHAIN = 4
-    STEP = 16       # rows in work at once
+    STEP = 64       # rows in work at once
     MAX_EXPONENT = 300
     SAMPLE = 64     # rows that a first look takes
     # 2048 rows of multiples below 2**51 fit into 63 bits.
@@ -170,9 +171,8 @@ cdef inline void accumulate(
                             skipna,
                         )
                 first = first + second
-                square = hi + first  # two_sum
-                second = square - hi
-                lo = lo + ((hi - (square - second)) + (first - second))
+                square = hi + first  # fast_two_sum of the larger and the smaller
+                lo = lo + (lesser(hi, first) - (square - greater(hi, first)))
                 hi = square
                 half += 2 * CHAIN
             store_double(&s.sums.square_hi[lane], hi)
