@@ -6,7 +6,8 @@ counts of what is at most some pivots.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -19,7 +20,8 @@ _ROUNDING = 2.0**-44
 Found = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
-class Seen(NamedTuple):
+@dataclass(frozen=True)
+class Seen:
     """Brackets of all the data; what lies inside in pieces, values or pairs with their weights."""
 
     lower: np.ndarray
@@ -47,7 +49,8 @@ class Linear:
         values = self._selection.columns(x)
         count, infinite = self._selection.numbers(values)
         first, second, t = _neighbours(q[:, None], count)
-        found = _interpolate(*self._selection.at(values, count, first, second), t)
+        a, b = self._selection.at(values, count, first, second)
+        found = _interpolate(a, b, t)
         if not skipna:
             absent = count < values.shape[1]
             found[:, absent] = count[absent] = np.nan

@@ -166,7 +166,7 @@ def _observe(
     limit = max(_KEPT, num_positions // 10)
     keeping = max(1, int(np.any(lower < upper, axis=1).sum()))
     chunk = max(_CHUNK, num_positions * num_channels // 2) // keeping
-    sums = [np.zeros(lower.shape) for _ in range(4)]
+    sums = np.zeros((4, *lower.shape))
     count, infinite = np.zeros(num_channels), np.zeros(num_channels)
     pieces: list[list[list[Any]]] = [[[] for _ in range(num_channels)] for _ in range(num_ranks)]
     kept = np.zeros(lower.shape)
@@ -175,10 +175,7 @@ def _observe(
         part = backend.brackets(
             x[rows, :, inner], lower, upper, weights=plane, skipna=skipna
         ).to_host()
-        sums[0] += part.below
-        sums[1] += part.equal_lower
-        sums[2] += part.inside_count
-        sums[3] += part.equal_upper
+        sums += part.below, part.equal_lower, part.inside_count, part.equal_upper
         count += part.count
         infinite += part.infinite
         for rank, row in enumerate(part.inside):
@@ -191,7 +188,19 @@ def _observe(
                     )
         for rank, channel in np.argwhere(kept > limit):
             pieces[rank][channel].clear()
-    return Seen(lower, upper, *sums, count, infinite, pieces, kept > limit)
+    below, equal_lower, inside_count, equal_upper = sums
+    return Seen(
+        lower=lower,
+        upper=upper,
+        below=below,
+        equal_lower=equal_lower,
+        inside_count=inside_count,
+        equal_upper=equal_upper,
+        count=count,
+        infinite=infinite,
+        pieces=pieces,
+        dropped=kept > limit,
+    )
 
 
 def _bisect(

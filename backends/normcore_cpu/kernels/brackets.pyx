@@ -1,12 +1,13 @@
 # cython: boundscheck=False, wraparound=False, cdivision=True
 # Design: each tile is read once from memory, to see whether all of it is finite and to have its
-# rows side by side, and then, from the cache, once for each rank. That walk only compares, in the dtype of the data and across the
-# lanes: it counts what is at least the lower end and sets a bit where a value is also at most the
-# upper one. Bits become indices without a branch to foresee, and only what they show is looked at
-# by itself: values inside are kept, values on an end counted. Where they are many, as where values
-# repeat, another walk compares strictly. Bounds that the data's dtype cannot hold are replaced by
-# the nearest that it can, up or down, such that every comparison has the same outcome. NaN is
-# nothing of what is counted, so it shows only where a tile is not finite.
+# rows side by side, and then, from the cache, once for each rank. That walk only compares, in the
+# dtype of the data and across the lanes: it counts what is at least the lower end and sets a bit
+# where a value is also at most the upper one. Bits become indices without a branch to foresee, and
+# only what they show is looked at by itself: values inside are kept, values on an end counted.
+# Where they are many, as where values repeat, another walk compares strictly. Bounds that the
+# data's dtype cannot hold are replaced by the nearest that it can, up or down, such that every
+# comparison has the same outcome. NaN is nothing of what is counted, so it shows only where a tile
+# is not finite.
 #
 # With weights everything is float64, and sums of weights take the place of counts; each lane sums
 # in the order of its rows, whatever the width of vectors.
@@ -91,7 +92,7 @@ cdef class BracketsTask(Task):
         cdef uint32_t before[LANES]
         cdef uint32_t lists[LANES]
         cdef uint32_t* counts = &self.counts[part, at.group, 0, 0, 0]
-        cdef Py_ssize_t rank, lane, found
+        cdef Py_ssize_t _, lane, found
         cdef bint finite
         if stride == LANES:
             finite = all_finite(x, stride, at.rows, ahead, <real*> NULL)
@@ -102,7 +103,7 @@ cdef class BracketsTask(Task):
             count_others(x, stride, at, &self.totals[part, at.group, 0, 0])
         for lane in range(LANES):
             lists[lane] = <uint32_t> channel_of(&self.plan, at, lane)
-        for rank in range(self.num_ranks):
+        for _ in range(self.num_ranks):
             memcpy(before, &counts[FROM * LANES], sizeof(before))
             sift(x, stride, at.rows, bounds, False, counts, words)
             found = positions(words, at.rows, indices)
@@ -111,13 +112,13 @@ cdef class BracketsTask(Task):
                 sift(x, stride, at.rows, bounds, True, counts, words)
                 found = positions(words, at.rows, indices)
             if found:
-                self.keep(x, stride, indices, found, bounds, counts, part, at.group, lists)
+                self.look_at(x, stride, indices, found, bounds, counts, part, at.group, lists)
             for lane in range(LANES):
                 lists[lane] += <uint32_t> self.plan.channels
             bounds = bounds + BOUNDS * LANES
             counts = counts + COUNTERS * LANES
 
-    cdef void keep(
+    cdef void look_at(
         self, const real* x, Py_ssize_t stride, const uint16_t* indices, Py_ssize_t found,
         const real* bounds, uint32_t* counts, Py_ssize_t part, Py_ssize_t group,
         const uint32_t* lists,
@@ -203,9 +204,8 @@ cdef class WeightedBracketsTask(Task):
         self.w = self.view(weights, True)
         self.lower, self.upper = lower, upper
         self.num_ranks = lower.shape[0]
-        self.kept = Kept(
-            self.plan.ranges, self.plan.groups, self.num_ranks * self.plan.channels, np.float64, True
-        )
+        lists = self.num_ranks * self.plan.channels
+        self.kept = Kept(self.plan.ranges, self.plan.groups, lists, np.float64, True)
         self.sums = np.zeros((self.plan.ranges, self.num_ranks, SUMS, self.plan.channels))
         self.totals = np.zeros((self.plan.ranges, TOTALS, self.plan.channels))
 

@@ -42,7 +42,7 @@ cdef void tile_extrema(
     cdef uint64_t count[LANES]
     cdef lanes_t least_even, least_odd, largest_even, largest_odd
     cdef longs_t count_even, count_odd
-    cdef Py_ssize_t row, lane = 0, k
+    cdef Py_ssize_t lane = 0, k
     cdef const real* p
     while lane < LANES:
         least_even = least_odd = splat(INFINITY)

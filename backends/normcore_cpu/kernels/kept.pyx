@@ -23,7 +23,9 @@ cnp.import_array()
 cdef class Kept:
     """Lists of values that are found in ranges, each in one of some groups."""
 
-    def __cinit__(self, Py_ssize_t ranges, Py_ssize_t groups, Py_ssize_t lists, dtype, bint weighted):
+    def __cinit__(
+        self, Py_ssize_t ranges, Py_ssize_t groups, Py_ssize_t lists, dtype, bint weighted
+    ):
         self.ranges, self.groups, self.weighted = ranges, groups, weighted
         self.dtype = np.dtype(dtype)
         self.itemsize = self.dtype.itemsize

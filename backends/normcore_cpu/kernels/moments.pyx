@@ -34,8 +34,8 @@ from normcore.statistics cimport (
 
 from .lanes cimport (
     WIDTH, any_below, any_set, bits_of, choose, equal, float_bits, floats_t, greater, keep,
-    lanes_t, lesser, less_equal, load, load_double, load_floats, load_long, load_word,
-    longs_t, magnitude_of, min_word, prefetch, real, signed_to_double, splat, splat_long, splat_word,
+    lanes_t, less_equal, lesser, load, load_double, load_floats, load_long, load_word, longs_t,
+    magnitude_of, min_word, prefetch, real, signed_to_double, splat, splat_long, splat_word,
     store_double, store_long, store_word, widen, words_t,
 )
 from .tasks cimport Task
