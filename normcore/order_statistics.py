@@ -38,7 +38,7 @@ class Brackets(Statistic):
         The same of all values.
     infinite : float64 array of shape (C,)
         Number of infinite values, whatever their weights.
-    inside : R lists of C float64 arrays of one dimension
+    inside : R lists of C arrays of one dimension, float64 or the floating dtype of the data
         The kept values, in any order.
     inside_weights : likewise, or None
         Their weights; None where every value weighs 1.

@@ -5,14 +5,14 @@ from typing import Any
 import numpy as np
 import pytest
 from hypothesis import Phase, given, settings
+from normcore_cpu.backend import CpuBackend
+from normcore_cpu.instruction_sets import available
 
 import normcore as nc
 from normcore.reference import ReferenceBackend
 from normcore.statistics import Extrema, Moments
 from normcore.testing import BackendConformance, ScalerConformance
 from normcore.testing.backend import laws
-from normcore_cpu.backend import CpuBackend
-from normcore_cpu.instruction_sets import available
 
 
 class TestCpu(BackendConformance):

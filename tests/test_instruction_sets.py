@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
-import normcore as nc
-from normcore.affine import Affine
 from normcore_cpu import instruction_sets
 from normcore_cpu.backend import CpuBackend
 from normcore_cpu.instruction_sets import VARIABLE, available, chosen
+
+import normcore as nc
+from normcore.affine import Affine
 
 BUILDS = {name: CpuBackend(name) for name in available()}
 RNG = np.random.default_rng(0)

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from normcore_cpu.backend import CpuBackend
+from normcore_cpu.instruction_sets import available
 
 import normcore as nc
 from normcore.testing.exact import exact_moments, ulp_error
-from normcore_cpu.backend import CpuBackend
-from normcore_cpu.instruction_sets import available
 
 MEAN_ULP, VAR_ULP = 1.0, 4.0
 

@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from normcore_cpu.backend import CpuBackend
+from normcore_cpu.instruction_sets import available
 
 from normcore import get_backend, quantiles
 from normcore.order_statistics import Brackets, Quantiles
@@ -34,9 +36,11 @@ def counting() -> Any:
     return type("CountingCpu", (Counting, type(get_backend("cpu"))), {})()
 
 
-@pytest.fixture(params=["reference", "cpu"])
+@pytest.fixture(params=["reference", *available()])
 def backend(request: pytest.FixtureRequest) -> Any:
-    return get_backend(request.param)
+    """The reference, and every build of the CPU kernels."""
+    name = request.param
+    return ReferenceBackend() if name == "reference" else CpuBackend(name)
 
 
 @pytest.fixture

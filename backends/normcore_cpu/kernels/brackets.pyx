@@ -150,16 +150,18 @@ cdef class BracketsTask(Task):
         stream.size = size
 
     cdef object folded(self, states):
-        """Add up ranges, and the lanes of each channel."""
-        states = np.moveaxis(np.asarray(states).sum(0, dtype=np.int64), 0, -2)  # group, lane
+        """Add up the ranges and lanes of each channel in (range, group, ..., lane)."""
+        states = np.moveaxis(np.asarray(states).sum(0, dtype=np.int64), 0, 1)
         if self.plan.along:
-            return states.sum(-1)
-        states = states.reshape(*states.shape[:-2], -1)[..., :self.plan.width]
-        return states.reshape(*states.shape[:-1], self.plan.fold, self.plan.channels).sum(-2)
+            return states.sum(2)
+        states = states.reshape(len(states), self.plan.groups * LANES)[:, :self.plan.width]
+        return states.reshape(len(states), self.plan.fold, self.plan.channels).sum(1)
 
     cdef tuple results(self):
+        shape = self.plan.ranges, self.plan.groups, self.num_ranks * COUNTERS, LANES
+        counts = self.folded(np.asarray(self.counts).reshape(shape))
+        counts = counts.reshape(self.num_ranks, COUNTERS, self.plan.channels)
         nans, infinite = self.folded(self.totals)
-        counts = self.folded(self.counts)
         kept = np.asarray(self.kept.counts).sum(0, dtype=np.int64)
         kept = kept.reshape(self.num_ranks, self.plan.channels)
         valid = self.x.positions - nans
