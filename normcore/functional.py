@@ -18,7 +18,6 @@ import numpy as np
 from normcore import layout, plugins
 from normcore.backend import Backend
 from normcore.batch import Batch
-from normcore.namespace import array_namespace
 from normcore.order_statistics import Quantiles
 from normcore.statistics import Extrema, Moments
 
@@ -233,10 +232,9 @@ def batch_norm_inference(
     )
     mean, var = batch.vector(mean, "mean"), batch.vector(var, "var")
     # A comparison on a device would wait for it.
-    if isinstance(var, np.ndarray) and np.any(var < 0):
+    if isinstance(var, np.ndarray) and var.size and np.fmin.reduce(var) < 0:
         raise ValueError(f"var is negative in channel {int(np.argmax(var < 0))}")
-    scale = array_namespace(var).sqrt(var + batch.eps)
-    return batch.release(batch.rescale(mean, scale, batch.adopt_out(out, batch.x)), out)
+    return batch.release(batch.rescale(mean, var, batch.adopt_out(out, batch.x)), out)
 
 
 def batch_norm_backward(
@@ -302,15 +300,4 @@ def batch_norm_backward(
     batch = Batch(
         x, gamma, beta, axis=axis, eps=eps, activation=activation, mask=mask, backend=backend
     )
-    if not isinstance(moments, Moments):
-        raise TypeError(f"moments must be Moments, not {type(moments).__name__}")
-    dy = layout.as_array(dy)
-    upstream = batch.adopt_gradient(dy)
-    if moments.num_channels != batch.num_channels:
-        raise ValueError(
-            f"moments are of {moments.num_channels} channels, but x has {batch.num_channels} "
-            f"on axis {axis}"
-        )
-    dx, dgamma, dbeta = batch.gradients(upstream, moments, training, batch.adopt_out(out, upstream))
-    release = batch.backend.release
-    return release(dx, dy) if out is None else out, release(dgamma, dy), release(dbeta, dy)
+    return batch.backward(dy, moments, training, out)

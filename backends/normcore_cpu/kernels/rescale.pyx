@@ -6,8 +6,7 @@
 # it first. Anything else goes through a tile of float64. What is written has been read before,
 # so the output may be the input.
 
-import numpy as np
-
+cimport numpy as cnp
 from libc.math cimport INFINITY
 
 from .affine_lanes cimport affine_lanes_t, load_affine, map_lanes
@@ -17,10 +16,16 @@ from .lanes cimport (
 )
 from .tasks cimport Task
 from .tiles cimport (
-    FLOAT, LANES, TILE, gather, is_direct, row_stride_of, scatter, start_of, tile_t, view_t,
+    FLOAT, LANES, TILE, gather, is_direct, result_like, row_stride_of, scatter, spread_rows,
+    start_of, tile_t, view_t,
 )
 
 __all__ = ["rescale"]
+
+cnp.import_array()
+
+cdef enum:
+    ROWS_OF_AFFINE = 4
 
 # Bytes of output from which on the caches would not keep it for the reader.
 cdef Py_ssize_t STREAM = 1 << 24
@@ -107,24 +112,25 @@ cdef bint map_as(
 
 cdef class RescaleTask(Task):
     cdef view_t out, mask
-    cdef const double[:, ::1] affine
-    cdef double[:, ::1] lanes           # the affine numbers of all lanes of a row
+    cdef const double* affine           # rows of C numbers
+    cdef const double* lanes            # the same for all lanes of a row, `across` to a row
+    cdef Py_ssize_t across
     cdef bint masked, infinite
     cdef options_t options
 
-    def __init__(self, x, affine, out, clip, bint relu, mask, bint refuse_infinite):
+    def __init__(
+        self, x, affine, out, clip, bint relu, mask, bint refuse_infinite, Py_ssize_t nbytes
+    ):
         self.begin(x)
         self.out = self.view(out)
-        self.affine = affine
+        self.arrays.append(affine)
+        self.affine = <const double*> cnp.PyArray_DATA(affine)
         self.options.clipped = clip is not None
         if self.options.clipped:
             self.options.low, self.options.high = clip
         self.options.relu = relu
         self.options.refuse_infinite = refuse_infinite
-        self.options.stream = (
-            self.x.positions * self.plan.channels * self.out.itemsize >= STREAM
-            and self.x.data != self.out.data
-        )
+        self.options.stream = nbytes >= STREAM and self.x.data != self.out.data
         self.masked = mask is not None
         if self.masked:
             self.mask = self.view(mask, True)
@@ -135,9 +141,19 @@ cdef class RescaleTask(Task):
         self.whole_rows = self.direct and not self.plan.along
         self.infinite = False
         if self.whole_rows:
-            self.lanes = np.zeros((4, self.plan.width + WIDTH))
-            np.asarray(self.lanes)[:, :self.plan.width] = np.tile(affine, self.plan.fold)
-            np.asarray(self.lanes)[1, self.plan.width:] = 1.0
+            self.spread_affine()
+
+    cdef int spread_affine(self) except -1:
+        """Give each lane of a row the numbers of its channel; vectors may end beyond them."""
+        cdef double* lanes
+        if self.plan.fold == 1 and self.plan.width % WIDTH == 0:
+            self.lanes, self.across = self.affine, self.plan.width
+            return 0
+        self.across = self.plan.width + WIDTH
+        lanes = self.scratch(ROWS_OF_AFFINE * self.across)
+        spread_rows(self.affine, ROWS_OF_AFFINE, &self.plan, lanes, self.across)
+        self.lanes = lanes
+        return 0
 
     cdef void visit(self, void* state, Py_ssize_t part, const tile_t* at) noexcept nogil:
         cdef double tile[TILE]
@@ -148,12 +164,12 @@ cdef class RescaleTask(Task):
         cdef char* target
         cdef bint infinite
         if self.whole_rows:
-            vectors.center = &self.lanes[0, at.group * LANES]
-            vectors.scale = &self.lanes[1, at.group * LANES]
-            vectors.gamma = &self.lanes[2, at.group * LANES]
-            vectors.beta = &self.lanes[3, at.group * LANES]
+            vectors.center = self.lanes + at.group * LANES
+            vectors.scale = vectors.center + self.across
+            vectors.gamma = vectors.scale + self.across
+            vectors.beta = vectors.gamma + self.across
         else:
-            load_affine(&self.affine[0, 0], &self.plan, at, &affine)
+            load_affine(self.affine, &self.plan, at, &affine)
             vectors.center, vectors.scale = affine.center, affine.scale
             vectors.gamma, vectors.beta = affine.gamma, affine.beta
         vectors.repeat = self.plan.along
@@ -197,27 +213,37 @@ cdef class RescaleTask(Task):
             y[i] = 0.0 if mask[i] == 0.0 else y[i]
 
 
-def rescale(x, affine, out, clip=None, bint relu=False, mask=None, bint refuse_infinite=False):
-    """Write ``((x - center) / scale) * gamma + beta`` to ``out``.
+def rescale(
+    x, affine, out=None, clip=None, bint relu=False, mask=None, bint refuse_infinite=False,
+    Py_ssize_t nbytes=0,
+):
+    """Return ``((x - center) / scale) * gamma + beta``.
 
     Parameters
     ----------
     x : array of shape (N, C, S), any strides
     affine : C-contiguous float64 array of shape (4, C)
         Center, scale, gamma and beta.
-    out : floating array of shape (N, C, S), any strides
-        May be ``x`` itself.
+    out : floating array of shape (N, C, S), any strides, optional
+        May be ``x`` itself; by default a fresh array in the memory order of ``x``.
     clip : pair of floats, optional
     relu : bool
     mask : array of shape (N, S), optional
         The result is 0 where it is 0.
     refuse_infinite : bool
+    nbytes : int
+        Bytes of the whole result, where ``out`` is a part of it.
 
     Returns
     -------
-    bool
+    out : array
+    infinite : bool
         Whether ``refuse_infinite`` found an infinite input.
     """
-    cdef RescaleTask task = RescaleTask(x, affine, out, clip, relu, mask, refuse_infinite)
+    if out is None:
+        out = result_like(x)
+    cdef RescaleTask task = RescaleTask(
+        x, affine, out, clip, relu, mask, refuse_infinite, max(nbytes, <Py_ssize_t> out.nbytes)
+    )
     task.spread()
-    return task.infinite
+    return out, task.infinite

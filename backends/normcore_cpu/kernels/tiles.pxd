@@ -74,6 +74,7 @@ cdef struct rows_t:
     int real
 
 cdef view_t view_of(object array, bint plane=*) except *
+cdef object result_like(object x)
 cdef plan_t plan_of(const view_t* x) noexcept nogil
 cdef bint is_direct(const view_t* x, const plan_t* plan) noexcept nogil
 cdef tile_t tile_at(
@@ -98,6 +99,9 @@ cdef void gather(
 ) noexcept nogil
 cdef void scatter(
     const view_t* out, const plan_t* plan, const tile_t* at, double* tile
+) noexcept nogil
+cdef void spread_rows(
+    const double* rows, Py_ssize_t num_rows, const plan_t* plan, double* lanes, Py_ssize_t across
 ) noexcept nogil
 cdef void lane_vector(
     const double* vector, const plan_t* plan, const tile_t* at, double* lanes

@@ -15,6 +15,7 @@
 # too. The plan is a function of the shape and the order of the strides alone.
 
 cimport numpy as cnp
+from cpython.ref cimport Py_INCREF
 from libc.stdint cimport (
     int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t,
 )
@@ -29,6 +30,9 @@ cdef extern from "half.h" nogil:
         uint16_t bits
     double half_to_double(half_t value)
     half_t double_to_half(double value)
+
+cdef extern from "numpy/arrayobject.h":
+    object PyArray_NewLikeArray(cnp.ndarray like, cnp.NPY_ORDER order, cnp.dtype dtype, int subok)
 
 ctypedef fused element:
     half_t
@@ -145,6 +149,16 @@ cdef view_t view_of(object array, bint plane=False) except *:
     else:
         raise TypeError(f"no kernel for dtype {array.dtype}")
     return v
+
+
+cdef object result_like(object x):
+    """Return a fresh array for what normalizes ``x``: floats keep their dtype, in ``x``'s order."""
+    cdef cnp.ndarray like = x
+    cdef cnp.dtype dtype = like.descr
+    if dtype.kind != b"f":
+        dtype = cnp.PyArray_DescrFromType(cnp.NPY_DOUBLE)
+    Py_INCREF(dtype)  # which NumPy takes over
+    return PyArray_NewLikeArray(like, cnp.NPY_KEEPORDER, dtype, False)
 
 
 cdef load_t unsigned_loader(Py_ssize_t itemsize) noexcept:
@@ -411,6 +425,23 @@ cdef void move(
                     plan.fold * x.stride, rows, 0, 1, tile + row * LANES + lane, LANES,
                 )
         row += rows
+
+
+cdef void spread_rows(
+    const double* rows, Py_ssize_t num_rows, const plan_t* plan, double* lanes, Py_ssize_t across
+) noexcept nogil:
+    """Give all lanes the numbers of their channels: (num_rows, C) to (num_rows, across)."""
+    cdef Py_ssize_t _, copy, c, channels = plan.channels
+    for _ in range(num_rows):
+        if plan.along:
+            for c in range(channels):
+                for copy in range(LANES):
+                    lanes[c * LANES + copy] = rows[c]
+        else:
+            for copy in range(plan.fold):
+                memcpy(lanes + copy * channels, rows, channels * sizeof(double))
+        rows = rows + channels
+        lanes = lanes + across
 
 
 cdef void lane_vector(
