@@ -92,6 +92,7 @@ def test_errors_are_what_is_caught():
     error = cupy.cuda.runtime.CUDARuntimeError(cupy_backend._MEMORY_ALLOCATION)
     assert error.status == cupy_backend._MEMORY_ALLOCATION
     assert "cudaErrorMemoryAllocation" in str(error)
+    assert issubclass(cupy.cuda.driver.CUDADriverError, RuntimeError)  # made by the driver alone
     assert issubclass(cupy.cuda.nvrtc.NVRTCError, Exception)
 
 
