@@ -228,7 +228,8 @@ class _Pieces:
         self.backend, self.axis = backend, axis
 
     def moments(self, x: Any, **options: Any) -> Any:
-        return layout.observe(self.backend.moments, x, self.axis, **options)
+        merge = self.backend.merge
+        return layout.observe(self.backend.moments, x, self.axis, merge=merge, **options)
 
     def rescale(self, x: Any, affine: Affine, **options: Any) -> Any:
         return layout.rescale(self.backend, x, affine, self.axis, **options)

@@ -70,9 +70,8 @@ def moments(
     chosen = plugins.select_backend(x, backend)
     if weights is not None:
         weights = chosen.adopt(layout.as_array(weights, what="weights", beside=x))
-    return layout.observe(
-        chosen.moments, chosen.adopt(x), channel_axis, weights=weights, skipna=skipna
-    )
+    options: dict[str, Any] = {"weights": weights, "skipna": skipna, "merge": chosen.merge}
+    return layout.observe(chosen.moments, chosen.adopt(x), channel_axis, **options)
 
 
 def extrema(
@@ -85,7 +84,8 @@ def extrema(
     """Smallest and largest value of each channel; parameters as for :func:`moments`."""
     x = layout.as_array(x)
     chosen = plugins.select_backend(x, backend)
-    return layout.observe(chosen.extrema, chosen.adopt(x), channel_axis, skipna=skipna)
+    options: dict[str, Any] = {"skipna": skipna, "merge": chosen.merge}
+    return layout.observe(chosen.extrema, chosen.adopt(x), channel_axis, **options)
 
 
 def quantiles(

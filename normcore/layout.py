@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Callable, Iterable, Iterator
-from functools import partial
+from functools import partial, reduce
 from typing import Any
 
 import numpy as np
@@ -263,7 +263,13 @@ def check_weights(weights: Any) -> None:
 
 
 def observe(
-    kernel: Callable[..., Any], x: Any, axis: int | None, *, weights: Any = None, **options: Any
+    kernel: Callable[..., Any],
+    x: Any,
+    axis: int | None,
+    *,
+    weights: Any = None,
+    merge: Callable[[Any, Any], Any] | None = None,
+    **options: Any,
 ) -> Any:
     """Observe a statistic of each channel of ``x``.
 
@@ -277,25 +283,24 @@ def observe(
         The channel axis; None makes all elements one channel.
     weights : array, optional
         As in :func:`plane`; finite and not negative.
+    merge : callable, optional
+        The backend's own, of two statistics; by default the first statistic's.
     """
+    merge = merge or _merge
     if weights is None:
-        return _merged(kernel(view, **options) for (view,) in views(axis, x))
+        return reduce(merge, (kernel(view, **options) for (view,) in views(axis, x)))
     weights = as_array(weights)
     check_weights(weights)
     if not isinstance(weights, np.ndarray):
         xp = array_namespace(weights)
         weights = xp.astype(weights, xp.float64)  # the standard's bool has no order
     weights = plane(weights, x, axis, "weights")
-    return _merged(
-        kernel(view, weights=w[:, 0, :], **options) for view, w in views(axis, x, weights)
-    )
+    observed = (kernel(view, weights=w[:, 0, :], **options) for view, w in views(axis, x, weights))
+    return reduce(merge, observed)
 
 
-def _merged(statistics: Iterator[Any]) -> Any:
-    total = next(statistics)
-    for statistic in statistics:
-        total = total.merge(statistic)
-    return total
+def _merge(statistic: Any, other: Any) -> Any:
+    return statistic.merge(other)
 
 
 def result_dtype(x: Any) -> Any:
