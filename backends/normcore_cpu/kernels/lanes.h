@@ -29,11 +29,15 @@ typedef double lanes_t __attribute__((vector_size(8 * WIDTH)));
 typedef uint64_t longs_t __attribute__((vector_size(8 * WIDTH)));
 typedef float floats_t __attribute__((vector_size(4 * WIDTH)));
 typedef uint32_t words_t __attribute__((vector_size(4 * WIDTH)));
+typedef float pack_t __attribute__((vector_size(8 * WIDTH)));
+#define PACK (2 * WIDTH)
 #else
 typedef double lanes_t;
 typedef uint64_t longs_t;
 typedef float floats_t;
 typedef uint32_t words_t;
+typedef float pack_t;
+#define PACK 1
 #endif
 
 static inline lanes_t splat(double value)
@@ -251,6 +255,56 @@ static inline int any_set(longs_t mask)
     return (mask[0] | mask[1]) != 0;
 #else
     return mask != 0;
+#endif
+}
+
+/* As many float32 as there is room for, PACK of them. Their counters are 32 bits wide. */
+
+static inline pack_t splat_pack(float value)
+{
+    pack_t zero = {0};
+    return zero + value;
+}
+
+static inline pack_t load_pack(const float *source)
+{
+    pack_t v;
+    memcpy(&v, source, sizeof v);
+    return v;
+}
+
+static inline void store_pack(float *target, pack_t v) { memcpy(target, &v, sizeof v); }
+
+static inline pack_t lesser_pack(pack_t a, pack_t b)
+{
+#if WIDTH == 8
+    return (pack_t)_mm512_min_ps((__m512)a, (__m512)b);
+#elif WIDTH == 4
+    return (pack_t)_mm256_min_ps((__m256)a, (__m256)b);
+#else
+    return a < b ? a : b;
+#endif
+}
+
+static inline pack_t greater_pack(pack_t a, pack_t b)
+{
+#if WIDTH == 8
+    return (pack_t)_mm512_max_ps((__m512)a, (__m512)b);
+#elif WIDTH == 4
+    return (pack_t)_mm256_max_ps((__m256)a, (__m256)b);
+#else
+    return a > b ? a : b;
+#endif
+}
+
+/* One more in the counters of the lanes that hold numbers. */
+static inline longs_t count_pack(longs_t count, pack_t v)
+{
+#if WIDTH > 1
+    typedef uint32_t counters_t __attribute__((vector_size(8 * WIDTH)));
+    return (longs_t)((counters_t)count - (counters_t)(v == v));
+#else
+    return count + (v == v);
 #endif
 }
 

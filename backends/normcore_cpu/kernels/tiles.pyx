@@ -278,6 +278,11 @@ cdef Py_ssize_t rows_ahead(const view_t* x, const plan_t* plan) noexcept nogil:
     return AHEAD // max(plan.fold * magnitude(x.stride), 1) + 1
 
 
+cdef Py_ssize_t sheet_ahead(const view_t* x, const plan_t* plan) noexcept nogil:
+    """Return how many rows ahead memory is asked for where whole rows are read."""
+    return AHEAD // max(plan.fold * magnitude(x.stride), 1) + NEAR
+
+
 cdef Py_ssize_t sheet_stride_of(const view_t* x, const plan_t* plan) noexcept nogil:
     """Return the distance between whole rows in elements: of positions, or of channels."""
     return x.channel_stride // x.itemsize if plan.along else row_stride_of(x, plan)
