@@ -222,8 +222,9 @@ cdef class BackwardTask(Task):
         self.across = LANES * self.plan.groups
         self.vectors = self.scratch(VECTORS * self.across)
         spread_rows(
-            <const double*> cnp.PyArray_DATA(vectors), VECTORS if gated else GATE, &self.plan,
-            self.vectors, self.across,
+            <const double*> cnp.PyArray_DATA(vectors), VECTORS if gated else GATE,
+            self.plan.channels, LANES if self.plan.along else 1,
+            1 if self.plan.along else self.plan.fold, self.vectors, self.across,
         )
 
     cdef void gather_both(self, const tile_t* at, double* dy, double* x) noexcept nogil:

@@ -11,6 +11,7 @@ cdef enum:
     MAX_FOLDED = 1024   # lanes of a folded array
     MAX_LANES = 4096    # that keep a state, over all ranges
     AHEAD = 16384       # bytes
+    NEAR = 8            # rows that are in work at once
     ALIASED = 2048      # bytes between rows that share few sets of the first cache
 
 # The dtypes that kernels read and write directly; the others go through a tile of float64.
@@ -87,6 +88,7 @@ cdef char* start_of(const view_t* x, const plan_t* plan, const tile_t* at) noexc
 cdef Py_ssize_t row_stride_of(const view_t* x, const plan_t* plan) noexcept nogil
 cdef Py_ssize_t sheet_stride_of(const view_t* x, const plan_t* plan) noexcept nogil
 cdef bint is_sheet(const view_t* x, const plan_t* plan) noexcept nogil
+cdef Py_ssize_t sheet_ahead(const view_t* x, const plan_t* plan) noexcept nogil
 cdef Py_ssize_t rows_ahead(const view_t* x, const plan_t* plan) noexcept nogil
 cdef rows_t rows_of(
     const view_t* x, const plan_t* plan, const tile_t* at, double missing, double* copy
@@ -101,7 +103,8 @@ cdef void scatter(
     const view_t* out, const plan_t* plan, const tile_t* at, double* tile
 ) noexcept nogil
 cdef void spread_rows(
-    const double* rows, Py_ssize_t num_rows, const plan_t* plan, double* lanes, Py_ssize_t across
+    const double* rows, Py_ssize_t num_rows, Py_ssize_t channels, Py_ssize_t repeat,
+    Py_ssize_t fold, double* lanes, Py_ssize_t across,
 ) noexcept nogil
 cdef void lane_vector(
     const double* vector, const plan_t* plan, const tile_t* at, double* lanes

@@ -292,6 +292,11 @@ cdef Py_ssize_t rows_ahead(const view_t* x, const plan_t* plan) noexcept nogil:
     return AHEAD // max(plan.fold * magnitude(x.stride), 1) + 1
 
 
+cdef Py_ssize_t sheet_ahead(const view_t* x, const plan_t* plan) noexcept nogil:
+    """Return how many rows ahead memory is asked for where whole rows are read."""
+    return AHEAD // max(plan.fold * magnitude(x.stride), 1) + NEAR
+
+
 cdef Py_ssize_t sheet_stride_of(const view_t* x, const plan_t* plan) noexcept nogil:
     """Return the distance between whole rows in elements: of positions, or of channels."""
     return x.channel_stride // x.itemsize if plan.along else row_stride_of(x, plan)
@@ -428,20 +433,20 @@ cdef void move(
 
 
 cdef void spread_rows(
-    const double* rows, Py_ssize_t num_rows, const plan_t* plan, double* lanes, Py_ssize_t across
+    const double* rows, Py_ssize_t num_rows, Py_ssize_t channels, Py_ssize_t repeat,
+    Py_ssize_t fold, double* lanes, Py_ssize_t across,
 ) noexcept nogil:
-    """Give all lanes the numbers of their channels: (num_rows, C) to (num_rows, across)."""
-    cdef Py_ssize_t _, copy, c, channels = plan.channels
-    for _ in range(num_rows):
-        if plan.along:
+    """Lay out numbers of channels for lanes, (num_rows, C) to (num_rows, across): each channel's
+    `repeat` times, and all of that `fold` times.
+    """
+    cdef Py_ssize_t row, _fold, c, _repeat, lane
+    for row in range(num_rows):
+        lane = 0
+        for _fold in range(fold):
             for c in range(channels):
-                for copy in range(LANES):
-                    lanes[c * LANES + copy] = rows[c]
-        else:
-            for copy in range(plan.fold):
-                memcpy(lanes + copy * channels, rows, channels * sizeof(double))
-        rows = rows + channels
-        lanes = lanes + across
+                for _repeat in range(repeat):
+                    lanes[row * across + lane] = rows[row * channels + c]
+                    lane += 1
 
 
 cdef void lane_vector(
