@@ -172,7 +172,7 @@ pictures are made by
 {command}
 ```
 
-which takes some ten minutes on two processors and needs the extras `cli`, `report` and `sklearn`;
+which takes several minutes on two processors and needs the extras `cli`, `report` and `sklearn`;
 `--quick` is a taste of it. The numbers are in [digits.json](digits.json), and
 `--load docs/digits.json` makes page and pictures of them without training.
 
