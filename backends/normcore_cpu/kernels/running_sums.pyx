@@ -219,14 +219,15 @@ cdef void settle(running_t* s) noexcept nogil:
     cdef dd part
     for lane in range(LANES):
         multiple = multiples(s, lane)
-        part = two_sum(s.total_hi[lane], <double> (multiple >> 32) * (4294967296.0 * s.quantum[lane]))
+        part = two_sum(
+            s.total_hi[lane], <double> (multiple >> 32) * (4294967296.0 * s.quantum[lane])
+        )
         s.total_lo[lane] += part.lo
         part = two_sum(part.hi, <double> (<uint64_t> multiple & LOW_BITS) * s.quantum[lane])
         s.total_lo[lane] += part.lo
         s.total_hi[lane] = part.hi
         s.sums.fixed[lane] = 0
     s.rows = 0
-
 
 
 cdef int verdict(running_t* s, Py_ssize_t rows, Py_ssize_t lanes) noexcept nogil:
@@ -263,7 +264,6 @@ cdef bint prepare(
         return False
     s.before = s.sums
     return True
-
 
 
 cdef bint look(
@@ -349,7 +349,6 @@ cdef inline bint begin(
     if exponent > -98:
         s.threshold[lane] = (<uint32_t> (exponent + 99) << 24) - 1
     return True
-
 
 
 cdef void finish(running_t* s, Py_ssize_t lanes, moments_t* states) noexcept nogil:
