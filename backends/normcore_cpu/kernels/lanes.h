@@ -316,31 +316,6 @@ static inline longs_t count_pack(longs_t count, pack_t v)
 #endif
 }
 
-/* a / b, rounded once, from y = 1 / b, rounded once.
- *
- * Where multiplication and addition can be fused this takes a third of a division's time: q is
- * corrected to within an ulp, and from there to the nearest (Markstein, 1990: Computation of
- * elementary functions on the IBM RISC System/6000 processor). b, and a unless it is 0, infinite
- * or NaN, must lie within 2**-500 .. 2**500; a quotient of 0 loses its sign.
- */
-static inline lanes_t quotient(lanes_t a, lanes_t b, lanes_t y)
-{
-#if WIDTH == 8
-    __m512d q = _mm512_mul_pd((__m512d)a, (__m512d)y);
-    __m512d near = _mm512_fmadd_pd(_mm512_fnmadd_pd(q, (__m512d)b, (__m512d)a), (__m512d)y, q);
-    near = _mm512_fmadd_pd(_mm512_fnmadd_pd(near, (__m512d)b, (__m512d)a), (__m512d)y, near);
-    return (lanes_t)_mm512_mask_mov_pd(q, _mm512_cmp_pd_mask(near, near, _CMP_ORD_Q), near);
-#elif WIDTH == 4
-    __m256d q = _mm256_mul_pd((__m256d)a, (__m256d)y);
-    __m256d near = _mm256_fmadd_pd(_mm256_fnmadd_pd(q, (__m256d)b, (__m256d)a), (__m256d)y, q);
-    near = _mm256_fmadd_pd(_mm256_fnmadd_pd(near, (__m256d)b, (__m256d)a), (__m256d)y, near);
-    return (lanes_t)_mm256_blendv_pd(q, near, _mm256_cmp_pd(near, near, _CMP_ORD_Q));
-#else
-    (void)y;
-    return a / b;
-#endif
-}
-
 /* Stores past the caches, to addresses that are multiples of 16; `fence` orders them. */
 
 static inline void stream_double(double *target, lanes_t v)

@@ -49,7 +49,6 @@ cdef extern from "lanes.h" nogil:
     pack_t lesser_pack(pack_t a, pack_t b)
     pack_t greater_pack(pack_t a, pack_t b)
     longs_t count_pack(longs_t count, pack_t v)
-    lanes_t quotient(lanes_t a, lanes_t b, lanes_t y)
     void stream_double(double* target, lanes_t v)
     void stream_float(float* target, lanes_t v)
     void fence()

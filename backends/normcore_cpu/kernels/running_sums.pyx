@@ -219,7 +219,9 @@ cdef void settle(running_t* s) noexcept nogil:
     cdef dd part
     for lane in range(LANES):
         multiple = multiples(s, lane)
-        part = two_sum(s.total_hi[lane], <double> (multiple >> 32) * (4294967296.0 * s.quantum[lane]))
+        part = two_sum(
+            s.total_hi[lane], <double> (multiple >> 32) * (4294967296.0 * s.quantum[lane])
+        )
         s.total_lo[lane] += part.lo
         part = two_sum(part.hi, <double> (<uint64_t> multiple & LOW_BITS) * s.quantum[lane])
         s.total_lo[lane] += part.lo
