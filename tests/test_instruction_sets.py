@@ -69,6 +69,52 @@ def test_every_kernel_gives_the_same_bits(shape, dtype, order, nan) -> None:
     assert_same([results(backend) for backend in BUILDS.values()])
 
 
+@pytest.mark.parametrize("build", BUILDS)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(
+    "shape", [(7, 3, 5), (64, 32, 196), (300, 5, 49), (40, 20, 1003), (2000, 100, 1), (101, 3, 1)]
+)
+def test_rows_that_do_not_fill_vectors(build, dtype, shape) -> None:
+    """The last vector of a row overlaps the one before, and in place nothing is mapped twice."""
+    x = arrays(shape, dtype, "C")
+    center, scale, gamma, beta = RNG.normal(size=(4, 1, shape[1], 1))
+    affine = Affine(
+        center=center.ravel(), scale=scale.ravel(), gamma=gamma.ravel(), beta=beta.ravel()
+    )
+    expected = (((x.astype(np.float64) - center) / scale) * gamma + beta).astype(dtype)
+    around = np.full((3, *shape), -7.0, dtype)
+    BUILDS[build].rescale(x, affine, out=around[1])
+    np.testing.assert_array_equal(around[1], expected)
+    assert (around[::2] == -7.0).all()
+    BUILDS[build].rescale(x, affine, out=x)
+    np.testing.assert_array_equal(x, expected)
+
+
+@pytest.mark.parametrize("build", BUILDS)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("shape", [(700, 1000, 1), (5003, 100, 1), (40_001, 3, 1), (90, 21, 49)])
+def test_groups_side_by_side_against_numpy(build, dtype, shape) -> None:
+    """Full groups are read in place and the last one may be partial, with NaN anywhere."""
+    x = arrays(shape, dtype, "C")
+    x[RNG.random(shape) < 0.01] = np.nan
+    x[:, 1] = np.nan
+    x[3, 2], x[5, 2] = 1e30, -np.inf
+    number = ~np.isnan(x)
+    extrema = BUILDS[build].extrema(x, skipna=True)
+    np.testing.assert_array_equal(extrema.count, number.sum((0, 2)))
+    rest = np.arange(shape[1]) != 1
+    least, largest = np.where(number, x, np.inf), np.where(number, x, -np.inf)
+    np.testing.assert_array_equal(extrema.min[rest], least.min((0, 2))[rest])
+    np.testing.assert_array_equal(extrema.max[rest], largest.max((0, 2))[rest])
+    x[:, 2] = 2.0
+    moments = BUILDS[build].moments(x, skipna=True)
+    exact = x[:, rest].astype(np.float64)
+    np.testing.assert_allclose(moments.mean[rest], np.nanmean(exact, (0, 2)), rtol=1e-11)
+    np.testing.assert_allclose(moments.var()[rest], np.nanvar(exact, (0, 2)), rtol=1e-11)
+    assert moments.var()[2] == 0.0
+    np.testing.assert_array_equal(moments.count, np.isfinite(x).sum((0, 2)))
+
+
 @given(
     st.integers(0, 2**32 - 1),
     st.sampled_from([np.float32, np.float64]),
