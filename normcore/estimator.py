@@ -10,6 +10,9 @@ import html
 import importlib
 import inspect
 import sys
+from collections.abc import Mapping
+from functools import cache
+from types import MappingProxyType
 from typing import Any, Self
 
 import numpy as np
@@ -46,12 +49,13 @@ def not_fitted(estimator: Any) -> Exception:
     )
 
 
-def _parameters(cls: type) -> dict[str, Any]:
+@cache
+def _parameters(cls: type) -> Mapping[str, Any]:
     """Return the constructor's parameters and their defaults, in order of definition."""
     found: dict[str, Any] = {}
     constructor = inspect.getattr_static(cls, "__init__")
     if constructor is object.__init__:
-        return found
+        return MappingProxyType(found)
     for name, parameter in inspect.signature(constructor).parameters.items():
         if name == "self" or parameter.kind is parameter.VAR_KEYWORD:
             continue
@@ -60,7 +64,7 @@ def _parameters(cls: type) -> dict[str, Any]:
                 f"{cls.__name__}.__init__ takes *{name}; a scaler names its parameters explicitly"
             )
         found[name] = parameter.default
-    return found
+    return MappingProxyType(found)
 
 
 def _metadata(cls: type, method: str) -> tuple[str, ...]:
