@@ -14,7 +14,7 @@ from normcore.backend import Backend, is_relu
 from normcore.namespace import array_namespace, to_numpy
 from normcore.statistics import Moments
 
-__all__ = ["Batch", "check_eps"]
+__all__ = ["Batch", "Pieces", "check_eps"]
 
 
 class Batch:
@@ -113,6 +113,17 @@ class Batch:
             )
         return native
 
+    def adopt_moments(self, moments: Any) -> Moments:
+        """Return the statistics that the batch was normalized with, beside it."""
+        if not isinstance(moments, Moments):
+            raise TypeError(f"moments must be Moments, not {type(moments).__name__}")
+        if moments.num_channels != self.num_channels:
+            raise ValueError(
+                f"moments are of {moments.num_channels} channels, but x has {self.num_channels} "
+                f"on axis {self.axis}"
+            )
+        return Moments(self.beside(moments.parts))
+
     def release(self, y: Any, out: Any) -> Any:
         """Return the caller's ``out``, or else the result as the caller's kind of array."""
         return self.backend.release(y, self.given) if out is None else out
@@ -144,7 +155,7 @@ class Batch:
         given = self.gamma, self.beta, self.eps
         options: dict[str, Any] = {"activation": self.activation}
         if not self._is_one_view(self.x, out):
-            pieces = _Pieces(self.backend, self.axis)
+            pieces = Pieces(self.backend, self.axis)
             return pieces.normalize(self.x, *given, mask=self.mask, out=out, **options)
 
         function: Any = self.backend.normalize
@@ -157,11 +168,10 @@ class Batch:
 
     def gradients(self, dy: Any, moments: Moments, training: bool, out: Any) -> tuple[Any, ...]:
         """Return dx, dgamma and dbeta for statistics of the batch, or for given ones."""
-        moments = Moments(self.beside(moments.parts))
         given = (moments, self.gamma, self.beta, self.eps)
         options: dict[str, Any] = {"training": training, "activation": self.activation}
         if not self._is_one_view(dy, self.x, out):
-            pieces = _Pieces(self.backend, self.axis)
+            pieces = Pieces(self.backend, self.axis)
             return pieces.normalize_backward(dy, self.x, *given, mask=self.mask, out=out, **options)
 
         function: Any = self.backend.normalize_backward
@@ -188,7 +198,7 @@ class Batch:
         return layout.elementwise(result, self.axis, *arrays, mask=self.mask, out=out), *more
 
 
-class _Pieces:
+class Pieces:
     """A backend's required kernels over arrays of several views.
 
     The compositions of :class:`~normcore.Backend` in their terms hold for the whole.
