@@ -44,6 +44,11 @@ class TorchCommunicator:
             raise ValueError("this process is not in the process group")
         self._on_device = distributed.get_backend(group) == "nccl"
 
+    @classmethod
+    def named(cls, name: str) -> TorchCommunicator:
+        """Return that of the process group of a name, which is how operators refer to it."""
+        return cls(distributed.distributed_c10d._resolve_process_group(name))
+
     def allreduce(self, array: Any) -> Any:
         """Return the elementwise sum over all ranks; see :class:`~normcore.synchronized`."""
         on_host = isinstance(array, np.ndarray)

@@ -1,0 +1,17 @@
+"""normcore's layers for PyTorch: modules with its arguments, state and behaviour.
+
+They compute in float64 whatever the dtype, on the host and on devices that a backend serves, and
+without copies. A checkpoint of PyTorch's layers is one of theirs, and :func:`convert` changes the
+layers of a model from one to the other.
+"""
+
+from normcore.torch.batchnorm import BatchNorm1d, BatchNorm2d, BatchNorm3d, SyncBatchNorm
+from normcore.torch.communicator import TorchCommunicator
+
+__all__ = [
+    "BatchNorm1d",
+    "BatchNorm2d",
+    "BatchNorm3d",
+    "SyncBatchNorm",
+    "TorchCommunicator",
+]
