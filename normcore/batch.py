@@ -14,7 +14,7 @@ from normcore.backend import Backend, is_relu
 from normcore.namespace import array_namespace, to_numpy
 from normcore.statistics import Moments
 
-__all__ = ["Batch", "Pieces", "check_eps"]
+__all__ = ["Batch", "check_eps"]
 
 
 class Batch:
@@ -155,7 +155,7 @@ class Batch:
         given = self.gamma, self.beta, self.eps
         options: dict[str, Any] = {"activation": self.activation}
         if not self._is_one_view(self.x, out):
-            pieces = Pieces(self.backend, self.axis)
+            pieces = _Pieces(self.backend, self.axis)
             return pieces.normalize(self.x, *given, mask=self.mask, out=out, **options)
 
         function: Any = self.backend.normalize
@@ -171,7 +171,7 @@ class Batch:
         given = (moments, self.gamma, self.beta, self.eps)
         options: dict[str, Any] = {"training": training, "activation": self.activation}
         if not self._is_one_view(dy, self.x, out):
-            pieces = Pieces(self.backend, self.axis)
+            pieces = _Pieces(self.backend, self.axis)
             return pieces.normalize_backward(dy, self.x, *given, mask=self.mask, out=out, **options)
 
         function: Any = self.backend.normalize_backward
@@ -198,7 +198,7 @@ class Batch:
         return layout.elementwise(result, self.axis, *arrays, mask=self.mask, out=out), *more
 
 
-class Pieces:
+class _Pieces:
     """A backend's required kernels over arrays of several views.
 
     The compositions of :class:`~normcore.Backend` in their terms hold for the whole.

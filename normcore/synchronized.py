@@ -17,7 +17,7 @@ import numpy as np
 
 from normcore import layout
 from normcore.backend import Backend, batch_scale
-from normcore.batch import Batch, Pieces
+from normcore.batch import Batch, _Pieces
 from normcore.namespace import array_namespace
 from normcore.statistics import Moments
 
@@ -65,7 +65,7 @@ class Communicator(Protocol):
         ...
 
 
-class Ranks(Pieces):
+class Ranks(_Pieces):
     """A backend's kernels over an array of which each rank has a part.
 
     The compositions of :class:`~normcore.Backend` in terms of moments and sums hold for the whole.

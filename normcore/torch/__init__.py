@@ -7,11 +7,19 @@ layers of a model from one to the other.
 
 from normcore.torch.batchnorm import BatchNorm1d, BatchNorm2d, BatchNorm3d, SyncBatchNorm
 from normcore.torch.communicator import TorchCommunicator
+from normcore.torch.conversion import convert
+from normcore.torch.population import population_statistics
+from normcore.torch.rows import GroupNorm, LayerNorm, RMSNorm
 
 __all__ = [
     "BatchNorm1d",
     "BatchNorm2d",
     "BatchNorm3d",
+    "GroupNorm",
+    "LayerNorm",
+    "RMSNorm",
     "SyncBatchNorm",
     "TorchCommunicator",
+    "convert",
+    "population_statistics",
 ]

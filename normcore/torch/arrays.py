@@ -6,12 +6,30 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from normcore import plugins
 from normcore.statistics import Moments
 
-__all__ = ["from_core", "like", "moments_of", "to_core"]
+__all__ = ["check_dtype", "from_core", "like", "moments_of", "to_core"]
+
+_REDUCED = (torch.float16, torch.bfloat16)
+
+
+def check_dtype(input: Tensor, weight: Tensor | None, layer: nn.Module) -> None:
+    """Refuse an input that is not of floating point, or of another dtype than the weight.
+
+    As in PyTorch, one of reduced precision goes with a weight in float32 too; autocast gives that.
+    """
+    dtype = input.dtype
+    if not dtype.is_floating_point:
+        raise TypeError(f"the input must be of floating point, not {dtype}")
+    expected = dtype if weight is None else weight.dtype
+    if dtype != expected and not (dtype in _REDUCED and expected == torch.float32):
+        raise TypeError(
+            f"the input is {dtype}, but the weight of this {type(layer).__name__} is {expected}; "
+            "only a float16 or bfloat16 input may differ, beside float32"
+        )
 
 
 def to_core(tensor: Tensor | None) -> Any:
@@ -35,7 +53,7 @@ def from_core(array: Any, dtype: torch.dtype, beside: Tensor) -> Tensor:
         array = torch.from_numpy(array)
     elif not isinstance(array, Tensor):
         array = plugins.select_backend(beside).release(array, beside)
-    tensor: Tensor = array.to(dtype)
+    tensor: Tensor = array if array.dtype == dtype else array.to(dtype)
     return tensor
 
 

@@ -161,9 +161,7 @@ def _gradients(
     )
 
 
-batch_norm = Operation(
-    "batch_norm", _training, _fake_training, _keep_training, _training_backward
-)
+batch_norm = Operation("batch_norm", _training, _fake_training, _keep_training, _training_backward)
 
 # -- forward, with given statistics ----------------------------------------------------------
 

@@ -8,12 +8,11 @@ import torch
 from torch import Tensor, distributed, nn
 
 from normcore.synchronized import Ranks
+from normcore.torch.arrays import check_dtype
 from normcore.torch.batch_operators import batch_norm, batch_norm_inference
 from normcore.torch.communicator import TorchCommunicator
 
 __all__ = ["BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "SyncBatchNorm"]
-
-_REDUCED = (torch.float16, torch.bfloat16)
 
 
 class _BatchNorm(nn.modules.batchnorm._BatchNorm):
@@ -56,15 +55,7 @@ class _BatchNorm(nn.modules.batchnorm._BatchNorm):
                 f"the input has {input.shape[1]} channels (its shape is {tuple(input.shape)}), "
                 f"but this {type(self).__name__} has num_features={self.num_features}"
             )
-        dtype = input.dtype
-        if not dtype.is_floating_point:
-            raise TypeError(f"the input must be of floating point, not {dtype}")
-        expected = dtype if self.weight is None else self.weight.dtype
-        if dtype != expected and not (dtype in _REDUCED and expected == torch.float32):
-            raise TypeError(
-                f"the input is {dtype}, but the weight of this {type(self).__name__} is "
-                f"{expected}; only a float16 or bfloat16 input may differ, beside float32"
-            )
+        check_dtype(input, self.weight, self)
 
     def _group_name(self) -> str:
         """Name the process group over which the statistics are taken; "" is this process alone."""

@@ -44,19 +44,28 @@ class Operation:
         setup_context: Callable[..., None],
         backward: Callable[..., Any],
     ) -> None:
+        self.implementation = implementation
         operator = torch.library.custom_op(f"normcore::{name}", implementation, mutates_args=())
         operator.register_fake(fake)
         operator.register_autograd(backward, setup_context=setup_context)
         self.operator = getattr(torch.ops.normcore, name).default
-        parts = {"forward": implementation, "setup_context": setup_context, "backward": backward}
-        function = type(name, (Function,), {key: staticmethod(part) for key, part in parts.items()})
-        self.function = function.apply  # type: ignore[attr-defined]
+
+        # Apart, forward and setup_context would have their signatures inspected at every call.
+        def forward(ctx: Any, *arguments: Any) -> Any:
+            results = implementation(*arguments)
+            setup_context(ctx, arguments, results)
+            return results
+
+        parts = {"forward": staticmethod(forward), "backward": staticmethod(backward)}
+        self.function = type(name, (Function,), parts).apply  # type: ignore[attr-defined]
 
     def __call__(self, *arguments: Any) -> Any:
         """Return the operation's results."""
         if torch.compiler.is_compiling() or type(arguments[0]) not in _EAGER:
             return self.operator(*arguments)
-        return self.function(*arguments)
+        if torch.is_grad_enabled():
+            return self.function(*arguments)
+        return self.implementation(*arguments)
 
 
 def second_derivative(
