@@ -84,8 +84,10 @@ def test_ranks_are_one_batch(backend, layout, sizes, activation, masked):
     def rank_of_many(communicator, rank):
         both = {**options, "mask": masks[rank], "communicator": communicator}
         y, moments = functional.batch_norm(xs[rank], gamma, beta, **both)
-        return y, moments, *functional.batch_norm_backward(
-            dys[rank], xs[rank], moments, gamma, beta, **both
+        return (
+            y,
+            moments,
+            *functional.batch_norm_backward(dys[rank], xs[rank], moments, gamma, beta, **both),
         )
 
     found = on_ranks(rank_of_many, len(sizes))

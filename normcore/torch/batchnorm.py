@@ -90,14 +90,33 @@ class BatchNorm3d(_BatchNorm, nn.BatchNorm3d):
     __module__ = "normcore.torch"
 
 
-class SyncBatchNorm(_BatchNorm, nn.SyncBatchNorm):
+class SyncBatchNorm(_BatchNorm):
     """:class:`torch.nn.SyncBatchNorm`, computed by normcore, on the host too.
 
     The moments of all processes merge exactly, whatever the numbers of their samples, none
-    included. Every process raises where one has an input that it refuses.
+    included. Every process raises where one has an input that it refuses. Arguments and state are
+    those of PyTorch's, from which it does not derive: DistributedDataParallel refuses that class
+    on the host.
     """
 
     __module__ = "normcore.torch"
+
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        momentum: float | None = 0.1,
+        affine: bool = True,
+        track_running_stats: bool = True,
+        process_group: Any = None,
+        device: Any = None,
+        dtype: Any = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(
+            num_features, eps, momentum, affine, track_running_stats, device, dtype, **options
+        )
+        self.process_group = process_group
 
     @classmethod
     def convert_sync_batchnorm(cls, module: nn.Module, process_group: Any = None) -> nn.Module:
@@ -118,6 +137,10 @@ class SyncBatchNorm(_BatchNorm, nn.SyncBatchNorm):
             return
         with Ranks(TorchCommunicator.named(group)):  # the others would wait for this process
             super()._check(input)
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        if input.dim() < 2:
+            raise ValueError(f"expected at least 2D input (got {input.dim()}D input)")
 
     def _group_name(self) -> str:
         if not (self.training and distributed.is_available() and distributed.is_initialized()):
