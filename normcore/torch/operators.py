@@ -61,7 +61,8 @@ class Operation:
 
     def __call__(self, *arguments: Any) -> Any:
         """Return the operation's results."""
-        if torch.compiler.is_compiling() or type(arguments[0]) not in _EAGER:
+        first = arguments[0]
+        if torch.compiler.is_compiling() or type(first) not in _EAGER or first.is_meta:
             return self.operator(*arguments)
         if torch.is_grad_enabled():
             return self.function(*arguments)
