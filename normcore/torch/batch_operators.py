@@ -11,7 +11,7 @@ from normcore import functional
 from normcore.statistics import Moments
 from normcore.torch.arrays import from_core, like, moments_of, to_core
 from normcore.torch.communicator import TorchCommunicator
-from normcore.torch.operators import Operation, second_derivative
+from normcore.torch.operators import Axes, Operation, along_channels, second_derivative
 
 __all__ = ["batch_norm", "batch_norm_inference"]
 
@@ -70,30 +70,17 @@ def _backward_of_backward(ctx: Any, *cotangents: Tensor | None) -> tuple[Any, ..
         raise NotImplementedError("batch norm over several ranks has no second derivative")
     dy, x, weight, statistics = ctx.saved_tensors
     given = None if _is_of_batch(statistics) else statistics
-
-    def forward(x: Tensor, weight: Tensor | None, bias: Tensor) -> Tensor:
-        return _formula(x, weight, bias, given, ctx.eps)
-
-    bias = x.new_zeros(x.shape[1], dtype=_vector_dtype(x, weight))
-    ddy, dx, dweight, _ = second_derivative(forward, dy, (x, weight, bias), cotangents)
-    return ddy, dx, dweight, None, None, None
+    gradients = second_derivative(cotangents, dy, x, weight, _axes(x), ctx.eps, given=given)
+    return *gradients, None, None, None
 
 
-def _formula(
-    x: Tensor, weight: Tensor | None, bias: Tensor, given: Tensor | None, eps: float
-) -> Tensor:
-    axes = [axis for axis in range(x.ndim) if axis != 1]
-    shape = [-1 if axis == 1 else 1 for axis in range(x.ndim)]
-    wide = x.double()
-    if given is None:
-        mean = wide.mean(axes, keepdim=True)
-        var = (wide - mean).square().mean(axes, keepdim=True)
-    else:
-        mean, var = (each.reshape(shape) for each in given.double())
-    y = (wide - mean) / (var + eps).sqrt()
-    if weight is not None:
-        y = y * weight.double().reshape(shape)
-    return (y + bias.double().reshape(shape)).to(x.dtype)
+def _axes(x: Tensor) -> Axes:
+    others = [axis for axis in range(x.ndim) if axis != 1]
+    return Axes(
+        mean=lambda v: v.mean(others, keepdim=True),
+        total=lambda v: v.sum(others),
+        spread=along_channels,
+    )
 
 
 _batch_norm_backward = Operation(

@@ -1,7 +1,7 @@
 """How a normalization of the core becomes an operation of PyTorch.
 
 Each is a pair: forward and backward, both differentiable. The forward pass's derivative is the
-backward pass; the backward pass's own, of any order, comes from the formula in plain torch.
+backward pass; the backward pass's own is a formula in plain torch.
 Every operation has two callers of the one implementation: an operator in torch.library, which is
 what torch.compile, export and fake tensors see, and an autograd function for eager mode, where
 the operator's way through the dispatcher would cost several times more.
@@ -10,13 +10,30 @@ the operator's way through the dispatcher would cost several times more.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.autograd import Function
 
-__all__ = ["Operation", "second_derivative"]
+__all__ = ["Axes", "Operation", "along_channels", "second_derivative"]
+
+
+class Axes(NamedTuple):
+    """What statistics and weights run over: functions of float64 tensors of the input's shape."""
+
+    #: Mean over what shares its statistics, broadcast against the input.
+    mean: Callable[[Tensor], Tensor]
+    #: Sum over what shares a weight, of the weight's shape.
+    total: Callable[[Tensor], Tensor]
+    #: A weight in a shape that broadcasts against an input.
+    spread: Callable[[Tensor, Tensor], Tensor]
+
+
+def along_channels(vector: Tensor, x: Tensor) -> Tensor:
+    """Return one value for each channel in a shape that broadcasts against an input."""
+    return vector.reshape([-1 if axis == 1 else 1 for axis in range(x.ndim)])
+
 
 _EAGER = frozenset({Tensor, torch.nn.Parameter})
 
@@ -70,56 +87,74 @@ class Operation:
 
 
 def second_derivative(
-    forward: Callable[..., Tensor],
-    dy: Tensor,
-    inputs: Sequence[Tensor | None],
     cotangents: Sequence[Tensor | None],
-) -> tuple[Tensor | None, ...]:
-    """Differentiate the backward pass of a formula.
+    dy: Tensor,
+    x: Tensor,
+    weight: Tensor | None,
+    axes: Axes,
+    eps: float,
+    *,
+    centered: bool = True,
+    given: Tensor | None = None,
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Differentiate the backward pass of a normalization.
+
+    With ``G = weight * dy``, ``r = 1 / sqrt(var + eps)`` and ``xhat = r * (x - mean(x))``, the
+    backward pass is ``dx = r * (G - mean(G) - xhat * mean(G * xhat))``, a symmetric map of G, and
+    ``dweight = sum(dy * xhat)``, ``dbias = sum(dy)``. In plain torch and in float64, so that it
+    can be differentiated further.
 
     Parameters
     ----------
-    forward : callable
-        The formula of all `inputs`, in plain torch.
-    dy : Tensor
-        The gradient that the backward pass was given.
-    cotangents : sequence of Tensor or None
-        For each of the gradients that the backward pass returned.
+    cotangents : three tensors or None
+        For dx, dweight and dbias.
+    dy, x, weight : Tensor
+        What the backward pass was given.
+    axes : Axes
+        What the statistics and the weights run over.
+    eps : float
+    centered : bool
+        Whether the mean is subtracted; it is not in RMS norm.
+    given : Tensor, optional
+        Mean and variance, (2, C), that do not depend on `x`.
 
     Returns
     -------
-    tuple of Tensor or None
-        With respect to `dy` and each of the inputs.
+    tuple
+        With respect to `dy`, `x` and `weight`, in their dtypes.
     """
-    create_graph = torch.is_grad_enabled()
-    with torch.enable_grad():
-        dy, *variables = (
-            each if each is None or each.requires_grad else each.detach().requires_grad_()
-            for each in (dy, *inputs)
-        )
-        present = [each for each in variables if each is not None]
-        gradients = iter(
-            torch.autograd.grad(
-                forward(*variables), present, dy, create_graph=True, allow_unused=True
-            )
-        )
-        pairs = [
-            (gradient, cotangent)
-            for each, cotangent in zip(variables, cotangents, strict=True)
-            if each is not None
-            and (gradient := next(gradients)) is not None
-            and cotangent is not None
-            and gradient.requires_grad
-        ]
-        if not pairs:
-            return (None,) * (1 + len(variables))
-        found = iter(
-            torch.autograd.grad(
-                [gradient for gradient, _ in pairs],
-                [dy, *present],
-                [cotangent for _, cotangent in pairs],
-                create_graph=create_graph,
-                allow_unused=True,
-            )
-        )
-    return tuple(None if each is None else next(found) for each in (dy, *variables))
+    dx_, dweight_, dbias_ = (None if each is None else each.double() for each in cotangents)
+    wide, wide_dy, mean = x.double(), dy.double(), axes.mean
+    gamma = 1.0 if weight is None else axes.spread(weight.double(), x)
+    dx_ = torch.zeros_like(wide) if dx_ is None else dx_
+    weighted = gamma * wide_dy
+    if given is None:
+        centre = mean(wide) if centered else 0.0
+        r = (mean((wide - centre).square()) + eps).rsqrt()
+    else:
+        centre, var = (axes.spread(each, x) for each in given.double())
+        r = (var + eps).rsqrt()
+    xhat = r * (wide - centre)
+
+    def project(v: Tensor) -> Tensor:
+        if given is not None:
+            return r * v
+        return r * (v - (mean(v) if centered else 0.0) - xhat * mean(v * xhat))
+
+    of_dy = gamma * project(dx_)
+    of_xhat = torch.zeros_like(wide)
+    if dweight_ is not None:
+        spread = axes.spread(dweight_, x)
+        of_dy, of_xhat = of_dy + spread * xhat, spread * wide_dy
+    if dbias_ is not None:
+        of_dy = of_dy + axes.spread(dbias_, x)
+    if given is None:
+        a, b = mean(dx_ * xhat), mean(weighted * xhat)
+        of_r = mean(dx_ * weighted) - a * b
+        if centered:
+            of_r = of_r - mean(dx_) * mean(weighted)
+        of_x = project(of_xhat - r * (b * dx_ + a * weighted)) - r * r * xhat * of_r
+    else:
+        of_x = project(of_xhat)
+    of_weight = None if weight is None else axes.total(project(dx_) * wide_dy).to(weight.dtype)
+    return of_dy.to(dy.dtype), of_x.to(x.dtype), of_weight

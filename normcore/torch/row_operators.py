@@ -11,7 +11,7 @@ from torch import Tensor
 
 from normcore import functional
 from normcore.torch.arrays import from_core, like, moments_of, to_core
-from normcore.torch.operators import Operation, second_derivative
+from normcore.torch.operators import Axes, Operation, along_channels, second_derivative
 
 __all__ = ["row_norm"]
 
@@ -82,30 +82,31 @@ def _keep_for_backward_of_backward(ctx: Any, inputs: Any, output: Any) -> None:
 
 def _backward_of_backward(ctx: Any, *cotangents: Tensor | None) -> tuple[Any, ...]:
     dy, x, weight = ctx.saved_tensors
+    kind, extent, eps = ctx.options
+    axes = _axes_of_groups(x, extent) if kind == "group" else _last_axes(x, extent)
+    centered = kind != "rms"
+    if not centered:
+        cotangents = (*cotangents[:2], None)
+    gradients = second_derivative(cotangents, dy, x, weight, axes, eps, centered=centered)
+    return *gradients, None, None, None, None
 
-    def forward(x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
-        return _formula(x, weight, bias, *ctx.options)
 
-    kind, extent, _ = ctx.options
-    bias = None if kind == "rms" else torch.zeros_like(_vector_like(x, weight, kind, extent))
-    ddy, dx, dweight, _ = second_derivative(forward, dy, (x, weight, bias), cotangents)
-    return ddy, dx, dweight, None, None, None, None
+def _last_axes(x: Tensor, extent: int) -> Axes:
+    leading, last = list(range(x.ndim - extent)), list(range(x.ndim - extent, x.ndim))
+    return Axes(
+        mean=lambda v: v.mean(last, keepdim=True),
+        total=lambda v: v.sum(leading) if leading else v,
+        spread=lambda weight, _: weight,
+    )
 
 
-def _formula(
-    x: Tensor, weight: Tensor | None, bias: Tensor | None, kind: str, extent: int, eps: float
-) -> Tensor:
-    wide = x.double()
-    rows = wide.reshape(x.shape[0], extent, -1) if kind == "group" else wide.flatten(-extent)
-    if kind != "rms":
-        rows = rows - rows.mean(-1, keepdim=True)
-    y = (rows / (rows.square().mean(-1, keepdim=True) + eps).sqrt()).reshape(x.shape)
-    shape = [-1, *[1] * (x.ndim - 2)] if kind == "group" else x.shape[x.ndim - extent :]
-    if weight is not None:
-        y = y * weight.double().reshape(shape)
-    if bias is not None:
-        y = y + bias.double().reshape(shape)
-    return y.to(x.dtype)
+def _axes_of_groups(x: Tensor, num_groups: int) -> Axes:
+    def mean(v: Tensor) -> Tensor:
+        rows = v.reshape(x.shape[0], num_groups, -1)
+        return rows.mean(-1, keepdim=True).expand_as(rows).reshape(x.shape)
+
+    others = [axis for axis in range(x.ndim) if axis != 1]
+    return Axes(mean=mean, total=lambda v: v.sum(others), spread=along_channels)
 
 
 _row_norm_backward = Operation(
