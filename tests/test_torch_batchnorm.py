@@ -80,6 +80,13 @@ def test_running_statistics_present_but_not_tracked():
     """PyTorch looks at the buffers too, which may be there though nothing is tracked any more."""
     ours, theirs = pair("BatchNorm1d")
     ours.track_running_stats = theirs.track_running_stats = False
+    untracked = pair("BatchNorm1d", track_running_stats=False)
+    for each in untracked:
+        each.track_running_stats = True  # and there are none
+    for found, expected in zip(
+        *(run(each, example((6, 3)), example((6, 3), 1)) for each in untracked), strict=True
+    ):
+        assert_close(found, expected)
     for training in (True, False):
         x, dy = example((6, 3)), example((6, 3), 1)
         results = (run(each.train(training), x, dy) for each in (ours, theirs))

@@ -1,6 +1,6 @@
 """Batch norm as operations of PyTorch: with the statistics of the batch, or with given ones."""
 
-from __future__ import annotations
+# Annotations are not postponed: torch.library reads schemas from them.
 
 from typing import Any
 

@@ -27,7 +27,7 @@ class _BatchNorm(nn.modules.batchnorm._BatchNorm):
             y, parts, mean, var = batch_norm(
                 input, self.weight, self.bias, self.eps, self._group_name()
             )
-            if self.training and self.track_running_stats:
+            if self.training and self._has_running_statistics():
                 self._follow(parts, mean, var)
             return y
         return batch_norm_inference(
@@ -56,6 +56,10 @@ class _BatchNorm(nn.modules.batchnorm._BatchNorm):
                 f"but this {type(self).__name__} has num_features={self.num_features}"
             )
         check_dtype(input, self.weight, self)
+
+    def _has_running_statistics(self) -> bool:
+        """Whether there are any, and they are to be kept; either may be changed from outside."""
+        return self.track_running_stats and self.running_mean is not None
 
     def _group_name(self) -> str:
         """Name the process group over which the statistics are taken; "" is this process alone."""

@@ -65,7 +65,7 @@ def population_statistics(
     pools = {
         each: _Pool()
         for each in model.modules()
-        if isinstance(each, _BatchNorm) and each.track_running_stats and not each.frozen
+        if isinstance(each, _BatchNorm) and each._has_running_statistics() and not each.frozen
     }
     if not pools:
         raise ValueError(

@@ -1,6 +1,6 @@
 """Layer, RMS and group norm as one operation of PyTorch: statistics of each sample."""
 
-from __future__ import annotations
+# Annotations are not postponed: torch.library reads schemas from them.
 
 import math
 from collections.abc import Callable
