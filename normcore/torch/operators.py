@@ -2,9 +2,10 @@
 
 Each is a pair: forward and backward, both differentiable. The forward pass's derivative is the
 backward pass; the backward pass's own is a formula in plain torch.
+
 Every operation has two callers of the one implementation: an operator in torch.library, which is
-what torch.compile, export and fake tensors see, and an autograd function for eager mode, where
-the operator's way through the dispatcher would cost several times more.
+what torch.compile, export, fake and meta tensors see, and an autograd function for eager mode,
+where the operator's way through the dispatcher is the longer one.
 """
 
 from __future__ import annotations
@@ -17,6 +18,9 @@ from torch import Tensor
 from torch.autograd import Function
 
 __all__ = ["Axes", "Operation", "along_channels", "second_derivative"]
+
+#: Others (fake tensors, subclasses) have their own ways through the dispatcher.
+_PLAIN = frozenset({Tensor, torch.nn.Parameter})
 
 
 class Axes(NamedTuple):
@@ -33,9 +37,6 @@ class Axes(NamedTuple):
 def along_channels(vector: Tensor, x: Tensor) -> Tensor:
     """Return one value for each channel in a shape that broadcasts against an input."""
     return vector.reshape([-1 if axis == 1 else 1 for axis in range(x.ndim)])
-
-
-_EAGER = frozenset({Tensor, torch.nn.Parameter})
 
 
 class Operation:
@@ -79,7 +80,7 @@ class Operation:
     def __call__(self, *arguments: Any) -> Any:
         """Return the operation's results."""
         first = arguments[0]
-        if torch.compiler.is_compiling() or type(first) not in _EAGER or first.is_meta:
+        if torch.compiler.is_compiling() or type(first) not in _PLAIN or first.is_meta:
             return self.operator(*arguments)
         if torch.is_grad_enabled():
             return self.function(*arguments)

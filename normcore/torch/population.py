@@ -60,7 +60,9 @@ def population_statistics(
     Notes
     -----
     The modes of the layers are restored. Where anything raises, nothing has changed. A layer that
-    no batch reached stays as it is. `num_batches_tracked` becomes the number of batches.
+    no batch reached stays as it is. `num_batches_tracked` becomes the number of batches. Where
+    layers are synchronized, the statistics are those of all processes, each of which has to call
+    this with as many batches.
     """
     pools = {
         each: _Pool()
