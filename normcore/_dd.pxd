@@ -77,3 +77,12 @@ cdef inline dd dd_div(dd a, dd b) noexcept nogil:
     third = r.hi / b.hi
     q.lo = q.lo + third
     return fast_two_sum(q.hi, q.lo)
+
+
+@cython.cdivision(True)
+cdef inline double dd_quotient(dd a, dd b) noexcept nogil:
+    """Return a / b rounded to one float64: within half an ulp, and 2**-50 of one."""
+    cdef dd q
+    q.hi = a.hi / b.hi
+    q.lo = 0.0
+    return q.hi + dd_sub(a, dd_mul(q, b)).hi / b.hi

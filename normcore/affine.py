@@ -14,6 +14,8 @@ from normcore.namespace import to_numpy
 
 __all__ = ["Affine", "nonconstant"]
 
+NAMES = ("center", "scale", "gamma", "beta")
+
 # A spread of at most this many units of rounding of the location is the noise of a constant.
 CONSTANT_EPS = 8.0 * float(np.finfo(np.float64).eps)
 
@@ -47,21 +49,24 @@ class Affine:
         One number for all channels or one for each; the defaults are the identity.
     """
 
-    __slots__ = ("beta", "center", "gamma", "scale")
+    __slots__ = ("_packed", *NAMES)
     __module__ = "normcore"
 
     center: Any
     scale: Any
     gamma: Any
     beta: Any
+    _packed: Any
 
     def __init__(
         self, *, center: Any = 0.0, scale: Any = 1.0, gamma: Any = 1.0, beta: Any = 0.0
     ) -> None:
-        for name, value in zip(
-            ("center", "scale", "gamma", "beta"), (center, scale, gamma, beta), strict=True
-        ):
-            object.__setattr__(self, name, value)
+        place = object.__setattr__
+        place(self, "center", center)
+        place(self, "scale", scale)
+        place(self, "gamma", gamma)
+        place(self, "beta", beta)
+        place(self, "_packed", None)
 
     def __setattr__(self, name: str, value: Any) -> None:
         raise AttributeError(f"Affine is immutable; make a new one with another {name}")
@@ -107,23 +112,36 @@ class Affine:
         ValueError
             If one of them has another length.
         """
-        center, scale, gamma, beta = (
-            self._vector(name, num_channels, xp) for name in ("center", "scale", "gamma", "beta")
+        return (
+            self._vector("center", num_channels, xp),
+            self._vector("scale", num_channels, xp),
+            self._vector("gamma", num_channels, xp),
+            self._vector("beta", num_channels, xp),
         )
-        return center, scale, gamma, beta
+
+    def packed(self, num_channels: int) -> np.ndarray:
+        """Return :meth:`vectors` as the rows of one (4, C) array, made once: read it only."""
+        packed: np.ndarray | None = self._packed
+        if packed is None or packed.shape[1] != num_channels:
+            vectors = self.vectors(num_channels)
+            packed = np.concatenate(vectors).reshape(len(NAMES), num_channels)
+            object.__setattr__(self, "_packed", packed)
+        return packed
 
     def select(self, channels: Any) -> Affine:
         """Return the map of some of the channels (an index array or a slice)."""
         return Affine(
             **{
                 name: value if np.ndim(value) == 0 else value[channels]
-                for name, value in ((name, getattr(self, name)) for name in self.__slots__)
+                for name, value in ((name, getattr(self, name)) for name in NAMES)
             }
         )
 
     def _vector(self, name: str, num_channels: int, xp: Any) -> Any:
         value = getattr(self, name)
         if xp is np:
+            if type(value) is float:
+                return np.full(num_channels, value)
             vector = np.asarray(value, dtype=np.float64)
             if vector.ndim == 0:
                 return np.full(num_channels, vector)

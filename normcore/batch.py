@@ -16,6 +16,8 @@ from normcore.statistics import Moments
 
 __all__ = ["Batch", "check_eps"]
 
+_FLOAT64 = np.dtype(np.float64)
+
 
 class Batch:
     """The arguments that forward, inference and backward share.
@@ -24,7 +26,10 @@ class Batch:
     Arrays are kept as the backend's own, gamma and beta as float64 vectors or numbers.
     """
 
-    __slots__ = ("activation", "axis", "backend", "beta", "eps", "gamma", "given", "mask", "x")
+    __slots__ = (
+        "activation", "axis", "backend", "beta", "eps", "gamma", "given", "mask", "num_channels",
+        "x",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -37,16 +42,23 @@ class Batch:
         activation: str | None,
         mask: Any,
         backend: str | Backend | None,
+        num_features: int | None = None,
     ) -> None:
         self.given = layout.as_array(x)
         self.backend = plugins.select_backend(self.given, backend)
         self.x = self.backend.adopt(self.given)
-        if self.x.ndim < 2:
+        shape = self.x.shape
+        if len(shape) < 2:
             raise ValueError(
-                "batch normalization needs at least 2 dimensions, but x has shape "
-                f"{tuple(self.x.shape)}"
+                f"batch normalization needs at least 2 dimensions, but x has shape {tuple(shape)}"
             )
-        self.axis = layout.positive_axis(axis, self.x.ndim)
+        self.axis = layout.positive_axis(axis, len(shape))
+        self.num_channels = int(shape[self.axis])
+        if num_features is not None and self.num_channels != num_features:
+            raise ValueError(
+                f"x has {self.num_channels} channels on axis {axis} (its shape is "
+                f"{tuple(shape)}), but this BatchNorm has num_features={num_features}"
+            )
         self.eps = check_eps(eps)
         self.activation = activation if is_relu(activation) else None
         self.gamma = 1.0 if gamma is None else self.vector(gamma, "gamma")
@@ -55,13 +67,8 @@ class Batch:
         if mask is not None:
             mask = layout.as_array(mask, what="mask", beside=self.given)
             self.mask = self.backend.adopt(mask)
-        if self.mask is not None and not _is_bool(self.mask):
-            raise TypeError(f"mask must be an array of bool, got dtype {self.mask.dtype}")
-
-    @property
-    def num_channels(self) -> int:
-        """The number of channels, C."""
-        return int(self.x.shape[self.axis])
+            if not _is_bool(self.mask):
+                raise TypeError(f"mask must be an array of bool, got dtype {self.mask.dtype}")
 
     def vector(self, value: Any, name: str) -> Any:
         """Return one number for each channel, named in errors, as a vector beside the batch."""
@@ -82,7 +89,8 @@ class Batch:
         """Return a vector as float64 of the library and on the device of the batch."""
         xp = array_namespace(self.x)
         if xp is np:
-            return np.asarray(to_numpy(value), dtype=np.float64)
+            value = to_numpy(value)
+            return value if value.dtype == _FLOAT64 else value.astype(_FLOAT64)
         if isinstance(value, np.ndarray):
             return self.backend.release(np.asarray(value, dtype=np.float64), self.x)
         return xp.astype(value, xp.float64)
@@ -113,17 +121,6 @@ class Batch:
             )
         return native
 
-    def adopt_moments(self, moments: Any) -> Moments:
-        """Return the statistics that the batch was normalized with, beside it."""
-        if not isinstance(moments, Moments):
-            raise TypeError(f"moments must be Moments, not {type(moments).__name__}")
-        if moments.num_channels != self.num_channels:
-            raise ValueError(
-                f"moments are of {moments.num_channels} channels, but x has {self.num_channels} "
-                f"on axis {self.axis}"
-            )
-        return Moments(self.beside(moments.parts))
-
     def release(self, y: Any, out: Any) -> Any:
         """Return the caller's ``out``, or else the result as the caller's kind of array."""
         return self.backend.release(y, self.given) if out is None else out
@@ -131,7 +128,7 @@ class Batch:
     def refuse_single_values(self) -> None:
         """Refuse batches without a variance; never waits for a device."""
         shape = self.x.shape
-        count = math.prod(each for index, each in enumerate(shape) if index != self.axis)
+        count = math.prod(shape[: self.axis]) * math.prod(shape[self.axis + 1 :])
         if isinstance(self.mask, np.ndarray) and self.num_channels > 0:
             valid = layout.plane(self.mask, np.broadcast_to(False, shape), self.axis, "mask")
             count = int(np.count_nonzero(np.take(valid, 0, self.axis)))
@@ -142,8 +139,9 @@ class Batch:
                 + (" under the mask" if self.mask is not None else "")
             )
 
-    def rescale(self, mean: Any, scale: Any, out: Any) -> Any:
-        """Normalize with given statistics."""
+    def rescale(self, mean: Any, var: Any, out: Any) -> Any:
+        """Normalize with given statistics, vectors beside the batch."""
+        scale = array_namespace(var).sqrt(var + self.eps)
         affine = Affine(center=mean, scale=scale, gamma=self.gamma, beta=self.beta)
         return layout.rescale(
             self.backend, self.x, affine, self.axis,
@@ -166,8 +164,27 @@ class Batch:
         y, moments = self._in_one_go(kernel, self.x, out=out)
         return y, moments
 
-    def gradients(self, dy: Any, moments: Moments, training: bool, out: Any) -> tuple[Any, ...]:
-        """Return dx, dgamma and dbeta for statistics of the batch, or for given ones."""
+    def backward(self, dy: Any, moments: Any, training: bool, out: Any) -> tuple[Any, Any, Any]:
+        """Return dx, dgamma and dbeta as the caller's kind of array.
+
+        See :func:`normcore.functional.batch_norm_backward`.
+        """
+        if not isinstance(moments, Moments):
+            raise TypeError(f"moments must be Moments, not {type(moments).__name__}")
+        dy = layout.as_array(dy)
+        upstream = self.adopt_gradient(dy)
+        if moments.num_channels != self.num_channels:
+            raise ValueError(
+                f"moments are of {moments.num_channels} channels, but x has {self.num_channels} "
+                f"on axis {self.axis}"
+            )
+        target = self.adopt_out(out, upstream)
+        dx, dgamma, dbeta = self._gradients(upstream, moments, training, target)
+        release = self.backend.release
+        return release(dx, dy) if out is None else out, release(dgamma, dy), release(dbeta, dy)
+
+    def _gradients(self, dy: Any, moments: Moments, training: bool, out: Any) -> tuple[Any, ...]:
+        moments = Moments(self.beside(moments.parts))
         given = (moments, self.gamma, self.beta, self.eps)
         options: dict[str, Any] = {"training": training, "activation": self.activation}
         if not self._is_one_view(dy, self.x, out):
@@ -211,7 +228,8 @@ class _Pieces:
         self.backend, self.axis = backend, axis
 
     def moments(self, x: Any, **options: Any) -> Any:
-        return layout.observe(self.backend.moments, x, self.axis, **options)
+        merge = self.backend.merge
+        return layout.observe(self.backend.moments, x, self.axis, merge=merge, **options)
 
     def rescale(self, x: Any, affine: Affine, **options: Any) -> Any:
         return layout.rescale(self.backend, x, affine, self.axis, **options)
@@ -236,7 +254,7 @@ class _Pieces:
 
 def check_eps(eps: Any) -> float:
     """Return ``eps``, after making sure that it is a positive, finite number."""
-    if not isinstance(eps, numbers.Real):
+    if type(eps) is not float and not isinstance(eps, numbers.Real):
         raise TypeError(f"eps must be a number, got {eps!r}")
     value = float(eps)
     if not (value > 0 and math.isfinite(value)):
@@ -245,4 +263,6 @@ def check_eps(eps: Any) -> float:
 
 
 def _is_bool(mask: Any) -> bool:
+    if isinstance(mask, np.ndarray):
+        return mask.dtype.kind == "b"
     return bool(array_namespace(mask).isdtype(mask.dtype, "bool"))

@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from normcore import functional, layout, plugins
+from normcore import layout
 from normcore.backend import Backend
-from normcore.batch import check_eps
-from normcore.namespace import array_namespace, to_numpy
+from normcore.batch import Batch, check_eps
+from normcore.namespace import to_numpy
 from normcore.statistics import Moments
 
 __all__ = ["BatchNorm"]
@@ -21,10 +21,8 @@ __all__ = ["BatchNorm"]
 class _Forward(NamedTuple):
     """What the backward pass needs of the latest forward pass."""
 
-    x: Any
-    moments: Moments | tuple[Any, Any]  # in evaluation the mean and the variance
-    gamma: Any
-    mask: Any
+    batch: Batch | None  # None once its input was overwritten
+    moments: Any  # Moments, in evaluation the mean and the variance
     training: bool
 
 
@@ -159,38 +157,33 @@ class BatchNorm:
             If `x` has other than C channels, if in training a channel has fewer than two values,
             or if `mask` or `out` do not fit.
         """
-        x = layout.as_array(x)
-        chosen = plugins.select_backend(x, self.backend)
-        native = chosen.adopt(x)
-        axis = layout.positive_axis(self.axis, native.ndim) if native.ndim >= 2 else 0
-        if native.ndim >= 2 and native.shape[axis] != self.num_features:
-            raise ValueError(
-                f"x has {native.shape[axis]} channels on axis {self.axis} (its shape is "
-                f"{tuple(native.shape)}), but this BatchNorm has num_features={self.num_features}"
-            )
-        training = self.training or not self.track_running_stats
         # Copies: an optimizer may change them in place between forward and backward.
-        gamma, beta = _copy(self._gamma), _copy(self._beta)
-        options = {
-            "axis": self.axis,
-            "eps": self.eps,
-            "mask": mask,
-            "out": out,
-            "backend": chosen,
-        }
-        moments: Moments | tuple[Any, Any]
+        batch = Batch(
+            x,
+            _copy(self._gamma),
+            _copy(self._beta),
+            axis=self.axis,
+            eps=self.eps,
+            activation=None,
+            mask=mask,
+            backend=self.backend,
+            num_features=self.num_features,
+        )
+        target = batch.adopt_out(out, batch.x)
+        training = self.training or not self.track_running_stats
+        moments: Any
         if training:
-            y, moments = functional.batch_norm(x, gamma, beta, **options)
+            batch.refuse_single_values()
+            y, moments = batch.normalize(target)
         else:
-            mean, var = (_beside(each, native) for each in (self._running_mean, self._running_var))
-            y = functional.batch_norm_inference(x, mean, var, gamma, beta, **options)
-            moments = mean, var
-        in_place = out is not None and layout.overlap(native, chosen.adopt(out))
+            moments = _beside(self._running_mean, batch.x), _beside(self._running_var, batch.x)
+            mean, var = (batch.beside(each) for each in moments)
+            y = batch.rescale(mean, var, target)
+        in_place = target is not None and layout.overlap(batch.x, target)
         if self.training and self.track_running_stats:
-            assert isinstance(moments, Moments)
-            self._update_running_stats(moments, chosen)
-        self._forward = _Forward(None if in_place else x, moments, gamma, mask, training)
-        return y
+            self._update_running_stats(moments, batch.backend)
+        self._forward = _Forward(None if in_place else batch, moments, training)
+        return batch.release(y, out)
 
     def backward(self, dy: Any, out: Any = None) -> tuple[Any, Any, Any]:
         """Gradients with respect to the latest input, `gamma` and `beta`.
@@ -219,30 +212,17 @@ class BatchNorm:
         forward = self._forward
         if forward is None:
             raise RuntimeError("backward needs a forward pass of this BatchNorm first")
-        if forward.x is None:
+        batch, moments = forward.batch, forward.moments
+        if batch is None:
             raise RuntimeError(
                 "the latest forward or backward pass overwrote its input (out overlaps it), which "
                 "backward needs; give the forward pass an out of its own"
             )
-        moments = forward.moments
         if not isinstance(moments, Moments):
             moments = Moments.of(np.ones(self.num_features), *map(to_numpy, moments))
-        dx, dgamma, dbeta = functional.batch_norm_backward(
-            dy,
-            forward.x,
-            moments,
-            forward.gamma,
-            axis=self.axis,
-            eps=self.eps,
-            mask=forward.mask,
-            training=forward.training,
-            out=out,
-            backend=self.backend,
-        )
-        if out is not None:
-            chosen = plugins.select_backend(forward.x, self.backend)
-            if layout.overlap(chosen.adopt(forward.x), chosen.adopt(out)):
-                self._forward = forward._replace(x=None)
+        dx, dgamma, dbeta = batch.backward(dy, moments, forward.training, out)
+        if out is not None and layout.overlap(batch.x, batch.backend.adopt(out)):
+            self._forward = forward._replace(batch=None)
         return (dx, dgamma, dbeta) if self.affine else (dx, None, None)
 
     def train(self, mode: bool = True) -> BatchNorm:
@@ -344,19 +324,15 @@ class BatchNorm:
 
         A channel without a variance, under a mask, leaves its running statistics alone.
         """
-        mean, var, valid = moments.mean, moments.var(ddof=1), moments.count > 1
-        where = array_namespace(mean).where
+        parts = moments.parts
         with self._lock:
             number = self._num_batches_tracked + 1
-            new = 1.0 / number if self.momentum is None else self.momentum
+            weight = 1.0 / number if self.momentum is None else self.momentum
             before = self._running_mean, self._running_var
-            if type(before[0]) is not type(mean):
-                before = tuple(backend.release(to_numpy(each), mean) for each in before)
-            with np.errstate(all="ignore"):  # non-finite values propagate
-                self._running_mean, self._running_var = (
-                    where(valid, new * now + (1.0 - new) * old, old)
-                    for now, old in zip((mean, var), before, strict=True)
-                )
+            if type(before[0]) is not type(parts):
+                before = tuple(backend.release(to_numpy(each), parts) for each in before)
+            after = moments.running(*before, weight)
+            self._running_mean, self._running_var = after
             self._num_batches_tracked = number
 
     def _vector(self, name: str, value: Any, present: bool, reason: str) -> np.ndarray:

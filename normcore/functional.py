@@ -18,7 +18,6 @@ import numpy as np
 from normcore import layout, plugins, synchronized
 from normcore.backend import Backend
 from normcore.batch import Batch
-from normcore.namespace import array_namespace
 from normcore.order_statistics import Quantiles
 from normcore.statistics import Extrema, Moments
 from normcore.synchronized import Communicator
@@ -72,9 +71,8 @@ def moments(
     chosen = plugins.select_backend(x, backend)
     if weights is not None:
         weights = chosen.adopt(layout.as_array(weights, what="weights", beside=x))
-    return layout.observe(
-        chosen.moments, chosen.adopt(x), channel_axis, weights=weights, skipna=skipna
-    )
+    options: dict[str, Any] = {"weights": weights, "skipna": skipna, "merge": chosen.merge}
+    return layout.observe(chosen.moments, chosen.adopt(x), channel_axis, **options)
 
 
 def extrema(
@@ -87,7 +85,8 @@ def extrema(
     """Smallest and largest value of each channel; parameters as for :func:`moments`."""
     x = layout.as_array(x)
     chosen = plugins.select_backend(x, backend)
-    return layout.observe(chosen.extrema, chosen.adopt(x), channel_axis, skipna=skipna)
+    options: dict[str, Any] = {"skipna": skipna, "merge": chosen.merge}
+    return layout.observe(chosen.extrema, chosen.adopt(x), channel_axis, **options)
 
 
 def quantiles(
@@ -246,10 +245,9 @@ def batch_norm_inference(
     )
     mean, var = batch.vector(mean, "mean"), batch.vector(var, "var")
     # A comparison on a device would wait for it.
-    if isinstance(var, np.ndarray) and np.any(var < 0):
+    if isinstance(var, np.ndarray) and var.size and np.fmin.reduce(var) < 0:
         raise ValueError(f"var is negative in channel {int(np.argmax(var < 0))}")
-    scale = array_namespace(var).sqrt(var + batch.eps)
-    return batch.release(batch.rescale(mean, scale, batch.adopt_out(out, batch.x)), out)
+    return batch.release(batch.rescale(mean, var, batch.adopt_out(out, batch.x)), out)
 
 
 def batch_norm_backward(
@@ -326,9 +324,4 @@ def batch_norm_backward(
     batch = Batch(
         x, gamma, beta, axis=axis, eps=eps, activation=activation, mask=mask, backend=backend
     )
-    moments = batch.adopt_moments(moments)
-    dy = layout.as_array(dy)
-    upstream = batch.adopt_gradient(dy)
-    dx, dgamma, dbeta = batch.gradients(upstream, moments, training, batch.adopt_out(out, upstream))
-    release = batch.backend.release
-    return release(dx, dy) if out is None else out, release(dgamma, dy), release(dbeta, dy)
+    return batch.backward(dy, moments, training, out)

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial, reduce
 from typing import Any
 
 import numpy as np
@@ -32,6 +32,8 @@ __all__ = [
     "result_dtype",
     "views",
 ]
+
+_NATIVE_FLOATS = frozenset({np.dtype(np.float64), np.dtype(np.float32), np.dtype(np.float16)})
 
 
 def as_array(x: Any, *, what: str = "x", beside: Any = None) -> Any:
@@ -80,8 +82,8 @@ def positive_axis(axis: int, ndim: int) -> int:
     return axis % ndim
 
 
-def views(axis: int | None, *arrays: Any) -> Iterator[tuple[Any, ...]]:
-    """Yield tuples of ``(N, C, S)`` views of arrays of one shape.
+def views(axis: int | None, *arrays: Any) -> Iterable[tuple[Any, ...]]:
+    """Return tuples of ``(N, C, S)`` views of arrays of one shape.
 
     Parameters
     ----------
@@ -91,9 +93,37 @@ def views(axis: int | None, *arrays: Any) -> Iterator[tuple[Any, ...]]:
         Those with strides, as NumPy's, are viewed without a copy. Others are reshaped, which
         copies where their library has to.
     """
+    dense = _dense_views(axis, arrays)
+    return _views(axis, arrays) if dense is None else (dense,)
+
+
+def _dense_views(axis: int | None, arrays: tuple[Any, ...]) -> tuple[Any, ...] | None:
+    """Return the one view of NumPy arrays in C order, by far the most common case, or None."""
+    if type(axis) is not int:
+        return None
+    for array in arrays:
+        if (
+            type(array) is not np.ndarray
+            or not array.flags.c_contiguous
+            or not array.dtype.isnative
+        ):
+            return None
+    shape = arrays[0].shape
+    if axis < 0:
+        axis += len(shape)
+    if not 0 <= axis < len(shape) or shape[axis] < 2 or 0 in shape:
+        return None
+    if len(shape) == 2 and axis == 1:
+        folded = *shape, 1
+    else:
+        folded = math.prod(shape[:axis]), shape[axis], math.prod(shape[axis + 1 :])
+    return tuple([array.reshape(folded) for array in arrays])
+
+
+def _views(axis: int | None, arrays: tuple[Any, ...]) -> Iterator[tuple[Any, ...]]:
     first = arrays[0]
     if axis is None:
-        yield from views(-1, *(array[..., None] for array in arrays))
+        yield from _views(-1, tuple(array[..., None] for array in arrays))
         return
     axis = positive_axis(axis, first.ndim)
     shape = first.shape
@@ -111,7 +141,7 @@ def views(axis: int | None, *arrays: Any) -> Iterator[tuple[Any, ...]]:
 
 def is_one_view(axis: int | None, *arrays: Any) -> bool:
     """Whether :func:`views` yields a single tuple."""
-    pieces = views(axis, *arrays)
+    pieces = iter(views(axis, *arrays))
     next(pieces)
     return next(pieces, None) is None
 
@@ -233,7 +263,13 @@ def check_weights(weights: Any) -> None:
 
 
 def observe(
-    kernel: Callable[..., Any], x: Any, axis: int | None, *, weights: Any = None, **options: Any
+    kernel: Callable[..., Any],
+    x: Any,
+    axis: int | None,
+    *,
+    weights: Any = None,
+    merge: Callable[[Any, Any], Any] | None = None,
+    **options: Any,
 ) -> Any:
     """Observe a statistic of each channel of ``x``.
 
@@ -247,29 +283,30 @@ def observe(
         The channel axis; None makes all elements one channel.
     weights : array, optional
         As in :func:`plane`; finite and not negative.
+    merge : callable, optional
+        The backend's own, of two statistics; by default the first statistic's.
     """
+    merge = merge or _merge
     if weights is None:
-        return _merged(kernel(view, **options) for (view,) in views(axis, x))
+        return reduce(merge, (kernel(view, **options) for (view,) in views(axis, x)))
     weights = as_array(weights)
     check_weights(weights)
     if not isinstance(weights, np.ndarray):
         xp = array_namespace(weights)
         weights = xp.astype(weights, xp.float64)  # the standard's bool has no order
     weights = plane(weights, x, axis, "weights")
-    return _merged(
-        kernel(view, weights=w[:, 0, :], **options) for view, w in views(axis, x, weights)
-    )
+    observed = (kernel(view, weights=w[:, 0, :], **options) for view, w in views(axis, x, weights))
+    return reduce(merge, observed)
 
 
-def _merged(statistics: Iterator[Any]) -> Any:
-    total = next(statistics)
-    for statistic in statistics:
-        total = total.merge(statistic)
-    return total
+def _merge(statistic: Any, other: Any) -> Any:
+    return statistic.merge(other)
 
 
 def result_dtype(x: Any) -> Any:
     """Return the dtype of a normalized ``x``: floats keep theirs, the others become float64."""
+    if type(x) is np.ndarray and x.dtype in _NATIVE_FLOATS:
+        return x.dtype
     xp = array_namespace(x)
     if xp is np:
         return x.dtype.newbyteorder("=") if x.dtype.kind == "f" else np.dtype(np.float64)
@@ -303,6 +340,10 @@ def elementwise(
         If ``out`` is not an array of the result's dtype.
     """
     first = arrays[0]
+    if out is None and mask is None:
+        dense = _dense_views(axis, arrays)
+        if dense is not None:  # the kernel's own result has the same order
+            return kernel(*dense).reshape(first.shape)
     xp = array_namespace(first)
     planes = () if mask is None else (plane(mask, first, axis, "mask"),)
     if not _is_strided(first):
@@ -345,10 +386,9 @@ def rescale(
     **options: Any,
 ) -> Any:
     """Map ``backend.rescale`` over ``x``; see :func:`elementwise` for ``out`` and ``mask``."""
-
-    def kernel(view: Any, **more: Any) -> Any:
-        return backend.rescale(view, affine, **options, **more)
-
+    if out is None and mask is None and (dense := _dense_views(axis, (x,))) is not None:
+        return backend.rescale(dense[0], affine, **options).reshape(x.shape)
+    kernel = partial(backend.rescale, affine=affine, **options)
     return elementwise(kernel, axis, x, out=out, mask=mask)
 
 

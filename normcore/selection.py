@@ -175,12 +175,23 @@ def _candidates(known: Catalog, array_type: type, device: str) -> tuple[Backend,
     def rank(each: Registration) -> tuple[bool, int, bool, str]:
         return names.isdisjoint(each.arrays), -each.priority, device not in each.devices, each.name
 
-    serving = [
-        each
-        for each in known.of_kind("backend").values()
-        if (device in each.devices or "*" in each.devices) and _status(each).ready
-    ]
-    serving.sort(key=rank)
+    serving = sorted(
+        (
+            each
+            for each in known.of_kind("backend").values()
+            if device in each.devices or "*" in each.devices
+        ),
+        key=rank,
+    )
+    own = [each for each in serving if not names.isdisjoint(each.arrays)]
+    ready = [each for each in serving if _status(each).ready]
+    if own and own[0] not in ready and (not ready or ready[0] not in own):
+        # One that serves all kinds would work, many times slower, and nobody would know why.
+        raise RuntimeError(
+            f"backend {own[0].name!r}, which serves {array_type.__module__}."
+            f"{array_type.__qualname__}, is not ready: {_status(own[0]).reason}"
+        )
+    serving = ready
     if not serving:
         raise RuntimeError(
             f"no backend that is ready serves {array_type.__module__}.{array_type.__qualname__} "

@@ -10,11 +10,9 @@
 # The exponent is 0 unless squares would overflow or underflow; of two states the larger one is
 # kept. A state whose sum and m2 are 0 fits every exponent.
 
-from libc.math cimport fabs, isfinite, ldexp
+from libc.math cimport NAN, fabs, isfinite, ldexp, sqrt
 
-from normcore._dd cimport (
-    dd, dd_add, dd_div, dd_mul, dd_sub, fast_two_sum,
-)
+from normcore._dd cimport dd, dd_add, dd_div, dd_mul, dd_quotient, dd_sub
 
 cdef enum:
     COUNT_HI, COUNT_LO, SUM_HI, SUM_LO, M2_HI, M2_LO, EXPONENT, MOMENTS_ROWS
@@ -97,3 +95,29 @@ cdef inline moments_t merged(moments_t a, moments_t b) noexcept nogil:
         dd_mul(dd_mul(delta, delta), dd_mul(a.count, dd_div(b.count, m.count))),
     )
     return m
+
+
+cdef inline double scaled(double value, double exponent) noexcept nogil:
+    return value if exponent == 0.0 else ldexp(value, <int> exponent)
+
+
+cdef inline double mean_of(moments_t m) noexcept nogil:
+    """Return the mean; NaN where nothing was counted."""
+    if not m.count.hi > 0.0:
+        return NAN
+    return scaled(dd_quotient(m.sum, m.count) if isfinite(m.sum.hi) else m.sum.hi, m.exponent)
+
+
+cdef inline double scaled_var(moments_t m, double ddof) noexcept nogil:
+    """Return m2 / (count - ddof) / 4**exponent; NaN where the divisor is not positive."""
+    cdef double divisor = (m.count.hi + m.count.lo) - ddof
+    return m.m2.hi / divisor if divisor > 0.0 else NAN
+
+
+cdef inline double var_of(moments_t m, double ddof) noexcept nogil:
+    return scaled(scaled_var(m, ddof), 2.0 * m.exponent)
+
+
+cdef inline double std_of(moments_t m, double ddof) noexcept nogil:
+    """Return the root of the variance, also where that leaves float64."""
+    return scaled(sqrt(scaled_var(m, ddof)), m.exponent)

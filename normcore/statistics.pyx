@@ -17,9 +17,7 @@ import numpy as np
 from normcore.double_double import divide, two_product
 from normcore.namespace import array_namespace, to_numpy
 
-from libc.math cimport NAN, isfinite
-
-from normcore._dd cimport dd, dd_div
+from libc.math cimport NAN
 
 __all__ = ["Extrema", "Moments", "Statistic"]
 
@@ -177,7 +175,7 @@ class Moments(Statistic):
     def mean(self):
         """Mean of each channel, within 1 ulp; NaN where the count is 0."""
         if isinstance(self.parts, np.ndarray):
-            return _scaled(_means(self.parts), self.parts[EXPONENT, ...])
+            return _finalized(self.parts, MEAN, 0.0)
         xp, count = array_namespace(self.parts), self.parts[:SUM_HI, ...]
         valid = count[0, ...] > 0
         count = xp.where(valid, count[0, ...], xp.ones_like(count[0, ...])), count[1, ...]
@@ -193,10 +191,14 @@ class Moments(Statistic):
 
     def var(self, ddof=0):
         """Return m2 / (count - ddof), within 4 ulp; NaN where that divisor is not positive."""
+        if isinstance(self.parts, np.ndarray):
+            return _finalized(self.parts, VAR, ddof)
         return _scaled(self._scaled_var(ddof), 2 * self.parts[EXPONENT, ...])
 
     def std(self, ddof=0):
         """Return the square root of :meth:`var`, also where the variance leaves float64."""
+        if isinstance(self.parts, np.ndarray):
+            return _finalized(self.parts, STD, ddof)
         return _scaled(self._scaled_var(ddof) ** 0.5, self.parts[EXPONENT, ...])
 
     def _scaled_var(self, ddof):
@@ -205,6 +207,22 @@ class Moments(Statistic):
         xp = array_namespace(divisor)
         safe = xp.where(valid, divisor, xp.ones_like(divisor))
         return _where_valid(valid, self.parts[M2_HI, ...] / safe)
+
+    def running(self, mean, var, weight, ddof=1):
+        """Return running averages moved towards this batch: mean and ``var(ddof)``.
+
+        Parameters
+        ----------
+        mean, var : float64 arrays of shape (C,)
+            The averages so far, which stay as they are.
+        weight : float
+            Of this batch. A channel that has no variance leaves its averages alone.
+        """
+        if isinstance(self.parts, np.ndarray):
+            return _running(self.parts, mean, var, weight, ddof)
+        where, valid = array_namespace(self.parts).where, self.count > ddof
+        both = (self.mean, mean), (self.var(ddof), var)
+        return tuple(where(valid, weight * new + (1.0 - weight) * old, old) for new, old in both)
 
     def merge(self, other):
         self._check_mergeable(other)
@@ -242,20 +260,43 @@ def _scaled(values, exponent):
     return values * 2.0**half * 2.0 ** (exponent - half)
 
 
-def _means(parts):
-    cdef const double[:, :] state = parts
-    cdef Py_ssize_t c
-    cdef dd count, total
-    result = np.empty(state.shape[1])
-    cdef double[::1] means = result
-    for c in range(state.shape[1]):
-        count.hi, count.lo = state[COUNT_HI, c], state[COUNT_LO, c]
-        total.hi, total.lo = state[SUM_HI, c], state[SUM_LO, c]
-        if not count.hi > 0.0:
-            means[c] = NAN
+cdef enum:
+    MEAN, VAR, STD
+
+
+def _finalized(parts, int which, double ddof):
+    """Return the mean, variance or standard deviation of each channel."""
+    cdef const double[:, ::1] state = np.ascontiguousarray(parts)
+    cdef Py_ssize_t c, num_channels = state.shape[1]
+    cdef moments_t m
+    result = np.empty(num_channels)
+    cdef double[::1] found = result
+    for c in range(num_channels):
+        m = load_moments(&state[0, c], num_channels)
+        if which == MEAN:
+            found[c] = mean_of(m)
+        elif which == VAR:
+            found[c] = var_of(m, ddof)
         else:
-            means[c] = dd_div(total, count).hi if isfinite(total.hi) else total.hi
+            found[c] = std_of(m, ddof)
     return result
+
+
+def _running(parts, mean, var, double weight, double ddof):
+    cdef const double[:, ::1] state = np.ascontiguousarray(parts)
+    cdef const double[:] old_mean = mean
+    cdef const double[:] old_var = var
+    cdef Py_ssize_t c, num_channels = state.shape[1]
+    cdef moments_t m
+    means, variances = np.array(mean), np.array(var)
+    cdef double[::1] new_mean = means
+    cdef double[::1] new_var = variances
+    for c in range(num_channels):
+        m = load_moments(&state[0, c], num_channels)
+        if m.count.hi + m.count.lo > ddof:
+            new_mean[c] = weight * mean_of(m) + (1.0 - weight) * old_mean[c]
+            new_var[c] = weight * var_of(m, ddof) + (1.0 - weight) * old_var[c]
+    return means, variances
 
 
 def _merge_parts(a, b):

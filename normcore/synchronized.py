@@ -15,7 +15,6 @@ from typing import Any, Protocol, Self
 
 import numpy as np
 
-from normcore import layout
 from normcore.backend import Backend, batch_scale
 from normcore.batch import Batch, _Pieces
 from normcore.namespace import array_namespace
@@ -93,10 +92,12 @@ class Ranks(_Pieces):
         self.communicator = communicator
         self.has_met = False
 
-    def of(self, batch: Batch) -> Self:
-        """Take the backend and the channel axis of this rank's batch."""
+    def batch(self, *arguments: Any, **options: Any) -> Batch:
+        """Return this rank's batch, which is normalized with those of the others."""
+        batch = _Batch(*arguments, **options)
         self.backend, self.axis = batch.backend, batch.axis
-        return self
+        batch.ranks = self
+        return batch
 
     def __enter__(self) -> Self:
         return self
@@ -167,16 +168,35 @@ class Ranks(_Pieces):
         return [(int(rows), int(columns)) for rows, columns in self.communicator.allreduce(shapes)]
 
 
+class _Batch(Batch):
+    """One rank's batch."""
+
+    __slots__ = ("ranks",)
+    ranks: Ranks
+
+    def normalize(self, out: Any) -> tuple[Any, Moments]:
+        y, moments = self.ranks.normalize(
+            self.x, self.gamma, self.beta, self.eps,
+            activation=self.activation, mask=self.mask, out=out,
+        )  # fmt: skip
+        return y, moments
+
+    def _gradients(self, dy: Any, moments: Moments, training: bool, out: Any) -> tuple[Any, ...]:
+        moments = Moments(self.beside(moments.parts))
+        dx, dgamma, dbeta = self.ranks.gradients(
+            dy, self.x, moments, self.gamma, self.beta, self.eps,
+            training=training, activation=self.activation, mask=self.mask, out=out,
+        )  # fmt: skip
+        return dx, dgamma, dbeta
+
+
 def batch_norm(
     communicator: Communicator, x: Any, gamma: Any, beta: Any, *, out: Any, **options: Any
 ) -> tuple[Any, Moments]:
     """Do what :func:`normcore.functional.batch_norm` says of a communicator."""
     with Ranks(communicator) as ranks:
-        batch = Batch(x, gamma, beta, **options)
-        y, moments = ranks.of(batch).normalize(
-            batch.x, batch.gamma, batch.beta, batch.eps,
-            activation=batch.activation, mask=batch.mask, out=batch.adopt_out(out, batch.x),
-        )  # fmt: skip
+        batch = ranks.batch(x, gamma, beta, **options)
+        y, moments = batch.normalize(batch.adopt_out(out, batch.x))
         return batch.release(y, out), moments
 
 
@@ -193,12 +213,4 @@ def batch_norm_backward(
 ) -> tuple[Any, Any, Any]:
     """Do what :func:`normcore.functional.batch_norm_backward` says of a communicator."""
     with Ranks(communicator) as ranks:
-        batch = Batch(x, gamma, beta, **options)
-        dy = layout.as_array(dy)
-        upstream = batch.adopt_gradient(dy)
-        dx, dgamma, dbeta = ranks.of(batch).gradients(
-            upstream, batch.x, batch.adopt_moments(moments), batch.gamma, batch.beta, batch.eps,
-            activation=batch.activation, mask=batch.mask, out=batch.adopt_out(out, upstream),
-        )  # fmt: skip
-        release = batch.backend.release
-        return release(dx, dy) if out is None else out, release(dgamma, dy), release(dbeta, dy)
+        return ranks.batch(x, gamma, beta, **options).backward(dy, moments, True, out)

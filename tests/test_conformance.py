@@ -147,6 +147,19 @@ class CountsNaN(Faulty):
         return Extrema(extrema.count * 0 + x.shape[0] * x.shape[2], extrema.min, extrema.max)
 
 
+class LosesAPart(Faulty):
+    """Takes the extrema of what the first thread has seen."""
+
+    def extrema(self, x: Any, *, skipna: bool = False) -> Any:
+        whole, part = (super(LosesAPart, self).extrema(each) for each in (x, x[:150, :, :9001]))
+        return Extrema(whole.count, part.min, part.max)
+
+
+class MergesNothing(Faulty):
+    def merge(self, statistic: Any, other: Any) -> Any:
+        return statistic if np.any(statistic.count) else other
+
+
 class ClosesTheBracket(Faulty):
     """Counts the upper end as inside."""
 
@@ -228,6 +241,8 @@ FAULTS = {
     SquaresRawData: "test_moments_are_exact_to_the_promise",
     IgnoresWeights: "test_moments_are_exact_to_the_promise",
     CountsNaN: "test_extrema_equal_reference",
+    LosesAPart: "test_parts_of_a_channel_merge",
+    MergesNothing: "test_merged_chunks_are_the_whole",
     ClosesTheBracket: "test_brackets_equal_reference",
     FoldsTheMap: "test_rescale_has_the_bits_of_the_reference",
     RoundsTooEarly: "test_rescale_has_the_bits_of_the_reference",
@@ -255,6 +270,7 @@ def test_a_faulty_backend_does_not_conform(fault: type[Faulty]) -> None:
     kit = type("Kit", (BackendConformance,), {"backend": fault()})()
     arguments = {
         "test_moments_of_many_positions": ((40001, 3, 1), 0.0, False),
+        "test_parts_of_a_channel_merge": ((203, 4, 61),),
         "test_any_number_of_threads_gives_the_same_bits": ((40001, 3, 1),),
     }
     with pytest.raises(AssertionError):

@@ -10,7 +10,7 @@ import pytest
 
 import normcore as nc
 from normcore.affine import Affine
-from normcore.backend import InfiniteInput
+from normcore.backend import Backend, InfiniteInput
 
 
 @pytest.fixture(scope="module")
@@ -209,3 +209,33 @@ def test_many_tiles_of_every_kind_of_run(cpu) -> None:
             y = cpu.rescale(x, Affine(center=1.0, scale=3.0), out=target)
             expected = ((x.astype(np.float64) - 1.0) / 3.0).astype(target.dtype)
             np.testing.assert_array_equal(y, expected)
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (1, 0, 2), (0, 2, 1)])
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_slabs_of_channels_have_the_bits_of_the_whole(cpu, dtype, masked, order):
+    """Batch norm in one go, on an array of several slabs, is the composition of its passes."""
+    rng = np.random.default_rng(0)
+    shape = tuple(np.array((60, 37, 784))[list(order)])
+    x, dy = (
+        rng.normal(1.0, 2.0, size=shape).astype(dtype).transpose(np.argsort(order))
+        for _ in range(2)
+    )
+    gamma, beta = rng.uniform(-1, 2, size=(2, 37))
+    options = {"mask": rng.random((60, 784)) < 0.7} if masked else {}
+    for activation in (None, "relu"):
+        options["activation"] = activation
+        y, moments = cpu.normalize(x, gamma, beta, 1e-3, **options)
+        expected, statistic = Backend.normalize(cpu, x, gamma, beta, 1e-3, **options)
+        np.testing.assert_array_equal(y, expected)
+        assert moments == statistic
+        for training in (True, False):
+            given = dy, x, moments, gamma, beta, 1e-3
+            found = cpu.normalize_backward(*given, training=training, **options)
+            for one, other in zip(
+                found,
+                Backend.normalize_backward(cpu, *given, training=training, **options),
+                strict=True,
+            ):
+                np.testing.assert_array_equal(one, other)

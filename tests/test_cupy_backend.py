@@ -203,6 +203,29 @@ def test_training_and_evaluation_do_not_wait(backend, cupy):
     assert isinstance(device._running_mean, np.ndarray)
 
 
+def test_arrays_of_several_views_do_not_wait_either(backend, cupy, monkeypatch):
+    """Every second row and column: a view for each of two samples, merged where they are."""
+    x, dy = np.random.default_rng(6).standard_normal((2, 2, 5, 8, 6)).astype(np.float32)
+    native, gradient = (cupy.asarray(each)[:, :, ::2, ::2] for each in (x, dy))
+    x, dy = x[:, :, ::2, ::2], dy[:, :, ::2, ::2]
+    launched, launch = [], backend.device.launch
+    monkeypatch.setattr(
+        backend.device, "launch", lambda *args: (launched.append(args[0]), launch(*args))
+    )
+    cupy.log.clear()
+    y, moments = nc.functional.batch_norm(native, backend=backend)
+    results = nc.functional.batch_norm_backward(gradient, native, moments, backend=backend)
+    assert [line for line in cupy.log if "host" in line] == []
+    assert launched[:5] == [*["moments", "merge_moments"] * 2, "merge_moments"]
+    expected, theirs = nc.functional.batch_norm(x)
+    np.testing.assert_array_equal(host(y), expected)
+    wanted = nc.functional.batch_norm_backward(dy, x, theirs)
+    for got, each in zip(results, wanted, strict=True):
+        np.testing.assert_allclose(host(got), each, rtol=1e-5, atol=1e-6)
+    extrema = nc.functional.extrema(native, channel_axis=1, backend=backend)
+    assert extrema.to_host() == nc.functional.extrema(x, channel_axis=1)
+
+
 def test_in_place_forward_is_noticed(backend, cupy):
     x = cupy.asarray(np.random.default_rng(2).standard_normal((6, 4)))
     layer = nc.BatchNorm(4, backend=backend)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 import os
@@ -149,9 +148,11 @@ def table(monkeypatch):
         sys.modules.pop(name, None)
 
 
-def test_pytorch_is_measured_on_the_same_memory(table, monkeypatch):
-    """With PyTorch for the CPU in the place of PyTorch for CUDA."""
+@pytest.fixture
+def torch(table, monkeypatch):
+    """PyTorch for the CPU in the place of PyTorch for CUDA; returns its current stream."""
     torch = pytest.importorskip("torch")
+    stream = SimpleNamespace(cuda_stream=0)
     monkeypatch.setattr(
         table,
         "TORCH",
@@ -162,15 +163,28 @@ def test_pytorch_is_measured_on_the_same_memory(table, monkeypatch):
             nn=torch.nn,
             autograd=torch.autograd,
             backends=torch.backends,
-            cuda=SimpleNamespace(ExternalStream=int, stream=lambda _: contextlib.nullcontext()),
+            cuda=SimpleNamespace(current_stream=lambda: stream),
         ),
     )
+    return stream
+
+
+@pytest.mark.usefixtures("torch")
+def test_pytorch_is_measured_on_the_same_memory(table):
     rows = list(table.measured((4, 3, 5, 5), "float32", table.image_jobs, True))
     assert [(row.job, row.library) for row in rows] == [
         ("copy", "cupy"), ("forward", "normcore"), ("forward", "cupy"), ("backward", "normcore"),
         ("forward", "torch cuDNN"), ("backward", "torch cuDNN"), ("forward", "torch native"),
         ("backward", "torch native"),
     ]  # fmt: skip
+
+
+def test_pytorch_on_another_stream_is_not_measured(table, torch, capsys):
+    """CuPy's events would be recorded before PyTorch's work begins, and show next to no time."""
+    torch.cuda_stream = 7
+    rows = list(table.measured((4, 3, 5, 5), "float32", table.image_jobs, False))
+    assert {row.library for row in rows} == {"cupy", "normcore"}
+    assert "no further jobs on this array: RuntimeError: PyTorch" in capsys.readouterr().out
 
 
 def test_the_formula_is_that_of_batch_norm(table):

@@ -23,13 +23,26 @@ ARCHITECTURES = ("sm_80", "sm_90")
 FLOATING = ("float64", "float32", "float16", "bfloat16")
 
 
-def compiled(dtype: str, architecture: str) -> dict[str, nvrtc.Usage]:
+#: Pairs that kernels of results are launched with too: an ``out`` of another dtype, and planes.
+OTHERS = (
+    ("float64", "bfloat16"), ("float32", "float16"), ("float16", "float64"),
+    ("bfloat16", "float32"), ("int64", "float16"), ("int8", "bool"), ("float32", "bool"),
+)  # fmt: skip
+
+
+def found() -> nvrtc.Compiler:
     compiler = nvrtc.find()
     if compiler is None:
         pytest.skip(f"NVRTC or its headers are not installed: pip install {nvrtc.WHEELS}")
-    out = dtype if dtype in FLOATING else "float64"
+    return compiler
+
+
+def compiled(
+    dtype: str, architecture: str, out: str | None = None, kernel: str | None = None
+) -> dict[str, nvrtc.Usage]:
+    out = out or (dtype if dtype in FLOATING else "float64")
     defines = f"-DNC_T={C_TYPES[dtype]}", f"-DNC_OUT={C_TYPES[out]}"
-    return compiler.compile(source(), architecture, [*OPTIONS, *defines])
+    return found().compile(source(kernel), architecture, [*OPTIONS, *defines])
 
 
 @functools.cache
@@ -45,7 +58,7 @@ def test_registers_and_spills(dtype: str, architecture: str) -> None:
     assert sorted(usage) == sorted(kernel_names(source()))
     spilled = {name: each for name, each in usage.items() if each.spilled_bytes or each.stack_bytes}
     assert not spilled, f"{dtype} for {architecture}: kernels spill {spilled}"
-    if table()["nvrtc"] != nvrtc.find().version:
+    if table()["nvrtc"] != found().version:
         pytest.skip(f"the table of registers is of NVRTC {table()['nvrtc']}: {nvrtc.WHEELS}")
     allowed = table()["registers"][architecture][dtype]
     grown = {
@@ -57,19 +70,22 @@ def test_registers_and_spills(dtype: str, architecture: str) -> None:
     assert sorted(allowed) == sorted(usage), f"{TABLE.name} names other kernels; write it anew"
 
 
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize(("dtype", "out"), OTHERS)
+def test_results_of_another_dtype_do_not_spill(dtype: str, out: str, architecture: str) -> None:
+    usage = compiled(dtype, architecture, out, "convert")
+    assert {"convert", "rescale", "backward_elemt"} <= set(usage)
+    assert not any(each.spilled_bytes or each.stack_bytes for each in usage.values()), usage
+
+
 def test_an_error_comes_with_the_log() -> None:
-    compiler = nvrtc.find()
-    if compiler is None:
-        pytest.skip(f"NVRTC or its headers are not installed: pip install {nvrtc.WHEELS}")
+    compiler = found()
     with pytest.raises(RuntimeError, match='identifier "no_such_name" is undefined'):
         compiler.compile('extern "C" __global__ void f() { no_such_name(); }', "sm_80", OPTIONS)
 
 
 def test_a_spill_is_seen() -> None:
     """With 32 registers at most, the kernels of float64 must spill."""
-    compiler = nvrtc.find()
-    if compiler is None:
-        pytest.skip(f"NVRTC or its headers are not installed: pip install {nvrtc.WHEELS}")
     spills = """
     extern "C" __global__ void __launch_bounds__(1024, 2) spills(double* x)
     {
@@ -79,7 +95,7 @@ def test_a_spill_is_seen() -> None:
             for (int i = 0; i < 48; ++i) kept[i] = kept[i] * kept[(i + j) % 48] + kept[47 - i];
         for (int i = 0; i < 48; ++i) x[i * 64 + threadIdx.x] = kept[i];
     }"""
-    assert compiler.compile(spills, "sm_80", OPTIONS)["spills"].spilled_bytes > 0
+    assert found().compile(spills, "sm_80", OPTIONS)["spills"].spilled_bytes > 0
 
 
 def write_table() -> None:
@@ -97,7 +113,7 @@ def write_table() -> None:
         + "\n  }"
         for architecture, dtypes in registers.items()
     )
-    version = nvrtc.find().version
+    version = found().version
     TABLE.write_text(f'{{\n "nvrtc": "{version}",\n "registers": {{\n{rows}\n }}\n}}\n')
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from cuda_host import build
 from cuda_host.arrays import DeviceArray, unwrap
-from cuda_host.fake_cupy import CUDARuntimeError, Tensor, installed
+from cuda_host.fake_cupy import CUDADriverError, CUDARuntimeError, Tensor, installed
 from normcore_cupy import backend as cupy_backend
 from normcore_cupy.compiler import CompileError
 
@@ -103,12 +103,38 @@ def test_any_allocation_of_a_kernel_may_fail(cupy, x, kernel, place):
     assert cupy._made == (0 if place == "device" else 2), "a lane was lost"
 
 
-def test_other_errors_of_cuda_stay_what_they_are(backend, cupy, x, monkeypatch):
-    def fail(size):
-        raise CUDARuntimeError(700)
+def failing(error):
+    """Return a function that raises, whatever it is given."""
 
-    monkeypatch.setattr(cupy.cuda, "alloc_pinned_memory", fail)
-    with pytest.raises(CUDARuntimeError, match="700"):
+    def fail(*arguments, **options):
+        raise error
+
+    return fail
+
+
+def test_memory_for_the_code_of_a_kernel_may_be_out(backend, cupy, x, monkeypatch):
+    monkeypatch.setattr(cupy, "RawModule", failing(CUDADriverError(2)))
+    with pytest.raises(MemoryError, match=rf"CUDA_ERROR_OUT_OF_MEMORY.*{ADVICE['device']}"):
+        backend.extrema(cupy.asarray(x[:, :, None]))
+    monkeypatch.undo()
+    with installed(monkeypatch):  # the undo took it away
+        backend.extrema(cupy.asarray(x[:, :, None]))
+
+
+def test_memory_may_be_out_in_a_merge(backend, cupy, x):
+    moments = backend.moments(cupy.asarray(x[:, :, None]))
+    before = moments.to_host()
+    error, merged = failing_everywhere(cupy, lambda: backend.merge(moments, moments))
+    with pytest.raises(MemoryError, match=ADVICE["device"]):
+        raise error
+    assert moments.to_host() == before
+    assert merged.to_host() == before.merge(before)
+
+
+@pytest.mark.parametrize("error", [CUDARuntimeError(700), CUDADriverError(700)])
+def test_other_errors_of_cuda_stay_what_they_are(backend, cupy, x, monkeypatch, error):
+    monkeypatch.setattr(cupy.cuda, "alloc_pinned_memory", failing(error))
+    with pytest.raises(type(error), match="700"):
         backend.extrema(x[:, :, None])
 
 

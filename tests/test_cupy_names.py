@@ -6,11 +6,15 @@ import inspect
 import re
 import types
 from functools import reduce
+from pathlib import Path
 
+import normcore_cupy
 import numpy as np
 import pytest
 from cuda_host.fake_cupy import FakeCupy, Stream
 from normcore_cupy import backend as cupy_backend
+
+import normcore
 
 cupy = pytest.importorskip("cupy", exc_type=ImportError)
 
@@ -87,11 +91,28 @@ def test_what_is_called_takes_what_is_passed(name):
         assert set(USED[name]) <= set(parameters(function))
 
 
+def test_the_namespace_has_what_is_asked_of_it():
+    """The fake answers with whatever NumPy has, and CuPy has less."""
+    modules = [
+        path
+        for package in (normcore, normcore_cupy)
+        for path in Path(package.__file__).parent.rglob("*.py")
+    ]
+    asked = {
+        name
+        for path in modules
+        for name in re.findall(r"\bxp\.([a-z]\w*)", path.read_text("utf-8"))
+    }
+    assert {"where", "isdtype", "broadcast_to", "cumsum"} <= asked
+    assert [name for name in sorted(asked) if not hasattr(cupy, name)] == []
+
+
 def test_errors_are_what_is_caught():
     assert issubclass(cupy.cuda.memory.OutOfMemoryError, MemoryError)
     error = cupy.cuda.runtime.CUDARuntimeError(cupy_backend._MEMORY_ALLOCATION)
     assert error.status == cupy_backend._MEMORY_ALLOCATION
     assert "cudaErrorMemoryAllocation" in str(error)
+    assert issubclass(cupy.cuda.driver.CUDADriverError, RuntimeError)  # made by the driver alone
     assert issubclass(cupy.cuda.nvrtc.NVRTCError, Exception)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import struct
 import sys
 import types
 
@@ -305,6 +306,18 @@ def test_missing_headers_are_named(monkeypatch, version, package):
     reason = compiler.why_missing()
     assert "headers (cuda_fp16.h) are missing" in reason
     assert package in reason
+
+
+@pytest.mark.usefixtures("nvrtc")
+@pytest.mark.parametrize("kernel", ["moments", "extrema", "brackets", "rescale"])
+def test_machine_code_is_whole(kernel):
+    """As long as the tables say that its header places; CuPy hands out one byte less."""
+    path = compiler.machine_code(device.source(kernel), "90", compiler.defines(*["float32"] * 2))
+    code = path.read_bytes()
+    program_headers, section_headers = struct.unpack_from("<QQ", code, 32)
+    size, number, other_size, other_number = struct.unpack_from("<4H", code, 54)
+    ends = program_headers + size * number, section_headers + other_size * other_number
+    assert len(code) == max(ends)
 
 
 @pytest.mark.usefixtures("nvrtc")

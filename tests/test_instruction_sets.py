@@ -124,6 +124,18 @@ def test_unknown_build_is_a_clear_error(monkeypatch) -> None:
     assert "sse9" in status.reason
 
 
+def test_slower_backend_does_not_step_in_for_an_unknown_build() -> None:
+    code = "import numpy, normcore as nc; nc.StandardScaler().fit(numpy.ones((3, 2)))"
+    found = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**_environment(), VARIABLE: "sse9"},
+        capture_output=True,
+        text=True,
+    )
+    assert "'cpu', which serves numpy.ndarray, is not ready: NORMCORE_INSTR" in found.stderr
+    assert "'sse9', which is no instruction set; known: baseline, avx2" in found.stderr
+
+
 def test_build_that_the_processor_lacks_is_a_clear_error(monkeypatch) -> None:
     monkeypatch.setattr(instruction_sets, "available", lambda: ("baseline",))
     monkeypatch.setenv(VARIABLE, "avx512")

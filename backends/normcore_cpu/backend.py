@@ -9,7 +9,6 @@ import numpy as np
 
 from normcore.affine import Affine
 from normcore.backend import Backend, BackendStatus, InfiniteInput, is_relu
-from normcore.layout import result_dtype
 from normcore.order_statistics import Brackets, Quantiles
 from normcore.quantiles import exact
 from normcore.statistics import Extrema, Moments
@@ -17,6 +16,8 @@ from normcore.threads import get_num_threads
 from normcore_cpu.instruction_sets import check, chosen, kernels
 
 __all__ = ["CpuBackend"]
+
+_NATIVE_FLOATS = frozenset({np.dtype(np.float64), np.dtype(np.float32), np.dtype(np.float16)})
 
 
 class CpuBackend(Backend):
@@ -55,6 +56,8 @@ class CpuBackend(Backend):
     def adopt(self, array: Any) -> np.ndarray:
         if not isinstance(array, np.ndarray):
             array = _from_host(array)
+        if array.dtype in _NATIVE_FLOATS and array.flags.aligned:
+            return array
         kind, itemsize = array.dtype.kind, array.dtype.itemsize
         if kind not in "biuf":
             raise TypeError(f"cannot normalize an array of dtype {array.dtype}; use real numbers")
@@ -111,21 +114,20 @@ class CpuBackend(Backend):
         out: Any = None,
         refuse_infinite: bool = False,
     ) -> Any:
-        if out is None:
-            out = np.empty_like(x, dtype=result_dtype(x), subok=False)
-        vectors = np.stack(affine.vectors(x.shape[1]))
-        relu = is_relu(activation)
-        if self._kernels.rescale.rescale(x, vectors, out, clip, relu, mask, refuse_infinite):
+        out, infinite = self._kernels.rescale.rescale(
+            x, affine.packed(x.shape[1]), out, clip, is_relu(activation), mask, refuse_infinite
+        )
+        if infinite:
             raise InfiniteInput("the input contains infinity")
         return out
 
     def backward_reduce(
         self, dy: Any, x: Any, mean: Any, *, gate: Affine | None = None, mask: Any = None
     ) -> tuple[Any, Any]:
-        (mean,) = _vectors(x.shape[1], mean)
+        vectors = _vectors(x.shape[1], gate, mean)
         kernel = self._kernels.backward.backward_reduce
-        sums: tuple[Any, Any] = kernel(dy, x, mean, _gate(gate, x), mask)
-        return sums
+        sum_dy, sum_dy_xmu = kernel(dy, x, vectors, gate is not None, mask)
+        return sum_dy, sum_dy_xmu
 
     def backward_elemt(
         self,
@@ -140,11 +142,45 @@ class CpuBackend(Backend):
         mask: Any = None,
         out: Any = None,
     ) -> Any:
-        if out is None:
-            out = np.empty_like(x, dtype=result_dtype(x), subok=False)
-        mean, a, b, d = _vectors(x.shape[1], mean, a, b, d)
-        self._kernels.backward.backward_elemt(dy, x, mean, a, b, d, out, _gate(gate, x), mask)
-        return out
+        vectors = _vectors(x.shape[1], gate, mean, a, b, d)
+        kernel = self._kernels.backward.backward_elemt
+        return kernel(dy, x, vectors, gate is not None, mask, out)
+
+    def normalize(
+        self,
+        x: Any,
+        gamma: Any,
+        beta: Any,
+        eps: float,
+        *,
+        activation: str | None = None,
+        mask: Any = None,
+        out: Any = None,
+    ) -> tuple[Any, Moments]:
+        kernel = self._kernels.batchnorm.normalize
+        y, parts = kernel(x, gamma, beta, eps, is_relu(activation), mask, out)
+        return y, Moments(parts)
+
+    def normalize_backward(
+        self,
+        dy: Any,
+        x: Any,
+        moments: Moments,
+        gamma: Any,
+        beta: Any,
+        eps: float,
+        *,
+        training: bool = True,
+        activation: str | None = None,
+        mask: Any = None,
+        out: Any = None,
+    ) -> tuple[Any, Any, Any]:
+        kernel = self._kernels.batchnorm.normalize_backward
+        relu = is_relu(activation)
+        gradients: tuple[Any, Any, Any] = kernel(
+            dy, x, moments.parts, gamma, beta, eps, training, relu, mask, out
+        )
+        return gradients
 
 
 def _from_host(array: Any) -> np.ndarray:
@@ -161,12 +197,11 @@ def _from_host(array: Any) -> np.ndarray:
         ) from error
 
 
-def _vectors(num_channels: int, *vectors: Any) -> list[np.ndarray]:
-    return [
-        np.ascontiguousarray(np.broadcast_to(np.asarray(each, dtype=np.float64), (num_channels,)))
-        for each in vectors
-    ]
-
-
-def _gate(gate: Affine | None, x: Any) -> np.ndarray | None:
-    return None if gate is None else np.stack(gate.vectors(x.shape[1]))
+def _vectors(num_channels: int, gate: Affine | None, *rows: Any) -> np.ndarray:
+    """Return what the backward kernels know of each channel, as rows: mean, a, b, d, the gate."""
+    vectors = np.zeros((8, num_channels))
+    for row, values in zip(vectors, rows, strict=False):
+        row[...] = values
+    if gate is not None:
+        vectors[4:] = gate.packed(num_channels)
+    return vectors

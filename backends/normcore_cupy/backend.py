@@ -22,7 +22,9 @@ __all__ = ["CupyBackend"]
 
 # DLPack's numbers: CUDA's own and managed memory; host memory, ordinary and pinned.
 _CUDA, _HOST = (2, 13), (1, 3, 11)
-_MEMORY_ALLOCATION = 2  # cudaErrorMemoryAllocation: what pinned memory lacks says CUDA itself
+# cudaErrorMemoryAllocation and CUDA_ERROR_OUT_OF_MEMORY: of pinned memory says the runtime itself
+# that it is out, and of memory for a kernel's code the driver.
+_MEMORY_ALLOCATION = 2
 
 
 class CupyBackend(DeviceBackend):
@@ -127,6 +129,10 @@ class CupyBackend(DeviceBackend):
         finally:
             current.wait_event(stream.record())
 
+    def merge(self, statistic: Any, other: Any) -> Any:
+        with self._memory_errors(_ON_DEVICE):
+            return super().merge(statistic, other)
+
     def _moved(self, array: Any) -> Any:
         with self._memory_errors(_ON_DEVICE):
             return self.device.asarray(array)
@@ -135,9 +141,10 @@ class CupyBackend(DeviceBackend):
     def _memory_errors(self, advice: str) -> Iterator[None]:
         """Turn what CuPy raises where memory is out into one error that says what to do."""
         cuda = self.device.xp.cuda
+        of_cuda = cuda.runtime.CUDARuntimeError, cuda.driver.CUDADriverError
         try:
             yield
-        except (cuda.memory.OutOfMemoryError, cuda.runtime.CUDARuntimeError) as error:
+        except (cuda.memory.OutOfMemoryError, *of_cuda) as error:
             if getattr(error, "status", _MEMORY_ALLOCATION) != _MEMORY_ALLOCATION:
                 raise
             raise MemoryError(f"{error}. Results so far are intact. {advice}") from error

@@ -129,7 +129,7 @@ def compile_kernels(source: str, options: tuple[str, ...], kind: str = "cubin") 
     try:
         nvrtc.compileProgram(program, options)
         if kind == "cubin":
-            return bytes(nvrtc.getCUBIN(program))
+            return _whole(nvrtc.getCUBIN(program))
         text = nvrtc.getPTX(program)
         return text if isinstance(text, bytes) else text.encode()
     except nvrtc.NVRTCError as error:
@@ -139,6 +139,14 @@ def compile_kernels(source: str, options: tuple[str, ...], kind: str = "cubin") 
         ) from error
     finally:
         nvrtc.destroyProgram(program)
+
+
+def _whole(cubin: bytes) -> bytes:
+    """Return machine code with the 0 at its end, which CuPy cuts off as if it ended a string.
+
+    The tables of 64-bit ELF lie on multiples of 8, and one of them comes last.
+    """
+    return cubin + bytes(-len(cubin) % 8)
 
 
 def _target(capability: str, supported: tuple[int, ...]) -> tuple[str, str]:

@@ -175,34 +175,35 @@ def image_jobs(x: Any, out: Any) -> Iterator[Job]:
 
 
 def torch_jobs(x: Any, dy: Any, size: float, library: str, native: bool) -> Iterator[Job]:
-    """PyTorch's batch norm on the same memory and CuPy's stream."""
+    """PyTorch's batch norm on the same memory, and on the stream that CuPy's clock is on."""
     assert TORCH is not None
+    if TORCH.cuda.current_stream().cuda_stream != cupy.cuda.get_current_stream().ptr:
+        raise RuntimeError("PyTorch and CuPy are on two streams; no clock would be right for both")
     leaf, gradient = TORCH.from_dlpack(x), TORCH.from_dlpack(dy)
     num_channels = x.shape[1]
     weight, bias = (TORCH.ones(num_channels, device="cuda") for _ in range(2))
     running = [TORCH.zeros(num_channels, device="cuda"), TORCH.ones(num_channels, device="cuda")]
 
-    def on_cupys_stream(call: Callable[[], Any]) -> Callable[[], Any]:
-        def run() -> None:
-            stream = TORCH.cuda.ExternalStream(cupy.cuda.get_current_stream().ptr)
-            with TORCH.cuda.stream(stream), TORCH.backends.cudnn.flags(enabled=not native):
-                call()
+    def flagged(call: Callable[[], Any]) -> Callable[[], Any]:
+        def run() -> Any:
+            with TORCH.backends.cudnn.flags(enabled=not native):
+                return call()
 
         return run
 
     def forward() -> Any:
         return TORCH.nn.functional.batch_norm(leaf, *running, weight, bias, training=True)
 
-    yield "forward", library, on_cupys_stream(forward), 3 * size
-    with TORCH.backends.cudnn.flags(enabled=not native):
-        wanted = [each.detach().clone().requires_grad_() for each in (leaf, weight, bias)]
-        y = TORCH.nn.functional.batch_norm(wanted[0], *running, *wanted[1:], training=True)
-    yield (
-        "backward",
-        library,
-        on_cupys_stream(lambda: TORCH.autograd.grad(y, wanted, gradient, retain_graph=True)),
-        5 * size,
-    )
+    wanted = [each.detach().clone().requires_grad_() for each in (leaf, weight, bias)]
+    y = flagged(
+        lambda: TORCH.nn.functional.batch_norm(wanted[0], *running, *wanted[1:], training=True)
+    )()
+
+    def backward() -> Any:
+        return TORCH.autograd.grad(y, wanted, gradient, retain_graph=True)
+
+    yield "forward", library, flagged(forward), 3 * size
+    yield "backward", library, flagged(backward), 5 * size
 
 
 def counted_launches() -> Iterator[tuple[str, int]]:

@@ -37,6 +37,14 @@ class CUDARuntimeError(RuntimeError):
         self.status = status
 
 
+class CUDADriverError(RuntimeError):
+    """CuPy's: an error of the driver."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__("CUDA_ERROR_OUT_OF_MEMORY: out of memory" if status == 2 else status)
+        self.status = status
+
+
 class PooledMemory:
     """Memory of CuPy's pool."""
 
@@ -189,6 +197,7 @@ class FakeCupy(types.ModuleType):
             id=number, compute_capability="90", synchronize=lambda: None
         )
         cuda.memory = SimpleNamespace(OutOfMemoryError=OutOfMemoryError, PooledMemory=PooledMemory)
+        cuda.driver = SimpleNamespace(CUDADriverError=CUDADriverError)
         cuda.runtime = SimpleNamespace(
             CUDARuntimeError=CUDARuntimeError,
             driverGetVersion=lambda: 13000,

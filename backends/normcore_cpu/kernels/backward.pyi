@@ -5,18 +5,16 @@ __all__ = ["backward_elemt", "backward_reduce"]
 def backward_reduce(
     dy: np.ndarray,
     x: np.ndarray,
-    mean: np.ndarray,
-    gate: np.ndarray | None = None,
+    vectors: np.ndarray,
+    gated: bool = False,
     mask: np.ndarray | None = None,
-) -> tuple[np.ndarray, np.ndarray]: ...
+) -> np.ndarray: ...
 def backward_elemt(
     dy: np.ndarray,
     x: np.ndarray,
-    mean: np.ndarray,
-    a: np.ndarray,
-    b: np.ndarray,
-    d: np.ndarray,
-    out: np.ndarray,
-    gate: np.ndarray | None = None,
+    vectors: np.ndarray,
+    gated: bool = False,
     mask: np.ndarray | None = None,
-) -> None: ...
+    out: np.ndarray | None = None,
+    nbytes: int = 0,
+) -> np.ndarray: ...

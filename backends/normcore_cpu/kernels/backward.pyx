@@ -12,6 +12,7 @@
 
 import numpy as np
 
+cimport numpy as cnp
 from libc.math cimport isfinite
 from libc.string cimport memcpy
 
@@ -24,15 +25,17 @@ from .lanes cimport (
 )
 from .tasks cimport Task
 from .tiles cimport (
-    AHEAD, DOUBLE, FLOAT, LANES, TILE, gather, is_sheet, near_rows, rows_of, rows_t, scatter,
-    sheet_stride_of, start_of, tile_t, view_t,
+    AHEAD, DOUBLE, FLOAT, LANES, TILE, gather, is_sheet, near_rows, result_like, rows_of, rows_t,
+    scatter, sheet_stride_of, spread_rows, start_of, tile_t, view_t,
 )
 
 __all__ = ["backward_elemt", "backward_reduce"]
 
+cnp.import_array()
+
 cdef enum:
     CHAIN = 8
-    # Rows of the vectors that a task spreads over lanes: mean, a, b, d, then the gate's four.
+    # Rows of the vectors that a task spreads over lanes; those of the gate are the last four.
     MEAN = 0, A = 1, B = 2, D = 3, GATE = 4, VECTORS = 8
     # Rows of the sums of a lane.
     DY_HI = 0, DY_LO = 1, DY_XMU_HI = 2, DY_XMU_LO = 3, SUMS = 4
@@ -205,36 +208,29 @@ cdef class BackwardTask(Task):
     """What both passes share."""
 
     cdef view_t dy, mask
-    cdef double[:, ::1] vectors     # (VECTORS, lanes): what each lane needs to know
+    cdef double* vectors            # (VECTORS, across): what each lane needs to know
+    cdef Py_ssize_t across
     cdef bint masked, gated
 
-    def __init__(self, dy, x, mean, gate, mask):
+    def __init__(self, dy, x, vectors, bint gated, mask):
         self.begin(x)
         self.dy = self.view(dy)
-        self.gated = gate is not None
+        self.gated = gated
         self.masked = mask is not None
         if self.masked:
             self.mask = self.view(mask, True)
-        channels = np.zeros((VECTORS, self.plan.channels))
-        channels[MEAN] = mean
-        if self.gated:
-            channels[GATE:] = gate
-        self.spread_vectors(channels)
-
-    cdef int spread_vectors(self, channels) except -1:
-        """Give each lane the numbers of its channel."""
-        if self.plan.along:
-            self.vectors = np.repeat(channels, LANES, axis=1)
-        else:
-            vectors = np.zeros((VECTORS, LANES * self.plan.groups))
-            vectors[:, :self.plan.width] = np.tile(channels, self.plan.fold)
-            self.vectors = vectors
-        return 0
+        self.across = LANES * self.plan.groups
+        self.vectors = self.scratch(VECTORS * self.across)
+        spread_rows(
+            <const double*> cnp.PyArray_DATA(vectors), VECTORS if gated else GATE,
+            self.plan.channels, LANES if self.plan.along else 1,
+            1 if self.plan.along else self.plan.fold, self.vectors, self.across,
+        )
 
     cdef void gather_both(self, const tile_t* at, double* dy, double* x) noexcept nogil:
         """Gather dy and x; where the mask is 0, dy and x - mean are, whatever they hold."""
         cdef double mask[TILE]
-        cdef const double* mean = &self.vectors[MEAN, at.group * LANES]
+        cdef const double* mean = self.vectors + MEAN * self.across + at.group * LANES
         cdef Py_ssize_t i
         gather(&self.dy, &self.plan, at, 0.0, dy)
         gather(&self.x, &self.plan, at, 0.0, x)
@@ -246,18 +242,18 @@ cdef class BackwardTask(Task):
 
 
 cdef class BackwardReduceTask(BackwardTask):
-    cdef double[:, :, ::1] sums     # (range, SUMS, lane)
+    cdef double* sums               # (range, SUMS, across)
 
-    def __init__(self, dy, x, mean, gate, mask):
-        BackwardTask.__init__(self, dy, x, mean, gate, mask)
-        self.sums = np.zeros((self.plan.ranges, SUMS, LANES * self.plan.groups))
+    def __init__(self, dy, x, vectors, bint gated, mask):
+        BackwardTask.__init__(self, dy, x, vectors, gated, mask)
+        self.sums = self.scratch(self.plan.ranges * SUMS * self.across)
 
     cdef void visit(self, void* state, Py_ssize_t part, const tile_t* at) noexcept nogil:
         cdef double dy_copy[TILE]
         cdef double x_copy[TILE]
         cdef double kept[SUMS * LANES]
-        cdef Py_ssize_t i, across = LANES * self.plan.groups
-        cdef double* sums = &self.sums[part, 0, at.group * LANES]
+        cdef Py_ssize_t i, across = self.across
+        cdef double* sums = self.sums + part * SUMS * across + at.group * LANES
         cdef rows_t dy, x
         cdef bint in_place = False
         if not self.masked and self.x.real == self.dy.real:
@@ -273,12 +269,12 @@ cdef class BackwardReduceTask(BackwardTask):
         if dy.real == FLOAT:
             reduce_as(
                 <const float*> dy.data, dy.stride, <const float*> x.data, x.stride, at.rows,
-                dy.ahead, x.ahead, &self.vectors[0, at.group * LANES], across, kept, self.gated,
+                dy.ahead, x.ahead, self.vectors + at.group * LANES, across, kept, self.gated,
             )
         else:
             reduce_as(
                 <const double*> dy.data, dy.stride, <const double*> x.data, x.stride, at.rows,
-                dy.ahead, x.ahead, &self.vectors[0, at.group * LANES], across, kept, self.gated,
+                dy.ahead, x.ahead, self.vectors + at.group * LANES, across, kept, self.gated,
             )
         for i in range(SUMS):  # lanes that are not there hold 0 * (0 - mean), maybe NaN
             memcpy(sums + i * across, kept + i * LANES, sizeof(double) * at.lanes)
@@ -287,20 +283,22 @@ cdef class BackwardReduceTask(BackwardTask):
         """Add up the lanes and ranges of each channel: sum(dy), sum(dy * (x - mean))."""
         cdef Py_ssize_t c, part, lane, which
         cdef Py_ssize_t first, step, lanes = self.plan.fold
+        cdef const double* at
         cdef double hi, lo
         cdef dd total
-        result = np.zeros((2, self.plan.channels))
+        result = np.empty((2, self.plan.channels))
         cdef double[:, ::1] sums = result
         step = 1 if self.plan.along else self.plan.channels
-        for c in range(self.plan.channels):
-            first = c * LANES if self.plan.along else c
-            for which in range(2):
+        for which in range(2):
+            for c in range(self.plan.channels):
+                first = c * LANES if self.plan.along else c
                 hi = lo = 0.0
                 for part in range(self.plan.ranges):
+                    at = self.sums + (part * SUMS + 2 * which) * self.across + first
                     for lane in range(lanes):
-                        total = two_sum(hi, self.sums[part, 2 * which, first + lane * step])
+                        total = two_sum(hi, at[lane * step])
                         hi = total.hi
-                        lo += total.lo + self.sums[part, 2 * which + 1, first + lane * step]
+                        lo += total.lo + at[self.across + lane * step]
                 sums[which, c] = hi + lo if isfinite(hi) else hi
         return result
 
@@ -309,13 +307,8 @@ cdef class BackwardElemtTask(BackwardTask):
     cdef view_t out
     cdef bint stream
 
-    def __init__(self, dy, x, mean, a, b, d, gate, mask, out):
-        BackwardTask.__init__(self, dy, x, mean, gate, mask)
-        channels = np.zeros((VECTORS, self.plan.channels))
-        channels[MEAN], channels[A], channels[B], channels[D] = mean, a, b, d
-        if self.gated:
-            channels[GATE:] = gate
-        self.spread_vectors(channels)
+    def __init__(self, dy, x, vectors, bint gated, mask, out, Py_ssize_t nbytes):
+        BackwardTask.__init__(self, dy, x, vectors, gated, mask)
         self.out = self.view(out)
         self.whole_rows = (
             not self.masked and self.x.real == self.dy.real == self.out.real
@@ -323,15 +316,14 @@ cdef class BackwardElemtTask(BackwardTask):
             and is_sheet(&self.out, &self.plan)
         )
         self.stream = (
-            self.x.positions * self.plan.channels * self.out.itemsize >= STREAM
-            and self.out.data != self.x.data and self.out.data != self.dy.data
+            nbytes >= STREAM and self.out.data != self.x.data and self.out.data != self.dy.data
         )
 
     cdef void visit(self, void* state, Py_ssize_t part, const tile_t* at) noexcept nogil:
         cdef double dy[TILE]
         cdef double x[TILE]
-        cdef Py_ssize_t across = LANES * self.plan.groups
-        cdef const double* vectors = &self.vectors[0, at.group * LANES]
+        cdef Py_ssize_t across = self.across
+        cdef const double* vectors = self.vectors + at.group * LANES
         if self.whole_rows:
             if self.x.real == FLOAT:
                 map_as(
@@ -375,29 +367,40 @@ cdef class BackwardElemtTask(BackwardTask):
         fence()
 
 
-def backward_reduce(dy, x, mean, gate=None, mask=None):
-    """Return ``sum(dy)`` and ``sum(dy * (x - mean))`` of each channel.
+def backward_reduce(dy, x, vectors, bint gated=False, mask=None):
+    """Return ``sum(dy)`` and ``sum(dy * (x - mean))`` of each channel, of shape (2, C).
 
     Parameters
     ----------
     dy, x : arrays of shape (N, C, S), any strides
-    mean : float64 array of shape (C,)
-    gate : C-contiguous float64 array of shape (4, C), optional
-        The forward map under a ReLU.
+    vectors : C-contiguous float64 array of shape (8, C)
+        The mean; a, b and d of :func:`backward_elemt`; and the forward map under a ReLU.
+    gated : bool
+        Whether there is a ReLU.
     mask : array of shape (N, S), optional
         Positions where it is 0 do not count.
     """
-    cdef BackwardReduceTask task = BackwardReduceTask(dy, x, mean, gate, mask)
+    cdef BackwardReduceTask task = BackwardReduceTask(dy, x, vectors, gated, mask)
     task.spread()
-    result = task.channels()
-    return result[0], result[1]
+    return task.channels()
 
 
-def backward_elemt(dy, x, mean, a, b, d, out, gate=None, mask=None):
-    """Write ``dx = a * dy - (b + d * (x - mean))`` to ``out``, and 0 where the mask is 0.
+def backward_elemt(
+    dy, x, vectors, bint gated=False, mask=None, out=None, Py_ssize_t nbytes=0
+):
+    """Return ``dx = a * dy - (b + d * (x - mean))``, and 0 where the mask is 0.
 
-    Parameters are as in :func:`backward_reduce`; ``a``, ``b``, ``d`` are float64 of shape (C,),
-    and ``out`` may be ``dy`` or ``x`` itself.
+    Parameters are as in :func:`backward_reduce`.
+
+    out : floating array of shape (N, C, S), any strides, optional
+        May be ``dy`` or ``x`` itself; by default a fresh array in the memory order of ``x``.
+    nbytes : int
+        Bytes of the whole result, where ``out`` is a part of it.
     """
-    cdef BackwardElemtTask task = BackwardElemtTask(dy, x, mean, a, b, d, gate, mask, out)
+    if out is None:
+        out = result_like(x)
+    cdef BackwardElemtTask task = BackwardElemtTask(
+        dy, x, vectors, gated, mask, out, max(nbytes, <Py_ssize_t> out.nbytes)
+    )
     task.spread()
+    return out

@@ -1,91 +1,210 @@
 # cython: boundscheck=False, wraparound=False, cdivision=True
-# Design: one comparison each way and one count of numbers (v == v) an element; comparisons with
-# NaN are false, so NaN drops out by itself and shows only in the count. The accumulators of a
-# tile stay in registers, two rows apart so that neither waits for the other; those of a range
-# are one row of lanes, folded to channels at the end. Adding 0.0 there makes -0.0 and 0.0 one
-# value, whichever came first.
+# Design: one comparison each way and one count of numbers (v == v) an element, float32 and float64
+# each in vectors of their own; comparisons with NaN are false, so NaN drops out by itself and
+# shows only in the count. Where lanes lie across channels, groups side by side are swept in bands
+# of eight rows: memory is read in its own order. What a group found stays in its dtype while an
+# item is in work, and is folded into the range's row of lanes at the end, and from there to
+# channels. Adding 0.0 there makes -0.0 and 0.0 one value, whichever came first.
 
 import numpy as np
 
 from libc.math cimport INFINITY, NAN
-from libc.stdint cimport uint64_t
+from libc.stdint cimport uint32_t, uint64_t
+from libc.stdlib cimport free, malloc
 
 from .lanes cimport (
-    WIDTH, equal, greater, lanes_t, lesser, load, longs_t, prefetch, real, splat,
-    splat_long, store_double, store_long,
+    PACK, WIDTH, count_pack, equal, greater, greater_pack, lanes_t, lesser, lesser_pack,
+    load_double, load_long, load_pack, longs_t, pack_t, prefetch, real, store_double, store_long,
+    store_pack,
 )
 from .tasks cimport Task
-from .tiles cimport FLOAT, LANES, TILE, rows_of, rows_t, tile_t
+from .tiles cimport (
+    FLOAT, LANES, TILE, row_stride_of, rows_of, rows_t, sheet_ahead, start_of, tile_t,
+)
 
 __all__ = ["extrema"]
 
 cdef enum:
     COUNT, MIN, MAX
+    BAND = 8    # rows in work at once
+
+# Rows after which 32-bit counters are emptied.
+cdef Py_ssize_t MANY = 1 << 30
+
+# Of 16 lanes, in the dtype that is read: float32 has counters of 32 bits.
+cdef struct extrema_t:
+    double least[LANES]
+    double largest[LANES]
+    uint64_t count[LANES]
+    Py_ssize_t group
+    Py_ssize_t rows
+
+cdef struct state_t:
+    Py_ssize_t first
+    Py_ssize_t groups
+    extrema_t found[1]          # of as many as there are groups
 
 
-cdef inline void see(
-    const real* x, lanes_t* least, lanes_t* largest, longs_t* count
+cdef inline void see_lanes(
+    const real* x, Py_ssize_t stride, Py_ssize_t rows, extrema_t* s
 ) noexcept nogil:
-    cdef lanes_t v = load(x)
-    least[0] = lesser(v, least[0])
-    largest[0] = greater(v, largest[0])
-    count[0] = count[0] - equal(v, v)
-
-
-cdef void tile_extrema(
-    const real* x, Py_ssize_t stride, Py_ssize_t rows, Py_ssize_t ahead,
-    double* states, Py_ssize_t state_stride,
-) noexcept nogil:
-    """Bring the states of 16 lanes up to date."""
-    cdef double least[LANES]
-    cdef double largest[LANES]
-    cdef uint64_t count[LANES]
-    cdef lanes_t least_even, least_odd, largest_even, largest_odd
-    cdef longs_t count_even, count_odd
+    """Bring 16 lanes up to date by some rows."""
     cdef Py_ssize_t lane = 0, k
-    cdef const real* p
+    cdef pack_t packed, least_pack, largest_pack
+    cdef lanes_t v, least, largest
+    cdef longs_t count
     while lane < LANES:
-        least_even = least_odd = splat(INFINITY)
-        largest_even = largest_odd = splat(-INFINITY)
-        count_even = count_odd = splat_long(0)
-        for k in range(rows // 2):
-            p = x + 2 * k * stride + lane
-            if lane * sizeof(real) % 64 == 0:
-                prefetch(p + ahead * stride)
-                prefetch(p + (ahead + 1) * stride)
-            see(p, &least_even, &largest_even, &count_even)
-            see(p + stride, &least_odd, &largest_odd, &count_odd)
-        if rows % 2:
-            see(x + (rows - 1) * stride + lane, &least_even, &largest_even, &count_even)
-        store_double(&least[lane], lesser(least_even, least_odd))
-        store_double(&largest[lane], greater(largest_even, largest_odd))
-        store_long(&count[lane], count_even + count_odd)
-        lane += WIDTH
+        if real is float:
+            least_pack = load_pack(<float*> s.least + lane)
+            largest_pack = load_pack(<float*> s.largest + lane)
+            count = load_long(<uint64_t*> (<uint32_t*> s.count + lane))
+            for k in range(rows):
+                packed = load_pack(x + k * stride + lane)
+                least_pack = lesser_pack(packed, least_pack)
+                largest_pack = greater_pack(packed, largest_pack)
+                count = count_pack(count, packed)
+            store_pack(<float*> s.least + lane, least_pack)
+            store_pack(<float*> s.largest + lane, largest_pack)
+            store_long(<uint64_t*> (<uint32_t*> s.count + lane), count)
+            lane += PACK
+        else:
+            least, largest = load_double(&s.least[lane]), load_double(&s.largest[lane])
+            count = load_long(&s.count[lane])
+            for k in range(rows):
+                v = load_double(x + k * stride + lane)
+                least, largest = lesser(v, least), greater(v, largest)
+                count = count - equal(v, v)
+            store_double(&s.least[lane], least)
+            store_double(&s.largest[lane], largest)
+            store_long(&s.count[lane], count)
+            lane += WIDTH
+
+
+cdef void sweep(
+    const real* x, Py_ssize_t stride, Py_ssize_t rows, Py_ssize_t ahead, extrema_t* s,
+    Py_ssize_t groups,
+) noexcept nogil:
+    """Bring groups side by side up to date, and ask for the rows `ahead` of these."""
+    cdef Py_ssize_t row = 0, group, step, k
+    cdef const real* p
+    while row < rows:
+        step = min(rows - row, <Py_ssize_t> BAND)
+        for group in range(groups):
+            p = x + row * stride + group * LANES
+            for k in range(step):
+                prefetch(p + (k + ahead) * stride)
+                if real is double:
+                    prefetch(p + (k + ahead) * stride + LANES // 2)
+            if step == BAND:  # a constant number of rows becomes straight vector code
+                see_lanes(p, stride, <Py_ssize_t> BAND, &s[group])
+            else:
+                see_lanes(p, stride, step, &s[group])
+        row += step
+
+
+cdef inline void clear(real* least, real* largest, uint64_t* count) noexcept nogil:
+    cdef Py_ssize_t lane
     for lane in range(LANES):
-        states[COUNT * state_stride + lane] += <double> count[lane]
-        states[MIN * state_stride + lane] = min(states[MIN * state_stride + lane], least[lane])
-        states[MAX * state_stride + lane] = max(states[MAX * state_stride + lane], largest[lane])
+        least[lane], largest[lane], count[lane] = <real> INFINITY, <real> -INFINITY, 0
 
 
 cdef class ExtremaTask(Task):
     cdef double[:, :, ::1] states  # (range, COUNT MIN MAX, lane)
+    cdef bint narrow
 
     def __init__(self, x):
         self.begin(x)
+        self.narrow = self.x.real == FLOAT
+        self.whole_rows = self.direct and not self.plan.along
         lanes = LANES * (self.plan.groups)
         states = np.zeros((self.plan.ranges, 3, lanes))
         states[:, MIN], states[:, MAX] = INFINITY, -INFINITY
         self.states = states
 
+    cdef void* open(self, Py_ssize_t first, Py_ssize_t groups) noexcept nogil:
+        cdef state_t* state = <state_t*> malloc(
+            sizeof(state_t) + (groups - 1) * sizeof(extrema_t)
+        )
+        cdef Py_ssize_t group
+        if state == NULL:
+            self.out_of_memory = True
+            return NULL
+        state.first, state.groups = first, groups
+        for group in range(groups):
+            state.found[group].group = first + group
+            self.empty(&state.found[group])
+        return state
+
+    cdef void close(self, void* state, Py_ssize_t part) noexcept nogil:
+        cdef Py_ssize_t group
+        if state == NULL:
+            return
+        for group in range((<state_t*> state).groups):
+            self.fold(&(<state_t*> state).found[group], part)
+        free(state)
+
     cdef void visit(self, void* state, Py_ssize_t part, const tile_t* at) noexcept nogil:
         cdef double copy[TILE]
-        cdef double* lanes = &self.states[part, 0, at.group * LANES]
-        cdef Py_ssize_t across = self.plan.groups * LANES
-        cdef rows_t x = rows_of(&self.x, &self.plan, at, NAN, copy)
-        if x.real == FLOAT:
-            tile_extrema(<const float*> x.data, x.stride, at.rows, x.ahead, lanes, across)
+        cdef extrema_t* s
+        cdef rows_t x
+        cdef tile_t rest = at[0]
+        cdef Py_ssize_t full = at.lanes // LANES, i
+        if state == NULL:
+            return
+        s = &(<state_t*> state).found[at.group - (<state_t*> state).first]
+        if self.whole_rows and full:
+            x.data = start_of(&self.x, &self.plan, at)
+            x.stride = row_stride_of(&self.x, &self.plan)
+            x.ahead = sheet_ahead(&self.x, &self.plan)
+            self.see(&x, at.rows, s, full, part)
+            s += full
+            rest.group += full
+            rest.channel = rest.group * LANES % self.plan.channels
+            rest.lanes -= full * LANES
+        if rest.lanes:
+            x = rows_of(&self.x, &self.plan, &rest, NAN, copy)
+            if self.narrow and x.real != FLOAT:  # back from float64
+                for i in range(at.rows * LANES):
+                    (<float*> copy)[i] = <float> copy[i]
+            self.see(&x, at.rows, s, 1, part)
+
+    cdef void see(
+        self, const rows_t* x, Py_ssize_t rows, extrema_t* s, Py_ssize_t groups, Py_ssize_t part
+    ) noexcept nogil:
+        """Bring groups side by side up to date by the rows of a tile."""
+        cdef Py_ssize_t group
+        if self.narrow:
+            sweep(<const float*> x.data, x.stride, rows, x.ahead, s, groups)
         else:
-            tile_extrema(<const double*> x.data, x.stride, at.rows, x.ahead, lanes, across)
+            sweep(<const double*> x.data, x.stride, rows, x.ahead, s, groups)
+        for group in range(groups):
+            s[group].rows += rows
+            if s[group].rows > MANY:
+                self.fold(&s[group], part)
+
+    cdef void empty(self, extrema_t* s) noexcept nogil:
+        s.rows = 0
+        if self.narrow:
+            clear(<float*> s.least, <float*> s.largest, s.count)
+        else:
+            clear(s.least, s.largest, s.count)
+
+    cdef void fold(self, extrema_t* s, Py_ssize_t part) noexcept nogil:
+        """Move what a group found to the lanes of its range."""
+        cdef double* count = &self.states[part, COUNT, s.group * LANES]
+        cdef double* least = &self.states[part, MIN, s.group * LANES]
+        cdef double* largest = &self.states[part, MAX, s.group * LANES]
+        cdef Py_ssize_t lane
+        for lane in range(LANES):
+            if self.narrow:
+                count[lane] += <double> (<uint32_t*> s.count)[lane]
+                least[lane] = min(least[lane], <double> (<float*> s.least)[lane])
+                largest[lane] = max(largest[lane], <double> (<float*> s.largest)[lane])
+            else:
+                count[lane] += <double> s.count[lane]
+                least[lane] = min(least[lane], s.least[lane])
+                largest[lane] = max(largest[lane], s.largest[lane])
+        self.empty(s)
 
     cdef tuple channels(self):
         """Fold ranges and lanes to channels."""

@@ -29,11 +29,15 @@ typedef double lanes_t __attribute__((vector_size(8 * WIDTH)));
 typedef uint64_t longs_t __attribute__((vector_size(8 * WIDTH)));
 typedef float floats_t __attribute__((vector_size(4 * WIDTH)));
 typedef uint32_t words_t __attribute__((vector_size(4 * WIDTH)));
+typedef float pack_t __attribute__((vector_size(8 * WIDTH)));
+#define PACK (2 * WIDTH)
 #else
 typedef double lanes_t;
 typedef uint64_t longs_t;
 typedef float floats_t;
 typedef uint32_t words_t;
+typedef float pack_t;
+#define PACK 1
 #endif
 
 static inline lanes_t splat(double value)
@@ -152,7 +156,7 @@ static inline words_t min_word(words_t a, words_t b)
     words_t less = (words_t)(a < b);
     return (a & less) | (b & ~less);
 #else
-    return a < b ? a : b;
+    return choose_pack((packed_t)(a < b), a, b);
 #endif
 }
 
@@ -251,6 +255,89 @@ static inline int any_set(longs_t mask)
     return (mask[0] | mask[1]) != 0;
 #else
     return mask != 0;
+#endif
+}
+
+/* As many float32 as there is room for, PACK of them. Their counters are 32 bits wide. */
+
+static inline pack_t load_pack(const float *source)
+{
+    pack_t v;
+    memcpy(&v, source, sizeof v);
+    return v;
+}
+
+static inline void store_pack(float *target, pack_t v) { memcpy(target, &v, sizeof v); }
+
+#if WIDTH > 1
+typedef uint32_t packed_t __attribute__((vector_size(8 * WIDTH)));
+#else
+typedef int packed_t;
+#endif
+
+static inline pack_t choose_pack(packed_t mask, pack_t a, pack_t b)
+{
+#if WIDTH > 1
+    return (pack_t)((mask & (packed_t)a) | (~mask & (packed_t)b));
+#else
+    return mask ? a : b;
+#endif
+}
+
+static inline pack_t lesser_pack(pack_t a, pack_t b)
+{
+#if WIDTH == 8
+    return (pack_t)_mm512_min_ps((__m512)a, (__m512)b);
+#elif WIDTH == 4
+    return (pack_t)_mm256_min_ps((__m256)a, (__m256)b);
+#else
+    return choose_pack((packed_t)(a < b), a, b);
+#endif
+}
+
+static inline pack_t greater_pack(pack_t a, pack_t b)
+{
+#if WIDTH == 8
+    return (pack_t)_mm512_max_ps((__m512)a, (__m512)b);
+#elif WIDTH == 4
+    return (pack_t)_mm256_max_ps((__m256)a, (__m256)b);
+#else
+    return choose_pack((packed_t)(a > b), a, b);
+#endif
+}
+
+/* One more in the counters of the lanes that hold numbers. */
+static inline longs_t count_pack(longs_t count, pack_t v)
+{
+#if WIDTH > 1
+    return (longs_t)((packed_t)count - (packed_t)(v == v));
+#else
+    return count + (v == v);
+#endif
+}
+
+/* a / b, rounded once, from y = 1 / b, rounded once.
+ *
+ * Where multiplication and addition can be fused this takes a third of a division's time: q is
+ * corrected to within an ulp, and from there to the nearest (Markstein, 1990: Computation of
+ * elementary functions on the IBM RISC System/6000 processor). b, and a unless it is 0, infinite
+ * or NaN, must lie within 2**-500 .. 2**500; a quotient of 0 loses its sign.
+ */
+static inline lanes_t quotient(lanes_t a, lanes_t b, lanes_t y)
+{
+#if WIDTH == 8
+    __m512d q = _mm512_mul_pd((__m512d)a, (__m512d)y);
+    __m512d near = _mm512_fmadd_pd(_mm512_fnmadd_pd(q, (__m512d)b, (__m512d)a), (__m512d)y, q);
+    near = _mm512_fmadd_pd(_mm512_fnmadd_pd(near, (__m512d)b, (__m512d)a), (__m512d)y, near);
+    return (lanes_t)_mm512_mask_mov_pd(q, _mm512_cmp_pd_mask(near, near, _CMP_ORD_Q), near);
+#elif WIDTH == 4
+    __m256d q = _mm256_mul_pd((__m256d)a, (__m256d)y);
+    __m256d near = _mm256_fmadd_pd(_mm256_fnmadd_pd(q, (__m256d)b, (__m256d)a), (__m256d)y, q);
+    near = _mm256_fmadd_pd(_mm256_fnmadd_pd(near, (__m256d)b, (__m256d)a), (__m256d)y, near);
+    return (lanes_t)_mm256_blendv_pd(q, near, _mm256_cmp_pd(near, near, _CMP_ORD_Q));
+#else
+    (void)y;
+    return a / b;
 #endif
 }
 

@@ -6,10 +6,12 @@ from libc.stdint cimport uint32_t, uint64_t
 cdef extern from "lanes.h" nogil:
     enum:
         WIDTH
+        PACK
     ctypedef double lanes_t
     ctypedef uint64_t longs_t
     ctypedef float floats_t
     ctypedef uint32_t words_t
+    ctypedef float pack_t
 
     lanes_t splat(double value)
     longs_t splat_long(uint64_t value)
@@ -42,6 +44,12 @@ cdef extern from "lanes.h" nogil:
     lanes_t greater(lanes_t a, lanes_t b)
     lanes_t magnitude_of(lanes_t v)
     bint any_set(longs_t mask)
+    pack_t load_pack(const float* source)
+    void store_pack(float* target, pack_t v)
+    pack_t lesser_pack(pack_t a, pack_t b)
+    pack_t greater_pack(pack_t a, pack_t b)
+    longs_t count_pack(longs_t count, pack_t v)
+    lanes_t quotient(lanes_t a, lanes_t b, lanes_t y)
     void stream_double(double* target, lanes_t v)
     void stream_float(float* target, lanes_t v)
     void fence()

@@ -5,9 +5,10 @@ __all__ = ["rescale"]
 def rescale(
     x: np.ndarray,
     affine: np.ndarray,
-    out: np.ndarray,
+    out: np.ndarray | None = None,
     clip: tuple[float, float] | None = None,
     relu: bool = False,
     mask: np.ndarray | None = None,
     refuse_infinite: bool = False,
-) -> bool: ...
+    nbytes: int = 0,
+) -> tuple[np.ndarray, bool]: ...

@@ -6,24 +6,34 @@
 # it first. Anything else goes through a tile of float64. What is written has been read before,
 # so the output may be the input.
 
-import numpy as np
-
-from libc.math cimport INFINITY
+cimport numpy as cnp
+from libc.math cimport INFINITY, fabs, ldexp, signbit
 
 from .affine_lanes cimport affine_lanes_t, load_affine, map_lanes
 from .lanes cimport (
     WIDTH, any_set, choose, equal, fence, lanes_t, less, less_equal, load, load_double, longs_t,
-    magnitude_of, real, splat, splat_long, store, stream_to,
+    magnitude_of, quotient, real, splat, splat_long, store, store_double, stream_to,
 )
 from .tasks cimport Task
 from .tiles cimport (
-    FLOAT, LANES, TILE, gather, is_direct, row_stride_of, scatter, start_of, tile_t, view_t,
+    FLOAT, LANES, TILE, gather, is_sheet, result_like, row_stride_of, scatter, spread_rows,
+    start_of, tile_t, view_t,
 )
 
 __all__ = ["rescale"]
 
+cnp.import_array()
+
+cdef enum:
+    # Rows of what is known of a channel; the last one is the reciprocal of scale.
+    CENTER, SCALE, GAMMA, BETA, RECIPROCAL, NUMBERS
+
 # Bytes of output from which on the caches would not keep it for the reader.
 cdef Py_ssize_t STREAM = 1 << 24
+
+cdef double LEAST = ldexp(1.0, -400), LARGEST = ldexp(1.0, 400)
+# Lanes of a row from which on its last, partial vector does not matter.
+cdef Py_ssize_t LONG = 1024
 
 cdef struct options_t:
     bint clipped, relu, refuse_infinite, stream
@@ -34,18 +44,24 @@ cdef struct options_t:
 cdef struct vectors_t:
     const double* center
     const double* scale
+    const double* reciprocal    # of scale, or NULL where only a division will do
     const double* gamma
     const double* beta
     bint repeat
 
 
 cdef inline lanes_t mapped(
-    lanes_t v, const vectors_t* vectors, Py_ssize_t lane, const options_t* options, bint plain
+    lanes_t v, const vectors_t* vectors, Py_ssize_t lane, const options_t* options, bint plain,
+    bint divide,
 ) noexcept nogil:
-    v = map_lanes(
-        v, load_double(vectors.center + lane), load_double(vectors.scale + lane),
-        load_double(vectors.gamma + lane), load_double(vectors.beta + lane),
-    )
+    cdef lanes_t center = load_double(vectors.center + lane)
+    cdef lanes_t scale = load_double(vectors.scale + lane)
+    cdef lanes_t gamma = load_double(vectors.gamma + lane)
+    cdef lanes_t beta = load_double(vectors.beta + lane)
+    if divide:
+        v = map_lanes(v, center, scale, gamma, beta)
+    else:
+        v = quotient(v - center, scale, load_double(vectors.reciprocal + lane)) * gamma + beta
     if not plain:
         if options.clipped:
             v = choose(less(v, splat(options.low)), splat(options.low), v)
@@ -58,36 +74,49 @@ cdef inline lanes_t mapped(
 cdef inline bint map_rows(
     const real* x, Py_ssize_t x_stride, real* y, Py_ssize_t y_stride, Py_ssize_t rows,
     Py_ssize_t lanes, const vectors_t* vectors, const options_t* options, bint plain, bint stream,
+    bint divide,
 ) noexcept nogil:
     """Map rows of lanes; return whether one was infinite, where that matters."""
-    cdef Py_ssize_t row, lane, i
-    cdef lanes_t v
+    cdef Py_ssize_t row, lane, full, i
+    cdef lanes_t v, last
     cdef longs_t infinite = splat_long(0)
     cdef real rest[WIDTH]
     cdef const real* source
     cdef real* target
     for row in range(rows):
         source, target = x + row * x_stride, y + row * y_stride
+        # The last vector overlaps the one before; in place, what it reads must not be mapped yet.
+        full = lanes // WIDTH * WIDTH
+        last = splat(0.0)
+        if full < lanes:
+            if full:
+                last = load(source + lanes - WIDTH)
+            else:
+                for i in range(WIDTH):
+                    rest[i] = source[i] if i < lanes else 0
+                last = load(<const real*> rest)
         lane = 0
-        while lane + WIDTH <= lanes:
+        while lane < full:
             v = load(source + lane)
             if options.refuse_infinite:
                 infinite = infinite | equal(magnitude_of(v), splat(INFINITY))
-            v = mapped(v, vectors, 0 if vectors.repeat else lane, options, plain)
+            v = mapped(v, vectors, 0 if vectors.repeat else lane, options, plain, divide)
             if stream:
                 stream_to(target + lane, v)
             else:
                 store(target + lane, v)
             lane += WIDTH
-        if lane < lanes:
-            for i in range(WIDTH):
-                rest[i] = source[lane + i] if lane + i < lanes else 0
-            v = load(<const real*> rest)
+        if full < lanes:
+            lane = lanes - WIDTH if full else 0
             if options.refuse_infinite:
-                infinite = infinite | equal(magnitude_of(v), splat(INFINITY))
-            store(<real*> rest, mapped(v, vectors, 0 if vectors.repeat else lane, options, plain))
-            for i in range(lanes - lane):
-                target[lane + i] = rest[i]
+                infinite = infinite | equal(magnitude_of(last), splat(INFINITY))
+            last = mapped(last, vectors, 0 if vectors.repeat else lane, options, plain, divide)
+            if full:
+                store(target + lane, last)
+            else:
+                store(<real*> rest, last)
+                for i in range(lanes):
+                    target[i] = rest[i]
     return any_set(infinite)
 
 
@@ -97,92 +126,138 @@ cdef bint map_as(
 ) noexcept nogil:
     """Choose the loop."""
     cdef bint plain = not (options.clipped or options.relu)
-    cdef bint stream = options.stream and (<size_t> y | y_stride * sizeof(real)) % 16 == 0
-    if not plain:
-        return map_rows(x, x_stride, y, y_stride, rows, lanes, vectors, options, False, False)
+    # A line that is written partly around the caches and partly through them is written slowly.
+    cdef bint stream = (
+        options.stream and (lanes % WIDTH == 0 or lanes >= LONG)
+        and (<size_t> y | (0 if rows == 1 else y_stride * sizeof(real))) % 16 == 0
+    )
+    if real is double or not plain or vectors.reciprocal == NULL:
+        if plain and stream:
+            return map_rows(
+                x, x_stride, y, y_stride, rows, lanes, vectors, options, True, True, True
+            )
+        if plain:
+            return map_rows(
+                x, x_stride, y, y_stride, rows, lanes, vectors, options, True, False, True
+            )
+        return map_rows(
+            x, x_stride, y, y_stride, rows, lanes, vectors, options, False, False, True
+        )
     if stream:
-        return map_rows(x, x_stride, y, y_stride, rows, lanes, vectors, options, True, True)
-    return map_rows(x, x_stride, y, y_stride, rows, lanes, vectors, options, True, False)
+        return map_rows(x, x_stride, y, y_stride, rows, lanes, vectors, options, True, True, False)
+    return map_rows(x, x_stride, y, y_stride, rows, lanes, vectors, options, True, False, False)
 
 
 cdef class RescaleTask(Task):
     cdef view_t out, mask
-    cdef const double[:, ::1] affine
-    cdef double[:, ::1] lanes           # the affine numbers of all lanes of a row
-    cdef bint masked, infinite
+    cdef const double* affine           # (4, C)
+    cdef const double* lanes            # (NUMBERS, across): those of a row of lanes, or of channels
+    cdef Py_ssize_t across
+    cdef bint masked, infinite, divide
     cdef options_t options
 
-    def __init__(self, x, affine, out, clip, bint relu, mask, bint refuse_infinite):
+    def __init__(
+        self, x, affine, out, clip, bint relu, mask, bint refuse_infinite, Py_ssize_t nbytes
+    ):
         self.begin(x)
         self.out = self.view(out)
-        self.affine = affine
+        self.arrays.append(affine)
+        self.affine = <const double*> cnp.PyArray_DATA(affine)
         self.options.clipped = clip is not None
         if self.options.clipped:
             self.options.low, self.options.high = clip
         self.options.relu = relu
         self.options.refuse_infinite = refuse_infinite
-        self.options.stream = (
-            self.x.positions * self.plan.channels * self.out.itemsize >= STREAM
-            and self.x.data != self.out.data
-        )
+        self.options.stream = nbytes >= STREAM and self.x.data != self.out.data
         self.masked = mask is not None
         if self.masked:
             self.mask = self.view(mask, True)
-        self.direct = (
-            self.direct and self.x.real == self.out.real and not self.masked
-            and is_direct(&self.out, &self.plan)
+        self.whole_rows = (
+            self.x.real == self.out.real and not self.masked
+            and is_sheet(&self.x, &self.plan) and is_sheet(&self.out, &self.plan)
         )
-        self.whole_rows = self.direct and not self.plan.along
         self.infinite = False
+        self.divide = self.x.real != FLOAT or not may_multiply(self.affine, self.plan.channels)
         if self.whole_rows:
-            self.lanes = np.zeros((4, self.plan.width + WIDTH))
-            np.asarray(self.lanes)[:, :self.plan.width] = np.tile(affine, self.plan.fold)
-            np.asarray(self.lanes)[1, self.plan.width:] = 1.0
+            self.spread_affine()
+
+    cdef int spread_affine(self) except -1:
+        """Give each lane of a row the numbers of its channel; vectors may end beyond them."""
+        cdef Py_ssize_t width = self.plan.channels if self.plan.along else self.plan.width, lane
+        cdef double* lanes
+        if self.divide and width == self.plan.channels and width % WIDTH == 0:
+            self.lanes, self.across = self.affine, width
+            return 0
+        self.across = width + WIDTH
+        lanes = self.scratch(NUMBERS * self.across)
+        spread_rows(
+            self.affine, RECIPROCAL, self.plan.channels, 1,
+            1 if self.plan.along else self.plan.fold, lanes, self.across,
+        )
+        if not self.divide:
+            for lane in range(width):
+                lanes[RECIPROCAL * self.across + lane] = 1.0 / lanes[SCALE * self.across + lane]
+        self.lanes = lanes
+        return 0
 
     cdef void visit(self, void* state, Py_ssize_t part, const tile_t* at) noexcept nogil:
         cdef double tile[TILE]
         cdef affine_lanes_t affine
         cdef vectors_t vectors
-        cdef Py_ssize_t x_stride, y_stride, rows = at.rows, lanes = at.lanes
-        cdef char* source
-        cdef char* target
-        cdef bint infinite
         if self.whole_rows:
-            vectors.center = &self.lanes[0, at.group * LANES]
-            vectors.scale = &self.lanes[1, at.group * LANES]
-            vectors.gamma = &self.lanes[2, at.group * LANES]
-            vectors.beta = &self.lanes[3, at.group * LANES]
-        else:
-            load_affine(&self.affine[0, 0], &self.plan, at, &affine)
-            vectors.center, vectors.scale = affine.center, affine.scale
-            vectors.gamma, vectors.beta = affine.gamma, affine.beta
+            self.map_whole_rows(at)
+            return
+        load_affine(self.affine, &self.plan, at, &affine)
+        vectors.center, vectors.scale = affine.center, affine.scale
+        vectors.gamma, vectors.beta = affine.gamma, affine.beta
+        vectors.reciprocal, vectors.repeat = NULL, self.plan.along
+        gather(&self.x, &self.plan, at, 0.0, tile)
+        if map_as(
+            <const double*> tile, <Py_ssize_t> LANES, tile, <Py_ssize_t> LANES, at.rows,
+            <Py_ssize_t> LANES, &vectors, &self.options,
+        ):
+            self.infinite = True
+        if self.masked:
+            self.apply_mask(at, tile)
+        scatter(&self.out, &self.plan, at, tile)
+
+    cdef void map_whole_rows(self, const tile_t* at) noexcept nogil:
+        """Map rows in place: of groups side by side, or the run of one channel each."""
+        cdef double numbers[NUMBERS * LANES]
+        cdef tile_t row = at[0]
+        cdef Py_ssize_t i
+        if not self.plan.along:
+            self.map_in_place(at, at.rows, self.lanes + at.group * LANES, self.across)
+            return
+        for row.channel in range(at.channel, at.channel + at.rows):
+            for i in range(RECIPROCAL if self.divide else NUMBERS):
+                store_double(&numbers[i * LANES], splat(self.lanes[i * self.across + row.channel]))
+            self.map_in_place(&row, 1, numbers, LANES)
+
+    cdef void map_in_place(
+        self, const tile_t* at, Py_ssize_t rows, const double* numbers, Py_ssize_t across
+    ) noexcept nogil:
+        """Map rows from where they are read to where they are written."""
+        cdef vectors_t vectors
+        cdef Py_ssize_t x_stride = row_stride_of(&self.x, &self.plan)
+        cdef Py_ssize_t y_stride = row_stride_of(&self.out, &self.plan)
+        cdef char* x = start_of(&self.x, &self.plan, at)
+        cdef char* y = start_of(&self.out, &self.plan, at)
+        cdef bint infinite
+        vectors.center, vectors.scale = numbers, numbers + SCALE * across
+        vectors.gamma, vectors.beta = numbers + GAMMA * across, numbers + BETA * across
+        vectors.reciprocal = NULL if self.divide else numbers + RECIPROCAL * across
         vectors.repeat = self.plan.along
-        if self.direct:
-            x_stride = row_stride_of(&self.x, &self.plan)
-            y_stride = row_stride_of(&self.out, &self.plan)
-            source = start_of(&self.x, &self.plan, at)
-            target = start_of(&self.out, &self.plan, at)
-            if self.plan.along:
-                rows, lanes = 1, (rows - 1) * LANES + lanes
-            if self.x.real == FLOAT:
-                infinite = map_as(
-                    <const float*> source, x_stride, <float*> target, y_stride, rows, lanes,
-                    &vectors, &self.options,
-                )
-            else:
-                infinite = map_as(
-                    <const double*> source, x_stride, <double*> target, y_stride, rows, lanes,
-                    &vectors, &self.options,
-                )
-        else:
-            gather(&self.x, &self.plan, at, 0.0, tile)
+        if self.x.real == FLOAT:
             infinite = map_as(
-                <const double*> tile, <Py_ssize_t> LANES, tile, <Py_ssize_t> LANES, rows,
-                <Py_ssize_t> LANES, &vectors, &self.options,
+                <const float*> x, x_stride, <float*> y, y_stride, rows, at.lanes, &vectors,
+                &self.options,
             )
-            if self.masked:
-                self.apply_mask(at, tile)
-            scatter(&self.out, &self.plan, at, tile)
+        else:
+            infinite = map_as(
+                <const double*> x, x_stride, <double*> y, y_stride, rows, at.lanes, &vectors,
+                &self.options,
+            )
         if infinite:
             self.infinite = True
 
@@ -197,27 +272,51 @@ cdef class RescaleTask(Task):
             y[i] = 0.0 if mask[i] == 0.0 else y[i]
 
 
-def rescale(x, affine, out, clip=None, bint relu=False, mask=None, bint refuse_infinite=False):
-    """Write ``((x - center) / scale) * gamma + beta`` to ``out``.
+cdef bint may_multiply(const double* affine, Py_ssize_t channels) noexcept nogil:
+    """Whether `quotient` serves: x - center then lies in its range for every float32."""
+    cdef Py_ssize_t c
+    cdef double center, scale, beta
+    for c in range(channels):
+        center, scale = fabs(affine[c]), fabs(affine[SCALE * channels + c])
+        beta = affine[BETA * channels + c]
+        if not (LEAST <= scale <= LARGEST and (center == 0.0 or LEAST <= center <= LARGEST)):
+            return False
+        if beta == 0.0 and signbit(beta):
+            return False
+    return True
+
+
+def rescale(
+    x, affine, out=None, clip=None, bint relu=False, mask=None, bint refuse_infinite=False,
+    Py_ssize_t nbytes=0,
+):
+    """Return ``((x - center) / scale) * gamma + beta``.
 
     Parameters
     ----------
     x : array of shape (N, C, S), any strides
     affine : C-contiguous float64 array of shape (4, C)
         Center, scale, gamma and beta.
-    out : floating array of shape (N, C, S), any strides
-        May be ``x`` itself.
+    out : floating array of shape (N, C, S), any strides, optional
+        May be ``x`` itself; by default a fresh array in the memory order of ``x``.
     clip : pair of floats, optional
     relu : bool
     mask : array of shape (N, S), optional
         The result is 0 where it is 0.
     refuse_infinite : bool
+    nbytes : int
+        Bytes of the whole result, where ``out`` is a part of it.
 
     Returns
     -------
-    bool
+    out : array
+    infinite : bool
         Whether ``refuse_infinite`` found an infinite input.
     """
-    cdef RescaleTask task = RescaleTask(x, affine, out, clip, relu, mask, refuse_infinite)
+    if out is None:
+        out = result_like(x)
+    cdef RescaleTask task = RescaleTask(
+        x, affine, out, clip, relu, mask, refuse_infinite, max(nbytes, <Py_ssize_t> out.nbytes)
+    )
     task.spread()
-    return task.infinite
+    return out, task.infinite

@@ -7,6 +7,8 @@
 # bits. What a kernel remembers from tile to tile is opened before the first one of an item and
 # closed after the last one.
 
+from cpython.bytearray cimport PyByteArray_AS_STRING
+
 from normcore.threads import run
 
 from .tiles cimport is_direct, plan_of, plan_t, rest_of, tile_at, tile_t, view_of, view_t
@@ -14,7 +16,7 @@ from .tiles cimport is_direct, plan_of, plan_t, rest_of, tile_at, tile_t, view_o
 __all__ = ["Task"]
 
 # Elements below which another thread costs more than it saves.
-cdef Py_ssize_t MIN_ELEMENTS = 1 << 16
+cdef Py_ssize_t MIN_ELEMENTS = 1 << 15
 
 
 cdef class Task:
@@ -32,6 +34,12 @@ cdef class Task:
         """Describe an array and keep it alive: an interrupted caller may leave before a worker."""
         self.arrays.append(array)
         return view_of(array, plane)
+
+    cdef double* scratch(self, Py_ssize_t count) except NULL:
+        """Return memory for some numbers, all 0, that lives as long as the task."""
+        memory = bytearray(count * sizeof(double))
+        self.arrays.append(memory)
+        return <double*> PyByteArray_AS_STRING(memory)
 
     cdef int spread(self) except -1:
         """Visit all tiles on the shared pool."""

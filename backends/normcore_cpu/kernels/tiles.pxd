@@ -11,6 +11,7 @@ cdef enum:
     MAX_FOLDED = 1024   # lanes of a folded array
     MAX_LANES = 4096    # that keep a state, over all ranges
     AHEAD = 16384       # bytes
+    NEAR = 8            # rows that are in work at once
     ALIASED = 2048      # bytes between rows that share few sets of the first cache
 
 # The dtypes that kernels read and write directly; the others go through a tile of float64.
@@ -74,6 +75,7 @@ cdef struct rows_t:
     int real
 
 cdef view_t view_of(object array, bint plane=*) except *
+cdef object result_like(object x)
 cdef plan_t plan_of(const view_t* x) noexcept nogil
 cdef bint is_direct(const view_t* x, const plan_t* plan) noexcept nogil
 cdef tile_t tile_at(
@@ -86,6 +88,7 @@ cdef char* start_of(const view_t* x, const plan_t* plan, const tile_t* at) noexc
 cdef Py_ssize_t row_stride_of(const view_t* x, const plan_t* plan) noexcept nogil
 cdef Py_ssize_t sheet_stride_of(const view_t* x, const plan_t* plan) noexcept nogil
 cdef bint is_sheet(const view_t* x, const plan_t* plan) noexcept nogil
+cdef Py_ssize_t sheet_ahead(const view_t* x, const plan_t* plan) noexcept nogil
 cdef Py_ssize_t rows_ahead(const view_t* x, const plan_t* plan) noexcept nogil
 cdef rows_t rows_of(
     const view_t* x, const plan_t* plan, const tile_t* at, double missing, double* copy
@@ -98,6 +101,10 @@ cdef void gather(
 ) noexcept nogil
 cdef void scatter(
     const view_t* out, const plan_t* plan, const tile_t* at, double* tile
+) noexcept nogil
+cdef void spread_rows(
+    const double* rows, Py_ssize_t num_rows, Py_ssize_t channels, Py_ssize_t repeat,
+    Py_ssize_t fold, double* lanes, Py_ssize_t across,
 ) noexcept nogil
 cdef void lane_vector(
     const double* vector, const plan_t* plan, const tile_t* at, double* lanes

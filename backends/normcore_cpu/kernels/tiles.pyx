@@ -15,6 +15,7 @@
 # too. The plan is a function of the shape and the order of the strides alone.
 
 cimport numpy as cnp
+from cpython.ref cimport Py_INCREF
 from libc.stdint cimport (
     int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t,
 )
@@ -29,6 +30,9 @@ cdef extern from "half.h" nogil:
         uint16_t bits
     double half_to_double(half_t value)
     half_t double_to_half(double value)
+
+cdef extern from "numpy/arrayobject.h":
+    object PyArray_NewLikeArray(cnp.ndarray like, cnp.NPY_ORDER order, cnp.dtype dtype, int subok)
 
 ctypedef fused element:
     half_t
@@ -145,6 +149,16 @@ cdef view_t view_of(object array, bint plane=False) except *:
     else:
         raise TypeError(f"no kernel for dtype {array.dtype}")
     return v
+
+
+cdef object result_like(object x):
+    """Return a fresh array for what normalizes ``x``: floats keep their dtype, in ``x``'s order."""
+    cdef cnp.ndarray like = x
+    cdef cnp.dtype dtype = like.descr
+    if dtype.kind != b"f":
+        dtype = cnp.PyArray_DescrFromType(cnp.NPY_DOUBLE)
+    Py_INCREF(dtype)  # which NumPy takes over
+    return PyArray_NewLikeArray(like, cnp.NPY_KEEPORDER, dtype, False)
 
 
 cdef load_t unsigned_loader(Py_ssize_t itemsize) noexcept:
@@ -276,6 +290,11 @@ cdef Py_ssize_t rows_ahead(const view_t* x, const plan_t* plan) noexcept nogil:
     if not plan.along and plan.groups > 1:
         return plan.rows  # the next tile of the group, after all other groups
     return AHEAD // max(plan.fold * magnitude(x.stride), 1) + 1
+
+
+cdef Py_ssize_t sheet_ahead(const view_t* x, const plan_t* plan) noexcept nogil:
+    """Return how many rows ahead memory is asked for where whole rows are read."""
+    return AHEAD // max(plan.fold * magnitude(x.stride), 1) + NEAR
 
 
 cdef Py_ssize_t sheet_stride_of(const view_t* x, const plan_t* plan) noexcept nogil:
@@ -411,6 +430,23 @@ cdef void move(
                     plan.fold * x.stride, rows, 0, 1, tile + row * LANES + lane, LANES,
                 )
         row += rows
+
+
+cdef void spread_rows(
+    const double* rows, Py_ssize_t num_rows, Py_ssize_t channels, Py_ssize_t repeat,
+    Py_ssize_t fold, double* lanes, Py_ssize_t across,
+) noexcept nogil:
+    """Lay out numbers of channels for lanes, (num_rows, C) to (num_rows, across): each channel's
+    `repeat` times, and all of that `fold` times.
+    """
+    cdef Py_ssize_t row, _fold, c, _repeat, lane
+    for row in range(num_rows):
+        lane = 0
+        for _fold in range(fold):
+            for c in range(channels):
+                for _repeat in range(repeat):
+                    lanes[row * across + lane] = rows[row * channels + c]
+                    lane += 1
 
 
 cdef void lane_vector(

@@ -1,0 +1,27 @@
+from typing import Any
+
+import numpy as np
+
+__all__ = ["normalize", "normalize_backward"]
+
+def normalize(
+    x: np.ndarray,
+    gamma: Any,
+    beta: Any,
+    eps: float,
+    relu: bool = False,
+    mask: np.ndarray | None = None,
+    out: np.ndarray | None = None,
+) -> tuple[np.ndarray, np.ndarray]: ...
+def normalize_backward(
+    dy: np.ndarray,
+    x: np.ndarray,
+    parts: np.ndarray,
+    gamma: Any,
+    beta: Any,
+    eps: float,
+    training: bool = True,
+    relu: bool = False,
+    mask: np.ndarray | None = None,
+    out: np.ndarray | None = None,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]: ...

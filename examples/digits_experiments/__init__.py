@@ -1,0 +1,1 @@
+"""The experiments of examples/digits.py."""
