@@ -67,13 +67,12 @@ class _BatchNorm(nn.modules.batchnorm._BatchNorm):
 
     def _follow(self, parts: Tensor, mean: Tensor, var: Tensor) -> None:
         """Update the running statistics, rounded once; nothing waits for a device."""
-        with torch.no_grad():
-            self.num_batches_tracked.add_(1)
-            new: Any = self.momentum
-            if new is None:  # the average of all batches so far
-                new = self.num_batches_tracked.double().reciprocal()
-            for running, now in ((self.running_mean, mean), (self.running_var, var)):
-                running.copy_(torch.lerp(running.double(), now, new))
+        self.num_batches_tracked.add_(1)
+        new: Any = self.momentum
+        if new is None:  # the average of all batches so far
+            new = self.num_batches_tracked.double().reciprocal()
+        for running, now in ((self.running_mean, mean), (self.running_var, var)):
+            running.copy_(torch.lerp(running.double(), now, new))
 
 
 class BatchNorm1d(_BatchNorm, nn.BatchNorm1d):
