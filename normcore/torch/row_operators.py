@@ -60,7 +60,7 @@ def _backward(
     )
     wanted = _vector_like(x, weight, kind, extent)
     dweight, *dbias = (from_core(each, wanted.dtype, x).reshape(wanted.shape) for each in vectors)
-    return from_core(dx, x.dtype, x), dweight, dbias[0] if dbias else wanted.new_empty(0)
+    return like(from_core(dx, x.dtype, x), x), dweight, dbias[0] if dbias else wanted.new_empty(0)
 
 
 def _fake_backward(
@@ -125,7 +125,7 @@ def _forward(
 ) -> tuple[Tensor, Tensor]:
     """Return y and the parts of the moments of each row."""
     y, moments = _FORWARD[kind](*map(to_core, (x, weight, bias)), extent, eps)
-    return from_core(y, x.dtype, x), from_core(moments.parts, torch.float64, x)
+    return like(from_core(y, x.dtype, x), x), from_core(moments.parts, torch.float64, x)
 
 
 def _fake_forward(
