@@ -34,14 +34,15 @@ if platform.machine().lower() not in {"x86_64", "amd64"} or sys.platform == "win
     INSTRUCTION_SETS = {}
 
 # The core is compiled, its .py modules in Cython's pure-Python mode; these packages are not, nor
-# the door: pluggy does not see compiled hooks.
-PLAIN_PACKAGES = {"cli", "io", "testing"}
+# the faces for other frameworks, nor the door: pluggy does not see compiled hooks.
+PLAIN_PACKAGES = {"cli", "io", "testing", "torch"}
 PLAIN_MODULES = {
     "__init__",
     "__main__",
     "builtin",
     "discovery",
     "hookspecs",
+    "mpi",
     "plugins",
     "registry",
     "selection",

@@ -14,7 +14,8 @@ import numpy as np
 
 from .batches import batch_contestants, batch_oracle
 from .cases import Arrays, Case
-from .peers import FITTED, QUARTILES, Contestant, scaler_contestants
+from .modules import module_contestants, module_oracle
+from .peers import FITTED, QUARTILES, Contestant, found, scaler_contestants
 
 __all__ = ["Job", "all_jobs", "quick_jobs"]
 
@@ -121,6 +122,7 @@ def all_jobs() -> Iterator[Job]:
     yield from small_jobs()
     for case in [*map(nchw, IMAGES), *map(nhwc, IMAGES), *BATCHES]:
         yield from batch_jobs(case)
+        yield from module_jobs(case)
 
 
 def quick_jobs() -> Iterator[Job]:
@@ -129,7 +131,9 @@ def quick_jobs() -> Iterator[Job]:
     yield from small_jobs()
     for case in (nchw((64, 64, 56, 56)), Case((32_768, 512), layout="NC")):
         yield from batch_jobs(case, promised=True)
+        yield from module_jobs(case)
     yield from batch_jobs(Case((128, 512), layout="NC"))
+    yield from module_jobs(Case((128, 512), layout="NC"))
 
 
 def nchw(shape: tuple[int, ...]) -> Case:
@@ -196,6 +200,12 @@ def batch_jobs(case: Case, *, promised: bool = False) -> Iterator[Job]:
             TARGETS.get(verb + out) if promised else None,
             in_chart=promised and bool(out),
         )
+
+
+def module_jobs(case: Case) -> Iterator[Job]:
+    """Yield the training step of PyTorch's modules on a batch, where PyTorch is installed."""
+    if found("PyTorch") is not None:
+        yield Job("BatchNorm module step", case, "X.copy()", module_contestants, module_oracle)
 
 
 def scaler_oracle(scaler: str, verb: str, arrays: Arrays) -> tuple[np.ndarray, ...]:

@@ -15,11 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from normcore import layout, plugins
+from normcore import layout, plugins, synchronized
 from normcore.backend import Backend
 from normcore.batch import Batch
 from normcore.order_statistics import Quantiles
 from normcore.statistics import Extrema, Moments
+from normcore.synchronized import Communicator
 
 __all__ = [
     "batch_norm",
@@ -143,6 +144,7 @@ def batch_norm(
     activation: str | None = None,
     mask: Any = None,
     out: Any = None,
+    communicator: Communicator | None = None,
     backend: str | Backend | None = None,
 ) -> tuple[Any, Moments]:
     """Normalize `x` with the statistics of this batch (Algorithm 1 of the paper).
@@ -166,6 +168,9 @@ def batch_norm(
         channel axis. The others stay out of the statistics, and y is 0 there.
     out : array, optional
         Where to write y: of the shape of `x` and the dtype of y; may be `x` itself.
+    communicator : Communicator, optional
+        Joins the processes, each of which calls this with a batch of its own, of any number of
+        samples; `mean` and `var` are then those of all of them.
     backend : str or Backend, optional
         Overrides the selection by context and by kind of array.
 
@@ -183,8 +188,16 @@ def batch_norm(
         If `x` is not numeric and real, or `out` has another dtype than the result.
     ValueError
         If a channel has fewer than two values to take a variance of, and if `x`, `gamma`, `beta`,
-        `axis`, `eps`, `activation`, `mask` or `out` do not fit.
+        `axis`, `eps`, `activation`, `mask` or `out` do not fit; on all ranks of a communicator if
+        they disagree on the number of channels.
+    RuntimeError
+        If another rank of the communicator raised.
     """
+    if communicator is not None:
+        return synchronized.batch_norm(
+            communicator, x, gamma, beta, axis=axis, eps=eps, activation=activation, mask=mask,
+            out=out, backend=backend,
+        )  # fmt: skip
     batch = Batch(
         x, gamma, beta, axis=axis, eps=eps, activation=activation, mask=mask, backend=backend
     )
@@ -250,6 +263,7 @@ def batch_norm_backward(
     mask: Any = None,
     training: bool = True,
     out: Any = None,
+    communicator: Communicator | None = None,
     backend: str | Backend | None = None,
 ) -> tuple[Any, Any, Any]:
     """Gradients of :func:`batch_norm` with respect to `x`, `gamma` and `beta`.
@@ -276,6 +290,9 @@ def batch_norm_backward(
         Otherwise they are constants (inference, or a frozen layer).
     out : array, optional
         Where to write dx: of the shape and dtype of `dy`; may be `dy` itself.
+    communicator : Communicator, optional
+        As in the forward call. dgamma and dbeta are then this process's part, as the gradients of
+        all other parameters are; their sums over the processes are those of the joined batch.
 
     Returns
     -------
@@ -286,6 +303,8 @@ def batch_norm_backward(
 
     Raises
     ------
+    RuntimeError
+        If another rank of the communicator raised.
     TypeError
         If `dy` or `out` have another dtype than y, or `moments` are none.
     ValueError
@@ -297,6 +316,11 @@ def batch_norm_backward(
     The last term of dx is lost where a standard deviation exceeds about 1e150: there its factor
     ``gamma / scale**2`` is below the range of float64.
     """
+    if communicator is not None and training:
+        return synchronized.batch_norm_backward(
+            communicator, dy, x, moments, gamma, beta, axis=axis, eps=eps, activation=activation,
+            mask=mask, out=out, backend=backend,
+        )  # fmt: skip
     batch = Batch(
         x, gamma, beta, axis=axis, eps=eps, activation=activation, mask=mask, backend=backend
     )

@@ -25,12 +25,16 @@ ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 IN_TREE = Path(normcore.__file__).resolve().is_relative_to(ROOT / "normcore")
 
-# The door is plain Python, as pluggy requires, and so are tables, the command line and the kit.
+# The door is plain Python, as pluggy requires, and so are tables, the command line, the kit and
+# the faces for other frameworks.
 PLAIN = re.compile(
-    r"normcore\.(__main__|builtin|discovery|hookspecs|plugins|registry|selection"
-    r"|(cli|io|testing)(\..*)?)"
+    r"normcore\.(__main__|builtin|discovery|hookspecs|mpi|plugins|registry|selection"
+    r"|(cli|io|testing|torch)(\..*)?)"
 )
-EXTRAS = {"all", "cli", "cuda12", "cuda13", "dask", "onnx", "report", "sklearn", "testing", "torch"}
+EXTRAS = {
+    "all", "cli", "cuda12", "cuda13", "dask", "mpi", "onnx", "report", "sklearn", "testing",
+    "torch",
+}  # fmt: skip
 
 installed_only = pytest.mark.skipif(
     IN_TREE, reason="normcore is imported from its source tree; tox tests the built wheel"
@@ -193,7 +197,7 @@ def test_extras():
     assert set(declared) == EXTRAS
     (combined,) = requirements("all")
     included = re.fullmatch(r"normcore-arrays\[(.*)\]", combined).group(1)
-    assert set(included.split(",")) == EXTRAS - {"all", "torch", "cuda12", "cuda13"}
+    assert set(included.split(",")) == EXTRAS - {"all", "cuda12", "cuda13", "mpi", "torch"}
 
 
 @installed_only

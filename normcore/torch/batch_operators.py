@@ -1,0 +1,187 @@
+"""Batch norm as operations of PyTorch: with the statistics of the batch, or with given ones."""
+
+# Annotations are not postponed: torch.library reads schemas from them.
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from normcore import functional
+from normcore.statistics import Moments
+from normcore.torch.arrays import from_core, like, moments_of, to_core
+from normcore.torch.communicator import TorchCommunicator
+from normcore.torch.operators import Axes, Operation, along_channels, second_derivative
+
+__all__ = ["batch_norm", "batch_norm_inference"]
+
+
+def _communicator(group: str) -> TorchCommunicator | None:
+    return TorchCommunicator.named(group) if group else None
+
+
+def _is_of_batch(statistics: Tensor) -> bool:
+    """Whether these are the parts of moments; otherwise they are a given mean and variance."""
+    return statistics.shape[0] != 2
+
+
+def _vector_dtype(x: Tensor, vector: Tensor | None) -> torch.dtype:
+    return x.dtype if vector is None else vector.dtype
+
+
+# -- backward ------------------------------------------------------------------------------
+
+
+def _backward(
+    dy: Tensor, x: Tensor, weight: Tensor | None, statistics: Tensor, eps: float, group: str
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients for the statistics of the batch, or for a given mean and variance, (2, C)."""
+    training = _is_of_batch(statistics)
+    moments = moments_of(statistics) if training else Moments.of(1, *statistics.numpy(force=True))
+    dx, *vectors = functional.batch_norm_backward(
+        to_core(like(dy, x)),
+        to_core(x),
+        moments,
+        to_core(weight),
+        eps=eps,
+        training=training,
+        communicator=_communicator(group),
+    )
+    dtype = _vector_dtype(x, weight)
+    dgamma, dbeta = (from_core(each, dtype, x) for each in vectors)
+    return from_core(dx, x.dtype, x), dgamma, dbeta
+
+
+def _fake_backward(
+    dy: Tensor, x: Tensor, weight: Tensor | None, statistics: Tensor, eps: float, group: str
+) -> tuple[Tensor, Tensor, Tensor]:
+    vectors = x.new_empty((2, x.shape[1]), dtype=_vector_dtype(x, weight))
+    return torch.empty_like(x), vectors[0].clone(), vectors[1].clone()
+
+
+def _keep_for_backward_of_backward(ctx: Any, inputs: Any, output: Any) -> None:
+    dy, x, weight, statistics, ctx.eps, ctx.group = inputs
+    ctx.set_materialize_grads(False)
+    ctx.save_for_backward(dy, x, weight, statistics)
+
+
+def _backward_of_backward(ctx: Any, *cotangents: Tensor | None) -> tuple[Any, ...]:
+    if ctx.group:
+        raise NotImplementedError("batch norm over several ranks has no second derivative")
+    dy, x, weight, statistics = ctx.saved_tensors
+    given = None if _is_of_batch(statistics) else statistics
+    gradients = second_derivative(cotangents, dy, x, weight, _axes(x), ctx.eps, given=given)
+    return *gradients, None, None, None
+
+
+def _axes(x: Tensor) -> Axes:
+    others = [axis for axis in range(x.ndim) if axis != 1]
+    return Axes(
+        mean=lambda v: v.mean(others, keepdim=True),
+        total=lambda v: v.sum(others),
+        spread=along_channels,
+    )
+
+
+_batch_norm_backward = Operation(
+    "batch_norm_backward",
+    _backward,
+    _fake_backward,
+    _keep_for_backward_of_backward,
+    _backward_of_backward,
+)
+
+# -- forward, with the statistics of the batch -----------------------------------------------
+
+
+def _training(
+    x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float, group: str
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return y, the parts of the moments, and from them the mean and the unbiased variance."""
+    y, moments = functional.batch_norm(
+        to_core(x),
+        to_core(weight),
+        to_core(bias),
+        eps=eps,
+        communicator=_communicator(group),
+    )
+    vectors = moments.parts, moments.mean, moments.var(ddof=1)
+    parts, mean, var = (from_core(each, torch.float64, x) for each in vectors)
+    return from_core(y, x.dtype, x), parts, mean, var
+
+
+def _fake_training(
+    x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float, group: str
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    num_channels = x.shape[1]
+    parts, mean, var = (
+        x.new_empty(shape, dtype=torch.float64)
+        for shape in ((7, num_channels), (num_channels,), (num_channels,))
+    )
+    return torch.empty_like(x), parts, mean, var
+
+
+def _keep_training(ctx: Any, inputs: Any, output: Any) -> None:
+    x, weight, bias, ctx.eps, ctx.group = inputs
+    ctx.bias_dtype = None if bias is None else bias.dtype
+    ctx.mark_non_differentiable(*output[1:])
+    ctx.set_materialize_grads(False)
+    ctx.save_for_backward(x, weight, output[1])
+
+
+def _training_backward(ctx: Any, dy: Tensor | None, *_: Any) -> tuple[Any, ...]:
+    x, weight, moments = ctx.saved_tensors
+    dx, dweight, dbias = _gradients(ctx, dy, x, weight, moments, ctx.group)
+    return dx, dweight, dbias, None, None
+
+
+def _gradients(
+    ctx: Any, dy: Tensor | None, x: Tensor, weight: Tensor | None, statistics: Tensor, group: str
+) -> tuple[Any, ...]:
+    if dy is None:
+        return None, None, None
+    dx, dweight, dbias = _batch_norm_backward(dy, x, weight, statistics, ctx.eps, group)
+    return (
+        dx,
+        None if weight is None else dweight,
+        None if ctx.bias_dtype is None else dbias.to(ctx.bias_dtype),
+    )
+
+
+batch_norm = Operation("batch_norm", _training, _fake_training, _keep_training, _training_backward)
+
+# -- forward, with given statistics ----------------------------------------------------------
+
+
+def _inference(
+    x: Tensor,
+    mean: Tensor,
+    var: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    eps: float,
+) -> Tensor:
+    y = functional.batch_norm_inference(*map(to_core, (x, mean, var, weight, bias)), eps=eps)
+    return from_core(y, x.dtype, x)
+
+
+def _fake_inference(x: Tensor, *arguments: Any) -> Tensor:
+    return torch.empty_like(x)
+
+
+def _keep_inference(ctx: Any, inputs: Any, output: Any) -> None:
+    x, mean, var, weight, bias, ctx.eps = inputs
+    ctx.bias_dtype = None if bias is None else bias.dtype
+    ctx.save_for_backward(x, weight, mean, var)
+
+
+def _inference_backward(ctx: Any, dy: Tensor | None) -> tuple[Any, ...]:
+    x, weight, mean, var = ctx.saved_tensors
+    statistics = torch.stack([mean.detach().double(), var.detach().double()])
+    dx, dweight, dbias = _gradients(ctx, dy, x, weight, statistics, "")
+    return dx, None, None, dweight, dbias, None
+
+
+batch_norm_inference = Operation(
+    "batch_norm_inference", _inference, _fake_inference, _keep_inference, _inference_backward
+)

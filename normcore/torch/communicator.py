@@ -1,0 +1,61 @@
+"""Processes joined by torch.distributed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import distributed
+
+__all__ = ["TorchCommunicator"]
+
+
+class TorchCommunicator:
+    """The ranks of a process group, as :class:`normcore.synchronized.Communicator`.
+
+    With NCCL arrays stay on the device; what lies on the host is copied there and back. A rank
+    that is gone is an error on the others within the group's timeout.
+
+    Parameters
+    ----------
+    group : torch.distributed.ProcessGroup, optional
+        By default all processes.
+
+    Raises
+    ------
+    RuntimeError
+        If torch.distributed was not initialized.
+    ValueError
+        If this process is not in the group.
+    """
+
+    __module__ = "normcore.torch"
+
+    def __init__(self, group: Any = None) -> None:
+        if not (distributed.is_available() and distributed.is_initialized()):
+            raise RuntimeError(
+                "there is no process group; call torch.distributed.init_process_group first"
+            )
+        self.group = group
+        self.rank = distributed.get_rank(group)
+        self.size = distributed.get_world_size(group)
+        if self.rank < 0:
+            raise ValueError("this process is not in the process group")
+        self._on_device = distributed.get_backend(group) == "nccl"
+
+    @classmethod
+    def named(cls, name: str) -> TorchCommunicator:
+        """Return that of the process group of a name, which is how operators refer to it."""
+        return cls(distributed.distributed_c10d._resolve_process_group(name))
+
+    def allreduce(self, array: Any) -> Any:
+        """Return the elementwise sum over all ranks; see :class:`~normcore.synchronized`."""
+        on_host = isinstance(array, np.ndarray)
+        tensor = torch.from_numpy(array) if on_host else torch.from_dlpack(array)
+        if on_host and self._on_device:
+            tensor = tensor.cuda()
+        distributed.all_reduce(tensor, group=self.group)
+        if on_host:
+            return tensor.numpy(force=True)
+        return array  # which the tensor shares its memory with
