@@ -146,6 +146,40 @@ class CpuBackend(Backend):
         self._kernels.backward.backward_elemt(dy, x, mean, a, b, d, out, _gate(gate, x), mask)
         return out
 
+    def normalize_rows(
+        self, x: Any, gamma: Any, beta: Any, eps: float, *, centered: bool = True, out: Any = None
+    ) -> tuple[Any, Any]:
+        if _is_few_long_rows(x):
+            return super().normalize_rows(x, gamma, beta, eps, centered=centered, out=out)
+        if out is None:
+            out = np.empty_like(x, dtype=result_dtype(x), subok=False)
+        gamma, beta = _vectors(x.shape[1], gamma, beta)
+        states = self._kernels.rows.normalize_rows(x, gamma, beta, out, eps, centered)
+        return out, Moments(states)
+
+    def normalize_rows_backward(
+        self,
+        dy: Any,
+        x: Any,
+        moments: Any,
+        gamma: Any,
+        eps: float,
+        *,
+        centered: bool = True,
+        out: Any = None,
+    ) -> tuple[Any, Any, Any]:
+        if _is_few_long_rows(x):
+            return super().normalize_rows_backward(
+                dy, x, moments, gamma, eps, centered=centered, out=out
+            )
+        if out is None:
+            out = np.empty_like(x, dtype=result_dtype(x), subok=False)
+        (gamma,) = _vectors(x.shape[1], gamma)
+        states = np.ascontiguousarray(moments.parts, dtype=np.float64)
+        kernel = self._kernels.rows_backward.normalize_rows_backward
+        dgamma, dbeta = kernel(dy, x, states, gamma, out, eps, centered)
+        return out, dgamma, dbeta
+
 
 def _from_host(array: Any) -> np.ndarray:
     """View an array of another library that lies in host memory."""
@@ -166,6 +200,11 @@ def _vectors(num_channels: int, *vectors: Any) -> list[np.ndarray]:
         np.ascontiguousarray(np.broadcast_to(np.asarray(each, dtype=np.float64), (num_channels,)))
         for each in vectors
     ]
+
+
+def _is_few_long_rows(x: Any) -> bool:
+    """Whether rows are too few to occupy threads and too long for one to take each."""
+    return bool(x.shape[0] < 16 and x.shape[1] > 1 << 18)
 
 
 def _gate(gate: Affine | None, x: Any) -> np.ndarray | None:
