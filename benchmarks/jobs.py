@@ -15,6 +15,7 @@ import numpy as np
 from .batches import batch_contestants, batch_oracle
 from .cases import Arrays, Case
 from .peers import FITTED, QUARTILES, Contestant, scaler_contestants
+from .samples import samples_contestants, samples_oracle
 
 __all__ = ["Job", "all_jobs", "quick_jobs"]
 
@@ -46,6 +47,13 @@ BATCHES = [
     Case((1024, 1024), layout="NC"),
     Case((128, 512), layout="NC"),
     Case((48, 128, 1000), layout="NCL"),
+]
+#: Samples that are normalized by themselves.
+SAMPLES = [
+    Case((65_536, 512), layout="ND"),
+    Case((8192, 768), layout="ND"),
+    Case((128, 512), layout="ND"),
+    Case((32, 1024, 768), layout="NTD"),
 ]
 
 SCALER_FLOORS = {
@@ -121,6 +129,9 @@ def all_jobs() -> Iterator[Job]:
     yield from small_jobs()
     for case in [*map(nchw, IMAGES), *map(nhwc, IMAGES), *BATCHES]:
         yield from batch_jobs(case)
+    for case in SAMPLES:
+        yield from samples_jobs("layer_norm", case)
+    yield from samples_jobs("group_norm", nchw((BATCH, 256, 56, 56)))
 
 
 def quick_jobs() -> Iterator[Job]:
@@ -130,6 +141,8 @@ def quick_jobs() -> Iterator[Job]:
     for case in (nchw((64, 64, 56, 56)), Case((32_768, 512), layout="NC")):
         yield from batch_jobs(case, promised=True)
     yield from batch_jobs(Case((128, 512), layout="NC"))
+    for case in SAMPLES[1:3]:
+        yield from samples_jobs("layer_norm", case)
 
 
 def nchw(shape: tuple[int, ...]) -> Case:
@@ -195,6 +208,18 @@ def batch_jobs(case: Case, *, promised: bool = False) -> Iterator[Job]:
             partial(batch_oracle, verb),
             TARGETS.get(verb + out) if promised else None,
             in_chart=promised and bool(out),
+        )
+
+
+def samples_jobs(kind: str, case: Case) -> Iterator[Job]:
+    """Yield the jobs of layer or group norm, each with a fresh result and with `out=`."""
+    for verb, out in product(("forward", "backward"), (" out=", "")):
+        yield Job(
+            f"{kind}.{verb}{out}",
+            case,
+            "copy" if out else "X.copy()",
+            partial(samples_contestants, kind, verb + out),
+            partial(samples_oracle, kind, verb),
         )
 
 

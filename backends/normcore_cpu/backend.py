@@ -153,7 +153,7 @@ class CpuBackend(Backend):
             return super().normalize_rows(x, gamma, beta, eps, centered=centered, out=out)
         if out is None:
             out = np.empty_like(x, dtype=result_dtype(x), subok=False)
-        gamma, beta = _vectors(x.shape[1], gamma, beta)
+        gamma, beta = _along_rows(gamma, x), _along_rows(beta, x)
         states = self._kernels.rows.normalize_rows(x, gamma, beta, out, eps, centered)
         return out, Moments(states)
 
@@ -174,7 +174,7 @@ class CpuBackend(Backend):
             )
         if out is None:
             out = np.empty_like(x, dtype=result_dtype(x), subok=False)
-        (gamma,) = _vectors(x.shape[1], gamma)
+        gamma = _along_rows(gamma, x)
         states = np.ascontiguousarray(moments.parts, dtype=np.float64)
         kernel = self._kernels.rows_backward.normalize_rows_backward
         dgamma, dbeta = kernel(dy, x, states, gamma, out, eps, centered)
@@ -205,6 +205,12 @@ def _vectors(num_channels: int, *vectors: Any) -> list[np.ndarray]:
 def _is_few_long_rows(x: Any) -> bool:
     """Whether rows are too few to occupy threads and too long for one to take each."""
     return bool(x.shape[0] < 16 and x.shape[1] > 1 << 18)
+
+
+def _along_rows(vector: Any, x: Any) -> np.ndarray:
+    if type(vector) is np.ndarray and vector.dtype == np.float64 and vector.shape == x.shape[1:]:
+        return vector
+    return _vectors(x.shape[1], vector)[0]
 
 
 def _gate(gate: Affine | None, x: Any) -> np.ndarray | None:
