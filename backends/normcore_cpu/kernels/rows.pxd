@@ -2,6 +2,9 @@ from normcore.worksharing cimport Work
 
 from .tiles cimport view_t
 
+cdef enum:
+    LINE = 64   # bytes of a cache line, which also holds the longest vector
+
 
 cdef class RowsTask(Work):
     cdef list arrays
@@ -25,4 +28,6 @@ cdef void scatter_block(
     const double* copy, Py_ssize_t across,
 ) noexcept nogil
 cdef bint in_place(const view_t* array) noexcept nogil
+cdef double* aligned(void* memory) noexcept nogil
+cdef object aligned_zeros(Py_ssize_t size)
 cdef object padded_vector(object vector)

@@ -17,7 +17,7 @@ from .lanes cimport WIDTH, fence, lanes_t, load_double, real, splat, store, stre
 from .row_moments cimport (
     BLOCK, GROUP, padded, row_moments, row_scale, row_scale_t, widened_sum,
 )
-from .tiles cimport DOUBLE, FLOAT, LANES, OTHER, view_of, view_t
+from .tiles cimport DOUBLE, FLOAT, OTHER, view_of, view_t
 
 __all__ = ["normalize_rows"]
 
@@ -59,13 +59,24 @@ cdef void scatter_block(
     )
 
 
+cdef double* aligned(void* memory) noexcept nogil:
+    """Return the first whole cache line of memory that is a line longer than needed."""
+    return <double*> ((<size_t> memory + LINE - 1) // LINE * LINE)
+
+
+cdef object aligned_zeros(Py_ssize_t size):
+    """Return zeros that begin with a cache line, so that no vector of lanes lies in two."""
+    memory = np.zeros(size + LINE // <Py_ssize_t> sizeof(double))
+    cdef double[::1] values = memory
+    cdef Py_ssize_t first = aligned(&values[0]) - &values[0]
+    return memory[first:first + size]
+
+
 cdef object padded_vector(object vector):
-    """Return a vector over columns that can be read in whole vectors of lanes."""
-    if vector.shape[0] % LANES == 0:
-        return np.ascontiguousarray(vector)
-    longer = np.zeros(padded(vector.shape[0]))
-    longer[:vector.shape[0]] = vector
-    return longer
+    """Return a copy of a vector over columns that can be read in whole vectors of lanes."""
+    copy = aligned_zeros(padded(vector.shape[0]))
+    copy[:vector.shape[0]] = vector
+    return copy
 
 
 cdef class RowsTask(Work):
@@ -144,17 +155,17 @@ cdef class NormalizeRowsTask(RowsTask):
 
     cdef void work(self, Py_ssize_t start, Py_ssize_t stop) noexcept nogil:
         cdef Py_ssize_t block = min(self.columns, <Py_ssize_t> BLOCK), row = start, rows
-        cdef double* copy = <double*> malloc(self.group * padded(block) * sizeof(double))
+        cdef void* memory = malloc(self.group * padded(block) * sizeof(double) + LINE)
         cdef bint stream = self.streams(start)
-        if copy == NULL:
+        if memory == NULL:
             self.out_of_memory = True
             return
         while row < stop:
             rows = min(stop - row, self.group)
-            self.normalize(row, rows, copy, stream)
+            self.normalize(row, rows, aligned(memory), stream)
             row += rows
         fence()
-        free(copy)
+        free(memory)
 
     cdef void normalize(
         self, Py_ssize_t first, Py_ssize_t rows, double* copy, bint stream

@@ -9,7 +9,9 @@
 #
 # The sums of a row are taken in 16 lanes, 32 steps at most before they go to a sum in two parts;
 # those of a column row by row, 64 rows before they do. A range of rows has column sums of its
-# own, and ranges are added up in order: they depend on the shape alone, so the bits do too.
+# own, and ranges are added up in order: they depend on the shape alone, so the bits do too. Rows
+# of the copy and of the sums are a little further apart than they are long, lest a power of two
+# pushes them out of the first cache.
 
 import numpy as np
 
@@ -25,7 +27,9 @@ from .lanes cimport (
     stream_to,
 )
 from .row_moments cimport BLOCK, padded, row_scale, row_scale_t, sum_lanes
-from .rows cimport RowsTask, gather_block, in_place, padded_vector, scatter_block
+from .rows cimport (
+    LINE, RowsTask, aligned, aligned_zeros, gather_block, in_place, padded_vector, scatter_block,
+)
 from .tiles cimport DOUBLE, FLOAT, LANES, view_t
 
 __all__ = ["normalize_rows_backward"]
@@ -65,9 +69,12 @@ cdef inline void reduce_rows(
     """Add whole vectors of lanes of some rows to all sums, and keep g and x - center."""
     cdef lanes_t sum_g[PAIR][LANES]
     cdef lanes_t sum_g_xmu[PAIR][LANES]
+    cdef lanes_t center[PAIR]
+    cdef lanes_t factor[PAIR]
     cdef lanes_t upstream, centered, weighted, total_dgamma, total_dbeta
     cdef Py_ssize_t i = 0, k, row, lane
     for row in range(rows):
+        center[row], factor[row] = splat(at[row].scale.center), splat(at[row].factor)
         for k in range(LANES // WIDTH):
             sum_g[row][k] = sum_g_xmu[row][k] = splat(0.0)
     while i < columns:
@@ -79,10 +86,10 @@ cdef inline void reduce_rows(
             total_dgamma, total_dbeta = load_double(dgamma + lane), load_double(dbeta + lane)
             for row in range(rows):
                 upstream = load(dy + row * dy_stride + lane)
-                centered = load(x + row * x_stride + lane) - splat(at[row].scale.center)
+                centered = load(x + row * x_stride + lane) - center[row]
                 weighted = upstream * load_double(gamma + lane)
                 total_dbeta = total_dbeta + upstream
-                total_dgamma = total_dgamma + upstream * (centered * splat(at[row].factor))
+                total_dgamma = total_dgamma + upstream * (centered * factor[row])
                 sum_g[row][k] = sum_g[row][k] + weighted
                 sum_g_xmu[row][k] = sum_g_xmu[row][k] + weighted * centered
                 store_double(g + row * across + lane, weighted)
@@ -138,7 +145,7 @@ cdef class NormalizeRowsBackwardTask(RowsTask):
     cdef const double[::1] gamma
     cdef const double[:, ::1] states
     cdef double[:, :, ::1] sums     # (range, SUMS, columns)
-    cdef Py_ssize_t ranges
+    cdef Py_ssize_t ranges, apart
     cdef bint direct, in_place
 
     def __init__(self, dy, x, states, gamma, out, double eps, bint centered):
@@ -146,7 +153,10 @@ cdef class NormalizeRowsBackwardTask(RowsTask):
         self.dy = self.view(dy)
         self.states, self.gamma = states, padded_vector(gamma)
         self.ranges = max(1, min(self.num_rows // SUM_ROWS, <Py_ssize_t> MAX_RANGES))
-        self.sums = np.zeros((self.ranges, SUMS, padded(self.columns)))
+        self.apart = padded(self.columns) + LANES
+        self.sums = aligned_zeros(self.ranges * SUMS * self.apart).reshape(
+            self.ranges, SUMS, self.apart
+        )
         self.direct = self.x.real == self.dy.real and in_place(&self.x) and in_place(&self.dy)
         self.in_place = in_place(&self.out)
         self.stream = (
@@ -155,10 +165,11 @@ cdef class NormalizeRowsBackwardTask(RowsTask):
         )
 
     cdef void work(self, Py_ssize_t start, Py_ssize_t stop) noexcept nogil:
-        cdef Py_ssize_t across = padded(min(self.columns, <Py_ssize_t> BLOCK))
+        cdef Py_ssize_t across = padded(min(self.columns, <Py_ssize_t> BLOCK)) + LANES
         cdef Py_ssize_t part, row, last, first, rows
-        cdef double* copy = <double*> malloc(2 * PAIR * across * sizeof(double))
-        if copy == NULL:
+        cdef void* memory = malloc(2 * PAIR * across * sizeof(double) + LINE)
+        cdef double* copy = aligned(memory)
+        if memory == NULL:
             self.out_of_memory = True
             return
         for part in range(start, stop):
@@ -171,11 +182,11 @@ cdef class NormalizeRowsBackwardTask(RowsTask):
                 if (row - first) % SUM_ROWS == 0 or row == last:
                     self.settle(part)
         fence()
-        free(copy)
+        free(memory)
 
     cdef void settle(self, Py_ssize_t part) noexcept nogil:
         """Move the column sums of a range to those in two parts."""
-        cdef Py_ssize_t i = 0, across = padded(self.columns)
+        cdef Py_ssize_t i = 0, across = self.apart
         cdef double* sums = &self.sums[part, 0, 0]
         while i < across:
             add_to_sum(
@@ -229,7 +240,7 @@ cdef class NormalizeRowsBackwardTask(RowsTask):
         """Add a block of rows to all sums."""
         cdef Py_ssize_t done = 0, step, columns = self.block(column)
         cdef double* sums = &self.sums[part, 0, column]
-        cdef Py_ssize_t apart = padded(self.columns)
+        cdef Py_ssize_t apart = self.apart
         cdef const double* gamma = &self.gamma[column]
         while done < columns:
             step = min(columns - done, <Py_ssize_t> SUM_COLUMNS)
