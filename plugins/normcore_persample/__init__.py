@@ -5,13 +5,14 @@ K. He, ECCV 2018. Instance norm: D. Ulyanov, A. Vedaldi and V. Lempitsky, arXiv 
 RMS norm: B. Zhang and R. Sennrich, NeurIPS 2019.
 """
 
+from normcore_persample.group_layers import GroupNorm, InstanceNorm
 from normcore_persample.groups import (
     group_norm,
     group_norm_backward,
     instance_norm,
     instance_norm_backward,
 )
-from normcore_persample.layers import GroupNorm, InstanceNorm, LayerNorm, RMSNorm
+from normcore_persample.row_layers import LayerNorm, RMSNorm
 from normcore_persample.rows import (
     layer_norm,
     layer_norm_backward,
