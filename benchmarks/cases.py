@@ -12,7 +12,7 @@ import numpy as np
 __all__ = ["Arrays", "Case"]
 
 #: Where the channels are; the others are tables, whose columns are the channels.
-CHANNEL_AXIS = {"NC": 1, "NCL": 1, "NCHW": 1, "NHWC": 3}
+CHANNEL_AXIS = {"NC": 1, "NCL": 1, "NCHW": 1, "NHWC": 3, "ND": 1, "NTD": 2}
 NAN_SHARE = 0.01
 
 

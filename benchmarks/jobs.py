@@ -16,6 +16,7 @@ from .batches import batch_contestants, batch_oracle
 from .cases import Arrays, Case
 from .modules import module_contestants, module_oracle
 from .peers import FITTED, QUARTILES, Contestant, found, scaler_contestants
+from .samples import samples_contestants, samples_oracle
 
 __all__ = ["Job", "all_jobs", "quick_jobs"]
 
@@ -47,6 +48,13 @@ BATCHES = [
     Case((1024, 1024), layout="NC"),
     Case((128, 512), layout="NC"),
     Case((48, 128, 1000), layout="NCL"),
+]
+#: Samples that are normalized by themselves.
+SAMPLES = [
+    Case((65_536, 512), layout="ND"),
+    Case((8192, 768), layout="ND"),
+    Case((128, 512), layout="ND"),
+    Case((32, 1024, 768), layout="NTD"),
 ]
 
 SCALER_FLOORS = {
@@ -123,6 +131,9 @@ def all_jobs() -> Iterator[Job]:
     for case in [*map(nchw, IMAGES), *map(nhwc, IMAGES), *BATCHES]:
         yield from batch_jobs(case)
         yield from module_jobs(case)
+    for case in SAMPLES:
+        yield from samples_jobs("layer_norm", case)
+    yield from samples_jobs("group_norm", nchw((BATCH, 256, 56, 56)))
 
 
 def quick_jobs() -> Iterator[Job]:
@@ -134,6 +145,8 @@ def quick_jobs() -> Iterator[Job]:
         yield from module_jobs(case)
     yield from batch_jobs(Case((128, 512), layout="NC"))
     yield from module_jobs(Case((128, 512), layout="NC"))
+    for case in SAMPLES[1:3]:
+        yield from samples_jobs("layer_norm", case)
 
 
 def nchw(shape: tuple[int, ...]) -> Case:
@@ -206,6 +219,18 @@ def module_jobs(case: Case) -> Iterator[Job]:
     """Yield the training step of PyTorch's modules on a batch, where PyTorch is installed."""
     if found("PyTorch") is not None:
         yield Job("BatchNorm module step", case, "X.copy()", module_contestants, module_oracle)
+
+
+def samples_jobs(kind: str, case: Case) -> Iterator[Job]:
+    """Yield the jobs of layer or group norm, each with a fresh result and with `out=`."""
+    for verb, out in product(("forward", "backward"), (" out=", "")):
+        yield Job(
+            f"{kind}.{verb}{out}",
+            case,
+            "copy" if out else "X.copy()",
+            partial(samples_contestants, kind, verb + out),
+            partial(samples_oracle, kind, verb),
+        )
 
 
 def scaler_oracle(scaler: str, verb: str, arrays: Arrays) -> tuple[np.ndarray, ...]:

@@ -1,5 +1,9 @@
 from normcore_maxabs import MaxAbsScaler as MaxAbsScaler
 from normcore_maxabs import maxabs_scale as maxabs_scale
+from normcore_persample import GroupNorm as GroupNorm
+from normcore_persample import InstanceNorm as InstanceNorm
+from normcore_persample import LayerNorm as LayerNorm
+from normcore_persample import RMSNorm as RMSNorm
 
 from normcore import functional as functional
 from normcore.affine import Affine as Affine

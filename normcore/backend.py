@@ -10,6 +10,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from normcore.affine import Affine
+from normcore.layout import result_dtype
 from normcore.namespace import array_namespace
 
 __all__ = [
@@ -246,14 +247,15 @@ class Backend(ABC):
             Of each sample.
         """
         xp = array_namespace(x)
-        moments = self.moments(x[None])  # the view (1, N, D): each sample is a channel
+        moments = self.moments(x[None, ...])  # the view (1, N, D): each sample is a channel
         rows = _row_affine(moments, eps, centered)
         affine = Affine(gamma=gamma, beta=beta)
-        out = xp.empty_like(x) if out is None else out
+        out = xp.empty_like(x, dtype=result_dtype(x)) if out is None else out
         for part in _row_blocks(x):
-            block = xp.astype(x[part], xp.float64)[None]  # so that only the end rounds
-            xhat = self.rescale(block, rows.select(part))[0]
-            out[part] = self.rescale(xhat[:, :, None], affine)[:, :, 0]
+            block = xp.astype(x[part, ...], xp.float64)[None, ...]  # so that only the end rounds
+            xhat = self.rescale(block, rows.select(part))[0, ...]
+            y = self.rescale(xhat[:, :, None], affine)[:, :, 0]
+            out[part, ...] = xp.astype(y, out.dtype)
         return out, moments
 
     def normalize_rows_backward(
@@ -274,18 +276,19 @@ class Backend(ABC):
         num_columns = x.shape[1]
         zero = xp.zeros(num_columns, dtype=xp.float64)
         dgamma, dbeta = zero, zero
-        out = xp.empty_like(x) if out is None else out
+        out = xp.empty_like(x, dtype=result_dtype(x)) if out is None else out
         for part in _row_blocks(x):
-            center, scale = rows.select(part).vectors(x[part].shape[0], xp)[:2]
-            block, gradient = (xp.astype(each[part], xp.float64) for each in (x, dy))
-            xhat = self.rescale(block[None], rows.select(part))[0]
+            center, scale = rows.select(part).vectors(x[part, ...].shape[0], xp)[:2]
+            block, gradient = (xp.astype(each[part, ...], xp.float64) for each in (x, dy))
+            xhat = self.rescale(block[None, ...], rows.select(part))[0, ...]
             sum_dy, sum_dy_xhat = self.backward_reduce(gradient[:, :, None], xhat[:, :, None], zero)
             dgamma, dbeta = dgamma + sum_dy_xhat, dbeta + sum_dy
             gradient = self.rescale(gradient[:, :, None], affine)[None, :, :, 0]
-            sum_g, sum_g_xmu = self.backward_reduce(gradient, block[None], center)
+            sum_g, sum_g_xmu = self.backward_reduce(gradient, block[None, ...], center)
             a, b, d = gradient_vectors(1.0, scale, sum_g, sum_g_xmu, num_columns)
             b = b if centered else xp.zeros_like(b)
-            out[part] = self.backward_elemt(gradient, block[None], center, a, b, d)[0]
+            dx = self.backward_elemt(gradient, block[None, ...], center, a, b, d)
+            out[part, ...] = xp.astype(dx[0, ...], out.dtype)
         return out, dgamma, dbeta
 
 
@@ -327,12 +330,15 @@ def gradient_vectors(
 
 
 def _row_affine(moments: Any, eps: float, centered: bool) -> Affine:
-    if centered:
-        return Affine(center=moments.mean, scale=batch_scale(moments, eps))
-    return Affine(center=moments.mean * 0.0, scale=(moments.var() + moments.mean**2 + eps) ** 0.5)
+    with np.errstate(all="ignore"):  # what is not finite propagates
+        mean = moments.mean
+        if centered:
+            return Affine(center=mean, scale=batch_scale(moments, eps))
+        return Affine(center=mean * 0.0, scale=(moments.var() + mean**2 + eps) ** 0.5)
 
 
 def _row_blocks(x: Any) -> Iterator[slice]:
     """Split rows so that a float64 temporary stays in a cache."""
     step = max(1, (1 << 16) // max(x.shape[1], 1))
-    return (slice(start, start + step) for start in range(0, x.shape[0], step))
+    rows = x.shape[0]
+    return (slice(start, min(start + step, rows)) for start in range(0, rows, step))

@@ -12,6 +12,7 @@ import re
 import threading
 import warnings
 from collections.abc import Iterable
+from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -58,9 +59,10 @@ def catalog() -> Catalog:
     return _catalog
 
 
-def known_supplied_names() -> list[str]:
-    """Return the names that plugins found so far supply to the module ``normcore``."""
-    return list(_catalog.supplied)
+def known_supplied_names(submodule: str = "") -> list[str]:
+    """Return the names that plugins found so far supply to ``normcore``, or to a submodule."""
+    split = [name.rpartition(".") for name in _catalog.supplied]
+    return [attribute for module, _, attribute in split if module == submodule]
 
 
 def register(plugin: object) -> None:
@@ -179,6 +181,9 @@ def _why_no_hook(module: object) -> str:
 
 
 def _is_core_name(name: str) -> bool:
+    submodule, _, attribute = name.rpartition(".")
+    if submodule:
+        return attribute in vars(import_module(f"normcore.{submodule}"))
     return name in normcore.__all__ or find_spec(f"normcore.{name}") is not None
 
 

@@ -2,7 +2,8 @@
 
 Every function selects the backend from the array it is given, hands that backend views of the
 array, and returns results of the caller's kind; nothing is remembered between calls. This is the
-layer that other frameworks embed.
+layer that other frameworks embed. Functions that plugins register as ``"functional.<name>"``
+resolve here too.
 
 The names follow the paper: gamma, beta, mu_B (here ``mean``), sigma_B^2 (here ``var``) and m, the
 number of values of a channel, in S. Ioffe and C. Szegedy, "Batch Normalization: Accelerating Deep
@@ -11,16 +12,43 @@ Network Training by Reducing Internal Covariate Shift", ICML 2015.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from normcore import layout, plugins, synchronized
+from normcore import discovery, layout, plugins, synchronized
 from normcore.backend import Backend
 from normcore.batch import Batch
 from normcore.order_statistics import Quantiles
 from normcore.statistics import Extrema, Moments
 from normcore.synchronized import Communicator
+
+if TYPE_CHECKING:
+    from normcore_persample import group_norm as group_norm
+    from normcore_persample import group_norm_backward as group_norm_backward
+    from normcore_persample import instance_norm as instance_norm
+    from normcore_persample import instance_norm_backward as instance_norm_backward
+    from normcore_persample import layer_norm as layer_norm
+    from normcore_persample import layer_norm_backward as layer_norm_backward
+    from normcore_persample import rms_norm as rms_norm
+    from normcore_persample import rms_norm_backward as rms_norm_backward
+else:
+
+    def __getattr__(name: str) -> Any:
+        """Find the plugin that supplies a function (PEP 562)."""
+        if not name.startswith("_"):
+            try:
+                value = plugins.supplied(f"functional.{name}")
+            except KeyError:
+                pass
+            else:
+                globals()[name] = value
+                return value
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}", name=name)
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *discovery.known_supplied_names("functional")})
+
 
 __all__ = [
     "batch_norm",

@@ -120,7 +120,7 @@ def kernel(name: str, backend: str) -> Callable[..., Any] | None:
 
 
 def supplied(name: str) -> Any:
-    """Return what a plugin supplies as the attribute ``name`` of the module ``normcore``.
+    """Return what a plugin supplies as ``normcore.<name>``; the name may be dotted.
 
     Raises
     ------

@@ -61,7 +61,10 @@ class Registration(NamedTuple):
 
     @property
     def supplied_name(self) -> str | None:
-        """The name under which the target is an attribute of the module ``normcore``, if any."""
+        """The name under which the target is an attribute of ``normcore``, if any.
+
+        It may be dotted, where the target is an attribute of a submodule.
+        """
         if self.kind == "function":
             return self.name
         attribute = self.target.partition(":")[2]
@@ -153,8 +156,12 @@ class Registry:
         self._add("kernel", name, target, backend=backend)
 
     def function(self, name: str, target: str) -> None:
-        """Offer a function as the attribute ``name`` of ``normcore``."""
-        if not isinstance(name, str) or not name.isidentifier() or name.startswith("_"):
+        """Offer a function, or another callable such as a layer's class, as ``normcore.<name>``.
+
+        A name ``"functional.<name>"`` makes it an attribute of ``normcore.functional`` instead.
+        """
+        attribute = name.removeprefix("functional.") if isinstance(name, str) else ""
+        if not attribute.isidentifier() or attribute.startswith("_"):
             raise ValueError(f"the function name {name!r} is not a public Python name")
         self._add("function", name, target)
 

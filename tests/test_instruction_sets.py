@@ -52,7 +52,12 @@ def test_every_kernel_gives_the_same_bits(shape, dtype, order, nan) -> None:
 
     def results(backend: CpuBackend) -> tuple[np.ndarray, ...]:
         extrema = backend.extrema(x, skipna=True)
+        rows = x[:, :, 0]
+        y, of_rows = backend.normalize_rows(rows, gamma, beta, 1e-5)
         return (
+            y,
+            of_rows.parts,
+            *backend.normalize_rows_backward(dy[:, :, 0], rows, of_rows, gamma, 1e-5),
             backend.moments(x, skipna=True).parts,
             backend.moments(x, weights=mask, skipna=True).parts,
             extrema.min,

@@ -9,6 +9,7 @@ import numpy as np
 
 from normcore.affine import Affine
 from normcore.backend import Backend, BackendStatus, InfiniteInput, is_relu
+from normcore.layout import result_dtype
 from normcore.order_statistics import Brackets, Quantiles
 from normcore.quantiles import exact
 from normcore.statistics import Extrema, Moments
@@ -182,6 +183,40 @@ class CpuBackend(Backend):
         )
         return gradients
 
+    def normalize_rows(
+        self, x: Any, gamma: Any, beta: Any, eps: float, *, centered: bool = True, out: Any = None
+    ) -> tuple[Any, Any]:
+        if _is_few_long_rows(x):
+            return super().normalize_rows(x, gamma, beta, eps, centered=centered, out=out)
+        if out is None:
+            out = np.empty_like(x, dtype=result_dtype(x), subok=False)
+        gamma, beta = _along_rows(gamma, x), _along_rows(beta, x)
+        states = self._kernels.rows.normalize_rows(x, gamma, beta, out, eps, centered)
+        return out, Moments(states)
+
+    def normalize_rows_backward(
+        self,
+        dy: Any,
+        x: Any,
+        moments: Any,
+        gamma: Any,
+        eps: float,
+        *,
+        centered: bool = True,
+        out: Any = None,
+    ) -> tuple[Any, Any, Any]:
+        if _is_few_long_rows(x):
+            return super().normalize_rows_backward(
+                dy, x, moments, gamma, eps, centered=centered, out=out
+            )
+        if out is None:
+            out = np.empty_like(x, dtype=result_dtype(x), subok=False)
+        gamma = _along_rows(gamma, x)
+        states = np.ascontiguousarray(moments.parts, dtype=np.float64)
+        kernel = self._kernels.rows_backward.normalize_rows_backward
+        dgamma, dbeta = kernel(dy, x, states, gamma, out, eps, centered)
+        return out, dgamma, dbeta
+
 
 def _from_host(array: Any) -> np.ndarray:
     """View an array of another library that lies in host memory."""
@@ -205,3 +240,15 @@ def _vectors(num_channels: int, gate: Affine | None, *rows: Any) -> np.ndarray:
     if gate is not None:
         vectors[4:] = gate.packed(num_channels)
     return vectors
+
+
+def _is_few_long_rows(x: Any) -> bool:
+    """Whether rows are too few to occupy threads and too long for one to take each."""
+    return bool(x.shape[0] < 16 and x.shape[1] > 1 << 18)
+
+
+def _along_rows(vector: Any, x: Any) -> np.ndarray:
+    if type(vector) is np.ndarray and vector.dtype == np.float64 and vector.shape == x.shape[1:]:
+        return vector
+    along = np.broadcast_to(np.asarray(vector, dtype=np.float64), x.shape[1:])
+    return np.ascontiguousarray(along)

@@ -19,7 +19,17 @@ INSTRUCTION_SETS = {
     "avx512": "normcore_cpu.avx512",
 }
 VARIABLE = "NORMCORE_INSTRUCTION_SET"
-MODULES = ("backward", "batchnorm", "brackets", "extrema", "moments", "rescale", "selection")
+MODULES = (
+    "backward",
+    "batchnorm",
+    "brackets",
+    "extrema",
+    "moments",
+    "rescale",
+    "rows",
+    "rows_backward",
+    "selection",
+)
 
 
 @cache

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from normcore.affine import Affine
@@ -24,28 +24,17 @@ from normcore.testing.arguments import (
     draw_rescale_options,
 )
 from normcore.testing.checks import check_brackets, check_extrema, check_moments, check_sums
-from normcore.testing.strategies import ORDINARY, arrange, shapes, views
+from normcore.testing.rows import RowLaws
+from normcore.testing.strategies import ORDINARY, arrange, laws, shapes, views
 from normcore.threads import get_num_threads, set_num_threads
 
 __all__ = ["BackendConformance", "laws"]
-
-#: Settings of every law; the rest, such as the number of examples, is hypothesis's profile.
-laws = settings(
-    deadline=None,
-    report_multiple_bugs=False,
-    suppress_health_check=[
-        HealthCheck.differing_executors,  # one law runs in many subclasses
-        HealthCheck.too_slow,
-        HealthCheck.data_too_large,
-        HealthCheck.filter_too_much,
-    ],
-)
 
 _LARGE = [(40001, 3, 1), (1, 2, 70003), (301, 4, 173), (6007, 19, 1), (1, 1, 150001)]
 _STATISTICS = (Moments, Extrema, Brackets)
 
 
-class BackendConformance:
+class BackendConformance(RowLaws):
     """The laws of :class:`normcore.Backend`; a subclass names its backend.
 
     >>> class TestMine(BackendConformance):

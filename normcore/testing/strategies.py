@@ -10,9 +10,22 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
-__all__ = ["LAYOUTS", "RECIPES", "arrange", "planes", "shapes", "tables", "views"]
+__all__ = ["LAYOUTS", "RECIPES", "arrange", "laws", "planes", "shapes", "tables", "views"]
+
+#: Settings of every law; the rest, such as the number of examples, is hypothesis's profile.
+laws = settings(
+    deadline=None,
+    report_multiple_bugs=False,
+    suppress_health_check=[
+        HealthCheck.differing_executors,  # one law runs in many subclasses
+        HealthCheck.too_slow,
+        HealthCheck.data_too_large,
+        HealthCheck.filter_too_much,
+    ],
+)
 
 _SIZES = st.sampled_from([1, 2, 3, 5, 8, 15, 16, 17, 31, 33, 64, 65, 127, 130])
 _CHANNELS = st.sampled_from([1, 2, 3, 4, 7, 8, 9, 16, 17, 33])

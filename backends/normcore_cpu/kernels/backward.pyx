@@ -309,6 +309,7 @@ cdef class BackwardElemtTask(BackwardTask):
 
     def __init__(self, dy, x, vectors, bint gated, mask, out, Py_ssize_t nbytes):
         BackwardTask.__init__(self, dy, x, vectors, gated, mask)
+        self.split_rows()
         self.out = self.view(out)
         self.whole_rows = (
             not self.masked and self.x.real == self.dy.real == self.out.real

@@ -143,6 +143,7 @@ cdef class RescaleTask(Task):
         self, x, affine, out, clip, bint relu, mask, bint refuse_infinite, Py_ssize_t nbytes
     ):
         self.begin(x)
+        self.split_rows()
         self.out = self.view(out)
         self.arrays.append(affine)
         self.affine = <const double*> cnp.PyArray_DATA(affine)

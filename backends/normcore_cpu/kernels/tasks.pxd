@@ -11,6 +11,7 @@ cdef class Task(Work):
 
     cdef int begin(self, object x) except -1
     cdef view_t view(self, object array, bint plane=*) except *
+    cdef void split_rows(self) noexcept
     cdef double* scratch(self, Py_ssize_t count) except NULL
     cdef int spread(self) except -1
     cdef void walk(self, Py_ssize_t part, Py_ssize_t first, Py_ssize_t groups) noexcept nogil

@@ -17,6 +17,7 @@ __all__ = ["Task"]
 
 # Elements below which another thread costs more than it saves.
 cdef Py_ssize_t MIN_ELEMENTS = 1 << 15
+cdef Py_ssize_t MOST_ITEMS = 128
 
 
 cdef class Task:
@@ -34,6 +35,11 @@ cdef class Task:
         """Describe an array and keep it alive: an interrupted caller may leave before a worker."""
         self.arrays.append(array)
         return view_of(array, plane)
+
+    cdef void split_rows(self) noexcept:
+        """Where nothing is reduced, cut an array across channels along its positions alone."""
+        if not self.plan.along:
+            self.plan.ranges, self.plan.slabs = min(max(self.plan.tiles, 1), MOST_ITEMS), 1
 
     cdef double* scratch(self, Py_ssize_t count) except NULL:
         """Return memory for some numbers, all 0, that lives as long as the task."""

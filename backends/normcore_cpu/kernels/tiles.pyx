@@ -225,7 +225,7 @@ cdef plan_t plan_of(const view_t* x) noexcept nogil:
         p.slabs = min(p.groups, (64 + p.ranges - 1) // p.ranges)
     else:
         p.ranges = max(1, min(p.ranges, MAX_LANES // max(p.width, 1)))
-        p.slabs = p.groups // (32 if p.ranges > 1 else 8)
+        p.slabs = p.groups // (32 if p.ranges > 1 else 16)
         p.slabs = max(1, min(p.slabs, (64 + p.ranges - 1) // p.ranges))
         if p.fold > 1:
             p.slabs = 1
