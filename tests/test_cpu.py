@@ -214,8 +214,7 @@ def test_many_tiles_of_every_kind_of_run(cpu) -> None:
 @pytest.mark.parametrize("order", [(0, 1, 2), (1, 0, 2), (0, 2, 1)])
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_slabs_of_channels_have_the_bits_of_the_whole(cpu, dtype, masked, order):
-    """Batch norm in one go, on an array of several slabs, is the composition of its passes."""
+def test_batch_norm_in_one_go_has_the_bits_of_its_passes(cpu, dtype, masked, order):
     rng = np.random.default_rng(0)
     shape = tuple(np.array((60, 37, 784))[list(order)])
     x, dy = (

@@ -16,5 +16,4 @@ def backward_elemt(
     gated: bool = False,
     mask: np.ndarray | None = None,
     out: np.ndarray | None = None,
-    nbytes: int = 0,
 ) -> np.ndarray: ...

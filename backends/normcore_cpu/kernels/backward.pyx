@@ -307,7 +307,7 @@ cdef class BackwardElemtTask(BackwardTask):
     cdef view_t out
     cdef bint stream
 
-    def __init__(self, dy, x, vectors, bint gated, mask, out, Py_ssize_t nbytes):
+    def __init__(self, dy, x, vectors, bint gated, mask, out):
         BackwardTask.__init__(self, dy, x, vectors, gated, mask)
         self.split_rows()
         self.out = self.view(out)
@@ -317,7 +317,7 @@ cdef class BackwardElemtTask(BackwardTask):
             and is_sheet(&self.out, &self.plan)
         )
         self.stream = (
-            nbytes >= STREAM and self.out.data != self.x.data and self.out.data != self.dy.data
+            out.nbytes >= STREAM and self.out.data != self.x.data and self.out.data != self.dy.data
         )
 
     cdef void visit(self, void* state, Py_ssize_t part, const tile_t* at) noexcept nogil:
@@ -386,22 +386,16 @@ def backward_reduce(dy, x, vectors, bint gated=False, mask=None):
     return task.channels()
 
 
-def backward_elemt(
-    dy, x, vectors, bint gated=False, mask=None, out=None, Py_ssize_t nbytes=0
-):
+def backward_elemt(dy, x, vectors, bint gated=False, mask=None, out=None):
     """Return ``dx = a * dy - (b + d * (x - mean))``, and 0 where the mask is 0.
 
     Parameters are as in :func:`backward_reduce`.
 
     out : floating array of shape (N, C, S), any strides, optional
         May be ``dy`` or ``x`` itself; by default a fresh array in the memory order of ``x``.
-    nbytes : int
-        Bytes of the whole result, where ``out`` is a part of it.
     """
     if out is None:
         out = result_like(x)
-    cdef BackwardElemtTask task = BackwardElemtTask(
-        dy, x, vectors, gated, mask, out, max(nbytes, <Py_ssize_t> out.nbytes)
-    )
+    cdef BackwardElemtTask task = BackwardElemtTask(dy, x, vectors, gated, mask, out)
     task.spread()
     return out

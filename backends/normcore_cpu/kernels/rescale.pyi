@@ -10,5 +10,4 @@ def rescale(
     relu: bool = False,
     mask: np.ndarray | None = None,
     refuse_infinite: bool = False,
-    nbytes: int = 0,
 ) -> tuple[np.ndarray, bool]: ...

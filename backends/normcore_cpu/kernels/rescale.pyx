@@ -139,9 +139,7 @@ cdef class RescaleTask(Task):
     cdef bint masked, infinite
     cdef options_t options
 
-    def __init__(
-        self, x, affine, out, clip, bint relu, mask, bint refuse_infinite, Py_ssize_t nbytes
-    ):
+    def __init__(self, x, affine, out, clip, bint relu, mask, bint refuse_infinite):
         self.begin(x)
         self.split_rows()
         self.out = self.view(out)
@@ -152,7 +150,7 @@ cdef class RescaleTask(Task):
             self.options.low, self.options.high = clip
         self.options.relu = relu
         self.options.refuse_infinite = refuse_infinite
-        self.options.stream = nbytes >= STREAM and self.x.data != self.out.data
+        self.options.stream = out.nbytes >= STREAM and self.x.data != self.out.data
         self.masked = mask is not None
         if self.masked:
             self.mask = self.view(mask, True)
@@ -253,8 +251,7 @@ cdef class RescaleTask(Task):
 
 
 def rescale(
-    x, affine, out=None, clip=None, bint relu=False, mask=None, bint refuse_infinite=False,
-    Py_ssize_t nbytes=0,
+    x, affine, out=None, clip=None, bint relu=False, mask=None, bint refuse_infinite=False
 ):
     """Return ``((x - center) / scale) * gamma + beta``.
 
@@ -270,8 +267,6 @@ def rescale(
     mask : array of shape (N, S), optional
         The result is 0 where it is 0.
     refuse_infinite : bool
-    nbytes : int
-        Bytes of the whole result, where ``out`` is a part of it.
 
     Returns
     -------
@@ -281,8 +276,6 @@ def rescale(
     """
     if out is None:
         out = result_like(x)
-    cdef RescaleTask task = RescaleTask(
-        x, affine, out, clip, relu, mask, refuse_infinite, max(nbytes, <Py_ssize_t> out.nbytes)
-    )
+    cdef RescaleTask task = RescaleTask(x, affine, out, clip, relu, mask, refuse_infinite)
     task.spread()
     return out, task.infinite
