@@ -21,7 +21,8 @@ sys.path[:] = [*(each for each in sys.path if Path(each or ".").resolve() != Pat
 
 from . import chart, jobs, machine, report, scaling  # noqa: E402
 from .cases import Arrays  # noqa: E402
-from .measure import Effort, measure  # noqa: E402
+from .measure import Effort, Measured, measure  # noqa: E402
+from .peers import OURS  # noqa: E402
 
 
 def main() -> int:
@@ -91,7 +92,11 @@ def _measured(options: argparse.Namespace) -> report.Report:
             for job in group:
                 number += 1
                 print(f"[{number}/{len(table)}] {job.label}", file=sys.stderr, flush=True)
-                measured.add(job, measure(job, arrays, threads, effort))
+                try:
+                    found = measure(job, arrays, threads, effort)
+                except Exception as error:  # the other jobs go on
+                    found = Measured(failed={OURS: f"{type(error).__name__}: {error}"})
+                measured.add(job, found)
             del arrays
         if options.scaling:
             measured.linear = list(scaling.linear(threads, effort, quick=options.quick))

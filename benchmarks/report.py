@@ -12,7 +12,7 @@ from .jobs import Job
 from .measure import Effort, Measured, Spread
 from .peers import OURS, PEERS
 
-__all__ = ["Report", "Row", "duration", "load", "markdown", "save", "show"]
+__all__ = ["Report", "Row", "chosen", "duration", "load", "markdown", "save", "show"]
 
 Cells = list[str]
 
@@ -246,6 +246,22 @@ def _failures(report: Report) -> list[str]:
     ]
 
 
+def chosen(report: Report) -> str:
+    """Write the rows of the chart as a Markdown table, each with its fastest peer."""
+    rows = []
+    for row in report.rows:
+        if row.in_chart and row.ours is not None:
+            peer = min(row.peers, key=lambda name: row.peers[name], default=None)
+            against = "" if peer is None else f"{peer} {_peer(row, peer)}"
+            rows.append([row.job, row.array, *_cells(row, ())[2:5], against])
+    return _markdown_table(["job", "array", OURS, "floors", "target", "fastest peer"], rows)
+
+
+def _markdown_table(header: Cells, rows: list[Cells]) -> str:
+    lines = [header, ["---" if i < 2 else "---:" for i in range(len(header))], *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
 # -- writing -----------------------------------------------------------------------------
 
 
@@ -285,9 +301,7 @@ def markdown(report: Report) -> str:
     """Write all tables as Markdown: faster peers first, then missed targets."""
     parts = [f"`{report.command}`", _explanation(report)]
     for title, header, rows in _tables(report):
-        lines = [header, ["---" if i < 2 else "---:" for i in range(len(header))], *rows]
-        table = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
-        parts.append(f"### {title}" + (f"\n\n{table}" if rows else ""))
+        parts.append(f"### {title}" + (f"\n\n{_markdown_table(header, rows)}" if rows else ""))
     failures = _failures(report)
     if failures:
         parts.append("### Failures\n\n" + "\n".join(f"- {each}" for each in failures))

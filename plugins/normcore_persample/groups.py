@@ -166,6 +166,7 @@ class _Groups(Samples):
                 f"samples with channels need at least 2 dimensions, but x has shape {shape}"
             )
         self.axis = layout.positive_axis(axis, len(shape))
+        self.num_channels = shape[self.axis]
         if num_groups is None:
             num_groups = self.num_channels
         self.num_groups = check_integer(num_groups, "num_groups")
