@@ -120,11 +120,12 @@ class Affine:
         )
 
     def packed(self, num_channels: int) -> np.ndarray:
-        """Return :meth:`vectors` as the rows of one (4, C) array, made once: read it only."""
+        """Return :meth:`vectors` as the rows of one read-only (4, C) array, made once."""
         packed: np.ndarray | None = self._packed
         if packed is None or packed.shape[1] != num_channels:
             vectors = self.vectors(num_channels)
             packed = np.concatenate(vectors).reshape(len(NAMES), num_channels)
+            packed.flags.writeable = False
             object.__setattr__(self, "_packed", packed)
         return packed
 

@@ -180,10 +180,11 @@ class BatchNorm:
             mean, var = (batch.beside(each) for each in moments)
             y = batch.rescale(mean, var, target)
         in_place = target is not None and layout.overlap(batch.x, target)
+        result = batch.release(y, out)
         if self.training and self.track_running_stats:
             self._update_running_stats(moments, batch.backend)
         self._forward = _Forward(None if in_place else batch, moments, training)
-        return batch.release(y, out)
+        return result
 
     def backward(self, dy: Any, out: Any = None) -> tuple[Any, Any, Any]:
         """Gradients with respect to the latest input, `gamma` and `beta`.

@@ -10,10 +10,8 @@ import html
 import importlib
 import inspect
 import sys
-from collections.abc import Mapping
-from functools import cache
-from types import MappingProxyType
 from typing import Any, Self
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -49,13 +47,23 @@ def not_fitted(estimator: Any) -> Exception:
     )
 
 
-@cache
-def _parameters(cls: type) -> Mapping[str, Any]:
+#: Parameters of the classes seen so far, which may be defined in functions and go.
+_known_parameters: WeakKeyDictionary[Any, dict[str, Any]] = WeakKeyDictionary()
+
+
+def _parameters(cls: type) -> dict[str, Any]:
     """Return the constructor's parameters and their defaults, in order of definition."""
+    found = _known_parameters.get(cls)
+    if found is None:
+        found = _known_parameters[cls] = _inspected(cls)
+    return found
+
+
+def _inspected(cls: type) -> dict[str, Any]:
     found: dict[str, Any] = {}
     constructor = inspect.getattr_static(cls, "__init__")
     if constructor is object.__init__:
-        return MappingProxyType(found)
+        return found
     for name, parameter in inspect.signature(constructor).parameters.items():
         if name == "self" or parameter.kind is parameter.VAR_KEYWORD:
             continue
@@ -64,7 +72,7 @@ def _parameters(cls: type) -> Mapping[str, Any]:
                 f"{cls.__name__}.__init__ takes *{name}; a scaler names its parameters explicitly"
             )
         found[name] = parameter.default
-    return MappingProxyType(found)
+    return found
 
 
 def _metadata(cls: type, method: str) -> tuple[str, ...]:

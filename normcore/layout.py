@@ -343,7 +343,10 @@ def elementwise(
     if out is None and mask is None:
         dense = _dense_views(axis, arrays)
         if dense is not None:  # the kernel's own result has the same order
-            return kernel(*dense).reshape(first.shape)
+            try:
+                return kernel(*dense).reshape(first.shape)
+            except MemoryError as error:
+                raise _no_memory(error) from error
     xp = array_namespace(first)
     planes = () if mask is None else (plane(mask, first, axis, "mask"),)
     if not _is_strided(first):
@@ -361,10 +364,7 @@ def elementwise(
         try:
             out = empty_like(first, dtype=result_dtype(first))
         except MemoryError as error:
-            raise MemoryError(
-                f"no memory for the result: {error}. Pass out=, or the data in parts; a NumPy "
-                "array with backend= a device's is worked on in chunks"
-            ) from error
+            raise _no_memory(error) from error
     else:
         check_out(out, first)
         if any(_overlaps_in_part(out, array) for array in arrays):
@@ -386,10 +386,15 @@ def rescale(
     **options: Any,
 ) -> Any:
     """Map ``backend.rescale`` over ``x``; see :func:`elementwise` for ``out`` and ``mask``."""
-    if out is None and mask is None and (dense := _dense_views(axis, (x,))) is not None:
-        return backend.rescale(dense[0], affine, **options).reshape(x.shape)
     kernel = partial(backend.rescale, affine=affine, **options)
     return elementwise(kernel, axis, x, out=out, mask=mask)
+
+
+def _no_memory(error: MemoryError) -> MemoryError:
+    return MemoryError(
+        f"no memory for the result: {error}. Pass out=, or the data in parts; a NumPy array with "
+        "backend= a device's is worked on in chunks"
+    )
 
 
 def check_out(out: Any, x: Any) -> None:

@@ -201,6 +201,15 @@ class Moments(Statistic):
             return _finalized(self.parts, STD, ddof)
         return _scaled(self._scaled_var(ddof) ** 0.5, self.parts[EXPONENT, ...])
 
+    def _vector(self, value):
+        vector = np.ascontiguousarray(value, dtype=np.float64)
+        if vector.shape != (self.num_channels,):
+            raise ValueError(
+                f"running averages have shape {vector.shape}, but there are {self.num_channels} "
+                "channels"
+            )
+        return vector
+
     def _scaled_var(self, ddof):
         divisor = self.count - ddof
         valid = divisor > 0
@@ -217,9 +226,14 @@ class Moments(Statistic):
             The averages so far, which stay as they are.
         weight : float
             Of this batch. A channel that has no variance leaves its averages alone.
+
+        Raises
+        ------
+        ValueError
+            If ``mean`` or ``var`` are of another number of channels.
         """
         if isinstance(self.parts, np.ndarray):
-            return _running(self.parts, mean, var, weight, ddof)
+            return _running(self.parts, *map(self._vector, (mean, var)), weight, ddof)
         where, valid = array_namespace(self.parts).where, self.count > ddof
         both = (self.mean, mean), (self.var(ddof), var)
         return tuple(where(valid, weight * new + (1.0 - weight) * old, old) for new, old in both)
@@ -266,7 +280,7 @@ cdef enum:
 
 def _finalized(parts, int which, double ddof):
     """Return the mean, variance or standard deviation of each channel."""
-    cdef const double[:, ::1] state = np.ascontiguousarray(parts)
+    cdef const double[:, ::1] state = np.ascontiguousarray(parts, dtype=np.float64)
     cdef Py_ssize_t c, num_channels = state.shape[1]
     cdef moments_t m
     result = np.empty(num_channels)
@@ -283,9 +297,9 @@ def _finalized(parts, int which, double ddof):
 
 
 def _running(parts, mean, var, double weight, double ddof):
-    cdef const double[:, ::1] state = np.ascontiguousarray(parts)
-    cdef const double[:] old_mean = mean
-    cdef const double[:] old_var = var
+    cdef const double[:, ::1] state = np.ascontiguousarray(parts, dtype=np.float64)
+    cdef const double[::1] old_mean = mean
+    cdef const double[::1] old_var = var
     cdef Py_ssize_t c, num_channels = state.shape[1]
     cdef moments_t m
     means, variances = np.array(mean), np.array(var)

@@ -85,3 +85,12 @@ def test_nonconstant() -> None:
     location = np.array([3.0, 1.0, 1.0, 0.0, 1.0, 0.0])
     expected = [1.0, 1.0, 9 * eps, 1e-300, np.nan, 5.0]
     np.testing.assert_array_equal(nonconstant(spread, location), expected)
+
+
+def test_changing_a_public_attribute_in_place_does_not_change_the_map():
+    x = np.arange(12.0).reshape(4, 3)
+    scaler = nc.StandardScaler().fit(x)
+    expected = scaler.transform(x)
+    other = nc.StandardScaler().fit(x)
+    other.mean_[:] = 100.0
+    np.testing.assert_array_equal(other.transform(x), expected)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 
@@ -238,3 +239,21 @@ def test_batch_norm_in_one_go_has_the_bits_of_its_passes(cpu, dtype, masked, ord
                 strict=True,
             ):
                 np.testing.assert_array_equal(one, other)
+
+
+def test_batch_norm_in_one_go_refuses_vectors_of_another_length(cpu):
+    x = np.ones((5, 4, 1))
+    with pytest.raises(ValueError, match=r"gamma has shape \(2,\), but there are 4 channels"):
+        cpu.normalize(x, np.ones(2), 0.0, 1e-5)
+    _, moments = cpu.normalize(x, np.ones(4, np.float32), [0, 1, 2, 3], 1e-5)
+    with pytest.raises(ValueError, match="moments are of 2 channels, but x has 4"):
+        cpu.normalize_backward(x, x, moments.select([0, 1]), 1.0, 0.0, 1e-5)
+
+
+@pytest.mark.parametrize("shape", [(64, 4000, 1), (1, 200_000, 1), (100_000, 4, 1), (3, 5, 40_000)])
+def test_element_wise_work_is_split_whatever_the_shape(cpu, shape, monkeypatch):
+    tasks = sys.modules[cpu._kernels.rescale.__name__.replace("rescale", "tasks")]
+    items = []
+    monkeypatch.setattr(tasks, "run", lambda task, number, min_items: items.append(number))
+    cpu.rescale(np.ones(shape, np.float32), Affine())
+    assert items[0] >= 4

@@ -69,6 +69,8 @@ def test_every_kernel_gives_the_same_bits(shape, dtype, order, nan) -> None:
             *backend.backward_reduce(dy, x, center, gate=affine, mask=mask),
             backend.backward_elemt(dy, x, center, gamma, beta, scale),
             backend.backward_elemt(dy, x, center, gamma, beta, scale, gate=affine, mask=mask),
+            *in_one_go(backend, x, dy, gamma, beta),
+            *in_one_go(backend, x, dy, gamma, beta, activation="relu", mask=mask),
         )
 
     assert_same([results(backend) for backend in BUILDS.values()])
@@ -118,6 +120,34 @@ def test_groups_side_by_side_against_numpy(build, dtype, shape) -> None:
     np.testing.assert_allclose(moments.var()[rest], np.nanvar(exact, (0, 2)), rtol=1e-11)
     assert moments.var()[2] == 0.0
     np.testing.assert_array_equal(moments.count, np.isfinite(x).sum((0, 2)))
+
+
+def in_one_go(backend, x, dy, gamma, beta, **options):
+    """Batch norm forward and backward."""
+    y, moments = backend.normalize(x, gamma, beta, 1e-3, **options)
+    return (
+        y,
+        moments.parts,
+        *backend.normalize_backward(dy, x, moments, gamma, beta, 1e-3, **options),
+    )
+
+
+@pytest.mark.parametrize("shape", [(1_200_000, 8, 1), (40, 5, 50_000), (600_000, 17, 1)])
+def test_large_results_are_those_of_their_pieces(shape) -> None:
+    """They are written past the caches."""
+    x = RNG.normal(size=shape).astype(np.float32)
+    dy = RNG.normal(size=shape).astype(np.float32)
+    center, scale, gamma, beta = RNG.uniform(0.5, 2.0, size=(4, shape[1]))
+    affine = Affine(center=center, scale=scale, gamma=gamma, beta=beta)
+    assert x.nbytes > 1 << 25
+    for backend in BUILDS.values():
+        y = backend.rescale(x, affine)
+        dx = backend.backward_elemt(dy, x, center, gamma, beta, scale)
+        for part in np.array_split(np.arange(shape[0]), 7):
+            rows = slice(part[0], part[-1] + 1)
+            np.testing.assert_array_equal(y[rows], backend.rescale(x[rows], affine))
+            piece = backend.backward_elemt(dy[rows], x[rows], center, gamma, beta, scale)
+            np.testing.assert_array_equal(dx[rows], piece)
 
 
 @given(

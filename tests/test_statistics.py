@@ -140,3 +140,17 @@ def test_counts_that_cannot_be_are_refused(count):
     state["parts"][0, 1] = count
     with pytest.raises(ValueError, match="counts of moments"):
         nc.Moments.from_state(state)
+
+
+def test_running_averages():
+    moments = nc.Moments.of([4.0, 1.0, 0.0], [1.0, 2.0, 3.0], [6.0, 0.0, 0.0])
+    before = np.array([10.0, 20.0, 30.0]), np.array([1.0, 2.0, 3.0])
+    mean, var = moments.running(*before, 0.25)
+    np.testing.assert_array_equal(mean, [7.75, 20.0, 30.0])  # one value has no variance
+    np.testing.assert_array_equal(var, [1.25, 2.0, 3.0])
+    mean, var = moments.running(*before, 0.25, ddof=0)
+    np.testing.assert_array_equal(mean, [7.75, 15.5, 30.0])
+    np.testing.assert_array_equal(var, [1.125, 1.5, 3.0])
+    np.testing.assert_array_equal(before[0], [10.0, 20.0, 30.0])
+    with pytest.raises(ValueError, match=r"shape \(2,\), but there are 3 channels"):
+        moments.running(np.zeros(2), np.ones(2), 0.1)

@@ -52,6 +52,7 @@ class AffineScaler(Scaler):
                 "largest float64; multiply it by a small constant first"
             )
         self._affine = Affine(center=center, scale=scale, gamma=gamma, beta=beta)
+        self._affine.packed(num_features)  # now: the public attributes may be changed in place
         if "scale_" not in self.__dict__:
             self.scale_ = scale
 

@@ -32,19 +32,14 @@ cdef double* data_of(object array) noexcept:
     return <double*> cnp.PyArray_DATA(array)
 
 
-cdef int set_row(double* row, Py_ssize_t channels, object value) except -1:
+cdef int set_row(double* row, Py_ssize_t channels, object value, str name) except -1:
     """Set one number for each channel: a vector's, or one for all."""
-    cdef const double[:] vector
-    cdef Py_ssize_t c
-    cdef double number
-    if isinstance(value, np.ndarray) and value.ndim:
-        vector = value
-        for c in range(channels):
-            row[c] = vector[c]
-    else:
-        number = value
-        for c in range(channels):
-            row[c] = number
+    cdef const double[::1] vector = np.ascontiguousarray(value, dtype=np.float64).reshape(-1)
+    cdef Py_ssize_t c, step = 0 if np.ndim(value) == 0 else 1
+    if step and vector.shape[0] != channels:
+        raise ValueError(f"{name} has shape {np.shape(value)}, but there are {channels} channels")
+    for c in range(channels):
+        row[c] = vector[c * step]
     return 0
 
 
@@ -65,8 +60,8 @@ cdef object affine_of(object parts, object gamma, object beta, double eps):
         m = load_moments(states + c, channels)
         rows[CENTER * channels + c] = mean_of(m)
         rows[SCALE * channels + c] = scale_of(m, eps)
-    set_row(rows + GAMMA * channels, channels, gamma)
-    set_row(rows + BETA * channels, channels, beta)
+    set_row(rows + GAMMA * channels, channels, gamma, "gamma")
+    set_row(rows + BETA * channels, channels, beta, "beta")
     return result
 
 
@@ -114,7 +109,9 @@ def normalize_backward(
     """
     cdef Py_ssize_t c, channels = x.shape[1]
     cdef double a, scale, sum_dy, sum_dy_xmu, count
-    parts = np.ascontiguousarray(parts)
+    parts = np.ascontiguousarray(parts, dtype=np.float64)
+    if parts.shape[1] != channels:
+        raise ValueError(f"the moments are of {parts.shape[1]} channels, but x has {channels}")
     affine = affine_of(parts, gamma, beta, eps)
     vectors = np.empty((VECTORS, channels))
     vectors[MEAN] = affine[CENTER]

@@ -156,7 +156,7 @@ static inline words_t min_word(words_t a, words_t b)
     words_t less = (words_t)(a < b);
     return (a & less) | (b & ~less);
 #else
-    return choose_pack((packed_t)(a < b), a, b);
+    return a < b ? a : b;
 #endif
 }
 

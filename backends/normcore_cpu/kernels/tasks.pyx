@@ -37,9 +37,10 @@ cdef class Task:
         return view_of(array, plane)
 
     cdef void split_rows(self) noexcept:
-        """Where nothing is reduced, cut an array across channels along its positions alone."""
+        """Where nothing is reduced, cut an array across channels along its positions first."""
         if not self.plan.along:
-            self.plan.ranges, self.plan.slabs = min(max(self.plan.tiles, 1), MOST_ITEMS), 1
+            self.plan.ranges = min(max(self.plan.tiles, 1), MOST_ITEMS)
+            self.plan.slabs = max(1, min(self.plan.groups // 32, MOST_ITEMS // self.plan.ranges))
 
     cdef double* scratch(self, Py_ssize_t count) except NULL:
         """Return memory for some numbers, all 0, that lives as long as the task."""
