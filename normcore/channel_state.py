@@ -52,6 +52,12 @@ class ChannelState:
         self._running_var: Any = np.ones(self.num_features) if tracked else None
         self._num_batches_tracked: Any = 0 if tracked else None
 
+    def replace_running_stats(self, mean: Any, var: Any, num_batches: int) -> None:
+        """Take other running statistics, of this many batches, where they are."""
+        with self._lock:
+            self._running_mean, self._running_var = mean, var
+            self._num_batches_tracked = num_batches
+
     @property
     def gamma(self) -> Any:
         """Scale of each channel, shape (C,), or None."""

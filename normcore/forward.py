@@ -179,7 +179,7 @@ class SplitForward:
         if target is not None and layout.overlap(batch.x, target):
             self.overwrite()
         release = batch.backend.release
-        return release(dx, dy) if out is None else out, *(release(each, dy) for each in sums)  # type: ignore[return-value]
+        return release(dx, dy) if out is None else out, *(release(each, dy) for each in sums)
 
     def _in_parts(
         self, part: Callable[[int, Any], None], batch: Batch, like: Any, dtype: Any, out: Any
