@@ -18,6 +18,7 @@ import numpy as np
 from normcore import layout, plugins, synchronized
 from normcore.backend import Backend
 from normcore.batch import Batch
+from normcore.folding import fold_batch_norm
 from normcore.order_statistics import Quantiles
 from normcore.renorm import batch_renorm, batch_renorm_backward
 from normcore.statistics import Extrema, Moments
@@ -30,6 +31,7 @@ __all__ = [
     "batch_renorm",
     "batch_renorm_backward",
     "extrema",
+    "fold_batch_norm",
     "moments",
     "quantiles",
 ]
