@@ -39,9 +39,10 @@ def weight_of_batch(momentum: Any, decay: Any) -> float | None:
 def _unit(name: str, value: Any) -> float:
     if not isinstance(value, numbers.Real):
         raise TypeError(f"{name} must be a number or None, got {value!r}")
-    if not 0 <= value <= 1:
+    number = float(value)
+    if not 0 <= number <= 1:
         raise ValueError(f"{name} must be None or lie in [0, 1], got {value!r}")
-    return float(value)
+    return number
 
 
 def check_choice(name: str, value: Any, choices: tuple[Any, ...]) -> Any:
@@ -94,6 +95,6 @@ def check_limits(r_max: Any, d_max: Any) -> tuple[float, float] | None:
     for name, value, least in (("r_max", r_max, 1), ("d_max", d_max, 0)):
         if not isinstance(value, numbers.Real):
             raise TypeError(f"{name} must be a number, got {value!r}")
-        if not value >= least:
+        if not float(value) >= least:
             raise ValueError(f"{name} must be at least {least}, got {value!r}")
     return float(r_max), float(d_max)

@@ -127,8 +127,8 @@ def population_statistics(layers: Iterable[BatchNorm], *, method: str = "pooled"
     if chosen and not reached:
         raise ValueError("no batch reached a layer that population_statistics was given")
     found = [(layer, each.statistics(), each.number) for layer, each in reached]
-    for layer, statistics, number in found:
-        layer.replace_running_stats(*statistics, number)
+    for layer, (mean, var), number in found:
+        layer.replace_running_stats(mean, var, number)
 
 
 def _restore(layer: BatchNorm, training: bool) -> None:
