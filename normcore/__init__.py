@@ -33,6 +33,7 @@ _ORIGINS = {
     "get_num_threads": "threads",
     "hookimpl": "hookspecs",
     "load": "io.saved:load_scaler",
+    "population_statistics": "population",
     "register": "discovery",
     "scalers": "plugins",
     "set_executor": "threads",

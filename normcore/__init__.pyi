@@ -16,6 +16,7 @@ from normcore.io.saved import load_scaler as load
 from normcore.order_statistics import Brackets as Brackets
 from normcore.order_statistics import Quantiles as Quantiles
 from normcore.plugins import scalers as scalers
+from normcore.population import population_statistics as population_statistics
 from normcore.registry import PluginError as PluginError
 from normcore.registry import PluginWarning as PluginWarning
 from normcore.registry import Registry as Registry
@@ -60,6 +61,7 @@ __all__ = [
     "get_num_threads",
     "hookimpl",
     "load",
+    "population_statistics",
     "register",
     "scalers",
     "set_executor",

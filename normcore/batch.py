@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import numbers
-from typing import Any
+from copy import copy
+from typing import Any, Self
 
 import numpy as np
 
@@ -125,19 +126,44 @@ class Batch:
         """Return the caller's ``out``, or else the result as the caller's kind of array."""
         return self.backend.release(y, self.given) if out is None else out
 
-    def refuse_single_values(self) -> None:
-        """Refuse batches without a variance; never waits for a device."""
+    def is_empty(self) -> bool:
+        """Whether there is no value at all, masked ones included."""
+        return 0 in self.x.shape
+
+    def count(self) -> int:
+        """Return the number of values of a channel; of a mask on a device, as if it were True."""
         shape = self.x.shape
-        count = math.prod(shape[: self.axis]) * math.prod(shape[self.axis + 1 :])
         if isinstance(self.mask, np.ndarray) and self.num_channels > 0:
             valid = layout.plane(self.mask, np.broadcast_to(False, shape), self.axis, "mask")
-            count = int(np.count_nonzero(np.take(valid, 0, self.axis)))
-        if count < 2:
+            return int(np.count_nonzero(np.take(valid, 0, self.axis)))
+        return math.prod(shape[: self.axis]) * math.prod(shape[self.axis + 1 :])
+
+    def refuse_single_values(self) -> None:
+        """Refuse batches without a variance, but not empty ones; never waits for a device."""
+        count = self.count()
+        if count < 2 and not self.is_empty():
             raise ValueError(
                 "training needs at least 2 values in each channel to take a variance of, but x of "
-                f"shape {tuple(shape)} has {count} on axis {self.axis}"
+                f"shape {tuple(self.x.shape)} has {count} on axis {self.axis}"
                 + (" under the mask" if self.mask is not None else "")
             )
+
+    @property
+    def sample_axis(self) -> int:
+        """The axis that counts the samples: the first one that is not the channels'."""
+        return 1 if self.axis == 0 else 0
+
+    def samples(self, chosen: slice) -> Self:
+        """Return the batch of some of the samples, which are views of this one's."""
+        part = copy(self)
+        part.x = part.given = self.x[self.of_samples(chosen)]
+        if self.mask is not None:
+            part.mask = self.mask[chosen]
+        return part
+
+    def of_samples(self, chosen: slice) -> tuple[slice, ...]:
+        """Return what picks these samples out of an array of the shape of `x`."""
+        return (slice(None),) * self.sample_axis + (chosen,)
 
     def rescale(self, mean: Any, var: Any, out: Any) -> Any:
         """Normalize with given statistics, vectors beside the batch."""
@@ -169,21 +195,29 @@ class Batch:
 
         See :func:`normcore.functional.batch_norm_backward`.
         """
-        if not isinstance(moments, Moments):
-            raise TypeError(f"moments must be Moments, not {type(moments).__name__}")
         dy = layout.as_array(dy)
         upstream = self.adopt_gradient(dy)
-        if moments.num_channels != self.num_channels:
-            raise ValueError(
-                f"moments are of {moments.num_channels} channels, but x has {self.num_channels} "
-                f"on axis {self.axis}"
-            )
+        self.check_moments(moments)
         target = self.adopt_out(out, upstream)
         dx, dgamma, dbeta = self._gradients(upstream, moments, training, target)
         release = self.backend.release
         return release(dx, dy) if out is None else out, release(dgamma, dy), release(dbeta, dy)
 
+    def check_moments(self, moments: Any) -> None:
+        """Refuse what are not moments of as many channels."""
+        if not isinstance(moments, Moments):
+            raise TypeError(f"moments must be Moments, not {type(moments).__name__}")
+        if moments.num_channels != self.num_channels:
+            raise ValueError(
+                f"moments are of {moments.num_channels} channels, but x has {self.num_channels} "
+                f"on axis {self.axis}"
+            )
+
     def _gradients(self, dy: Any, moments: Moments, training: bool, out: Any) -> tuple[Any, ...]:
+        if self.is_empty():
+            xp = array_namespace(self.x)
+            zeros = self.beside(np.zeros((2, self.num_channels)))
+            return xp.empty_like(dy) if out is None else out, zeros[0, ...], zeros[1, ...]
         moments = Moments(self.beside(moments.parts))
         given = (moments, self.gamma, self.beta, self.eps)
         options: dict[str, Any] = {"training": training, "activation": self.activation}

@@ -2,31 +2,24 @@
 
 from __future__ import annotations
 
-import numbers
 import operator
-import threading
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from normcore import layout
-from normcore.backend import Backend
+from normcore.backend import Backend, is_relu
 from normcore.batch import Batch, check_eps
+from normcore.channel_state import ChannelState
+from normcore.forward import Forward, Partition, SplitForward
 from normcore.namespace import to_numpy
-from normcore.statistics import Moments
+from normcore.options import MOMENTUM, check_choice, check_limits, check_size, weight_of_batch
+from normcore.renorm import RenormBatch
 
 __all__ = ["BatchNorm"]
 
 
-class _Forward(NamedTuple):
-    """What the backward pass needs of the latest forward pass."""
-
-    batch: Batch | None  # None once its input was overwritten
-    moments: Any  # Moments, in evaluation the mean and the variance
-    training: bool
-
-
-class BatchNorm:
+class BatchNorm(ChannelState):
     """Normalize each channel of a batch, then scale and shift it.
 
     In training the statistics are those of the batch (Algorithm 1 of the paper) and running ones
@@ -44,26 +37,52 @@ class BatchNorm:
     momentum : float or None
         The weight of the new batch in the running statistics, in [0, 1]; None takes the average
         of all batches so far.
-    affine : bool
-        Whether to have `gamma` and `beta`.
+    decay : float, optional
+        The weight of the old value instead, which is 1 - momentum: Keras, Flax and ONNX call this
+        one momentum.
+    affine : bool, "gamma" or "beta"
+        Whether to have `gamma` and `beta`, or only one of them.
     track_running_stats : bool
         Whether to keep running statistics; without them, evaluation normalizes with the statistics
         of the batch too.
+    ddof : {1, 0}
+        Of the variance that is kept: 1 for the unbiased one (Algorithm 2, line 10, and PyTorch),
+        0 for the biased one (Keras, Flax and ONNX). The batch itself is always normalized with
+        the biased one.
+    activation : {None, "relu"}
+        Applied to the result in the same pass.
+    single : {"error", "skip", "running"}
+        What becomes of a batch in training with one value in each channel, which has no variance:
+        it is refused; or it is normalized by itself, all to 0 before `gamma` and `beta`; or with
+        the running statistics, as in evaluation. It never changes the running statistics.
+    virtual_batch_size : int, optional
+        Splits batches in training into virtual (ghost) ones of at most this many samples, of
+        sizes that differ by at most one, each normalized by itself. Running statistics follow one
+        after another.
+    r_max, d_max : float, optional
+        Both of them turn on batch renormalization: in training, what comes out of the statistics
+        of the batch is multiplied by ``r = clip(sigma_B / sigma, 1 / r_max, r_max)`` and moved by
+        ``d = clip((mean_B - mean) / sigma, -d_max, d_max)`` before `gamma` and `beta`, where mean
+        and sigma are the running ones before this batch and the gradient does not flow through r
+        and d. r_max is at least 1 and d_max at least 0; at 1 and 0 this is batch norm. They may
+        be assigned, as training schedules relax them.
     backend : str or Backend, optional
         Overrides the selection by context and by kind of array.
 
     Attributes
     ----------
     gamma, beta : ndarray of shape (C,), float64, or None
-        Scale and shift, at first 1 and 0; None without `affine`. May be assigned or changed in
-        place, as an optimizer does.
+        Scale and shift, at first 1 and 0; None where `affine` says so. May be assigned or changed
+        in place, as an optimizer does.
     running_mean, running_var : ndarray of shape (C,), float64, or None
-        At first 0 and 1; None without `track_running_stats`. `running_var` averages the unbiased
-        variance ``m / (m - 1) * var`` of the batches, m values to a channel (Algorithm 2, line 10).
+        At first 0 and 1; None without `track_running_stats`. `running_var` averages
+        ``m / (m - ddof) * var`` of the batches, m values to a channel.
     num_batches_tracked : int or None
         Training batches that the running statistics have seen.
     training : bool
         The mode, at first True; :meth:`train` and :meth:`eval` set it.
+    frozen : bool
+        Whether running statistics are used whatever the mode; :meth:`freeze` sets it.
 
     Notes
     -----
@@ -76,6 +95,9 @@ class BatchNorm:
     ----------
     S. Ioffe and C. Szegedy, "Batch Normalization: Accelerating Deep Network Training by Reducing
     Internal Covariate Shift", ICML 2015.
+
+    S. Ioffe, "Batch Renormalization: Towards Reducing Minibatch Dependence in Batch-Normalized
+    Models", NeurIPS 2017.
 
     Examples
     --------
@@ -91,7 +113,8 @@ class BatchNorm:
 
     __module__ = "normcore"
 
-    _forward: _Forward | None
+    _forward: Forward | SplitForward | None
+    _population: Any  # what population_statistics collects of this layer, while it does
 
     def __init__(
         self,
@@ -99,50 +122,75 @@ class BatchNorm:
         *,
         axis: int = 1,
         eps: float = 1e-5,
-        momentum: float | None = 0.1,
-        affine: bool = True,
+        momentum: float | None = MOMENTUM,
+        decay: float | None = None,
+        affine: bool | str = True,
         track_running_stats: bool = True,
+        ddof: int = 1,
+        activation: str | None = None,
+        single: str = "error",
+        virtual_batch_size: int | None = None,
+        r_max: float | None = None,
+        d_max: float | None = None,
         backend: str | Backend | None = None,
     ) -> None:
+        super().__init__(num_features, affine, track_running_stats)
         try:
-            self.num_features = operator.index(num_features)
             self.axis = operator.index(axis)
         except TypeError:
-            raise TypeError(
-                f"num_features and axis must be integers, got {num_features!r} and {axis!r}"
-            ) from None
-        if self.num_features < 0:
-            raise ValueError(f"num_features must not be negative, got {num_features}")
-        if momentum is not None and not isinstance(momentum, numbers.Real):
-            raise TypeError(f"momentum must be a number or None, got {momentum!r}")
-        if momentum is not None and not 0 <= momentum <= 1:
-            raise ValueError(f"momentum must be None or lie in [0, 1], got {momentum!r}")
+            raise TypeError(f"axis must be an integer, got {axis!r}") from None
         self.eps = check_eps(eps)
-        self.momentum = momentum
-        self.affine = bool(affine)
-        self.track_running_stats = bool(track_running_stats)
+        self.momentum = weight_of_batch(momentum, decay)
+        self.ddof = check_choice("ddof", ddof, (0, 1))
+        self.activation = activation if is_relu(activation) else None
+        self.single = check_choice("single", single, ("error", "skip", "running"))
+        self.virtual_batch_size = check_size("virtual_batch_size", virtual_batch_size)
+        self._limits = check_limits(r_max, d_max)
+        if not self.track_running_stats and (self._limits is not None or single == "running"):
+            name = "single='running'" if self._limits is None else "batch renormalization"
+            raise ValueError(f"{name} needs running statistics, but track_running_stats is False")
         self.backend = backend
         self.training = True
-        self._gamma: Any = np.ones(self.num_features) if self.affine else None
-        self._beta: Any = np.zeros(self.num_features) if self.affine else None
-        self.reset_running_stats()
-        self._start_cache()
+        self.frozen = False
 
-    def __call__(self, x: Any, out: Any = None, *, mask: Any = None) -> Any:
+    def __call__(
+        self,
+        x: Any,
+        out: Any = None,
+        *,
+        mask: Any = None,
+        groups: Any = None,
+        update_stats: bool = True,
+    ) -> Any:
         """Return :meth:`forward` of the same arguments."""
-        return self.forward(x, out, mask=mask)
+        return self.forward(x, out, mask=mask, groups=groups, update_stats=update_stats)
 
-    def forward(self, x: Any, out: Any = None, *, mask: Any = None) -> Any:
+    def forward(
+        self,
+        x: Any,
+        out: Any = None,
+        *,
+        mask: Any = None,
+        groups: Any = None,
+        update_stats: bool = True,
+    ) -> Any:
         """Normalize a batch and, in training, update the running statistics.
 
         Parameters
         ----------
         x : array of two or more dimensions, with C entries on `axis`
+            In training it may be empty: so is the result, and nothing is updated.
         out : array, optional
             Where to write the result; may be `x` itself, and then there is no backward pass.
         mask : boolean array, optional
             Which positions count, of shape ``(N,)`` for samples or of the shape of `x` without the
             channel axis. The others stay out of the statistics, and the result is 0 there.
+        groups : array of shape (N,), or sequence of slices, optional
+            A label for each sample, or slices that have each sample once: in training each group
+            is normalized by itself, as a domain of its own is, and the running statistics follow
+            one after another, in the order of the labels or slices. Without effect in evaluation.
+        update_stats : bool
+            Whether running statistics follow, in training.
 
         Returns
         -------
@@ -154,36 +202,33 @@ class BatchNorm:
         TypeError
             If `x` is not numeric and real, or `out` has another dtype than the result.
         ValueError
-            If `x` has other than C channels, if in training a channel has fewer than two values,
-            or if `mask` or `out` do not fit.
+            If `x` has other than C channels, if in training a channel has one value (see
+            `single`) or a mask leaves it none, if `mask`, `groups` or `out` do not fit, or if
+            there are `groups` beside a `virtual_batch_size`.
         """
-        # Copies: an optimizer may change them in place between forward and backward.
-        batch = Batch(
-            x,
-            _copy(self._gamma),
-            _copy(self._beta),
-            axis=self.axis,
-            eps=self.eps,
-            activation=None,
-            mask=mask,
-            backend=self.backend,
-            num_features=self.num_features,
-        )
+        training = not self.track_running_stats or (self.training and not self.frozen)
+        batch = self._batch(x, mask, training)
         target = batch.adopt_out(out, batch.x)
-        training = self.training or not self.track_running_stats
-        moments: Any
-        if training:
-            batch.refuse_single_values()
-            y, moments = batch.normalize(target)
+        partition = None
+        if groups is not None or self.virtual_batch_size is not None:
+            partition = self._partition(batch, groups)
+        forward: Forward | SplitForward
+        if partition is not None and training:
+            forward = SplitForward(batch, partition)
+            plans = [self._plan(each) for each in forward.batches]
+            parts = forward.batches
+            y = forward.normalize(
+                lambda index, out: self._normalize(parts[index], out, *plans[index]), target
+            )
         else:
-            moments = _beside(self._running_mean, batch.x), _beside(self._running_var, batch.x)
-            mean, var = (batch.beside(each) for each in moments)
-            y = batch.rescale(mean, var, target)
-        in_place = target is not None and layout.overlap(batch.x, target)
-        result = batch.release(y, out)
-        if self.training and self.track_running_stats:
-            self._update_running_stats(moments, batch.backend)
-        self._forward = _Forward(None if in_place else batch, moments, training)
+            plan = self._plan(batch) if training else (False, False)
+            y, forward = self._normalize(batch, target, *plan)
+        if target is not None and layout.overlap(batch.x, target):
+            forward.overwrite()
+        result = batch.release(y, out)  # may fail, and then nothing has changed
+        if update_stats and training and self.training and self.track_running_stats:
+            self._remember(forward, batch.backend)
+        self._forward = forward
         return result
 
     def backward(self, dy: Any, out: Any = None) -> tuple[Any, Any, Any]:
@@ -201,7 +246,7 @@ class BatchNorm:
         dx : array
             Of the kind of `dy`; `out` if given.
         dgamma, dbeta : array of shape (C,), float64, or None
-            Of the kind of `dy`; None without `affine`.
+            Of the kind of `dy`; None where the layer has no such parameter.
 
         Raises
         ------
@@ -213,21 +258,16 @@ class BatchNorm:
         forward = self._forward
         if forward is None:
             raise RuntimeError("backward needs a forward pass of this BatchNorm first")
-        batch, moments = forward.batch, forward.moments
-        if batch is None:
-            raise RuntimeError(
-                "the latest forward or backward pass overwrote its input (out overlaps it), which "
-                "backward needs; give the forward pass an out of its own"
-            )
-        if not isinstance(moments, Moments):
-            moments = Moments.of(np.ones(self.num_features), *map(to_numpy, moments))
-        dx, dgamma, dbeta = batch.backward(dy, moments, forward.training, out)
-        if out is not None and layout.overlap(batch.x, batch.backend.adopt(out)):
-            self._forward = forward._replace(batch=None)
-        return (dx, dgamma, dbeta) if self.affine else (dx, None, None)
+        dx, dgamma, dbeta = forward.backward(dy, out)
+        if self.affine is True:
+            return dx, dgamma, dbeta
+        return dx, None if self._gamma is None else dgamma, None if self._beta is None else dbeta
 
     def train(self, mode: bool = True) -> BatchNorm:
-        """Normalize with the statistics of the batch from now on; returns self."""
+        """Normalize with the statistics of the batch from now on; returns self.
+
+        A frozen layer keeps to the running ones until :meth:`unfreeze`.
+        """
         self.training = bool(mode)
         return self
 
@@ -235,114 +275,141 @@ class BatchNorm:
         """Normalize with the running statistics from now on; returns self."""
         return self.train(False)
 
-    def reset_running_stats(self) -> None:
-        """Forget all batches: mean 0, variance 1."""
-        tracked = self.track_running_stats
-        self._running_mean: Any = np.zeros(self.num_features) if tracked else None
-        self._running_var: Any = np.ones(self.num_features) if tracked else None
-        self._num_batches_tracked: Any = 0 if tracked else None
+    def freeze(self) -> BatchNorm:
+        """Normalize with the running statistics from now on, also after ``train()``; returns self.
 
-    @property
-    def gamma(self) -> Any:
-        """Scale of each channel, shape (C,), or None."""
-        return self._gamma
+        Nothing updates them meanwhile. Gradients of `gamma` and `beta` are not affected.
 
-    @gamma.setter
-    def gamma(self, value: Any) -> None:
-        self._gamma = self._vector("gamma", value, self.affine, "affine=False")
-
-    @property
-    def beta(self) -> Any:
-        """Shift of each channel, shape (C,), or None."""
-        return self._beta
-
-    @beta.setter
-    def beta(self, value: Any) -> None:
-        self._beta = self._vector("beta", value, self.affine, "affine=False")
-
-    @property
-    def running_mean(self) -> Any:
-        """Running mean of each channel, shape (C,), or None."""
-        return None if self._running_mean is None else to_numpy(self._running_mean)
-
-    @running_mean.setter
-    def running_mean(self, value: Any) -> None:
-        self._running_mean = self._vector(
-            "running_mean", value, self.track_running_stats, "track_running_stats=False"
-        )
-
-    @property
-    def running_var(self) -> Any:
-        """Running unbiased variance of each channel, shape (C,), or None."""
-        return None if self._running_var is None else to_numpy(self._running_var)
-
-    @running_var.setter
-    def running_var(self, value: Any) -> None:
-        vector = self._vector(
-            "running_var", value, self.track_running_stats, "track_running_stats=False"
-        )
-        if np.any(vector < 0):
-            raise ValueError(f"running_var is negative in channel {int(np.argmax(vector < 0))}")
-        self._running_var = vector
-
-    @property
-    def num_batches_tracked(self) -> Any:
-        """Number of training batches in the running statistics, or None."""
-        return self._num_batches_tracked
-
-    @num_batches_tracked.setter
-    def num_batches_tracked(self, value: Any) -> None:
+        Raises
+        ------
+        ValueError
+            If there are none.
+        """
         if not self.track_running_stats:
-            raise ValueError("there is no num_batches_tracked with track_running_stats=False")
-        number = operator.index(value)
-        if number < 0:
-            raise ValueError(f"num_batches_tracked must not be negative, got {number}")
-        self._num_batches_tracked = number
+            raise ValueError("there are no running statistics to freeze: track_running_stats=False")
+        self.frozen = True
+        return self
+
+    def unfreeze(self) -> BatchNorm:
+        """Follow :meth:`train` and :meth:`eval` again; returns self."""
+        self.frozen = False
+        return self
+
+    @property
+    def decay(self) -> float | None:
+        """Weight of the old value in the running statistics, 1 - momentum, or None."""
+        return None if self.momentum is None else 1.0 - self.momentum
+
+    @property
+    def r_max(self) -> float | None:
+        """Largest correction of the scale in batch renormalization; None without it."""
+        return None if self._limits is None else self._limits[0]
+
+    @r_max.setter
+    def r_max(self, value: float) -> None:
+        self._limits = check_limits(value, self._renorm_limits("r_max")[1])
+
+    @property
+    def d_max(self) -> float | None:
+        """Largest correction of the mean in batch renormalization; None without it."""
+        return None if self._limits is None else self._limits[1]
+
+    @d_max.setter
+    def d_max(self, value: float) -> None:
+        self._limits = check_limits(self._renorm_limits("d_max")[0], value)
 
     def __repr__(self) -> str:
-        backend = "" if self.backend is None else f", backend={self.backend!r}"
+        more = {
+            "ddof": 1, "activation": None, "single": "error", "virtual_batch_size": None,
+            "r_max": None, "d_max": None, "backend": None,
+        }  # fmt: skip
+        options = "".join(
+            f", {name}={getattr(self, name)!r}"
+            for name, default in more.items()
+            if getattr(self, name) != default
+        )
         return (
             f"BatchNorm({self.num_features}, axis={self.axis}, eps={self.eps}, "
-            f"momentum={self.momentum}, affine={self.affine}, "
-            f"track_running_stats={self.track_running_stats}{backend})"
+            f"momentum={self.momentum}, affine={self.affine!r}, "
+            f"track_running_stats={self.track_running_stats}{options})"
         )
 
     def __getstate__(self) -> dict[str, Any]:
-        state = self.__dict__.copy()
-        del state["_forward"], state["_lock"]
-        return {**state, "_running_mean": self.running_mean, "_running_var": self.running_var}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._start_cache()
+        state = super().__getstate__()
+        del state["_forward"], state["_population"]
+        return state
 
     def _start_cache(self) -> None:
-        self._forward = None
-        self._lock = threading.Lock()
+        super()._start_cache()
+        self._forward = self._population = None
 
-    def _update_running_stats(self, moments: Moments, backend: Backend) -> None:
-        """Follow the batch, where it is: nothing waits for a device.
+    def _batch(self, x: Any, mask: Any, training: bool) -> Batch:
+        kind = Batch if self._limits is None else RenormBatch
+        # Copies: an optimizer may change them in place between forward and backward.
+        batch = kind(
+            x,
+            _copy(self._gamma),
+            _copy(self._beta),
+            axis=self.axis,
+            eps=self.eps,
+            activation=self.activation,
+            mask=mask,
+            backend=self.backend,
+            num_features=self.num_features,
+        )
+        if self._limits is not None and training:
+            mean, var = (batch.beside(each) for each in self._running(batch))
+            batch.towards(mean, var, *self._limits)  # type: ignore[attr-defined]
+        return batch
 
-        A channel without a variance, under a mask, leaves its running statistics alone.
-        """
-        parts = moments.parts
-        with self._lock:
-            number = self._num_batches_tracked + 1
-            weight = 1.0 / number if self.momentum is None else self.momentum
-            before = self._running_mean, self._running_var
-            if type(before[0]) is not type(parts):
-                before = tuple(backend.release(to_numpy(each), parts) for each in before)
-            after = moments.running(*before, weight)
-            self._running_mean, self._running_var = after
-            self._num_batches_tracked = number
+    def _partition(self, batch: Batch, groups: Any) -> Partition | None:
+        """Check how the batch is split; None for an empty one."""
+        number = int(batch.x.shape[batch.sample_axis])
+        size = self.virtual_batch_size
+        if groups is None and size is not None:
+            partition = Partition.virtual(number, size)
+        elif size is None:
+            partition = Partition(number, groups)
+        else:
+            raise ValueError("there are groups beside a virtual_batch_size; use one of them")
+        return None if batch.is_empty() else partition
 
-    def _vector(self, name: str, value: Any, present: bool, reason: str) -> np.ndarray:
-        if not present:
-            raise ValueError(f"there is no {name} with {reason}")
-        vector = np.array(value, dtype=np.float64)
-        if vector.shape != (self.num_features,):
-            raise ValueError(f"{name} must have shape ({self.num_features},), got {vector.shape}")
-        return vector
+    def _plan(self, batch: Batch) -> tuple[bool, bool]:
+        """Whether a batch in training gives its statistics, and whether the running ones follow."""
+        count = batch.count()
+        if count > 1:
+            return True, True
+        if batch.is_empty():
+            return True, False
+        if self.single == "error" or count == 0:
+            batch.refuse_single_values()
+        return self.single == "skip", False
+
+    def _normalize(
+        self, batch: Batch, target: Any, training: bool, follows: bool
+    ) -> tuple[Any, Forward]:
+        if training:
+            y, moments = batch.normalize(target)
+            return y, Forward(batch, moments, True, follows)
+        statistics = self._running(batch)
+        mean, var = (batch.beside(each) for each in statistics)
+        return batch.rescale(mean, var, target), Forward(batch, statistics, False, False)
+
+    def _running(self, batch: Batch) -> tuple[Any, Any]:
+        return _beside(self._running_mean, batch.x), _beside(self._running_var, batch.x)
+
+    def _remember(self, forward: Forward | SplitForward, backend: Backend) -> None:
+        batches = forward.followed()
+        if self._population is not None:
+            for moments in batches:
+                self._population.follow(moments)
+        elif batches:
+            self._follow(batches, backend)
+
+    def _renorm_limits(self, name: str) -> tuple[float, float]:
+        if self._limits is None:
+            raise ValueError(f"there is no {name}: this BatchNorm was made without r_max and d_max")
+        return self._limits
 
 
 def _copy(vector: np.ndarray | None) -> np.ndarray | None:

@@ -19,7 +19,9 @@ import numpy as np
 from normcore import discovery, layout, plugins, synchronized
 from normcore.backend import Backend
 from normcore.batch import Batch
+from normcore.folding import fold_batch_norm
 from normcore.order_statistics import Quantiles
+from normcore.renorm import batch_renorm, batch_renorm_backward
 from normcore.statistics import Extrema, Moments
 from normcore.synchronized import Communicator
 
@@ -54,7 +56,10 @@ __all__ = [
     "batch_norm",
     "batch_norm_backward",
     "batch_norm_inference",
+    "batch_renorm",
+    "batch_renorm_backward",
     "extrema",
+    "fold_batch_norm",
     "moments",
     "quantiles",
 ]
@@ -215,9 +220,9 @@ def batch_norm(
     TypeError
         If `x` is not numeric and real, or `out` has another dtype than the result.
     ValueError
-        If a channel has fewer than two values to take a variance of, and if `x`, `gamma`, `beta`,
-        `axis`, `eps`, `activation`, `mask` or `out` do not fit; on all ranks of a communicator if
-        they disagree on the number of channels.
+        If a channel has fewer than two values to take a variance of, unless `x` is empty, and if
+        `x`, `gamma`, `beta`, `axis`, `eps`, `activation`, `mask` or `out` do not fit; on all
+        ranks of a communicator if they disagree on the number of channels.
     RuntimeError
         If another rank of the communicator raised.
     """

@@ -28,6 +28,7 @@ __all__ = [
     "overlap",
     "plane",
     "positive_axis",
+    "refuse_partial_overlap",
     "rescale",
     "result_dtype",
     "views",
@@ -367,8 +368,7 @@ def elementwise(
             raise _no_memory(error) from error
     else:
         check_out(out, first)
-        if any(_overlaps_in_part(out, array) for array in arrays):
-            raise ValueError("out overlaps the input in part; pass the input itself or another one")
+        refuse_partial_overlap(out, *arrays)
     for *parts, target in views(axis, *arrays, *planes, out):
         options = {"mask": parts.pop()[:, 0, :]} if planes else {}
         kernel(*parts, out=target, **options)
@@ -407,6 +407,12 @@ def check_out(out: Any, x: Any) -> None:
         raise TypeError(f"out has dtype {out.dtype}, but the result has {result_dtype(x)}")
     if isinstance(out, np.ndarray) and not out.flags.writeable:
         raise ValueError("out is read-only")
+
+
+def refuse_partial_overlap(out: Any, *arrays: Any) -> None:
+    """Refuse an ``out`` that shares some of its memory with an array, but is not the array."""
+    if any(_overlaps_in_part(out, array) for array in arrays):
+        raise ValueError("out overlaps the input in part; pass the input itself or another one")
 
 
 def overlap(a: Any, b: Any) -> bool:

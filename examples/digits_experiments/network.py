@@ -249,15 +249,10 @@ def cross_entropy(scores: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, n
 def population_statistics(network: Network, batches: Sequence[np.ndarray]) -> None:
     """Replace running statistics by those of the population (Algorithm 2 of the paper, line 10).
 
-    ``E[x] = E_B[mu_B]`` and ``Var[x] = m / (m - 1) * E_B[var_B]`` over mini-batches of one size m,
-    which is the cumulative average of a running mean and an unbiased running variance. Nothing is
-    dropped meanwhile.
+    ``E[x] = E_B[mu_B]`` and ``Var[x] = m / (m - 1) * E_B[var_B]`` over mini-batches of one size m.
+    Nothing is dropped meanwhile.
     """
     network.eval()
-    for bn in network.batch_norms:
-        bn.reset_running_stats()
-        bn.momentum = None
-        bn.train()
-    for x in batches:
-        network.forward(x)
-    network.eval()
+    with nc.population_statistics(network.batch_norms, method="algorithm2"):
+        for x in batches:
+            network.forward(x)

@@ -24,10 +24,11 @@ class _BatchNorm(nn.modules.batchnorm._BatchNorm):
         """Normalize a batch and, in training, update the running statistics."""
         self._check(input)
         if self.training or self.running_mean is None:
-            y, parts, mean, var = batch_norm(
-                input, self.weight, self.bias, self.eps, self._group_name()
-            )
-            if self.training and self._has_running_statistics():
+            group = self._group_name()
+            y, parts, mean, var = batch_norm(input, self.weight, self.bias, self.eps, group)
+            # An empty batch has nothing to follow, unless other ranks have.
+            counts = bool(group) or input.numel() > 0
+            if counts and self.training and self._has_running_statistics():
                 self._follow(parts, mean, var)
             return y
         return batch_norm_inference(
