@@ -55,7 +55,7 @@ def draw(report: Report, path: Path) -> bool:
     elif without:
         axes[0, 0].set_xlabel("microseconds a call")
     handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), frameon=False)
+    figure.legend(handles, labels, loc="outside upper center", ncols=4, frameon=False)
     about = report.machine
     figure.supxlabel(
         f"{about['processor']}, {about['threads']['all contestants']} threads, "

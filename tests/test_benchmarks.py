@@ -192,6 +192,16 @@ def test_report_survives_its_file(found, tmp_path):
     assert stored["rows"][1]["derived"]["peers"]["polars"] == 0.5
 
 
+def test_pages_are_those_of_the_run():
+    root = FOLDER.parent
+    run = report.load(root / "docs" / "benchmarks.json")
+    assert report.markdown(run) == (root / "docs" / "benchmarks.md").read_text(encoding="utf-8")
+    assert report.chosen(run) in (root / "README.md").read_text(encoding="utf-8")
+    page = (root / "docs" / "performance.md").read_text(encoding="utf-8")
+    assert run.command in page
+    assert f"In {len(run.beaten)} of the {len(run.rows)} jobs" in page
+
+
 def test_command_line(tmp_path):
     command = [sys.executable, "-m", "benchmarks", "--quick", "--only", r"transform 1x30 float64"]
     command += ["--output", tmp_path, "--markdown", tmp_path / "table.md", "--allow-uncompiled"]

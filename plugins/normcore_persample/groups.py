@@ -233,7 +233,7 @@ class _Groups(Samples):
         shape = (vector.shape[0], self.per_group)
         return xp.reshape(xp.broadcast_to(vector[:, None], shape), (-1,))
 
-    def of_samples(self, vector: Any, samples: slice) -> Any:
+    def part_of_vector(self, vector: Any, samples: slice) -> Any:
         """Repeat a vector over channels for each sample."""
         xp = array_namespace(vector)
         shape = (samples.stop - samples.start, self.num_channels)
@@ -275,8 +275,8 @@ def _forward(groups: _Groups, gamma: Any, beta: Any, out: Any) -> tuple[Any, Mom
         affine = Affine(
             center=groups.of_channels(found.mean),
             scale=groups.of_channels(batch_scale(found, groups.eps)),
-            gamma=groups.of_samples(gamma, samples),
-            beta=groups.of_samples(beta, samples),
+            gamma=groups.part_of_vector(gamma, samples),
+            beta=groups.part_of_vector(beta, samples),
         )
         return layout.rescale(groups.backend, x, affine, 0, out=out)
 
@@ -302,7 +302,7 @@ def _backward(
     def kernel(samples: slice, dy: Any, x: Any, out: Any) -> Any:
         part = slice(samples.start * groups.num_groups, samples.stop * groups.num_groups)
         mu, sigma = groups.of_channels(mean[part]), groups.of_channels(scale[part])
-        weight = groups.of_samples(gamma, samples)
+        weight = groups.part_of_vector(gamma, samples)
         sum_dy, sum_dy_xmu = 0.0, 0.0
         for dy_view, x_view in layout.views(0, dy, x):
             found = groups.backend.backward_reduce(dy_view, x_view, mu)
