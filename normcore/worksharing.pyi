@@ -1,8 +1,16 @@
 from collections.abc import Callable
 from concurrent.futures import Executor
+from typing import Any
 
+from typing_extensions import disjoint_base
+
+__all__ = ["Work", "share"]
+
+@disjoint_base
 class Work:
     def __call__(self, start: int, stop: int) -> None: ...
+    def __reduce_cython__(self) -> Any: ...
+    def __setstate_cython__(self, __pyx_state: Any) -> None: ...
 
 def share(
     function: Callable[[int, int], None],
