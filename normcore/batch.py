@@ -12,7 +12,8 @@ import numpy as np
 from normcore import layout, plugins
 from normcore.affine import Affine
 from normcore.backend import Backend, is_relu
-from normcore.namespace import array_namespace, to_numpy
+from normcore.namespace import array_namespace, is_on_host, to_numpy
+from normcore.pieces import Pieces
 from normcore.statistics import Moments
 
 __all__ = ["Batch", "check_eps"]
@@ -29,7 +30,7 @@ class Batch:
 
     __slots__ = (
         "activation", "axis", "backend", "beta", "eps", "gamma", "given", "mask", "num_channels",
-        "x",
+        "ranks", "x",
     )  # fmt: skip
 
     def __init__(
@@ -64,6 +65,8 @@ class Batch:
         self.activation = activation if is_relu(activation) else None
         self.gamma = 1.0 if gamma is None else self.vector(gamma, "gamma")
         self.beta = 0.0 if beta is None else self.vector(beta, "beta")
+        #: What has the kernels of all ranks, where the batch is a part of theirs.
+        self.ranks: Any = None
         self.mask: Any = None
         if mask is not None:
             mask = layout.as_array(mask, what="mask", beside=self.given)
@@ -97,7 +100,7 @@ class Batch:
         return xp.astype(value, xp.float64)
 
     def adopt_out(self, out: Any, like: Any) -> Any:
-        """Return ``out`` as an array of the backend that shares its memory."""
+        """Return ``out`` as an array of the backend that shares its memory, of x's as a whole."""
         if out is None:
             return None
         if not hasattr(out, "dtype"):
@@ -108,6 +111,7 @@ class Batch:
             raise TypeError(
                 f"out has dtype {out.dtype}, which results cannot be written to directly"
             )
+        layout.refuse_partial_overlap(native, like, self.x)
         return native
 
     def adopt_gradient(self, dy: Any) -> Any:
@@ -127,14 +131,16 @@ class Batch:
         return self.backend.release(y, self.given) if out is None else out
 
     def is_empty(self) -> bool:
-        """Whether there is no value at all, masked ones included."""
-        return 0 in self.x.shape
+        """Whether there is no value at all, masked ones included; never where ranks may have."""
+        return 0 in self.x.shape and self.ranks is None
 
     def count(self) -> int:
         """Return the number of values of a channel; of a mask on a device, as if it were True."""
         shape = self.x.shape
-        if isinstance(self.mask, np.ndarray) and self.num_channels > 0:
-            valid = layout.plane(self.mask, np.broadcast_to(False, shape), self.axis, "mask")
+        if self.mask is not None and self.num_channels > 0 and is_on_host(self.mask):
+            valid = layout.plane(
+                to_numpy(self.mask), np.broadcast_to(False, shape), self.axis, "mask"
+            )
             return int(np.count_nonzero(np.take(valid, 0, self.axis)))
         return math.prod(shape[: self.axis]) * math.prod(shape[self.axis + 1 :])
 
@@ -158,12 +164,12 @@ class Batch:
         part = copy(self)
         part.x = part.given = self.x[self.of_samples(chosen)]
         if self.mask is not None:
-            part.mask = self.mask[chosen]
+            part.mask = self.mask[chosen, ...]
         return part
 
-    def of_samples(self, chosen: slice) -> tuple[slice, ...]:
+    def of_samples(self, chosen: slice) -> tuple[Any, ...]:
         """Return what picks these samples out of an array of the shape of `x`."""
-        return (slice(None),) * self.sample_axis + (chosen,)
+        return (slice(None),) * self.sample_axis + (chosen, ...)
 
     def rescale(self, mean: Any, var: Any, out: Any) -> Any:
         """Normalize with given statistics, vectors beside the batch."""
@@ -178,8 +184,8 @@ class Batch:
         """Normalize with the statistics of the batch; return y and the statistics."""
         given = self.gamma, self.beta, self.eps
         options: dict[str, Any] = {"activation": self.activation}
-        if not self._is_one_view(self.x, out):
-            pieces = _Pieces(self.backend, self.axis)
+        pieces = self._pieces(self.x, out)
+        if pieces is not None:
             return pieces.normalize(self.x, *given, mask=self.mask, out=out, **options)
 
         function: Any = self.backend.normalize
@@ -221,8 +227,8 @@ class Batch:
         moments = Moments(self.beside(moments.parts))
         given = (moments, self.gamma, self.beta, self.eps)
         options: dict[str, Any] = {"training": training, "activation": self.activation}
-        if not self._is_one_view(dy, self.x, out):
-            pieces = _Pieces(self.backend, self.axis)
+        pieces = self._pieces(dy, self.x, out)
+        if pieces is not None:
             return pieces.normalize_backward(dy, self.x, *given, mask=self.mask, out=out, **options)
 
         function: Any = self.backend.normalize_backward
@@ -232,11 +238,15 @@ class Batch:
 
         return self._in_one_go(kernel, dy, self.x, out=out)
 
-    def _is_one_view(self, *arrays: Any) -> bool:
+    def _pieces(self, *arrays: Any) -> Any:
+        """Return what has the kernels of arrays that are several views, or a part; or None."""
+        if self.ranks is not None:
+            return self.ranks
         present = [array for array in arrays if array is not None]
         if self.mask is not None:
             present.append(layout.plane(self.mask, self.x, self.axis, "mask"))
-        return layout.is_one_view(self.axis, *present)
+        is_one_view = layout.is_one_view(self.axis, *present)
+        return None if is_one_view else Pieces(self.backend, self.axis)
 
     def _in_one_go(self, kernel: Any, *arrays: Any, out: Any) -> tuple[Any, ...]:
         """Call a kernel that returns more than its result on arrays that are one view."""
@@ -247,43 +257,6 @@ class Batch:
             return y
 
         return layout.elementwise(result, self.axis, *arrays, mask=self.mask, out=out), *more
-
-
-class _Pieces:
-    """A backend's required kernels over arrays of several views.
-
-    The compositions of :class:`~normcore.Backend` in their terms hold for the whole.
-    """
-
-    normalize: Any = Backend.normalize
-    normalize_backward: Any = Backend.normalize_backward
-
-    def __init__(self, backend: Backend, axis: int) -> None:
-        self.backend, self.axis = backend, axis
-
-    def moments(self, x: Any, **options: Any) -> Any:
-        merge = self.backend.merge
-        return layout.observe(self.backend.moments, x, self.axis, merge=merge, **options)
-
-    def rescale(self, x: Any, affine: Affine, **options: Any) -> Any:
-        return layout.rescale(self.backend, x, affine, self.axis, **options)
-
-    def backward_reduce(
-        self, dy: Any, x: Any, mean: Any, *, gate: Any, mask: Any
-    ) -> tuple[Any, Any]:
-        planes = () if mask is None else (layout.plane(mask, x, self.axis, "mask"),)
-        sums = []
-        for dy_view, x_view, *masks in layout.views(self.axis, dy, x, *planes):
-            mask = masks[0][:, 0, :] if masks else None
-            sums.append(self.backend.backward_reduce(dy_view, x_view, mean, gate=gate, mask=mask))
-        sum_dy, sum_dy_xmu = (sum(parts) for parts in zip(*sums, strict=True))
-        return sum_dy, sum_dy_xmu
-
-    def backward_elemt(self, dy: Any, x: Any, *vectors: Any, gate: Any, mask: Any, out: Any) -> Any:
-        def kernel(dy: Any, x: Any, **planes: Any) -> Any:
-            return self.backend.backward_elemt(dy, x, *vectors, gate=gate, **planes)
-
-        return layout.elementwise(kernel, self.axis, dy, x, mask=mask, out=out)
 
 
 def check_eps(eps: Any) -> float:

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import operator
-from typing import Any
+from copy import deepcopy
+from typing import Any, Self
 
 import numpy as np
 
 from normcore import layout
 from normcore.backend import Backend, is_relu
 from normcore.batch import Batch, check_eps
-from normcore.channel_state import ChannelState
-from normcore.forward import Forward, Partition, SplitForward
+from normcore.forward import Forward, SplitForward
+from normcore.modes import Modes
 from normcore.namespace import to_numpy
 from normcore.options import MOMENTUM, check_choice, check_limits, check_size, weight_of_batch
+from normcore.partition import Partition
 from normcore.renorm import RenormBatch
+from normcore.synchronized import Communicator, Ranks, ranks_of
 
 __all__ = ["BatchNorm"]
 
 
-class BatchNorm(ChannelState):
+class BatchNorm(Modes):
     """Normalize each channel of a batch, then scale and shift it.
 
     In training the statistics are those of the batch (Algorithm 1 of the paper) and running ones
@@ -66,6 +69,11 @@ class BatchNorm(ChannelState):
         and sigma are the running ones before this batch and the gradient does not flow through r
         and d. r_max is at least 1 and d_max at least 0; at 1 and 0 this is batch norm. They may
         be assigned, as training schedules relax them.
+    communicator : Communicator, optional
+        Joins the processes that train copies of the layer, each with batches of its own, of any
+        number of samples: in training the statistics are those of the batches of all of them, and
+        the running ones follow those. Every process must then call :meth:`forward` and
+        :meth:`backward` as often as the others; where one raises, all do.
     backend : str or Backend, optional
         Overrides the selection by context and by kind of array.
 
@@ -87,7 +95,8 @@ class BatchNorm(ChannelState):
     Notes
     -----
     The latest input is kept, by reference, for :meth:`backward`: do not change it before then.
-    It does not travel in pickles and copies. A call that raises leaves the layer as it was.
+    It does not travel in pickles and copies, and the communicator travels in copies alone: assign
+    it after loading. A call that raises leaves the layer as it was.
     Threads may share a layer in evaluation; in training no batch is lost from the running
     statistics, but which forward pass is the latest is up to chance.
 
@@ -113,6 +122,7 @@ class BatchNorm(ChannelState):
 
     __module__ = "normcore"
 
+    communicator: Communicator | None
     _forward: Forward | SplitForward | None
     _population: Any  # what population_statistics collects of this layer, while it does
 
@@ -132,6 +142,7 @@ class BatchNorm(ChannelState):
         virtual_batch_size: int | None = None,
         r_max: float | None = None,
         d_max: float | None = None,
+        communicator: Communicator | None = None,
         backend: str | Backend | None = None,
     ) -> None:
         super().__init__(num_features, affine, track_running_stats)
@@ -149,6 +160,15 @@ class BatchNorm(ChannelState):
         if not self.track_running_stats and (self._limits is not None or single == "running"):
             name = "single='running'" if self._limits is None else "batch renormalization"
             raise ValueError(f"{name} needs running statistics, but track_running_stats is False")
+        self.communicator = communicator
+        if communicator is not None:
+            Ranks(communicator)  # refuses what is none
+            if self.virtual_batch_size is not None or self.single != "error":
+                name = "single" if self.virtual_batch_size is None else "virtual_batch_size"
+                raise ValueError(
+                    f"{name}={getattr(self, name)!r} is of the batch of one process, but the "
+                    "communicator joins the batches of all; use one of them"
+                )
         self.backend = backend
         self.training = True
         self.frozen = False
@@ -204,28 +224,21 @@ class BatchNorm(ChannelState):
         ValueError
             If `x` has other than C channels, if in training a channel has one value (see
             `single`) or a mask leaves it none, if `mask`, `groups` or `out` do not fit, or if
-            there are `groups` beside a `virtual_batch_size`.
+            there are `groups` beside a `virtual_batch_size` or a communicator.
+        RuntimeError
+            If another rank of the communicator raised.
         """
         training = not self.track_running_stats or (self.training and not self.frozen)
-        batch = self._batch(x, mask, training)
-        target = batch.adopt_out(out, batch.x)
-        partition = None
-        if groups is not None or self.virtual_batch_size is not None:
-            partition = self._partition(batch, groups)
-        forward: Forward | SplitForward
-        if partition is not None and training:
-            forward = SplitForward(batch, partition)
-            plans = [self._plan(each) for each in forward.batches]
-            parts = forward.batches
-            y = forward.normalize(
-                lambda index, out: self._normalize(parts[index], out, *plans[index]), target
-            )
-        else:
-            plan = self._plan(batch) if training else (False, False)
-            y, forward = self._normalize(batch, target, *plan)
-        if target is not None and layout.overlap(batch.x, target):
-            forward.overwrite()
-        result = batch.release(y, out)  # may fail, and then nothing has changed
+        with ranks_of(self.communicator if training and self.training else None) as ranks:
+            batch = self._batch(x, mask, training)
+            if ranks is not None:
+                ranks.join(batch)
+            target = batch.adopt_out(out, batch.x)
+            partition = Partition.of(batch, groups, self.virtual_batch_size)
+            y, forward = self._normalize(batch, partition if training else None, target, training)
+            if target is not None and layout.overlap(batch.x, target):
+                forward.overwrite()
+            result = batch.release(y, out)  # may fail, and then nothing has changed
         if update_stats and training and self.training and self.track_running_stats:
             self._remember(forward, batch.backend)
         self._forward = forward
@@ -263,85 +276,27 @@ class BatchNorm(ChannelState):
             return dx, dgamma, dbeta
         return dx, None if self._gamma is None else dgamma, None if self._beta is None else dbeta
 
-    def train(self, mode: bool = True) -> BatchNorm:
-        """Normalize with the statistics of the batch from now on; returns self.
-
-        A frozen layer keeps to the running ones until :meth:`unfreeze`.
-        """
-        self.training = bool(mode)
-        return self
-
-    def eval(self) -> BatchNorm:
-        """Normalize with the running statistics from now on; returns self."""
-        return self.train(False)
-
-    def freeze(self) -> BatchNorm:
-        """Normalize with the running statistics from now on, also after ``train()``; returns self.
-
-        Nothing updates them meanwhile. Gradients of `gamma` and `beta` are not affected.
-
-        Raises
-        ------
-        ValueError
-            If there are none.
-        """
-        if not self.track_running_stats:
-            raise ValueError("there are no running statistics to freeze: track_running_stats=False")
-        self.frozen = True
-        return self
-
-    def unfreeze(self) -> BatchNorm:
-        """Follow :meth:`train` and :meth:`eval` again; returns self."""
-        self.frozen = False
-        return self
-
-    @property
-    def decay(self) -> float | None:
-        """Weight of the old value in the running statistics, 1 - momentum, or None."""
-        return None if self.momentum is None else 1.0 - self.momentum
-
-    @property
-    def r_max(self) -> float | None:
-        """Largest correction of the scale in batch renormalization; None without it."""
-        return None if self._limits is None else self._limits[0]
-
-    @r_max.setter
-    def r_max(self, value: float) -> None:
-        self._limits = check_limits(value, self._renorm_limits("r_max")[1])
-
-    @property
-    def d_max(self) -> float | None:
-        """Largest correction of the mean in batch renormalization; None without it."""
-        return None if self._limits is None else self._limits[1]
-
-    @d_max.setter
-    def d_max(self, value: float) -> None:
-        self._limits = check_limits(self._renorm_limits("d_max")[0], value)
-
-    def __repr__(self) -> str:
-        more = {
-            "ddof": 1, "activation": None, "single": "error", "virtual_batch_size": None,
-            "r_max": None, "d_max": None, "backend": None,
-        }  # fmt: skip
-        options = "".join(
-            f", {name}={getattr(self, name)!r}"
-            for name, default in more.items()
-            if getattr(self, name) != default
-        )
-        return (
-            f"BatchNorm({self.num_features}, axis={self.axis}, eps={self.eps}, "
-            f"momentum={self.momentum}, affine={self.affine!r}, "
-            f"track_running_stats={self.track_running_stats}{options})"
-        )
-
     def __getstate__(self) -> dict[str, Any]:
         state = super().__getstate__()
-        del state["_forward"], state["_population"]
+        del state["_forward"], state["_population"], state["communicator"]
         return state
+
+    def __copy__(self) -> Self:
+        return self._copy_of(self.__getstate__())
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self._copy_of(deepcopy(self.__getstate__(), memo))
+
+    def _copy_of(self, state: dict[str, Any]) -> Self:
+        """Return a layer of a state that is joined to the same processes."""
+        other = type(self).__new__(type(self))
+        other.__setstate__(state)
+        other.communicator = self.communicator
+        return other
 
     def _start_cache(self) -> None:
         super()._start_cache()
-        self._forward = self._population = None
+        self._forward = self._population = self.communicator = None
 
     def _batch(self, x: Any, mask: Any, training: bool) -> Batch:
         kind = Batch if self._limits is None else RenormBatch
@@ -362,20 +317,10 @@ class BatchNorm(ChannelState):
             batch.towards(mean, var, *self._limits)  # type: ignore[attr-defined]
         return batch
 
-    def _partition(self, batch: Batch, groups: Any) -> Partition | None:
-        """Check how the batch is split; None for an empty one."""
-        number = int(batch.x.shape[batch.sample_axis])
-        size = self.virtual_batch_size
-        if groups is None and size is not None:
-            partition = Partition.virtual(number, size)
-        elif size is None:
-            partition = Partition(number, groups)
-        else:
-            raise ValueError("there are groups beside a virtual_batch_size; use one of them")
-        return None if batch.is_empty() else partition
-
     def _plan(self, batch: Batch) -> tuple[bool, bool]:
         """Whether a batch in training gives its statistics, and whether the running ones follow."""
+        if batch.ranks is not None:
+            return True, True
         count = batch.count()
         if count > 1:
             return True, True
@@ -386,6 +331,20 @@ class BatchNorm(ChannelState):
         return self.single == "skip", False
 
     def _normalize(
+        self, batch: Batch, partition: Partition | None, target: Any, training: bool
+    ) -> tuple[Any, Forward | SplitForward]:
+        if partition is None:
+            plan = self._plan(batch) if training else (False, False)
+            return self._normalize_whole(batch, target, *plan)
+        forward = SplitForward(batch, partition)
+        plans = [self._plan(each) for each in forward.batches]
+        parts = forward.batches
+        y = forward.normalize(
+            lambda index, out: self._normalize_whole(parts[index], out, *plans[index]), target
+        )
+        return y, forward
+
+    def _normalize_whole(
         self, batch: Batch, target: Any, training: bool, follows: bool
     ) -> tuple[Any, Forward]:
         if training:
@@ -405,11 +364,6 @@ class BatchNorm(ChannelState):
                 self._population.follow(moments)
         elif batches:
             self._follow(batches, backend)
-
-    def _renorm_limits(self, name: str) -> tuple[float, float]:
-        if self._limits is None:
-            raise ValueError(f"there is no {name}: this BatchNorm was made without r_max and d_max")
-        return self._limits
 
 
 def _copy(vector: np.ndarray | None) -> np.ndarray | None:

@@ -6,8 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from normcore import layout, plugins
 from normcore.affine import Affine
+from normcore.backend import Backend
 from normcore.batch import check_eps
+from normcore.namespace import to_numpy
 from normcore.options import check_choice
 
 __all__ = ["fold_batch_norm"]
@@ -27,14 +30,15 @@ def fold_batch_norm(
     input_axis: int = 1,
     groups: int = 1,
     padding: int | None = None,
-) -> tuple[np.ndarray, np.ndarray]:
+    backend: str | Backend | None = None,
+) -> tuple[Any, Any]:
     """Return the weight and bias of the one map that equals a batch norm and a linear map.
 
     Parameters
     ----------
-    weight : ndarray of floats
+    weight : array of floats
         Of a linear map or a convolution: two axes of channels, and any of positions.
-    bias : ndarray of shape (outputs,) or None
+    bias : array of shape (outputs,) or None
     mean, var, gamma, beta : array of shape (C,)
         Of the batch norm in inference; None for gamma and beta stands for 1 and 0.
     where : {"before", "after"}
@@ -48,11 +52,14 @@ def fold_batch_norm(
     padding : int, optional
         Of a convolution. A batch norm before it must be told that it is 0: padded zeros come after
         the batch norm, so that with them no weights are exact.
+    backend : str or Backend, optional
+        Overrides the selection by context and by kind of array; it moves arrays to the host, where
+        the folding is done, and back.
 
     Returns
     -------
-    weight, bias : ndarray
-        Of the dtype of `weight`, computed in float64 and rounded once.
+    weight, bias : array
+        Of the kind and dtype of `weight`, computed in float64 and rounded once.
 
     Raises
     ------
@@ -62,7 +69,9 @@ def fold_batch_norm(
         If `weight` has no float dtype.
     """
     check_choice("where", where, ("before", "after"))
-    given = np.asarray(weight)
+    weight = layout.as_array(weight)
+    chosen = plugins.select_backend(weight, backend)
+    given = _on_host(chosen, weight)
     if given.dtype.kind != "f":
         raise TypeError(f"weight must be an array of floats, got dtype {given.dtype}")
     if given.ndim < 2:
@@ -76,8 +85,9 @@ def fold_batch_norm(
             "a batch norm before a convolution folds only where there is no padding, whose zeros "
             f"it does not normalize; padding is {padding!r}, and padding=0 says that there is none"
         )
-    added = np.zeros(outputs) if bias is None else _vector("bias", bias, outputs)
-    norm = _inference(mean, var, gamma, beta, eps, outputs if where == "after" else inputs * groups)
+    added = np.zeros(outputs) if bias is None else _vector(chosen, "bias", bias, outputs)
+    channels = outputs if where == "after" else inputs * groups
+    norm = _inference(chosen, mean, var, gamma, beta, eps, channels)
     if where == "after":
         whole = Affine(gamma=np.ones(outputs), beta=added).compose(norm)
         factor, added = np.expand_dims(whole.gamma, tuple(range(1, given.ndim))), whole.beta
@@ -89,23 +99,29 @@ def fold_batch_norm(
         sums = moved.reshape(outputs, inputs, -1).sum(axis=2)
         added = added + (sums * offsets.reshape(groups, inputs)[group]).sum(axis=1)
     folded = np.moveaxis(moved * factor, (0, 1), (output_axis, input_axis))
-    return folded.astype(given.dtype), added.astype(given.dtype)
+    return tuple(chosen.release(each.astype(given.dtype), weight) for each in (folded, added))
 
 
-def _inference(mean: Any, var: Any, gamma: Any, beta: Any, eps: float, channels: int) -> Affine:
-    var = _vector("var", var, channels)
+def _inference(
+    backend: Backend, mean: Any, var: Any, gamma: Any, beta: Any, eps: float, channels: int
+) -> Affine:
+    var = _vector(backend, "var", var, channels)
     if np.any(var < 0):
         raise ValueError(f"var is negative in channel {int(np.argmax(var < 0))}")
     return Affine(
-        center=_vector("mean", mean, channels),
+        center=_vector(backend, "mean", mean, channels),
         scale=np.sqrt(var + check_eps(eps)),
-        gamma=np.ones(channels) if gamma is None else _vector("gamma", gamma, channels),
-        beta=np.zeros(channels) if beta is None else _vector("beta", beta, channels),
+        gamma=np.ones(channels) if gamma is None else _vector(backend, "gamma", gamma, channels),
+        beta=np.zeros(channels) if beta is None else _vector(backend, "beta", beta, channels),
     )
 
 
-def _vector(name: str, value: Any, length: int) -> np.ndarray:
-    vector = np.asarray(value, dtype=np.float64)
+def _vector(backend: Backend, name: str, value: Any, length: int) -> np.ndarray:
+    vector = _on_host(backend, value).astype(np.float64)
     if vector.shape != (length,):
         raise ValueError(f"{name} must have shape ({length},), got {vector.shape}")
     return vector
+
+
+def _on_host(backend: Backend, value: Any) -> np.ndarray:
+    return to_numpy(backend.adopt(layout.as_array(value)))

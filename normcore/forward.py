@@ -1,14 +1,12 @@
-"""What a layer's backward pass needs of its forward pass: of a whole batch, or of its parts.
+"""What a backward pass needs of its forward pass: of a whole batch, or of its parts.
 
-Parts are batches of their own that share arrays: virtual (ghost) batches, which are slices in a
-loop over one out, and groups of samples, which are slices too once the samples are sorted.
+Parts are batches of their own that share arrays; :mod:`normcore.partition` says which there are.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from copy import copy
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -16,9 +14,11 @@ import numpy as np
 from normcore import layout
 from normcore.batch import Batch
 from normcore.namespace import array_namespace, to_numpy
+from normcore.partition import Partition
 from normcore.statistics import Moments
+from normcore.synchronized import ranks_of
 
-__all__ = ["Forward", "Partition", "SplitForward"]
+__all__ = ["Forward", "SplitForward", "differentiated", "normalized"]
 
 
 class Forward:
@@ -35,10 +35,11 @@ class Forward:
         Whether running statistics are to follow the batch.
     """
 
-    __slots__ = ("batch", "follows", "moments", "training")
+    __slots__ = ("batch", "follows", "moments", "ranks", "training")
 
     def __init__(self, batch: Batch, moments: Any, training: bool, follows: bool) -> None:
         self.batch: Batch | None = batch
+        self.ranks = ranks_of(None) if batch.ranks is None else batch.ranks
         self.moments, self.training, self.follows = moments, training, follows
 
     def followed(self) -> Sequence[Moments]:
@@ -51,68 +52,16 @@ class Forward:
 
     def backward(self, dy: Any, out: Any) -> tuple[Any, Any, Any]:
         """Return dx, dgamma and dbeta, as :meth:`normcore.BatchNorm.backward` says."""
-        batch, moments = self.batch, self.moments
-        if batch is None:
-            raise _input_is_lost()
-        if not isinstance(moments, Moments):
-            moments = Moments.of(np.ones(batch.num_channels), *map(to_numpy, moments))
-        gradients = batch.backward(dy, moments, self.training, out)
-        if out is not None and layout.overlap(batch.x, batch.backend.adopt(out)):
-            self.overwrite()
-        return gradients
-
-
-class Partition:
-    """Which samples belong together: slices, after sorting where they are not side by side.
-
-    Parameters
-    ----------
-    number : int
-        Of samples.
-    groups : array of shape (N,), or sequence of slices
-        A label for each sample, or slices that have each sample once.
-
-    Raises
-    ------
-    ValueError
-        If they are not.
-    """
-
-    def __init__(self, number: int, groups: Any) -> None:
-        self.order: np.ndarray | None = None
-        if isinstance(groups, list | tuple) and any(isinstance(each, slice) for each in groups):
-            self.slices = _checked_slices(number, groups)
-            return
-        labels = to_numpy(groups) if hasattr(groups, "dtype") else np.asarray(groups)
-        if labels.shape != (number,):
-            raise ValueError(
-                f"groups has shape {labels.shape}; expected ({number},), a label for each sample, "
-                "or a sequence of slices"
-            )
-        codes = np.unique(labels, return_inverse=True)[1]
-        if np.any(codes[1:] < codes[:-1]):
-            self.order = np.argsort(codes, kind="stable")
-            codes = codes[self.order]
-        bounds = [0, *(np.flatnonzero(np.diff(codes)) + 1).tolist(), number]
-        self.slices = [slice(*pair) for pair in pairwise(bounds)]
-
-    @classmethod
-    def virtual(cls, number: int, size: int) -> Partition:
-        """Return batches of at most `size` samples, of sizes that differ by at most one."""
-        partition = cls.__new__(cls)
-        partition.order = None
-        parts = max(-(-number // size), 1)
-        bounds = [index * number // parts for index in range(parts + 1)]
-        partition.slices = [slice(*pair) for pair in pairwise(bounds)]
-        return partition
-
-    def sorted(self, array: Any, batch: Batch, axis: int) -> Any:
-        """Return an array with the samples of a part side by side; a copy if they are not yet."""
-        return array if self.order is None else _taken(array, self.order, batch, axis)
-
-    def restored(self, array: Any, batch: Batch, axis: int) -> Any:
-        """Return an array with sorted samples in their order of before."""
-        return array if self.order is None else _taken(array, np.argsort(self.order), batch, axis)
+        with self.ranks:
+            batch, moments = self.batch, self.moments
+            if batch is None:
+                raise _input_is_lost()
+            if not isinstance(moments, Moments):
+                moments = Moments.of(np.ones(batch.num_channels), *map(to_numpy, moments))
+            gradients = batch.backward(dy, moments, self.training, out)
+            if out is not None and layout.overlap(batch.x, batch.backend.adopt(out)):
+                self.overwrite()
+            return gradients
 
 
 class SplitForward:
@@ -141,11 +90,11 @@ class SplitForward:
         """Normalize each part by ``normalize(index, out)`` of its number; return the result."""
         batch = self.batch
         assert batch is not None
-        if out is not None:
-            layout.refuse_partial_overlap(out, batch.x)
 
-        def part(index: int, target: Any) -> None:
-            self.forwards.append(normalize(index, target)[1])
+        def part(index: int, target: Any) -> Any:
+            y, forward = normalize(index, target)
+            self.forwards.append(forward)
+            return y
 
         return self._in_parts(part, batch, batch.x, layout.result_dtype(batch.x), out)
 
@@ -165,15 +114,15 @@ class SplitForward:
         dy = layout.as_array(dy)
         upstream = batch.adopt_gradient(dy)
         target = batch.adopt_out(out, upstream)
-        if target is not None:
-            layout.refuse_partial_overlap(target, upstream, batch.x)
         ordered = self.partition.sorted(upstream, batch, batch.sample_axis)
-        sums: list[Any] = [0.0, 0.0]
+        zeros = batch.beside(np.zeros((2, batch.num_channels)))
+        sums = [zeros[0, ...], zeros[1, ...]]
 
-        def part(index: int, target: Any) -> None:
+        def part(index: int, target: Any) -> Any:
             chosen = batch.of_samples(self.partition.slices[index])
-            _, *vectors = self.forwards[index].backward(ordered[chosen], target)
+            dx, *vectors = self.forwards[index].backward(ordered[chosen], target)
             sums[:] = [total + each for total, each in zip(sums, vectors, strict=True)]
+            return dx
 
         dx = self._in_parts(part, batch, upstream, upstream.dtype, target)
         if target is not None and layout.overlap(batch.x, target):
@@ -182,15 +131,19 @@ class SplitForward:
         return release(dx, dy) if out is None else out, *(release(each, dy) for each in sums)
 
     def _in_parts(
-        self, part: Callable[[int, Any], None], batch: Batch, like: Any, dtype: Any, out: Any
+        self, part: Callable[[int, Any], Any], batch: Batch, like: Any, dtype: Any, out: Any
     ) -> Any:
-        """Let each part write into its samples of ``out``, or of a fresh array."""
+        """Put what ``part(index, target)`` gives into its samples of ``out``, or a fresh array."""
         partition, result = self.partition, out
         if result is None or partition.order is not None:
             xp = array_namespace(like)
             result = xp.empty_like(like, dtype=dtype)
         for index, chosen in enumerate(partition.slices):
-            part(index, result[batch.of_samples(chosen)])
+            samples = batch.of_samples(chosen)
+            if layout.is_strided(result):
+                part(index, result[samples])
+            else:  # whether slices share memory is up to the library
+                result[samples] = part(index, None)
         result = partition.restored(result, batch, batch.sample_axis)
         if out is None or result is out:
             return result
@@ -198,25 +151,48 @@ class SplitForward:
         return out
 
 
-def _taken(array: Any, order: np.ndarray, batch: Batch, axis: int) -> Any:
-    if isinstance(array, np.ndarray):
-        return np.take(array, order, axis=axis)
-    return array_namespace(array).take(array, batch.backend.release(order, array), axis=axis)
+def normalized(
+    batch: Batch, out: Any, groups: Any, virtual_batch_size: int | None
+) -> tuple[Any, Any]:
+    """Do what :func:`normcore.functional.batch_norm` says of a batch, whole or in parts."""
+    target = batch.adopt_out(out, batch.x)
+    partition = Partition.of(batch, groups, virtual_batch_size)
+    if partition is None:
+        if batch.ranks is None:
+            batch.refuse_single_values()
+        y, moments = batch.normalize(target)
+        return batch.release(y, out), moments
+    forward = SplitForward(batch, partition)
+    for each in forward.batches:
+        each.refuse_single_values()
+
+    def normalize(index: int, out: Any) -> tuple[Any, Forward]:
+        part = forward.batches[index]
+        y, moments = part.normalize(out)
+        return y, Forward(part, moments, True, True)
+
+    y = forward.normalize(normalize, target)
+    return batch.release(y, out), forward.followed()
 
 
-def _checked_slices(number: int, groups: Sequence[Any]) -> list[slice]:
-    times = np.zeros(number, dtype=np.intp)
-    for each in groups:
-        if not isinstance(each, slice):
-            raise TypeError(f"groups must be labels or slices alone, but one is {each!r}")
-        times[each] += 1
-    if np.any(times != 1):
-        sample = int(np.argmax(times != 1))
+def differentiated(
+    batch: Batch, dy: Any, moments: Any, out: Any, groups: Any, virtual_batch_size: int | None
+) -> tuple[Any, Any, Any]:
+    """Do what :func:`normcore.functional.batch_norm_backward` says of training."""
+    partition = Partition.of(batch, groups, virtual_batch_size)
+    if partition is None:
+        return batch.backward(dy, moments, True, out)
+    if not isinstance(moments, list | tuple) or len(moments) != len(partition.slices):
+        number = f" of {len(moments)}" if isinstance(moments, list | tuple) else ""
         raise ValueError(
-            f"the slices of groups must have each of the {number} samples once, but they have "
-            f"sample {sample} {times[sample]} times"
+            f"moments must be a sequence, one for each of the {len(partition.slices)} parts of "
+            f"the batch, not {type(moments).__name__}{number}"
         )
-    return [each for each in groups if len(range(*each.indices(number)))]
+    forward = SplitForward(batch, partition)
+    for each, part in zip(moments, forward.batches, strict=True):
+        part.check_moments(each)
+        forward.forwards.append(Forward(part, each, True, True))
+    return forward.backward(dy, out)
 
 
 def _input_is_lost() -> RuntimeError:

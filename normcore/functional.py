@@ -16,14 +16,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from normcore import discovery, layout, plugins, synchronized
+from normcore import discovery, layout, plugins
 from normcore.backend import Backend
 from normcore.batch import Batch
 from normcore.folding import fold_batch_norm
+from normcore.forward import differentiated, normalized
 from normcore.order_statistics import Quantiles
 from normcore.renorm import batch_renorm, batch_renorm_backward
 from normcore.statistics import Extrema, Moments
-from normcore.synchronized import Communicator
+from normcore.synchronized import Communicator, ranks_of
 
 if TYPE_CHECKING:
     from normcore_persample import group_norm as group_norm
@@ -178,8 +179,10 @@ def batch_norm(
     mask: Any = None,
     out: Any = None,
     communicator: Communicator | None = None,
+    groups: Any = None,
+    virtual_batch_size: int | None = None,
     backend: str | Backend | None = None,
-) -> tuple[Any, Moments]:
+) -> tuple[Any, Any]:
     """Normalize `x` with the statistics of this batch (Algorithm 1 of the paper).
 
     ``y = (x - mean) / sqrt(var + eps) * gamma + beta``, where `mean` and the biased `var` are
@@ -204,6 +207,12 @@ def batch_norm(
     communicator : Communicator, optional
         Joins the processes, each of which calls this with a batch of its own, of any number of
         samples; `mean` and `var` are then those of all of them.
+    groups : array of shape (N,), or sequence of slices, optional
+        A label for each sample, or slices that have each sample once: each group is normalized by
+        itself, as a domain of its own is.
+    virtual_batch_size : int, optional
+        Splits the batch into virtual (ghost) ones of at most this many samples, of sizes that
+        differ by at most one, each normalized by itself.
     backend : str or Backend, optional
         Overrides the selection by context and by kind of array.
 
@@ -212,31 +221,31 @@ def batch_norm(
     y : array
         Of the kind and shape of `x`; `out` if that was given. Floats keep their dtype, integers
         and booleans become float64.
-    moments : Moments
-        The statistics of the batch; :func:`batch_norm_backward` wants them.
+    moments : Moments, or list of Moments
+        The statistics of the batch, which :func:`batch_norm_backward` wants, and which move
+        running ones (:meth:`Moments.running`); with `groups` or `virtual_batch_size` those of
+        each part, in the order of the labels, slices or samples.
 
     Raises
     ------
     TypeError
         If `x` is not numeric and real, or `out` has another dtype than the result.
     ValueError
-        If a channel has fewer than two values to take a variance of, unless `x` is empty, and if
-        `x`, `gamma`, `beta`, `axis`, `eps`, `activation`, `mask` or `out` do not fit; on all
-        ranks of a communicator if they disagree on the number of channels.
+        If a channel of the batch, or of a part, has fewer than two values to take a variance of,
+        unless it is empty; if `x`, `gamma`, `beta`, `axis`, `eps`, `activation`, `mask`, `out`,
+        `groups` or `virtual_batch_size` do not fit, or there are two of `communicator`, `groups`
+        and `virtual_batch_size`; on all ranks of a communicator if they disagree on the number of
+        channels.
     RuntimeError
         If another rank of the communicator raised.
     """
-    if communicator is not None:
-        return synchronized.batch_norm(
-            communicator, x, gamma, beta, axis=axis, eps=eps, activation=activation, mask=mask,
-            out=out, backend=backend,
-        )  # fmt: skip
-    batch = Batch(
-        x, gamma, beta, axis=axis, eps=eps, activation=activation, mask=mask, backend=backend
-    )
-    batch.refuse_single_values()
-    y, statistic = batch.normalize(batch.adopt_out(out, batch.x))
-    return batch.release(y, out), statistic
+    with ranks_of(communicator) as ranks:
+        batch = Batch(
+            x, gamma, beta, axis=axis, eps=eps, activation=activation, mask=mask, backend=backend
+        )
+        if ranks is not None:
+            ranks.join(batch)
+        return normalized(batch, out, groups, virtual_batch_size)
 
 
 def batch_norm_inference(
@@ -286,7 +295,7 @@ def batch_norm_inference(
 def batch_norm_backward(
     dy: Any,
     x: Any,
-    moments: Moments,
+    moments: Any,
     gamma: Any = None,
     beta: Any = None,
     *,
@@ -297,6 +306,8 @@ def batch_norm_backward(
     training: bool = True,
     out: Any = None,
     communicator: Communicator | None = None,
+    groups: Any = None,
+    virtual_batch_size: int | None = None,
     backend: str | Backend | None = None,
 ) -> tuple[Any, Any, Any]:
     """Gradients of :func:`batch_norm` with respect to `x`, `gamma` and `beta`.
@@ -313,7 +324,7 @@ def batch_norm_backward(
         Gradient of the loss with respect to y; of the shape of `x` and the dtype of y.
     x : array
         The input of the forward call.
-    moments : Moments
+    moments : Moments, or list of Moments
         What the forward call returned; with ``training=False`` the statistics that were used
         instead, ``Moments.of(1, mean, var)``.
     gamma, beta, axis, eps, activation, mask, backend
@@ -326,6 +337,8 @@ def batch_norm_backward(
     communicator : Communicator, optional
         As in the forward call. dgamma and dbeta are then this process's part, as the gradients of
         all other parameters are; their sums over the processes are those of the joined batch.
+    groups, virtual_batch_size
+        As in the forward call; without effect where ``training=False``.
 
     Returns
     -------
@@ -349,12 +362,12 @@ def batch_norm_backward(
     The last term of dx is lost where a standard deviation exceeds about 1e150: there its factor
     ``gamma / scale**2`` is below the range of float64.
     """
-    if communicator is not None and training:
-        return synchronized.batch_norm_backward(
-            communicator, dy, x, moments, gamma, beta, axis=axis, eps=eps, activation=activation,
-            mask=mask, out=out, backend=backend,
-        )  # fmt: skip
-    batch = Batch(
-        x, gamma, beta, axis=axis, eps=eps, activation=activation, mask=mask, backend=backend
-    )
-    return batch.backward(dy, moments, training, out)
+    with ranks_of(communicator if training else None) as ranks:
+        batch = Batch(
+            x, gamma, beta, axis=axis, eps=eps, activation=activation, mask=mask, backend=backend
+        )
+        if ranks is not None:
+            ranks.join(batch)
+        if not training:
+            return batch.backward(dy, moments, False, out)
+        return differentiated(batch, dy, moments, out, groups, virtual_batch_size)

@@ -24,6 +24,7 @@ __all__ = [
     "elementwise",
     "in_one_view",
     "is_one_view",
+    "is_strided",
     "observe",
     "overlap",
     "plane",
@@ -128,7 +129,7 @@ def _views(axis: int | None, arrays: tuple[Any, ...]) -> Iterator[tuple[Any, ...
         return
     axis = positive_axis(axis, first.ndim)
     shape = first.shape
-    if not all(_is_strided(array) for array in arrays):
+    if not all(is_strided(array) for array in arrays):
         folded = math.prod(shape[:axis]), shape[axis], math.prod(shape[axis + 1 :])
         yield tuple(array_namespace(array).reshape(array, folded) for array in arrays)
     elif math.prod(shape) == 0:
@@ -350,7 +351,7 @@ def elementwise(
                 raise _no_memory(error) from error
     xp = array_namespace(first)
     planes = () if mask is None else (plane(mask, first, axis, "mask"),)
-    if not _is_strided(first):
+    if not is_strided(first):
         (inputs,) = views(axis, *arrays, *planes)
         options = {"mask": inputs[-1][:, 0, :]} if planes else {}
         inputs = inputs[: len(arrays)]
@@ -426,7 +427,7 @@ def overlap(a: Any, b: Any) -> bool:
         return True
 
 
-def _is_strided(array: Any) -> bool:
+def is_strided(array: Any) -> bool:
     """Whether an array describes its memory as NumPy's do, and is viewed as they are."""
     return isinstance(getattr(array, "strides", None), tuple)
 

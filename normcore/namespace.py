@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["array_namespace", "place", "to_numpy"]
+__all__ = ["array_namespace", "is_on_host", "place", "to_numpy"]
 
 # DLPack's kinds of devices: host memory, ordinary and pinned; CUDA's own and managed memory.
 _HOST, _CUDA = (1, 3, 11), (2, 13)
@@ -60,12 +60,15 @@ def to_numpy(array: Any) -> np.ndarray:
         return np.from_dlpack(array)
 
 
-def place(array: Any) -> str:
-    """Return in words where an array lies: in host memory, if it names no device."""
+def is_on_host(array: Any) -> bool:
+    """Whether an array lies in host memory; it does if it names no device."""
     device = getattr(array, "__dlpack_device__", None)
-    if isinstance(array, np.ndarray) or device is None:
+    return isinstance(array, np.ndarray) or device is None or device()[0] in _HOST
+
+
+def place(array: Any) -> str:
+    """Return in words where an array lies."""
+    if is_on_host(array):
         return "in host memory"
-    kind, number = device()
-    if kind in _HOST:
-        return "in host memory"
+    kind, number = array.__dlpack_device__()
     return f"on CUDA device {number}" if kind in _CUDA else f"on device {number} of DLPack's {kind}"

@@ -14,10 +14,13 @@ from typing import Any, Self
 
 from normcore.affine import Affine
 from normcore.backend import Backend, batch_scale
-from normcore.batch import Batch, _Pieces
+from normcore.batch import Batch
+from normcore.forward import differentiated, normalized
 from normcore.namespace import array_namespace
 from normcore.options import check_limits
+from normcore.pieces import Pieces
 from normcore.statistics import Moments
+from normcore.synchronized import Communicator, Ranks, ranks_of
 
 __all__ = ["RenormBatch", "batch_renorm", "batch_renorm_backward"]
 
@@ -25,9 +28,7 @@ __all__ = ["RenormBatch", "batch_renorm", "batch_renorm_backward"]
 class RenormBatch(Batch):
     """A batch that is normalized by its own statistics and corrected towards given ones."""
 
-    __slots__ = ("d", "d_max", "mean", "r", "r_max", "var")
-    d: Any
-    r: Any
+    __slots__ = ("d_max", "mean", "r_max", "var")
 
     def towards(self, mean: Any, var: Any, r_max: float, d_max: float) -> Self:
         """Set the statistics to move to, vectors beside the batch, and how far; returns self."""
@@ -35,25 +36,24 @@ class RenormBatch(Batch):
         self.r_max, self.d_max = r_max, d_max
         return self
 
-    def correct(self, moments: Moments) -> None:
-        """Compute r and d for these moments of the batch."""
+    def corrections(self, moments: Moments) -> tuple[Any, Any]:
+        """Return r and d for these moments of the batch."""
         xp = array_namespace(self.mean)
         scale = xp.sqrt(self.var + self.eps)
-        self.r = xp.clip(batch_scale(moments, self.eps) / scale, 1.0 / self.r_max, self.r_max)
-        self.d = xp.clip((moments.mean - self.mean) / scale, -self.d_max, self.d_max)
+        r = xp.clip(batch_scale(moments, self.eps) / scale, 1.0 / self.r_max, self.r_max)
+        return r, xp.clip((moments.mean - self.mean) / scale, -self.d_max, self.d_max)
 
-    def corrected(self) -> Self:
+    def corrected(self, r: Any, d: Any) -> Self:
         """Return the batch with the gamma and beta that r and d give."""
         batch = copy(self)
-        batch.gamma, batch.beta = self.gamma * self.r, self.gamma * self.d + self.beta
+        batch.gamma, batch.beta = self.gamma * r, self.gamma * d + self.beta
         return batch
 
     def normalize(self, out: Any) -> tuple[Any, Moments]:
         """Normalize with the statistics of the batch and correct; return y and the statistics."""
-        pieces = _Pieces(self.backend, self.axis)
+        pieces = self.ranks or Pieces(self.backend, self.axis)
         moments: Moments = pieces.moments(self.x, weights=self.mask)
-        self.correct(moments)
-        batch, scale = self.corrected(), batch_scale(moments, self.eps)
+        batch, scale = self.corrected(*self.corrections(moments)), batch_scale(moments, self.eps)
         affine = Affine(center=moments.mean, scale=scale, gamma=batch.gamma, beta=batch.beta)
         y = pieces.rescale(
             self.x, affine, activation=self.activation, mask=self.mask, out=out
@@ -63,8 +63,9 @@ class RenormBatch(Batch):
     def _gradients(self, dy: Any, moments: Moments, training: bool, out: Any) -> tuple[Any, ...]:
         if not training or self.is_empty():
             return super()._gradients(dy, moments, training, out)
-        dx, dgamma, dbeta = Batch._gradients(self.corrected(), dy, moments, training, out)
-        return dx, self.r * dgamma + self.d * dbeta, dbeta
+        r, d = self.corrections(Moments(self.beside(moments.parts)))
+        dx, dgamma, dbeta = Batch._gradients(self.corrected(r, d), dy, moments, training, out)
+        return dx, r * dgamma + d * dbeta, dbeta
 
 
 def batch_renorm(
@@ -77,8 +78,11 @@ def batch_renorm(
     r_max: float,
     d_max: float,
     out: Any = None,
+    communicator: Communicator | None = None,
+    groups: Any = None,
+    virtual_batch_size: int | None = None,
     **options: Any,
-) -> tuple[Any, Moments]:
+) -> tuple[Any, Any]:
     """Normalize `x` with the statistics of this batch, corrected towards running ones.
 
     With ``scale = sqrt(var + eps)`` of the batch (B) and of the running statistics::
@@ -95,8 +99,8 @@ def batch_renorm(
         The running statistics before this batch.
     r_max, d_max : float
         At least 1 and at least 0; at 1 and 0 this is :func:`normcore.functional.batch_norm`.
-    x, gamma, beta, out, **options
-        As for :func:`normcore.functional.batch_norm`, without a communicator.
+    x, gamma, beta, out, communicator, groups, virtual_batch_size, **options
+        As for :func:`normcore.functional.batch_norm`.
 
     Returns
     -------
@@ -109,16 +113,15 @@ def batch_renorm(
         As for :func:`normcore.functional.batch_norm`, and ValueError if `r_max`, `d_max`, `mean`
         or `var` do not fit.
     """
-    batch = _renorm_batch(x, mean, var, gamma, beta, r_max, d_max, **options)
-    batch.refuse_single_values()
-    y, statistic = batch.normalize(batch.adopt_out(out, batch.x))
-    return batch.release(y, out), statistic
+    with ranks_of(communicator) as ranks:
+        batch = _renorm_batch(x, mean, var, gamma, beta, r_max, d_max, ranks, **options)
+        return normalized(batch, out, groups, virtual_batch_size)
 
 
 def batch_renorm_backward(
     dy: Any,
     x: Any,
-    moments: Moments,
+    moments: Any,
     mean: Any,
     var: Any,
     gamma: Any = None,
@@ -127,6 +130,9 @@ def batch_renorm_backward(
     r_max: float,
     d_max: float,
     out: Any = None,
+    communicator: Communicator | None = None,
+    groups: Any = None,
+    virtual_batch_size: int | None = None,
     **options: Any,
 ) -> tuple[Any, Any, Any]:
     """Gradients of :func:`batch_renorm` with respect to `x`, `gamma` and `beta`.
@@ -135,10 +141,9 @@ def batch_renorm_backward(
     ``gamma * r``. Parameters, results and errors are as for
     :func:`normcore.functional.batch_norm_backward`, and those of the forward call.
     """
-    batch = _renorm_batch(x, mean, var, gamma, beta, r_max, d_max, **options)
-    batch.check_moments(moments)
-    batch.correct(Moments(batch.beside(moments.parts)))
-    return batch.backward(dy, moments, True, out)
+    with ranks_of(communicator) as ranks:
+        batch = _renorm_batch(x, mean, var, gamma, beta, r_max, d_max, ranks, **options)
+        return differentiated(batch, dy, moments, out, groups, virtual_batch_size)
 
 
 def _renorm_batch(
@@ -149,6 +154,7 @@ def _renorm_batch(
     beta: Any,
     r_max: float,
     d_max: float,
+    ranks: Ranks | None,
     *,
     axis: int = 1,
     eps: float = 1e-5,
@@ -162,4 +168,6 @@ def _renorm_batch(
     batch = RenormBatch(
         x, gamma, beta, axis=axis, eps=eps, activation=activation, mask=mask, backend=backend
     )
+    if ranks is not None:
+        ranks.join(batch)
     return batch.towards(batch.vector(mean, "mean"), batch.vector(var, "var"), *limits)

@@ -9,21 +9,23 @@ rank, whatever the order in which the communicator adds.
 
 from __future__ import annotations
 
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import reduce
 from typing import Any, Protocol, Self
 
 import numpy as np
 
-from normcore.backend import Backend, batch_scale
-from normcore.batch import Batch, _Pieces
+from normcore.backend import batch_scale
+from normcore.batch import Batch
 from normcore.namespace import array_namespace
+from normcore.pieces import Pieces
 from normcore.statistics import Moments
 
-__all__ = ["Communicator", "Ranks", "batch_norm", "batch_norm_backward"]
+__all__ = ["Communicator", "Ranks", "ranks_of"]
 
 #: In the place of a number of rows and channels: this rank has nothing to share.
 _REFUSED = (-1, -1)
+_ALONE: AbstractContextManager[None] = nullcontext()
 
 
 class Communicator(Protocol):
@@ -64,12 +66,12 @@ class Communicator(Protocol):
         ...
 
 
-class Ranks(_Pieces):
+class Ranks(Pieces):
     """A backend's kernels over an array of which each rank has a part.
 
     The compositions of :class:`~normcore.Backend` in terms of moments and sums hold for the whole.
-    Used as a context manager, it tells the other ranks where this one raises before they have
-    met, so that they raise too and none waits for it.
+    Used as a context manager, once for each exchange, it tells the other ranks where this one
+    raises before they have met, so that they raise too and none waits for it.
 
     Raises
     ------
@@ -92,14 +94,13 @@ class Ranks(_Pieces):
         self.communicator = communicator
         self.has_met = False
 
-    def batch(self, *arguments: Any, **options: Any) -> Batch:
-        """Return this rank's batch, which is normalized with those of the others."""
-        batch = _Batch(*arguments, **options)
+    def join(self, batch: Batch) -> None:
+        """Have this rank's batch normalized with those of the others."""
         self.backend, self.axis = batch.backend, batch.axis
         batch.ranks = self
-        return batch
 
     def __enter__(self) -> Self:
+        self.has_met = False
         return self
 
     def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
@@ -126,9 +127,11 @@ class Ranks(_Pieces):
         sum_dy, sum_dy_xmu = sum(self.gather(xp.stack(self.own_sums)))
         return sum_dy, sum_dy_xmu
 
-    def gradients(self, dy: Any, x: Any, moments: Moments, *given: Any, **options: Any) -> Any:
+    def normalize_backward(
+        self, dy: Any, x: Any, moments: Moments, *given: Any, **options: Any
+    ) -> tuple[Any, Any, Any]:
         """Return dx through the statistics of all ranks, and this rank's dgamma and dbeta."""
-        dx, _, _ = Backend.normalize_backward(self, dy, x, moments, *given, **options)  # type: ignore[arg-type]
+        dx, _, _ = super().normalize_backward(dy, x, moments, *given, **options)
         sum_dy, sum_dy_xmu = self.own_sums
         return dx, sum_dy_xmu / batch_scale(moments, given[-1]), sum_dy
 
@@ -168,49 +171,6 @@ class Ranks(_Pieces):
         return [(int(rows), int(columns)) for rows, columns in self.communicator.allreduce(shapes)]
 
 
-class _Batch(Batch):
-    """One rank's batch."""
-
-    __slots__ = ("ranks",)
-    ranks: Ranks
-
-    def normalize(self, out: Any) -> tuple[Any, Moments]:
-        y, moments = self.ranks.normalize(
-            self.x, self.gamma, self.beta, self.eps,
-            activation=self.activation, mask=self.mask, out=out,
-        )  # fmt: skip
-        return y, moments
-
-    def _gradients(self, dy: Any, moments: Moments, training: bool, out: Any) -> tuple[Any, ...]:
-        moments = Moments(self.beside(moments.parts))
-        dx, dgamma, dbeta = self.ranks.gradients(
-            dy, self.x, moments, self.gamma, self.beta, self.eps,
-            training=training, activation=self.activation, mask=self.mask, out=out,
-        )  # fmt: skip
-        return dx, dgamma, dbeta
-
-
-def batch_norm(
-    communicator: Communicator, x: Any, gamma: Any, beta: Any, *, out: Any, **options: Any
-) -> tuple[Any, Moments]:
-    """Do what :func:`normcore.functional.batch_norm` says of a communicator."""
-    with Ranks(communicator) as ranks:
-        batch = ranks.batch(x, gamma, beta, **options)
-        y, moments = batch.normalize(batch.adopt_out(out, batch.x))
-        return batch.release(y, out), moments
-
-
-def batch_norm_backward(
-    communicator: Communicator,
-    dy: Any,
-    x: Any,
-    moments: Moments,
-    gamma: Any,
-    beta: Any,
-    *,
-    out: Any,
-    **options: Any,
-) -> tuple[Any, Any, Any]:
-    """Do what :func:`normcore.functional.batch_norm_backward` says of a communicator."""
-    with Ranks(communicator) as ranks:
-        return ranks.batch(x, gamma, beta, **options).backward(dy, moments, True, out)
+def ranks_of(communicator: Communicator | None) -> AbstractContextManager[Ranks | None]:
+    """Return the ranks of a communicator, as the context of an exchange; of None, no ranks."""
+    return _ALONE if communicator is None else Ranks(communicator)

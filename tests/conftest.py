@@ -5,6 +5,7 @@ import signal
 
 import pytest
 from hypothesis import settings
+from libraries import LIBRARIES, library
 
 import normcore as nc
 
@@ -29,3 +30,10 @@ def backend(request):
         pytest.skip(f"{request.param}: {status.reason}")
     with nc.use_backend(request.param):
         yield request.param
+
+
+@pytest.fixture(params=LIBRARIES)
+def on(request, monkeypatch):
+    """Run a test of batch norm on the arrays of each library."""
+    with library(request.param, monkeypatch) as found:
+        yield found

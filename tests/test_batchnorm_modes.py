@@ -75,17 +75,17 @@ def assert_gradients(bn, x, dy, **call):
 # -- running statistics ----------------------------------------------------------------------
 
 
-def test_decay_is_the_weight_of_the_old_value():
+def test_decay_is_the_weight_of_the_old_value(on):
     # means 2 and 6; unbiased variances 2 and 8
-    bn = BatchNorm(1, decay=0.75)
+    bn = on.BatchNorm(1, decay=0.75)
     bn(np.array([[1.0], [3.0]]))
     bn(np.array([[4.0], [8.0]]))
     assert_array_equal(bn.running_mean, [0.25 * 6 + 0.75 * 0.5])
     assert_array_equal(bn.running_var, [0.25 * 8 + 0.75 * 1.25])
     assert (bn.momentum, bn.decay) == (0.25, 0.75)
-    assert BatchNorm(1).decay == 0.9
-    assert BatchNorm(1, momentum=None).decay is None
-    assert type(BatchNorm(1).momentum) is float
+    assert on.BatchNorm(1).decay == 0.9
+    assert on.BatchNorm(1, momentum=None).decay is None
+    assert type(on.BatchNorm(1).momentum) is float
 
 
 @pytest.mark.parametrize("momentum", [0.1, 0.2, None])
@@ -94,26 +94,26 @@ def test_momentum_and_decay_are_an_error(momentum):
         BatchNorm(1, momentum=momentum, decay=0.9)
 
 
-def test_ddof_of_the_stored_variance():
+def test_ddof_of_the_stored_variance(on):
     x = np.array([[1.0], [3.0]])
-    bn = BatchNorm(1, momentum=1.0, ddof=0)
+    bn = on.BatchNorm(1, momentum=1.0, ddof=0)
     bn(x)
     assert_array_equal(bn.running_var, [1.0])
-    assert_array_equal(BatchNorm(1, ddof=0)(x), BatchNorm(1)(x))
+    assert_array_equal(on.BatchNorm(1, ddof=0)(x), on.BatchNorm(1)(x))
 
 
-def test_update_stats_false(rng):
+def test_update_stats_false(on, rng):
     x, dy = rng.normal(size=(2, 6, 3))
-    bn, other = BatchNorm(3), BatchNorm(3)
+    bn, other = on.BatchNorm(3), on.BatchNorm(3)
     before = state(bn)
     assert_array_equal(bn(x, update_stats=False), other(x))
     assert_same_state(bn, before)
     assert_array_equal(bn.backward(dy)[0], other.backward(dy)[0])
 
 
-def test_freeze_survives_train(rng):
+def test_freeze_survives_train(on, rng):
     x, dy = rng.normal(size=(2, 6, 3))
-    bn = parameters(BatchNorm(3), rng)
+    bn = parameters(on.BatchNorm(3), rng)
     bn(x * 2 + 1)
     frozen = copy.copy(bn)
     assert frozen.freeze() is frozen
@@ -123,32 +123,31 @@ def test_freeze_survives_train(rng):
     assert_same_state(frozen, before)
     for found, expected in zip(frozen.backward(dy), bn.backward(dy), strict=True):
         assert_array_equal(found, expected)
-    assert pickle.loads(pickle.dumps(frozen)).frozen
     assert frozen.unfreeze() is frozen
     frozen(x)
     assert frozen.num_batches_tracked == 2
     with pytest.raises(ValueError, match="track_running_stats=False"):
-        BatchNorm(3, track_running_stats=False).freeze()
+        on.BatchNorm(3, track_running_stats=False).freeze()
 
 
 # -- parameters and activation -----------------------------------------------------------------
 
 
 @pytest.mark.parametrize("affine", [True, False, "gamma", "beta"])
-def test_affine(rng, affine):
-    x, dy = rng.normal(size=(2, 6, 3))
-    bn = parameters(BatchNorm(3, affine=affine), rng)
+def test_affine(on, rng, affine):
+    x, dy = rng.normal(size=(2, 4, 3))
+    bn = parameters(on.BatchNorm(3, affine=affine), rng)
     assert (bn.gamma is not None, bn.beta is not None) == (
         affine in (True, "gamma"),
         affine in (True, "beta"),
     )
-    expected, moments = functional.batch_norm(x, bn.gamma, bn.beta)
+    expected, moments = on.batch_norm(x, bn.gamma, bn.beta)
     assert_array_equal(bn(x), expected)
     assert_array_equal(
-        bn.backward(dy)[0], functional.batch_norm_backward(dy, x, moments, bn.gamma, bn.beta)[0]
+        bn.backward(dy)[0], on.batch_norm_backward(dy, x, moments, bn.gamma, bn.beta)[0]
     )
     assert_gradients(bn, x, dy)
-    assert eval(repr(bn)).affine == affine
+    assert f"affine={affine!r}" in repr(bn)
     for name in ("gamma", "beta"):
         if getattr(bn, name) is None:
             with pytest.raises(ValueError, match=f"no {name} with affine={affine!r}"):
@@ -156,9 +155,9 @@ def test_affine(rng, affine):
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_relu_equals_pytorch(rng, training):
+def test_relu_equals_pytorch(on, rng, training):
     x, dy = rng.normal(size=(2, 6, 3, 4))
-    bn = parameters(BatchNorm(3, activation="relu"), rng).train(training)
+    bn = parameters(on.BatchNorm(3, activation="relu"), rng).train(training)
     bn.running_mean, bn.running_var = rng.normal(size=3), rng.random(3) + 0.5
     theirs = torch.nn.BatchNorm1d(3, dtype=torch.float64).train(training)
     for name, value in zip(("weight", "bias", "running_mean", "running_var"), state(bn)[:4],
@@ -178,8 +177,8 @@ def test_relu_equals_pytorch(rng, training):
 
 
 @pytest.mark.parametrize("ddof", [0, 1])
-def test_single_values_skipped(rng, ddof):
-    bn = parameters(BatchNorm(3, single="skip", ddof=ddof), rng)
+def test_single_values_skipped(on, rng, ddof):
+    bn = parameters(on.BatchNorm(3, single="skip", ddof=ddof), rng)
     bn(rng.normal(size=(5, 3)))
     before = state(bn)
     x, dy = rng.normal(size=(2, 1, 3))
@@ -191,8 +190,8 @@ def test_single_values_skipped(rng, ddof):
     assert_array_equal(dbeta, dy[0])
 
 
-def test_single_values_by_running_statistics(rng):
-    bn = parameters(BatchNorm(3, single="running"), rng)
+def test_single_values_by_running_statistics(on, rng):
+    bn = parameters(on.BatchNorm(3, single="running"), rng)
     bn(rng.normal(size=(5, 3)))
     before = state(bn)
     x, dy = rng.normal(size=(2, 1, 3))
@@ -205,8 +204,10 @@ def test_single_values_by_running_statistics(rng):
 
 
 @pytest.mark.parametrize("single", ["error", "skip", "running"])
-def test_a_mask_that_leaves_nothing_is_an_error(single):
-    bn = BatchNorm(3, single=single)
+def test_a_mask_that_leaves_nothing_is_an_error(on, single):
+    if on.name == "cupy":
+        pytest.skip("nothing waits for a device")
+    bn = on.BatchNorm(3, single=single)
     before = state(bn)
     with pytest.raises(ValueError, match="under the mask"):
         bn(np.ones((4, 3)), mask=np.zeros(4, bool))
@@ -217,8 +218,8 @@ def test_a_mask_that_leaves_nothing_is_an_error(single):
 @pytest.mark.parametrize(
     "options", [{}, {"virtual_batch_size": 2}, {"r_max": 2.0, "d_max": 1.0}, {"affine": False}]
 )
-def test_empty_batches(shape, options):
-    bn = BatchNorm(3, momentum=None, **options)
+def test_empty_batches(on, shape, options):
+    bn = on.BatchNorm(3, momentum=None, **options)
     bn(np.arange(12.0).reshape(4, 3) ** 2)
     before = state(bn)
     x = np.empty(shape, np.float32)
@@ -252,10 +253,9 @@ def test_empty_batches_of_the_stateless_face_and_of_pytorch():
 
 @pytest.mark.parametrize(("axis", "shape"), [(1, (7, 3)), (1, (7, 3, 4)), (-1, (7, 2, 2, 3)),
                                              (0, (3, 7, 2))])  # fmt: skip
-@pytest.mark.parametrize("masked", [False, True])
-@pytest.mark.parametrize("given_out", [False, True])
+@pytest.mark.parametrize(("masked", "given_out"), [(False, True), (True, False)])
 @pytest.mark.parametrize("kind", ["virtual", "labels", "slices"])
-def test_parts_are_batches_of_their_own(rng, axis, shape, masked, given_out, kind):
+def test_parts_are_batches_of_their_own(on, rng, axis, shape, masked, given_out, kind):
     x, dy = rng.normal(size=(2, *shape))
     samples = 1 if axis == 0 else 0
     mask = None
@@ -270,8 +270,8 @@ def test_parts_are_batches_of_their_own(rng, axis, shape, masked, given_out, kin
         call["groups"] = np.array(["a", "b", "a", "a", "b", "b", "a"])
     else:
         call["groups"], parts = [slice(1, None, 2), slice(0, None, 2)], [[1, 3, 5], [0, 2, 4, 6]]
-    bn = parameters(BatchNorm(3, **options), rng)
-    plain = BatchNorm(3, axis=axis, activation="relu")
+    bn = parameters(on.BatchNorm(3, **options), rng)
+    plain = on.BatchNorm(3, axis=axis, activation="relu")
     plain.gamma, plain.beta = bn.gamma, bn.beta
     out, dx = (np.empty(shape), np.empty(shape)) if given_out else (None, None)
     y = bn(x, out, mask=mask, **call)
@@ -297,38 +297,38 @@ def test_parts_are_batches_of_their_own(rng, axis, shape, masked, given_out, kin
         bn.backward(dy)
 
 
-def test_gradients_of_parts(rng):
-    x, dy = rng.normal(size=(2, 6, 2))
-    bn = parameters(BatchNorm(2, eps=1e-2, virtual_batch_size=3), rng)
+def test_gradients_of_parts(on, rng):
+    x, dy = rng.normal(size=(2, 6, 1))
+    bn = parameters(on.BatchNorm(1, eps=1e-2, virtual_batch_size=3), rng)
     assert_gradients(bn, x, dy)
-    assert_gradients(parameters(BatchNorm(2, eps=1e-2), rng), x, dy, groups=[1, 0, 1, 0, 0, 1])
+    assert_gradients(parameters(on.BatchNorm(1, eps=1e-2), rng), x, dy, groups=[1, 0, 1, 0, 0, 1])
 
 
-def test_parts_in_evaluation_are_one_batch(rng):
+def test_parts_in_evaluation_are_one_batch(on, rng):
     x = rng.normal(size=(6, 3))
-    bn = BatchNorm(3).eval()
+    bn = on.BatchNorm(3).eval()
     expected = bn(x)
     assert_array_equal(bn(x, groups=[0, 1, 0, 1, 0, 2]), expected)
-    assert_array_equal(BatchNorm(3, virtual_batch_size=2).eval()(x), expected)
-    assert_array_equal(BatchNorm(3).freeze()(x, groups=[0, 1, 0, 1, 0, 2]), expected)
+    assert_array_equal(on.BatchNorm(3, virtual_batch_size=2).eval()(x), expected)
+    assert_array_equal(on.BatchNorm(3).freeze()(x, groups=[0, 1, 0, 1, 0, 2]), expected)
 
 
-def test_a_group_of_one_sample(rng):
+def test_a_group_of_one_sample(on, rng):
     x, groups = rng.normal(size=(5, 3)), [0, 0, 1, 0, 0]
-    bn = BatchNorm(3)
+    bn = on.BatchNorm(3)
     before, out = state(bn), np.full((5, 3), 7.0)
     with pytest.raises(ValueError, match="at least 2 values"):
         bn(x, out, groups=groups)
     assert_same_state(bn, before)
     assert_array_equal(out, 7.0)
-    bn = BatchNorm(3, single="skip", momentum=1.0)
+    bn = on.BatchNorm(3, single="skip", momentum=1.0)
     y = bn(x, groups=groups)
     rest = [0, 1, 3, 4]
     assert_array_equal(y[2], np.zeros(3))
-    assert_allclose(y[rest], BatchNorm(3)(x[rest]), **CLOSE)
+    assert_allclose(y[rest], on.BatchNorm(3)(x[rest]), **CLOSE)
     assert bn.num_batches_tracked == 1
     assert_allclose(bn.running_mean, x[rest].mean(0), **CLOSE)
-    bn = BatchNorm(3, single="running")
+    bn = on.BatchNorm(3, single="running")
     assert_allclose(bn(x, groups=groups)[2], x[2] / np.sqrt(1 + EPS), **CLOSE)
     assert_allclose(bn.backward(x)[0][2], x[2] / np.sqrt(1 + EPS), **CLOSE)
 
@@ -343,14 +343,14 @@ def test_a_group_of_one_sample(rng):
         ([slice(0, 3), 1], TypeError, "slices alone"),
     ],
 )
-def test_bad_groups(rng, groups, error, message):
-    bn = BatchNorm(3)
+def test_bad_groups(on, rng, groups, error, message):
+    bn = on.BatchNorm(3)
     before = state(bn)
     with pytest.raises(error, match=message):
         bn(rng.normal(size=(6, 3)), groups=groups)
     assert_same_state(bn, before)
     with pytest.raises(ValueError, match="virtual_batch_size"):
-        BatchNorm(3, virtual_batch_size=3)(np.ones((6, 3)), groups=[0] * 6)
+        on.BatchNorm(3, virtual_batch_size=3)(np.ones((6, 3)), groups=[0] * 6)
 
 
 def test_parts_refuse_an_out_that_overlaps_in_part(rng):
@@ -376,10 +376,10 @@ def renormalized(x, mean, var, gamma, beta, r_max, d_max):
 
 @pytest.mark.parametrize("relu", [False, True])
 @pytest.mark.parametrize(("r_max", "d_max"), [(1, 0), (1.1, 0.2), (3, 5), (float("inf"), 1e9)])
-def test_renormalization(rng, r_max, d_max, relu):
+def test_renormalization(on, rng, r_max, d_max, relu):
     x, dy = rng.normal(size=(2, 6, 3))
     x = x * [0.5, 1.0, 4.0] + [0.1, 1.0, -3.0]
-    bn = BatchNorm(3, r_max=r_max, d_max=d_max, activation="relu" if relu else None)
+    bn = on.BatchNorm(3, r_max=r_max, d_max=d_max, activation="relu" if relu else None)
     parameters(bn, rng)
     bn.running_mean, bn.running_var = rng.normal(size=3), rng.random(3) + 0.5
     mean, var = bn.running_mean.copy(), bn.running_var.copy()
@@ -397,31 +397,31 @@ def test_renormalization(rng, r_max, d_max, relu):
         assert_allclose(found, leaf.grad.numpy(), rtol=1e-11, atol=1e-11)
     assert_allclose(bn.running_mean, 0.9 * mean + 0.1 * x.mean(0), **CLOSE)
     options = {"r_max": r_max, "d_max": d_max, "activation": bn.activation}
-    again, moments = functional.batch_renorm(x, *given, **options)
+    again, moments = on.batch_renorm(x, *given, **options)
     assert_array_equal(again, y)
-    backward = functional.batch_renorm_backward(dy, x, moments, *given, **options)
+    backward = on.batch_renorm_backward(dy, x, moments, *given, **options)
     for found, before in zip(backward, gradients, strict=True):
         assert_array_equal(found, before)
     if r_max == 1:
-        assert_allclose(y, BatchNorm.forward(_plain(bn), x), **CLOSE)
+        assert_allclose(y, _plain(on, bn)(x), **CLOSE)
     if r_max > 3 and not relu:  # nothing is clipped: the running statistics normalize
-        assert_allclose(y, functional.batch_norm_inference(x, *given), rtol=1e-9, atol=1e-9)
+        assert_allclose(y, on.batch_norm_inference(x, *given), rtol=1e-9, atol=1e-9)
 
 
-def _plain(bn):
-    plain = BatchNorm(bn.num_features, activation=bn.activation)
+def _plain(on, bn):
+    plain = on.BatchNorm(bn.num_features, activation=bn.activation)
     plain.gamma, plain.beta = bn.gamma, bn.beta
     return plain
 
 
-def test_renormalization_of_parts_in_evaluation_and_relaxed(rng):
+def test_renormalization_of_parts_in_evaluation_and_relaxed(on, rng):
     x, dy = rng.normal(size=(2, 6, 3))
-    bn = BatchNorm(3, r_max=1.5, d_max=0.5, virtual_batch_size=3)
+    bn = on.BatchNorm(3, r_max=1.5, d_max=0.5, virtual_batch_size=3)
     y = bn(x)
-    other = BatchNorm(3, r_max=1.5, d_max=0.5)
+    other = on.BatchNorm(3, r_max=1.5, d_max=0.5)
     assert_allclose(y[:3], other(x[:3], update_stats=False), **CLOSE)
     assert_allclose(bn.backward(dy)[0][:3], other.backward(dy[:3])[0], **CLOSE)
-    expected = functional.batch_norm_inference(x, bn.running_mean, bn.running_var)
+    expected = on.batch_norm_inference(x, bn.running_mean, bn.running_var)
     assert_array_equal(bn.eval()(x), expected)
     assert_allclose(bn.backward(dy)[0], dy / np.sqrt(bn.running_var + EPS), **CLOSE)
     bn.r_max, bn.d_max = 3, 5
@@ -430,7 +430,7 @@ def test_renormalization_of_parts_in_evaluation_and_relaxed(rng):
         with pytest.raises(ValueError, match=name):
             setattr(bn, name, value)
         with pytest.raises(ValueError, match=f"no {name}"):
-            setattr(BatchNorm(3), name, 3.0)
+            setattr(on.BatchNorm(3), name, 3.0)
     assert (bn.r_max, bn.d_max) == (3.0, 5.0)
 
 
@@ -465,7 +465,9 @@ def test_bad_options(options, error, message):
 
 def test_options_travel():
     bn = BatchNorm(3, decay=0.75, ddof=0, activation="relu", single="skip", virtual_batch_size=4,
-                   r_max=3.0, d_max=5.0)  # fmt: skip
-    for other in (eval(repr(bn)), pickle.loads(pickle.dumps(bn)), copy.deepcopy(bn)):
+                   r_max=3.0, d_max=5.0).freeze()  # fmt: skip
+    copies = pickle.loads(pickle.dumps(bn)), copy.copy(bn), copy.deepcopy(bn)
+    assert all(each.frozen for each in copies)
+    for other in (eval(repr(bn)), *copies):
         assert repr(other) == repr(bn)
         assert (other.momentum, other.r_max, other.single) == (0.25, 3.0, "skip")

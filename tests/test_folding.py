@@ -20,7 +20,7 @@ def example(channels, dtype):
 @pytest.mark.parametrize("where", ["before", "after"])
 @pytest.mark.parametrize(("groups", "kernel"), [(1, ()), (1, (3, 2)), (2, (3, 2)), (4, (1, 1))])
 @pytest.mark.parametrize("biased", [True, False])
-def test_folded_equals_pytorch(where, groups, kernel, biased, dtype, tolerance):
+def test_folded_equals_pytorch(on, where, groups, kernel, biased, dtype, tolerance):
     vectors, normal, _ = example(4 if where == "before" else 8, dtype)
     weight = normal(size=(8, 4 // groups, *kernel)).astype(dtype)
     bias = normal(size=8).astype(dtype) if biased else None
@@ -38,7 +38,7 @@ def test_folded_equals_pytorch(where, groups, kernel, biased, dtype, tolerance):
 
     expected = linear(norm(x), weight, bias) if where == "before" else norm(linear(x, weight, bias))
     options = {"where": where, "eps": 1e-3, "groups": groups, "padding": 0}
-    folded = fold_batch_norm(weight, bias, *vectors, **options)
+    folded = on.fold_batch_norm(weight, bias, *vectors, **options)
     assert folded[0].dtype == folded[1].dtype == dtype
     assert_allclose(linear(x, *folded).numpy(), expected.numpy(), rtol=tolerance, atol=tolerance)
     if not kernel:

@@ -26,8 +26,8 @@ def assert_same_state(bn, before):
 
 
 @pytest.mark.parametrize("ddof", [0, 1])
-def test_pooled_statistics_are_those_of_all_samples(batches, ddof):
-    first, second = nc.BatchNorm(2, ddof=ddof), nc.BatchNorm(2, momentum=None).eval()
+def test_pooled_statistics_are_those_of_all_samples(on, batches, ddof):
+    first, second = on.BatchNorm(2, ddof=ddof), on.BatchNorm(2, momentum=None).eval()
     first(batches[2])  # running statistics of before are forgotten
     before = state(first)
     outputs = []
@@ -47,8 +47,8 @@ def test_pooled_statistics_are_those_of_all_samples(batches, ddof):
     assert first.num_batches_tracked == 4
 
 
-def test_algorithm2_by_hand():
-    bn = nc.BatchNorm(1)
+def test_algorithm2_by_hand(on):
+    bn = on.BatchNorm(1)
     with nc.population_statistics([bn], method="algorithm2"):
         bn(np.array([[1.0], [3.0]]))  # mean 2, unbiased variance 2
         bn(np.array([[4.0], [8.0]]))  # mean 6, unbiased variance 8
@@ -57,8 +57,8 @@ def test_algorithm2_by_hand():
     assert bn.num_batches_tracked == 2
 
 
-def test_algorithm2_refuses_batches_of_other_sizes(batches):
-    bn = nc.BatchNorm(2).eval()
+def test_algorithm2_refuses_batches_of_other_sizes(on, batches):
+    bn = on.BatchNorm(2).eval()
     before = state(bn)
     with (
         pytest.raises(ValueError, match=r"channel 0 has 3 values after 5.*pooled"),
@@ -69,8 +69,8 @@ def test_algorithm2_refuses_batches_of_other_sizes(batches):
 
 
 @pytest.mark.parametrize("method", ["pooled", "algorithm2"])
-def test_nothing_has_changed_after_an_exception(batches, method):
-    layers = nc.BatchNorm(2), nc.BatchNorm(2).eval()
+def test_nothing_has_changed_after_an_exception(on, batches, method):
+    layers = on.BatchNorm(2), on.BatchNorm(2).eval()
     layers[0](batches[0])
     before = [state(each) for each in layers]
 
@@ -88,8 +88,8 @@ def test_nothing_has_changed_after_an_exception(batches, method):
     assert layers[0].num_batches_tracked == 2
 
 
-def test_virtual_batches_and_masks_count(batches):
-    bn, masked = nc.BatchNorm(2, virtual_batch_size=4), nc.BatchNorm(2)
+def test_virtual_batches_and_masks_count(on, batches):
+    bn, masked = on.BatchNorm(2, virtual_batch_size=4), on.BatchNorm(2)
     mask = np.arange(8) > 2
     with nc.population_statistics([bn, masked]):
         bn(batches[2])
@@ -99,8 +99,8 @@ def test_virtual_batches_and_masks_count(batches):
     assert_allclose(masked.running_var, batches[2][mask].var(0, ddof=1), rtol=1e-13)
 
 
-def test_frozen_and_unreached_layers_stay(batches):
-    reached, frozen, unreached = nc.BatchNorm(2), nc.BatchNorm(2).freeze(), nc.BatchNorm(2)
+def test_frozen_and_unreached_layers_stay(on, batches):
+    reached, frozen, unreached = on.BatchNorm(2), on.BatchNorm(2).freeze(), on.BatchNorm(2)
     before = state(frozen), state(unreached)
     with nc.population_statistics([reached, frozen, unreached]):
         assert_array_equal(frozen(reached(batches[0]) * 0), np.zeros((5, 2)))
