@@ -12,7 +12,9 @@ from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
+from numpy.testing import assert_allclose, assert_array_equal
 
+import normcore as nc
 from normcore import functional
 
 #: Seconds after which a process that waits for another gives up.
@@ -26,6 +28,31 @@ def joined():
     rng = np.random.default_rng(0)
     x, dy = rng.normal(size=(2, 11, 3, 4, 4))
     return 5 * x + 100, dy, np.array([0.5, -2.0, 1.0]), np.array([0.1, 0.2, 0.3])
+
+
+def check_core_layer(found):
+    """Compare what the ranks of `core_layer` returned with one layer on the joined batch."""
+    x, dy, gamma, beta = joined()
+    bn = nc.BatchNorm(3)
+    bn.gamma, bn.beta = gamma, beta
+    expected = bn(x), *bn.backward(dy)
+    close = {"rtol": 1e-12, "atol": 1e-12}
+    for key, value in zip(("y", "dx"), expected[:2], strict=True):
+        assert_allclose(np.concatenate([each[key] for each in found]), value, **close)
+    for key, value in zip(("dgamma", "dbeta"), expected[2:], strict=True):
+        assert_allclose(sum(each[key] for each in found), value, **close)
+    population = nc.BatchNorm(3)
+    with nc.population_statistics([population]):
+        population(np.concatenate([x, x + 5]))
+    assert str(found[0]["error"]).startswith("RuntimeError: rank 1")
+    assert str(found[1]["error"]).startswith("ValueError: x has 2 channels")
+    for each in found:
+        assert each["num_batches_tracked"] == 1
+        for name in ("running_mean", "running_var"):
+            assert_array_equal(each[name], found[0][name])
+            assert_allclose(each[name], getattr(bn, name), rtol=1e-14)
+            kind = name.replace("running", "population")
+            assert_allclose(each[kind], getattr(population, name), rtol=1e-13)
 
 
 def own(communicator, array):
@@ -43,6 +70,27 @@ def functions(communicator):
         dy, x, moments, gamma, communicator=communicator
     )
     return {"y": y, "parts": moments.parts, "dx": dx, "dgamma": dgamma, "dbeta": dbeta}
+
+
+def core_layer(communicator):
+    """nc.BatchNorm: a step, a step that one rank refuses, and population statistics."""
+    x, dy, gamma, beta = joined()
+    x, dy = own(communicator, x), own(communicator, dy)
+    bn = nc.BatchNorm(3, communicator=communicator)
+    bn.gamma, bn.beta = gamma, beta
+    y = bn(x)
+    dx, dgamma, dbeta = bn.backward(dy)
+    found = {"y": y, "dx": dx, "dgamma": dgamma, "dbeta": dbeta}
+    try:
+        bn(x[:, : 3 - communicator.rank])
+    except Exception as error:
+        found["error"] = np.array(f"{type(error).__name__}: {error}")
+    for name in ("running_mean", "running_var", "num_batches_tracked"):
+        found[name] = np.array(getattr(bn, name))
+    with nc.population_statistics([bn]):
+        bn(x)
+        bn(x + 5)
+    return found | {"population_mean": bn.running_mean, "population_var": bn.running_var}
 
 
 def errors(communicator):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from numpy.testing import assert_allclose
+from numpy.testing import assert_allclose, assert_array_equal
 
 from normcore.functional import fold_batch_norm
 
@@ -20,7 +20,7 @@ def example(channels, dtype):
 @pytest.mark.parametrize("where", ["before", "after"])
 @pytest.mark.parametrize(("groups", "kernel"), [(1, ()), (1, (3, 2)), (2, (3, 2)), (4, (1, 1))])
 @pytest.mark.parametrize("biased", [True, False])
-def test_folded_equals_pytorch(on, where, groups, kernel, biased, dtype, tolerance):
+def test_folded_equals_pytorch(where, groups, kernel, biased, dtype, tolerance):
     vectors, normal, _ = example(4 if where == "before" else 8, dtype)
     weight = normal(size=(8, 4 // groups, *kernel)).astype(dtype)
     bias = normal(size=8).astype(dtype) if biased else None
@@ -38,13 +38,23 @@ def test_folded_equals_pytorch(on, where, groups, kernel, biased, dtype, toleran
 
     expected = linear(norm(x), weight, bias) if where == "before" else norm(linear(x, weight, bias))
     options = {"where": where, "eps": 1e-3, "groups": groups, "padding": 0}
-    folded = on.fold_batch_norm(weight, bias, *vectors, **options)
+    folded = fold_batch_norm(weight, bias, *vectors, **options)
     assert folded[0].dtype == folded[1].dtype == dtype
     assert_allclose(linear(x, *folded).numpy(), expected.numpy(), rtol=tolerance, atol=tolerance)
     if not kernel:
         turned = fold_batch_norm(weight.T, bias, *vectors, **options, output_axis=1, input_axis=0)
         assert_allclose(turned[0].T, folded[0], rtol=0)
         assert_allclose(turned[1], folded[1], rtol=tolerance)
+
+
+def test_folded_weights_are_of_the_kind_of_the_weights(on):
+    vectors, normal, _ = example(3, np.float32)
+    weight, bias = normal(size=(3, 4)).astype(np.float32), normal(size=3)
+    expected = fold_batch_norm(weight, bias, *vectors, where="after")
+    found = on.fold_batch_norm(weight, bias, *vectors, where="after")  # of the kind: on says so
+    for one, other in zip(found, expected, strict=True):
+        assert one.dtype == other.dtype == np.float32
+        assert_array_equal(one, other)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
-from ranks import joined
+from ranks import check_core_layer, joined
 
 from normcore import functional
 
@@ -55,6 +55,12 @@ def test_functions(tmp_path):
     found, done = mpirun("functions", tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     check_against_one_process(found)
+
+
+def test_layer_of_the_core(tmp_path):
+    found, done = mpirun("core_layer", tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    check_core_layer(found)
 
 
 def test_errors_are_on_every_rank(tmp_path):

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
-from ranks import TIMEOUT, joined
+from ranks import TIMEOUT, check_core_layer, joined
 
 from normcore import functional
 
@@ -94,6 +94,11 @@ def test_layers(size, tmp_path):
             assert_allclose(each[f"{name} running_mean"], 0.1 * moments.mean, rtol=1e-14)
             expected = 0.9 + 0.1 * moments.var(ddof=1)
             assert_allclose(each[f"{name} running_var"], expected, rtol=1e-14)
+
+
+@pytest.mark.parametrize("size", [2, 3])
+def test_layer_of_the_core(size, tmp_path):
+    check_core_layer(gloo("core_layer", size, tmp_path))
 
 
 def test_errors_are_on_every_rank(tmp_path):
