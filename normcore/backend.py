@@ -69,7 +69,7 @@ class Backend(ABC):
 
     @abstractmethod
     def release(self, array: Any, like: Any) -> Any:
-        """Return the backend's ``array`` as the kind, and on the device, of ``like``."""
+        """Return the backend's ``array``, or NumPy's, as the kind of ``like``, on its device."""
 
     # -- required kernels ------------------------------------------------------------------
 

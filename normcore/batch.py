@@ -144,10 +144,13 @@ class Batch:
             return int(np.count_nonzero(np.take(valid, 0, self.axis)))
         return math.prod(shape[: self.axis]) * math.prod(shape[self.axis + 1 :])
 
-    def refuse_single_values(self) -> None:
-        """Refuse batches without a variance, but not empty ones; never waits for a device."""
+    def refuse_single_values(self, single: str = "error") -> None:
+        """Refuse batches without a variance, but not empty ones; never waits for a device.
+
+        With ``single="skip"`` one value is enough.
+        """
         count = self.count()
-        if count < 2 and not self.is_empty():
+        if count < (2 if single == "error" else 1) and not self.is_empty():
             raise ValueError(
                 "training needs at least 2 values in each channel to take a variance of, but x of "
                 f"shape {tuple(self.x.shape)} has {count} on axis {self.axis}"

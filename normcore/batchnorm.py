@@ -17,7 +17,7 @@ from normcore.namespace import to_numpy
 from normcore.options import MOMENTUM, check_choice, check_limits, check_size, weight_of_batch
 from normcore.partition import Partition
 from normcore.renorm import RenormBatch
-from normcore.synchronized import Communicator, Ranks, ranks_of
+from normcore.synchronized import Communicator, Ranks, is_of_one_rank, ranks_of
 
 __all__ = ["BatchNorm"]
 
@@ -165,10 +165,7 @@ class BatchNorm(Modes):
             Ranks(communicator)  # refuses what is none
             if self.virtual_batch_size is not None or self.single != "error":
                 name = "single" if self.virtual_batch_size is None else "virtual_batch_size"
-                raise ValueError(
-                    f"{name}={getattr(self, name)!r} is of the batch of one process, but the "
-                    "communicator joins the batches of all; use one of them"
-                )
+                raise is_of_one_rank(name, getattr(self, name))
         self.backend = backend
         self.training = True
         self.frozen = False
@@ -326,8 +323,7 @@ class BatchNorm(Modes):
             return True, True
         if batch.is_empty():
             return True, False
-        if self.single == "error" or count == 0:
-            batch.refuse_single_values()
+        batch.refuse_single_values(self.single)
         return self.single == "skip", False
 
     def _normalize(
@@ -361,7 +357,7 @@ class BatchNorm(Modes):
         batches = forward.followed()
         if self._population is not None:
             for moments in batches:
-                self._population.follow(moments)
+                self._population.follow(moments, backend)
         elif batches:
             self._follow(batches, backend)
 

@@ -14,9 +14,10 @@ import numpy as np
 from normcore import layout
 from normcore.batch import Batch
 from normcore.namespace import array_namespace, to_numpy
+from normcore.options import check_choice
 from normcore.partition import Partition
 from normcore.statistics import Moments
-from normcore.synchronized import ranks_of
+from normcore.synchronized import is_of_one_rank, ranks_of
 
 __all__ = ["Forward", "SplitForward", "differentiated", "normalized"]
 
@@ -152,19 +153,22 @@ class SplitForward:
 
 
 def normalized(
-    batch: Batch, out: Any, groups: Any, virtual_batch_size: int | None
+    batch: Batch, out: Any, groups: Any, virtual_batch_size: int | None, single: str
 ) -> tuple[Any, Any]:
     """Do what :func:`normcore.functional.batch_norm` says of a batch, whole or in parts."""
+    check_choice("single", single, ("error", "skip"))
+    if batch.ranks is not None and single != "error":
+        raise is_of_one_rank("single", single)
     target = batch.adopt_out(out, batch.x)
     partition = Partition.of(batch, groups, virtual_batch_size)
     if partition is None:
         if batch.ranks is None:
-            batch.refuse_single_values()
+            batch.refuse_single_values(single)
         y, moments = batch.normalize(target)
         return batch.release(y, out), moments
     forward = SplitForward(batch, partition)
     for each in forward.batches:
-        each.refuse_single_values()
+        each.refuse_single_values(single)
 
     def normalize(index: int, out: Any) -> tuple[Any, Forward]:
         part = forward.batches[index]

@@ -181,6 +181,7 @@ def batch_norm(
     communicator: Communicator | None = None,
     groups: Any = None,
     virtual_batch_size: int | None = None,
+    single: str = "error",
     backend: str | Backend | None = None,
 ) -> tuple[Any, Any]:
     """Normalize `x` with the statistics of this batch (Algorithm 1 of the paper).
@@ -213,6 +214,10 @@ def batch_norm(
     virtual_batch_size : int, optional
         Splits the batch into virtual (ghost) ones of at most this many samples, of sizes that
         differ by at most one, each normalized by itself.
+    single : {"error", "skip"}
+        Whether one value in each channel, which has no variance, is refused; or normalized by
+        itself, to `beta`. It has no place in running statistics; :func:`batch_norm_inference`
+        normalizes it with them.
     backend : str or Backend, optional
         Overrides the selection by context and by kind of array.
 
@@ -223,8 +228,8 @@ def batch_norm(
         and booleans become float64.
     moments : Moments, or list of Moments
         The statistics of the batch, which :func:`batch_norm_backward` wants, and which move
-        running ones (:meth:`Moments.running`); with `groups` or `virtual_batch_size` those of
-        each part, in the order of the labels, slices or samples.
+        running ones (:meth:`normcore.Moments.running`); with `groups` or `virtual_batch_size`
+        those of each part, in the order of the labels, slices or samples.
 
     Raises
     ------
@@ -233,9 +238,9 @@ def batch_norm(
     ValueError
         If a channel of the batch, or of a part, has fewer than two values to take a variance of,
         unless it is empty; if `x`, `gamma`, `beta`, `axis`, `eps`, `activation`, `mask`, `out`,
-        `groups` or `virtual_batch_size` do not fit, or there are two of `communicator`, `groups`
-        and `virtual_batch_size`; on all ranks of a communicator if they disagree on the number of
-        channels.
+        `groups`, `virtual_batch_size` or `single` do not fit, or there are two of `communicator`,
+        `groups` and `virtual_batch_size`; on all ranks of a communicator if they disagree on the
+        number of channels.
     RuntimeError
         If another rank of the communicator raised.
     """
@@ -245,7 +250,7 @@ def batch_norm(
         )
         if ranks is not None:
             ranks.join(batch)
-        return normalized(batch, out, groups, virtual_batch_size)
+        return normalized(batch, out, groups, virtual_batch_size, single)
 
 
 def batch_norm_inference(

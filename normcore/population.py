@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from normcore.backend import Backend
 from normcore.batchnorm import BatchNorm
 from normcore.namespace import to_numpy
 from normcore.options import check_choice
@@ -24,8 +25,11 @@ class _Pooled:
         self.moments: Moments | None = None
         self.number = 0
 
-    def follow(self, moments: Moments) -> None:
-        self.moments = moments if self.moments is None else self.moments.merge(moments)
+    def follow(self, moments: Moments, backend: Backend) -> None:
+        before = self.moments
+        if before is not None and type(before.parts) is not type(moments.parts):
+            before = Moments(backend.release(to_numpy(before.parts), moments.parts))
+        self.moments = moments if before is None else backend.merge(before, moments)
         self.number += 1
 
     def statistics(self) -> tuple[Any, Any]:
@@ -41,7 +45,7 @@ class _Algorithm2:
         self.average: tuple[Any, Any] = (0.0, 0.0)
         self.number = 0
 
-    def follow(self, moments: Moments) -> None:
+    def follow(self, moments: Moments, backend: Backend) -> None:
         count = to_numpy(moments.count)
         if self.count is None:
             self.count, self.average = count, (moments.mean, moments.var(ddof=1))

@@ -81,6 +81,7 @@ def batch_renorm(
     communicator: Communicator | None = None,
     groups: Any = None,
     virtual_batch_size: int | None = None,
+    single: str = "error",
     **options: Any,
 ) -> tuple[Any, Any]:
     """Normalize `x` with the statistics of this batch, corrected towards running ones.
@@ -99,7 +100,7 @@ def batch_renorm(
         The running statistics before this batch.
     r_max, d_max : float
         At least 1 and at least 0; at 1 and 0 this is :func:`normcore.functional.batch_norm`.
-    x, gamma, beta, out, communicator, groups, virtual_batch_size, **options
+    x, gamma, beta, out, communicator, groups, virtual_batch_size, single, **options
         As for :func:`normcore.functional.batch_norm`.
 
     Returns
@@ -115,7 +116,7 @@ def batch_renorm(
     """
     with ranks_of(communicator) as ranks:
         batch = _renorm_batch(x, mean, var, gamma, beta, r_max, d_max, ranks, **options)
-        return normalized(batch, out, groups, virtual_batch_size)
+        return normalized(batch, out, groups, virtual_batch_size, single)
 
 
 def batch_renorm_backward(

@@ -21,7 +21,7 @@ from normcore.namespace import array_namespace
 from normcore.pieces import Pieces
 from normcore.statistics import Moments
 
-__all__ = ["Communicator", "Ranks", "ranks_of"]
+__all__ = ["Communicator", "Ranks", "is_of_one_rank", "ranks_of"]
 
 #: In the place of a number of rows and channels: this rank has nothing to share.
 _REFUSED = (-1, -1)
@@ -124,8 +124,8 @@ class Ranks(Pieces):
         """Return the sums over the batches of all ranks, and keep this rank's own."""
         self.own_sums = super().backward_reduce(dy, x, mean, **options)
         xp = array_namespace(self.own_sums[0])
-        sum_dy, sum_dy_xmu = sum(self.gather(xp.stack(self.own_sums)))
-        return sum_dy, sum_dy_xmu
+        total: Any = sum(self.gather(xp.stack(self.own_sums)))
+        return total[0, ...], total[1, ...]
 
     def normalize_backward(
         self, dy: Any, x: Any, moments: Moments, *given: Any, **options: Any
@@ -174,3 +174,11 @@ class Ranks(Pieces):
 def ranks_of(communicator: Communicator | None) -> AbstractContextManager[Ranks | None]:
     """Return the ranks of a communicator, as the context of an exchange; of None, no ranks."""
     return _ALONE if communicator is None else Ranks(communicator)
+
+
+def is_of_one_rank(name: str, value: Any) -> ValueError:
+    """Return the error of an option that makes no sense with a communicator."""
+    return ValueError(
+        f"{name}={value!r} is of the batch of one process, but the communicator joins the batches "
+        "of all; use one of them"
+    )

@@ -4,15 +4,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import Phase, given, settings
+from faulty import Faulty, check
 from normcore_cpu.backend import CpuBackend
 from normcore_cpu.instruction_sets import available
 
 import normcore as nc
-from normcore.reference import ReferenceBackend
 from normcore.statistics import Extrema, Moments
 from normcore.testing import BackendConformance, ScalerConformance
-from normcore.testing.backend import laws
 
 
 class TestCpu(BackendConformance):
@@ -86,10 +84,6 @@ class TestStandardOnReference(ScalerConformance):
 
 
 # -- the kit must be able to fail ----------------------------------------------------------
-
-
-class Faulty(ReferenceBackend):
-    name = "faulty"
 
 
 class LosesTheTail(Faulty):
@@ -254,15 +248,6 @@ FAULTS = {
     DependsOnThreads: "test_any_number_of_threads_gives_the_same_bits",
     IsNotNeutralWhenEmpty: "test_nothing_observed_is_neutral",
 }
-
-
-def check(kit: Any, name: str, *arguments: Any) -> None:
-    """Run one law as it is, without time spent on making a failing example small."""
-    law = getattr(type(kit), name)
-    if hasattr(law, "hypothesis"):
-        inner = given(**law.hypothesis._given_kwargs)(law.hypothesis.inner_test)
-        law = settings(laws, phases=[Phase.generate], derandomize=True, database=None)(inner)
-    law(kit, *arguments)
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)

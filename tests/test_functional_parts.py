@@ -67,6 +67,23 @@ def test_one_part_is_the_batch():
         assert own == moments
 
 
+@pytest.mark.parametrize("groups", [None, [0, 0, 1, 0]])
+def test_single_values_that_are_skipped(on, groups):
+    x, dy = np.random.default_rng(6).normal(size=(2, 4 if groups else 1, 2))
+    gamma, beta = np.array([2.0, -1.0]), np.array([0.5, 1.5])
+    y, moments = on.batch_norm(x, gamma, beta, groups=groups, single="skip")
+    dx, dgamma, dbeta = on.batch_norm_backward(dy, x, moments, gamma, beta, groups=groups)
+    alone = 2 if groups else 0
+    assert_array_equal(y[alone], beta)
+    assert_array_equal(dx[alone], [0, 0])
+    assert_allclose(dbeta, dy.sum(axis=0), rtol=1e-14)
+    if groups is None:
+        assert_array_equal(dgamma, [0, 0])
+        for found, before in zip(moments.running([1.0, 2.0], [3.0, 4.0], 0.1),
+                                 ([1.0, 2.0], [3.0, 4.0]), strict=True):  # fmt: skip
+            assert_array_equal(found, before)
+
+
 @pytest.mark.parametrize("shape", [(0, 3), (0, 3, 2), (2, 3, 0)])
 @pytest.mark.parametrize("kind", PARTS)
 def test_empty_batches(on, shape, kind):
@@ -103,6 +120,9 @@ class Alone:
         ({"groups": [0, 1, 0]}, ValueError, r"groups has shape \(3,\); expected \(6,\)"),
         ({"groups": [0, 0, 0, 0, 0, 1]}, ValueError, "at least 2 values"),
         ({"virtual_batch_size": 1}, ValueError, "at least 2 values"),
+        ({"mask": np.zeros(6, bool), "single": "skip"}, ValueError, "under the mask"),
+        ({"single": "running"}, ValueError, "single must be one of 'error', 'skip'"),
+        ({"single": "skip", "communicator": Alone()}, ValueError, "of the batch of one process"),
         ({"virtual_batch_size": 0}, ValueError, "virtual_batch_size must be positive"),
         ({"virtual_batch_size": 2.0}, TypeError, "virtual_batch_size must be an integer"),
         ({"groups": [0] * 6, "virtual_batch_size": 3}, ValueError, "use one of them"),

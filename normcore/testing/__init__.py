@@ -12,7 +12,11 @@ Needs pytest and hypothesis: ``pip install normcore-arrays[testing]``.
 import pytest
 
 pytest.register_assert_rewrite(
-    "normcore.testing.backend", "normcore.testing.checks", "normcore.testing.scaler"
+    "normcore.testing.backend",
+    "normcore.testing.batches",
+    "normcore.testing.checks",
+    "normcore.testing.rows",
+    "normcore.testing.scaler",
 )
 
 from normcore.testing.backend import BackendConformance  # noqa: E402

@@ -23,6 +23,7 @@ from normcore.testing.arguments import (
     draw_plane,
     draw_rescale_options,
 )
+from normcore.testing.batches import BatchLaws
 from normcore.testing.checks import check_brackets, check_extrema, check_moments, check_sums
 from normcore.testing.rows import RowLaws
 from normcore.testing.strategies import ORDINARY, arrange, laws, shapes, views
@@ -34,7 +35,7 @@ _LARGE = [(40001, 3, 1), (1, 2, 70003), (301, 4, 173), (6007, 19, 1), (1, 1, 150
 _STATISTICS = (Moments, Extrema, Brackets)
 
 
-class BackendConformance(RowLaws):
+class BackendConformance(BatchLaws, RowLaws):
     """The laws of :class:`normcore.Backend`; a subclass names its backend.
 
     >>> class TestMine(BackendConformance):
@@ -98,6 +99,12 @@ class BackendConformance(RowLaws):
         back = self.to_host(self.to_native(x))
         assert back.dtype == x.dtype
         np.testing.assert_array_equal(back, x)
+
+    def test_release_puts_vectors_of_the_host_beside_an_array(self) -> None:
+        vector, like = np.arange(3.0), self.to_native(np.zeros((2, 3, 1)))
+        beside = self.engine.release(vector, like)
+        assert type(beside) is type(like)
+        np.testing.assert_array_equal(self.to_host(beside), vector)
 
     # -- moments ---------------------------------------------------------------------------
 

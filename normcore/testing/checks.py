@@ -11,9 +11,20 @@ from normcore.order_statistics import Brackets
 from normcore.statistics import Extrema, Moments
 from normcore.testing.exact import exact_moments, exact_sqrt, ulp_error
 
-__all__ = ["MEAN_ULP", "VAR_ULP", "check_brackets", "check_extrema", "check_moments", "check_sums"]
+__all__ = [
+    "MEAN_ULP",
+    "VAR_ULP",
+    "check_batch",
+    "check_batch_gradients",
+    "check_brackets",
+    "check_extrema",
+    "check_moments",
+    "check_sums",
+    "rounding",
+]
 
 MEAN_ULP, VAR_ULP = 1.0, 4.0
+_UNIT = 2.0**-52
 _NORMAL = Fraction(float(np.finfo(np.float64).tiny))
 # Where values cancel to nothing the mean has no digits of its own; double-double keeps this
 # share of the largest one.
@@ -72,6 +83,86 @@ def check_sums(
     for value, reference, term in zip(got, expected, terms, strict=True):
         units = np.finfo(np.float64).eps * term.sum(axis=(0, 2))
         assert np.all(np.abs(value - reference) <= 16 * units)
+
+
+def rounding(dtype: Any, values: np.ndarray) -> np.ndarray:
+    """Return what rounding once to a dtype may move values by."""
+    info = np.finfo(dtype)
+    moved: np.ndarray = np.maximum(float(info.eps) * np.abs(values), float(info.smallest_subnormal))
+    return moved
+
+
+def check_batch(
+    y: np.ndarray,
+    x: np.ndarray,
+    moments: Moments,
+    gamma: np.ndarray,
+    beta: np.ndarray,
+    eps: float,
+    *,
+    mask: np.ndarray | None = None,
+    activation: str | None = None,
+) -> None:
+    """Assert that x (N, C, S) is normalized with these moments, up to some roundings of float64."""
+    xhat, off, _ = _normalized(x, moments, eps)
+    gamma, beta = gamma[:, None], beta[:, None]
+    expected = xhat * gamma + beta
+    if activation is not None:
+        expected = np.maximum(expected, 0.0)
+    if mask is not None:
+        expected = np.where(mask[:, None, :], expected, 0.0)
+        assert not y[np.broadcast_to(~mask[:, None, :], y.shape)].any(), "masked, but not 0"
+    units = np.abs(gamma) * (np.abs(xhat) + off) + np.abs(beta)
+    bound = 6 * _UNIT * units + rounding(y.dtype, expected)
+    assert np.all(np.abs(y.astype(np.float64) - expected) <= bound)
+
+
+def check_batch_gradients(
+    found: tuple[Any, ...],
+    dy: np.ndarray,
+    x: np.ndarray,
+    moments: Moments,
+    gamma: np.ndarray,
+    eps: float,
+    *,
+    y: np.ndarray,
+    mask: np.ndarray | None = None,
+    activation: str | None = None,
+    training: bool = True,
+) -> None:
+    """Assert that gradients are right to 16 units of the terms that they are sums of.
+
+    ``y`` is the result of the forward pass, which says where a ReLU lets the gradient through.
+    """
+    dx, dgamma, dbeta = found
+    xhat, off, scale = _normalized(x, moments, eps)
+    valid = np.ones(x.shape, bool) if mask is None else np.broadcast_to(mask[:, None, :], x.shape)
+    dy = np.where(valid & (y > 0) if activation is not None else valid, dy.astype(np.float64), 0.0)
+    size, terms, count = np.abs(dy), np.abs(xhat) + off, moments.count
+    sums, most = (
+        [(each * factor).sum(axis=(0, 2)) for factor in (1.0, other)]
+        for each, other in ((dy, xhat), (size, terms))
+    )
+    expected, units = dy, size
+    if training:
+        mean_dy, mean_dy_xhat, units_dy, units_dy_xhat = (
+            (each / count)[:, None] for each in (*sums, *most)
+        )
+        expected = dy - mean_dy - xhat * mean_dy_xhat
+        units = size + units_dy + terms * units_dy_xhat
+    a = gamma[:, None] / scale
+    expected = np.where(valid, a * expected, 0.0)
+    bound = 16 * _UNIT * np.abs(a) * units + rounding(dx.dtype, expected)
+    assert np.all(np.abs(dx.astype(np.float64) - expected) <= bound)
+    assert not dx[~valid].any(), "masked, but its gradient is not 0"
+    assert np.all(np.abs(dbeta - sums[0]) <= 16 * _UNIT * most[0])
+    assert np.all(np.abs(dgamma - sums[1]) <= 16 * _UNIT * most[1])
+
+
+def _normalized(x: np.ndarray, moments: Moments, eps: float) -> tuple[np.ndarray, ...]:
+    """Return xhat, what rounding the mean moves it by in units, and the scale."""
+    center, scale = moments.mean[:, None], np.sqrt(moments.var() + eps)[:, None]
+    return (x.astype(np.float64) - center) / scale, np.abs(center) / scale, scale
 
 
 def check_brackets(got: Brackets, expected: Brackets) -> None:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from normcore.backend import Backend
-from normcore.testing.checks import check_moments
+from normcore.testing.checks import check_moments, rounding
 from normcore.testing.strategies import ORDINARY, arrange, laws, views
 from normcore.threads import use_num_threads
 
@@ -165,15 +165,6 @@ def _centers(moments: Any, centered: bool) -> tuple[np.ndarray, np.ndarray]:
     return 0.0 * mean, np.sqrt(moments.var()[:, None] + mean**2 + _EPS)
 
 
-def _rounding(dtype: Any, values: np.ndarray) -> np.ndarray:
-    """Return what rounding once to a dtype may move values by."""
-    info = np.finfo(dtype)
-    rounding: np.ndarray = np.maximum(
-        float(info.eps) * np.abs(values), float(info.smallest_subnormal)
-    )
-    return rounding
-
-
 def check_rows(
     y: np.ndarray, x: np.ndarray, moments: Any, gamma: Any, beta: Any, centered: bool
 ) -> None:
@@ -182,7 +173,7 @@ def check_rows(
     xhat = (x.astype(np.float64) - center) / scale
     expected = xhat * gamma + beta
     units = np.abs(gamma) * (np.abs(xhat) + np.abs(center) / scale) + np.abs(beta)
-    bound = 6 * _UNIT * units + _rounding(y.dtype, expected)
+    bound = 6 * _UNIT * units + rounding(y.dtype, expected)
     assert np.all(np.abs(y.astype(np.float64) - expected) <= bound)
 
 
@@ -200,7 +191,7 @@ def check_row_gradients(
     expected = (g - means[0] - xhat * means[1]) / scale
     size, terms = np.abs(g), np.abs(xhat) + off
     units = size + size.mean(axis=1, keepdims=True) + terms * (size * terms).mean(1, keepdims=True)
-    bound = 16 * _UNIT * units / scale + _rounding(dx.dtype, expected)
+    bound = 16 * _UNIT * units / scale + rounding(dx.dtype, expected)
     assert np.all(np.abs(dx.astype(np.float64) - expected) <= bound)
     assert np.all(np.abs(dbeta - dy.sum(axis=0)) <= 16 * _UNIT * np.abs(dy).sum(axis=0))
     terms = np.abs(dy) * terms

@@ -96,4 +96,4 @@ class EmulatedBackend(DeviceBackend):
         return self.device.asarray(array)
 
     def release(self, array: Any, like: Any) -> Any:
-        return self.device.to_host(array) if isinstance(like, np.ndarray) else array
+        return self.device.to_host(array) if isinstance(like, np.ndarray) else self.adopt(array)
