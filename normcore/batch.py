@@ -111,7 +111,8 @@ class Batch:
             raise TypeError(
                 f"out has dtype {out.dtype}, which results cannot be written to directly"
             )
-        layout.refuse_partial_overlap(native, like, self.x)
+        inputs = (like,) if like is self.x else (like, self.x)
+        layout.refuse_partial_overlap(native, *inputs)
         return native
 
     def adopt_gradient(self, dy: Any) -> Any:

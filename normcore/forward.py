@@ -156,9 +156,10 @@ def normalized(
     batch: Batch, out: Any, groups: Any, virtual_batch_size: int | None, single: str
 ) -> tuple[Any, Any]:
     """Do what :func:`normcore.functional.batch_norm` says of a batch, whole or in parts."""
-    check_choice("single", single, ("error", "skip"))
-    if batch.ranks is not None and single != "error":
-        raise is_of_one_rank("single", single)
+    if single != "error":
+        check_choice("single", single, ("error", "skip"))
+        if batch.ranks is not None:
+            raise is_of_one_rank("single", single)
     target = batch.adopt_out(out, batch.x)
     partition = Partition.of(batch, groups, virtual_batch_size)
     if partition is None:

@@ -9,7 +9,7 @@ rank, whatever the order in which the communicator adds.
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import AbstractContextManager, suppress
 from functools import reduce
 from typing import Any, Protocol, Self
 
@@ -25,7 +25,19 @@ __all__ = ["Communicator", "Ranks", "is_of_one_rank", "ranks_of"]
 
 #: In the place of a number of rows and channels: this rank has nothing to share.
 _REFUSED = (-1, -1)
-_ALONE: AbstractContextManager[None] = nullcontext()
+
+
+class _Alone:
+    """The context of one process, which exchanges nothing; faster than a nullcontext."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+
+_ALONE = _Alone()
 
 
 class Communicator(Protocol):
