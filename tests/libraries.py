@@ -15,7 +15,7 @@ import pytest
 import normcore as nc
 from normcore.namespace import to_numpy
 
-LIBRARIES = ["cpu", "reference", "strict", "torch", "cupy"]
+LIBRARIES = ["cpu", "reference", "strict", "torch", "torch on cpu", "cupy"]
 
 
 class Library:
@@ -105,10 +105,11 @@ def library(name: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Library]:
     elif name == "strict":
         strict = pytest.importorskip("array_api_strict")
         yield Library(name, lambda array: strict.asarray(np.array(array)), "reference")
-    elif name == "torch":
+    elif name.startswith("torch"):
         pytest.importorskip("array_api_compat")
         torch = pytest.importorskip("torch")
-        yield Library(name, lambda array: torch.from_numpy(np.array(array, order="C")), "reference")
+        backend = "reference" if name == "torch" else "cpu"
+        yield Library(name, lambda array: torch.from_numpy(np.array(array, order="C")), backend)
     else:
         from cuda_host.build import compiler
         from cuda_host.fake_cupy import installed
