@@ -7,6 +7,7 @@ from .lanes cimport lanes_t, load_double, splat
 
 cdef enum:
     CENTER, SCALE, GAMMA, BETA, NUMBERS     # rows of what is known of a channel
+    LEAST = NUMBERS, MOST, BOUNDED          # just below and above gamma / scale, where there are
 
 cdef struct numbers_t:
     lanes_t center

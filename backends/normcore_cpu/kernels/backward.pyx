@@ -289,7 +289,7 @@ cdef class BackwardTask(Task):
         self.masked = mask is not None
         if self.masked:
             self.mask = self.view(mask, True)
-        self.vectors = self.numbers(vectors, VECTORS if gated else GATE, &self.across)
+        self.vectors = self.numbers(vectors, VECTORS, &self.across)
 
     cdef void gather_both(self, const tile_t* at, double* dy, double* x) noexcept nogil:
         """Gather dy and x; where the mask is 0, dy and x - mean are, whatever they hold."""

@@ -25,6 +25,8 @@ cdef Py_ssize_t MIN_ELEMENTS = 1 << 15
 cdef Py_ssize_t MOST_ITEMS = 128
 # Runs of positions that occupy many threads without being cut.
 cdef Py_ssize_t FEW_RUNS = 16
+# Bytes, of memory and of the widest vectors.
+cdef size_t LINE = 64
 
 
 cdef class Task:
@@ -54,29 +56,28 @@ cdef class Task:
         self.plan.slabs = max(1, min(self.plan.groups // groups, MOST_ITEMS // self.plan.ranges))
 
     cdef double* scratch(self, Py_ssize_t count) except NULL:
-        """Return memory for some numbers, all 0, that lives as long as the task."""
-        memory = bytearray(count * sizeof(double))
+        """Return memory for some numbers, all 0, aligned, that lives as long as the task."""
+        memory = bytearray(count * sizeof(double) + LINE)
         self.arrays.append(memory)
-        return <double*> PyByteArray_AS_STRING(memory)
+        cdef char* start = PyByteArray_AS_STRING(memory)
+        return <double*> (start + (LINE - <size_t> start % LINE) % LINE)
 
-    cdef const double* numbers(
-        self, object rows, Py_ssize_t num_rows, Py_ssize_t* across
-    ) except NULL:
-        """Return numbers of channels, an array of shape (rows, C), as a tile's lanes find them.
+    cdef double* numbers(self, object rows, Py_ssize_t room, Py_ssize_t* across) except NULL:
+        """Lay out numbers of channels, an array of shape (rows, C), as lanes find them.
 
         Along positions, a tile has those of its channel; across channels, each lane its own, and
-        vectors may end beyond the last one.
+        vectors may end beyond the last one. There is room for more rows, `across` apart.
         """
-        cdef const double* given = <const double*> cnp.PyArray_DATA(rows)
+        cdef Py_ssize_t fold = 1 if self.plan.along else self.plan.fold
         cdef double* lanes
-        self.arrays.append(rows)
-        across[0] = self.plan.channels
-        if not self.plan.along and (self.plan.fold != 1 or self.plan.width % LANES):
-            across[0] = self.plan.groups * LANES
-            lanes = self.scratch(num_rows * across[0])
-            spread_rows(given, num_rows, &self.plan, lanes, across[0])
-            return lanes
-        return given
+        # A line more, so that the numbers of a lane do not push each other out of the first cache.
+        across[0] = (fold * self.plan.channels + 2 * LANES - 1) // LANES * LANES
+        lanes = self.scratch(room * across[0])
+        spread_rows(
+            <const double*> cnp.PyArray_DATA(rows), cnp.PyArray_DIM(rows, 0), self.plan.channels,
+            fold, lanes, across[0],
+        )
+        return lanes
 
     cdef Py_ssize_t first_number(self, const tile_t* at) noexcept nogil:
         """Return where the numbers of a tile's first lane stand."""

@@ -97,7 +97,8 @@ cdef void scatter(
     const view_t* out, const plan_t* plan, const tile_t* at, double* tile
 ) noexcept nogil
 cdef void spread_rows(
-    const double* rows, Py_ssize_t num_rows, const plan_t* plan, double* lanes, Py_ssize_t across
+    const double* rows, Py_ssize_t num_rows, Py_ssize_t channels, Py_ssize_t fold, double* lanes,
+    Py_ssize_t across,
 ) noexcept nogil
 cdef void zero_where(
     const view_t* mask, const plan_t* plan, const tile_t* at, double* tile

@@ -419,14 +419,13 @@ cdef void move(
 
 
 cdef void spread_rows(
-    const double* rows, Py_ssize_t num_rows, const plan_t* plan, double* lanes, Py_ssize_t across
+    const double* rows, Py_ssize_t num_rows, Py_ssize_t channels, Py_ssize_t fold, double* lanes,
+    Py_ssize_t across,
 ) noexcept nogil:
-    """Lay out numbers of channels for the lanes of a whole row, (num_rows, C) to
-    (num_rows, across).
-    """
-    cdef Py_ssize_t row, position, channels = plan.channels
+    """Lay out numbers of channels for lanes, (num_rows, C) to (num_rows, across)."""
+    cdef Py_ssize_t row, position
     for row in range(num_rows):
-        for position in range(plan.fold):
+        for position in range(fold):
             memcpy(
                 lanes + row * across + position * channels, rows + row * channels,
                 channels * sizeof(double),
