@@ -11,6 +11,7 @@ from normcore import layout
 from normcore.backend import Backend, is_relu
 from normcore.batch import Batch, check_eps
 from normcore.channel_state import ChannelState
+from normcore.conversion import Conversions
 from normcore.forward import Forward, Partition, SplitForward
 from normcore.namespace import to_numpy
 from normcore.options import MOMENTUM, check_choice, check_limits, check_size, weight_of_batch
@@ -19,7 +20,7 @@ from normcore.renorm import RenormBatch
 __all__ = ["BatchNorm"]
 
 
-class BatchNorm(ChannelState):
+class BatchNorm(ChannelState, Conversions):
     """Normalize each channel of a batch, then scale and shift it.
 
     In training the statistics are those of the batch (Algorithm 1 of the paper) and running ones
