@@ -11,6 +11,7 @@ import numpy as np
 from normcore import layout
 from normcore.backend import Backend, is_relu
 from normcore.batch import Batch, check_eps
+from normcore.conversion import Conversions
 from normcore.forward import Forward, SplitForward
 from normcore.modes import Modes
 from normcore.namespace import to_numpy
@@ -22,7 +23,7 @@ from normcore.synchronized import Communicator, Ranks, is_of_one_rank, ranks_of
 __all__ = ["BatchNorm"]
 
 
-class BatchNorm(Modes):
+class BatchNorm(Modes, Conversions):
     """Normalize each channel of a batch, then scale and shift it.
 
     In training the statistics are those of the batch (Algorithm 1 of the paper) and running ones

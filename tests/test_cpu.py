@@ -34,6 +34,56 @@ def test_every_float16_survives(cpu) -> None:
     assert np.isnan(back[nan]).all()
 
 
+@pytest.mark.parametrize("shape", [(40, 21, 1), (3, 5, 67)])
+@pytest.mark.parametrize(
+    ("x", "affine"),
+    [
+        pytest.param("any", (1.3, 0.7, 2.1, -0.4), id="ordinary"),
+        pytest.param("integers", (0.0, 1.0, 1.0, 2.0**-24), id="halfway"),
+        pytest.param("integers", (0.0, 3.0, 3.0, -(2.0**-24)), id="nearly halfway"),
+        pytest.param("any", (0.1, 1.0, 1e9, 1e9), id="cancellation"),
+        pytest.param("any", (0.0, 1.0, 1e-41, 0.0), id="subnormal result"),
+        pytest.param("any", (0.0, 1e-38, 1.0, 0.0), id="overflow"),
+        pytest.param("zeros", (0.0, -2.0, 1.0, -0.0), id="zeros"),
+        pytest.param("wild", (1.0, 2.0, 3.0, 4.0), id="infinity and NaN"),
+        pytest.param("wild", (1.0, 2.0, 0.0, 4.0), id="gamma 0"),
+        pytest.param("any", (1.0, 0.0, 2.0, 1.0), id="scale 0"),
+        pytest.param("any", (1.0, 1e-300, 1e-300, 0.0), id="scale and gamma tiny"),
+        pytest.param("any", (1e300, 1e300, 1e300, 1.0), id="all huge"),
+        pytest.param("any", (0.0, 1e-250, 1e-250, 1e-310), id="beta subnormal"),
+        pytest.param("any", (np.nan, 1.0, 1.0, 0.0), id="center NaN"),
+        pytest.param("any", (0.0, 1.0, 1.0, -np.inf), id="beta infinite"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_float32_is_float64_rounded_once(cpu, shape, x, affine) -> None:
+    rng = np.random.default_rng(3)
+    values = {
+        "any": rng.standard_normal(shape),
+        "integers": rng.integers(1, 2**12, shape),
+        "zeros": rng.choice([0.0, -0.0, 1.0], shape),
+        "wild": rng.choice([np.inf, -np.inf, np.nan, 1.0], shape),
+    }[x].astype(np.float32)
+    center, scale, gamma, beta = affine
+    expected = (((values.astype(np.float64) - center) / scale) * gamma + beta).astype(np.float32)
+    y = cpu.rescale(values, Affine(center=center, scale=scale, gamma=gamma, beta=beta))
+    nan = np.isnan(expected)
+    np.testing.assert_array_equal(np.isnan(y), nan)
+    np.testing.assert_array_equal(y.view(np.uint32)[~nan], expected.view(np.uint32)[~nan])
+
+
+@pytest.mark.parametrize("shape", [(40, 21, 1), (3, 5, 67)])
+def test_every_kind_of_tie_rounds_to_even(cpu, shape) -> None:
+    x = np.random.default_rng(4).standard_normal(shape).astype(np.float32)
+    for exponent in range(-30, -18):  # half a unit in the last place of some of them
+        exact = x.astype(np.float64) + 2.0**exponent
+        affine = Affine(beta=2.0**exponent)
+        np.testing.assert_array_equal(cpu.rescale(x, affine), exact.astype(np.float32))
+        in_place = x.copy()
+        cpu.rescale(in_place, affine, out=in_place)
+        np.testing.assert_array_equal(in_place, exact.astype(np.float32))
+
+
 def test_float16_rounds_once_to_nearest_even(cpu) -> None:
     finite = np.arange(0x7C00, dtype=np.uint16).view(np.float16).astype(np.float64)
     halfway = (finite[1:] + finite[:-1]) / 2

@@ -2,7 +2,8 @@
 # Design: the two passes of batch norm's backward, each one read of dy and x (and one write).
 #
 #   reduce: sum(dy) and sum(dy * (x - mean)): two chains of eight rows, then two_sum, each lane by
-#           itself; lanes and ranges are added up in order at the end.
+#           itself; lanes and ranges are added up in order at the end. Across channels, groups
+#           side by side take sixteen rows in turn: memory is read in its own order.
 #   elemt:  dx = a * dy - (b + d * (x - mean)), in float64, rounded once to the result; whole rows
 #           in the order of memory, a large result past the caches.
 #
@@ -12,46 +13,45 @@
 
 import numpy as np
 
-cimport numpy as cnp
 from libc.math cimport isfinite
+from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy
 
 from normcore._dd cimport dd, two_sum
 
-from .affine_lanes cimport map_lanes
+from .affine_map cimport lanes_of, mapped, numbers_of
 from .lanes cimport (
     WIDTH, choose, fence, lanes_t, less_equal, load, load_double, prefetch, real, splat, store,
     store_double, stream_to,
 )
 from .tasks cimport Task
 from .tiles cimport (
-    AHEAD, DOUBLE, FLOAT, LANES, TILE, gather, is_sheet, near_rows, result_like, rows_of, rows_t,
-    scatter, sheet_stride_of, spread_rows, start_of, tile_t, view_t,
+    AHEAD, DOUBLE, FLOAT, LANES, TILE, gather, is_direct, is_sheet, result_like,
+    row_stride_of, rows_of, rows_t, scatter, sheet_ahead, sheet_stride_of, start_of, tile_t,
+    view_t, zero_where,
 )
 
 __all__ = ["backward_elemt", "backward_reduce"]
 
-cnp.import_array()
-
 cdef enum:
-    CHAIN = 8
-    # Rows of the vectors that a task spreads over lanes; those of the gate are the last four.
-    MEAN = 0, A = 1, B = 2, D = 3, GATE = 4, VECTORS = 8
+    BAND = 16   # rows in work at once
     # Rows of the sums of a lane.
     DY_HI = 0, DY_LO = 1, DY_XMU_HI = 2, DY_XMU_LO = 3, SUMS = 4
+
+# Sums of WIDTH lanes that have not been rounded together yet.
+cdef struct chain_t:
+    lanes_t dy
+    lanes_t dy_xmu
 
 # Bytes of output from which on the caches would not keep it for the reader.
 cdef Py_ssize_t STREAM = 1 << 25
 
 
 cdef inline lanes_t gated(
-    lanes_t dy, lanes_t x, const double* gate, Py_ssize_t stride
+    lanes_t dy, lanes_t x, const double* vectors, Py_ssize_t across, Py_ssize_t lane, bint along
 ) noexcept nogil:
     """Return dy where the forward map of x is positive or NaN, and 0 elsewhere."""
-    cdef lanes_t y = map_lanes(
-        x, load_double(gate), load_double(gate + stride), load_double(gate + 2 * stride),
-        load_double(gate + 3 * stride),
-    )
+    cdef lanes_t y = mapped(x, numbers_of(vectors + GATE * across, across, lane, along))
     return choose(less_equal(y, splat(0.0)), splat(0.0), dy)
 
 
@@ -64,124 +64,184 @@ cdef inline void add_sum(double* hi, double* lo, lanes_t more) noexcept nogil:
     store_double(hi, total)
 
 
-cdef inline void reduce_rows(
-    const real* dy, Py_ssize_t dy_stride, const real* x, Py_ssize_t x_stride, Py_ssize_t rows,
-    Py_ssize_t dy_ahead, Py_ssize_t x_ahead, const double* vectors, Py_ssize_t across,
-    double* sums, bint has_gate,
+cdef inline void add_row(
+    const real* dy, const real* x, const double* vectors, Py_ssize_t across, Py_ssize_t lane,
+    chain_t* chain, bint along, bint has_gate,
 ) noexcept nogil:
-    """Add rows of 16 lanes to the sums of their lanes."""
-    cdef Py_ssize_t row = 0, lane, k, half, step, near_dy_stride, near_x_stride
-    cdef lanes_t mean, g, v
-    cdef lanes_t sum_dy[2]
-    cdef lanes_t sum_dy_xmu[2]
-    cdef real dy_copy[2 * CHAIN * LANES]
-    cdef real x_copy[2 * CHAIN * LANES]
-    cdef const real* near_dy
-    cdef const real* near_x
+    """Add WIDTH lanes of a row to a chain."""
+    cdef lanes_t g = load(dy + lane), v = load(x + lane)
+    if has_gate:
+        g = gated(g, v, vectors, across, lane, along)
+    chain.dy = chain.dy + g
+    chain.dy_xmu = chain.dy_xmu + g * (v - lanes_of(vectors + MEAN * across, lane, along))
+
+
+cdef inline void reduce_band(
+    const real* dy, Py_ssize_t dy_stride, const real* x, Py_ssize_t x_stride, Py_ssize_t rows,
+    const double* vectors, Py_ssize_t across, double* sums, Py_ssize_t sums_across, bint along,
+    bint has_gate,
+) noexcept nogil:
+    """Add up to sixteen rows of 16 lanes to the sums of their lanes, in two chains each.
+
+    Two vectors at once: a line of memory may not stay in the first cache for a second visit.
+    """
+    cdef Py_ssize_t lane = 0, row, k, half
+    cdef const real* at_dy
+    cdef const real* at_x
+    cdef chain_t low[2]
+    cdef chain_t high[2]
+    while lane < LANES:
+        for half in range(2):
+            low[half].dy = low[half].dy_xmu = high[half].dy = high[half].dy_xmu = splat(0.0)
+        for k in range(rows // 2):
+            for half in range(2):
+                at_dy, at_x = dy + (2 * k + half) * dy_stride, x + (2 * k + half) * x_stride
+                add_row(at_dy, at_x, vectors, across, lane, &low[half], along, has_gate)
+                add_row(at_dy, at_x, vectors, across, lane + WIDTH, &high[half], along, has_gate)
+        if rows % 2:
+            at_dy, at_x = dy + (rows - 1) * dy_stride, x + (rows - 1) * x_stride
+            add_row(at_dy, at_x, vectors, across, lane, &low[0], along, has_gate)
+            add_row(at_dy, at_x, vectors, across, lane + WIDTH, &high[0], along, has_gate)
+        for row in range(2):
+            half = 2 * row * sums_across + lane
+            add_sum(
+                sums + half, sums + half + sums_across,
+                low[0].dy + low[1].dy if row == 0 else low[0].dy_xmu + low[1].dy_xmu,
+            )
+            half += WIDTH
+            add_sum(
+                sums + half, sums + half + sums_across,
+                high[0].dy + high[1].dy if row == 0 else high[0].dy_xmu + high[1].dy_xmu,
+            )
+        lane += 2 * WIDTH
+
+
+cdef inline void sweep(
+    const real* dy, Py_ssize_t dy_stride, Py_ssize_t dy_ahead, const real* x, Py_ssize_t x_stride,
+    Py_ssize_t x_ahead, Py_ssize_t rows, Py_ssize_t groups, const double* vectors,
+    Py_ssize_t across, double* sums, Py_ssize_t sums_across, bint along, bint has_gate,
+) noexcept nogil:
+    """Add rows of groups side by side, and ask for those `ahead` of them."""
+    cdef Py_ssize_t row = 0, group, k, step
+    cdef const real* at_dy
+    cdef const real* at_x
     while row < rows:
-        step = min(rows - row, <Py_ssize_t> 2 * CHAIN)
-        for k in range(step):
-            prefetch(dy + (row + k + dy_ahead) * dy_stride)
-            prefetch(x + (row + k + x_ahead) * x_stride)
-            if real is double:
-                prefetch(dy + (row + k + dy_ahead) * dy_stride + LANES // 2)
-                prefetch(x + (row + k + x_ahead) * x_stride + LANES // 2)
-        near_dy_stride, near_x_stride = dy_stride, x_stride
-        near_dy = near_rows(dy + row * dy_stride, &near_dy_stride, step, dy_copy)
-        near_x = near_rows(x + row * x_stride, &near_x_stride, step, x_copy)
-        lane = 0
-        while lane < LANES:
-            mean = load_double(vectors + MEAN * across + lane)
-            sum_dy[0] = sum_dy[1] = sum_dy_xmu[0] = sum_dy_xmu[1] = splat(0.0)
+        step = min(rows - row, <Py_ssize_t> BAND)
+        for group in range(groups):
+            at_dy, at_x = dy + row * dy_stride + group * LANES, x + row * x_stride + group * LANES
             for k in range(step):
-                half = k & 1
-                g = load(near_dy + k * near_dy_stride + lane)
-                v = load(near_x + k * near_x_stride + lane)
-                if has_gate:
-                    g = gated(g, v, vectors + GATE * across + lane, across)
-                sum_dy[half] = sum_dy[half] + g
-                sum_dy_xmu[half] = sum_dy_xmu[half] + g * (v - mean)
-            add_sum(
-                sums + DY_HI * LANES + lane, sums + DY_LO * LANES + lane,
-                sum_dy[0] + sum_dy[1],
-            )
-            add_sum(
-                sums + DY_XMU_HI * LANES + lane, sums + DY_XMU_LO * LANES + lane,
-                sum_dy_xmu[0] + sum_dy_xmu[1],
-            )
-            lane += WIDTH
+                prefetch(at_dy + (k + dy_ahead) * dy_stride)
+                prefetch(at_x + (k + x_ahead) * x_stride)
+                if real is double:
+                    prefetch(at_dy + (k + dy_ahead) * dy_stride + LANES // 2)
+                    prefetch(at_x + (k + x_ahead) * x_stride + LANES // 2)
+            if step == BAND:  # a constant number of rows becomes straight vector code
+                reduce_band(
+                    at_dy, dy_stride, at_x, x_stride, <Py_ssize_t> BAND, vectors + group * LANES,
+                    across, sums + group * LANES, sums_across, along, has_gate,
+                )
+            else:
+                reduce_band(
+                    at_dy, dy_stride, at_x, x_stride, step, vectors + group * LANES, across,
+                    sums + group * LANES, sums_across, along, has_gate,
+                )
         row += step
 
 
-cdef void reduce_as(
-    const real* dy, Py_ssize_t dy_stride, const real* x, Py_ssize_t x_stride, Py_ssize_t rows,
-    Py_ssize_t dy_ahead, Py_ssize_t x_ahead, const double* vectors, Py_ssize_t across,
-    double* sums, bint has_gate,
+cdef void sweep_as(
+    const real* _, const rows_t* dy, const rows_t* x, Py_ssize_t rows, Py_ssize_t groups,
+    const double* vectors, Py_ssize_t across, double* sums, Py_ssize_t sums_across, bint along,
+    bint has_gate,
 ) noexcept nogil:
     """Choose the loop."""
     if has_gate:
-        reduce_rows(
-            dy, dy_stride, x, x_stride, rows, dy_ahead, x_ahead, vectors, across, sums, True
+        sweep(
+            <const real*> dy.data, dy.stride, dy.ahead, <const real*> x.data, x.stride, x.ahead,
+            rows, groups, vectors, across, sums, sums_across, along, True,
+        )
+    elif along:
+        sweep(
+            <const real*> dy.data, dy.stride, dy.ahead, <const real*> x.data, x.stride, x.ahead,
+            rows, groups, vectors, across, sums, sums_across, True, False,
         )
     else:
-        reduce_rows(
-            dy, dy_stride, x, x_stride, rows, dy_ahead, x_ahead, vectors, across, sums, False
+        sweep(
+            <const real*> dy.data, dy.stride, dy.ahead, <const real*> x.data, x.stride, x.ahead,
+            rows, groups, vectors, across, sums, sums_across, False, False,
         )
 
 
 cdef inline lanes_t gradient(
-    lanes_t dy, lanes_t x, const double* vectors, Py_ssize_t across, bint has_gate
+    lanes_t dy, lanes_t x, const double* vectors, Py_ssize_t across, Py_ssize_t lane, bint along,
+    bint has_gate,
 ) noexcept nogil:
     if has_gate:
-        dy = gated(dy, x, vectors + GATE * across, across)
-    return load_double(vectors + A * across) * dy - (
-        load_double(vectors + B * across)
-        + load_double(vectors + D * across) * (x - load_double(vectors + MEAN * across))
+        dy = gated(dy, x, vectors, across, lane, along)
+    return lanes_of(vectors + A * across, lane, along) * dy - (
+        lanes_of(vectors + B * across, lane, along)
+        + lanes_of(vectors + D * across, lane, along)
+        * (x - lanes_of(vectors + MEAN * across, lane, along))
     )
 
 
 cdef inline void map_rows(
     const real* dy, Py_ssize_t dy_stride, const real* x, Py_ssize_t x_stride, real* out,
     Py_ssize_t out_stride, Py_ssize_t rows, Py_ssize_t lanes, const double* vectors,
-    Py_ssize_t across, bint along, bint has_gate, bint stream,
+    Py_ssize_t across, Py_ssize_t step, bint along, bint has_gate, bint stream,
 ) noexcept nogil:
-    """Write dx of rows of lanes; along positions, each row has the vectors of its channel."""
-    cdef Py_ssize_t row, lane, i, ahead = AHEAD // (lanes * <Py_ssize_t> sizeof(real)) + 1
-    cdef lanes_t result
+    """Write dx of rows of lanes; along positions, vectors of the next row's channel are `step`
+    further.
+    """
+    cdef Py_ssize_t _row, lane, i, full = lanes // WIDTH * WIDTH
+    cdef Py_ssize_t ahead = AHEAD // (lanes * <Py_ssize_t> sizeof(real)) + 1
+    cdef lanes_t result, last
     cdef real rest_dy[WIDTH]
     cdef real rest_x[WIDTH]
-    for row in range(rows):
+    for _row in range(rows):
+        # The last vector overlaps the one before; in place, what it reads must not be written yet.
+        last = splat(0.0)
+        if full < lanes:
+            if full:
+                last = gradient(
+                    load(dy + lanes - WIDTH), load(x + lanes - WIDTH), vectors, across,
+                    lanes - WIDTH, along, has_gate,
+                )
+            else:
+                for i in range(WIDTH):
+                    rest_dy[i] = dy[i] if i < lanes else 0
+                    rest_x[i] = x[i] if i < lanes else 0
+                last = gradient(
+                    load(<const real*> rest_dy), load(<const real*> rest_x), vectors, across,
+                    <Py_ssize_t> 0, along, has_gate,
+                )
         lane = 0
-        while lane + WIDTH <= lanes:
+        while lane < full:
             if lane * sizeof(real) % 64 == 0 and not along:
-                prefetch(dy + (row + ahead) * dy_stride + lane)
-                prefetch(x + (row + ahead) * x_stride + lane)
+                prefetch(dy + ahead * dy_stride + lane)
+                prefetch(x + ahead * x_stride + lane)
             result = gradient(
-                load(dy + row * dy_stride + lane), load(x + row * x_stride + lane),
-                vectors + (row * LANES if along else lane), across, has_gate,
+                load(dy + lane), load(x + lane), vectors, across, lane, along, has_gate
             )
             if stream:
-                stream_to(out + row * out_stride + lane, result)
+                stream_to(out + lane, result)
             else:
-                store(out + row * out_stride + lane, result)
+                store(out + lane, result)
             lane += WIDTH
-        if lane < lanes:
-            for i in range(WIDTH):
-                rest_dy[i] = dy[row * dy_stride + lane + i] if lane + i < lanes else 0
-                rest_x[i] = x[row * x_stride + lane + i] if lane + i < lanes else 0
-            result = gradient(
-                load(<const real*> rest_dy), load(<const real*> rest_x),
-                vectors + (row * LANES if along else lane), across, has_gate,
-            )
-            store(<real*> rest_dy, result)
-            for i in range(lanes - lane):
-                out[row * out_stride + lane + i] = rest_dy[i]
+        if full < lanes:
+            if full:
+                store(out + lanes - WIDTH, last)
+            else:
+                store(<real*> rest_dy, last)
+                for i in range(lanes):
+                    out[i] = rest_dy[i]
+        dy, x, out = dy + dy_stride, x + x_stride, out + out_stride
+        vectors = vectors + step
 
 
 cdef void map_as(
     const real* dy, Py_ssize_t dy_stride, const real* x, Py_ssize_t x_stride, real* out,
     Py_ssize_t out_stride, Py_ssize_t rows, Py_ssize_t lanes, const double* vectors,
-    Py_ssize_t across, bint along, bint has_gate, bint stream,
+    Py_ssize_t across, Py_ssize_t step, bint along, bint has_gate, bint stream,
 ) noexcept nogil:
     """Choose the loop."""
     stream = (
@@ -189,17 +249,27 @@ cdef void map_as(
     )
     if has_gate:
         map_rows(
-            dy, dy_stride, x, x_stride, out, out_stride, rows, lanes, vectors, across, along,
-            True, False,
+            dy, dy_stride, x, x_stride, out, out_stride, rows, lanes, vectors, across,
+            step if along else 0, along, True, False,
+        )
+    elif along and stream:
+        map_rows(
+            dy, dy_stride, x, x_stride, out, out_stride, rows, lanes, vectors, across, step, True,
+            False, True,
+        )
+    elif along:
+        map_rows(
+            dy, dy_stride, x, x_stride, out, out_stride, rows, lanes, vectors, across, step, True,
+            False, False,
         )
     elif stream:
         map_rows(
-            dy, dy_stride, x, x_stride, out, out_stride, rows, lanes, vectors, across, along,
+            dy, dy_stride, x, x_stride, out, out_stride, rows, lanes, vectors, across, 0, False,
             False, True,
         )
     else:
         map_rows(
-            dy, dy_stride, x, x_stride, out, out_stride, rows, lanes, vectors, across, along,
+            dy, dy_stride, x, x_stride, out, out_stride, rows, lanes, vectors, across, 0, False,
             False, False,
         )
 
@@ -208,7 +278,7 @@ cdef class BackwardTask(Task):
     """What both passes share."""
 
     cdef view_t dy, mask
-    cdef double* vectors            # (VECTORS, across): what each lane needs to know
+    cdef const double* vectors      # (VECTORS, across): what each channel or lane needs to know
     cdef Py_ssize_t across
     cdef bint masked, gated
 
@@ -219,18 +289,12 @@ cdef class BackwardTask(Task):
         self.masked = mask is not None
         if self.masked:
             self.mask = self.view(mask, True)
-        self.across = LANES * self.plan.groups
-        self.vectors = self.scratch(VECTORS * self.across)
-        spread_rows(
-            <const double*> cnp.PyArray_DATA(vectors), VECTORS if gated else GATE,
-            self.plan.channels, LANES if self.plan.along else 1,
-            1 if self.plan.along else self.plan.fold, self.vectors, self.across,
-        )
+        self.vectors = self.numbers(vectors, VECTORS, &self.across)
 
     cdef void gather_both(self, const tile_t* at, double* dy, double* x) noexcept nogil:
         """Gather dy and x; where the mask is 0, dy and x - mean are, whatever they hold."""
         cdef double mask[TILE]
-        cdef const double* mean = self.vectors + MEAN * self.across + at.group * LANES
+        cdef const double* mean = self.vectors + MEAN * self.across + self.first_number(at)
         cdef Py_ssize_t i
         gather(&self.dy, &self.plan, at, 0.0, dy)
         gather(&self.x, &self.plan, at, 0.0, x)
@@ -238,22 +302,76 @@ cdef class BackwardTask(Task):
             gather(&self.mask, &self.plan, at, 0.0, mask)
             for i in range(at.rows * LANES):
                 if mask[i] == 0.0:
-                    dy[i], x[i] = 0.0, mean[i % LANES]
+                    dy[i], x[i] = 0.0, mean[0 if self.plan.along else i % LANES]
 
 
 cdef class BackwardReduceTask(BackwardTask):
-    cdef double* sums               # (range, SUMS, across)
+    cdef double* sums               # (range, SUMS, width), of lanes or, along positions, channels
+    cdef Py_ssize_t width
 
     def __init__(self, dy, x, vectors, bint gated, mask):
         BackwardTask.__init__(self, dy, x, vectors, gated, mask)
-        self.sums = self.scratch(self.plan.ranges * SUMS * self.across)
+        self.whole_rows = (
+            not self.masked and not self.plan.along and self.x.real == self.dy.real
+            and self.direct and is_direct(&self.dy, &self.plan)
+        )
+        self.width = self.plan.channels if self.plan.along else self.plan.groups * LANES
+        self.sums = self.scratch(self.plan.ranges * SUMS * self.width)
+
+    cdef void* open(self, Py_ssize_t first, Py_ssize_t groups) noexcept nogil:
+        """Along positions, the lanes of a channel have sums of their own, and its number."""
+        cdef double* sums
+        if not self.plan.along:
+            return NULL
+        sums = <double*> calloc(SUMS * LANES + 1, sizeof(double))
+        if sums == NULL:
+            self.out_of_memory = True
+        else:
+            sums[SUMS * LANES] = <double> first
+        return sums
+
+    cdef void close(self, void* state, Py_ssize_t part) noexcept nogil:
+        cdef double* lanes = <double*> state
+        if lanes == NULL:
+            return
+        cdef Py_ssize_t channel = <Py_ssize_t> lanes[SUMS * LANES], which
+        cdef double* sums = self.sums + part * SUMS * self.width + channel
+        cdef dd total
+        for which in range(2):
+            total = added(lanes + 2 * which * LANES, LANES, LANES, 1)
+            sums[2 * which * self.width] = total.hi
+            sums[(2 * which + 1) * self.width] = total.lo
+        free(state)
 
     cdef void visit(self, void* state, Py_ssize_t part, const tile_t* at) noexcept nogil:
+        cdef double* sums = self.sums + part * SUMS * self.width + at.group * LANES
+        cdef tile_t rest = at[0]
+        cdef Py_ssize_t full = at.lanes // LANES if self.whole_rows else 0
+        cdef rows_t dy, x
+        if self.plan.along:
+            if state != NULL:
+                self.take(at, <double*> state, LANES)
+            return
+        if full:
+            dy.data, x.data = start_of(&self.dy, &self.plan, at), start_of(&self.x, &self.plan, at)
+            dy.stride = row_stride_of(&self.dy, &self.plan)
+            x.stride = row_stride_of(&self.x, &self.plan)
+            dy.ahead = sheet_ahead(&self.dy, &self.plan)
+            x.ahead = sheet_ahead(&self.x, &self.plan)
+            dy.real = x.real = self.x.real
+            self.add(&dy, &x, at, full, sums, self.width)
+            rest.group += full
+            rest.channel = rest.group * LANES % self.plan.channels
+            rest.lanes -= full * LANES
+        if rest.lanes:
+            self.take(&rest, sums + full * LANES, self.width)
+
+    cdef void take(self, const tile_t* at, double* sums, Py_ssize_t across) noexcept nogil:
+        """Add a tile of one group to the sums of its lanes."""
         cdef double dy_copy[TILE]
         cdef double x_copy[TILE]
         cdef double kept[SUMS * LANES]
-        cdef Py_ssize_t i, across = self.across
-        cdef double* sums = self.sums + part * SUMS * across + at.group * LANES
+        cdef Py_ssize_t i
         cdef rows_t dy, x
         cdef bint in_place = False
         if not self.masked and self.x.real == self.dy.real:
@@ -264,43 +382,66 @@ cdef class BackwardReduceTask(BackwardTask):
             self.gather_both(at, dy_copy, x_copy)
             dy.real, dy.data, dy.stride, dy.ahead = DOUBLE, <char*> dy_copy, LANES, 0
             x.data, x.stride, x.ahead = <char*> x_copy, LANES, 0
+        if at.lanes == LANES:
+            self.add(&dy, &x, at, 1, sums, across)
+            return
         for i in range(SUMS):
             memcpy(kept + i * LANES, sums + i * across, sizeof(double) * LANES)
-        if dy.real == FLOAT:
-            reduce_as(
-                <const float*> dy.data, dy.stride, <const float*> x.data, x.stride, at.rows,
-                dy.ahead, x.ahead, self.vectors + at.group * LANES, across, kept, self.gated,
-            )
-        else:
-            reduce_as(
-                <const double*> dy.data, dy.stride, <const double*> x.data, x.stride, at.rows,
-                dy.ahead, x.ahead, self.vectors + at.group * LANES, across, kept, self.gated,
-            )
+        self.add(&dy, &x, at, 1, kept, LANES)
         for i in range(SUMS):  # lanes that are not there hold 0 * (0 - mean), maybe NaN
             memcpy(sums + i * across, kept + i * LANES, sizeof(double) * at.lanes)
 
+    cdef void add(
+        self, const rows_t* dy, const rows_t* x, const tile_t* at, Py_ssize_t groups, double* sums,
+        Py_ssize_t across,
+    ) noexcept nogil:
+        """Add rows of groups side by side to the sums of their lanes."""
+        cdef const double* vectors = self.vectors + self.first_number(at)
+        if dy.real == FLOAT:
+            sweep_as(
+                <const float*> NULL, dy, x, at.rows, groups, vectors, self.across, sums, across,
+                self.plan.along, self.gated,
+            )
+        else:
+            sweep_as(
+                <const double*> NULL, dy, x, at.rows, groups, vectors, self.across, sums, across,
+                self.plan.along, self.gated,
+            )
+
     cdef object channels(self):
-        """Add up the lanes and ranges of each channel: sum(dy), sum(dy * (x - mean))."""
-        cdef Py_ssize_t c, part, lane, which
-        cdef Py_ssize_t first, step, lanes = self.plan.fold
-        cdef const double* at
+        """Add up the ranges and folded lanes of each channel: sum(dy), sum(dy * (x - mean))."""
+        cdef Py_ssize_t c, part, which, lanes = 1 if self.plan.along else self.plan.fold
         cdef double hi, lo
-        cdef dd total
+        cdef dd total, more
         result = np.empty((2, self.plan.channels))
         cdef double[:, ::1] sums = result
-        step = 1 if self.plan.along else self.plan.channels
         for which in range(2):
             for c in range(self.plan.channels):
-                first = c * LANES if self.plan.along else c
                 hi = lo = 0.0
                 for part in range(self.plan.ranges):
-                    at = self.sums + (part * SUMS + 2 * which) * self.across + first
-                    for lane in range(lanes):
-                        total = two_sum(hi, at[lane * step])
-                        hi = total.hi
-                        lo += total.lo + at[self.across + lane * step]
+                    more = added(
+                        self.sums + (part * SUMS + 2 * which) * self.width + c, self.width, lanes,
+                        self.plan.channels,
+                    )
+                    total = two_sum(hi, more.hi)
+                    hi = total.hi
+                    lo += total.lo + more.lo
                 sums[which, c] = hi + lo if isfinite(hi) else hi
         return result
+
+
+cdef dd added(
+    const double* sums, Py_ssize_t across, Py_ssize_t lanes, Py_ssize_t step
+) noexcept nogil:
+    """Add up the sums of some lanes, `step` apart: those in the first row, then what they lost."""
+    cdef dd total, sum
+    cdef Py_ssize_t lane
+    total.hi, total.lo = sums[0], sums[across]
+    for lane in range(1, lanes):
+        sum = two_sum(total.hi, sums[lane * step])
+        total.hi = sum.hi
+        total.lo += sum.lo + sums[across + lane * step]
+    return total
 
 
 cdef class BackwardElemtTask(BackwardTask):
@@ -309,13 +450,13 @@ cdef class BackwardElemtTask(BackwardTask):
 
     def __init__(self, dy, x, vectors, bint gated, mask, out):
         BackwardTask.__init__(self, dy, x, vectors, gated, mask)
-        self.split_rows()
         self.out = self.view(out)
         self.whole_rows = (
             not self.masked and self.x.real == self.dy.real == self.out.real
             and is_sheet(&self.x, &self.plan) and is_sheet(&self.dy, &self.plan)
             and is_sheet(&self.out, &self.plan)
         )
+        self.split_rows()
         self.stream = (
             out.nbytes >= STREAM and self.out.data != self.x.data and self.out.data != self.dy.data
         )
@@ -323,46 +464,33 @@ cdef class BackwardElemtTask(BackwardTask):
     cdef void visit(self, void* state, Py_ssize_t part, const tile_t* at) noexcept nogil:
         cdef double dy[TILE]
         cdef double x[TILE]
-        cdef Py_ssize_t across = self.across
-        cdef const double* vectors = self.vectors + at.group * LANES
-        if self.whole_rows:
-            if self.x.real == FLOAT:
-                map_as(
-                    <const float*> start_of(&self.dy, &self.plan, at),
-                    sheet_stride_of(&self.dy, &self.plan),
-                    <const float*> start_of(&self.x, &self.plan, at),
-                    sheet_stride_of(&self.x, &self.plan),
-                    <float*> start_of(&self.out, &self.plan, at),
-                    sheet_stride_of(&self.out, &self.plan), at.rows, at.lanes, vectors, across,
-                    self.plan.along, self.gated, self.stream,
-                )
-            else:
-                map_as(
-                    <const double*> start_of(&self.dy, &self.plan, at),
-                    sheet_stride_of(&self.dy, &self.plan),
-                    <const double*> start_of(&self.x, &self.plan, at),
-                    sheet_stride_of(&self.x, &self.plan),
-                    <double*> start_of(&self.out, &self.plan, at),
-                    sheet_stride_of(&self.out, &self.plan), at.rows, at.lanes, vectors, across,
-                    self.plan.along, self.gated, self.stream,
-                )
-            return
-        self.gather_both(at, dy, x)
-        map_as(
-            <const double*> dy, <Py_ssize_t> LANES, <const double*> x, <Py_ssize_t> LANES, dy,
-            <Py_ssize_t> LANES, at.rows, <Py_ssize_t> LANES, vectors, across, False, self.gated,
-            False,
-        )
-        if self.masked:
-            self.zero_masked(at, dy)
-        scatter(&self.out, &self.plan, at, dy)
+        cdef const double* vectors = self.vectors + self.first_number(at)
+        if not self.whole_rows:
+            self.gather_both(at, dy, x)
+            map_as(
+                <const double*> dy, <Py_ssize_t> LANES, <const double*> x, <Py_ssize_t> LANES, dy,
+                <Py_ssize_t> LANES, at.rows, <Py_ssize_t> LANES, vectors, self.across,
+                <Py_ssize_t> 0, self.plan.along, self.gated, False,
+            )
+            if self.masked:
+                zero_where(&self.mask, &self.plan, at, dy)
+            scatter(&self.out, &self.plan, at, dy)
+        elif self.x.real == FLOAT:
+            self.map_whole_rows(<const float*> NULL, at, vectors)
+        else:
+            self.map_whole_rows(<const double*> NULL, at, vectors)
 
-    cdef void zero_masked(self, const tile_t* at, double* dx) noexcept nogil:
-        cdef double mask[TILE]
-        cdef Py_ssize_t i
-        gather(&self.mask, &self.plan, at, 0.0, mask)
-        for i in range(at.rows * LANES):
-            dx[i] = 0.0 if mask[i] == 0.0 else dx[i]
+    cdef void map_whole_rows(
+        self, const real* _, const tile_t* at, const double* vectors
+    ) noexcept nogil:
+        """Map rows in place: of groups side by side, or the run of one channel each."""
+        map_as(
+            <const real*> start_of(&self.dy, &self.plan, at),
+            sheet_stride_of(&self.dy, &self.plan), <const real*> start_of(&self.x, &self.plan, at),
+            sheet_stride_of(&self.x, &self.plan), <real*> start_of(&self.out, &self.plan, at),
+            sheet_stride_of(&self.out, &self.plan), at.rows, at.lanes, vectors, self.across,
+            <Py_ssize_t> 1, self.plan.along, self.gated, self.stream,
+        )
 
     cdef void close(self, void* state, Py_ssize_t part) noexcept nogil:
         fence()

@@ -14,6 +14,9 @@ from normcore.statistics cimport (
     COUNT_HI, COUNT_LO, load_moments, mean_of, moments_t, std_of, var_of,
 )
 
+from .affine_map cimport BETA, CENTER, GAMMA, NUMBERS, SCALE
+from .backward cimport A, B, D, GATE, MEAN, VECTORS
+
 from .backward import backward_elemt, backward_reduce
 from .moments import moments
 from .rescale import rescale
@@ -21,11 +24,6 @@ from .rescale import rescale
 __all__ = ["normalize", "normalize_backward"]
 
 cnp.import_array()
-
-cdef enum:
-    # Rows of an affine map, and of the vectors that the backward kernels take.
-    CENTER, SCALE, GAMMA, BETA, AFFINE
-    MEAN = 0, A = 1, B = 2, D = 3, GATE = 4, VECTORS = 8
 
 
 cdef double* data_of(object array) noexcept:
@@ -54,7 +52,7 @@ cdef object affine_of(object parts, object gamma, object beta, double eps):
     cdef Py_ssize_t c, channels = parts.shape[1]
     cdef const double* states = data_of(parts)
     cdef moments_t m
-    result = np.empty((AFFINE, channels))
+    result = np.empty((NUMBERS, channels))
     cdef double* rows = data_of(result)
     for c in range(channels):
         m = load_moments(states + c, channels)

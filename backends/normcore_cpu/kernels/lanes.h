@@ -43,7 +43,7 @@ typedef float pack_t;
 static inline lanes_t splat(double value)
 {
     lanes_t zero = {0};
-    return zero + value;
+    return value - zero; /* -0.0 stays */
 }
 
 static inline longs_t splat_long(uint64_t value)
@@ -109,19 +109,21 @@ static inline lanes_t widen(floats_t v)
 
 static inline lanes_t load_float(const float *source) { return widen(load_floats(source)); }
 
-static inline void store_float(float *target, lanes_t v)
+static inline floats_t narrow(lanes_t v)
 {
 #if WIDTH == 8
-    floats_t narrow = (floats_t)_mm512_cvtpd_ps((__m512d)v);
+    return (floats_t)_mm512_cvtpd_ps((__m512d)v);
 #elif WIDTH == 4
-    floats_t narrow = (floats_t)_mm256_cvtpd_ps((__m256d)v);
+    return (floats_t)_mm256_cvtpd_ps((__m256d)v);
 #elif WIDTH == 2
-    floats_t narrow = __builtin_convertvector(v, floats_t);
+    return __builtin_convertvector(v, floats_t);
 #else
-    floats_t narrow = (float)v;
+    return (float)v;
 #endif
-    memcpy(target, &narrow, sizeof narrow);
 }
+
+static inline void store_floats(float *target, floats_t v) { memcpy(target, &v, sizeof v); }
+static inline void store_float(float *target, lanes_t v) { store_floats(target, narrow(v)); }
 
 /* The bits of a vector as integers. */
 
@@ -175,6 +177,18 @@ static inline int any_below(words_t a, words_t b)
     return any != 0;
 #else
     return a < b;
+#endif
+}
+
+/* Whether some lane has other bits. */
+static inline int any_differs(floats_t a, floats_t b)
+{
+#if WIDTH == 8
+    return _mm256_cmpneq_epi32_mask((__m256i)a, (__m256i)b) != 0;
+#elif WIDTH == 4
+    return _mm_movemask_epi8(_mm_cmpeq_epi32((__m128i)a, (__m128i)b)) != 0xffff;
+#else
+    return memcmp(&a, &b, sizeof a) != 0;
 #endif
 }
 
@@ -237,6 +251,18 @@ static inline lanes_t greater(lanes_t a, lanes_t b)
     return (lanes_t)_mm256_max_pd((__m256d)a, (__m256d)b);
 #else
     return choose(less(b, a), a, b);
+#endif
+}
+
+/* a * b + c, rounded once or twice: for what is to be near the result only. */
+static inline lanes_t near_sum(lanes_t a, lanes_t b, lanes_t c)
+{
+#if WIDTH == 8
+    return (lanes_t)_mm512_fmadd_pd((__m512d)a, (__m512d)b, (__m512d)c);
+#elif WIDTH == 4 && defined(__FMA__)
+    return (lanes_t)_mm256_fmadd_pd((__m256d)a, (__m256d)b, (__m256d)c);
+#else
+    return a * b + c;
 #endif
 }
 
@@ -333,18 +359,19 @@ static inline void stream_double(double *target, lanes_t v)
 #endif
 }
 
-static inline void stream_float(float *target, lanes_t v)
+static inline void stream_floats(float *target, floats_t v)
 {
 #if WIDTH == 8
-    __m256 narrow = _mm512_cvtpd_ps((__m512d)v);
-    _mm_stream_ps(target, _mm256_castps256_ps128(narrow));
-    _mm_stream_ps(target + 4, _mm256_extractf128_ps(narrow, 1));
+    _mm_stream_ps(target, _mm256_castps256_ps128((__m256)v));
+    _mm_stream_ps(target + 4, _mm256_extractf128_ps((__m256)v, 1));
 #elif WIDTH == 4
-    _mm_stream_ps(target, _mm256_cvtpd_ps((__m256d)v));
+    _mm_stream_ps(target, (__m128)v);
 #else
-    store_float(target, v);
+    store_floats(target, v);
 #endif
 }
+
+static inline void stream_float(float *target, lanes_t v) { stream_floats(target, narrow(v)); }
 
 static inline void fence(void)
 {

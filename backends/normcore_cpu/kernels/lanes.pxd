@@ -28,12 +28,16 @@ cdef extern from "lanes.h" nogil:
     void store_word(uint32_t* target, words_t v)
 
     lanes_t widen(floats_t v)
+    floats_t narrow(lanes_t v)
+    void store_floats(float* target, floats_t v)
     longs_t bits_of(lanes_t v)
     lanes_t from_bits(longs_t v)
     words_t float_bits(floats_t v)
     words_t min_word(words_t a, words_t b)
 
     bint any_below(words_t a, words_t b)
+    bint any_differs(floats_t a, floats_t b)
+    lanes_t near_sum(lanes_t a, lanes_t b, lanes_t c)
     lanes_t signed_to_double(longs_t v)
     longs_t less(lanes_t a, lanes_t b)
     longs_t less_equal(lanes_t a, lanes_t b)
@@ -51,6 +55,7 @@ cdef extern from "lanes.h" nogil:
     longs_t count_pack(longs_t count, pack_t v)
     void stream_double(double* target, lanes_t v)
     void stream_float(float* target, lanes_t v)
+    void stream_floats(float* target, floats_t v)
     void fence()
     void prefetch(const void* address)
 

@@ -3,31 +3,32 @@
 # result once more to its dtype, so all instruction sets, and all backends, give the same bits.
 # Where input and output are float32 or float64 in rows, whole ones are read, mapped and written in
 # the order of memory: groups side by side, or the runs of channels that follow each other; a
-# large output is written past the caches, which spares reading it first. The division sets the
-# pace of data in the caches: 3.5 ns for eight float64 lanes on Zen 4, where a product with the
-# reciprocal and two corrections, to the same bits, takes longer. Anything else goes through a
-# tile of float64. What is written has been read before, so the output may be the input.
+# large output is written past the caches, which spares reading it first. Anything else goes
+# through a tile of float64. What is written has been read before, so the output may be the input.
+#
+# The division sets the pace of data in the caches. For float32 it is spared where its result is
+# known: with slopes 2**-50 below and above gamma / scale, (x - center) * slope + beta lies below
+# and above the specified float64, as rounding keeps the order; where both round to the same
+# float32, that is the result. One of some 2**25 elements is divided after all.
 
-cimport numpy as cnp
-from libc.math cimport INFINITY
+from libc.math cimport INFINITY, fabs, ldexp
 
-from .affine_lanes cimport affine_lanes_t, load_affine, map_lanes
+from .affine_map cimport (
+    BETA, BOUNDED, CENTER, GAMMA, LEAST, MOST, NUMBERS, SCALE, lanes_of, mapped, numbers_of,
+    numbers_t,
+)
 from .lanes cimport (
-    WIDTH, any_set, choose, equal, fence, lanes_t, less, less_equal, load, load_double, longs_t,
-    magnitude_of, real, splat, splat_long, store, store_double, stream_to,
+    WIDTH, any_differs, any_set, choose, equal, fence, floats_t, lanes_t, less, less_equal, load,
+    longs_t, magnitude_of, narrow, near_sum, real, splat, splat_long, store, store_floats,
+    stream_floats, stream_to,
 )
 from .tasks cimport Task
 from .tiles cimport (
-    FLOAT, LANES, TILE, gather, is_sheet, result_like, row_stride_of, scatter, spread_rows,
-    start_of, tile_t, view_t,
+    FLOAT, LANES, TILE, gather, is_sheet, result_like, scatter, sheet_stride_of, start_of,
+    tile_t, view_t, zero_where,
 )
 
 __all__ = ["rescale"]
-
-cnp.import_array()
-
-cdef enum:
-    CENTER, SCALE, GAMMA, BETA, NUMBERS     # rows of what is known of a channel
 
 # Bytes of output from which on the caches would not keep it for the reader.
 cdef Py_ssize_t STREAM = 1 << 24
@@ -35,51 +36,98 @@ cdef Py_ssize_t STREAM = 1 << 24
 # Lanes of a row from which on its last, partial vector does not matter.
 cdef Py_ssize_t LONG = 1024
 
+# Positions from which on bounds of the slopes are worth finding.
+cdef Py_ssize_t MANY = 32
+
+# Within these magnitudes no product or quotient of three numbers leaves float64.
+cdef double SMALL = ldexp(1.0, -200)
+cdef double LARGE = ldexp(1.0, 200)
+
+# More than the roundings of a quotient and a product move them.
+cdef double NEAR = ldexp(1.0, -50)
+
 cdef struct options_t:
-    bint clipped, relu, refuse_infinite, stream
+    bint clipped, relu, refuse_infinite, stream, bounded
     double low, high
 
+# Rows of lanes. Along positions, each row has the numbers of a channel, `step` apart.
+cdef struct strip_t:
+    const char* x
+    Py_ssize_t x_stride         # in elements
+    char* y
+    Py_ssize_t y_stride
+    Py_ssize_t rows
+    Py_ssize_t lanes
+    const double* affine        # rows of numbers
+    Py_ssize_t across
+    Py_ssize_t step
 
-# The four numbers of some lanes; `repeat` where WIDTH lanes serve for all.
-cdef struct vectors_t:
-    const double* center
-    const double* scale
-    const double* gamma
-    const double* beta
-    bint repeat
+
+# What bounds the results of some lanes; `least` and `most` are slopes.
+cdef struct bounds_t:
+    lanes_t center
+    lanes_t least
+    lanes_t most
+    lanes_t beta
 
 
-cdef inline lanes_t mapped(
-    lanes_t v, const vectors_t* vectors, Py_ssize_t lane, const options_t* options, bint plain
+cdef inline bounds_t bounds_of(
+    const double* affine, Py_ssize_t across, Py_ssize_t lane, bint along
 ) noexcept nogil:
-    v = map_lanes(
-        v, load_double(vectors.center + lane), load_double(vectors.scale + lane),
-        load_double(vectors.gamma + lane), load_double(vectors.beta + lane),
-    )
-    if not plain:
-        if options.clipped:
-            v = choose(less(v, splat(options.low)), splat(options.low), v)
-            v = choose(less(splat(options.high), v), splat(options.high), v)
-        if options.relu:
-            v = choose(less_equal(v, splat(0.0)), splat(0.0), v)
+    cdef bounds_t bounds
+    bounds.center = lanes_of(affine + CENTER * across, lane, along)
+    bounds.least = lanes_of(affine + LEAST * across, lane, along)
+    bounds.most = lanes_of(affine + MOST * across, lane, along)
+    bounds.beta = lanes_of(affine + BETA * across, lane, along)
+    return bounds
+
+
+cdef inline lanes_t finished(lanes_t v, const options_t* options) noexcept nogil:
+    if options.clipped:
+        v = choose(less(v, splat(options.low)), splat(options.low), v)
+        v = choose(less(splat(options.high), v), splat(options.high), v)
+    if options.relu:
+        v = choose(less_equal(v, splat(0.0)), splat(0.0), v)
     return v
 
 
+cdef inline floats_t between(
+    lanes_t v, const double* affine, Py_ssize_t across, Py_ssize_t lane, bint along,
+    bounds_t bounds,
+) noexcept nogil:
+    """Return the specified result as float32, by its bounds if they say enough."""
+    cdef lanes_t xmu = v - bounds.center
+    cdef floats_t y = narrow(near_sum(xmu, bounds.least, bounds.beta))
+    if any_differs(y, narrow(near_sum(xmu, bounds.most, bounds.beta))):
+        y = narrow(mapped(v, numbers_of(affine, across, lane, along)))
+    return y
+
+
 cdef inline bint map_rows(
-    const real* x, Py_ssize_t x_stride, real* y, Py_ssize_t y_stride, Py_ssize_t rows,
-    Py_ssize_t lanes, const vectors_t* vectors, const options_t* options, bint plain, bint stream,
+    const real* _, const strip_t* strip, const options_t* options, bint along, bint plain,
+    bint stream, bint bounded,
 ) noexcept nogil:
     """Map rows of lanes; return whether one was infinite, where that matters."""
-    cdef Py_ssize_t row, lane, full, i
+    cdef Py_ssize_t row, lane, i, lanes = strip.lanes, full = lanes // WIDTH * WIDTH
+    cdef Py_ssize_t across = strip.across
+    cdef bint refuse_infinite = options.refuse_infinite
+    cdef const double* affine
     cdef lanes_t v, last
+    cdef floats_t y
     cdef longs_t infinite = splat_long(0)
+    cdef numbers_t numbers
+    cdef bounds_t bounds
     cdef real rest[WIDTH]
     cdef const real* source
     cdef real* target
-    for row in range(rows):
-        source, target = x + row * x_stride, y + row * y_stride
+    for row in range(strip.rows):
+        source = <const real*> strip.x + row * strip.x_stride
+        target = <real*> strip.y + row * strip.y_stride
+        affine = strip.affine + row * strip.step
+        numbers = numbers_of(affine, across, 0, along)
+        if bounded:
+            bounds = bounds_of(affine, across, 0, along)
         # The last vector overlaps the one before; in place, what it reads must not be mapped yet.
-        full = lanes // WIDTH * WIDTH
         last = splat(0.0)
         if full < lanes:
             if full:
@@ -91,9 +139,24 @@ cdef inline bint map_rows(
         lane = 0
         while lane < full:
             v = load(source + lane)
-            if options.refuse_infinite:
+            if refuse_infinite:
                 infinite = infinite | equal(magnitude_of(v), splat(INFINITY))
-            v = mapped(v, vectors, 0 if vectors.repeat else lane, options, plain)
+            if real is float:
+                if bounded:
+                    if not along:
+                        bounds = bounds_of(affine, across, lane, False)
+                    y = between(v, affine, across, lane, along, bounds)
+                    if stream:
+                        stream_floats(target + lane, y)
+                    else:
+                        store_floats(target + lane, y)
+                    lane += WIDTH
+                    continue
+            if not along:
+                numbers = numbers_of(affine, across, lane, False)
+            v = mapped(v, numbers)
+            if not plain:
+                v = finished(v, options)
             if stream:
                 stream_to(target + lane, v)
             else:
@@ -101,9 +164,11 @@ cdef inline bint map_rows(
             lane += WIDTH
         if full < lanes:
             lane = lanes - WIDTH if full else 0
-            if options.refuse_infinite:
+            if refuse_infinite:
                 infinite = infinite | equal(magnitude_of(last), splat(INFINITY))
-            last = mapped(last, vectors, 0 if vectors.repeat else lane, options, plain)
+            last = mapped(last, numbers_of(affine, across, lane, along))
+            if not plain:
+                last = finished(last, options)
             if full:
                 store(target + lane, last)
             else:
@@ -113,38 +178,70 @@ cdef inline bint map_rows(
     return any_set(infinite)
 
 
-cdef bint map_as(
-    const real* x, Py_ssize_t x_stride, real* y, Py_ssize_t y_stride, Py_ssize_t rows,
-    Py_ssize_t lanes, const vectors_t* vectors, const options_t* options,
+cdef inline bint map_plain_rows(
+    const real* _, const strip_t* strip, const options_t* options, bint along, bint stream
 ) noexcept nogil:
-    """Choose the loop."""
-    cdef bint plain = not (options.clipped or options.relu)
+    if real is float:
+        if options.bounded:
+            return map_rows(_, strip, options, along, True, stream, True)
+    return map_rows(_, strip, options, along, True, stream, False)
+
+
+cdef inline bint map_lanes(
+    const real* _, const strip_t* strip, const options_t* options, bint along
+) noexcept nogil:
     # A line that is written partly around the caches and partly through them is written slowly.
     cdef bint stream = (
-        options.stream and (lanes % WIDTH == 0 or lanes >= LONG)
-        and (<size_t> y | (0 if rows == 1 else y_stride * sizeof(real))) % 16 == 0
+        options.stream and (strip.lanes % WIDTH == 0 or strip.lanes >= LONG)
+        and (
+            <size_t> strip.y | (0 if strip.rows == 1 else strip.y_stride * sizeof(real))
+        ) % 16 == 0
     )
-    if not plain:
-        return map_rows(x, x_stride, y, y_stride, rows, lanes, vectors, options, False, False)
+    if options.clipped or options.relu:
+        return map_rows(_, strip, options, along, False, False, False)
     if stream:
-        return map_rows(x, x_stride, y, y_stride, rows, lanes, vectors, options, True, True)
-    return map_rows(x, x_stride, y, y_stride, rows, lanes, vectors, options, True, False)
+        return map_plain_rows(_, strip, options, along, True)
+    return map_plain_rows(_, strip, options, along, False)
+
+
+cdef bint map_as(
+    const real* _, const strip_t* strip, const options_t* options, bint along
+) noexcept nogil:
+    """Choose the loop."""
+    if along:
+        return map_lanes(_, strip, options, True)
+    return map_lanes(_, strip, options, False)
+
+
+cdef inline bint is_tame(double value) noexcept nogil:
+    return (value == 0.0) | ((fabs(value) > SMALL) & (fabs(value) < LARGE))
+
+
+cdef bint set_bounds(double* affine, Py_ssize_t lanes, Py_ssize_t across) noexcept nogil:
+    """Set what lies just below and above gamma / scale; return whether that bounds results."""
+    cdef Py_ssize_t lane
+    cdef double scale, gamma, slope
+    cdef bint tame = True
+    for lane in range(lanes):
+        scale, gamma = affine[SCALE * across + lane], affine[GAMMA * across + lane]
+        slope = gamma / scale
+        affine[LEAST * across + lane] = slope - NEAR * slope
+        affine[MOST * across + lane] = slope + NEAR * slope
+        tame &= is_tame(affine[CENTER * across + lane]) & is_tame(gamma) & is_tame(scale)
+        tame &= (scale != 0.0) & (fabs(affine[BETA * across + lane]) < INFINITY)
+    return tame
 
 
 cdef class RescaleTask(Task):
     cdef view_t out, mask
-    cdef const double* affine           # (NUMBERS, C)
-    cdef const double* lanes            # (NUMBERS, across), of a row across channels
+    cdef double* affine                 # (BOUNDED, across)
     cdef Py_ssize_t across
     cdef bint masked, infinite
     cdef options_t options
 
     def __init__(self, x, affine, out, clip, bint relu, mask, bint refuse_infinite):
         self.begin(x)
-        self.split_rows()
         self.out = self.view(out)
-        self.arrays.append(affine)
-        self.affine = <const double*> cnp.PyArray_DATA(affine)
         self.options.clipped = clip is not None
         if self.options.clipped:
             self.options.low, self.options.high = clip
@@ -158,96 +255,45 @@ cdef class RescaleTask(Task):
             self.x.real == self.out.real and not self.masked
             and is_sheet(&self.x, &self.plan) and is_sheet(&self.out, &self.plan)
         )
+        self.split_rows()
         self.infinite = False
-        if self.whole_rows and not self.plan.along:
-            self.spread_affine()
-
-    cdef int spread_affine(self) except -1:
-        """Give each lane of a row the numbers of its channel; vectors may end beyond them."""
-        cdef double* lanes
-        self.across = self.plan.width
-        if self.plan.fold == 1 and self.across % WIDTH == 0:
-            self.lanes = self.affine
-            return 0
-        self.across += WIDTH
-        lanes = self.scratch(NUMBERS * self.across)
-        spread_rows(
-            self.affine, NUMBERS, self.plan.channels, 1, self.plan.fold, lanes, self.across
+        self.affine = self.numbers(affine, BOUNDED, &self.across)
+        self.options.bounded = (
+            self.whole_rows and self.x.real == FLOAT and self.x.positions >= MANY
+            and set_bounds(
+                self.affine, self.plan.channels if self.plan.along else self.plan.width, self.across
+            )
         )
-        self.lanes = lanes
-        return 0
 
     cdef void visit(self, void* state, Py_ssize_t part, const tile_t* at) noexcept nogil:
         cdef double tile[TILE]
-        cdef affine_lanes_t affine
-        cdef vectors_t vectors
-        if self.whole_rows:
-            self.map_whole_rows(at)
-            return
-        load_affine(self.affine, &self.plan, at, &affine)
-        vectors.center, vectors.scale = affine.center, affine.scale
-        vectors.gamma, vectors.beta = affine.gamma, affine.beta
-        vectors.repeat = self.plan.along
-        gather(&self.x, &self.plan, at, 0.0, tile)
-        if map_as(
-            <const double*> tile, <Py_ssize_t> LANES, tile, <Py_ssize_t> LANES, at.rows,
-            <Py_ssize_t> LANES, &vectors, &self.options,
-        ):
-            self.infinite = True
-        if self.masked:
-            self.apply_mask(at, tile)
-        scatter(&self.out, &self.plan, at, tile)
-
-    cdef void map_whole_rows(self, const tile_t* at) noexcept nogil:
-        """Map rows in place: of groups side by side, or the run of one channel each."""
-        cdef double numbers[NUMBERS * LANES]
-        cdef tile_t row = at[0]
-        cdef Py_ssize_t i
-        if not self.plan.along:
-            self.map_in_place(at, at.rows, self.lanes + at.group * LANES, self.across)
-            return
-        for row.channel in range(at.channel, at.channel + at.rows):
-            for i in range(NUMBERS):
-                store_double(
-                    &numbers[i * LANES], splat(self.affine[i * self.plan.channels + row.channel])
-                )
-            self.map_in_place(&row, 1, numbers, LANES)
-
-    cdef void map_in_place(
-        self, const tile_t* at, Py_ssize_t rows, const double* numbers, Py_ssize_t across
-    ) noexcept nogil:
-        """Map rows from where they are read to where they are written."""
-        cdef vectors_t vectors
-        cdef Py_ssize_t x_stride = row_stride_of(&self.x, &self.plan)
-        cdef Py_ssize_t y_stride = row_stride_of(&self.out, &self.plan)
-        cdef char* x = start_of(&self.x, &self.plan, at)
-        cdef char* y = start_of(&self.out, &self.plan, at)
+        cdef strip_t strip
         cdef bint infinite
-        vectors.center, vectors.scale = numbers + CENTER * across, numbers + SCALE * across
-        vectors.gamma, vectors.beta = numbers + GAMMA * across, numbers + BETA * across
-        vectors.repeat = self.plan.along
-        if self.x.real == FLOAT:
-            infinite = map_as(
-                <const float*> x, x_stride, <float*> y, y_stride, rows, at.lanes, &vectors,
-                &self.options,
-            )
+        strip.rows, strip.lanes, strip.across = at.rows, at.lanes, self.across
+        strip.affine, strip.step = self.affine + self.first_number(at), 0
+        if self.whole_rows:
+            strip.x, strip.y = start_of(&self.x, &self.plan, at), start_of(&self.out, &self.plan, at)
+            strip.x_stride = sheet_stride_of(&self.x, &self.plan)
+            strip.y_stride = sheet_stride_of(&self.out, &self.plan)
+            if self.plan.along:
+                strip.step = 1
         else:
-            infinite = map_as(
-                <const double*> x, x_stride, <double*> y, y_stride, rows, at.lanes, &vectors,
-                &self.options,
-            )
+            gather(&self.x, &self.plan, at, 0.0, tile)
+            strip.x, strip.y, strip.lanes = <char*> tile, <char*> tile, LANES
+            strip.x_stride = strip.y_stride = LANES
+        if self.whole_rows and self.x.real == FLOAT:
+            infinite = map_as(<const float*> NULL, &strip, &self.options, self.plan.along)
+        else:
+            infinite = map_as(<const double*> NULL, &strip, &self.options, self.plan.along)
         if infinite:
             self.infinite = True
+        if not self.whole_rows:
+            if self.masked:
+                zero_where(&self.mask, &self.plan, at, tile)
+            scatter(&self.out, &self.plan, at, tile)
 
     cdef void close(self, void* state, Py_ssize_t part) noexcept nogil:
         fence()
-
-    cdef void apply_mask(self, const tile_t* at, double* y) noexcept nogil:
-        cdef double mask[TILE]
-        cdef Py_ssize_t i
-        gather(&self.mask, &self.plan, at, 0.0, mask)
-        for i in range(at.rows * LANES):
-            y[i] = 0.0 if mask[i] == 0.0 else y[i]
 
 
 def rescale(

@@ -13,6 +13,8 @@ cdef class Task(Work):
     cdef view_t view(self, object array, bint plane=*) except *
     cdef void split_rows(self) noexcept
     cdef double* scratch(self, Py_ssize_t count) except NULL
+    cdef double* numbers(self, object rows, Py_ssize_t room, Py_ssize_t* across) except NULL
+    cdef Py_ssize_t first_number(self, const tile_t* at) noexcept nogil
     cdef int spread(self) except -1
     cdef void walk(self, Py_ssize_t part, Py_ssize_t first, Py_ssize_t groups) noexcept nogil
 

@@ -7,17 +7,26 @@
 # bits. What a kernel remembers from tile to tile is opened before the first one of an item and
 # closed after the last one.
 
+cimport numpy as cnp
 from cpython.bytearray cimport PyByteArray_AS_STRING
 
 from normcore.threads import run
 
-from .tiles cimport is_direct, plan_of, plan_t, rest_of, tile_at, tile_t, view_of, view_t
+from .tiles cimport (
+    LANES, is_direct, plan_of, plan_t, rest_of, spread_rows, tile_at, tile_t, view_of, view_t,
+)
 
 __all__ = ["Task"]
+
+cnp.import_array()
 
 # Elements below which another thread costs more than it saves.
 cdef Py_ssize_t MIN_ELEMENTS = 1 << 15
 cdef Py_ssize_t MOST_ITEMS = 128
+# Runs of positions that occupy many threads without being cut.
+cdef Py_ssize_t FEW_RUNS = 16
+# Bytes, of memory and of the widest vectors.
+cdef size_t LINE = 64
 
 
 cdef class Task:
@@ -37,16 +46,42 @@ cdef class Task:
         return view_of(array, plane)
 
     cdef void split_rows(self) noexcept:
-        """Where nothing is reduced, cut an array across channels along its positions first."""
-        if not self.plan.along:
-            self.plan.ranges = min(max(self.plan.tiles, 1), MOST_ITEMS)
-            self.plan.slabs = max(1, min(self.plan.groups // 32, MOST_ITEMS // self.plan.ranges))
+        """Where nothing is reduced, cut an array in the order of memory: along samples first."""
+        cdef Py_ssize_t pieces = self.plan.tiles, groups = 32
+        if self.plan.along:
+            if not self.whole_rows or self.x.runs < FEW_RUNS:
+                return
+            pieces, groups = self.x.runs, 1 + MIN_ELEMENTS // self.x.length
+        self.plan.ranges = min(max(pieces, 1), MOST_ITEMS)
+        self.plan.slabs = max(1, min(self.plan.groups // groups, MOST_ITEMS // self.plan.ranges))
 
     cdef double* scratch(self, Py_ssize_t count) except NULL:
-        """Return memory for some numbers, all 0, that lives as long as the task."""
-        memory = bytearray(count * sizeof(double))
+        """Return memory for some numbers, all 0, aligned, that lives as long as the task."""
+        memory = bytearray(count * sizeof(double) + LINE)
         self.arrays.append(memory)
-        return <double*> PyByteArray_AS_STRING(memory)
+        cdef char* start = PyByteArray_AS_STRING(memory)
+        return <double*> (start + (LINE - <size_t> start % LINE) % LINE)
+
+    cdef double* numbers(self, object rows, Py_ssize_t room, Py_ssize_t* across) except NULL:
+        """Lay out numbers of channels, an array of shape (rows, C), as lanes find them.
+
+        Along positions, a tile has those of its channel; across channels, each lane its own, and
+        vectors may end beyond the last one. There is room for more rows, `across` apart.
+        """
+        cdef Py_ssize_t fold = 1 if self.plan.along else self.plan.fold
+        cdef double* lanes
+        # A line more, so that the numbers of a lane do not push each other out of the first cache.
+        across[0] = (fold * self.plan.channels + 2 * LANES - 1) // LANES * LANES
+        lanes = self.scratch(room * across[0])
+        spread_rows(
+            <const double*> cnp.PyArray_DATA(rows), cnp.PyArray_DIM(rows, 0), self.plan.channels,
+            fold, lanes, across[0],
+        )
+        return lanes
+
+    cdef Py_ssize_t first_number(self, const tile_t* at) noexcept nogil:
+        """Return where the numbers of a tile's first lane stand."""
+        return at.channel if self.plan.along else at.group * LANES
 
     cdef int spread(self) except -1:
         """Visit all tiles on the shared pool."""
@@ -101,8 +136,10 @@ cdef class Task:
     cdef void walk_runs(self, Py_ssize_t part, Py_ssize_t first, Py_ssize_t groups) noexcept nogil:
         """Visit the runs of a range: channels side by side are rows, positions their lanes."""
         cdef const plan_t* plan = &self.plan
-        cdef Py_ssize_t position = self.x.positions * part // plan.ranges
-        cdef Py_ssize_t last = self.x.positions * (part + 1) // plan.ranges
+        cdef Py_ssize_t whole = self.x.length if self.x.runs >= plan.ranges else 1
+        cdef Py_ssize_t pieces = self.x.positions // whole
+        cdef Py_ssize_t position = pieces * part // plan.ranges * whole
+        cdef Py_ssize_t last = pieces * (part + 1) // plan.ranges * whole
         cdef tile_t at
         cdef void* state = self.open(first, groups)
         at.group = at.channel = first

@@ -1,7 +1,5 @@
 cimport cython
 
-from .lanes cimport real
-
 cdef enum:
     LANES = 16
     ROWS = 64           # of a tile that has others beside it
@@ -12,7 +10,6 @@ cdef enum:
     MAX_LANES = 4096    # that keep a state, over all ranges
     AHEAD = 16384       # bytes
     NEAR = 8            # rows that are in work at once
-    ALIASED = 2048      # bytes between rows that share few sets of the first cache
 
 # The dtypes that kernels read and write directly; the others go through a tile of float64.
 cdef enum:
@@ -93,9 +90,6 @@ cdef Py_ssize_t rows_ahead(const view_t* x, const plan_t* plan) noexcept nogil
 cdef rows_t rows_of(
     const view_t* x, const plan_t* plan, const tile_t* at, double missing, double* copy
 ) noexcept nogil
-cdef const real* near_rows(
-    const real* x, Py_ssize_t* stride, Py_ssize_t rows, real* copy
-) noexcept nogil
 cdef void gather(
     const view_t* x, const plan_t* plan, const tile_t* at, double missing, double* tile
 ) noexcept nogil
@@ -103,11 +97,11 @@ cdef void scatter(
     const view_t* out, const plan_t* plan, const tile_t* at, double* tile
 ) noexcept nogil
 cdef void spread_rows(
-    const double* rows, Py_ssize_t num_rows, Py_ssize_t channels, Py_ssize_t repeat,
-    Py_ssize_t fold, double* lanes, Py_ssize_t across,
+    const double* rows, Py_ssize_t num_rows, Py_ssize_t channels, Py_ssize_t fold, double* lanes,
+    Py_ssize_t across,
 ) noexcept nogil
-cdef void lane_vector(
-    const double* vector, const plan_t* plan, const tile_t* at, double* lanes
+cdef void zero_where(
+    const view_t* mask, const plan_t* plan, const tile_t* at, double* tile
 ) noexcept nogil
 
 

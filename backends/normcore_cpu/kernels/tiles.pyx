@@ -21,7 +21,7 @@ from libc.stdint cimport (
 )
 from libc.string cimport memcpy
 
-from .lanes cimport prefetch, real
+from .lanes cimport prefetch
 
 __all__ = []  # for other kernels only, by cimport
 
@@ -354,21 +354,6 @@ cdef void join_runs(
         index += 1
 
 
-cdef const real* near_rows(
-    const real* x, Py_ssize_t* stride, Py_ssize_t rows, real* copy
-) noexcept nogil:
-    """Return rows of 16 lanes, or a copy of them where their addresses would push each other out
-    of the first cache.
-    """
-    cdef Py_ssize_t row
-    if stride[0] * <Py_ssize_t> sizeof(real) % ALIASED != 0:
-        return x
-    for row in range(rows):
-        memcpy(copy + row * LANES, x + row * stride[0], LANES * sizeof(real))
-    stride[0] = LANES
-    return copy
-
-
 cdef void gather(
     const view_t* x, const plan_t* plan, const tile_t* at, double missing, double* tile
 ) noexcept nogil:
@@ -434,32 +419,25 @@ cdef void move(
 
 
 cdef void spread_rows(
-    const double* rows, Py_ssize_t num_rows, Py_ssize_t channels, Py_ssize_t repeat,
-    Py_ssize_t fold, double* lanes, Py_ssize_t across,
+    const double* rows, Py_ssize_t num_rows, Py_ssize_t channels, Py_ssize_t fold, double* lanes,
+    Py_ssize_t across,
 ) noexcept nogil:
-    """Lay out numbers of channels for lanes, (num_rows, C) to (num_rows, across): each channel's
-    `repeat` times, and all of that `fold` times.
-    """
-    cdef Py_ssize_t row, _fold, c, _repeat, lane
+    """Lay out numbers of channels for lanes, (num_rows, C) to (num_rows, across)."""
+    cdef Py_ssize_t row, position
     for row in range(num_rows):
-        lane = 0
-        for _fold in range(fold):
-            for c in range(channels):
-                for _repeat in range(repeat):
-                    lanes[row * across + lane] = rows[row * channels + c]
-                    lane += 1
+        for position in range(fold):
+            memcpy(
+                lanes + row * across + position * channels, rows + row * channels,
+                channels * sizeof(double),
+            )
 
 
-cdef void lane_vector(
-    const double* vector, const plan_t* plan, const tile_t* at, double* lanes
+cdef void zero_where(
+    const view_t* mask, const plan_t* plan, const tile_t* at, double* tile
 ) noexcept nogil:
-    """Spread a vector over channels to the lanes of a tile."""
-    cdef Py_ssize_t lane
-    if plan.along:
-        for lane in range(LANES):
-            lanes[lane] = vector[at.channel]
-    elif at.channel + LANES <= plan.channels:
-        memcpy(lanes, vector + at.channel, LANES * sizeof(double))
-    else:
-        for lane in range(LANES):
-            lanes[lane] = vector[(at.channel + lane) % plan.channels]
+    """Set a tile to 0 where the mask is 0."""
+    cdef double kept[TILE]
+    cdef Py_ssize_t i
+    gather(mask, plan, at, 0.0, kept)
+    for i in range(at.rows * LANES):
+        tile[i] = 0.0 if kept[i] == 0.0 else tile[i]
