@@ -10,8 +10,8 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from normcore.affine import Affine
-from normcore.layout import result_dtype
 from normcore.namespace import array_namespace
+from normcore.results import result_dtype
 
 __all__ = [
     "Backend",

@@ -9,7 +9,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from normcore import layout, plugins
+from normcore import layout, plugins, results
 from normcore.affine import Affine
 from normcore.backend import Backend, is_relu
 from normcore.namespace import array_namespace, is_on_host, to_numpy
@@ -106,13 +106,13 @@ class Batch:
         if not hasattr(out, "dtype"):
             raise TypeError(f"out must be an array, not {type(out).__name__}")
         native = self.backend.adopt(out)
-        layout.check_out(native, like)
+        results.check_out(native, like)
         if isinstance(out, np.ndarray) and out.size and not np.may_share_memory(native, out):
             raise TypeError(
                 f"out has dtype {out.dtype}, which results cannot be written to directly"
             )
         inputs = (like,) if like is self.x else (like, self.x)
-        layout.refuse_partial_overlap(native, *inputs)
+        results.refuse_partial_overlap(native, *inputs)
         return native
 
     def adopt_gradient(self, dy: Any) -> Any:
@@ -120,10 +120,10 @@ class Batch:
         native = self.backend.adopt(dy)
         if tuple(native.shape) != tuple(self.x.shape):
             raise ValueError(f"dy has shape {tuple(native.shape)}, but x has {tuple(self.x.shape)}")
-        if layout.result_dtype(native) != layout.result_dtype(self.x):
+        if results.result_dtype(native) != results.result_dtype(self.x):
             raise TypeError(
                 f"dy has dtype {native.dtype}, but the output that it is the gradient of has "
-                f"{layout.result_dtype(self.x)}"
+                f"{results.result_dtype(self.x)}"
             )
         return native
 

@@ -8,7 +8,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from normcore import layout
+from normcore import results
 from normcore.backend import Backend, is_relu
 from normcore.batch import Batch, check_eps
 from normcore.conversion import Conversions
@@ -234,7 +234,7 @@ class BatchNorm(Modes, Conversions):
             target = batch.adopt_out(out, batch.x)
             partition = Partition.of(batch, groups, self.virtual_batch_size)
             y, forward = self._normalize(batch, partition if training else None, target, training)
-            if target is not None and layout.overlap(batch.x, target):
+            if target is not None and results.overlap(batch.x, target):
                 forward.overwrite()
             result = batch.release(y, out)  # may fail, and then nothing has changed
         if update_stats and training and self.training and self.track_running_stats:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from normcore import layout
+from normcore import layout, results
 from normcore.batch import Batch
 from normcore.namespace import array_namespace, to_numpy
 from normcore.options import check_choice
@@ -60,7 +60,7 @@ class Forward:
             if not isinstance(moments, Moments):
                 moments = Moments.of(np.ones(batch.num_channels), *map(to_numpy, moments))
             gradients = batch.backward(dy, moments, self.training, out)
-            if out is not None and layout.overlap(batch.x, batch.backend.adopt(out)):
+            if out is not None and results.overlap(batch.x, batch.backend.adopt(out)):
                 self.overwrite()
             return gradients
 
@@ -97,7 +97,7 @@ class SplitForward:
             self.forwards.append(forward)
             return y
 
-        return self._in_parts(part, batch, batch.x, layout.result_dtype(batch.x), out)
+        return self._in_parts(part, batch, batch.x, results.result_dtype(batch.x), out)
 
     def followed(self) -> Sequence[Moments]:
         """Return the moments that running statistics are to follow, in the order of the parts."""
@@ -126,7 +126,7 @@ class SplitForward:
             return dx
 
         dx = self._in_parts(part, batch, upstream, upstream.dtype, target)
-        if target is not None and layout.overlap(batch.x, target):
+        if target is not None and results.overlap(batch.x, target):
             self.overwrite()
         release = batch.backend.release
         return release(dx, dy) if out is None else out, *(release(each, dy) for each in sums)

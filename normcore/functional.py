@@ -204,7 +204,8 @@ def batch_norm(
         Which positions count, of shape ``(N,)`` for samples or of the shape of `x` without the
         channel axis. The others stay out of the statistics, and y is 0 there.
     out : array, optional
-        Where to write y: of the shape of `x` and the dtype of y; may be `x` itself.
+        Where to write y: of the shape and memory order of `x` and the dtype of y;
+        may be `x` itself.
     communicator : Communicator, optional
         Joins the processes, each of which calls this with a batch of its own, of any number of
         samples; `mean` and `var` are then those of all of them.
@@ -338,7 +339,7 @@ def batch_norm_backward(
         Whether the statistics came from `x` itself, so that the gradient flows through them.
         Otherwise they are constants (inference, or a frozen layer).
     out : array, optional
-        Where to write dx: of the shape and dtype of `dy`; may be `dy` itself.
+        Where to write dx: of the shape, memory order and dtype of `dy`; may be `dy` itself.
     communicator : Communicator, optional
         As in the forward call. dgamma and dbeta are then this process's part, as the gradients of
         all other parameters are; their sums over the processes are those of the joined batch.

@@ -16,26 +16,21 @@ from typing import Any
 import numpy as np
 
 from normcore.namespace import array_namespace, place
+from normcore.results import check_out, kind_of, refuse_partial_overlap, result_dtype
 
 __all__ = [
     "as_array",
-    "check_out",
     "check_weights",
     "elementwise",
     "in_one_view",
     "is_one_view",
     "is_strided",
     "observe",
-    "overlap",
     "plane",
     "positive_axis",
-    "refuse_partial_overlap",
     "rescale",
-    "result_dtype",
     "views",
 ]
-
-_NATIVE_FLOATS = frozenset({np.dtype(np.float64), np.dtype(np.float32), np.dtype(np.float16)})
 
 
 def as_array(x: Any, *, what: str = "x", beside: Any = None) -> Any:
@@ -221,7 +216,7 @@ def plane(values: Any, x: Any, axis: int | None, what: str) -> Any:
         values = np.asarray(values) if xp is np else xp.asarray(values)
     except (TypeError, ValueError) as error:
         raise TypeError(
-            f"{what} is a {_kind(values)}, which cannot be read beside x, a {_kind(x)}: {error}"
+            f"{what} is a {kind_of(values)}, which cannot be read beside x, a {kind_of(x)}: {error}"
         ) from error
     rest = tuple(x.shape)
     if axis is not None:
@@ -305,18 +300,6 @@ def _merge(statistic: Any, other: Any) -> Any:
     return statistic.merge(other)
 
 
-def result_dtype(x: Any) -> Any:
-    """Return the dtype of a normalized ``x``: floats keep theirs, the others become float64."""
-    if type(x) is np.ndarray and x.dtype in _NATIVE_FLOATS:
-        return x.dtype
-    xp = array_namespace(x)
-    if xp is np:
-        return x.dtype.newbyteorder("=") if x.dtype.kind == "f" else np.dtype(np.float64)
-    if str(x.dtype).endswith("bfloat16"):  # a float that NumPy's own isdtype does not know
-        return x.dtype
-    return x.dtype if xp.isdtype(x.dtype, "real floating") else xp.float64
-
-
 def elementwise(
     kernel: Callable[..., Any],
     axis: int | None,
@@ -337,9 +320,9 @@ def elementwise(
     Raises
     ------
     ValueError
-        If ``out`` has another shape, is read-only, or overlaps an input in part.
+        As :func:`~normcore.results.check_out`, and if ``out`` overlaps an input in part.
     TypeError
-        If ``out`` is not an array of the result's dtype.
+        As :func:`~normcore.results.check_out`.
     """
     first = arrays[0]
     if out is None and mask is None:
@@ -398,51 +381,6 @@ def _no_memory(error: MemoryError) -> MemoryError:
     )
 
 
-def check_out(out: Any, x: Any) -> None:
-    """Refuse an ``out`` that cannot hold the normalized ``x``; raises as :func:`elementwise`."""
-    if type(out) is not type(x) and not isinstance(out, type(x)):
-        raise TypeError(f"out must be a {_kind(x)} like the input, not a {_kind(out)}")
-    if tuple(out.shape) != tuple(x.shape):
-        raise ValueError(f"out has shape {tuple(out.shape)}, but the input has {tuple(x.shape)}")
-    if out.dtype != result_dtype(x):
-        raise TypeError(f"out has dtype {out.dtype}, but the result has {result_dtype(x)}")
-    if isinstance(out, np.ndarray) and not out.flags.writeable:
-        raise ValueError("out is read-only")
-
-
-def refuse_partial_overlap(out: Any, *arrays: Any) -> None:
-    """Refuse an ``out`` that shares some of its memory with an array, but is not the array."""
-    if any(_overlaps_in_part(out, array) for array in arrays):
-        raise ValueError("out overlaps the input in part; pass the input itself or another one")
-
-
-def overlap(a: Any, b: Any) -> bool:
-    """Whether two arrays share memory, or might."""
-    if not (isinstance(a, np.ndarray) and isinstance(b, np.ndarray)):
-        may_share = getattr(array_namespace(a), "may_share_memory", None)
-        return a is b or (type(a) is type(b) and may_share is not None and bool(may_share(a, b)))
-    try:
-        return bool(np.shares_memory(a, b, max_work=100_000))  # type: ignore[arg-type]
-    except np.exceptions.TooHardError:
-        return True
-
-
 def is_strided(array: Any) -> bool:
     """Whether an array describes its memory as NumPy's do, and is viewed as they are."""
     return isinstance(getattr(array, "strides", None), tuple)
-
-
-def _kind(array: Any) -> str:
-    return f"{type(array).__module__}.{type(array).__qualname__}"
-
-
-def _overlaps_in_part(out: Any, array: Any) -> bool:
-    both = isinstance(out, np.ndarray) and isinstance(array, np.ndarray)
-    if not both or not np.may_share_memory(out, array):
-        return False
-    same = (
-        out.__array_interface__["data"][0] == array.__array_interface__["data"][0]
-        and out.strides == array.strides
-        and out.itemsize == array.itemsize
-    )
-    return not same and overlap(out, array)

@@ -139,7 +139,7 @@ def test_out() -> None:
     x = np.arange(12.0).reshape(4, 3)
     expected = x / 2
     affine = Affine(scale=2.0)
-    out = np.full_like(x, np.nan, order="F")
+    out = np.full((8, 3), np.nan)[::2]
     assert layout.rescale(backend, x, affine, 1, out=out) is out
     np.testing.assert_array_equal(out, expected)
     inplace = x.copy()
@@ -153,6 +153,7 @@ def test_out() -> None:
         (np.empty((4, 3), np.float32), TypeError, "dtype"),
         ([[0.0] * 3] * 4, TypeError, "list"),
         (read_only, ValueError, "read-only"),
+        (np.empty_like(x, order="F"), ValueError, "memory order"),
     ]:
         with pytest.raises(error, match=match):
             layout.rescale(backend, x, affine, 1, out=bad)

@@ -9,9 +9,9 @@ import numpy as np
 
 from normcore.affine import Affine
 from normcore.backend import Backend, BackendStatus, InfiniteInput, is_relu
-from normcore.layout import result_dtype
 from normcore.order_statistics import Brackets, Quantiles
 from normcore.quantiles import exact
+from normcore.results import result_dtype
 from normcore.statistics import Extrema, Moments
 from normcore.threads import get_num_threads
 from normcore_cpu.instruction_sets import check, chosen, kernels

@@ -18,9 +18,9 @@ import numpy as np
 from normcore.affine import Affine
 from normcore.backend import InfiniteInput
 from normcore.blocks import Block, blocks
-from normcore.layout import result_dtype
 from normcore.order_statistics import Brackets
 from normcore.reference import ReferenceBackend
+from normcore.results import result_dtype
 from normcore.statistics import Extrema, Moments
 
 __all__ = ["CHUNK_BYTES", "Batches", "Kernel", "Lane"]

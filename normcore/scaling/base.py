@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from normcore import layout, validation
+from normcore import layout, results, validation
 from normcore.affine import Affine
 from normcore.backend import Backend, InfiniteInput
 from normcore.namespace import array_namespace
@@ -65,13 +65,13 @@ class AffineScaler(Scaler):
         return None
 
     def _map(self, backend: Backend, x: Any, out: Any, inverse: bool) -> Any:
-        dtype = layout.result_dtype(x)
+        dtype = results.result_dtype(x)
         affine, clip = self._affine_for(dtype), self._clip_for(dtype)
         if inverse:
             affine, clip = affine.inverse(), None
         both = isinstance(x, np.ndarray) and isinstance(out, np.ndarray)
         if both and np.may_share_memory(x, out):
-            layout.check_out(out, x)
+            results.check_out(out, x)
             extrema = layout.observe(partial(backend.extrema, skipna=True), x, 1).to_host()
             if np.isinf(extrema.min).any() or np.isinf(extrema.max).any():
                 raise InfiniteInput
@@ -104,9 +104,9 @@ class PointwiseScaler(Scaler):
 
     def _map(self, backend: Backend, x: Any, out: Any, inverse: bool) -> Any:
         xp = array_namespace(x)
-        dtype = layout.result_dtype(x)
+        dtype = results.result_dtype(x)
         if out is not None:
-            layout.check_out(out, x)
+            results.check_out(out, x)
         if validation.first_infinity(x, xp) is not None:
             raise InfiniteInput
         function = self.inverse if inverse else self.forward

@@ -211,8 +211,8 @@ class Scaler(Estimator, ABC):
         X : array, data frame or nested list of shape (n_samples, n_features)
             NaN stays NaN. Modified only where ``copy=False`` or ``out`` is ``X``.
         out : array of shape (n_samples, n_features), optional
-            Written to and returned: of the result's dtype, which is that of ``X`` for floats and
-            float64 for others. May be ``X`` itself.
+            Written to and returned: in the memory order of ``X``, of the result's dtype, which is
+            that of ``X`` for floats and float64 for others. May be ``X`` itself.
 
         Raises
         ------

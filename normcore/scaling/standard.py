@@ -123,8 +123,8 @@ class StandardScaler(AffineScaler):
         copy : bool, optional
             Overrides the scaler's ``copy``.
         out : array of shape (n_samples, n_features), optional
-            Written to and returned: of the result's dtype, which is that of ``X`` for floats and
-            float64 for others. May be ``X`` itself.
+            Written to and returned: in the memory order of ``X``, of the result's dtype, which is
+            that of ``X`` for floats and float64 for others. May be ``X`` itself.
 
         Raises
         ------

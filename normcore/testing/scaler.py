@@ -15,7 +15,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from normcore.testing.backend import laws
-from normcore.testing.strategies import arrange, tables
+from normcore.testing.strategies import arrange, out_like, tables
 from normcore.threads import get_num_threads, set_num_threads
 
 __all__ = ["ScalerConformance"]
@@ -96,8 +96,7 @@ class ScalerConformance:
         scaler = self.fitted(X)
         for method in (scaler.transform, scaler.inverse_transform):
             expected = method(X)
-            layout = data.draw(st.sampled_from(["C", "F", "sliced", "reversed"]))
-            out = arrange(np.full(X.shape, -725.0, dtype=X.dtype), layout)
+            out = out_like(X, X.dtype, data.draw(st.sampled_from(["C", "sliced", "reversed"])))
             assert method(X, out=out) is out
             np.testing.assert_array_equal(out, expected)
             in_place = X.copy()
@@ -107,7 +106,9 @@ class ScalerConformance:
     def test_out_must_fit(self) -> None:
         X = np.arange(12.0).reshape(6, 2)
         scaler = self.fitted(X)
-        for out in (np.empty((6, 3)), np.empty((5, 2)), np.empty((6, 2), dtype=np.int64)):
+        for out in (
+            np.empty((6, 3)), np.empty((5, 2)), np.empty((6, 2), np.int64), np.empty((2, 6)).T
+        ):  # fmt: skip
             with pytest.raises((ValueError, TypeError)):
                 scaler.transform(X, out=out)
         read_only = np.empty((6, 2))

@@ -106,6 +106,13 @@ def arrange(array: np.ndarray, layout: str) -> np.ndarray:
     return result
 
 
+def out_like(x: np.ndarray, dtype: Any, layout: str = "sliced") -> np.ndarray:
+    """Return an array for a result of ``x``, in its memory order: C, reversed or sliced."""
+    order = np.argsort([-abs(stride) for stride in x.strides], kind="stable")
+    shape = [x.shape[axis] for axis in order]
+    return arrange(np.full(shape, -725, dtype=dtype), layout).transpose(np.argsort(order))
+
+
 #: The layouts of :func:`arrange`.
 LAYOUTS = ("C", "F", "reversed", "sliced", "transposed", "read-only")
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from normcore import Backend, Moments, layout, plugins
+from normcore import Backend, Moments, layout, plugins, results
 from normcore.batch import Batch, check_eps
 from normcore.namespace import array_namespace
 
@@ -53,7 +53,7 @@ class Samples(Batch):
         """Return ``out`` as an array of the backend, after making sure that it can be written."""
         native = self.adopt_out(out, inputs[0])
         if native is not None and any(
-            native is not each and not _is_same(native, each) and layout.overlap(native, each)
+            native is not each and not _is_same(native, each) and results.overlap(native, each)
             for each in inputs
         ):
             raise ValueError("out overlaps the input in part; pass the input itself or another one")

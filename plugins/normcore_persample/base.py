@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from normcore import Backend, Moments, layout, plugins
+from normcore import Backend, Moments, layout, plugins, results
 from normcore.batch import check_eps
 
 __all__ = ["Forward", "Layer"]
@@ -75,7 +75,7 @@ class Layer:
         # Copies: an optimizer may change them in place between forward and backward.
         gamma, beta = (None if each is None else each.copy() for each in (self._gamma, self._beta))
         y, forward = self._normalize(x, gamma, beta, {"out": out, "backend": chosen})
-        in_place = out is not None and layout.overlap(chosen.adopt(x), chosen.adopt(out))
+        in_place = out is not None and results.overlap(chosen.adopt(x), chosen.adopt(out))
         self._forward = forward._replace(x=None) if in_place else forward
         return y
 
@@ -115,7 +115,7 @@ class Layer:
         dx, *gradients = self._differentiate(dy, forward, {"out": out, "backend": self.backend})
         if out is not None:
             chosen = plugins.select_backend(forward.x, self.backend)
-            if layout.overlap(chosen.adopt(forward.x), chosen.adopt(out)):
+            if results.overlap(chosen.adopt(forward.x), chosen.adopt(out)):
                 self._forward = forward._replace(x=None)
         present = zip(gradients, (self.affine, self.bias), strict=False)
         return dx, *(each if there else None for each, there in present)

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from normcore import Affine, Backend, Moments, layout
+from normcore import Affine, Backend, Moments, layout, results
 from normcore.backend import batch_scale
 from normcore.namespace import array_namespace
 from normcore_persample.arguments import Samples, check_integer
@@ -54,7 +54,8 @@ def group_norm(
     eps : float
         Positive; added to the variance.
     out : array, optional
-        Where to write y: of the shape of `x` and the dtype of y; may be `x` itself.
+        Where to write y: of the shape and memory order of `x` and the dtype of y;
+        may be `x` itself.
     backend : str or Backend, optional
         Overrides the selection by context and by kind of array.
 
@@ -102,7 +103,7 @@ def group_norm_backward(
     num_groups, gamma, axis, eps, backend
         As in the forward call.
     out : array, optional
-        Where to write dx: of the shape and dtype of `dy`; may be `dy` itself.
+        Where to write dx: of the shape, memory order and dtype of `dy`; may be `dy` itself.
 
     Returns
     -------
@@ -331,10 +332,10 @@ def _mapped(groups: _Groups, kernel: Any, arrays: tuple[Any, ...], target: Any) 
     first = arrays[0]
     xp = array_namespace(first)
     if groups.num_samples == 0 or groups.num_channels == 0:
-        return xp.empty_like(first, dtype=layout.result_dtype(first)) if target is None else target
+        return xp.empty_like(first, dtype=results.result_dtype(first)) if target is None else target
     if groups.are_pieces(*arrays, target):
         if target is None:
-            target = xp.empty_like(first, dtype=layout.result_dtype(first))
+            target = xp.empty_like(first, dtype=results.result_dtype(first))
         for samples, (*views, out) in groups.pieces(*arrays, target):
             kernel(samples, *views, out)
         return target

@@ -39,7 +39,8 @@ def layer_norm(
     eps : float
         Positive; added to the variance.
     out : array, optional
-        Where to write y: of the shape of `x` and the dtype of y; may be `x` itself.
+        Where to write y: of the shape and memory order of `x` and the dtype of y;
+        may be `x` itself.
     backend : str or Backend, optional
         Overrides the selection by context and by kind of array.
 
@@ -85,7 +86,7 @@ def layer_norm_backward(
     gamma, num_axes, eps, backend
         As in the forward call.
     out : array, optional
-        Where to write dx: of the shape and dtype of `dy`; may be `dy` itself.
+        Where to write dx: of the shape, memory order and dtype of `dy`; may be `dy` itself.
 
     Returns
     -------

@@ -14,8 +14,7 @@
 from libc.math cimport INFINITY, fabs, ldexp
 
 from .affine_map cimport (
-    BETA, BOUNDED, CENTER, GAMMA, LEAST, MOST, NUMBERS, SCALE, lanes_of, mapped, numbers_of,
-    numbers_t,
+    BETA, BOUNDED, CENTER, GAMMA, LEAST, MOST, SCALE, lanes_of, mapped, numbers_of, numbers_t,
 )
 from .lanes cimport (
     WIDTH, any_differs, any_set, choose, equal, fence, floats_t, lanes_t, less, less_equal, load,
@@ -272,7 +271,8 @@ cdef class RescaleTask(Task):
         strip.rows, strip.lanes, strip.across = at.rows, at.lanes, self.across
         strip.affine, strip.step = self.affine + self.first_number(at), 0
         if self.whole_rows:
-            strip.x, strip.y = start_of(&self.x, &self.plan, at), start_of(&self.out, &self.plan, at)
+            strip.x = start_of(&self.x, &self.plan, at)
+            strip.y = start_of(&self.out, &self.plan, at)
             strip.x_stride = sheet_stride_of(&self.x, &self.plan)
             strip.y_stride = sheet_stride_of(&self.out, &self.plan)
             if self.plan.along:

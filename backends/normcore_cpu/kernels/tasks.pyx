@@ -90,7 +90,8 @@ cdef class Task:
         if not elements:
             return 0
         if elements < 2 * MIN_ELEMENTS:
-            self(0, items)
+            with nogil:
+                self.work(0, items)
         else:
             run(self, items, min_items=max(1, MIN_ELEMENTS * items // elements))
         if self.out_of_memory:

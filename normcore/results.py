@@ -1,0 +1,96 @@
+"""What a result is written to: its dtype, and whether an ``out`` fits it."""
+
+from __future__ import annotations
+
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+
+from normcore.namespace import array_namespace
+
+__all__ = ["check_out", "kind_of", "overlap", "refuse_partial_overlap", "result_dtype"]
+
+_NATIVE_FLOATS = frozenset({np.dtype(np.float64), np.dtype(np.float32), np.dtype(np.float16)})
+
+
+def result_dtype(x: Any) -> Any:
+    """Return the dtype of a normalized ``x``: floats keep theirs, the others become float64."""
+    if type(x) is np.ndarray and x.dtype in _NATIVE_FLOATS:
+        return x.dtype
+    xp = array_namespace(x)
+    if xp is np:
+        return x.dtype.newbyteorder("=") if x.dtype.kind == "f" else np.dtype(np.float64)
+    if str(x.dtype).endswith("bfloat16"):  # a float that NumPy's own isdtype does not know
+        return x.dtype
+    return x.dtype if xp.isdtype(x.dtype, "real floating") else xp.float64
+
+
+def check_out(out: Any, x: Any) -> None:
+    """Refuse an ``out`` that cannot hold the normalized ``x``.
+
+    Raises
+    ------
+    ValueError
+        If it has another shape or memory order than ``x``, or is read-only.
+    TypeError
+        If it is not an array of the kind of ``x`` and the result's dtype.
+    """
+    if type(out) is not type(x) and not isinstance(out, type(x)):
+        raise TypeError(f"out must be a {kind_of(x)} like the input, not a {kind_of(out)}")
+    if tuple(out.shape) != tuple(x.shape):
+        raise ValueError(f"out has shape {tuple(out.shape)}, but the input has {tuple(x.shape)}")
+    if out.dtype != result_dtype(x):
+        raise TypeError(f"out has dtype {out.dtype}, but the result has {result_dtype(x)}")
+    if isinstance(out, np.ndarray):
+        if not out.flags.writeable:
+            raise ValueError("out is read-only")
+        if not (out.flags.c_contiguous and x.flags.c_contiguous):
+            _refuse_another_order(out, x)
+
+
+def refuse_partial_overlap(out: Any, *arrays: Any) -> None:
+    """Refuse an ``out`` that shares some of its memory with an array, but is not the array."""
+    if any(_overlaps_in_part(out, array) for array in arrays):
+        raise ValueError("out overlaps the input in part; pass the input itself or another one")
+
+
+def overlap(a: Any, b: Any) -> bool:
+    """Whether two arrays share memory, or might."""
+    if not (isinstance(a, np.ndarray) and isinstance(b, np.ndarray)):
+        may_share = getattr(array_namespace(a), "may_share_memory", None)
+        return a is b or (type(a) is type(b) and may_share is not None and bool(may_share(a, b)))
+    try:
+        return bool(np.shares_memory(a, b, max_work=100_000))  # type: ignore[arg-type]
+    except np.exceptions.TooHardError:
+        return True
+
+
+def _refuse_another_order(out: np.ndarray, x: np.ndarray) -> None:
+    """Refuse an array whose axes follow each other otherwise: it would be walked across."""
+    axes = [axis for axis in range(x.ndim) if x.shape[axis] > 1]
+    for i, j in combinations(axes, 2):
+        in_x, in_out = (abs(each.strides[i]) - abs(each.strides[j]) for each in (x, out))
+        broadcast = 0 in (x.strides[i], x.strides[j])
+        if in_x * in_out < 0 and not broadcast:
+            raise ValueError(
+                f"out has another memory order than the input: its strides are {out.strides}, "
+                f"those of the input {x.strides}; np.empty_like(x) makes one that fits"
+            )
+
+
+def kind_of(array: Any) -> str:
+    """Return the full name of the type of an array."""
+    return f"{type(array).__module__}.{type(array).__qualname__}"
+
+
+def _overlaps_in_part(out: Any, array: Any) -> bool:
+    both = isinstance(out, np.ndarray) and isinstance(array, np.ndarray)
+    if not both or not np.may_share_memory(out, array):
+        return False
+    same = (
+        out.__array_interface__["data"][0] == array.__array_interface__["data"][0]
+        and out.strides == array.strides
+        and out.itemsize == array.itemsize
+    )
+    return not same and overlap(out, array)
