@@ -116,6 +116,11 @@ class Job:
         """Whether each call allocates a result of the size of the input."""
         return self.floor == "X.copy()"
 
+    @property
+    def allocates(self) -> bool:
+        """Whether calls take memory of the size of the input, freshly or through autograd."""
+        return self.is_fresh or self.name.endswith("step")
+
     def tiny(self) -> Job:
         """The same job on a few elements."""
         return replace(self, case=self.case.tiny())
