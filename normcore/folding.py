@@ -42,7 +42,8 @@ def fold_batch_norm(
     mean, var, gamma, beta : array of shape (C,)
         Of the batch norm in inference; None for gamma and beta stands for 1 and 0.
     where : {"before", "after"}
-        Whether the batch norm comes before the linear map or after it.
+        Whether the batch norm comes before the linear map or after it. One before a transposed
+        convolution does not fold: each output sees only some of the weights.
     eps : float
         Positive; added to the variance.
     output_axis, input_axis : int
