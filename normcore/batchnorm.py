@@ -199,7 +199,8 @@ class BatchNorm(Modes, Conversions):
         x : array of two or more dimensions, with C entries on `axis`
             In training it may be empty: so is the result, and nothing is updated.
         out : array, optional
-            Where to write the result; may be `x` itself, and then there is no backward pass.
+            Where to write the result, in the memory order of `x`; may be `x` itself, and then
+            there is no backward pass.
         mask : boolean array, optional
             Which positions count, of shape ``(N,)`` for samples or of the shape of `x` without the
             channel axis. The others stay out of the statistics, and the result is 0 there.
@@ -250,7 +251,7 @@ class BatchNorm(Modes, Conversions):
         dy : array
             Gradient of the loss with respect to the latest output; of its shape and dtype.
         out : array, optional
-            Where to write dx; may be `dy` itself.
+            Where to write dx, in the memory order of `dy`; may be `dy` itself.
 
         Returns
         -------

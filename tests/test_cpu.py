@@ -34,6 +34,15 @@ def test_every_float16_survives(cpu) -> None:
     assert np.isnan(back[nan]).all()
 
 
+@pytest.mark.parametrize("shape", [(20, 3, 5), (20, 40, 5), (3, 3, 5)])
+def test_slices_without_positions(cpu, shape) -> None:
+    x = np.ones(shape, np.float32)[:, :, :0]
+    vectors = [np.ones(shape[1])] * 4
+    assert cpu.rescale(x, Affine(center=vectors[0]), out=x) is x
+    assert cpu.backward_elemt(x, x, *vectors, out=x) is x
+    assert not np.any(cpu.backward_reduce(x, x, vectors[0]))
+
+
 @pytest.mark.parametrize("shape", [(40, 21, 1), (3, 5, 67)])
 @pytest.mark.parametrize(
     ("x", "affine"),

@@ -246,7 +246,6 @@ cdef class RescaleTask(Task):
             self.options.low, self.options.high = clip
         self.options.relu = relu
         self.options.refuse_infinite = refuse_infinite
-        self.options.stream = out.nbytes >= STREAM and self.x.data != self.out.data
         self.masked = mask is not None
         if self.masked:
             self.mask = self.view(mask, True)
@@ -255,6 +254,9 @@ cdef class RescaleTask(Task):
             and is_sheet(&self.x, &self.plan) and is_sheet(&self.out, &self.plan)
         )
         self.split_rows()
+        self.options.stream = (  # a tile, which is read again at once, belongs into the caches
+            self.whole_rows and out.nbytes >= STREAM and self.x.data != self.out.data
+        )
         self.infinite = False
         self.affine = self.numbers(affine, BOUNDED, &self.across)
         self.options.bounded = (

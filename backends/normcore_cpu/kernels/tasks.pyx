@@ -51,7 +51,7 @@ cdef class Task:
         if self.plan.along:
             if not self.whole_rows or self.x.runs < FEW_RUNS:
                 return
-            pieces, groups = self.x.runs, 1 + MIN_ELEMENTS // self.x.length
+            pieces, groups = self.x.runs, 1 + MIN_ELEMENTS // max(self.x.length, 1)
         self.plan.ranges = min(max(pieces, 1), MOST_ITEMS)
         self.plan.slabs = max(1, min(self.plan.groups // groups, MOST_ITEMS // self.plan.ranges))
 
