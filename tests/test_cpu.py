@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import normcore as nc
-from normcore.affine import Affine
+from normcore.affine import NAMES, Affine
 from normcore.backend import Backend, InfiniteInput
 
 
@@ -103,6 +103,22 @@ def test_float16_rounds_once_to_nearest_even(cpu) -> None:
     with np.errstate(over="ignore", under="ignore"):
         expected = x.astype(np.float16)
     np.testing.assert_array_equal(identity(cpu, x, np.float16), expected)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("channels", [500_000, 500_003])
+@pytest.mark.parametrize("rows", [10, 40])
+def test_long_rows_side_by_side_have_the_bits_of_each_by_itself(cpu, rows, channels, dtype) -> None:
+    channels //= rows
+    rng = np.random.default_rng(1)
+    x = rng.normal(2.0, 3.0, (10 * rows - 1, channels, 1)).astype(dtype)
+    affine = Affine(**dict(zip(NAMES, rng.uniform(0.5, 2.0, (len(NAMES), channels)), strict=True)))
+    expected = [cpu.rescale(row[None], affine)[0] for row in x]
+    assert x.nbytes > 1 << 24 > x[0].nbytes
+    np.testing.assert_array_equal(cpu.rescale(x, affine), expected)
+    x[-2, -1] = np.inf
+    with pytest.raises(InfiniteInput):
+        cpu.rescale(x, affine, refuse_infinite=True)
 
 
 @pytest.mark.parametrize("dtype", ["?", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8"])

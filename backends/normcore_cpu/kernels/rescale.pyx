@@ -10,6 +10,10 @@
 # known: with slopes 2**-50 below and above gamma / scale, (x - center) * slope + beta lies below
 # and above the specified float64, as rounding keeps the order; where both round to the same
 # float32, that is the result. One of some 2**25 elements is divided after all.
+#
+# The numbers of a long row take more to read than its elements. Rows that go past the caches
+# anyway are mapped side by side, a line of each in turn, so that the numbers are read once; a
+# part of a line would be written to memory by itself.
 
 from libc.math cimport INFINITY, fabs, ldexp
 
@@ -32,8 +36,13 @@ __all__ = ["rescale"]
 # Bytes of output from which on the caches would not keep it for the reader.
 cdef Py_ssize_t STREAM = 1 << 24
 
-# Lanes of a row from which on its last, partial vector does not matter.
+# Lanes of a row from which on its last, partial vector does not matter, and the first cache does
+# not keep their numbers from row to row.
 cdef Py_ssize_t LONG = 1024
+
+# Long rows that share the reading of their numbers.
+cdef enum:
+    BAND = 4
 
 # Positions from which on bounds of the slopes are worth finding.
 cdef Py_ssize_t MANY = 32
@@ -102,12 +111,75 @@ cdef inline floats_t between(
     return y
 
 
+cdef inline longs_t map_line(
+    const real* x, Py_ssize_t x_stride, real* y, Py_ssize_t y_stride, const double* affine,
+    Py_ssize_t across, bint refuse_infinite, bint stream, bint bounded,
+) noexcept nogil:
+    """Map a line of each row of a band; return where they are infinite, if that matters."""
+    cdef bounds_t bounds[LANES]
+    cdef numbers_t numbers[LANES]
+    cdef lanes_t v[BAND * LANES]
+    cdef floats_t narrowed
+    cdef longs_t infinite = splat_long(0)
+    cdef int row, i, vectors = LANES // WIDTH
+    for i in range(vectors):
+        if bounded:
+            bounds[i] = bounds_of(affine, across, i * WIDTH, False)
+        else:
+            numbers[i] = numbers_of(affine, across, i * WIDTH, False)
+    for row in range(BAND):  # read before one is written, which may be at the same place of a page
+        for i in range(vectors):
+            v[row * vectors + i] = load(x + row * x_stride + i * WIDTH)
+            if refuse_infinite:
+                infinite = infinite | equal(
+                    magnitude_of(v[row * vectors + i]), splat(INFINITY)
+                )
+    for row in range(BAND):
+        for i in range(vectors):
+            if real is float:
+                if bounded:
+                    narrowed = between(
+                        v[row * vectors + i], affine, across, i * WIDTH, False, bounds[i]
+                    )
+                    if stream:
+                        stream_floats(y + row * y_stride + i * WIDTH, narrowed)
+                    else:
+                        store_floats(y + row * y_stride + i * WIDTH, narrowed)
+                    continue
+            if stream:
+                stream_to(y + row * y_stride + i * WIDTH, mapped(v[row * vectors + i], numbers[i]))
+            else:
+                store(y + row * y_stride + i * WIDTH, mapped(v[row * vectors + i], numbers[i]))
+    return infinite
+
+
+cdef inline longs_t map_band(
+    const real* x, Py_ssize_t x_stride, real* y, Py_ssize_t y_stride, Py_ssize_t lanes,
+    const double* affine, Py_ssize_t across, bint refuse_infinite, bint bounded,
+) noexcept nogil:
+    """Map long rows side by side past the caches; the last lines overlap those before."""
+    cdef Py_ssize_t lane = 0, last = lanes - LANES
+    cdef longs_t infinite = splat_long(0)
+    while lane <= last:
+        infinite = infinite | map_line(
+            x + lane, x_stride, y + lane, y_stride, affine + lane, across, refuse_infinite, True,
+            bounded,
+        )
+        lane += LANES
+    if lane < lanes:
+        infinite = infinite | map_line(
+            x + last, x_stride, y + last, y_stride, affine + last, across, refuse_infinite, False,
+            bounded,
+        )
+    return infinite
+
+
 cdef inline bint map_rows(
     const real* _, const strip_t* strip, const options_t* options, bint along, bint plain,
     bint stream, bint bounded,
 ) noexcept nogil:
     """Map rows of lanes; return whether one was infinite, where that matters."""
-    cdef Py_ssize_t row, lane, i, lanes = strip.lanes, full = lanes // WIDTH * WIDTH
+    cdef Py_ssize_t row = 0, lane, i, lanes = strip.lanes, full = lanes // WIDTH * WIDTH
     cdef Py_ssize_t across = strip.across
     cdef bint refuse_infinite = options.refuse_infinite
     cdef const double* affine
@@ -119,7 +191,15 @@ cdef inline bint map_rows(
     cdef real rest[WIDTH]
     cdef const real* source
     cdef real* target
-    for row in range(strip.rows):
+    if stream and not along and lanes >= LONG:
+        while row + BAND <= strip.rows:
+            infinite = infinite | map_band(
+                <const real*> strip.x + row * strip.x_stride, strip.x_stride,
+                <real*> strip.y + row * strip.y_stride, strip.y_stride, lanes, strip.affine,
+                across, refuse_infinite, bounded,
+            )
+            row += BAND
+    for row in range(row, strip.rows):
         source = <const real*> strip.x + row * strip.x_stride
         target = <real*> strip.y + row * strip.y_stride
         affine = strip.affine + row * strip.step
