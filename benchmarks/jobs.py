@@ -14,7 +14,7 @@ import numpy as np
 
 from .batches import batch_contestants, batch_oracle
 from .cases import Arrays, Case
-from .modules import module_contestants, module_oracle
+from .modules import has_reused_memory, module_contestants, module_oracle
 from .peers import FITTED, QUARTILES, Contestant, found, scaler_contestants
 from .samples import samples_contestants, samples_oracle
 
@@ -105,6 +105,8 @@ class Job:
     target: float | None = None
     #: Whether the target's comparison stands in the chart.
     in_chart: bool = False
+    #: Whether results lie in memory that the process holds already, though calls allocate them.
+    reuses: bool = False
 
     @property
     def label(self) -> str:
@@ -114,12 +116,12 @@ class Job:
     @property
     def is_fresh(self) -> bool:
         """Whether each call allocates a result of the size of the input."""
-        return self.floor == "X.copy()"
+        return self.floor == "X.copy()" or self.reuses
 
     @property
     def allocates(self) -> bool:
-        """Whether calls take memory of the size of the input, freshly or through autograd."""
-        return self.is_fresh or self.name.endswith("step")
+        """Whether calls take memory of the size of the input from the system."""
+        return self.is_fresh and not self.reuses
 
     def tiny(self) -> Job:
         """The same job on a few elements."""
@@ -127,31 +129,39 @@ class Job:
 
 
 def all_jobs() -> Iterator[Job]:
-    """Yield every job, those of one array together."""
+    """Yield every job, those of one array together but for those that reuse memory: they are last.
+
+    What they make of malloc's heap would serve fresh results too.
+    """
     for shape, dtype, layout, has_nan in product(
         TABLES, ("float32", "float64"), ("C", "F"), (False, True)
     ):
         yield from table_jobs(Case(shape, dtype, layout, has_nan))
     yield from small_jobs()
-    for case in [*map(nchw, IMAGES), *map(nhwc, IMAGES), *BATCHES]:
+    batches = [*map(nchw, IMAGES), *map(nhwc, IMAGES), *BATCHES]
+    for case in batches:
         yield from batch_jobs(case)
         yield from module_jobs(case)
     for case in SAMPLES:
         yield from samples_jobs("layer_norm", case)
     yield from samples_jobs("group_norm", nchw((BATCH, 256, 56, 56)))
+    for case in batches:
+        yield from reusing_jobs(case)
 
 
 def quick_jobs() -> Iterator[Job]:
     """Yield the jobs that targets speak of, on smaller arrays that are still beyond the caches."""
     yield from table_jobs(Case((400_000, 64)), promised=True)
     yield from small_jobs()
-    for case in (nchw((64, 64, 56, 56)), Case((32_768, 512), layout="NC")):
-        yield from batch_jobs(case, promised=True)
+    large = [nchw((64, 64, 56, 56)), Case((32_768, 512), layout="NC")]
+    small = Case((128, 512), layout="NC")
+    for case in [*large, small]:
+        yield from batch_jobs(case, promised=case in large)
         yield from module_jobs(case)
-    yield from batch_jobs(Case((128, 512), layout="NC"))
-    yield from module_jobs(Case((128, 512), layout="NC"))
     for case in SAMPLES[1:3]:
         yield from samples_jobs("layer_norm", case)
+    for case in [*large, small]:
+        yield from reusing_jobs(case)
 
 
 def nchw(shape: tuple[int, ...]) -> Case:
@@ -224,6 +234,13 @@ def module_jobs(case: Case) -> Iterator[Job]:
     """Yield the training step of PyTorch's modules on a batch, where PyTorch is installed."""
     if found("PyTorch") is not None:
         yield Job("BatchNorm module step", case, "X.copy()", module_contestants, module_oracle)
+
+
+def reusing_jobs(case: Case) -> Iterator[Job]:
+    """Yield the same step with its results in reused memory, where malloc is glibc's besides."""
+    if has_reused_memory():
+        for job in module_jobs(case):
+            yield replace(job, name=f"{job.name}, reused memory", floor="copy", reuses=True)
 
 
 def samples_jobs(kind: str, case: Case) -> Iterator[Job]:

@@ -14,6 +14,7 @@ import ctypes
 import random
 import time
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from timeit import Timer
@@ -24,6 +25,7 @@ import numpy as np
 from . import floors
 from .cases import Arrays
 from .jobs import Job
+from .modules import reused_memory
 from .peers import Contestant
 
 __all__ = ["Effort", "Measured", "Spread", "check", "extra_memory", "measure", "rounds"]
@@ -115,7 +117,8 @@ def measure(job: Job, arrays: Arrays, threads: int, effort: Effort) -> Measured:
             running.append(contestant)
         else:
             samples[contestant.name] = [seconds]
-    samples |= rounds(running, effort, pages)
+    with reused_memory(job.case.nbytes) if job.reuses else nullcontext():
+        samples |= rounds(running, effort, pages)
     measured.seconds = {name: Spread.of(each) for name, each in samples.items()}
     return measured
 
@@ -186,7 +189,7 @@ def _floors(job: Job, arrays: Arrays, threads: int) -> list[Contestant]:
     found = [Contestant("read", floors.read(x, threads))]
     if job.floor != "read":
         found.append(Contestant("copy", floors.copy(x, arrays.out, threads)))
-    if job.is_fresh:
+    if job.floor == "X.copy()":
         found.append(Contestant("X.copy()", floors.fresh_copy(x)))
     return found
 

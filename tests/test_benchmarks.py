@@ -108,6 +108,43 @@ def test_memory_counts_numpy_and_malloc():
     assert [round(peak / size, 1) for peak in peaks] == [1.0, 1.0, 0.0]
 
 
+STEPS_IN_REUSED_MEMORY = """
+import resource
+import sys
+
+sys.path.append(sys.argv[1])
+from benchmarks import jobs, modules
+from benchmarks.cases import Arrays
+
+case = jobs.nchw((44, 64, 56, 56))  # beyond what malloc ever keeps by itself
+job = next(jobs.reusing_jobs(case))
+calls = [each.call for each in job.contestants(Arrays(case))]
+with modules.reused_memory(case.nbytes):
+    for turn in range(10):
+        if turn == 5:
+            before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        for call in calls:
+            call()
+    faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+print(faults / (case.nbytes / resource.getpagesize()))
+"""
+
+
+def test_reused_memory_takes_no_pages(tmp_path):
+    if not any(job.reuses for job in TABLE):
+        pytest.skip("needs PyTorch and glibc")
+    # In a process of its own, for malloc is not the same afterwards.
+    command = [sys.executable, "-c", STEPS_IN_REUSED_MEMORY, FOLDER.parent]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout) < 2.0  # inputs' worth, of 10 that PyTorch's steps take freshly
+
+
+def test_jobs_that_reuse_memory_are_last():
+    for table in (list(jobs.all_jobs()), list(jobs.quick_jobs())):
+        assert table == sorted(table, key=lambda job: job.reuses)
+
+
 def test_rounds_interleave_and_share_the_budget():
     seen = []
 
