@@ -126,7 +126,7 @@ class CpuBackend(Backend):
         self, dy: Any, x: Any, mean: Any, *, gate: Affine | None = None, mask: Any = None
     ) -> tuple[Any, Any]:
         vectors = _vectors(x.shape[1], gate, mean)
-        kernel = self._kernels.backward.backward_reduce
+        kernel = self._kernels.backward_reduce.backward_reduce
         sum_dy, sum_dy_xmu = kernel(dy, x, vectors, gate is not None, mask)
         return sum_dy, sum_dy_xmu
 
@@ -144,7 +144,7 @@ class CpuBackend(Backend):
         out: Any = None,
     ) -> Any:
         vectors = _vectors(x.shape[1], gate, mean, a, b, d)
-        kernel = self._kernels.backward.backward_elemt
+        kernel = self._kernels.backward_elemt.backward_elemt
         return kernel(dy, x, vectors, gate is not None, mask, out)
 
     def normalize(

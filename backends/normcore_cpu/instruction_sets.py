@@ -20,7 +20,8 @@ INSTRUCTION_SETS = {
 }
 VARIABLE = "NORMCORE_INSTRUCTION_SET"
 MODULES = (
-    "backward",
+    "backward_elemt",
+    "backward_reduce",
     "batchnorm",
     "brackets",
     "extrema",

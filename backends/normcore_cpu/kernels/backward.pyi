@@ -1,19 +1,17 @@
 import numpy as np
+from typing_extensions import disjoint_base
 
-__all__ = ["backward_elemt", "backward_reduce"]
+from normcore_cpu.kernels.tasks import Task
 
-def backward_reduce(
-    dy: np.ndarray,
-    x: np.ndarray,
-    vectors: np.ndarray,
-    gated: bool = False,
-    mask: np.ndarray | None = None,
-) -> np.ndarray: ...
-def backward_elemt(
-    dy: np.ndarray,
-    x: np.ndarray,
-    vectors: np.ndarray,
-    gated: bool = False,
-    mask: np.ndarray | None = None,
-    out: np.ndarray | None = None,
-) -> np.ndarray: ...
+__all__ = ["BackwardTask"]
+
+@disjoint_base
+class BackwardTask(Task):
+    def __init__(
+        self,
+        dy: np.ndarray,
+        x: np.ndarray,
+        vectors: np.ndarray,
+        gated: bool,
+        mask: np.ndarray | None,
+    ) -> None: ...

@@ -17,7 +17,8 @@ from normcore.statistics cimport (
 from .affine_map cimport BETA, CENTER, GAMMA, NUMBERS, SCALE
 from .backward cimport A, B, D, GATE, MEAN, VECTORS
 
-from .backward import backward_elemt, backward_reduce
+from .backward_elemt import backward_elemt
+from .backward_reduce import backward_reduce
 from .moments import moments
 from .rescale import rescale
 
