@@ -118,11 +118,6 @@ class Job:
         """Whether each call allocates a result of the size of the input."""
         return self.floor == "X.copy()" or self.reuses
 
-    @property
-    def allocates(self) -> bool:
-        """Whether calls take memory of the size of the input from the system."""
-        return self.is_fresh and not self.reuses
-
     def tiny(self) -> Job:
         """The same job on a few elements."""
         return replace(self, case=self.case.tiny())

@@ -98,7 +98,7 @@ def measure(job: Job, arrays: Arrays, threads: int, effort: Effort) -> Measured:
     failed = {name: f"wrong: {why}" for name, why in check(job.tiny()).items()}
     measured = Measured(failed=failed)
     arrays.out.fill(0)  # nothing is taken over from the job before, and its pages exist
-    pages = Pages(3 * job.case.nbytes if job.allocates else 0)
+    pages = Pages(3 * job.case.nbytes if job.is_fresh else 0)
     running = []
     samples: dict[str, list[float]] = {}
     for contestant in [*job.contestants(arrays), *_floors(job, arrays, threads)]:
@@ -118,7 +118,7 @@ def measure(job: Job, arrays: Arrays, threads: int, effort: Effort) -> Measured:
         else:
             samples[contestant.name] = [seconds]
     with reused_memory(job.case.nbytes) if job.reuses else nullcontext():
-        samples |= rounds(running, effort, pages)
+        samples |= rounds(running, effort, Pages() if job.reuses else pages)
     measured.seconds = {name: Spread.of(each) for name, each in samples.items()}
     return measured
 
