@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -84,6 +85,7 @@ def test_a_signal_in_the_middle(number, existing, tmp_path):
         [sys.executable, "-c", STOPPED, "fit-transform", "data.csv", "--scaler", "standard",
          "-o", "out.csv", "--save", "s.json", "--batch-rows", "500"],
         cwd=tmp_path, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        preexec_fn=partial(signal.signal, number, signal.SIG_DFL),  # which nohup has ignored
     )  # fmt: skip
     try:
         assert process.stdout.readline() == "half\n"
