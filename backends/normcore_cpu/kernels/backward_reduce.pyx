@@ -13,7 +13,8 @@ from normcore._dd cimport dd, two_sum
 
 from .affine_map cimport lanes_of
 from .backward cimport MEAN, BackwardTask, through_gate
-from .lanes cimport WIDTH, lanes_t, load, load_double, prefetch, real, splat, store_double
+from .lane_sums cimport add_sum
+from .lanes cimport WIDTH, lanes_t, load, prefetch, real, splat
 from .tiles cimport (
     DOUBLE, FLOAT, LANES, TILE, is_direct, row_stride_of, rows_of, rows_t, sheet_ahead, start_of,
     tile_t,
@@ -30,15 +31,6 @@ cdef enum:
 cdef struct chain_t:
     lanes_t dy
     lanes_t dy_xmu
-
-
-cdef inline void add_sum(double* hi, double* lo, lanes_t more) noexcept nogil:
-    """Add to WIDTH double-double sums."""
-    cdef lanes_t before = load_double(hi)
-    cdef lanes_t total = before + more
-    cdef lanes_t t = total - before
-    store_double(lo, load_double(lo) + ((before - (total - t)) + (more - t)))
-    store_double(hi, total)
 
 
 cdef inline void add_row(

@@ -22,6 +22,7 @@ from libc.string cimport memset
 from normcore._dd cimport dd, two_sum
 from normcore.statistics cimport load_moments, moments_t
 
+from .lane_sums cimport add_sum
 from .lanes cimport (
     WIDTH, fence, lanes_t, load, load_double, prefetch, real, splat, store, store_double,
     stream_to,
@@ -50,15 +51,6 @@ cdef struct row_t:
     double sum_lo[LANES]
     double sum_xmu_hi[LANES]    # of g * (x - center)
     double sum_xmu_lo[LANES]
-
-
-cdef inline void add_to_sum(double* hi, double* lo, lanes_t more) noexcept nogil:
-    """Add to WIDTH sums in two parts."""
-    cdef lanes_t before = load_double(hi)
-    cdef lanes_t total = before + more
-    cdef lanes_t t = total - before
-    store_double(lo, load_double(lo) + ((before - (total - t)) + (more - t)))
-    store_double(hi, total)
 
 
 cdef inline void reduce_rows(
@@ -100,8 +92,8 @@ cdef inline void reduce_rows(
     for row in range(rows):
         for k in range(LANES // WIDTH):
             lane = k * WIDTH
-            add_to_sum(&at[row].sum_hi[lane], &at[row].sum_lo[lane], sum_g[row][k])
-            add_to_sum(&at[row].sum_xmu_hi[lane], &at[row].sum_xmu_lo[lane], sum_g_xmu[row][k])
+            add_sum(&at[row].sum_hi[lane], &at[row].sum_lo[lane], sum_g[row][k])
+            add_sum(&at[row].sum_xmu_hi[lane], &at[row].sum_xmu_lo[lane], sum_g_xmu[row][k])
 
 
 cdef void reduce_as(
@@ -189,11 +181,11 @@ cdef class NormalizeRowsBackwardTask(RowsTask):
         cdef Py_ssize_t i = 0, across = self.apart
         cdef double* sums = &self.sums[part, 0, 0]
         while i < across:
-            add_to_sum(
+            add_sum(
                 sums + DGAMMA_HI * across + i, sums + DGAMMA_LO * across + i,
                 load_double(sums + DGAMMA * across + i),
             )
-            add_to_sum(
+            add_sum(
                 sums + DBETA_HI * across + i, sums + DBETA_LO * across + i,
                 load_double(sums + DBETA * across + i),
             )
