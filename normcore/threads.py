@@ -139,7 +139,13 @@ def use_executor(executor: Executor) -> Iterator[None]:
         _executor_here.reset(token)
 
 
-def run(function: Callable[[int, int], None], num_items: int, *, min_items: int = 1) -> None:
+def run(
+    function: Callable[[int, int], None],
+    num_items: int,
+    *,
+    min_items: int = 1,
+    wake: bool = True,
+) -> None:
     """Call ``function(start, stop)`` on ranges that cover ``range(num_items)``.
 
     Parameters
@@ -151,6 +157,9 @@ def run(function: Callable[[int, int], None], num_items: int, *, min_items: int 
     min_items : int
         A range has at least this many blocks, so that small work stays in the caller. A call
         inside ``function`` stays in its caller too.
+    wake : bool
+        Whether the work is worth waking threads that sleep, which takes longer than many a small
+        kernel; otherwise only those that are still awake after other work help.
 
     Raises
     ------
@@ -160,7 +169,8 @@ def run(function: Callable[[int, int], None], num_items: int, *, min_items: int 
     # The number of processors costs a look at the system, which small work does without.
     small = num_items < 2 * min_items
     num_threads = 1 if small else min(get_num_threads(), _MOST_THREADS)
-    share(function, num_items, min_items, num_threads, _executor_here.get() or _executor)
+    executor = _executor_here.get() or _executor
+    share(function, num_items, min_items, num_threads, executor, wake)
 
 
 def limit_here(n: int) -> None:

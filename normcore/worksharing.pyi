@@ -18,4 +18,5 @@ def share(
     min_items: int,
     num_threads: int,
     executor: Executor | None,
+    wake: bool = True,
 ) -> None: ...

@@ -7,13 +7,18 @@
 # A worker joins while fewer threads are at work than the job's caller may use, counting every
 # caller: several callers at once share the processors instead of multiplying threads.
 # One lock guards all of this. It is held for a few instructions, and never by one who wants the
-# GIL. Each worker sleeps on a lock of its own, after a short spin, as waking it takes longer than
-# many a kernel. Threads and locks are those of Python's C interface, portable and without thread
+# GIL. Each worker sleeps on a lock of its own, after a spin, as waking it takes longer than many a
+# kernel: some 10 microseconds of the caller's and 30 until it comes. A small kernel has the help
+# of those awake only, unless it follows the one before so closely that whoever is woken for it
+# will be awake for the next. Who is woken may not run on the caller's processor at first: where
+# the others sleep too, the system of a virtual machine would queue it there, behind the caller,
+# for 10 to 30 milliseconds. Threads and locks are those of Python's C interface, without thread
 # states: kernels need no GIL, and libraries that replace Python's threads do not meet them.
 
 import os
 import sys
 import threading
+from time import perf_counter_ns
 
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.ref cimport PyObject
@@ -30,10 +35,72 @@ cdef extern from "pythread.h" nogil:  # Cython's own declarations ask for the GI
     void PyThread_release_lock(PyThread_type_lock lock)
     unsigned long PyThread_start_new_thread(void (*function)(void*) noexcept, void* argument)
 
-# Attempts before sleeping: a microsecond on the pool's lock, whose holder is gone soon unless it
-# lost its processor, and some 30 where a thread waits for work of others or for more work.
-cdef int ENTER_ATTEMPTS = 100
-cdef int WAIT_ATTEMPTS = 1000
+cdef extern from *:
+    """
+    #if defined(__x86_64__) && defined(__GNUC__)
+    #define relax() __builtin_ia32_pause()
+    #elif defined(__aarch64__) && defined(__GNUC__)
+    #define relax() __asm__ volatile("isb")
+    #else
+    #define relax() ((void)0)
+    #endif
+    """
+    void relax() nogil  # leave the core to its other thread for a moment
+
+cdef extern from *:
+    """
+    #if defined(__linux__)
+    #include <sched.h>
+    #include <sys/syscall.h>
+    #include <unistd.h>
+
+    typedef struct { pid_t thread; int known; cpu_set_t usual; } place_t;
+
+    static void begin_place(place_t *place)
+    {
+        place->thread = syscall(SYS_gettid);
+        place->known = 0;
+    }
+
+    /* Have a thread wake on another processor than the caller's, if it may. */
+    static void place_elsewhere(place_t *place)
+    {
+        int here = sched_getcpu();
+        cpu_set_t others;
+        place->known = 0;
+        if (here < 0 || sched_getaffinity(place->thread, sizeof others, &others))
+            return;
+        place->usual = others;
+        CPU_CLR(here, &others);
+        if (CPU_COUNT(&others))
+            place->known = !sched_setaffinity(place->thread, sizeof others, &others);
+    }
+
+    /* Let the calling thread run where it might before. */
+    static void place_as_usual(place_t *place)
+    {
+        if (place->known)
+            sched_setaffinity(0, sizeof place->usual, &place->usual);
+        place->known = 0;
+    }
+    #else
+    typedef struct { int unused; } place_t;
+    #define begin_place(place) ((void)(place))
+    #define place_elsewhere(place) ((void)(place))
+    #define place_as_usual(place) ((void)(place))
+    #endif
+    """
+    ctypedef struct place_t:
+        pass
+    void begin_place(place_t* place) nogil
+    void place_elsewhere(place_t* place) nogil
+    void place_as_usual(place_t* place) nogil
+
+# Nanoseconds of attempts before sleeping: on the pool's lock, whose holder is gone soon unless it
+# lost its processor, and where a thread waits for work of others or for more work.
+cdef long long ENTER_TIME = 1000
+cdef long long WAIT_TIME = 100_000
+cdef int enter_attempts, wait_attempts
 
 
 cdef struct job_t:
@@ -44,6 +111,7 @@ cdef struct job_t:
     int most  # threads at work on this job, its caller included
     int limit  # threads at work in the process, callers included
     int helpers
+    bint wakes  # workers that sleep
     bint waiting
     PyThread_type_lock finished  # held until the last helper has left
     unsigned int generation
@@ -52,7 +120,9 @@ cdef struct job_t:
 
 cdef struct worker_t:
     PyThread_type_lock wake
-    worker_t* below  # in the stack of those who sleep
+    bint asleep
+    place_t place
+    worker_t* below  # in the stack of the idle
 
 
 cdef struct pool_t:
@@ -64,6 +134,7 @@ cdef struct pool_t:
     int workers
     int processors
     unsigned int generation  # counts forks
+    long long last  # when a job ended
 
 
 cdef pool_t pool
@@ -77,17 +148,24 @@ cdef void reset_pool() noexcept:
     pool.generation += 1
 
 
-cdef inline void take(PyThread_type_lock lock, int attempts) noexcept nogil:
-    """Acquire a lock, sleeping on it only after some attempts."""
+cdef inline bint try_to_take(PyThread_type_lock lock, int attempts) noexcept nogil:
+    """Acquire a lock within some attempts; return whether that succeeded."""
     if pool.workers < pool.processors:  # else another thread needs the processor
         for _attempt in range(attempts):
             if PyThread_acquire_lock(lock, NOWAIT_LOCK):
-                return
-    PyThread_acquire_lock(lock, WAIT_LOCK)
+                return True
+            relax()
+    return False
+
+
+cdef inline void take(PyThread_type_lock lock, int attempts) noexcept nogil:
+    """Acquire a lock, sleeping on it only after some attempts."""
+    if not try_to_take(lock, attempts):
+        PyThread_acquire_lock(lock, WAIT_LOCK)
 
 
 cdef inline void enter() noexcept nogil:
-    take(pool.lock, ENTER_ATTEMPTS)
+    take(pool.lock, enter_attempts)
 
 
 cdef inline void leave() noexcept nogil:
@@ -99,6 +177,24 @@ cdef PyThread_type_lock taken_lock() noexcept nogil:
     if lock is not NULL:
         PyThread_acquire_lock(lock, WAIT_LOCK)
     return lock
+
+
+cdef void measure_attempts() noexcept:
+    """Find how many attempts take how long; the shortest time is that without interruption."""
+    global enter_attempts, wait_attempts
+    cdef PyThread_type_lock lock = taken_lock()
+    cdef long long start, shortest = WAIT_TIME
+    cdef int number = 100
+    for _ in range(5):
+        start = perf_counter_ns()
+        for _attempt in range(number):
+            PyThread_acquire_lock(lock, NOWAIT_LOCK)
+            relax()
+        shortest = max(1, min(shortest, perf_counter_ns() - start))
+    enter_attempts = <int> (ENTER_TIME * number // shortest) + 1
+    wait_attempts = <int> (WAIT_TIME * number // shortest) + 1
+    PyThread_release_lock(lock)
+    PyThread_free_lock(lock)
 
 
 # What follows, up to `hire`, runs with the pool's lock held.
@@ -123,7 +219,7 @@ cdef worker_t* called_workers() noexcept nogil:
     cdef int number
     if job is not NULL:
         number = min(2, job.most - job.helpers - 1, job.limit - pool.callers - pool.busy)
-        while number > 0 and pool.idle is not NULL:
+        while number > 0 and pool.idle is not NULL and (job.wakes or not pool.idle.asleep):
             worker = pool.idle
             pool.idle = worker.below
             worker.below, called = called, worker
@@ -138,6 +234,8 @@ cdef void leave_and_wake() noexcept nogil:
     leave()
     while called is not NULL:
         worker, called = called, called.below
+        if worker.asleep:
+            place_elsewhere(&worker.place)
         PyThread_release_lock(worker.wake)
 
 
@@ -168,7 +266,7 @@ cdef void close(job_t* job) noexcept nogil:
     job.waiting = job.helpers > 0
     if job.waiting:
         leave()
-        take(job.finished, WAIT_ATTEMPTS)
+        take(job.finished, wait_attempts)
         enter()
 
 
@@ -176,13 +274,20 @@ cdef void serve(void* argument) noexcept nogil:
     """Be a worker, for ever."""
     cdef worker_t* worker = <worker_t*>argument
     cdef job_t* job
+    begin_place(&worker.place)
     enter()
     while True:
         job = open_job()
         if job is NULL:
+            worker.asleep = False
             worker.below, pool.idle = pool.idle, worker
             leave()
-            take(worker.wake, WAIT_ATTEMPTS)
+            if not try_to_take(worker.wake, wait_attempts):
+                enter()
+                worker.asleep = True
+                leave()
+                PyThread_acquire_lock(worker.wake, WAIT_LOCK)
+                place_as_usual(&worker.place)
             enter()
         else:
             pool.busy += 1
@@ -308,6 +413,7 @@ def share(
     Py_ssize_t min_items,
     Py_ssize_t num_threads,
     object executor,
+    bint wake=True,
 ):
     """Call ``function(start, stop)`` on ranges that cover ``range(num_items)``, in some threads.
 
@@ -322,6 +428,8 @@ def share(
         The most threads at work.
     executor : concurrent.futures.Executor or None
         Whose threads help; otherwise those of the pool.
+    wake : bool
+        Whether the work is worth waking threads that sleep.
 
     Raises
     ------
@@ -344,6 +452,7 @@ def share(
     job.work = <PyObject*>function
     job.next, job.stop, job.smallest = 0, num_items, min_items
     job.limit = num_threads
+    job.wakes = wake or perf_counter_ns() - pool.last < WAIT_TIME
     job.helpers, job.waiting = 0, False
     job.generation, job.following = pool.generation, NULL
     job.finished = taken_lock()
@@ -357,6 +466,7 @@ def share(
             share_in_executor(&job, executor)
     finally:
         PyThread_free_lock(job.finished)
+        pool.last = perf_counter_ns()
     if job.helpers:
         raise RuntimeError("a function that normcore had shared out among threads forked")
     if call is not None and call.errors:
@@ -370,6 +480,7 @@ def _after_fork():
 
 
 reset_pool()
+measure_attempts()
 pool.processors = os.cpu_count() or 1
 if hasattr(os, "sched_getaffinity"):
     pool.processors = len(os.sched_getaffinity(0))

@@ -329,6 +329,6 @@ def test_batch_norm_in_one_go_refuses_vectors_of_another_length(cpu):
 def test_element_wise_work_is_split_whatever_the_shape(cpu, shape, monkeypatch):
     tasks = sys.modules[cpu._kernels.rescale.__name__.replace("rescale", "tasks")]
     items = []
-    monkeypatch.setattr(tasks, "run", lambda task, number, min_items: items.append(number))
+    monkeypatch.setattr(tasks, "run", lambda task, number, **_: items.append(number))
     cpu.rescale(np.ones(shape, np.float32), Affine())
     assert items[0] >= 4

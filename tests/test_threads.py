@@ -75,6 +75,61 @@ def test_work_without_the_gil_is_a_function_too() -> None:
             threads.run(Work(), 1000)
 
 
+def test_small_work_wakes_no_thread_that_sleeps_unless_it_follows_other_work() -> None:
+    assert evaluate(
+        """
+import threading, time
+import normcore as nc
+from normcore import threads
+
+callers = set()
+
+def work(start, stop):
+    callers.add(threading.get_ident())
+    time.sleep(0.001)
+
+def number_of_callers(**options):
+    callers.clear()
+    threads.run(work, 2, **options)
+    return len(callers)
+
+nc.set_num_threads(2)
+barrier = threading.Barrier(2)
+threads.run(lambda start, stop: barrier.wait(30), 2)  # now there is a worker
+time.sleep(0.5)  # which sleeps
+print(number_of_callers(wake=False))
+print(any(number_of_callers(wake=False) == 2 for _ in range(1000)))
+time.sleep(0.5)
+threads.run(lambda start, stop: barrier.wait(30), 2)  # is woken
+print("woken")
+"""
+    ) == ["1", "True", "woken"]
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="needs Linux's /proc")
+def test_threads_that_were_woken_elsewhere_may_run_anywhere_again() -> None:
+    assert evaluate(
+        """
+import os, threading, time
+import normcore as nc
+from normcore import threads
+
+def processors():
+    tasks = map(int, os.listdir("/proc/self/task"))
+    return {tuple(sorted(os.sched_getaffinity(each))) for each in tasks}
+
+before = processors()
+nc.set_num_threads(4)
+barrier = threading.Barrier(4)
+for _ in range(5):
+    time.sleep(0.05)  # all sleep, and are woken on another processor than this thread's
+    threads.run(lambda start, stop: barrier.wait(30), 4)
+time.sleep(0.05)
+print(len(os.listdir("/proc/self/task")) >= 4, processors() == before)
+"""
+    ) == ["True True"]
+
+
 def test_small_work_stays_in_the_caller() -> None:
     callers = set()
     with nc.use_num_threads(8):

@@ -25,6 +25,7 @@ cdef enum:
     GROUP_BYTES = 2 << 13   # of the copy
     # Elements below which another thread costs more than it saves.
     MIN_ELEMENTS = 1 << 14
+    WAKING = 8              # times as many are worth waking one that sleeps
 
 # Bytes of output from which on the caches would not keep it for the reader.
 cdef Py_ssize_t STREAM = 1 << 24
@@ -104,7 +105,10 @@ cdef class RowsTask(Work):
         if elements < 2 * MIN_ELEMENTS:
             self(0, items)
         else:
-            run(self, items, min_items=max(1, MIN_ELEMENTS * items // elements))
+            run(
+                self, items, min_items=max(1, MIN_ELEMENTS * items // elements),
+                wake=elements >= WAKING * MIN_ELEMENTS,
+            )
         if self.out_of_memory:
             raise MemoryError("not enough memory for the rows in work")
         return 0

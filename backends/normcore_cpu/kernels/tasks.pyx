@@ -22,6 +22,8 @@ cnp.import_array()
 
 # Elements below which another thread costs more than it saves.
 cdef Py_ssize_t MIN_ELEMENTS = 1 << 15
+# Times as many are worth waking one that sleeps.
+cdef Py_ssize_t WAKING = 8
 cdef Py_ssize_t MOST_ITEMS = 128
 # Runs of positions that occupy many threads without being cut.
 cdef Py_ssize_t FEW_RUNS = 16
@@ -93,7 +95,10 @@ cdef class Task:
             with nogil:
                 self.work(0, items)
         else:
-            run(self, items, min_items=max(1, MIN_ELEMENTS * items // elements))
+            run(
+                self, items, min_items=max(1, MIN_ELEMENTS * items // elements),
+                wake=elements >= WAKING * MIN_ELEMENTS,
+            )
         if self.out_of_memory:
             raise MemoryError("not enough memory for the state of the kernel")
         return 0
