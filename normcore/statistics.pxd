@@ -10,7 +10,7 @@
 # The exponent is 0 unless squares would overflow or underflow; of two states the larger one is
 # kept. A state whose sum and m2 are 0 fits every exponent.
 
-from libc.math cimport NAN, fabs, isfinite, ldexp, sqrt
+from libc.math cimport INFINITY, NAN, fabs, isfinite, ldexp, sqrt
 
 from normcore._dd cimport dd, dd_add, dd_div, dd_mul, dd_quotient, dd_sub
 
@@ -121,3 +121,53 @@ cdef inline double var_of(moments_t m, double ddof) noexcept nogil:
 cdef inline double std_of(moments_t m, double ddof) noexcept nogil:
     """Return the root of the variance, also where that leaves float64."""
     return scaled(sqrt(scaled_var(m, ddof)), m.exponent)
+
+
+# Of all channels at once. Where every state is an ordinary one, there is nothing to decide in the
+# loops, and compilers make vectors of them.
+
+
+cdef inline bint are_plain(const double* parts, Py_ssize_t num_channels) noexcept nogil:
+    """Whether all channels have values, a finite sum and no exponent."""
+    cdef Py_ssize_t c
+    cdef bint plain = True
+    for c in range(num_channels):
+        plain &= (
+            (parts[COUNT_HI * num_channels + c] > 0.0)
+            & (fabs(parts[SUM_HI * num_channels + c]) < INFINITY)
+            & (parts[EXPONENT * num_channels + c] == 0.0)
+        )
+    return plain
+
+
+cdef inline void set_means(
+    const double* parts, Py_ssize_t num_channels, double* means
+) noexcept nogil:
+    """Set :func:`mean_of` of each channel."""
+    cdef Py_ssize_t c
+    cdef dd total, count
+    if not are_plain(parts, num_channels):
+        for c in range(num_channels):
+            means[c] = mean_of(load_moments(parts + c, num_channels))
+        return
+    for c in range(num_channels):
+        total.hi, total.lo = parts[SUM_HI * num_channels + c], parts[SUM_LO * num_channels + c]
+        count.hi, count.lo = parts[COUNT_HI * num_channels + c], parts[COUNT_LO * num_channels + c]
+        means[c] = dd_quotient(total, count)
+
+
+cdef inline void set_vars(
+    const double* parts, Py_ssize_t num_channels, double ddof, double* variances
+) noexcept nogil:
+    """Set :func:`var_of` of each channel."""
+    cdef Py_ssize_t c
+    cdef double divisor
+    if not are_plain(parts, num_channels):
+        for c in range(num_channels):
+            variances[c] = var_of(load_moments(parts + c, num_channels), ddof)
+        return
+    for c in range(num_channels):
+        divisor = (
+            parts[COUNT_HI * num_channels + c] + parts[COUNT_LO * num_channels + c]
+        ) - ddof
+        variances[c] = parts[M2_HI * num_channels + c] / divisor if divisor > 0.0 else NAN

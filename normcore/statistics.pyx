@@ -282,34 +282,38 @@ def _finalized(parts, int which, double ddof):
     """Return the mean, variance or standard deviation of each channel."""
     cdef const double[:, ::1] state = np.ascontiguousarray(parts, dtype=np.float64)
     cdef Py_ssize_t c, num_channels = state.shape[1]
-    cdef moments_t m
     result = np.empty(num_channels)
     cdef double[::1] found = result
-    for c in range(num_channels):
-        m = load_moments(&state[0, c], num_channels)
-        if which == MEAN:
-            found[c] = mean_of(m)
-        elif which == VAR:
-            found[c] = var_of(m, ddof)
-        else:
-            found[c] = std_of(m, ddof)
+    if not num_channels:
+        return result
+    if which == MEAN:
+        set_means(&state[0, 0], num_channels, &found[0])
+    elif which == VAR:
+        set_vars(&state[0, 0], num_channels, ddof, &found[0])
+    else:
+        for c in range(num_channels):
+            found[c] = std_of(load_moments(&state[0, c], num_channels), ddof)
     return result
 
 
 def _running(parts, mean, var, double weight, double ddof):
+    """Return the averages moved towards the mean and variance of each channel that has one."""
     cdef const double[:, ::1] state = np.ascontiguousarray(parts, dtype=np.float64)
     cdef const double[::1] old_mean = mean
     cdef const double[::1] old_var = var
     cdef Py_ssize_t c, num_channels = state.shape[1]
-    cdef moments_t m
-    means, variances = np.array(mean), np.array(var)
+    cdef bint varied
+    means, variances = np.empty(num_channels), np.empty(num_channels)
     cdef double[::1] new_mean = means
     cdef double[::1] new_var = variances
+    if not num_channels:
+        return means, variances
+    set_means(&state[0, 0], num_channels, &new_mean[0])
+    set_vars(&state[0, 0], num_channels, ddof, &new_var[0])
     for c in range(num_channels):
-        m = load_moments(&state[0, c], num_channels)
-        if m.count.hi + m.count.lo > ddof:
-            new_mean[c] = weight * mean_of(m) + (1.0 - weight) * old_mean[c]
-            new_var[c] = weight * var_of(m, ddof) + (1.0 - weight) * old_var[c]
+        varied = state[COUNT_HI, c] + state[COUNT_LO, c] > ddof
+        new_mean[c] = weight * new_mean[c] + (1.0 - weight) * old_mean[c] if varied else old_mean[c]
+        new_var[c] = weight * new_var[c] + (1.0 - weight) * old_var[c] if varied else old_var[c]
     return means, variances
 
 

@@ -11,7 +11,7 @@ cimport numpy as cnp
 from libc.math cimport INFINITY, isfinite, sqrt
 
 from normcore.statistics cimport (
-    COUNT_HI, COUNT_LO, load_moments, mean_of, moments_t, std_of, var_of,
+    COUNT_HI, COUNT_LO, load_moments, set_means, set_vars, std_of,
 )
 
 from .affine_map cimport BETA, CENTER, GAMMA, NUMBERS, SCALE
@@ -42,23 +42,27 @@ cdef int set_row(double* row, Py_ssize_t channels, object value, str name) excep
     return 0
 
 
-cdef double scale_of(moments_t m, double eps) noexcept nogil:
-    """Return ``sqrt(var + eps)``; where var overflows, eps is negligible and std has a value."""
-    cdef double var = var_of(m, 0.0)
-    return sqrt(var + eps) if isfinite(var) else std_of(m, 0.0)
+cdef void set_scales(
+    const double* states, Py_ssize_t channels, double eps, double* scales
+) noexcept nogil:
+    """Set ``sqrt(var + eps)``; where var overflows, eps is negligible and std has a value."""
+    cdef Py_ssize_t c
+    set_vars(states, channels, 0.0, scales)
+    for c in range(channels):
+        if isfinite(scales[c]):
+            scales[c] = sqrt(scales[c] + eps)
+        else:
+            scales[c] = std_of(load_moments(states + c, channels), 0.0)
 
 
 cdef object affine_of(object parts, object gamma, object beta, double eps):
     """Return the map that moments decide, as an array of shape (4, C)."""
-    cdef Py_ssize_t c, channels = parts.shape[1]
+    cdef Py_ssize_t channels = parts.shape[1]
     cdef const double* states = data_of(parts)
-    cdef moments_t m
     result = np.empty((NUMBERS, channels))
     cdef double* rows = data_of(result)
-    for c in range(channels):
-        m = load_moments(states + c, channels)
-        rows[CENTER * channels + c] = mean_of(m)
-        rows[SCALE * channels + c] = scale_of(m, eps)
+    set_means(states, channels, rows + CENTER * channels)
+    set_scales(states, channels, eps, rows + SCALE * channels)
     set_row(rows + GAMMA * channels, channels, gamma, "gamma")
     set_row(rows + BETA * channels, channels, beta, "beta")
     return result

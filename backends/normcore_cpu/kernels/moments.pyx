@@ -237,18 +237,20 @@ def moments(x, weights=None, bint skipna=False):
     """
     cdef MomentsTask task = MomentsTask(x, weights, skipna)
     cdef Py_ssize_t c, part, num_channels = task.plan.channels
-    result = np.zeros((MOMENTS_ROWS, num_channels))
-    cdef double[:, ::1] total = result
+    cdef double* total
+    cdef const double* more
     task.spread()
+    states = np.asarray(task.states)
+    if task.plan.ranges == 1 or not num_channels:
+        return states[0]
     with nogil:
-        for c in range(num_channels):
-            for part in range(task.plan.ranges):
+        for part in range(1, task.plan.ranges):
+            total, more = &task.states[0, 0, 0], &task.states[part, 0, 0]
+            for c in range(num_channels):
                 store_moments(
-                    &total[0, c],
-                    num_channels,
+                    total + c, num_channels,
                     merged(
-                        load_moments(&total[0, c], num_channels),
-                        load_moments(&task.states[part, 0, c], num_channels),
+                        load_moments(total + c, num_channels), load_moments(more + c, num_channels)
                     ),
                 )
-    return result
+    return states[0].copy()
