@@ -18,7 +18,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from timeit import Timer
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -32,8 +32,12 @@ __all__ = ["Effort", "Measured", "Spread", "check", "extra_memory", "measure", "
 
 #: Seconds that one sample should take at least.
 SAMPLE = 2e-3
-#: Seconds between samples: the threads of some libraries spin for a while after their work.
-PAUSE = 2e-3
+#: Seconds over which the process is to be idle before a sample, and that this may take at most:
+#: the threads of some libraries spin for 10 ms after their work, where others' would work next.
+PAUSE = 1e-3
+MOST_PAUSE = 0.1
+#: Seconds of calls that wake what sleeps and fill the caches, before a sample of short ones.
+WARM = 5e-3
 #: Seconds that free memory stays with the machine, at least.
 KEPT = 0.25
 
@@ -156,7 +160,7 @@ def rounds(
     order = random.Random(0)
     for turn in range(effort.repeat):
         for index in order.sample(range(len(contestants)), len(contestants)):
-            calls, turns = plans[index]
+            calls, turns = plans[index].calls, plans[index].turns
             # A contestant with fewer turns has them spread over all rounds.
             if (turn + 1) * turns // effort.repeat == turn * turns // effort.repeat:
                 continue
@@ -164,21 +168,39 @@ def rounds(
             if contestant.before is not None:
                 contestant.before()
             pages.touch()
-            time.sleep(PAUSE)
-            if calls > 1:  # short enough for its neighbour to have emptied the caches
+            _wait_until_idle()
+            warm = time.perf_counter() + WARM
+            while plans[index].seconds < WARM and time.perf_counter() < warm:
                 contestant.call()
             samples[contestant.name].append(timers[index].timeit(calls) / calls)
     return samples
 
 
-def _plan(timer: Timer, effort: Effort) -> tuple[int, int]:
-    """Return how many calls make a sample, and in how many rounds to take part."""
+def _wait_until_idle() -> None:
+    """Wait until no thread of this process is at work."""
+    limit = time.perf_counter() + MOST_PAUSE
+    idle = False
+    while not idle and time.perf_counter() < limit:
+        before = time.process_time()
+        time.sleep(PAUSE)
+        idle = time.process_time() - before < PAUSE / 4
+
+
+class _Plan(NamedTuple):
+    """How many calls make a sample, in how many rounds to take part, and seconds of a call."""
+
+    calls: int
+    turns: int
+    seconds: float
+
+
+def _plan(timer: Timer, effort: Effort) -> _Plan:
     seconds = timer.timeit(1)
     if seconds < SAMPLE:  # the first call of many is not like the others
         seconds = timer.timeit(5) / 5
     calls = max(1, round(SAMPLE / seconds))
     turns = int(effort.budget / (calls * seconds))
-    return calls, min(max(turns, 1), effort.repeat)
+    return _Plan(calls, min(max(turns, 1), effort.repeat), seconds)
 
 
 def _floors(job: Job, arrays: Arrays, threads: int) -> list[Contestant]:
