@@ -68,6 +68,21 @@ class Affine:
         place(self, "beta", beta)
         place(self, "_packed", None)
 
+    @classmethod
+    def of_rows(cls, rows: np.ndarray) -> Affine:
+        """Return the map whose numbers are the rows of a float64 array of shape (4, C)."""
+        affine = object.__new__(cls)
+        object.__setattr__(affine, "_packed", rows)
+        return affine
+
+    def __getattr__(self, name: str) -> Any:
+        """Return a number that stands among the rows only."""
+        if name not in NAMES:
+            raise AttributeError(f"Affine has no attribute {name!r}", name=name, obj=self)
+        row = self._packed[NAMES.index(name)]
+        object.__setattr__(self, name, row)
+        return row
+
     def __setattr__(self, name: str, value: Any) -> None:
         raise AttributeError(f"Affine is immutable; make a new one with another {name}")
 

@@ -13,6 +13,7 @@ from normcore.backend import Backend, is_relu
 from normcore.batch import Batch, check_eps
 from normcore.conversion import Conversions
 from normcore.forward import Forward, SplitForward
+from normcore.inference import Inference
 from normcore.modes import Modes
 from normcore.namespace import to_numpy
 from normcore.options import MOMENTUM, check_choice, check_limits, check_size, weight_of_batch
@@ -124,7 +125,7 @@ class BatchNorm(Modes, Conversions):
     __module__ = "normcore"
 
     communicator: Communicator | None
-    _forward: Forward | SplitForward | None
+    _forward: Forward | SplitForward | Inference | None
     _population: Any  # what population_statistics collects of this layer, while it does
 
     def __init__(
@@ -228,6 +229,11 @@ class BatchNorm(Modes, Conversions):
             If another rank of the communicator raised.
         """
         training = not self.track_running_stats or (self.training and not self.frozen)
+        if not training and groups is None and self._limits is None:
+            inference = self._infer(x, mask, out)
+            if inference is not None:
+                self._forward = inference
+                return inference.y
         with ranks_of(self.communicator if training and self.training else None) as ranks:
             batch = self._batch(x, mask, training)
             if ranks is not None:
@@ -296,6 +302,14 @@ class BatchNorm(Modes, Conversions):
     def _start_cache(self) -> None:
         super()._start_cache()
         self._forward = self._population = self.communicator = None
+
+    def _infer(self, x: Any, mask: Any, out: Any) -> Inference | None:
+        options = {
+            "axis": self.axis, "eps": self.eps, "activation": self.activation, "mask": mask,
+            "backend": self.backend,
+        }  # fmt: skip
+        vectors = self._running_mean, self._running_var, self._gamma, self._beta
+        return Inference.of(x, *vectors, out, options)
 
     def _batch(self, x: Any, mask: Any, training: bool) -> Batch:
         kind = Batch if self._limits is None else RenormBatch

@@ -19,7 +19,7 @@ from normcore.partition import Partition
 from normcore.statistics import Moments
 from normcore.synchronized import is_of_one_rank, ranks_of
 
-__all__ = ["Forward", "SplitForward", "differentiated", "normalized"]
+__all__ = ["Forward", "SplitForward", "differentiated", "input_is_lost", "normalized"]
 
 
 class Forward:
@@ -56,7 +56,7 @@ class Forward:
         with self.ranks:
             batch, moments = self.batch, self.moments
             if batch is None:
-                raise _input_is_lost()
+                raise input_is_lost()
             if not isinstance(moments, Moments):
                 moments = Moments.of(np.ones(batch.num_channels), *map(to_numpy, moments))
             gradients = batch.backward(dy, moments, self.training, out)
@@ -111,7 +111,7 @@ class SplitForward:
         """Return dx of all parts, and the sums of their dgamma and dbeta."""
         batch = self.batch
         if batch is None:
-            raise _input_is_lost()
+            raise input_is_lost()
         dy = layout.as_array(dy)
         upstream = batch.adopt_gradient(dy)
         target = batch.adopt_out(out, upstream)
@@ -200,7 +200,8 @@ def differentiated(
     return forward.backward(dy, out)
 
 
-def _input_is_lost() -> RuntimeError:
+def input_is_lost() -> RuntimeError:
+    """Return the error of a backward pass whose input was overwritten."""
     return RuntimeError(
         "the latest forward or backward pass overwrote its input (out overlaps it), which "
         "backward needs; give the forward pass an out of its own"

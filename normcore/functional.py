@@ -21,6 +21,7 @@ from normcore.backend import Backend
 from normcore.batch import Batch
 from normcore.folding import fold_batch_norm
 from normcore.forward import differentiated, normalized
+from normcore.inference import Inference
 from normcore.order_statistics import Quantiles
 from normcore.renorm import batch_renorm, batch_renorm_backward
 from normcore.statistics import Extrema, Moments
@@ -288,9 +289,13 @@ def batch_norm_inference(
         As for :func:`batch_norm`, but a single value per channel is fine here; ValueError also if
         a `var` on the host is negative.
     """
-    batch = Batch(
-        x, gamma, beta, axis=axis, eps=eps, activation=activation, mask=mask, backend=backend
-    )
+    options = {
+        "axis": axis, "eps": eps, "activation": activation, "mask": mask, "backend": backend
+    }  # fmt: skip
+    inference = Inference.of(x, mean, var, gamma, beta, out, options)
+    if inference is not None:
+        return inference.y
+    batch = Batch(x, gamma, beta, **options)
     mean, var = batch.vector(mean, "mean"), batch.vector(var, "var")
     # A comparison on a device would wait for it.
     if isinstance(var, np.ndarray) and var.size and np.fmin.reduce(var) < 0:

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from normcore import dense
 from normcore.namespace import array_namespace, place
 from normcore.results import check_out, kind_of, refuse_partial_overlap, result_dtype
 
@@ -90,31 +91,8 @@ def views(axis: int | None, *arrays: Any) -> Iterable[tuple[Any, ...]]:
         Those with strides, as NumPy's, are viewed without a copy. Others are reshaped, which
         copies where their library has to.
     """
-    dense = _dense_views(axis, arrays)
-    return _views(axis, arrays) if dense is None else (dense,)
-
-
-def _dense_views(axis: int | None, arrays: tuple[Any, ...]) -> tuple[Any, ...] | None:
-    """Return the one view of NumPy arrays in C order, by far the most common case, or None."""
-    if type(axis) is not int:
-        return None
-    for array in arrays:
-        if (
-            type(array) is not np.ndarray
-            or not array.flags.c_contiguous
-            or not array.dtype.isnative
-        ):
-            return None
-    shape = arrays[0].shape
-    if axis < 0:
-        axis += len(shape)
-    if not 0 <= axis < len(shape) or shape[axis] < 2 or 0 in shape:
-        return None
-    if len(shape) == 2 and axis == 1:
-        folded = *shape, 1
-    else:
-        folded = math.prod(shape[:axis]), shape[axis], math.prod(shape[axis + 1 :])
-    return tuple([array.reshape(folded) for array in arrays])
+    found = dense.views(axis, arrays)
+    return _views(axis, arrays) if found is None else (found,)
 
 
 def _views(axis: int | None, arrays: tuple[Any, ...]) -> Iterator[tuple[Any, ...]]:
@@ -306,8 +284,9 @@ def elementwise(
     *arrays: Any,
     out: Any = None,
     mask: Any = None,
+    **options: Any,
 ) -> Any:
-    """Map ``kernel(*views, mask=plane, out=view)`` over arrays of one shape.
+    """Map ``kernel(*views, mask=plane, out=view, **options)`` over arrays of one shape.
 
     Parameters
     ----------
@@ -325,18 +304,21 @@ def elementwise(
         As :func:`~normcore.results.check_out`.
     """
     first = arrays[0]
-    if out is None and mask is None:
-        dense = _dense_views(axis, arrays)
-        if dense is not None:  # the kernel's own result has the same order
-            try:
-                return kernel(*dense).reshape(first.shape)
-            except MemoryError as error:
-                raise _no_memory(error) from error
+    found = None if mask is not None else dense.views(axis, arrays, out)
+    if found is not None:
+        if out is not None:
+            kernel(*found[:-1], out=found[-1], **options)
+            return out
+        try:
+            return dense.shaped_as(kernel(*found, **options), first)
+        except MemoryError as error:
+            raise _no_memory(error) from error
     xp = array_namespace(first)
     planes = () if mask is None else (plane(mask, first, axis, "mask"),)
     if not is_strided(first):
         (inputs,) = views(axis, *arrays, *planes)
-        options = {"mask": inputs[-1][:, 0, :]} if planes else {}
+        if planes:
+            options["mask"] = inputs[-1][:, 0, :]
         inputs = inputs[: len(arrays)]
         result = xp.reshape(kernel(*inputs, **options), first.shape)
         if out is None:
@@ -354,7 +336,8 @@ def elementwise(
         check_out(out, first)
         refuse_partial_overlap(out, *arrays)
     for *parts, target in views(axis, *arrays, *planes, out):
-        options = {"mask": parts.pop()[:, 0, :]} if planes else {}
+        if planes:
+            options["mask"] = parts.pop()[:, 0, :]
         kernel(*parts, out=target, **options)
     return out
 
@@ -370,8 +353,16 @@ def rescale(
     **options: Any,
 ) -> Any:
     """Map ``backend.rescale`` over ``x``; see :func:`elementwise` for ``out`` and ``mask``."""
-    kernel = partial(backend.rescale, affine=affine, **options)
-    return elementwise(kernel, axis, x, out=out, mask=mask)
+    found = None if mask is not None else dense.views(axis, (x,), out)
+    if found is None:
+        return elementwise(backend.rescale, axis, x, out=out, mask=mask, affine=affine, **options)
+    if out is not None:
+        backend.rescale(found[0], affine, out=found[1], **options)
+        return out
+    try:
+        return dense.shaped_as(backend.rescale(found[0], affine, **options), x)
+    except MemoryError as error:
+        raise _no_memory(error) from error
 
 
 def _no_memory(error: MemoryError) -> MemoryError:

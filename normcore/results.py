@@ -7,16 +7,22 @@ from typing import Any
 
 import numpy as np
 
+from normcore import dense
 from normcore.namespace import array_namespace
 
-__all__ = ["check_out", "kind_of", "overlap", "refuse_partial_overlap", "result_dtype"]
-
-_NATIVE_FLOATS = frozenset({np.dtype(np.float64), np.dtype(np.float32), np.dtype(np.float16)})
+__all__ = [
+    "check_out",
+    "kind_of",
+    "may_overlap",
+    "overlap",
+    "refuse_partial_overlap",
+    "result_dtype",
+]
 
 
 def result_dtype(x: Any) -> Any:
     """Return the dtype of a normalized ``x``: floats keep theirs, the others become float64."""
-    if type(x) is np.ndarray and x.dtype in _NATIVE_FLOATS:
+    if dense.is_floats(x):
         return x.dtype
     xp = array_namespace(x)
     if xp is np:
@@ -66,6 +72,12 @@ def overlap(a: Any, b: Any) -> bool:
         return True
 
 
+def may_overlap(a: Any, b: Any) -> bool:
+    """Whether NumPy arrays might share memory, by where they begin and end; False for others."""
+    both = isinstance(a, np.ndarray) and isinstance(b, np.ndarray)
+    return both and np.may_share_memory(a, b)
+
+
 def _refuse_another_order(out: np.ndarray, x: np.ndarray) -> None:
     """Refuse an array whose axes follow each other otherwise: it would be walked across."""
     axes = [axis for axis in range(x.ndim) if x.shape[axis] > 1]
@@ -85,8 +97,7 @@ def kind_of(array: Any) -> str:
 
 
 def _overlaps_in_part(out: Any, array: Any) -> bool:
-    both = isinstance(out, np.ndarray) and isinstance(array, np.ndarray)
-    if not both or not np.may_share_memory(out, array):
+    if not may_overlap(out, array):
         return False
     same = (
         out.__array_interface__["data"][0] == array.__array_interface__["data"][0]

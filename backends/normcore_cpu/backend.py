@@ -9,6 +9,7 @@ import numpy as np
 
 from normcore.affine import Affine
 from normcore.backend import Backend, BackendStatus, InfiniteInput, is_relu
+from normcore.dense import is_floats
 from normcore.order_statistics import Brackets, Quantiles
 from normcore.quantiles import exact
 from normcore.results import result_dtype
@@ -17,8 +18,6 @@ from normcore.threads import get_num_threads
 from normcore_cpu.instruction_sets import check, chosen, kernels
 
 __all__ = ["CpuBackend"]
-
-_NATIVE_FLOATS = frozenset({np.dtype(np.float64), np.dtype(np.float32), np.dtype(np.float16)})
 
 
 class CpuBackend(Backend):
@@ -55,10 +54,10 @@ class CpuBackend(Backend):
             return BackendStatus(False, str(error))
 
     def adopt(self, array: Any) -> np.ndarray:
+        if is_floats(array):
+            return array
         if not isinstance(array, np.ndarray):
             array = _from_host(array)
-        if array.dtype in _NATIVE_FLOATS and array.flags.aligned:
-            return array
         kind, itemsize = array.dtype.kind, array.dtype.itemsize
         if kind not in "biuf":
             raise TypeError(f"cannot normalize an array of dtype {array.dtype}; use real numbers")

@@ -69,8 +69,7 @@ class AffineScaler(Scaler):
         affine, clip = self._affine_for(dtype), self._clip_for(dtype)
         if inverse:
             affine, clip = affine.inverse(), None
-        both = isinstance(x, np.ndarray) and isinstance(out, np.ndarray)
-        if both and np.may_share_memory(x, out):
+        if out is not None and results.may_overlap(x, out):
             results.check_out(out, x)
             extrema = layout.observe(partial(backend.extrema, skipna=True), x, 1).to_host()
             if np.isinf(extrema.min).any() or np.isinf(extrema.max).any():

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from normcore import layout, plugins, validation
+from normcore import dense, layout, plugins, validation
 from normcore.backend import Backend, InfiniteInput
 from normcore.estimator import Estimator, not_fitted, sklearn_config
 from normcore.namespace import array_namespace
@@ -21,7 +21,6 @@ __all__ = ["Scaler"]
 FITTED = frozenset({"_statistic", "_num_rows", "_params", "_affine", "_narrow"})
 # Parameters that say how to compute, not what: scalers that differ in them alone can merge.
 EXECUTION = frozenset({"backend", "copy"})
-NATIVE_FLOATS = frozenset({np.dtype(np.float64), np.dtype(np.float32)})
 
 
 class Scaler(Estimator, ABC):
@@ -231,13 +230,8 @@ class Scaler(Estimator, ABC):
         fitted = self.__dict__
         if "n_features_in_" not in fitted:
             raise not_fitted(self)
-        if (
-            type(X) is np.ndarray
-            and X.dtype in NATIVE_FLOATS
-            and X.ndim == 2
-            and X.shape[1] == fitted["n_features_in_"]
-            and X.shape[0] != 0
-            and (inverse or "feature_names_in_" not in fitted)
+        if dense.is_table(X, fitted["n_features_in_"]) and (
+            inverse or "feature_names_in_" not in fitted
         ):
             values = X
         else:

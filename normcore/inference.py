@@ -1,0 +1,76 @@
+"""Inference of a NumPy array in C order, which nearly every call brings, without a Batch.
+
+The kernel of a small batch takes a few microseconds, less than the checks that every case needs.
+What is not plainly this case, or has something wrong with it, is left to
+:class:`~normcore.batch.Batch`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from normcore import dense, plugins
+from normcore.affine import Affine
+from normcore.batch import Batch
+from normcore.forward import Forward, input_is_lost
+
+__all__ = ["Inference"]
+
+
+class Inference:
+    """A normalized array, and what its backward pass needs: the input and copies of the vectors."""
+
+    __slots__ = ("_affine", "_forward", "_options", "_var", "_x", "y")
+
+    def __init__(self, y: Any, x: Any, affine: Affine, var: Any, options: dict[str, Any]) -> None:
+        self.y, self._x, self._affine, self._var = y, x, affine, var
+        self._options = options
+        self._forward: Forward | None = None
+
+    @classmethod
+    def of(
+        cls, x: Any, mean: Any, var: Any, gamma: Any, beta: Any, out: Any, options: dict[str, Any]
+    ) -> Inference | None:
+        """Normalize with given statistics; return None where that is not for here.
+
+        Parameters
+        ----------
+        x, mean, var, gamma, beta, out
+            As for :func:`normcore.functional.batch_norm_inference`.
+        options : dict
+            Its axis, eps, activation, mask and backend.
+        """
+        if type(x) is not np.ndarray or options["mask"] is not None:
+            return None
+        views = dense.views(options["axis"], (x,), out)
+        rows = dense.normalizing(mean, var, gamma, beta, options["eps"])
+        if views is None or rows is None or rows.shape[1] != views[0].shape[1]:
+            return None
+        backend = plugins.select_backend(x, options["backend"])
+        if backend.adopt(x) is not x:
+            return None
+        in_place = out is not None and dense.fits(out, (x,)) == dense.SAME
+        affine, target = Affine.of_rows(rows), None if out is None else views[1]
+        try:
+            y = backend.rescale(views[0], affine, activation=options["activation"], out=target)
+        except MemoryError:
+            return None
+        if out is not None:
+            return cls(out, None if in_place else x, affine, var.copy(), options)
+        return cls(dense.shaped_as(y, x), x, affine, var.copy(), options)
+
+    def followed(self) -> tuple[()]:
+        """Return the moments that running statistics are to follow: none."""
+        return ()
+
+    def backward(self, dy: Any, out: Any) -> tuple[Any, Any, Any]:
+        """Return dx, dgamma and dbeta, as :meth:`normcore.BatchNorm.backward` says."""
+        if self._x is None:
+            raise input_is_lost()
+        if self._forward is None:
+            affine = self._affine
+            batch = Batch(self._x, affine.gamma, affine.beta, **self._options)
+            self._forward = Forward(batch, (affine.center, self._var), False, False)
+        return self._forward.backward(dy, out)
