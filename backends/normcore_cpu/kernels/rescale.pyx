@@ -12,8 +12,9 @@
 # float32, that is the result. One of some 2**25 elements is divided after all.
 #
 # The numbers of a long row take more to read than its elements. Rows that go past the caches
-# anyway are mapped side by side, a line of each in turn, so that the numbers are read once; a
-# part of a line would be written to memory by itself.
+# anyway are mapped side by side, a line of memory of each in turn, so that the numbers are read
+# once. A part of a line would be written by itself, and rows a multiple of a page apart push each
+# other out of the first cache: those go one after another.
 
 from libc.math cimport INFINITY, fabs, ldexp
 
@@ -40,9 +41,14 @@ cdef Py_ssize_t STREAM = 1 << 24
 # not keep their numbers from row to row.
 cdef Py_ssize_t LONG = 1024
 
-# Long rows that share the reading of their numbers.
+# Rows that share the reading of their numbers, and lanes from which on that takes so long.
 cdef enum:
     BAND = 4
+    LONGER = 1 << 12
+
+# Bytes of a line of memory, and after which lines have the same place in the first cache.
+cdef size_t LINE = 64
+cdef size_t PAGE = 4096
 
 # Positions from which on bounds of the slopes are worth finding.
 cdef Py_ssize_t MANY = 32
@@ -157,9 +163,14 @@ cdef inline longs_t map_band(
     const real* x, Py_ssize_t x_stride, real* y, Py_ssize_t y_stride, Py_ssize_t lanes,
     const double* affine, Py_ssize_t across, bint refuse_infinite, bint bounded,
 ) noexcept nogil:
-    """Map long rows side by side past the caches; the last lines overlap those before."""
-    cdef Py_ssize_t lane = 0, last = lanes - LANES
+    """Map long rows side by side past the caches; the first and last lines overlap others."""
+    cdef Py_ssize_t lane = <Py_ssize_t> (-<size_t> y % LINE) // <Py_ssize_t> sizeof(real)
+    cdef Py_ssize_t last = lanes - LANES
     cdef longs_t infinite = splat_long(0)
+    if lane:
+        infinite = map_line(
+            x, x_stride, y, y_stride, affine, across, refuse_infinite, False, bounded
+        )
     while lane <= last:
         infinite = infinite | map_line(
             x + lane, x_stride, y + lane, y_stride, affine + lane, across, refuse_infinite, True,
@@ -172,6 +183,15 @@ cdef inline longs_t map_band(
             bounded,
         )
     return infinite
+
+
+cdef inline bint go_side_by_side(const real* _, const strip_t* strip) noexcept nogil:
+    """Whether the lines of some rows can be read and written in turn."""
+    cdef size_t x_stride = strip.x_stride * sizeof(real), y_stride = strip.y_stride * sizeof(real)
+    return (
+        strip.lanes >= LONGER and y_stride % LINE == 0
+        and x_stride % PAGE != 0 and y_stride % PAGE != 0
+    )
 
 
 cdef inline bint map_rows(
@@ -191,7 +211,7 @@ cdef inline bint map_rows(
     cdef real rest[WIDTH]
     cdef const real* source
     cdef real* target
-    if stream and not along and lanes >= LONG:
+    if stream and not along and go_side_by_side(_, strip):
         while row + BAND <= strip.rows:
             infinite = infinite | map_band(
                 <const real*> strip.x + row * strip.x_stride, strip.x_stride,
