@@ -77,14 +77,15 @@ def views(axis, tuple arrays, out=None):
         if not is_plain(array) or not is_alike(<cnp.ndarray> arrays[0], <cnp.ndarray> array):
             return None
     cdef cnp.ndarray first = arrays[0]
-    cdef Py_ssize_t i, ndim = cnp.PyArray_NDIM(first), channel = axis
+    cdef Py_ssize_t i, channel, ndim = cnp.PyArray_NDIM(first)
     cdef const cnp.npy_intp* shape = cnp.PyArray_DIMS(first)
     cdef cnp.npy_intp folded[3]
     cdef cnp.PyArray_Dims dims
     dims.ptr, dims.len = folded, 3
-    if channel < 0:
-        channel += ndim
-    if not 0 <= channel < ndim or shape[channel] < 2:
+    if not -ndim <= axis < ndim:
+        return None
+    channel = axis if axis >= 0 else axis + ndim
+    if shape[channel] < 2:
         return None
     folded[0], folded[1], folded[2] = 1, shape[channel], 1
     for i in range(channel):
@@ -155,6 +156,7 @@ def fits(out, tuple arrays):
 cdef inline bint is_vector(object value, Py_ssize_t size) noexcept:
     return (
         is_plain(value) and cnp.PyArray_TYPE(<cnp.ndarray> value) == cnp.NPY_DOUBLE
+        and cnp.PyArray_ISALIGNED(<cnp.ndarray> value)
         and cnp.PyArray_NDIM(<cnp.ndarray> value) == 1
         and cnp.PyArray_DIM(<cnp.ndarray> value, 0) == size
     )
@@ -170,7 +172,8 @@ cdef inline void set_row(double* row, object value, Py_ssize_t size, double defa
 
 
 def normalizing(mean, var, gamma, beta, double eps):
-    """Return center, scale, gamma and beta of each channel as rows of a new array, or None.
+    """Return center, scale, gamma and beta of each channel as rows of a new, read-only array,
+    or None.
 
     Parameters
     ----------
@@ -202,4 +205,5 @@ def normalizing(mean, var, gamma, beta, double eps):
         return None
     set_row(rows + 2 * size, gamma, size, 1.0)
     set_row(rows + 3 * size, beta, size, 0.0)
+    cnp.PyArray_CLEARFLAGS(<cnp.ndarray> result, cnp.NPY_ARRAY_WRITEABLE)
     return result

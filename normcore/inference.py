@@ -42,24 +42,30 @@ class Inference:
         options : dict
             Its axis, eps, activation, mask and backend.
         """
-        if type(x) is not np.ndarray or options["mask"] is not None:
+        eps = options["eps"]
+        if not dense.is_floats(x) or x.ndim < 2 or type(eps) is not float:
+            return None
+        if options["mask"] is not None:
             return None
         views = dense.views(options["axis"], (x,), out)
-        rows = dense.normalizing(mean, var, gamma, beta, options["eps"])
-        if views is None or rows is None or rows.shape[1] != views[0].shape[1]:
-            return None
         backend = plugins.select_backend(x, options["backend"])
-        if backend.adopt(x) is not x:
+        if views is None or backend.adopt(x) is not x or not isinstance(var, np.ndarray):
             return None
-        in_place = out is not None and dense.fits(out, (x,)) == dense.SAME
-        affine, target = Affine.of_rows(rows), None if out is None else views[1]
+        var = var.copy()  # another thread may change it in place
+        rows = dense.normalizing(mean, var, gamma, beta, eps)
+        if rows is None or rows.shape[1] != views[0].shape[1]:
+            return None
+        affine, options = Affine.of_rows(rows), {**options, "backend": backend}
+        activation = options["activation"]
+        if out is not None:
+            in_place = dense.fits(out, (x,)) == dense.SAME
+            backend.rescale(views[0], affine, activation=activation, out=views[1])
+            return cls(out, None if in_place else x, affine, var, options)
         try:
-            y = backend.rescale(views[0], affine, activation=options["activation"], out=target)
+            y = backend.rescale(views[0], affine, activation=activation)
         except MemoryError:
             return None
-        if out is not None:
-            return cls(out, None if in_place else x, affine, var.copy(), options)
-        return cls(dense.shaped_as(y, x), x, affine, var.copy(), options)
+        return cls(backend.release(dense.shaped_as(y, x), x), x, affine, var, options)
 
     def followed(self) -> tuple[()]:
         """Return the moments that running statistics are to follow: none."""

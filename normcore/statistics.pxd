@@ -10,6 +10,7 @@
 # The exponent is 0 unless squares would overflow or underflow; of two states the larger one is
 # kept. A state whose sum and m2 are 0 fits every exponent.
 
+cimport cython
 from libc.math cimport INFINITY, NAN, fabs, isfinite, ldexp, sqrt
 
 from normcore._dd cimport dd, dd_add, dd_div, dd_mul, dd_quotient, dd_sub
@@ -156,12 +157,13 @@ cdef inline void set_means(
         means[c] = dd_quotient(total, count)
 
 
+@cython.cdivision(True)
 cdef inline void set_vars(
     const double* parts, Py_ssize_t num_channels, double ddof, double* variances
 ) noexcept nogil:
     """Set :func:`var_of` of each channel."""
     cdef Py_ssize_t c
-    cdef double divisor
+    cdef double divisor, var
     if not are_plain(parts, num_channels):
         for c in range(num_channels):
             variances[c] = var_of(load_moments(parts + c, num_channels), ddof)
@@ -170,4 +172,5 @@ cdef inline void set_vars(
         divisor = (
             parts[COUNT_HI * num_channels + c] + parts[COUNT_LO * num_channels + c]
         ) - ddof
-        variances[c] = parts[M2_HI * num_channels + c] / divisor if divisor > 0.0 else NAN
+        var = parts[M2_HI * num_channels + c] / divisor
+        variances[c] = var if divisor > 0.0 else NAN

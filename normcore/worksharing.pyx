@@ -9,7 +9,7 @@
 # One lock guards all of this. It is held for a few instructions, and never by one who wants the
 # GIL. Each worker sleeps on a lock of its own, after a spin, as waking it takes longer than many a
 # kernel: some 10 microseconds of the caller's and 30 until it comes. A small kernel has the help
-# of those awake only, unless it follows the one before so closely that whoever is woken for it
+# of those awake only, unless it is one of many in close succession, so that whoever is woken for it
 # will be awake for the next. Who is woken may not run on the caller's processor at first: where
 # the others sleep too, the system of a virtual machine would queue it there, behind the caller,
 # for 10 to 30 milliseconds. Threads and locks are those of Python's C interface, without thread
@@ -54,34 +54,35 @@ cdef extern from *:
     #include <sys/syscall.h>
     #include <unistd.h>
 
-    typedef struct { pid_t thread; int known; cpu_set_t usual; } place_t;
+    typedef struct { pid_t thread; int narrowed; cpu_set_t usual, others; } place_t;
 
     static void begin_place(place_t *place)
     {
         place->thread = syscall(SYS_gettid);
-        place->known = 0;
+        place->narrowed = 0;
     }
 
     /* Have a thread wake on another processor than the caller's, if it may. */
     static void place_elsewhere(place_t *place)
     {
         int here = sched_getcpu();
-        cpu_set_t others;
-        place->known = 0;
-        if (here < 0 || sched_getaffinity(place->thread, sizeof others, &others))
+        if (here < 0 || sched_getaffinity(place->thread, sizeof place->usual, &place->usual))
             return;
-        place->usual = others;
-        CPU_CLR(here, &others);
-        if (CPU_COUNT(&others))
-            place->known = !sched_setaffinity(place->thread, sizeof others, &others);
+        place->others = place->usual;
+        CPU_CLR(here, &place->others);
+        if (CPU_COUNT(&place->others))
+            place->narrowed =
+                !sched_setaffinity(place->thread, sizeof place->others, &place->others);
     }
 
-    /* Let the calling thread run where it might before. */
+    /* Let the calling thread run where it might before, unless somebody else has moved it. */
     static void place_as_usual(place_t *place)
     {
-        if (place->known)
+        cpu_set_t now;
+        if (place->narrowed && !sched_getaffinity(0, sizeof now, &now)
+            && CPU_EQUAL(&now, &place->others))
             sched_setaffinity(0, sizeof place->usual, &place->usual);
-        place->known = 0;
+        place->narrowed = 0;
     }
     #else
     typedef struct { int unused; } place_t;
@@ -101,6 +102,9 @@ cdef extern from *:
 cdef long long ENTER_TIME = 1000
 cdef long long WAIT_TIME = 100_000
 cdef int enter_attempts, wait_attempts
+
+# Jobs in close succession after which there will be more: a layer's passes have two each.
+cdef int MANY_JOBS = 4
 
 
 cdef struct job_t:
@@ -135,6 +139,7 @@ cdef struct pool_t:
     int processors
     unsigned int generation  # counts forks
     long long last  # when a job ended
+    int in_succession  # jobs that began soon after another
 
 
 cdef pool_t pool
@@ -185,12 +190,15 @@ cdef void measure_attempts() noexcept:
     cdef PyThread_type_lock lock = taken_lock()
     cdef long long start, shortest = WAIT_TIME
     cdef int number = 100
+    if lock is NULL:
+        return
     for _ in range(5):
         start = perf_counter_ns()
         for _attempt in range(number):
             PyThread_acquire_lock(lock, NOWAIT_LOCK)
             relax()
-        shortest = max(1, min(shortest, perf_counter_ns() - start))
+        shortest = min(shortest, perf_counter_ns() - start)
+    shortest = max(shortest, number)  # a clock may be coarse
     enter_attempts = <int> (ENTER_TIME * number // shortest) + 1
     wait_attempts = <int> (WAIT_TIME * number // shortest) + 1
     PyThread_release_lock(lock)
@@ -200,12 +208,13 @@ cdef void measure_attempts() noexcept:
 # What follows, up to `hire`, runs with the pool's lock held.
 
 
-cdef job_t* open_job() noexcept nogil:
-    """Return the oldest job that has use for another worker, or null."""
+cdef job_t* open_job(bint asleep) noexcept nogil:
+    """Return the oldest job that has use for another worker, which may sleep; or null."""
     cdef job_t* job = pool.jobs
     cdef int at_work = pool.callers + pool.busy
     while job is not NULL and not (
         job.next < job.stop and job.helpers + 1 < job.most and at_work < job.limit
+        and (job.wakes or not asleep)
     ):
         job = job.following
     return job
@@ -213,10 +222,12 @@ cdef job_t* open_job() noexcept nogil:
 
 cdef worker_t* called_workers() noexcept nogil:
     """Return up to two workers to wake; they wake others, so that nobody has many to wake."""
-    cdef const job_t* job = open_job()
+    cdef const job_t* job = NULL
     cdef worker_t* called = NULL
     cdef worker_t* worker
     cdef int number
+    if pool.idle is not NULL:
+        job = open_job(pool.idle.asleep)
     if job is not NULL:
         number = min(2, job.most - job.helpers - 1, job.limit - pool.callers - pool.busy)
         while number > 0 and pool.idle is not NULL and (job.wakes or not pool.idle.asleep):
@@ -277,7 +288,7 @@ cdef void serve(void* argument) noexcept nogil:
     begin_place(&worker.place)
     enter()
     while True:
-        job = open_job()
+        job = open_job(False)
         if job is NULL:
             worker.asleep = False
             worker.below, pool.idle = pool.idle, worker
@@ -452,7 +463,11 @@ def share(
     job.work = <PyObject*>function
     job.next, job.stop, job.smallest = 0, num_items, min_items
     job.limit = num_threads
-    job.wakes = wake or perf_counter_ns() - pool.last < WAIT_TIME
+    if perf_counter_ns() - pool.last < WAIT_TIME:
+        pool.in_succession = min(pool.in_succession + 1, MANY_JOBS)
+    else:
+        pool.in_succession = 0
+    job.wakes = wake or pool.in_succession == MANY_JOBS
     job.helpers, job.waiting = 0, False
     job.generation, job.following = pool.generation, NULL
     job.finished = taken_lock()

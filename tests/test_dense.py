@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from decimal import Decimal
 
 import numpy as np
 import pytest
@@ -207,7 +208,7 @@ def test_what_is_wrong_is_said_as_ever():
             nc.functional.batch_norm_inference(x, np.zeros(4), var)
 
 
-def test_a_backend_that_adopts_otherwise_is_left_to_the_general_form(monkeypatch):
+def test_a_backend_that_adopts_otherwise_is_left_to_the_general_form():
     backend = get_backend("cpu")
     adopted = []
 
@@ -222,7 +223,51 @@ def test_a_backend_that_adopts_otherwise_is_left_to_the_general_form(monkeypatch
     assert adopted
 
 
-def test_memory_that_is_missing_is_said_once_more(monkeypatch):
+@pytest.mark.parametrize("axis", [0, -1])
+def test_vectors_are_no_batches(axis):
+    x = np.arange(4.0)
+    with pytest.raises(ValueError, match="at least 2 dimensions"):
+        layer(x, axis)(x)
+    with pytest.raises(ValueError, match="at least 2 dimensions"):
+        nc.functional.batch_norm_inference(x, x, x, axis=axis)
+
+
+@pytest.mark.parametrize("axis", [2**70, -(2**70), 2, -3])
+def test_an_axis_that_there_is_not_is_refused(axis):
+    x = np.ones((3, 4))
+    assert dense.views(axis, (x,)) is None
+    for call in (
+        lambda: nc.functional.moments(x, channel_axis=axis),
+        lambda: nc.functional.batch_norm_inference(x, x[0], x[0], axis=axis),
+    ):
+        with pytest.raises(ValueError, match="out of range"):
+            call()
+
+
+@pytest.mark.parametrize("eps", [Decimal("1e-5"), np.array(1e-5), "1e-5", None])
+def test_eps_is_a_number(eps):
+    x = np.ones((3, 4))
+    with pytest.raises(TypeError, match="eps must be a number"):
+        nc.functional.batch_norm_inference(x, x[0], x[0], eps=eps)
+
+
+def test_the_backward_pass_has_the_backend_of_the_forward_pass():
+    called = []
+
+    class Counting(type(get_backend("cpu"))):
+        def normalize_backward(self, *arguments, **options):
+            called.append(1)
+            return super().normalize_backward(*arguments, **options)
+
+    x = np.random.default_rng(0).normal(size=(6, 4))
+    bn = layer(x)
+    with nc.use_backend(Counting()):
+        bn(x)
+    bn.backward(x)
+    assert called == [1]
+
+
+def test_memory_that_is_missing_is_said_once_more():
     backend = get_backend("cpu")
 
     class Poor(type(backend)):
@@ -233,6 +278,8 @@ def test_memory_that_is_missing_is_said_once_more(monkeypatch):
     x = np.zeros((6, 4))
     with pytest.raises(MemoryError, match=r"no memory for the result: no room. Pass out="):
         layer(x, backend=Poor())(x)
+    with pytest.raises(MemoryError, match="no room"):
+        layer(x, backend=Poor())(x, out=x)
 
 
 def test_arrays_may_overlap_by_their_ends_alone():
