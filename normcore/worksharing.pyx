@@ -35,67 +35,13 @@ cdef extern from "pythread.h" nogil:  # Cython's own declarations ask for the GI
     void PyThread_release_lock(PyThread_type_lock lock)
     unsigned long PyThread_start_new_thread(void (*function)(void*) noexcept, void* argument)
 
-cdef extern from *:
-    """
-    #if defined(__x86_64__) && defined(__GNUC__)
-    #define relax() __builtin_ia32_pause()
-    #elif defined(__aarch64__) && defined(__GNUC__)
-    #define relax() __asm__ volatile("isb")
-    #else
-    #define relax() ((void)0)
-    #endif
-    """
-    void relax() nogil  # leave the core to its other thread for a moment
-
-cdef extern from *:
-    """
-    #if defined(__linux__)
-    #include <sched.h>
-    #include <sys/syscall.h>
-    #include <unistd.h>
-
-    typedef struct { pid_t thread; int narrowed; cpu_set_t usual, others; } place_t;
-
-    static void begin_place(place_t *place)
-    {
-        place->thread = syscall(SYS_gettid);
-        place->narrowed = 0;
-    }
-
-    /* Have a thread wake on another processor than the caller's, if it may. */
-    static void place_elsewhere(place_t *place)
-    {
-        int here = sched_getcpu();
-        if (here < 0 || sched_getaffinity(place->thread, sizeof place->usual, &place->usual))
-            return;
-        place->others = place->usual;
-        CPU_CLR(here, &place->others);
-        if (CPU_COUNT(&place->others))
-            place->narrowed =
-                !sched_setaffinity(place->thread, sizeof place->others, &place->others);
-    }
-
-    /* Let the calling thread run where it might before, unless somebody else has moved it. */
-    static void place_as_usual(place_t *place)
-    {
-        cpu_set_t now;
-        if (place->narrowed && !sched_getaffinity(0, sizeof now, &now)
-            && CPU_EQUAL(&now, &place->others))
-            sched_setaffinity(0, sizeof place->usual, &place->usual);
-        place->narrowed = 0;
-    }
-    #else
-    typedef struct { int unused; } place_t;
-    #define begin_place(place) ((void)(place))
-    #define place_elsewhere(place) ((void)(place))
-    #define place_as_usual(place) ((void)(place))
-    #endif
-    """
+cdef extern from "placing.h" nogil:
     ctypedef struct place_t:
         pass
-    void begin_place(place_t* place) nogil
-    void place_elsewhere(place_t* place) nogil
-    void place_as_usual(place_t* place) nogil
+    void relax()
+    void begin_place(place_t* place)
+    void place_elsewhere(place_t* place)
+    void place_as_usual(place_t* place)
 
 # Nanoseconds of attempts before sleeping: on the pool's lock, whose holder is gone soon unless it
 # lost its processor, and where a thread waits for work of others or for more work.
