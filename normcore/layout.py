@@ -353,6 +353,8 @@ def rescale(
     **options: Any,
 ) -> Any:
     """Map ``backend.rescale`` over ``x``; see :func:`elementwise` for ``out`` and ``mask``."""
+    # As elementwise does, which takes half a microsecond longer to hand the options on: an eighth
+    # of what a row takes in all.
     found = None if mask is not None else dense.views(axis, (x,), out)
     if found is None:
         return elementwise(backend.rescale, axis, x, out=out, mask=mask, affine=affine, **options)
