@@ -28,15 +28,15 @@
 typedef double lanes_t __attribute__((vector_size(8 * WIDTH)));
 typedef uint64_t longs_t __attribute__((vector_size(8 * WIDTH)));
 typedef float floats_t __attribute__((vector_size(4 * WIDTH)));
-typedef uint32_t words_t __attribute__((vector_size(4 * WIDTH)));
 typedef float pack_t __attribute__((vector_size(8 * WIDTH)));
+typedef uint32_t packed_t __attribute__((vector_size(8 * WIDTH)));
 #define PACK (2 * WIDTH)
 #else
 typedef double lanes_t;
 typedef uint64_t longs_t;
 typedef float floats_t;
-typedef uint32_t words_t;
 typedef float pack_t;
+typedef uint32_t packed_t;
 #define PACK 1
 #endif
 
@@ -49,12 +49,6 @@ static inline lanes_t splat(double value)
 static inline longs_t splat_long(uint64_t value)
 {
     longs_t zero = {0};
-    return zero + value;
-}
-
-static inline words_t splat_word(uint32_t value)
-{
-    words_t zero = {0};
     return zero + value;
 }
 
@@ -77,15 +71,6 @@ static inline longs_t load_long(const uint64_t *source)
 }
 
 static inline void store_long(uint64_t *target, longs_t v) { memcpy(target, &v, sizeof v); }
-
-static inline words_t load_word(const uint32_t *source)
-{
-    words_t v;
-    memcpy(&v, source, sizeof v);
-    return v;
-}
-
-static inline void store_word(uint32_t *target, words_t v) { memcpy(target, &v, sizeof v); }
 
 static inline floats_t load_floats(const float *source)
 {
@@ -139,45 +124,6 @@ static inline lanes_t from_bits(longs_t v)
     lanes_t r;
     memcpy(&r, &v, sizeof r);
     return r;
-}
-
-static inline words_t float_bits(floats_t v)
-{
-    words_t r;
-    memcpy(&r, &v, sizeof r);
-    return r;
-}
-
-static inline words_t min_word(words_t a, words_t b)
-{
-#if WIDTH == 8
-    return (words_t)_mm256_min_epu32((__m256i)a, (__m256i)b);
-#elif WIDTH == 4
-    return (words_t)_mm_min_epu32((__m128i)a, (__m128i)b);
-#elif WIDTH == 2
-    words_t less = (words_t)(a < b);
-    return (a & less) | (b & ~less);
-#else
-    return a < b ? a : b;
-#endif
-}
-
-/* Whether a < b in some lane. */
-static inline int any_below(words_t a, words_t b)
-{
-#if WIDTH == 8
-    return _mm256_cmplt_epu32_mask((__m256i)a, (__m256i)b) != 0;
-#elif WIDTH > 1
-    words_t below = (words_t)(a < b);
-    uint64_t parts[WIDTH / 2];
-    uint64_t any = 0;
-    memcpy(parts, &below, sizeof below);
-    for (int i = 0; i < WIDTH / 2; i++)
-        any |= parts[i];
-    return any != 0;
-#else
-    return a < b;
-#endif
 }
 
 /* Whether some lane has other bits. */
@@ -295,12 +241,6 @@ static inline pack_t load_pack(const float *source)
 
 static inline void store_pack(float *target, pack_t v) { memcpy(target, &v, sizeof v); }
 
-#if WIDTH > 1
-typedef uint32_t packed_t __attribute__((vector_size(8 * WIDTH)));
-#else
-typedef int packed_t;
-#endif
-
 static inline pack_t choose_pack(packed_t mask, pack_t a, pack_t b)
 {
 #if WIDTH > 1
@@ -339,6 +279,53 @@ static inline longs_t count_pack(longs_t count, pack_t v)
     return (longs_t)((packed_t)count - (packed_t)(v == v));
 #else
     return count + (v == v);
+#endif
+}
+
+static inline packed_t load_packed(const uint32_t *source)
+{
+    packed_t v;
+    memcpy(&v, source, sizeof v);
+    return v;
+}
+
+static inline void store_packed(uint32_t *target, packed_t v) { memcpy(target, &v, sizeof v); }
+
+/* The lesser of what is there and twice the bits of float32 values, less 1: so the sign does not
+ * count, and 0 is the largest.
+ */
+static inline packed_t least_bits(packed_t least, const float *source)
+{
+    packed_t v;
+    memcpy(&v, source, sizeof v);
+    v = v + v - 1;
+#if WIDTH == 8
+    return (packed_t)_mm512_min_epu32((__m512i)least, (__m512i)v);
+#elif WIDTH == 4
+    return (packed_t)_mm256_min_epu32((__m256i)least, (__m256i)v);
+#elif WIDTH == 2
+    packed_t less = (packed_t)(v < least);
+    return (v & less) | (least & ~less);
+#else
+    return v < least ? v : least;
+#endif
+}
+
+/* Whether a < b in some lane. */
+static inline int any_below(packed_t a, packed_t b)
+{
+#if WIDTH == 8
+    return _mm512_cmplt_epu32_mask((__m512i)a, (__m512i)b) != 0;
+#elif WIDTH > 1
+    packed_t below = (packed_t)(a < b);
+    uint64_t parts[WIDTH];
+    uint64_t any = 0;
+    memcpy(parts, &below, sizeof below);
+    for (int i = 0; i < WIDTH; i++)
+        any |= parts[i];
+    return any != 0;
+#else
+    return a < b;
 #endif
 }
 

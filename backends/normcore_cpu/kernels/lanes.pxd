@@ -10,32 +10,26 @@ cdef extern from "lanes.h" nogil:
     ctypedef double lanes_t
     ctypedef uint64_t longs_t
     ctypedef float floats_t
-    ctypedef uint32_t words_t
     ctypedef float pack_t
+    ctypedef uint32_t packed_t
 
     lanes_t splat(double value)
     longs_t splat_long(uint64_t value)
-    words_t splat_word(uint32_t value)
 
     lanes_t load_double(const double* source)
     lanes_t load_float(const float* source)
     longs_t load_long(const uint64_t* source)
-    words_t load_word(const uint32_t* source)
     floats_t load_floats(const float* source)
     void store_double(double* target, lanes_t v)
     void store_float(float* target, lanes_t v)
     void store_long(uint64_t* target, longs_t v)
-    void store_word(uint32_t* target, words_t v)
 
     lanes_t widen(floats_t v)
     floats_t narrow(lanes_t v)
     void store_floats(float* target, floats_t v)
     longs_t bits_of(lanes_t v)
     lanes_t from_bits(longs_t v)
-    words_t float_bits(floats_t v)
-    words_t min_word(words_t a, words_t b)
 
-    bint any_below(words_t a, words_t b)
     bint any_differs(floats_t a, floats_t b)
     lanes_t near_sum(lanes_t a, lanes_t b, lanes_t c)
     lanes_t signed_to_double(longs_t v)
@@ -53,6 +47,10 @@ cdef extern from "lanes.h" nogil:
     pack_t lesser_pack(pack_t a, pack_t b)
     pack_t greater_pack(pack_t a, pack_t b)
     longs_t count_pack(longs_t count, pack_t v)
+    packed_t load_packed(const uint32_t* source)
+    void store_packed(uint32_t* target, packed_t v)
+    packed_t least_bits(packed_t least, const float* source)
+    bint any_below(packed_t a, packed_t b)
     void stream_double(double* target, lanes_t v)
     void stream_float(float* target, lanes_t v)
     void stream_floats(float* target, floats_t v)

@@ -16,18 +16,20 @@ from libc.math cimport NAN
 from libc.stdlib cimport calloc, free
 
 from normcore.statistics cimport (
-    MOMENTS_ROWS, load_moments, merged, moments_t, store_moments,
+    COUNT_HI, MOMENTS_ROWS, load_moments, merged, moments_t, store_moments,
 )
 
 from .lanes cimport real
+from .running cimport running_t
 from .running_sums cimport (
-    DONE, MOVED, NOT_A_NUMBER, OFF_GRID, finish, forget, prepare, running_t, sweep, verdict,
+    DONE, MOVED, NOT_A_NUMBER, OFF_GRID, forget, prepare, sweep, verdict,
 )
+from .running_totals cimport finish
 from .tasks cimport Task
 from .tile_moments cimport tile_moments
 from .tiles cimport (
-    FLOAT, LANES, TILE, gather, row_stride_of, rows_of, rows_t, sheet_ahead, start_of, tile_t,
-    view_t,
+    FLOAT, LANES, MAX_ROWS, TILE, gather, row_stride_of, rows_of, rows_t, set_rows, sheet_ahead,
+    start_of, tile_t, view_t,
 )
 
 __all__ = ["moments"]
@@ -35,10 +37,12 @@ __all__ = ["moments"]
 # Elements up to which the time does not matter.
 cdef Py_ssize_t SMALL = 1 << 14
 
+cdef size_t LINE = 64           # of the caches
+
 cdef struct state_t:
     Py_ssize_t first
     Py_ssize_t groups
-    running_t running[1]        # of as many as there are groups
+    running_t* running          # of as many as there are groups
 
 
 cdef class MomentsTask(Task):
@@ -56,17 +60,20 @@ cdef class MomentsTask(Task):
         self.whole_rows = (
             self.direct and not self.plan.along and not self.weighted and not self.small
         )
+        if self.whole_rows:  # what comes with each tile is shared by more rows
+            set_rows(&self.plan, MAX_ROWS)
         self.states = np.zeros((self.plan.ranges, MOMENTS_ROWS, self.plan.channels))
 
     cdef void* open(self, Py_ssize_t first, Py_ssize_t groups) noexcept nogil:
         cdef state_t* state = <state_t*> calloc(
-            1, sizeof(state_t) + (groups - 1) * sizeof(running_t)
+            1, sizeof(state_t) + LINE + groups * sizeof(running_t)
         )
         cdef Py_ssize_t group
         if state == NULL:
             self.out_of_memory = True
             return NULL
         state.first, state.groups = first, groups
+        state.running = <running_t*> ((<size_t> (state + 1) + LINE - 1) // LINE * LINE)
         for group in range(groups):
             state.running[group].group = first + group
             state.running[group].one_channel = self.plan.along
@@ -168,32 +175,47 @@ cdef class MomentsTask(Task):
         return False
 
     cdef bint recover(self, running_t* s, Py_ssize_t part, int found) noexcept nogil:
-        """Begin new sums that may fit the tile better; return False where none would."""
+        """Prepare sums that may fit the tile better; return False where none would."""
+        if found == OFF_GRID:
+            s.residuals = True
+            return True
         if found == NOT_A_NUMBER and (s.skipna or not s.may_skip):
             return False
         if found == MOVED and s.fresh:
             return False
         self.flush(s, part)
         s.thorough = True
-        s.residuals = s.residuals or found == OFF_GRID
         s.skipna = s.skipna or found == NOT_A_NUMBER
         return True
 
     cdef void flush(self, running_t* s, Py_ssize_t part) noexcept nogil:
         """Merge the sums into the states of their channels, and begin again."""
-        cdef moments_t states[LANES]
-        cdef Py_ssize_t lane, lanes = 1
+        cdef double parts[MOMENTS_ROWS * LANES]
+        cdef Py_ssize_t lane, row, channel = s.group, lanes = 1
         if not self.plan.along:
-            lanes = min(<Py_ssize_t> LANES, self.plan.width - s.group * LANES)
-        finish(s, lanes, states)
+            channel = s.group * LANES
+            lanes = min(<Py_ssize_t> LANES, self.plan.width - channel)
+        if not s.started:
+            return
+        finish(s, parts)
+        if self.plan.fold == 1 and self.are_empty(part, channel, lanes):
+            for row in range(MOMENTS_ROWS):
+                for lane in range(lanes):
+                    self.states[part, row, channel + lane] = parts[row * LANES + lane]
+            return
         for lane in range(lanes):
-            if states[lane].count.hi != 0.0:
+            if parts[lane] != 0.0:
                 self.merge(
-                    part,
-                    s.group if self.plan.along
-                    else (s.group * LANES + lane) % self.plan.channels,
-                    states[lane],
+                    part, (channel + lane) % self.plan.channels, load_moments(parts + lane, LANES)
                 )
+
+    cdef bint are_empty(self, Py_ssize_t part, Py_ssize_t channel, Py_ssize_t lanes) noexcept nogil:
+        """Whether nothing was counted in some channels yet."""
+        cdef Py_ssize_t lane
+        cdef double count = 0.0
+        for lane in range(lanes):
+            count += self.states[part, COUNT_HI, channel + lane]
+        return count == 0.0
 
     cdef void take_exactly(
         self, running_t* s, Py_ssize_t part, const tile_t* at, double* x

@@ -16,14 +16,14 @@
 
 from libc.math cimport fabs, isfinite, ldexp
 from libc.stdint cimport uint32_t
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memset
 
 from normcore._dd cimport dd, fast_two_sum
 from normcore.statistics cimport merged, moments_t
 
 from .lanes cimport (
-    WIDTH, float_bits, floats_t, greater, lanes_t, lesser, load_double, load_floats, min_word,
-    prefetch, splat, splat_word, store_double, store_word, widen, words_t,
+    PACK, WIDTH, greater, lanes_t, least_bits, lesser, load_double, load_float, load_packed,
+    packed_t, prefetch, splat, store_double, store_packed,
 )
 from .tile_moments cimport tile_moments
 
@@ -74,17 +74,18 @@ cdef double widened_sum(
     `unit` is the unit in the last place of the least magnitude that is not 0.
     """
     cdef lanes_t total[LANES]
-    cdef words_t least[LANES]
-    cdef floats_t narrow
+    cdef packed_t least[LANES]
     cdef lanes_t wide
     cdef double sums[LANES]
     cdef uint32_t bits[LANES]
     cdef float rest[LANES]
     cdef const float* p
     cdef Py_ssize_t i = 0, k, lane
+    memset(bits, 0xff, sizeof(bits))
     for k in range(LANES // WIDTH):
         total[k] = splat(0.0)
-        least[k] = splat_word(0xffffffff)
+    for k in range(LANES // PACK):
+        least[k] = load_packed(&bits[k * PACK])
     while i < columns:
         p = x + i
         prefetch(p + ahead)
@@ -92,19 +93,17 @@ cdef double widened_sum(
             for lane in range(LANES):
                 rest[lane] = x[i + lane] if i + lane < columns else 0.0
             p = rest
+        for k in range(LANES // PACK):
+            least[k] = least_bits(least[k], p + k * PACK)
         for k in range(LANES // WIDTH):
-            narrow = load_floats(p + k * WIDTH)
-            # Twice the bits are without the sign; 0 less 1 is the largest.
-            least[k] = min_word(
-                least[k], float_bits(narrow) + float_bits(narrow) - splat_word(1)
-            )
-            wide = widen(narrow)
+            wide = load_float(p + k * WIDTH)
             store_double(row + i + k * WIDTH, wide)
             total[k] = total[k] + wide
         i += LANES
     for k in range(LANES // WIDTH):
         store_double(&sums[k * WIDTH], total[k])
-        store_word(&bits[k * WIDTH], least[k])
+    for k in range(LANES // PACK):
+        store_packed(&bits[k * PACK], least[k])
     for lane in range(8):
         sums[lane] += sums[lane + 8]
         bits[lane] = min(bits[lane], bits[lane + 8])

@@ -196,6 +196,13 @@ cdef Py_ssize_t fold_of(const view_t* x) noexcept nogil:
     return fold
 
 
+cdef void set_rows(plan_t* p, Py_ssize_t rows) noexcept nogil:
+    """Set the rows of a full tile."""
+    p.rows = rows
+    p.run_tiles = (p.length + rows * p.fold - 1) // (rows * p.fold)
+    p.tiles = p.runs * p.run_tiles
+
+
 cdef plan_t plan_of(const view_t* x) noexcept nogil:
     """Choose lanes, tiles and ranges."""
     cdef plan_t p
@@ -215,9 +222,7 @@ cdef plan_t plan_of(const view_t* x) noexcept nogil:
     p.fold = LANES if p.along else (fold_of(x) if dense else 1)
     p.width = LANES if p.along else p.fold * x.channels
     p.groups = x.channels if p.along else (p.width + LANES - 1) // LANES
-    p.rows = MAX_ROWS if p.along or p.groups == 1 else ROWS
-    p.run_tiles = (p.length + p.rows * p.fold - 1) // (p.rows * p.fold)
-    p.tiles = p.runs * p.run_tiles
+    set_rows(&p, MAX_ROWS if p.along or p.groups == 1 else ROWS)
     # Each range keeps a state a lane: few enough to be small beside the data, and enough items in
     # all to occupy many threads. A channel is in one slab alone.
     p.ranges = min(max(p.tiles // 32, 1), 16)
