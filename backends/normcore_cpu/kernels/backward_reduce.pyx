@@ -1,7 +1,8 @@
 # cython: boundscheck=False, wraparound=False, cdivision=True
-# Design: sum(dy) and sum(dy * (x - mean)), one read of dy and x: two chains of eight rows, then
-# two_sum, each lane by itself; lanes and ranges are added up in order at the end. Across channels,
-# groups side by side take sixteen rows in turn: memory is read in its own order.
+# Design: sum(dy) and sum(dy * (x - mean)), one read of dy and x: eight rows in pairs, then two_sum,
+# each lane by itself; lanes and ranges are added up in order at the end. Across channels, groups
+# side by side take eight rows in turn, and of each row a whole line at once, which may not stay in
+# the first cache for a second visit.
 
 import numpy as np
 
@@ -12,9 +13,10 @@ from libc.string cimport memcpy
 from normcore._dd cimport dd, two_sum
 
 from .affine_map cimport lanes_of
+from .ahead cimport ask_ahead
 from .backward cimport MEAN, BackwardTask, through_gate
 from .lane_sums cimport add_sum
-from .lanes cimport WIDTH, lanes_t, load, prefetch, real, splat
+from .lanes cimport ABREAST, WIDTH, lanes_t, load, real, splat
 from .tiles cimport (
     DOUBLE, FLOAT, LANES, TILE, is_direct, row_stride_of, rows_of, rows_t, sheet_ahead, start_of,
     tile_t,
@@ -23,26 +25,27 @@ from .tiles cimport (
 __all__ = ["backward_reduce"]
 
 cdef enum:
-    BAND = 16   # rows in work at once
+    BAND = 8    # rows in work at once
     # Rows of the sums of a lane.
     DY_HI = 0, DY_LO = 1, DY_XMU_HI = 2, DY_XMU_LO = 3, SUMS = 4
 
-# Sums of WIDTH lanes that have not been rounded together yet.
-cdef struct chain_t:
+# WIDTH terms of both sums.
+cdef struct terms_t:
     lanes_t dy
     lanes_t dy_xmu
 
 
-cdef inline void add_row(
+cdef inline terms_t terms_of(
     const real* dy, const real* x, const double* vectors, Py_ssize_t across, Py_ssize_t lane,
-    chain_t* chain, bint along, bint has_gate,
+    bint along, bint has_gate,
 ) noexcept nogil:
-    """Add WIDTH lanes of a row to a chain."""
-    cdef lanes_t g = load(dy + lane), v = load(x + lane)
+    cdef terms_t terms
+    cdef lanes_t v = load(x + lane)
+    terms.dy = load(dy + lane)
     if has_gate:
-        g = through_gate(g, v, vectors, across, lane, along)
-    chain.dy = chain.dy + g
-    chain.dy_xmu = chain.dy_xmu + g * (v - lanes_of(vectors + MEAN * across, lane, along))
+        terms.dy = through_gate(terms.dy, v, vectors, across, lane, along)
+    terms.dy_xmu = terms.dy * (v - lanes_of(vectors + MEAN * across, lane, along))
+    return terms
 
 
 cdef inline void reduce_band(
@@ -50,39 +53,38 @@ cdef inline void reduce_band(
     const double* vectors, Py_ssize_t across, double* sums, Py_ssize_t sums_across, bint along,
     bint has_gate,
 ) noexcept nogil:
-    """Add up to sixteen rows of 16 lanes to the sums of their lanes, in two chains each.
-
-    Two vectors at once: a line of memory may not stay in the first cache for a second visit.
-    """
-    cdef Py_ssize_t lane = 0, row, k, half
-    cdef const real* at_dy
-    cdef const real* at_x
-    cdef chain_t low[2]
-    cdef chain_t high[2]
-    while lane < LANES:
-        for half in range(2):
-            low[half].dy = low[half].dy_xmu = high[half].dy = high[half].dy_xmu = splat(0.0)
-        for k in range(rows // 2):
-            for half in range(2):
-                at_dy, at_x = dy + (2 * k + half) * dy_stride, x + (2 * k + half) * x_stride
-                add_row(at_dy, at_x, vectors, across, lane, &low[half], along, has_gate)
-                add_row(at_dy, at_x, vectors, across, lane + WIDTH, &high[half], along, has_gate)
-        if rows % 2:
-            at_dy, at_x = dy + (rows - 1) * dy_stride, x + (rows - 1) * x_stride
-            add_row(at_dy, at_x, vectors, across, lane, &low[0], along, has_gate)
-            add_row(at_dy, at_x, vectors, across, lane + WIDTH, &high[0], along, has_gate)
-        for row in range(2):
-            half = 2 * row * sums_across + lane
+    """Add up to eight rows of 16 lanes to the sums of their lanes."""
+    cdef Py_ssize_t first = 0, lane, row, i
+    cdef terms_t terms, more
+    cdef terms_t total[ABREAST]
+    while first < LANES:
+        for i in range(ABREAST):
+            total[i].dy = total[i].dy_xmu = splat(0.0)
+        for row in range(0, rows, 2):
+            for i in range(ABREAST):
+                lane = first + i * WIDTH
+                terms = terms_of(
+                    dy + row * dy_stride, x + row * x_stride, vectors, across, lane, along, has_gate
+                )
+                if row + 1 < rows:
+                    more = terms_of(
+                        dy + (row + 1) * dy_stride, x + (row + 1) * x_stride, vectors, across,
+                        lane, along, has_gate,
+                    )
+                    terms.dy = terms.dy + more.dy
+                    terms.dy_xmu = terms.dy_xmu + more.dy_xmu
+                total[i].dy = total[i].dy + terms.dy
+                total[i].dy_xmu = total[i].dy_xmu + terms.dy_xmu
+        for i in range(ABREAST):
+            lane = first + i * WIDTH
             add_sum(
-                sums + half, sums + half + sums_across,
-                low[0].dy + low[1].dy if row == 0 else low[0].dy_xmu + low[1].dy_xmu,
+                sums + DY_HI * sums_across + lane, sums + DY_LO * sums_across + lane, total[i].dy
             )
-            half += WIDTH
             add_sum(
-                sums + half, sums + half + sums_across,
-                high[0].dy + high[1].dy if row == 0 else high[0].dy_xmu + high[1].dy_xmu,
+                sums + DY_XMU_HI * sums_across + lane, sums + DY_XMU_LO * sums_across + lane,
+                total[i].dy_xmu,
             )
-        lane += 2 * WIDTH
+        first += ABREAST * WIDTH
 
 
 cdef inline void sweep(
@@ -91,19 +93,21 @@ cdef inline void sweep(
     Py_ssize_t across, double* sums, Py_ssize_t sums_across, bint along, bint has_gate,
 ) noexcept nogil:
     """Add rows of groups side by side, and ask for those `ahead` of them."""
-    cdef Py_ssize_t row = 0, group, k, step
+    cdef Py_ssize_t row = 0, group, step
     cdef const real* at_dy
     cdef const real* at_x
     while row < rows:
         step = min(rows - row, <Py_ssize_t> BAND)
         for group in range(groups):
             at_dy, at_x = dy + row * dy_stride + group * LANES, x + row * x_stride + group * LANES
-            for k in range(step):
-                prefetch(at_dy + (k + dy_ahead) * dy_stride)
-                prefetch(at_x + (k + x_ahead) * x_stride)
-                if real is double:
-                    prefetch(at_dy + (k + dy_ahead) * dy_stride + LANES // 2)
-                    prefetch(at_x + (k + x_ahead) * x_stride + LANES // 2)
+            ask_ahead(
+                at_dy, dy_stride * sizeof(real), sizeof(real), <Py_ssize_t> BAND, dy_ahead, group,
+                groups,
+            )
+            ask_ahead(
+                at_x, x_stride * sizeof(real), sizeof(real), <Py_ssize_t> BAND, x_ahead, group,
+                groups,
+            )
             if step == BAND:  # a constant number of rows becomes straight vector code
                 reduce_band(
                     at_dy, dy_stride, at_x, x_stride, <Py_ssize_t> BAND, vectors + group * LANES,

@@ -12,9 +12,10 @@ from libc.math cimport INFINITY, NAN
 from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 
+from .ahead cimport ask_ahead
 from .lanes cimport (
     PACK, WIDTH, count_pack, equal, greater, greater_pack, lanes_t, lesser, lesser_pack,
-    load_double, load_long, load_pack, longs_t, pack_t, prefetch, real, store_double, store_long,
+    load_double, load_long, load_pack, longs_t, pack_t, real, store_double, store_long,
     store_pack,
 )
 from .tasks cimport Task
@@ -85,16 +86,15 @@ cdef void sweep(
     Py_ssize_t groups,
 ) noexcept nogil:
     """Bring groups side by side up to date, and ask for the rows `ahead` of these."""
-    cdef Py_ssize_t row = 0, group, step, k
+    cdef Py_ssize_t row = 0, group, step
     cdef const real* p
     while row < rows:
         step = min(rows - row, <Py_ssize_t> BAND)
         for group in range(groups):
             p = x + row * stride + group * LANES
-            for k in range(step):
-                prefetch(p + (k + ahead) * stride)
-                if real is double:
-                    prefetch(p + (k + ahead) * stride + LANES // 2)
+            ask_ahead(
+                p, stride * sizeof(real), sizeof(real), <Py_ssize_t> BAND, ahead, group, groups
+            )
             if step == BAND:  # a constant number of rows becomes straight vector code
                 see_lanes(p, stride, <Py_ssize_t> BAND, &s[group])
             else:

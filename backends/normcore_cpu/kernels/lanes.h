@@ -31,6 +31,7 @@ typedef float floats_t __attribute__((vector_size(4 * WIDTH)));
 typedef float pack_t __attribute__((vector_size(8 * WIDTH)));
 typedef uint32_t packed_t __attribute__((vector_size(8 * WIDTH)));
 #define PACK (2 * WIDTH)
+#define ABREAST (WIDTH == 8 ? 2 : 4) /* vectors of a row whose sums stay in registers */
 #else
 typedef double lanes_t;
 typedef uint64_t longs_t;
@@ -38,6 +39,7 @@ typedef float floats_t;
 typedef float pack_t;
 typedef uint32_t packed_t;
 #define PACK 1
+#define ABREAST 4
 #endif
 
 static inline lanes_t splat(double value)

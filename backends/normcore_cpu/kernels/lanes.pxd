@@ -7,6 +7,7 @@ cdef extern from "lanes.h" nogil:
     enum:
         WIDTH
         PACK
+        ABREAST
     ctypedef double lanes_t
     ctypedef uint64_t longs_t
     ctypedef float floats_t

@@ -19,10 +19,11 @@
 
 from libc.stdint cimport uint64_t
 
+from .ahead cimport ask_ahead
 from .first_look cimport look
 from .lanes cimport (
     PACK, WIDTH, any_below, any_set, bits_of, choose, equal, greater, keep, lanes_t, least_bits,
-    less_equal, lesser, load, load_double, load_long, load_packed, longs_t, packed_t, prefetch,
+    less_equal, lesser, load, load_double, load_long, load_packed, longs_t, packed_t,
     real, signed_to_double, splat, splat_long, store_double, store_long, store_packed,
 )
 from .running cimport running_t
@@ -148,18 +149,16 @@ cdef void sweep(
     Py_ssize_t groups,
 ) noexcept nogil:
     """Add rows of groups side by side, and ask for those `ahead` of them."""
-    cdef Py_ssize_t row = 0, group, step, k
+    cdef Py_ssize_t row = 0, group, step
     cdef const real* p
     cdef bint residuals
     while row < rows:
         step = min(rows - row, <Py_ssize_t> BAND)
         for group in range(groups):
             p = x + row * stride + group * LANES
-            if step == BAND:
-                for k in range(BAND):
-                    prefetch(p + (k + ahead) * stride)
-                    if real is double:
-                        prefetch(p + (k + ahead) * stride + LANES // 2)
+            ask_ahead(
+                p, stride * sizeof(real), sizeof(real), <Py_ssize_t> BAND, ahead, group, groups
+            )
             residuals = s[group].residuals or real is double
             if s[group].skipna:
                 if residuals:
