@@ -21,7 +21,7 @@ from libc.stdint cimport (
 )
 from libc.string cimport memcpy
 
-from .lanes cimport prefetch
+from .lanes cimport PACK, load_pack, prefetch, store_pack
 
 __all__ = []  # for other kernels only, by cimport
 
@@ -338,22 +338,39 @@ cdef rows_t rows_of(
     return rows
 
 
+cdef inline void copy_run(float* target, const float* source, Py_ssize_t length) noexcept nogil:
+    """Copy some floats; runs of them are too short for calls of memcpy."""
+    cdef Py_ssize_t i = 0
+    while i + PACK <= length:
+        store_pack(target + i, load_pack(source + i))
+        i += PACK
+    if i < length and length >= PACK:  # the last vector overlaps the one before
+        store_pack(target + length - PACK, load_pack(source + length - PACK))
+        i = length
+    while i < length:
+        target[i] = source[i]
+        i += 1
+
+
 cdef void join_runs(
     const view_t* x, const plan_t* plan, const tile_t* at, double missing, float* copy
 ) noexcept nogil:
     """Copy short runs of positions one after another, and ask for those of the next channel."""
-    cdef Py_ssize_t position = at.run * plan.length + at.start, n, s, step, index = 0, byte
-    cdef Py_ssize_t count = (at.rows - 1) * LANES + at.lanes
+    cdef Py_ssize_t position = at.run * plan.length + at.start, s = position % x.length
+    cdef Py_ssize_t count = (at.rows - 1) * LANES + at.lanes, step, index = 0, byte
+    cdef const char* run = (
+        x.data + at.channel * x.channel_stride + position // x.length * x.run_stride
+    )
     cdef const char* source
     while index < count:
-        n, s = position // x.length, position % x.length
         step = min(x.length - s, count - index)
-        source = x.data + at.channel * x.channel_stride + n * x.run_stride + s * x.stride
-        memcpy(copy + index, source, step * sizeof(float))
+        source = run + s * x.stride
+        copy_run(copy + index, <const float*> source, step)
         for byte in range(0, step * sizeof(float) + 63, 64):
             prefetch(source + x.channel_stride + byte)
         index += step
-        position += step
+        run = run + x.run_stride
+        s = 0
     while index % LANES:
         copy[index] = <float> missing
         index += 1
