@@ -11,10 +11,11 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
 # Contraction and fast-math stay off: the order and the rounding of operations are specified.
+# Nobody reads errno, which alone would keep roots from being taken in vectors.
 COMPILE_ARGS = (
     ["/O2", "/fp:precise", "/std:c11"]
     if sys.platform == "win32"
-    else ["-O3", "-g0", "-ffp-contract=off"]
+    else ["-O3", "-g0", "-ffp-contract=off", "-fno-math-errno"]
 )
 
 # The CPU backend's kernels are built once more for each of these, and one is chosen at import;
@@ -33,8 +34,9 @@ INSTRUCTION_SETS = {
 if platform.machine().lower() not in {"x86_64", "amd64"} or sys.platform == "win32":
     INSTRUCTION_SETS = {}
 
-# The core is compiled, its .py modules in Cython's pure-Python mode; these packages are not, nor
-# the faces for other frameworks, nor the door: pluggy does not see compiled hooks.
+# The core is compiled, and what calls the kernels, .py modules in Cython's pure-Python mode; these
+# packages are not, nor the faces for other frameworks, nor the door: pluggy does not see compiled
+# hooks.
 PLAIN_PACKAGES = {"cli", "io", "testing", "torch"}
 PLAIN_MODULES = {
     "__init__",
@@ -45,7 +47,6 @@ PLAIN_MODULES = {
     "mpi",
     "plugins",
     "registry",
-    "selection",
     "threadpools",
 }
 
@@ -57,7 +58,8 @@ def sources() -> list[Path]:
         for path in Path("normcore").rglob("*.py")
         if path.stem not in PLAIN_MODULES and PLAIN_PACKAGES.isdisjoint(path.parts)
     ]
-    return sorted([*core, *Path("normcore").rglob("*.pyx"), *Path("backends").rglob("*.pyx")])
+    compiled = [path for root in ("normcore", "backends") for path in Path(root).rglob("*.pyx")]
+    return sorted([*core, KERNELS.parent / "backend.py", *compiled])
 
 
 def extension(path: Path, root: str | Path = "", flags: tuple[str, ...] = ()) -> Extension:

@@ -197,12 +197,13 @@ def normalizing(mean, var, gamma, beta, double eps):
     result = cnp.PyArray_EMPTY(2, shape, cnp.NPY_DOUBLE, 0)
     cdef double* rows = <double*> cnp.PyArray_DATA(<cnp.ndarray> result)
     cdef const double* variance = <const double*> cnp.PyArray_DATA(<cnp.ndarray> var)
-    set_row(rows, mean, size, 0.0)
     for i in range(size):
         negative |= variance[i] < 0.0
-        rows[size + i] = sqrt(variance[i] + eps)
     if negative:
         return None
+    set_row(rows, mean, size, 0.0)
+    for i in range(size):  # by itself: so roots are taken in vectors
+        rows[size + i] = sqrt(variance[i] + eps)
     set_row(rows + 2 * size, gamma, size, 1.0)
     set_row(rows + 3 * size, beta, size, 0.0)
     cnp.PyArray_CLEARFLAGS(<cnp.ndarray> result, cnp.NPY_ARRAY_WRITEABLE)

@@ -25,10 +25,18 @@ NOT_METADATA = frozenset({"self", "X", "y", "out"})
 ROUTED_METHODS = ("fit", "partial_fit", "transform", "inverse_transform")
 
 
+_get_config: Any = None  # scikit-learn's, once that is loaded
+
+
 def sklearn_config() -> dict[str, Any]:
     """Return scikit-learn's configuration, empty where it is not loaded."""
-    get_config = getattr(sys.modules.get("sklearn"), "get_config", None)
-    return {} if get_config is None else get_config()
+    global _get_config
+    if _get_config is None:
+        _get_config = getattr(sys.modules.get("sklearn"), "get_config", None)
+        if _get_config is None:
+            return {}
+    config: dict[str, Any] = _get_config()
+    return config
 
 
 class NotFittedError(ValueError, AttributeError):

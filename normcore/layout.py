@@ -350,19 +350,37 @@ def rescale(
     *,
     out: Any = None,
     mask: Any = None,
-    **options: Any,
+    clip: tuple[float, float] | None = None,
+    activation: str | None = None,
+    refuse_infinite: bool = False,
 ) -> Any:
     """Map ``backend.rescale`` over ``x``; see :func:`elementwise` for ``out`` and ``mask``."""
-    # As elementwise does, which takes half a microsecond longer to hand the options on: an eighth
-    # of what a row takes in all.
+    # As elementwise does, which takes a microsecond longer to hand the options on: a fourth of what
+    # a row takes in all.
     found = None if mask is not None else dense.views(axis, (x,), out)
     if found is None:
-        return elementwise(backend.rescale, axis, x, out=out, mask=mask, affine=affine, **options)
-    if out is not None:
-        backend.rescale(found[0], affine, out=found[1], **options)
-        return out
+        return elementwise(
+            backend.rescale,
+            axis,
+            x,
+            out=out,
+            mask=mask,
+            affine=affine,
+            clip=clip,
+            activation=activation,
+            refuse_infinite=refuse_infinite,
+        )
+    target = None if out is None else found[1]
     try:
-        return dense.shaped_as(backend.rescale(found[0], affine, **options), x)
+        y = backend.rescale(
+            found[0],
+            affine,
+            clip=clip,
+            activation=activation,
+            out=target,
+            refuse_infinite=refuse_infinite,
+        )
+        return dense.shaped_as(y, x) if out is None else out
     except MemoryError as error:
         raise _no_memory(error) from error
 

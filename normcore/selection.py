@@ -13,7 +13,7 @@ from contextvars import ContextVar
 from types import MappingProxyType
 from typing import Any
 
-import numpy as np
+from numpy import ndarray
 
 from normcore.backend import Backend, BackendStatus
 from normcore.discovery import catalog
@@ -124,7 +124,7 @@ def select_backend(array: Any, backend: str | Backend | None = None) -> Backend:
         return in_context
     choices = _current_choices()
     array_type = type(array)
-    plain = array_type is np.ndarray
+    plain = array_type is ndarray
     device = "cpu" if plain else _device_kind(array)
     kind = array_type if plain else (array_type, device)
     candidates = choices.by_kind.get(kind)

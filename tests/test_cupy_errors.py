@@ -152,7 +152,7 @@ def test_a_full_device_leaves_a_scaler_as_it_was(cupy, x, name, place):
         return getattr(scaler, name)(given)
 
     *errors, _ = failing_everywhere(cupy, call)
-    assert len(errors) > 3
+    assert len(errors) >= 3
     if name == "transform":
         assert state(scaler) == before
         np.testing.assert_array_equal(host(scaler.transform(given)), earlier)

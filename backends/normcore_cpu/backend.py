@@ -45,6 +45,7 @@ class CpuBackend(Backend):
     def __init__(self, instruction_set: str | None = None) -> None:
         self.instruction_set = check(instruction_set) if instruction_set else chosen()
         self._kernels = kernels(self.instruction_set)
+        self._rescale = self._kernels.rescale.rescale
 
     @classmethod
     def probe(cls) -> BackendStatus:
@@ -114,8 +115,9 @@ class CpuBackend(Backend):
         out: Any = None,
         refuse_infinite: bool = False,
     ) -> Any:
-        out, infinite = self._kernels.rescale.rescale(
-            x, affine.packed(x.shape[1]), out, clip, is_relu(activation), mask, refuse_infinite
+        relu = activation is not None and is_relu(activation)
+        out, infinite = self._rescale(
+            x, affine.packed(x.shape[1]), out, clip, relu, mask, refuse_infinite
         )
         if infinite:
             raise InfiniteInput("the input contains infinity")

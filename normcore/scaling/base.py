@@ -56,17 +56,12 @@ class AffineScaler(Scaler):
         if "scale_" not in self.__dict__:
             self.scale_ = scale
 
-    def _affine_for(self, dtype: Any) -> Affine:
-        """Return the map whose result is rounded to ``dtype``."""
-        return self._affine
-
-    def _clip_for(self, dtype: Any) -> tuple[float, float] | None:
-        """Return the bounds of a result of ``dtype``, if it has any."""
-        return None
+    def _map_of(self, x: Any) -> tuple[Affine, tuple[float, float] | None]:
+        """Return the map of ``x``, and bounds of the result, if it has any."""
+        return self._affine, None
 
     def _map(self, backend: Backend, x: Any, out: Any, inverse: bool) -> Any:
-        dtype = results.result_dtype(x)
-        affine, clip = self._affine_for(dtype), self._clip_for(dtype)
+        affine, clip = self._map_of(x)
         if inverse:
             affine, clip = affine.inverse(), None
         if out is not None and results.may_overlap(x, out):

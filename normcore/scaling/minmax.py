@@ -10,6 +10,7 @@ import numpy as np
 
 from normcore import validation
 from normcore.affine import Affine, nonconstant
+from normcore.results import result_dtype
 from normcore.scaling.base import AffineScaler
 from normcore.statistics import Extrema
 
@@ -96,14 +97,14 @@ class MinMaxScaler(AffineScaler):
         }
         return affine
 
-    def _affine_for(self, dtype: Any) -> Affine:
-        return self._narrow.get(dtype, self._affine)
-
-    def _clip_for(self, dtype: Any) -> tuple[float, float] | None:
-        if not self.clip:
-            return None
-        lo, hi = _checked_range(self.feature_range)
-        return _representable(lo, hi, dtype) if dtype in NARROW else (lo, hi)
+    def _map_of(self, x: Any) -> tuple[Affine, tuple[float, float] | None]:
+        dtype = result_dtype(x)  # to which the range is to be rounded
+        affine, clip = self._narrow.get(dtype, self._affine), None
+        if self.clip:
+            clip = _checked_range(self.feature_range)
+            if dtype in NARROW:
+                clip = _representable(*clip, dtype)
+        return affine, clip
 
 
 def _checked_range(feature_range: Any) -> tuple[float, float]:

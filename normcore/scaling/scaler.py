@@ -9,10 +9,12 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from normcore import dense, layout, plugins, validation
+from normcore import layout, plugins, validation
 from normcore.backend import Backend, InfiniteInput
+from normcore.dense import is_table
 from normcore.estimator import Estimator, not_fitted, sklearn_config
 from normcore.namespace import array_namespace
+from normcore.selection import select_backend
 from normcore.statistics import Statistic
 
 __all__ = ["Scaler"]
@@ -147,7 +149,7 @@ class Scaler(Estimator, ABC):
         return self.statistic.observe(backend, x, weights=weights, skipna=True)
 
     def _observed(self, values: Any, weights: Any, names: Any) -> Any:
-        backend = plugins.select_backend(values, self.backend)
+        backend = select_backend(values, self.backend)
         x = backend.adopt(values)
         statistic = None
         if self.statistic is not None:
@@ -180,7 +182,7 @@ class Scaler(Estimator, ABC):
 
     def _publish_as(self, like: Any) -> None:
         """Turn public fitted arrays into the kind of ``like``, the training data."""
-        backend = plugins.select_backend(like, self.backend)
+        backend = select_backend(like, self.backend)
         for name, value in list(self.__dict__.items()):
             public = name.endswith("_") and not name.startswith("_")
             if public and isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
@@ -230,9 +232,7 @@ class Scaler(Estimator, ABC):
         fitted = self.__dict__
         if "n_features_in_" not in fitted:
             raise not_fitted(self)
-        if dense.is_table(X, fitted["n_features_in_"]) and (
-            inverse or "feature_names_in_" not in fitted
-        ):
+        if is_table(X, fitted["n_features_in_"]) and (inverse or "feature_names_in_" not in fitted):
             values = X
         else:
             values = validation.as_table(X, type(self).__name__)
@@ -243,7 +243,7 @@ class Scaler(Estimator, ABC):
         config = sklearn_config()
         if config.get("array_api_dispatch"):
             self._check_same_namespace(values, "inverse_transform" if inverse else "transform")
-        backend = plugins.select_backend(values, self.backend)
+        backend = select_backend(values, self.backend)
         x = backend.adopt(values)
         target = None
         if out is not None:

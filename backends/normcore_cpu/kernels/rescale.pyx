@@ -338,7 +338,10 @@ cdef class RescaleTask(Task):
     cdef bint masked, infinite
     cdef options_t options
 
-    def __init__(self, x, affine, out, clip, bint relu, mask, bint refuse_infinite):
+    cdef int describe(
+        self, object x, object affine, object out, object clip, bint relu, object mask,
+        bint refuse_infinite,
+    ) except -1:
         self.begin(x)
         self.out = self.view(out)
         self.options.clipped = clip is not None
@@ -365,6 +368,7 @@ cdef class RescaleTask(Task):
                 self.affine, self.plan.channels if self.plan.along else self.plan.width, self.across
             )
         )
+        return 0
 
     cdef void visit(self, void* state, Py_ssize_t part, const tile_t* at) noexcept nogil:
         cdef double tile[TILE]
@@ -424,6 +428,8 @@ def rescale(
     """
     if out is None:
         out = result_like(x)
-    cdef RescaleTask task = RescaleTask(x, affine, out, clip, relu, mask, refuse_infinite)
+    # Without a constructor's tuple of arguments: a row's time is made of such things.
+    cdef RescaleTask task = RescaleTask.__new__(RescaleTask)
+    task.describe(x, affine, out, clip, relu, mask, refuse_infinite)
     task.spread()
     return out, task.infinite
