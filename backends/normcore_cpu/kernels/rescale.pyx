@@ -28,8 +28,8 @@ from .lanes cimport (
 )
 from .tasks cimport Task
 from .tiles cimport (
-    FLOAT, LANES, TILE, gather, is_sheet, result_like, scatter, sheet_stride_of, start_of,
-    tile_t, view_t, zero_where,
+    FLOAT, LANES, TILE, gather, is_dense, is_sheet, result_like, scatter, sheet_stride_of, start_of,
+    tile_t, view_t, widen, zero_where,
 )
 
 __all__ = ["rescale"]
@@ -356,6 +356,8 @@ cdef class RescaleTask(Task):
             self.x.real == self.out.real and not self.masked
             and is_sheet(&self.x, &self.plan) and is_sheet(&self.out, &self.plan)
         )
+        if self.whole_rows and not self.plan.along and is_dense(&self.x) and is_dense(&self.out):
+            widen(&self.plan, &self.x)
         self.split_rows()
         self.options.stream = (  # a tile, which is read again at once, belongs into the caches
             self.whole_rows and out.nbytes >= STREAM and self.x.data != self.out.data

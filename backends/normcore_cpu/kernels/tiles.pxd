@@ -7,6 +7,7 @@ cdef enum:
     TILE = LANES * MAX_ROWS
     CUT_RUNS = 512      # shorter runs of positions are joined
     MAX_FOLDED = 1024   # lanes of a folded array
+    WIDE = 512          # lanes that are enough for a row
     MAX_LANES = 4096    # that keep a state, over all ranges
     AHEAD = 16384       # bytes
     NEAR = 8            # rows that are in work at once
@@ -75,6 +76,8 @@ cdef view_t view_of(object array, bint plane=*) except *
 cdef object result_like(object x)
 cdef plan_t plan_of(const view_t* x) noexcept nogil
 cdef void set_rows(plan_t* p, Py_ssize_t rows) noexcept nogil
+cdef bint is_dense(const view_t* x) noexcept nogil
+cdef void widen(plan_t* p, const view_t* x) noexcept nogil
 cdef bint is_direct(const view_t* x, const plan_t* plan) noexcept nogil
 cdef tile_t tile_at(
     const plan_t* plan, Py_ssize_t tile, Py_ssize_t group, Py_ssize_t groups

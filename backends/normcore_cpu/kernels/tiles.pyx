@@ -203,13 +203,26 @@ cdef void set_rows(plan_t* p, Py_ssize_t rows) noexcept nogil:
     p.tiles = p.runs * p.run_tiles
 
 
+cdef bint is_dense(const view_t* x) noexcept nogil:
+    """Whether positions, of all channels each, follow one another."""
+    return x.runs == 1 and x.channel_stride == x.itemsize and (
+        x.stride == x.channels * x.itemsize
+    )
+
+
+cdef void widen(plan_t* p, const view_t* x) noexcept nogil:
+    """Fold a dense array into long rows, whose ends are few, for what reduces nothing."""
+    cdef Py_ssize_t times = WIDE // p.width
+    if times > 1 and x.positions >= 64 * times * p.fold:  # numbers are laid out for each lane
+        p.fold, p.width = p.fold * times, p.width * times
+        p.groups = (p.width + LANES - 1) // LANES
+        set_rows(p, ROWS)
+
+
 cdef plan_t plan_of(const view_t* x) noexcept nogil:
     """Choose lanes, tiles and ranges."""
     cdef plan_t p
-    cdef bint one_run = x.runs == 1
-    cdef bint dense = one_run and x.channel_stride == x.itemsize and (
-        x.stride == x.channels * x.itemsize
-    )
+    cdef bint dense = is_dense(x)
     p.channels = x.channels
     p.along = (
         x.channels == 1
