@@ -49,7 +49,7 @@ class Affine:
         One number for all channels or one for each; the defaults are the identity.
     """
 
-    __slots__ = ("_packed", *NAMES)
+    __slots__ = ("_packed", "laid_out", *NAMES)
     __module__ = "normcore"
 
     center: Any
@@ -57,6 +57,8 @@ class Affine:
     gamma: Any
     beta: Any
     _packed: Any
+    #: What the backend that used it last keeps beside it, to be used again; see :meth:`keep`.
+    laid_out: Any
 
     def __init__(
         self, *, center: Any = 0.0, scale: Any = 1.0, gamma: Any = 1.0, beta: Any = 0.0
@@ -67,13 +69,19 @@ class Affine:
         place(self, "gamma", gamma)
         place(self, "beta", beta)
         place(self, "_packed", None)
+        place(self, "laid_out", None)
 
     @classmethod
     def of_rows(cls, rows: np.ndarray) -> Affine:
         """Return the map whose numbers are the rows of a float64 array of shape (4, C)."""
         affine = object.__new__(cls)
         object.__setattr__(affine, "_packed", rows)
+        object.__setattr__(affine, "laid_out", None)
         return affine
+
+    def keep(self, laid_out: Any) -> None:
+        """Keep what a backend made of the numbers, in place of what was kept before."""
+        object.__setattr__(self, "laid_out", laid_out)
 
     def __getattr__(self, name: str) -> Any:
         """Return a number that stands among the rows only."""

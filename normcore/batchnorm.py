@@ -309,7 +309,7 @@ class BatchNorm(Modes, Conversions):
             "backend": self.backend,
         }  # fmt: skip
         vectors = self._running_mean, self._running_var, self._gamma, self._beta
-        return Inference.of(x, *vectors, out, options)
+        return Inference.of(x, *vectors, out, options, self._forward)
 
     def _batch(self, x: Any, mask: Any, training: bool) -> Batch:
         kind = Batch if self._limits is None else RenormBatch

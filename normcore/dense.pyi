@@ -10,6 +10,7 @@ __all__ = [
     "is_table",
     "normalizing",
     "shaped_as",
+    "still_normalizing",
     "views",
 ]
 
@@ -24,3 +25,6 @@ def views(
 def shaped_as(result: Any, array: Any) -> Any: ...
 def fits(out: Any, arrays: tuple[Any, ...]) -> int: ...
 def normalizing(mean: Any, var: Any, gamma: Any, beta: Any, eps: float) -> np.ndarray | None: ...
+def still_normalizing(
+    rows: np.ndarray, kept_var: np.ndarray, mean: Any, var: Any, gamma: Any, beta: Any
+) -> bool: ...

@@ -5,11 +5,12 @@
 # False, and then the general forms, in layout and results, do it or say what is wrong.
 
 cimport numpy as cnp
-from libc.math cimport INFINITY, sqrt
-from libc.string cimport memcpy
+from libc.math cimport INFINITY, NAN, sqrt
+from libc.string cimport memcmp, memcpy
 
 __all__ = [
-    "DISTINCT", "SAME", "fits", "is_floats", "is_table", "normalizing", "shaped_as", "views",
+    "DISTINCT", "SAME", "fits", "is_floats", "is_table", "normalizing", "shaped_as",
+    "still_normalizing", "views",
 ]
 
 cnp.import_array()
@@ -208,3 +209,36 @@ def normalizing(mean, var, gamma, beta, double eps):
     set_row(rows + 3 * size, beta, size, 0.0)
     cnp.PyArray_CLEARFLAGS(<cnp.ndarray> result, cnp.NPY_ARRAY_WRITEABLE)
     return result
+
+
+cdef inline bint holds(
+    const double* row, object value, Py_ssize_t size, double default
+) noexcept:
+    """Whether numbers are, bit for bit, those of a vector, or the default all of them."""
+    cdef Py_ssize_t i
+    if value is not None:
+        return is_vector(value, size) and not memcmp(
+            row, cnp.PyArray_DATA(<cnp.ndarray> value), size * sizeof(double)
+        )
+    for i in range(size):
+        if row[i] != default:
+            return False
+    return True
+
+
+def still_normalizing(rows, kept_var, mean, var, gamma, beta):
+    """Whether :func:`normalizing` would return the same rows again.
+
+    Parameters
+    ----------
+    rows, kept_var : arrays
+        What it returned, and a copy of the variance that it was given, with the same eps.
+    mean, var, gamma, beta : as it takes them
+    """
+    cdef Py_ssize_t size = cnp.PyArray_DIM(<cnp.ndarray> rows, 1)
+    cdef const double* row = <const double*> cnp.PyArray_DATA(<cnp.ndarray> rows)
+    return (
+        holds(<const double*> cnp.PyArray_DATA(<cnp.ndarray> kept_var), var, size, NAN)
+        and holds(row, mean, size, NAN) and holds(row + 2 * size, gamma, size, 1.0)
+        and holds(row + 3 * size, beta, size, 0.0)
+    )

@@ -31,7 +31,15 @@ class Inference:
 
     @classmethod
     def of(
-        cls, x: Any, mean: Any, var: Any, gamma: Any, beta: Any, out: Any, options: dict[str, Any]
+        cls,
+        x: Any,
+        mean: Any,
+        var: Any,
+        gamma: Any,
+        beta: Any,
+        out: Any,
+        options: dict[str, Any],
+        latest: Any = None,
     ) -> Inference | None:
         """Normalize with given statistics; return None where that is not for here.
 
@@ -41,6 +49,8 @@ class Inference:
             As for :func:`normcore.functional.batch_norm_inference`.
         options : dict
             Its axis, eps, activation, mask and backend.
+        latest : Inference, optional
+            An earlier one, whose map is used again where the vectors are the same.
         """
         eps = options["eps"]
         if not dense.is_floats(x) or x.ndim < 2 or type(eps) is not float:
@@ -51,11 +61,11 @@ class Inference:
         backend = plugins.select_backend(x, options["backend"])
         if views is None or backend.adopt(x) is not x or not isinstance(var, np.ndarray):
             return None
-        var = var.copy()  # another thread may change it in place
-        rows = dense.normalizing(mean, var, gamma, beta, eps)
-        if rows is None or rows.shape[1] != views[0].shape[1]:
+        known = _map_of(mean, var, gamma, beta, eps, latest)
+        if known is None or known[1].shape[0] != views[0].shape[1]:
             return None
-        affine, options = Affine.of_rows(rows), {**options, "backend": backend}
+        affine, var = known
+        options = {**options, "backend": backend}
         activation = options["activation"]
         if out is not None:
             in_place = dense.fits(out, (x,)) == dense.SAME
@@ -80,3 +90,17 @@ class Inference:
             batch = Batch(self._x, affine.gamma, affine.beta, **self._options)
             self._forward = Forward(batch, (affine.center, self._var), False, False)
         return self._forward.backward(dy, out)
+
+
+def _map_of(
+    mean: Any, var: Any, gamma: Any, beta: Any, eps: float, latest: Any
+) -> tuple[Affine, Any] | None:
+    """Return the map and a copy of the variance, those of ``latest`` where nothing has changed."""
+    if isinstance(latest, Inference) and latest._options["eps"] == eps:
+        affine, kept_var = latest._affine, latest._var
+        rows = affine.packed(kept_var.shape[0])
+        if dense.still_normalizing(rows, kept_var, mean, var, gamma, beta):
+            return affine, kept_var
+    var = var.copy()  # another thread may change it in place
+    rows = dense.normalizing(mean, var, gamma, beta, eps)
+    return None if rows is None else (Affine.of_rows(rows), var)

@@ -164,6 +164,25 @@ def test_dtypes_that_are_not_real_numbers(cpu, bad: np.ndarray) -> None:
         cpu.adopt(bad)
 
 
+@pytest.mark.parametrize("channels", [2, 8, 24, 64, 100, 255])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_dense_tables_in_long_rows(cpu, channels, dtype) -> None:
+    """Rows are folded into longer ones, the last of which is not full."""
+    rng = np.random.default_rng(channels)
+    x = rng.normal(size=(80_000 // channels + 13, channels, 1)).astype(dtype)
+    center, scale, gamma, beta = numbers = rng.uniform(1.0, 2.0, size=(4, channels, 1))
+    expected = ((x - center) / scale * gamma + beta).astype(dtype)
+    affine = Affine(**dict(zip(NAMES, numbers[:, :, 0], strict=True)))
+    np.testing.assert_array_equal(cpu.rescale(x, affine), expected)
+    between_others = np.empty((len(x), channels + 1, 1), dtype)[:, :channels]
+    np.testing.assert_array_equal(cpu.rescale(x, affine, out=between_others), expected)
+    wild = x.copy()
+    wild[-1, -1] = np.inf
+    with pytest.raises(InfiniteInput):
+        cpu.rescale(wild, affine, refuse_infinite=True)
+    np.testing.assert_array_equal(cpu.rescale(x, affine, out=x), expected)
+
+
 def test_infinity_is_refused_only_on_request(cpu) -> None:
     x = np.ones((700, 5, 1), np.float32)
     x[650, 3] = -np.inf

@@ -287,3 +287,44 @@ def test_arrays_may_overlap_by_their_ends_alone():
     assert results.may_overlap(memory[::2], memory[1::2])
     assert not results.may_overlap(memory[:10], memory[10:])
     assert not results.may_overlap(memory, [0.0])
+
+
+def test_an_unchanged_layer_uses_its_map_again() -> None:
+    x = np.random.default_rng(3).normal(size=(6, 4)).astype(np.float32)
+    bn = layer(x)
+
+    def latest() -> object:
+        return bn._forward._affine
+
+    first = bn(x)
+    kept = latest()
+    np.testing.assert_array_equal(bn(x), first)
+    assert latest() is kept
+    for vector in (bn.running_mean, bn.running_var, bn.gamma, bn.beta):
+        vector[2] += 0.5  # in place, as an optimizer does
+        changed = bn(x)
+        assert latest() is not kept
+        kept = latest()
+        expected = nc.functional.batch_norm_inference(
+            x, bn.running_mean, bn.running_var, bn.gamma, bn.beta
+        )
+        np.testing.assert_array_equal(changed, expected)
+    bn.eps = 0.25
+    bn(x)
+    assert latest() is not kept
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_map_serves_arrays_of_any_layout_in_turn(dtype: type) -> None:
+    """The CPU backend keeps what it lays out for one, and it never serves another."""
+    backend = nc.get_backend("cpu")
+    rng = np.random.default_rng(4)
+    affine = Affine(center=rng.normal(size=3), scale=rng.uniform(1, 2, size=3))
+    arrays = [
+        rng.normal(size=shape).astype(dtype)
+        for shape in [(1, 3, 1), (40, 3, 1), (30_000, 3, 1), (2, 3, 50), (5, 3, 1)]
+    ]
+    arrays += [arrays[2].transpose(0, 1, 2)[::2], np.asfortranarray(arrays[1])]
+    for x in [*arrays, *arrays[::-1]]:
+        expected = (x - affine.center[:, None]) / affine.scale[:, None]
+        np.testing.assert_array_equal(backend.rescale(x, affine), expected.astype(dtype))

@@ -56,6 +56,13 @@ DATA = {
     "grows": RNG.normal(size=(ROWS, 3)) * 2.0 ** np.linspace(-60, 60, ROWS)[:, None],
     "one large column": RNG.normal(size=(ROWS, 18)) * np.where(np.arange(18) == 5, 1e200, 1.0),
     "subnormal float32": RNG.normal(0, 1e-41, size=(ROWS, 3)).astype(np.float32),
+    "tiny ones now and then": np.where(
+        RNG.random(size=(ROWS, 17)) < 3e-4, 1e-12, RNG.normal(size=(ROWS, 17))
+    ).astype(np.float32),
+    "heavy tail in float32": (
+        RNG.normal(size=(ROWS, 17)) * np.exp(6 * RNG.normal(size=(ROWS, 17)))
+    ).astype(np.float32),
+    "all as large": 1.99 * RNG.choice([-1.0, 1.0], size=(ROWS, 17)),
     "outlier": np.concatenate([RNG.normal(size=(ROWS - 1, 2)), np.full((1, 2), 1e9)]),
 }
 

@@ -116,9 +116,12 @@ class CpuBackend(Backend):
         refuse_infinite: bool = False,
     ) -> Any:
         relu = activation is not None and is_relu(activation)
-        out, infinite = self._rescale(
-            x, affine.packed(x.shape[1]), out, clip, relu, mask, refuse_infinite
+        known = affine.laid_out
+        out, infinite, laid_out = self._rescale(
+            x, affine.packed(x.shape[1]), out, clip, relu, mask, refuse_infinite, known
         )
+        if laid_out is not known:
+            affine.keep(laid_out)
         if infinite:
             raise InfiniteInput("the input contains infinity")
         return out

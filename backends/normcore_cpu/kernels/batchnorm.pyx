@@ -89,7 +89,7 @@ def normalize(x, gamma, beta, double eps, bint relu=False, mask=None, out=None):
         The state of the moments.
     """
     parts = moments(x, mask, False)
-    out, _ = rescale(x, affine_of(parts, gamma, beta, eps), out, None, relu, mask)
+    out, _, _ = rescale(x, affine_of(parts, gamma, beta, eps), out, None, relu, mask)
     return out, parts
 
 

@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 
 __all__ = ["rescale"]
@@ -10,4 +12,5 @@ def rescale(
     relu: bool = False,
     mask: np.ndarray | None = None,
     refuse_infinite: bool = False,
-) -> tuple[np.ndarray, bool]: ...
+    laid_out: Any = None,
+) -> tuple[np.ndarray, bool, Any]: ...

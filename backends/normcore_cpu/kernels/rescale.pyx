@@ -28,8 +28,8 @@ from .lanes cimport (
 )
 from .tasks cimport Task
 from .tiles cimport (
-    FLOAT, LANES, TILE, gather, is_dense, is_sheet, result_like, scatter, sheet_stride_of, start_of,
-    tile_t, view_t, widen, zero_where,
+    FLOAT, LANES, TILE, gather, is_dense, is_sheet, plan_t, result_like, scatter, sheet_stride_of,
+    start_of, tile_t, view_t, widen, zero_where,
 )
 
 __all__ = ["rescale"]
@@ -52,6 +52,9 @@ cdef size_t PAGE = 4096
 
 # Positions from which on bounds of the slopes are worth finding.
 cdef Py_ssize_t MANY = 32
+
+# Lanes whose numbers are kept from call to call.
+cdef Py_ssize_t KEPT = 4096
 
 # Within these magnitudes no product or quotient of three numbers leaves float64.
 cdef double SMALL = ldexp(1.0, -200)
@@ -331,8 +334,25 @@ cdef bint set_bounds(double* affine, Py_ssize_t lanes, Py_ssize_t across) noexce
     return tame
 
 
+cdef class LaneNumbers:
+    """The numbers of a map and their bounds, laid out for one way to cover arrays; never changed."""
+
+    cdef object memory
+    cdef double* rows                   # (BOUNDED, across)
+    cdef Py_ssize_t across, channels, fold
+    cdef bint along, has_bounds, tame
+
+    cdef bint fit(self, const plan_t* plan, bint bounds) noexcept:
+        """Whether they are for arrays that are covered so, and have bounds where these are asked."""
+        return (
+            self.channels == plan.channels and self.fold == plan.fold
+            and self.along == plan.along and (self.has_bounds or not bounds)
+        )
+
+
 cdef class RescaleTask(Task):
     cdef view_t out, mask
+    cdef LaneNumbers laid_out
     cdef double* affine                 # (BOUNDED, across)
     cdef Py_ssize_t across
     cdef bint masked, infinite
@@ -340,8 +360,9 @@ cdef class RescaleTask(Task):
 
     cdef int describe(
         self, object x, object affine, object out, object clip, bint relu, object mask,
-        bint refuse_infinite,
+        bint refuse_infinite, object laid_out,
     ) except -1:
+        cdef bint bounds
         self.begin(x)
         self.out = self.view(out)
         self.options.clipped = clip is not None
@@ -363,14 +384,26 @@ cdef class RescaleTask(Task):
             self.whole_rows and out.nbytes >= STREAM and self.x.data != self.out.data
         )
         self.infinite = False
-        self.affine = self.numbers(affine, BOUNDED, &self.across)
-        self.options.bounded = (
-            self.whole_rows and self.x.real == FLOAT and self.x.positions >= MANY
-            and set_bounds(
-                self.affine, self.plan.channels if self.plan.along else self.plan.width, self.across
-            )
-        )
+        bounds = self.whole_rows and self.x.real == FLOAT and self.x.positions >= MANY
+        if isinstance(laid_out, LaneNumbers) and (<LaneNumbers> laid_out).fit(&self.plan, bounds):
+            self.laid_out = laid_out
+        else:
+            self.laid_out = self.lay_out(affine, bounds)
+        self.affine, self.across = self.laid_out.rows, self.laid_out.across
+        self.options.bounded = bounds and self.laid_out.tame
         return 0
+
+    cdef LaneNumbers lay_out(self, object affine, bint bounds):
+        cdef LaneNumbers numbers = LaneNumbers.__new__(LaneNumbers)
+        numbers.rows = self.numbers(affine, BOUNDED, &numbers.across)
+        numbers.memory = self.arrays.pop()  # that outlives the task
+        numbers.channels, numbers.fold = self.plan.channels, self.plan.fold
+        numbers.along, numbers.has_bounds = self.plan.along, bounds
+        numbers.tame = bounds and set_bounds(
+            numbers.rows, self.plan.channels if self.plan.along else self.plan.width,
+            numbers.across,
+        )
+        return numbers
 
     cdef void visit(self, void* state, Py_ssize_t part, const tile_t* at) noexcept nogil:
         cdef double tile[TILE]
@@ -405,7 +438,8 @@ cdef class RescaleTask(Task):
 
 
 def rescale(
-    x, affine, out=None, clip=None, bint relu=False, mask=None, bint refuse_infinite=False
+    x, affine, out=None, clip=None, bint relu=False, mask=None, bint refuse_infinite=False,
+    laid_out=None,
 ):
     """Return ``((x - center) / scale) * gamma + beta``.
 
@@ -421,17 +455,21 @@ def rescale(
     mask : array of shape (N, S), optional
         The result is 0 where it is 0.
     refuse_infinite : bool
+    laid_out : object, optional
+        What an earlier call with these numbers returned as such.
 
     Returns
     -------
     out : array
     infinite : bool
         Whether ``refuse_infinite`` found an infinite input.
+    laid_out : object or None
+        The numbers as the kernel needs them, where they are few enough to be kept.
     """
     if out is None:
         out = result_like(x)
     # Without a constructor's tuple of arguments: a row's time is made of such things.
     cdef RescaleTask task = RescaleTask.__new__(RescaleTask)
-    task.describe(x, affine, out, clip, relu, mask, refuse_infinite)
+    task.describe(x, affine, out, clip, relu, mask, refuse_infinite, laid_out)
     task.spread()
-    return out, task.infinite
+    return out, task.infinite, task.laid_out if task.across <= KEPT else None
