@@ -102,5 +102,5 @@ def _map_of(
         if dense.still_normalizing(rows, kept_var, mean, var, gamma, beta):
             return affine, kept_var
     var = var.copy()  # another thread may change it in place
-    rows = dense.normalizing(mean, var, gamma, beta, eps)
-    return None if rows is None else (Affine.of_rows(rows), var)
+    made = dense.normalizing(mean, var, gamma, beta, eps)
+    return None if made is None else (Affine.of_rows(made), var)

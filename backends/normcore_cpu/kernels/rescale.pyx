@@ -335,7 +335,7 @@ cdef bint set_bounds(double* affine, Py_ssize_t lanes, Py_ssize_t across) noexce
 
 
 cdef class LaneNumbers:
-    """The numbers of a map and their bounds, laid out for one way to cover arrays; never changed."""
+    """The numbers of a map and their bounds, laid out for one way to cover arrays."""
 
     cdef object memory
     cdef double* rows                   # (BOUNDED, across)
@@ -343,7 +343,7 @@ cdef class LaneNumbers:
     cdef bint along, has_bounds, tame
 
     cdef bint fit(self, const plan_t* plan, bint bounds) noexcept:
-        """Whether they are for arrays that are covered so, and have bounds where these are asked."""
+        """Whether they are for arrays that are covered so, with bounds where these are asked."""
         return (
             self.channels == plan.channels and self.fold == plan.fold
             and self.along == plan.along and (self.has_bounds or not bounds)
