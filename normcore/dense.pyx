@@ -221,7 +221,7 @@ cdef inline bint holds(
             row, cnp.PyArray_DATA(<cnp.ndarray> value), size * sizeof(double)
         )
     for i in range(size):
-        if row[i] != default:
+        if memcmp(&row[i], &default, sizeof(double)):
             return False
     return True
 

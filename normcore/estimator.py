@@ -25,7 +25,7 @@ NOT_METADATA = frozenset({"self", "X", "y", "out"})
 ROUTED_METHODS = ("fit", "partial_fit", "transform", "inverse_transform")
 
 
-_get_config: Any = None  # scikit-learn's, once that is loaded
+_get_config: Any = None  # scikit-learn's, for good once that is loaded
 
 
 def sklearn_config() -> dict[str, Any]:

@@ -370,17 +370,25 @@ def rescale(
             activation=activation,
             refuse_infinite=refuse_infinite,
         )
-    target = None if out is None else found[1]
+    if out is not None:
+        backend.rescale(
+            found[0],
+            affine,
+            clip=clip,
+            activation=activation,
+            out=found[1],
+            refuse_infinite=refuse_infinite,
+        )
+        return out
     try:
         y = backend.rescale(
             found[0],
             affine,
             clip=clip,
             activation=activation,
-            out=target,
             refuse_infinite=refuse_infinite,
         )
-        return dense.shaped_as(y, x) if out is None else out
+        return dense.shaped_as(y, x)
     except MemoryError as error:
         raise _no_memory(error) from error
 

@@ -24,7 +24,7 @@ cdef struct running_t:
     uint32_t threshold[LANES]   # of `least`, so that nothing is below the quantum
     double total_hi[LANES]      # of x - grid_center, from the sums that are no longer in `fixed`
     double total_lo[LANES]
-    sums_t before               # the sums without the tile in work
+    sums_t before               # the sums without the tile in work, fit or not
     Py_ssize_t group
     Py_ssize_t rows             # in sums.fixed
     Py_ssize_t all_rows

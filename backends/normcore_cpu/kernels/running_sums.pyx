@@ -248,15 +248,19 @@ cdef void forget(running_t* s, Py_ssize_t rows) noexcept nogil:
 cdef bint prepare(
     const real* x, Py_ssize_t stride, Py_ssize_t rows, running_t* s
 ) noexcept nogil:
-    """Choose center and quantum where there are none; return whether there are such."""
+    """Choose center and quantum where there are none; return whether there are such.
+
+    In any case what `forget` goes back to are the sums as they are now.
+    """
     cdef Py_ssize_t step = max(rows // (SHARED_SAMPLE if s.one_channel else SAMPLE), 1)
+    cdef bint fits = True
     if s.thorough:
         step = 1
     s.fresh = not s.started and step == 1
-    if not s.started and not look(x, stride, rows, step, s):
-        return False
+    if not s.started:
+        fits = look(x, stride, rows, step, s)
     remember(s)
-    return True
+    return fits
 
 
 cdef inline void remember(running_t* s) noexcept nogil:

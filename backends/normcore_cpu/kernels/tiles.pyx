@@ -212,7 +212,7 @@ cdef bint is_dense(const view_t* x) noexcept nogil:
 
 cdef void widen(plan_t* p, const view_t* x) noexcept nogil:
     """Fold a dense array into long rows, whose ends are few, for what reduces nothing."""
-    cdef Py_ssize_t times = WIDE // p.width
+    cdef Py_ssize_t times = WIDE // max(p.width, 1)
     if times > 1 and x.positions >= 64 * times * p.fold:  # numbers are laid out for each lane
         p.fold, p.width = p.fold * times, p.width * times
         p.groups = (p.width + LANES - 1) // LANES
