@@ -370,27 +370,20 @@ def rescale(
             activation=activation,
             refuse_infinite=refuse_infinite,
         )
-    if out is not None:
-        backend.rescale(
-            found[0],
-            affine,
-            clip=clip,
-            activation=activation,
-            out=found[1],
-            refuse_infinite=refuse_infinite,
-        )
-        return out
     try:
         y = backend.rescale(
             found[0],
             affine,
             clip=clip,
             activation=activation,
+            out=None if out is None else found[1],
             refuse_infinite=refuse_infinite,
         )
-        return dense.shaped_as(y, x)
     except MemoryError as error:
-        raise _no_memory(error) from error
+        if out is None:
+            raise _no_memory(error) from error
+        raise
+    return dense.shaped_as(y, x) if out is None else out
 
 
 def _no_memory(error: MemoryError) -> MemoryError:

@@ -28,8 +28,8 @@ from .lanes cimport (
 )
 from .tasks cimport Task
 from .tiles cimport (
-    FLOAT, LANES, TILE, gather, is_dense, is_sheet, plan_t, result_like, scatter, sheet_stride_of,
-    start_of, tile_t, view_t, widen, zero_where,
+    FLOAT, LANES, TILE, gather, is_dense, is_sheet, lengthen_rows, plan_t, result_like, scatter,
+    sheet_stride_of, start_of, tile_t, view_t, zero_where,
 )
 
 __all__ = ["rescale"]
@@ -378,7 +378,7 @@ cdef class RescaleTask(Task):
             and is_sheet(&self.x, &self.plan) and is_sheet(&self.out, &self.plan)
         )
         if self.whole_rows and not self.plan.along and is_dense(&self.x) and is_dense(&self.out):
-            widen(&self.plan, &self.x)
+            lengthen_rows(&self.plan, &self.x)
         self.split_rows()
         self.options.stream = (  # a tile, which is read again at once, belongs into the caches
             self.whole_rows and out.nbytes >= STREAM and self.x.data != self.out.data

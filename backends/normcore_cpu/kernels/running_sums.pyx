@@ -213,6 +213,7 @@ cdef int judge(const running_t* s) noexcept nogil:
         lane += PACK
     return MOVED if any_set(~near) else DONE
 
+
 cdef bint has_residual(const running_t* s) noexcept nogil:
     """Whether the tile in work left something below the quantum."""
     cdef Py_ssize_t lane

@@ -210,7 +210,7 @@ cdef bint is_dense(const view_t* x) noexcept nogil:
     )
 
 
-cdef void widen(plan_t* p, const view_t* x) noexcept nogil:
+cdef void lengthen_rows(plan_t* p, const view_t* x) noexcept nogil:
     """Fold a dense array into long rows, whose ends are few, for what reduces nothing."""
     cdef Py_ssize_t times = WIDE // max(p.width, 1)
     if times > 1 and x.positions >= 64 * times * p.fold:  # numbers are laid out for each lane
