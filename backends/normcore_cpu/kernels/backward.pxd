@@ -4,7 +4,8 @@
 from .affine_map cimport mapped, numbers_of
 from .lanes cimport choose, lanes_t, less_equal, splat
 from .tasks cimport Task
-from .tiles cimport tile_t, view_t
+from .tiles cimport tile_t
+from .views cimport view_t
 
 cdef enum:
     MEAN, A, B, D, GATE, VECTORS = 8    # rows of what is known of a channel

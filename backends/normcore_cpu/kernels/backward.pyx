@@ -2,8 +2,10 @@
 # Design: as in backward.pxd. Rows of float32 or float64 are read and written in place; other
 # dtypes, and masks, go through tiles of float64.
 
+from .lanes cimport LANES
 from .tasks cimport Task
-from .tiles cimport LANES, TILE, gather, tile_t
+from .tile_rows cimport gather
+from .tiles cimport TILE, tile_t
 
 __all__ = ["BackwardTask"]
 

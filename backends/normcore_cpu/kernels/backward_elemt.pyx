@@ -4,11 +4,10 @@
 
 from .affine_map cimport lanes_of
 from .backward cimport A, B, D, MEAN, BackwardTask, through_gate
-from .lanes cimport WIDTH, fence, lanes_t, load, prefetch, real, splat, store, stream_to
-from .tiles cimport (
-    AHEAD, FLOAT, LANES, TILE, is_sheet, result_like, scatter, sheet_stride_of, start_of, tile_t,
-    view_t, zero_where,
-)
+from .lanes cimport LANES, WIDTH, fence, lanes_t, load, prefetch, real, splat, store, stream_to
+from .tile_rows cimport scatter, zero_where
+from .tiles cimport AHEAD, TILE, is_sheet, sheet_stride_of, start_of, tile_t
+from .views cimport FLOAT, result_like, view_t
 
 __all__ = ["backward_elemt"]
 

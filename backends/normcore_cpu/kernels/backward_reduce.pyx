@@ -16,11 +16,10 @@ from .affine_map cimport lanes_of
 from .ahead cimport ask_ahead
 from .backward cimport MEAN, BackwardTask, through_gate
 from .lane_sums cimport add_sum
-from .lanes cimport ABREAST, WIDTH, lanes_t, load, real, splat
-from .tiles cimport (
-    DOUBLE, FLOAT, LANES, TILE, is_direct, row_stride_of, rows_of, rows_t, sheet_ahead, start_of,
-    tile_t,
-)
+from .lanes cimport ABREAST, LANES, WIDTH, lanes_t, load, real, splat
+from .tile_rows cimport rows_of, rows_t
+from .tiles cimport TILE, is_direct, row_stride_of, sheet_ahead, start_of, tile_t
+from .views cimport DOUBLE, FLOAT
 
 __all__ = ["backward_reduce"]
 

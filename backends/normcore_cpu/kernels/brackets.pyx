@@ -20,17 +20,17 @@ from libc.string cimport memcpy, memset
 
 from .kept cimport Kept, stream_t
 from .lanes cimport (
-    WIDTH, any_set, equal, keep, lanes_t, less, load_double, longs_t, magnitude_of, real, splat,
-    store_double,
+    LANES, WIDTH, any_set, equal, keep, lanes_t, less, load_double, longs_t, magnitude_of, real,
+    splat, store_double,
 )
 from .sift cimport (
     ABOVE, BOUNDS, COUNTERS, FROM, ON_LOWER, ON_UPPER, SIFT_INDICES, SIFT_WORDS, UNDER, all_finite,
     positions, sift,
 )
 from .tasks cimport Task
-from .tiles cimport (
-    FLOAT, LANES, TILE, channel_of, gather, rows_of, rows_t, tile_t, view_t,
-)
+from .tile_rows cimport gather, rows_of, rows_t
+from .tiles cimport TILE, channel_of, tile_t
+from .views cimport FLOAT, view_t
 
 __all__ = ["brackets"]
 

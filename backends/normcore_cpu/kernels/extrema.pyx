@@ -14,14 +14,13 @@ from libc.stdlib cimport free, malloc
 
 from .ahead cimport ask_ahead
 from .lanes cimport (
-    PACK, WIDTH, count_pack, equal, greater, greater_pack, lanes_t, lesser, lesser_pack,
-    load_double, load_long, load_pack, longs_t, pack_t, real, store_double, store_long,
-    store_pack,
+    LANES, PACK, WIDTH, count_pack, equal, greater, greater_pack, lanes_t, lesser, lesser_pack,
+    load_double, load_long, load_pack, longs_t, pack_t, real, store_double, store_long, store_pack,
 )
 from .tasks cimport Task
-from .tiles cimport (
-    FLOAT, LANES, TILE, row_stride_of, rows_of, rows_t, sheet_ahead, start_of, tile_t,
-)
+from .tile_rows cimport rows_of, rows_t
+from .tiles cimport TILE, row_stride_of, sheet_ahead, start_of, tile_t
+from .views cimport FLOAT
 
 __all__ = ["extrema"]
 

@@ -8,11 +8,10 @@ from libc.stdint cimport int64_t, uint32_t
 from libc.string cimport memcpy, memset
 
 from .lanes cimport (
-    WIDTH, choose, equal, greater, keep, lanes_t, load, load_double, magnitude_of, real, splat,
-    store_double,
+    LANES, WIDTH, choose, equal, greater, keep, lanes_t, load, load_double, magnitude_of, real,
+    splat, store_double,
 )
 from .running cimport running_t
-from .tiles cimport LANES
 
 __all__ = []  # for other kernels only, by cimport
 

@@ -24,6 +24,11 @@
 #define WIDTH 1
 #endif
 
+enum {
+    LANES = 16, /* of a row that kernels see */
+    LINE = 64,  /* bytes of a line of the caches, which also holds the widest vector */
+};
+
 #if WIDTH > 1
 typedef double lanes_t __attribute__((vector_size(8 * WIDTH)));
 typedef uint64_t longs_t __attribute__((vector_size(8 * WIDTH)));
@@ -41,6 +46,12 @@ typedef uint32_t packed_t;
 #define PACK 1
 #define ABREAST 4
 #endif
+
+/* The first whole line of memory that is a line longer than needed. */
+static inline double *aligned(void *memory)
+{
+    return (double *)(((uintptr_t)memory + LINE - 1) / LINE * LINE);
+}
 
 static inline lanes_t splat(double value)
 {

@@ -5,6 +5,8 @@ from libc.stdint cimport uint32_t, uint64_t
 
 cdef extern from "lanes.h" nogil:
     enum:
+        LANES
+        LINE
         WIDTH
         PACK
         ABREAST
@@ -14,6 +16,7 @@ cdef extern from "lanes.h" nogil:
     ctypedef float pack_t
     ctypedef uint32_t packed_t
 
+    double* aligned(void* memory)
     lanes_t splat(double value)
     longs_t splat_long(uint64_t value)
 

@@ -19,25 +19,20 @@ from normcore.statistics cimport (
     COUNT_HI, MOMENTS_ROWS, load_moments, merged, moments_t, store_moments,
 )
 
-from .lanes cimport real
+from .lanes cimport LANES, LINE, aligned, real
 from .running cimport running_t
-from .running_sums cimport (
-    DONE, MOVED, NOT_A_NUMBER, OFF_GRID, forget, prepare, sweep, verdict,
-)
+from .running_sums cimport DONE, MOVED, NOT_A_NUMBER, OFF_GRID, forget, prepare, sweep, verdict
 from .running_totals cimport finish
 from .tasks cimport Task
 from .tile_moments cimport tile_moments
-from .tiles cimport (
-    FLOAT, LANES, MAX_ROWS, TILE, gather, row_stride_of, rows_of, rows_t, set_rows, sheet_ahead,
-    start_of, tile_t, view_t,
-)
+from .tile_rows cimport gather, rows_of, rows_t
+from .tiles cimport MAX_ROWS, TILE, row_stride_of, set_rows, sheet_ahead, start_of, tile_t
+from .views cimport FLOAT, view_t
 
 __all__ = ["moments"]
 
 # Elements up to which the time does not matter.
 cdef Py_ssize_t SMALL = 1 << 14
-
-cdef size_t LINE = 64           # of the caches
 
 cdef struct state_t:
     Py_ssize_t first
@@ -73,7 +68,7 @@ cdef class MomentsTask(Task):
             self.out_of_memory = True
             return NULL
         state.first, state.groups = first, groups
-        state.running = <running_t*> ((<size_t> (state + 1) + LINE - 1) // LINE * LINE)
+        state.running = <running_t*> aligned(state + 1)
         for group in range(groups):
             state.running[group].group = first + group
             state.running[group].one_channel = self.plan.along
@@ -177,7 +172,7 @@ cdef class MomentsTask(Task):
     cdef bint recover(self, running_t* s, Py_ssize_t part, int found) noexcept nogil:
         """Prepare sums that may fit the tile better; return False where none would."""
         if found == OFF_GRID:
-            s.residuals = True
+            s.rests = True
             return True
         if found == NOT_A_NUMBER and (s.skipna or not s.may_skip):
             return False

@@ -10,12 +10,11 @@ from libc.stdint cimport uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport qsort
 from libc.string cimport memcpy, memset
 
-from .lanes cimport real
+from .lanes cimport LANES, real
 from .sift cimport (
     ABOVE, AT_LEAST, AT_MOST, BOUNDS, COUNTERS, FEW, FROM, ON_LOWER, ON_UPPER, SIFT_INDICES,
     SIFT_ROWS, SIFT_WORDS, UNDER, order_few, positions, sift,
 )
-from .tiles cimport LANES
 
 __all__ = []  # for other kernels only, by cimport
 

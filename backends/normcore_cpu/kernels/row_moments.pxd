@@ -5,7 +5,8 @@ cimport cython
 from normcore._dd cimport dd, two_prod
 from normcore.statistics cimport moments_t
 
-from .tiles cimport LANES, TILE
+from .lanes cimport LANES
+from .tiles cimport TILE
 
 cdef enum:
     GROUP = 16      # rows in work at once, at most

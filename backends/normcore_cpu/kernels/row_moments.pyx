@@ -18,7 +18,7 @@ from libc.math cimport fabs, isfinite, ldexp
 from libc.stdint cimport uint32_t
 from libc.string cimport memcpy, memset
 
-from normcore._dd cimport dd, fast_two_sum
+from normcore._dd cimport dd, fast_two_sum, two_sum
 from normcore.statistics cimport merged, moments_t
 
 from .lanes cimport (
@@ -61,7 +61,7 @@ cdef dd sum_lanes(double* hi, double* lo) noexcept nogil:
     fold(hi, lo, 2)
     fold(hi, lo, 1)
     if isfinite(hi[0]):
-        return fast_two_sum(hi[0], lo[0])
+        return two_sum(hi[0], lo[0])
     total.hi, total.lo = hi[0], 0.0
     return total
 

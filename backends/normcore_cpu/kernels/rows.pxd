@@ -1,9 +1,6 @@
 from normcore.worksharing cimport Work
 
-from .tiles cimport view_t
-
-cdef enum:
-    LINE = 64   # bytes of a cache line, which also holds the longest vector
+from .views cimport view_t
 
 
 cdef class RowsTask(Work):
@@ -28,6 +25,5 @@ cdef void scatter_block(
     const double* copy, Py_ssize_t across,
 ) noexcept nogil
 cdef bint in_place(const view_t* array) noexcept nogil
-cdef double* aligned(void* memory) noexcept nogil
 cdef object aligned_zeros(Py_ssize_t size)
 cdef object padded_vector(object vector)

@@ -11,13 +11,11 @@ import numpy as np
 from libc.stdlib cimport free, malloc
 
 from normcore.statistics cimport MOMENTS_ROWS, merged, moments_t, store_moments
-from normcore.threads import run
 
-from .lanes cimport WIDTH, fence, lanes_t, load_double, real, splat, store, stream_to
-from .row_moments cimport (
-    BLOCK, GROUP, padded, row_moments, row_scale, row_scale_t, widened_sum,
-)
-from .tiles cimport DOUBLE, FLOAT, OTHER, view_of, view_t
+from .lanes cimport LINE, WIDTH, aligned, fence, lanes_t, load_double, real, splat, store, stream_to
+from .row_moments cimport BLOCK, GROUP, padded, row_moments, row_scale, row_scale_t, widened_sum
+from .tasks cimport share
+from .views cimport DOUBLE, FLOAT, OTHER, view_of, view_t
 
 __all__ = ["normalize_rows"]
 
@@ -25,7 +23,6 @@ cdef enum:
     GROUP_BYTES = 2 << 13   # of the copy
     # Elements below which another thread costs more than it saves.
     MIN_ELEMENTS = 1 << 14
-    WAKING = 8              # times as many are worth waking one that sleeps
 
 # Bytes of output from which on the caches would not keep it for the reader.
 cdef Py_ssize_t STREAM = 1 << 24
@@ -58,11 +55,6 @@ cdef void scatter_block(
         out.data + row * out.stride + column * out.channel_stride, out.stride, rows,
         out.channel_stride, columns, copy, across,
     )
-
-
-cdef double* aligned(void* memory) noexcept nogil:
-    """Return the first whole cache line of memory that is a line longer than needed."""
-    return <double*> ((<size_t> memory + LINE - 1) // LINE * LINE)
 
 
 cdef object aligned_zeros(Py_ssize_t size):
@@ -99,16 +91,7 @@ cdef class RowsTask(Work):
 
     cdef int spread(self, Py_ssize_t items) except -1:
         """Work on all items on the shared pool."""
-        cdef Py_ssize_t elements = self.num_rows * self.columns
-        if not elements:
-            return 0
-        if elements < 2 * MIN_ELEMENTS:
-            self(0, items)
-        else:
-            run(
-                self, items, min_items=max(1, MIN_ELEMENTS * items // elements),
-                wake=elements >= WAKING * MIN_ELEMENTS,
-            )
+        share(self, items, self.num_rows * self.columns, MIN_ELEMENTS)
         if self.out_of_memory:
             raise MemoryError("not enough memory for the rows in work")
         return 0

@@ -24,14 +24,14 @@ from normcore.statistics cimport load_moments, moments_t
 
 from .lane_sums cimport add_sum
 from .lanes cimport (
-    WIDTH, fence, lanes_t, load, load_double, prefetch, real, splat, store, store_double,
-    stream_to,
+    LANES, LINE, WIDTH, aligned, fence, lanes_t, load, load_double, prefetch, real, splat, store,
+    store_double, stream_to,
 )
 from .row_moments cimport BLOCK, padded, row_scale, row_scale_t, sum_lanes
 from .rows cimport (
-    LINE, RowsTask, aligned, aligned_zeros, gather_block, in_place, padded_vector, scatter_block,
+    RowsTask, aligned_zeros, gather_block, in_place, padded_vector, scatter_block,
 )
-from .tiles cimport DOUBLE, FLOAT, LANES, view_t
+from .views cimport DOUBLE, FLOAT, view_t
 
 __all__ = ["normalize_rows_backward"]
 

@@ -3,7 +3,7 @@
 
 from libc.stdint cimport uint32_t, uint64_t
 
-from .tiles cimport LANES
+from .lanes cimport LANES
 
 # The sums of 16 lanes since their center was chosen.
 cdef struct sums_t:
@@ -11,7 +11,8 @@ cdef struct sums_t:
     double square_hi[LANES]     # of (x - center)**2
     double square_lo[LANES]
     uint32_t least[LANES]       # twice the bits of the least magnitude that is not 0, less 1
-    double residual[LANES]      # of what is below the quantum
+    double rest_hi[LANES]       # of what is below the quantum, in multiples of a finer one,
+    double rest_lo[LANES]       # and of what is below that
     uint64_t count[LANES]       # of numbers, where NaN is skipped
 
 cdef struct running_t:
@@ -34,5 +35,5 @@ cdef struct running_t:
     bint thorough               # a sample of the tile did not tell enough
     bint fits                   # there are a center and a quantum for the tile in work
     bint may_skip, skipna       # NaN
-    bint residuals
+    bint rests                  # are looked for in float32, too
     uint64_t _                  # so that the next one begins on a line of the cache, too

@@ -5,7 +5,8 @@
 #      small beside 2**53 q. Added to a large constant, their sum is a number whose bits are that
 #      multiple: so all rows add up as integers, without error. float32 has bits below q only where
 #      it is very small beside the largest, which the least magnitude shows; then, and in float64,
-#      x is first rounded to a multiple of q, and what is left of it is summed apart.
+#      x is first rounded to a multiple of q, and the rest of it is summed apart: its multiples of
+#      a finer quantum, which add up without rounding in float64, and what is left.
 #   b) The sum of squares runs about a center near the mean: eight rows in pairs, then a sum in two
 #      parts. In float32 the center is a multiple of q, so x - center is exact, too. The sum of
 #      x - center, known from a), gives in closed form what is to be taken off.
@@ -17,18 +18,19 @@
 # order, eight rows at once, and what is summed comes from the first two caches. Rows further on
 # are asked for in time.
 
+from libc.math cimport ldexp
 from libc.stdint cimport uint64_t
 
 from .ahead cimport ask_ahead
 from .first_look cimport look
 from .lanes cimport (
-    PACK, WIDTH, any_below, any_set, bits_of, choose, equal, greater, keep, lanes_t, least_bits,
-    less_equal, lesser, load, load_double, load_long, load_packed, longs_t, packed_t,
+    LANES, PACK, WIDTH, any_below, any_set, bits_of, choose, equal, greater, keep, lanes_t,
+    least_bits, less_equal, lesser, load, load_double, load_long, load_packed, longs_t, packed_t,
     real, signed_to_double, splat, splat_long, store_double, store_long, store_packed,
 )
 from .running cimport running_t
 from .running_totals cimport settle
-from .tiles cimport LANES, MAX_ROWS
+from .tiles cimport MAX_ROWS
 
 __all__ = []  # for other kernels only, by cimport
 
@@ -41,23 +43,35 @@ cdef enum:
     # 2048 rows of multiples below 2**51 fit into 63 bits.
     ROWS_OF_SUM = 2048
 
+# The finer quantum beside the other: the rests of ROWS_OF_SUM rows are below 2**53 of it.
+cdef double FINER = ldexp(1.0, -42)
+
 cdef uint64_t ALL_BITS = 0xffffffffffffffff
+
+
+cdef struct rest_t:
+    lanes_t grid
+    lanes_t hi
+    lanes_t lo
 
 
 cdef inline lanes_t add(
     const real* x, lanes_t center, lanes_t grid, lanes_t missing, lanes_t* total,
-    lanes_t* residual, longs_t* count, bint begins, bint residuals, bint skipna,
+    rest_t* rest, longs_t* count, bint begins, bint rests, bint skipna,
 ) noexcept nogil:
     """Add one row of WIDTH lanes to a sum, or begin it; return the squares about the center."""
-    cdef lanes_t v = load(x), d = v - center, on_grid
+    cdef lanes_t v = load(x), d = v - center, on_grid, below, on_finer
     cdef longs_t valid
     if skipna:
         valid = equal(v, v)
         count[0] = count[0] - valid
         d, v = keep(valid, d), choose(valid, v, missing)
-    if residuals:
+    if rests:
         on_grid = (v + grid) - grid
-        residual[0] = residual[0] + (v - on_grid)
+        below = v - on_grid
+        on_finer = (below + rest.grid) - rest.grid
+        rest.hi = rest.hi + on_finer
+        rest.lo = rest.lo + (below - on_finer)
         v = on_grid
     total[0] = v if begins else total[0] + v
     return d * d
@@ -65,8 +79,7 @@ cdef inline lanes_t add(
 
 cdef inline lanes_t add_rows(
     const real* x, Py_ssize_t stride, Py_ssize_t rows, lanes_t center, lanes_t grid,
-    lanes_t missing, lanes_t* totals, lanes_t* residual, longs_t* count, bint residuals,
-    bint skipna,
+    lanes_t missing, lanes_t* totals, rest_t* rest, longs_t* count, bint rests, bint skipna,
 ) noexcept nogil:
     """Set the sums of the first and the second four rows; return the squares, added in pairs."""
     cdef lanes_t squares[HALF]
@@ -76,28 +89,29 @@ cdef inline lanes_t add_rows(
         squares[k] = splat(0.0)
         if k < rows:
             squares[k] = add(
-                x + k * stride, center, grid, missing, &totals[0], residual, count, k == 0,
-                residuals, skipna,
+                x + k * stride, center, grid, missing, &totals[0], rest, count, k == 0, rests,
+                skipna,
             )
         if k + HALF < rows:
             squares[k] = squares[k] + add(
-                x + (k + HALF) * stride, center, grid, missing, &totals[1], residual, count,
-                k == 0, residuals, skipna,
+                x + (k + HALF) * stride, center, grid, missing, &totals[1], rest, count, k == 0,
+                rests, skipna,
             )
     return (squares[0] + squares[1]) + (squares[2] + squares[3])
 
 
 cdef inline void accumulate(
-    const real* x, Py_ssize_t stride, Py_ssize_t rows, running_t* s, bint residuals, bint skipna,
+    const real* x, Py_ssize_t stride, Py_ssize_t rows, running_t* s, bint rests, bint skipna,
 ) noexcept nogil:
     """Add up to eight rows of 16 lanes to the sums."""
     cdef Py_ssize_t lane = 0, k
-    cdef lanes_t center, grid, missing, residual, square, hi, sum_hi
+    cdef lanes_t center, grid, missing, square, hi, sum_hi
     cdef lanes_t totals[2]
+    cdef rest_t rest
     cdef longs_t count
     cdef packed_t least
     if real is float:
-        if not residuals:
+        if not rests:
             while lane < LANES:
                 least = load_packed(&s.sums.least[lane])
                 if rows == BAND:
@@ -111,17 +125,18 @@ cdef inline void accumulate(
             lane = 0
     while lane < LANES:
         center, grid = load_double(&s.center[lane]), load_double(&s.grid[lane])
-        residual, count = load_double(&s.sums.residual[lane]), load_long(&s.sums.count[lane])
-        missing = load_double(&s.grid_center[lane])
+        missing, count = load_double(&s.grid_center[lane]), load_long(&s.sums.count[lane])
+        rest.grid = splat(FINER) * grid
+        rest.hi, rest.lo = load_double(&s.sums.rest_hi[lane]), load_double(&s.sums.rest_lo[lane])
         if rows == BAND:  # a number that is known unrolls the loop
             square = add_rows(
-                x + lane, stride, BAND, center, grid, missing, totals, &residual, &count,
-                residuals, skipna,
+                x + lane, stride, BAND, center, grid, missing, totals, &rest, &count, rests,
+                skipna,
             )
         else:
             square = add_rows(
-                x + lane, stride, rows, center, grid, missing, totals, &residual, &count,
-                residuals, skipna,
+                x + lane, stride, rows, center, grid, missing, totals, &rest, &count, rests,
+                skipna,
             )
         store_long(
             &s.sums.fixed[lane],
@@ -137,8 +152,9 @@ cdef inline void accumulate(
             load_double(&s.sums.square_lo[lane])
             + (lesser(hi, square) - (sum_hi - greater(hi, square))),
         )
-        if residuals:
-            store_double(&s.sums.residual[lane], residual)
+        if rests:
+            store_double(&s.sums.rest_hi[lane], rest.hi)
+            store_double(&s.sums.rest_lo[lane], rest.lo)
         if skipna:
             store_long(&s.sums.count[lane], count)
         lane += WIDTH
@@ -151,7 +167,7 @@ cdef void sweep(
     """Add rows of groups side by side, and ask for those `ahead` of them."""
     cdef Py_ssize_t row = 0, group, step
     cdef const real* p
-    cdef bint residuals
+    cdef bint rests
     while row < rows:
         step = min(rows - row, <Py_ssize_t> BAND)
         for group in range(groups):
@@ -159,13 +175,13 @@ cdef void sweep(
             ask_ahead(
                 p, stride * sizeof(real), sizeof(real), <Py_ssize_t> BAND, ahead, group, groups
             )
-            residuals = s[group].residuals or real is double
+            rests = s[group].rests or real is double
             if s[group].skipna:
-                if residuals:
+                if rests:
                     accumulate(p, stride, step, &s[group], True, True)
                 else:
                     accumulate(p, stride, step, &s[group], False, True)
-            elif residuals:
+            elif rests:
                 accumulate(p, stride, step, &s[group], True, False)
             else:
                 accumulate(p, stride, step, &s[group], False, False)
@@ -197,7 +213,7 @@ cdef int judge(const running_t* s) noexcept nogil:
                 load_double(&s.total_hi[lane])
                 + signed_to_double(fixed) * load_double(&s.quantum[lane])
             ) + (
-                load_double(&s.sums.residual[lane])
+                load_double(&s.sums.rest_hi[lane])
                 - count * (load_double(&s.center[lane]) - grid_center)
             )
             near = near & less_equal(off * off, splat(0.125) * count * square)
@@ -207,18 +223,21 @@ cdef int judge(const running_t* s) noexcept nogil:
     if any_set(~bounded):
         return MOVED
     lane = 0
-    while lane < LANES and not s.residuals:
+    while lane < LANES and not s.rests:
         if any_below(load_packed(&s.sums.least[lane]), load_packed(&s.threshold[lane])):
             return OFF_GRID
         lane += PACK
     return MOVED if any_set(~near) else DONE
 
 
-cdef bint has_residual(const running_t* s) noexcept nogil:
+cdef bint has_rest(const running_t* s) noexcept nogil:
     """Whether the tile in work left something below the quantum."""
     cdef Py_ssize_t lane
     for lane in range(LANES):
-        if s.sums.residual[lane] != s.before.residual[lane]:
+        if (
+            s.sums.rest_hi[lane] != s.before.rest_hi[lane]
+            or s.sums.rest_lo[lane] != s.before.rest_lo[lane]
+        ):
             return True
     return False
 
@@ -233,7 +252,7 @@ cdef int verdict(running_t* s, Py_ssize_t rows, Py_ssize_t lanes) noexcept nogil
                 return NOT_A_NUMBER
     if found == DONE:
         s.thorough = False
-        s.residuals = s.residuals and has_residual(s)
+        s.rests = s.rests and has_rest(s)
         if s.rows + MAX_ROWS > ROWS_OF_SUM:
             settle(s)
     return found
@@ -271,7 +290,8 @@ cdef inline void remember(running_t* s) noexcept nogil:
         store_long(&s.before.fixed[lane], load_long(&s.sums.fixed[lane]))
         store_double(&s.before.square_hi[lane], load_double(&s.sums.square_hi[lane]))
         store_double(&s.before.square_lo[lane], load_double(&s.sums.square_lo[lane]))
-        store_double(&s.before.residual[lane], load_double(&s.sums.residual[lane]))
+        store_double(&s.before.rest_hi[lane], load_double(&s.sums.rest_hi[lane]))
+        store_double(&s.before.rest_lo[lane], load_double(&s.sums.rest_lo[lane]))
         if s.skipna:
             store_long(&s.before.count[lane], load_long(&s.sums.count[lane]))
         lane += WIDTH

@@ -9,10 +9,9 @@ from libc.string cimport memcpy
 from normcore._dd cimport dd, dd_add, dd_sub, fast_two_sum, two_prod, two_sum
 from normcore.statistics cimport M2_HI, M2_LO, MOMENTS_ROWS, moments_t, store_moments
 
-from .lanes cimport WIDTH, bits_of, lanes_t, splat, store_double, store_long
+from .lanes cimport LANES, WIDTH, bits_of, lanes_t, splat, store_double, store_long
 from .row_moments cimport sum_lanes
 from .running cimport running_t
-from .tiles cimport LANES
 
 __all__ = []  # for other kernels only, by cimport
 
@@ -45,8 +44,11 @@ cdef void settle(running_t* s) noexcept nogil:
         s.total_lo[lane] += part.lo
         part = two_sum(part.hi, <double> (<uint64_t> multiple & LOW_BITS) * s.quantum[lane])
         s.total_lo[lane] += part.lo
+        part = two_sum(part.hi, s.sums.rest_hi[lane])
+        s.total_lo[lane] += part.lo + s.sums.rest_lo[lane]
         s.total_hi[lane] = part.hi
         s.sums.fixed[lane] = 0
+        s.sums.rest_hi[lane] = s.sums.rest_lo[lane] = 0.0
     s.rows = 0
 
 
@@ -56,7 +58,6 @@ cdef void finish(running_t* s, double* parts) noexcept nogil:
     cdef double count[LANES]
     cdef double center[LANES]
     cdef double grid_center[LANES]
-    cdef double residual[LANES]
     cdef dd total[LANES]
     cdef dd square[LANES]
     cdef double result[MOMENTS_ROWS * LANES]
@@ -68,7 +69,6 @@ cdef void finish(running_t* s, double* parts) noexcept nogil:
         center[lane], grid_center[lane] = s.center[lane], s.grid_center[lane]
         total[lane].hi, total[lane].lo = s.total_hi[lane], s.total_lo[lane]
         square[lane].hi, square[lane].lo = s.sums.square_hi[lane], s.sums.square_lo[lane]
-        residual[lane] = s.sums.residual[lane]
     if s.one_channel:
         for lane in range(1, LANES):
             count[0] += count[lane]
@@ -83,7 +83,7 @@ cdef void finish(running_t* s, double* parts) noexcept nogil:
                 result + lane, LANES,
                 about_center(
                     count[lane], center[lane], grid_center[lane],
-                    add_to(fast_two_sum(total[lane].hi, total[lane].lo), residual[lane]),
+                    two_sum(total[lane].hi, total[lane].lo),
                     fast_two_sum(square[lane].hi, square[lane].lo),
                 ),
             )
@@ -103,7 +103,8 @@ cdef inline void clear(running_t* s) noexcept nogil:
         store_long(&s.sums.count[lane], bits_of(zero))
         store_double(&s.sums.square_hi[lane], zero)
         store_double(&s.sums.square_lo[lane], zero)
-        store_double(&s.sums.residual[lane], zero)
+        store_double(&s.sums.rest_hi[lane], zero)
+        store_double(&s.sums.rest_lo[lane], zero)
         store_double(&s.total_hi[lane], zero)
         store_double(&s.total_lo[lane], zero)
         lane += WIDTH
@@ -113,8 +114,6 @@ cdef inline void clear(running_t* s) noexcept nogil:
 
 cdef dd shared_total(running_t* s) noexcept nogil:
     """Add the sums of lanes that share their quantum."""
-    cdef double residual[LANES]
-    cdef double nothing[LANES]
     cdef Py_ssize_t lane
     cdef int64_t multiple, high = 0, low = 0
     cdef dd total
@@ -122,19 +121,12 @@ cdef dd shared_total(running_t* s) noexcept nogil:
         multiple = multiples(s, lane)
         high += multiple >> 32
         low += <int64_t> (<uint64_t> multiple & LOW_BITS)
-        residual[lane], nothing[lane] = s.sums.residual[lane], 0.0
     total = two_sum(
         <double> high * (4294967296.0 * s.quantum[0]), <double> low * s.quantum[0]
     )
     if s.rows != s.all_rows:
         total = dd_add(total, sum_lanes(s.total_hi, s.total_lo))
-    return dd_add(total, sum_lanes(residual, nothing))
-
-
-cdef inline dd add_to(dd total, double more) noexcept nogil:
-    cdef dd other
-    other.hi, other.lo = more, 0.0
-    return dd_add(total, other)
+    return dd_add(total, sum_lanes(s.sums.rest_hi, s.sums.rest_lo))
 
 
 cdef inline moments_t about_center(

@@ -14,10 +14,10 @@ from libc.string cimport memcpy
 from normcore.threads import run
 from normcore.worksharing cimport Work
 
-from .lanes cimport prefetch, real
+from .lanes cimport LANES, prefetch, real
 from .ranks cimport select, select_apart
 from .sift cimport SIFT_ROWS, all_finite
-from .tiles cimport FLOAT, LANES, OTHER, view_of, view_t
+from .views cimport FLOAT, OTHER, view_of, view_t
 
 __all__ = ["among", "at", "columns", "numbers"]
 

@@ -1,6 +1,11 @@
 from normcore.worksharing cimport Work
 
-from .tiles cimport plan_t, tile_t, view_t
+from .tiles cimport plan_t, tile_t
+from .views cimport view_t
+
+cdef int share(
+    Work kernel, Py_ssize_t items, Py_ssize_t elements, Py_ssize_t min_elements
+) except -1
 
 
 cdef class Task(Work):

@@ -12,9 +12,10 @@ from cpython.bytearray cimport PyByteArray_AS_STRING
 
 from normcore.threads import run
 
-from .tiles cimport (
-    LANES, is_direct, plan_of, plan_t, rest_of, spread_rows, tile_at, tile_t, view_of, view_t,
-)
+from .lanes cimport LANES, LINE, aligned
+from .tile_rows cimport spread_rows
+from .tiles cimport is_direct, plan_of, plan_t, rest_of, tile_at, tile_t
+from .views cimport view_of, view_t
 
 __all__ = ["Task"]
 
@@ -27,8 +28,23 @@ cdef Py_ssize_t WAKING = 8
 cdef Py_ssize_t MOST_ITEMS = 128
 # Runs of positions that occupy many threads without being cut.
 cdef Py_ssize_t FEW_RUNS = 16
-# Bytes, of memory and of the widest vectors.
-cdef size_t LINE = 64
+
+
+cdef int share(
+    Work kernel, Py_ssize_t items, Py_ssize_t elements, Py_ssize_t min_elements
+) except -1:
+    """Work on items of `elements` in all, in threads that have `min_elements` each or more."""
+    if not elements:
+        return 0
+    if elements < 2 * min_elements:
+        with nogil:
+            kernel.work(0, items)
+    else:
+        run(
+            kernel, items, min_items=max(1, min_elements * items // elements),
+            wake=elements >= WAKING * min_elements,
+        )
+    return 0
 
 
 cdef class Task:
@@ -59,10 +75,9 @@ cdef class Task:
 
     cdef double* scratch(self, Py_ssize_t count) except NULL:
         """Return memory for some numbers, all 0, aligned, that lives as long as the task."""
-        memory = bytearray(count * sizeof(double) + LINE)
+        cdef bytearray memory = bytearray(count * sizeof(double) + LINE)
         self.arrays.append(memory)
-        cdef char* start = PyByteArray_AS_STRING(memory)
-        return <double*> (start + (LINE - <size_t> start % LINE) % LINE)
+        return aligned(PyByteArray_AS_STRING(memory))
 
     cdef double* numbers(self, object rows, Py_ssize_t room, Py_ssize_t* across) except NULL:
         """Lay out numbers of channels, an array of shape (rows, C), as lanes find them.
@@ -88,17 +103,7 @@ cdef class Task:
     cdef int spread(self) except -1:
         """Visit all tiles on the shared pool."""
         cdef Py_ssize_t items = self.plan.ranges * self.plan.slabs
-        cdef Py_ssize_t elements = self.x.positions * self.plan.channels
-        if not elements:
-            return 0
-        if elements < 2 * MIN_ELEMENTS:
-            with nogil:
-                self.work(0, items)
-        else:
-            run(
-                self, items, min_items=max(1, MIN_ELEMENTS * items // elements),
-                wake=elements >= WAKING * MIN_ELEMENTS,
-            )
+        share(self, items, self.x.positions * self.plan.channels, MIN_ELEMENTS)
         if self.out_of_memory:
             raise MemoryError("not enough memory for the state of the kernel")
         return 0

@@ -16,7 +16,8 @@ from libc.string cimport memset
 from normcore._dd cimport dd, dd_div, dd_mul, dd_sub, fast_two_sum, two_prod, two_sum
 from normcore.statistics cimport moments_t
 
-from .tiles cimport LANES, TILE
+from .lanes cimport LANES
+from .tiles cimport TILE
 
 __all__ = []  # for other kernels only, by cimport
 

@@ -1,7 +1,9 @@
 cimport cython
 
+from .lanes cimport LANES
+from .views cimport view_t
+
 cdef enum:
-    LANES = 16
     ROWS = 64           # of a tile that has others beside it
     MAX_ROWS = 256      # of one that has not
     TILE = LANES * MAX_ROWS
@@ -11,34 +13,6 @@ cdef enum:
     MAX_LANES = 4096    # that keep a state, over all ranges
     AHEAD = 16384       # bytes
     NEAR = 8            # rows that are in work at once
-
-# The dtypes that kernels read and write directly; the others go through a tile of float64.
-cdef enum:
-    OTHER, FLOAT, DOUBLE
-
-ctypedef void (*load_t)(
-    const char* source, Py_ssize_t outer_stride, Py_ssize_t outer,
-    Py_ssize_t inner_stride, Py_ssize_t inner, double* tile, Py_ssize_t row,
-) noexcept nogil
-ctypedef void (*store_t)(
-    char* target, Py_ssize_t outer_stride, Py_ssize_t outer,
-    Py_ssize_t inner_stride, Py_ssize_t inner, const double* tile, Py_ssize_t row,
-) noexcept nogil
-
-# An (N, C, S) array, or a plane (N, S) with a channel stride of 0. Strides are in bytes.
-cdef struct view_t:
-    char* data
-    Py_ssize_t runs         # outer positions
-    Py_ssize_t run_stride
-    Py_ssize_t length       # inner positions: position p is (p // length, p % length)
-    Py_ssize_t stride
-    Py_ssize_t positions
-    Py_ssize_t channels
-    Py_ssize_t channel_stride
-    Py_ssize_t itemsize
-    int real
-    load_t load
-    store_t store
 
 # How tiles cover an array.
 cdef struct plan_t:
@@ -65,15 +39,6 @@ cdef struct tile_t:
     Py_ssize_t lanes
     Py_ssize_t rest         # positions after the last full row
 
-# The rows of a tile, of float or double.
-cdef struct rows_t:
-    char* data
-    Py_ssize_t stride       # in elements
-    Py_ssize_t ahead        # the rows to ask for while these are read
-    int real
-
-cdef view_t view_of(object array, bint plane=*) except *
-cdef object result_like(object x)
 cdef plan_t plan_of(const view_t* x) noexcept nogil
 cdef void set_rows(plan_t* p, Py_ssize_t rows) noexcept nogil
 cdef bint is_dense(const view_t* x) noexcept nogil
@@ -91,22 +56,6 @@ cdef Py_ssize_t sheet_stride_of(const view_t* x, const plan_t* plan) noexcept no
 cdef bint is_sheet(const view_t* x, const plan_t* plan) noexcept nogil
 cdef Py_ssize_t sheet_ahead(const view_t* x, const plan_t* plan) noexcept nogil
 cdef Py_ssize_t rows_ahead(const view_t* x, const plan_t* plan) noexcept nogil
-cdef rows_t rows_of(
-    const view_t* x, const plan_t* plan, const tile_t* at, double missing, double* copy
-) noexcept nogil
-cdef void gather(
-    const view_t* x, const plan_t* plan, const tile_t* at, double missing, double* tile
-) noexcept nogil
-cdef void scatter(
-    const view_t* out, const plan_t* plan, const tile_t* at, double* tile
-) noexcept nogil
-cdef void spread_rows(
-    const double* rows, Py_ssize_t num_rows, Py_ssize_t channels, Py_ssize_t fold, double* lanes,
-    Py_ssize_t across,
-) noexcept nogil
-cdef void zero_where(
-    const view_t* mask, const plan_t* plan, const tile_t* at, double* tile
-) noexcept nogil
 
 
 @cython.cdivision(True)
