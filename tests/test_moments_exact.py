@@ -39,6 +39,15 @@ def observe(x: np.ndarray, **options: object) -> nc.Moments:
 
 RNG = np.random.default_rng(0)
 ROWS = 9000  # enough for sums in fixed point, with two columns too
+
+
+def cancelling(spread: float, columns: int) -> np.ndarray:
+    """Return values over a wide range, their negatives, and what is left of them: 1e-3 a row."""
+    x = RNG.normal(size=(ROWS // 2, columns)) * np.exp(spread * RNG.normal(size=(ROWS // 2, 1)))
+    x = np.concatenate([x, -x, np.full((1, columns), 1e-3 * (ROWS + 1))])
+    return RNG.permutation(x)
+
+
 DATA = {
     "normal": RNG.normal(size=(ROWS, 5)),
     "mean cancels": RNG.normal(size=(ROWS, 3)) - RNG.normal(size=(ROWS, 1)).mean(),
@@ -62,6 +71,8 @@ DATA = {
     "heavy tail in float32": (
         RNG.normal(size=(ROWS, 17)) * np.exp(6 * RNG.normal(size=(ROWS, 17)))
     ).astype(np.float32),
+    "cancels over a wide range": cancelling(6.0, 3),
+    "cancels over a wide range in float32": cancelling(3.0, 17).astype(np.float32),
     "all as large": 1.99 * RNG.choice([-1.0, 1.0], size=(ROWS, 17)),
     "outlier": np.concatenate([RNG.normal(size=(ROWS - 1, 2)), np.full((1, 2), 1e9)]),
 }
