@@ -1,7 +1,9 @@
 # cython: boundscheck=False, wraparound=False, cdivision=True
 # Design: rows of float32 or float64 lanes are read, mapped and written; past the caches where the
-# result is large, which spares reading it first. Every operation is rounded once in float64, and
-# the result once more.
+# result is large, which spares reading it first. What is read is asked for 2 kB before: streamed
+# stores keep some processors from seeing that a stream is read. Every operation is rounded once in
+# float64, and the result once more. Two vectors go together, so that what is decided is decided
+# once for both.
 #
 # The division sets the pace of data in the caches. For float32 it is spared where its result is
 # known: with slopes 2**-50 below and above gamma / scale, (x - center) * slope + beta lies below
@@ -17,9 +19,9 @@ from libc.math cimport INFINITY
 
 from .affine_map cimport BETA, CENTER, LEAST, MOST, lanes_of, mapped, numbers_of, numbers_t
 from .lanes cimport (
-    LANES, LINE, WIDTH, any_differs, any_set, choose, equal, floats_t, lanes_t, less, less_equal,
-    load, longs_t, magnitude_of, narrow, near_sum, real, splat, splat_long, store, store_floats,
-    stream_floats, stream_to,
+    LANES, LINE, WIDTH, any_set, any_word, choose, differing_bits, equal, floats_t, greater,
+    lanes_t, less, less_equal, load, magnitude_of, narrow, near_sum, prefetch, real, splat, store,
+    store_floats, stream_floats, stream_to, words_t,
 )
 
 __all__ = []  # for other kernels only, by cimport
@@ -32,6 +34,7 @@ cdef Py_ssize_t LONG = 1024
 cdef enum:
     BAND = 4
     LONGER = 1 << 12
+    AHEAD = 2048    # bytes of a row that are asked for before they are read
 
 # Bytes after which lines have the same place in the first cache.
 cdef size_t PAGE = 4096
@@ -64,28 +67,36 @@ cdef inline lanes_t finished(lanes_t v, const options_t* options) noexcept nogil
     return v
 
 
-cdef inline floats_t between(
-    lanes_t v, const double* affine, Py_ssize_t across, Py_ssize_t lane, bint along,
-    bounds_t bounds,
-) noexcept nogil:
-    """Return the specified result as float32, by its bounds if they say enough."""
+cdef inline words_t narrow_between(lanes_t v, bounds_t bounds, floats_t* y) noexcept nogil:
+    """Set the result, if it has no bits that are doubtful: return these."""
     cdef lanes_t xmu = v - bounds.center
-    cdef floats_t y = narrow(near_sum(xmu, bounds.least, bounds.beta))
-    if any_differs(y, narrow(near_sum(xmu, bounds.most, bounds.beta))):
-        y = narrow(mapped(v, numbers_of(affine, across, lane, along)))
-    return y
+    y[0] = narrow(near_sum(xmu, bounds.least, bounds.beta))
+    return differing_bits(y[0], narrow(near_sum(xmu, bounds.most, bounds.beta)))
 
 
-cdef inline longs_t map_line(
+cdef inline void put_floats(float* y, floats_t v, bint stream) noexcept nogil:
+    if stream:
+        stream_floats(y, v)
+    else:
+        store_floats(y, v)
+
+
+cdef inline void put(real* y, lanes_t v, bint stream) noexcept nogil:
+    if stream:
+        stream_to(y, v)
+    else:
+        store(y, v)
+
+
+cdef inline lanes_t map_line(
     const real* x, Py_ssize_t x_stride, real* y, Py_ssize_t y_stride, const double* affine,
-    Py_ssize_t across, bint refuse_infinite, bint stream, bint bounded,
+    Py_ssize_t across, bint refuse_infinite, bint stream, bint bounded, lanes_t greatest,
 ) noexcept nogil:
-    """Map a line of each row of a band; return where they are infinite, if that matters."""
+    """Map a line of each row of a band; return the greatest magnitudes, if these matter."""
     cdef bounds_t bounds[LANES]
     cdef numbers_t numbers[LANES]
     cdef lanes_t v[BAND * LANES]
     cdef floats_t narrowed
-    cdef longs_t infinite = splat_long(0)
     cdef int row, i, vectors = LANES // WIDTH
     for i in range(vectors):
         if bounded:
@@ -96,52 +107,45 @@ cdef inline longs_t map_line(
         for i in range(vectors):
             v[row * vectors + i] = load(x + row * x_stride + i * WIDTH)
             if refuse_infinite:
-                infinite = infinite | equal(
-                    magnitude_of(v[row * vectors + i]), splat(INFINITY)
-                )
+                greatest = greater(magnitude_of(v[row * vectors + i]), greatest)
+        prefetch(<const char*> (x + row * x_stride) + AHEAD)
     for row in range(BAND):
         for i in range(vectors):
             if real is float:
                 if bounded:
-                    narrowed = between(
-                        v[row * vectors + i], affine, across, i * WIDTH, False, bounds[i]
-                    )
-                    if stream:
-                        stream_floats(y + row * y_stride + i * WIDTH, narrowed)
-                    else:
-                        store_floats(y + row * y_stride + i * WIDTH, narrowed)
+                    if any_word(narrow_between(v[row * vectors + i], bounds[i], &narrowed)):
+                        narrowed = narrow(mapped(
+                            v[row * vectors + i], numbers_of(affine, across, i * WIDTH, False)
+                        ))
+                    put_floats(y + row * y_stride + i * WIDTH, narrowed, stream)
                     continue
-            if stream:
-                stream_to(y + row * y_stride + i * WIDTH, mapped(v[row * vectors + i], numbers[i]))
-            else:
-                store(y + row * y_stride + i * WIDTH, mapped(v[row * vectors + i], numbers[i]))
-    return infinite
+            put(y + row * y_stride + i * WIDTH, mapped(v[row * vectors + i], numbers[i]), stream)
+    return greatest
 
 
-cdef inline longs_t map_band(
+cdef inline lanes_t map_band(
     const real* x, Py_ssize_t x_stride, real* y, Py_ssize_t y_stride, Py_ssize_t lanes,
-    const double* affine, Py_ssize_t across, bint refuse_infinite, bint bounded,
+    const double* affine, Py_ssize_t across, bint refuse_infinite, bint bounded, lanes_t greatest,
 ) noexcept nogil:
     """Map long rows side by side past the caches; the first and last lines overlap others."""
     cdef Py_ssize_t lane = <Py_ssize_t> (-<size_t> y % LINE) // <Py_ssize_t> sizeof(real)
     cdef Py_ssize_t last = lanes - LANES
-    cdef longs_t infinite = splat_long(0)
     if lane:
-        infinite = map_line(
-            x, x_stride, y, y_stride, affine, across, refuse_infinite, False, bounded
+        greatest = map_line(
+            x, x_stride, y, y_stride, affine, across, refuse_infinite, False, bounded, greatest
         )
     while lane <= last:
-        infinite = infinite | map_line(
+        greatest = map_line(
             x + lane, x_stride, y + lane, y_stride, affine + lane, across, refuse_infinite, True,
-            bounded,
+            bounded, greatest,
         )
         lane += LANES
     if lane < lanes:
-        infinite = infinite | map_line(
+        greatest = map_line(
             x + last, x_stride, y + last, y_stride, affine + last, across, refuse_infinite, False,
-            bounded,
+            bounded, greatest,
         )
-    return infinite
+    return greatest
 
 
 cdef inline bint go_side_by_side(const real* _, const strip_t* strip) noexcept nogil:
@@ -162,29 +166,23 @@ cdef inline bint map_rows(
     cdef Py_ssize_t across = strip.across
     cdef bint refuse_infinite = options.refuse_infinite
     cdef const double* affine
-    cdef lanes_t v, last
-    cdef floats_t y
-    cdef longs_t infinite = splat_long(0)
-    cdef numbers_t numbers
-    cdef bounds_t bounds
+    cdef lanes_t v, w, last, greatest = splat(0.0)
+    cdef floats_t y, z
     cdef real rest[WIDTH]
     cdef const real* source
     cdef real* target
     if stream and not along and go_side_by_side(_, strip):
         while row + BAND <= strip.rows:
-            infinite = infinite | map_band(
+            greatest = map_band(
                 <const real*> strip.x + row * strip.x_stride, strip.x_stride,
                 <real*> strip.y + row * strip.y_stride, strip.y_stride, lanes, strip.affine,
-                across, refuse_infinite, bounded,
+                across, refuse_infinite, bounded, greatest,
             )
             row += BAND
     for row in range(row, strip.rows):
         source = <const real*> strip.x + row * strip.x_stride
         target = <real*> strip.y + row * strip.y_stride
         affine = strip.affine + row * strip.step
-        numbers = numbers_of(affine, across, 0, along)
-        if bounded:
-            bounds = bounds_of(affine, across, 0, along)
         # The last vector overlaps the one before; in place, what it reads must not be mapped yet.
         last = splat(0.0)
         if full < lanes:
@@ -195,35 +193,42 @@ cdef inline bint map_rows(
                     rest[i] = source[i] if i < lanes else 0
                 last = load(<const real*> rest)
         lane = 0
-        while lane < full:
-            v = load(source + lane)
+        while lane + 2 * WIDTH <= full:
+            v, w = load(source + lane), load(source + lane + WIDTH)
+            prefetch(<const char*> (source + lane) + AHEAD)
+            if WIDTH * sizeof(real) >= LINE:
+                prefetch(<const char*> (source + lane + WIDTH) + AHEAD)
             if refuse_infinite:
-                infinite = infinite | equal(magnitude_of(v), splat(INFINITY))
+                greatest = greater(magnitude_of(w), greater(magnitude_of(v), greatest))
             if real is float:
                 if bounded:
-                    if not along:
-                        bounds = bounds_of(affine, across, lane, False)
-                    y = between(v, affine, across, lane, along, bounds)
-                    if stream:
-                        stream_floats(target + lane, y)
-                    else:
-                        store_floats(target + lane, y)
-                    lane += WIDTH
+                    if any_word(
+                        narrow_between(v, bounds_of(affine, across, lane, along), &y)
+                        | narrow_between(w, bounds_of(affine, across, lane + WIDTH, along), &z)
+                    ):
+                        y = narrow(mapped(v, numbers_of(affine, across, lane, along)))
+                        z = narrow(mapped(w, numbers_of(affine, across, lane + WIDTH, along)))
+                    put_floats(target + lane, y, stream)
+                    put_floats(target + lane + WIDTH, z, stream)
+                    lane += 2 * WIDTH
                     continue
-            if not along:
-                numbers = numbers_of(affine, across, lane, False)
-            v = mapped(v, numbers)
+            v = mapped(v, numbers_of(affine, across, lane, along))
+            w = mapped(w, numbers_of(affine, across, lane + WIDTH, along))
             if not plain:
-                v = finished(v, options)
-            if stream:
-                stream_to(target + lane, v)
-            else:
-                store(target + lane, v)
-            lane += WIDTH
+                v, w = finished(v, options), finished(w, options)
+            put(target + lane, v, stream)
+            put(target + lane + WIDTH, w, stream)
+            lane += 2 * WIDTH
+        if lane < full:
+            v = load(source + lane)
+            if refuse_infinite:
+                greatest = greater(magnitude_of(v), greatest)
+            v = mapped(v, numbers_of(affine, across, lane, along))
+            put(target + lane, v if plain else finished(v, options), stream)
         if full < lanes:
             lane = lanes - WIDTH if full else 0
             if refuse_infinite:
-                infinite = infinite | equal(magnitude_of(last), splat(INFINITY))
+                greatest = greater(magnitude_of(last), greatest)
             last = mapped(last, numbers_of(affine, across, lane, along))
             if not plain:
                 last = finished(last, options)
@@ -233,7 +238,7 @@ cdef inline bint map_rows(
                 store(<real*> rest, last)
                 for i in range(lanes):
                     target[i] = rest[i]
-    return any_set(infinite)
+    return any_set(equal(greatest, splat(INFINITY)))
 
 
 cdef inline bint map_plain_rows(

@@ -33,6 +33,7 @@ enum {
 typedef double lanes_t __attribute__((vector_size(8 * WIDTH)));
 typedef uint64_t longs_t __attribute__((vector_size(8 * WIDTH)));
 typedef float floats_t __attribute__((vector_size(4 * WIDTH)));
+typedef uint32_t words_t __attribute__((vector_size(4 * WIDTH)));
 typedef float pack_t __attribute__((vector_size(8 * WIDTH)));
 typedef uint32_t packed_t __attribute__((vector_size(8 * WIDTH)));
 #define PACK (2 * WIDTH)
@@ -41,6 +42,7 @@ typedef uint32_t packed_t __attribute__((vector_size(8 * WIDTH)));
 typedef double lanes_t;
 typedef uint64_t longs_t;
 typedef float floats_t;
+typedef uint32_t words_t;
 typedef float pack_t;
 typedef uint32_t packed_t;
 #define PACK 1
@@ -139,15 +141,26 @@ static inline lanes_t from_bits(longs_t v)
     return r;
 }
 
-/* Whether some lane has other bits. */
-static inline int any_differs(floats_t a, floats_t b)
+/* The bits in which float32 values differ, to be gathered and looked at together. */
+
+static inline words_t differing_bits(floats_t a, floats_t b)
+{
+    words_t x, y;
+    memcpy(&x, &a, sizeof x);
+    memcpy(&y, &b, sizeof y);
+    return x ^ y;
+}
+
+static inline int any_word(words_t bits)
 {
 #if WIDTH == 8
-    return _mm256_cmpneq_epi32_mask((__m256i)a, (__m256i)b) != 0;
+    return _mm256_test_epi32_mask((__m256i)bits, (__m256i)bits) != 0;
 #elif WIDTH == 4
-    return _mm_movemask_epi8(_mm_cmpeq_epi32((__m128i)a, (__m128i)b)) != 0xffff;
+    return !_mm_testz_si128((__m128i)bits, (__m128i)bits);
+#elif WIDTH == 2
+    return (bits[0] | bits[1]) != 0;
 #else
-    return memcmp(&a, &b, sizeof a) != 0;
+    return bits != 0;
 #endif
 }
 

@@ -13,6 +13,7 @@ cdef extern from "lanes.h" nogil:
     ctypedef double lanes_t
     ctypedef uint64_t longs_t
     ctypedef float floats_t
+    ctypedef uint32_t words_t
     ctypedef float pack_t
     ctypedef uint32_t packed_t
 
@@ -34,7 +35,8 @@ cdef extern from "lanes.h" nogil:
     longs_t bits_of(lanes_t v)
     lanes_t from_bits(longs_t v)
 
-    bint any_differs(floats_t a, floats_t b)
+    words_t differing_bits(floats_t a, floats_t b)
+    bint any_word(words_t bits)
     lanes_t near_sum(lanes_t a, lanes_t b, lanes_t c)
     lanes_t signed_to_double(longs_t v)
     longs_t less(lanes_t a, lanes_t b)
