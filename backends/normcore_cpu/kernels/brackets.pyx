@@ -72,18 +72,18 @@ cdef class BracketsTask(Task):
         x = rows_of(&self.x, &self.plan, at, NAN, copy)
         if x.real == FLOAT:
             self.take(
-                <const float*> x.data, x.stride, x.ahead, part, at,
+                <const float*> x.data, &x, part, at,
                 &self.float_bounds[at.group, 0, 0, 0],
             )
         else:
             self.take(
-                <const double*> x.data, x.stride, x.ahead, part, at,
+                <const double*> x.data, &x, part, at,
                 &self.bounds[at.group, 0, 0, 0],
             )
 
     cdef void take(
-        self, const real* x, Py_ssize_t stride, Py_ssize_t ahead, Py_ssize_t part,
-        const tile_t* at, const real* bounds,
+        self, const real* x, const rows_t* rows, Py_ssize_t part, const tile_t* at,
+        const real* bounds,
     ) noexcept nogil:
         """Count a tile and keep what lies inside."""
         cdef real copy[TILE]
@@ -92,12 +92,12 @@ cdef class BracketsTask(Task):
         cdef uint32_t before[LANES]
         cdef uint32_t lists[LANES]
         cdef uint32_t* counts = &self.counts[part, at.group, 0, 0, 0]
-        cdef Py_ssize_t _, lane, found
+        cdef Py_ssize_t _, lane, found, stride = rows.stride
         cdef bint finite
         if stride == LANES:
-            finite = all_finite(x, stride, at.rows, ahead, <real*> NULL)
+            finite = all_finite(x, stride, at.rows, rows.next, rows.apart, <real*> NULL)
         else:
-            finite = all_finite(x, stride, at.rows, ahead, copy)
+            finite = all_finite(x, stride, at.rows, rows.next, rows.apart, copy)
             x, stride = copy, LANES
         if not finite:
             count_others(x, stride, at, &self.totals[part, at.group, 0, 0])

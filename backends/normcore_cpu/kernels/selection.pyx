@@ -139,7 +139,10 @@ cdef class Numbers(Work):
         cdef real value
         while i + LANES <= self.length:  # nothing moves before the first NaN
             rows = min((self.length - i) // LANES, <Py_ssize_t> SIFT_ROWS)
-            if not all_finite(values + i, <Py_ssize_t> LANES, rows, <Py_ssize_t> 0, <real*> NULL):
+            if not all_finite(
+                values + i, <Py_ssize_t> LANES, rows, <const char*> (values + i + rows * LANES),
+                LANES * <Py_ssize_t> sizeof(real), <real*> NULL,
+            ):
                 break
             i += rows * LANES
         size = i

@@ -20,10 +20,12 @@ cdef extern from "sift.h" nogil:
         bint strict, uint32_t* counts, uint64_t* words,
     )
     bint float_all_finite(
-        const float* x, Py_ssize_t stride, Py_ssize_t rows, Py_ssize_t ahead, float* copy
+        const float* x, Py_ssize_t stride, Py_ssize_t rows, const char* next, Py_ssize_t apart,
+        float* copy,
     )
     bint double_all_finite(
-        const double* x, Py_ssize_t stride, Py_ssize_t rows, Py_ssize_t ahead, double* copy
+        const double* x, Py_ssize_t stride, Py_ssize_t rows, const char* next, Py_ssize_t apart,
+        double* copy,
     )
     void float_order_few(const float* x, int count, float* ordered)
     void double_order_few(const double* x, int count, double* ordered)
@@ -52,12 +54,13 @@ cdef inline void sift(
 
 
 cdef inline bint all_finite(
-    const real* x, Py_ssize_t stride, Py_ssize_t rows, Py_ssize_t ahead, real* copy
+    const real* x, Py_ssize_t stride, Py_ssize_t rows, const char* next, Py_ssize_t apart,
+    real* copy,
 ) noexcept nogil:
     if real is float:
-        return float_all_finite(x, stride, rows, ahead, copy)
+        return float_all_finite(x, stride, rows, next, apart, copy)
     else:
-        return double_all_finite(x, stride, rows, ahead, copy)
+        return double_all_finite(x, stride, rows, next, apart, copy)
 
 
 cdef inline void order_few(const real* x, Py_ssize_t count, real* ordered) noexcept nogil:

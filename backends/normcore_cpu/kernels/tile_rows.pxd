@@ -7,6 +7,8 @@ cdef struct rows_t:
     Py_ssize_t stride       # in elements
     Py_ssize_t ahead        # the rows to ask for while these are read
     int real
+    const char* next        # what to ask for in the order of memory: as many rows ...
+    Py_ssize_t apart        # ... this many bytes from each other
 
 cdef rows_t rows_of(
     const view_t* x, const plan_t* plan, const tile_t* at, double missing, double* copy

@@ -25,8 +25,15 @@ cdef rows_t rows_of(
         rows.data = start_of(x, plan, at)
         rows.stride = row_stride_of(x, plan)
         rows.ahead = rows_ahead(x, plan)
+        rows.apart = rows.stride * x.itemsize
+        rows.next = rows.data + rows.ahead * rows.apart
+        if plan.groups > 1 and rows.stride == plan.groups * LANES and not plan.along:
+            # The next tiles of all groups are a block, of which each has a part.
+            rows.next += at.group * LANES * x.itemsize * (at.rows - 1)
+            rows.apart = LANES * x.itemsize
         return rows
     rows.data, rows.stride = <char*> copy, LANES
+    rows.next, rows.apart = rows.data, 0
     if plan.along and x.real == FLOAT and x.stride == x.itemsize:
         join_runs(x, plan, at, missing, <float*> copy)
     else:
