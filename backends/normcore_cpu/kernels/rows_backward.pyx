@@ -1,11 +1,12 @@
 # cython: boundscheck=False, wraparound=False, cdivision=True
 # Design: the backward pass of layer and RMS norm, with one read of dy and x and one write of dx.
 #
-#   a) Two rows at a time, g = dy * gamma and x - center are kept in a copy that fits into the
+#   a) Two rows at a time, g = dy * gamma and x - center are kept in a copy, if that fits into the
 #      first cache, while sum(g) and sum(g * (x - center)) of each row are taken, and dy and
 #      dy * (x - center) / scale are added to the sums of the columns.
 #   b) From the copy, dx = a * g - (b + d * (x - center)) as in batch norm's backward, in float64
-#      and rounded once to the result. Longer rows are read twice, block by block.
+#      and rounded once to the result. Longer rows of float32 are not copied but read again from
+#      the caches, others block by block.
 #
 # The sums of a row are taken in 16 lanes, 32 steps at most before they go to a sum in two parts;
 # those of a column row by row, 64 rows before they do. A range of rows has column sums of its
@@ -39,6 +40,7 @@ cdef enum:
     PAIR = 2            # rows in work at once
     SUM_COLUMNS = 512   # of a row, before its sums go to two parts
     SUM_ROWS = 64       # of a column
+    FEW_COLUMNS = 512   # whose copy fits into the first cache beside all else
     MAX_RANGES = 64
     # Rows of the column sums of a range: as they grow, and in two parts.
     DGAMMA = 0, DBETA = 1, DGAMMA_HI = 2, DGAMMA_LO = 3, DBETA_HI = 4, DBETA_LO = 5, SUMS = 6
@@ -56,9 +58,9 @@ cdef struct row_t:
 cdef inline void reduce_rows(
     const real* dy, Py_ssize_t dy_stride, const real* x, Py_ssize_t x_stride, Py_ssize_t rows,
     Py_ssize_t columns, const double* gamma, double* g, double* xmu, Py_ssize_t across,
-    double* dgamma, double* dbeta, row_t* at,
+    double* dgamma, double* dbeta, row_t* at, bint keep,
 ) noexcept nogil:
-    """Add whole vectors of lanes of some rows to all sums, and keep g and x - center."""
+    """Add whole vectors of lanes of some rows to all sums; `keep` g and x - center."""
     cdef lanes_t sum_g[PAIR][LANES]
     cdef lanes_t sum_g_xmu[PAIR][LANES]
     cdef lanes_t center[PAIR]
@@ -84,8 +86,9 @@ cdef inline void reduce_rows(
                 total_dgamma = total_dgamma + upstream * (centered * factor[row])
                 sum_g[row][k] = sum_g[row][k] + weighted
                 sum_g_xmu[row][k] = sum_g_xmu[row][k] + weighted * centered
-                store_double(g + row * across + lane, weighted)
-                store_double(xmu + row * across + lane, centered)
+                if keep:
+                    store_double(g + row * across + lane, weighted)
+                    store_double(xmu + row * across + lane, centered)
             store_double(dgamma + lane, total_dgamma)
             store_double(dbeta + lane, total_dbeta)
         i += LANES
@@ -99,16 +102,22 @@ cdef inline void reduce_rows(
 cdef void reduce_as(
     const real* dy, Py_ssize_t dy_stride, const real* x, Py_ssize_t x_stride, Py_ssize_t rows,
     Py_ssize_t columns, const double* gamma, double* g, double* xmu, Py_ssize_t across,
-    double* dgamma, double* dbeta, row_t* at,
+    double* dgamma, double* dbeta, row_t* at, bint keep,
 ) noexcept nogil:
     """Choose the loop."""
-    if rows == PAIR:
+    if rows == PAIR and not keep:
         reduce_rows(
-            dy, dy_stride, x, x_stride, PAIR, columns, gamma, g, xmu, across, dgamma, dbeta, at
+            dy, dy_stride, x, x_stride, PAIR, columns, gamma, g, xmu, across, dgamma, dbeta, at,
+            False,
+        )
+    elif rows == PAIR:
+        reduce_rows(
+            dy, dy_stride, x, x_stride, PAIR, columns, gamma, g, xmu, across, dgamma, dbeta, at,
+            True,
         )
     else:
         reduce_rows(
-            dy, dy_stride, x, x_stride, 1, columns, gamma, g, xmu, across, dgamma, dbeta, at
+            dy, dy_stride, x, x_stride, 1, columns, gamma, g, xmu, across, dgamma, dbeta, at, keep
         )
 
 
@@ -132,13 +141,31 @@ cdef inline void map_row(
         i += WIDTH
 
 
+cdef inline void map_row_again(
+    const float* dy, const float* x, const double* gamma, float* dx, Py_ssize_t columns,
+    double center, double a, double b, double d, bint stream,
+) noexcept nogil:
+    """Map a row of whole lanes from where it was read."""
+    cdef lanes_t v, first = splat(a), second = splat(b), third = splat(d), centers = splat(center)
+    cdef Py_ssize_t i = 0
+    while i < columns:
+        v = first * (load(dy + i) * load_double(gamma + i)) - (
+            second + third * (load(x + i) - centers)
+        )
+        if stream:
+            stream_to(dx + i, v)
+        else:
+            store(dx + i, v)
+        i += WIDTH
+
+
 cdef class NormalizeRowsBackwardTask(RowsTask):
     cdef view_t dy
     cdef const double[::1] gamma
     cdef const double[:, ::1] states
     cdef double[:, :, ::1] sums     # (range, SUMS, columns)
     cdef Py_ssize_t ranges, apart
-    cdef bint direct, in_place
+    cdef bint direct, in_place, again
 
     def __init__(self, dy, x, states, gamma, out, double eps, bint centered):
         self.begin(x, out, eps, centered)
@@ -151,6 +178,10 @@ cdef class NormalizeRowsBackwardTask(RowsTask):
         )
         self.direct = self.x.real == self.dy.real and in_place(&self.x) and in_place(&self.dy)
         self.in_place = in_place(&self.out)
+        self.again = (
+            self.direct and self.in_place and self.x.real == self.out.real == FLOAT
+            and self.columns > FEW_COLUMNS and self.columns % LANES == 0
+        )
         self.stream = (
             self.stream and self.in_place and self.out.data != self.x.data
             and self.out.data != self.dy.data
@@ -215,7 +246,7 @@ cdef class NormalizeRowsBackwardTask(RowsTask):
             sum_g_xmu[row] = sum_lanes(at[row].sum_xmu_hi, at[row].sum_xmu_lo)
         column = 0
         while column < self.columns:
-            if self.columns > BLOCK:
+            if self.columns > BLOCK and not self.again:
                 self.widen(first, rows, column, g, xmu, across, at)
             self.map(
                 first, rows, column, g, xmu, across, at, sum_g, sum_g_xmu,
@@ -245,14 +276,14 @@ cdef class NormalizeRowsBackwardTask(RowsTask):
                     <const float*> self.address(&self.x, first, column + done),
                     self.x.stride // self.x.itemsize, rows, step, gamma + done, g + done,
                     xmu + done, across, sums + DGAMMA * apart + done, sums + DBETA * apart + done,
-                    at,
+                    at, not self.again,
                 )
             else:
                 self.gather(first, rows, column + done, step, g + done, xmu + done, across, at)
                 reduce_as(
                     <const double*> g + done, across, <const double*> xmu + done, across, rows,
                     padded(step), gamma + done, g + done, xmu + done, across,
-                    sums + DGAMMA * apart + done, sums + DBETA * apart + done, at,
+                    sums + DGAMMA * apart + done, sums + DBETA * apart + done, at, True,
                 )
             done += step
 
@@ -304,7 +335,11 @@ cdef class NormalizeRowsBackwardTask(RowsTask):
             dx = self.address(&self.out, first + row, column)
             target = g + row * across
             stream = self.streams(first + row)
-            if not self.in_place:
+            if self.again and stream:
+                self.map_again(first + row, column, columns, &at[row], a, b, d, True)
+            elif self.again:
+                self.map_again(first + row, column, columns, &at[row], a, b, d, False)
+            elif not self.in_place:
                 map_row(target, xmu + row * across, target, columns, a, b, d, False)
             elif self.out.real == DOUBLE:
                 map_row(target, xmu + row * across, <double*> dx, columns, a, b, d, False)
@@ -314,6 +349,17 @@ cdef class NormalizeRowsBackwardTask(RowsTask):
                 map_row(target, xmu + row * across, <float*> dx, columns, a, b, d, False)
         if not self.in_place:
             scatter_block(&self.out, first, rows, column, columns, g, across)
+
+    cdef inline void map_again(
+        self, Py_ssize_t row, Py_ssize_t column, Py_ssize_t columns, const row_t* at, double a,
+        double b, double d, bint stream,
+    ) noexcept nogil:
+        map_row_again(
+            <const float*> self.address(&self.dy, row, column),
+            <const float*> self.address(&self.x, row, column), &self.gamma[column],
+            <float*> self.address(&self.out, row, column), columns, at.scale.center, a, b, d,
+            stream,
+        )
 
     cdef object column_sums(self):
         """Add up the ranges: dgamma and dbeta."""
