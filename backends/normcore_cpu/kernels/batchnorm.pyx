@@ -9,6 +9,7 @@ import numpy as np
 
 cimport numpy as cnp
 from libc.math cimport INFINITY, isfinite, sqrt
+from libc.string cimport memcpy
 
 from normcore.statistics cimport (
     COUNT_HI, COUNT_LO, load_moments, set_means, set_vars, std_of,
@@ -31,14 +32,29 @@ cdef double* data_of(object array) noexcept:
     return <double*> cnp.PyArray_DATA(array)
 
 
+cdef inline object as_doubles(object value):
+    """Return an array, in C order; itself where it is one."""
+    return cnp.PyArray_FROM_OTF(value, cnp.NPY_DOUBLE, cnp.NPY_ARRAY_CARRAY_RO)
+
+
 cdef int set_row(double* row, Py_ssize_t channels, object value, str name) except -1:
     """Set one number for each channel: a vector's, or one for all."""
-    cdef const double[::1] vector = np.ascontiguousarray(value, dtype=np.float64).reshape(-1)
-    cdef Py_ssize_t c, step = 0 if np.ndim(value) == 0 else 1
-    if step and vector.shape[0] != channels:
-        raise ValueError(f"{name} has shape {np.shape(value)}, but there are {channels} channels")
-    for c in range(channels):
-        row[c] = vector[c * step]
+    cdef cnp.ndarray vector
+    cdef Py_ssize_t c
+    cdef double number
+    if isinstance(value, float):
+        number = value
+        for c in range(channels):
+            row[c] = number
+        return 0
+    vector = as_doubles(value)
+    if cnp.PyArray_NDIM(vector) == 0:
+        return set_row(row, channels, float(value), name)
+    if cnp.PyArray_SIZE(vector) != channels:
+        raise ValueError(
+            f"{name} has shape {np.shape(value)}, but there are {channels} channels"
+        )
+    memcpy(row, cnp.PyArray_DATA(vector), channels * sizeof(double))
     return 0
 
 
@@ -112,7 +128,7 @@ def normalize_backward(
     """
     cdef Py_ssize_t c, channels = x.shape[1]
     cdef double a, scale, sum_dy, sum_dy_xmu, count
-    parts = np.ascontiguousarray(parts, dtype=np.float64)
+    parts = as_doubles(parts)
     if parts.shape[1] != channels:
         raise ValueError(f"the moments are of {parts.shape[1]} channels, but x has {channels}")
     affine = affine_of(parts, gamma, beta, eps)
