@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import shutil
 
 import pytest
 
@@ -136,6 +137,20 @@ def test_compiles_as_one_graph(backend, momentum, training, memory_format):
     for found, expected in zip(other.buffers(), model.buffers(), strict=True):
         torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
     assert other[1].num_batches_tracked == (3 if training else 0)
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="inductor needs a C++ compiler")
+@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_compiles_with_inductor(memory_format, tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    torch._dynamo.reset()
+    model = torch.nn.Sequential(torch.nn.Conv2d(2, 3, 3), nt.BatchNorm2d(3), torch.nn.ReLU())
+    model = model.double().to(memory_format=memory_format)
+    compiled = torch.compile(copy.deepcopy(model), fullgraph=True)
+    x = normal(4, 2, 6, 6, grad=False).to(memory_format=memory_format)
+    for found, expected in zip(step(compiled, x), step(model, x), strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
 
 
 def test_compiles_for_any_batch_size():
