@@ -117,7 +117,8 @@ def measure(job: Job, arrays: Arrays, threads: int, effort: Effort) -> Measured:
         if peak is not None and job.is_fresh:
             peak = max(0, peak - job.case.nbytes)
         measured.extra_bytes[contestant.name] = peak
-        if seconds < effort.budget or job.reuses:  # that call had fresh results
+        # The first call had fresh results.
+        if seconds < effort.budget or job.reuses:
             running.append(contestant)
         else:
             samples[contestant.name] = [seconds]

@@ -34,7 +34,7 @@ cdef Py_ssize_t LONG = 1024
 cdef enum:
     BAND = 4
     LONGER = 1 << 12
-    AHEAD = 2048    # bytes of a row that are asked for before they are read
+    AHEAD_IN_ROW = 2048     # bytes that are asked for before they are read
 
 # Bytes after which lines have the same place in the first cache.
 cdef size_t PAGE = 4096
@@ -108,7 +108,9 @@ cdef inline lanes_t map_line(
             v[row * vectors + i] = load(x + row * x_stride + i * WIDTH)
             if refuse_infinite:
                 greatest = greater(magnitude_of(v[row * vectors + i]), greatest)
-        prefetch(<const char*> (x + row * x_stride) + AHEAD)
+        prefetch(<const char*> (x + row * x_stride) + AHEAD_IN_ROW)
+        if LANES * sizeof(real) > LINE:
+            prefetch(<const char*> (x + row * x_stride) + AHEAD_IN_ROW + LINE)
     for row in range(BAND):
         for i in range(vectors):
             if real is float:
@@ -195,9 +197,9 @@ cdef inline bint map_rows(
         lane = 0
         while lane + 2 * WIDTH <= full:
             v, w = load(source + lane), load(source + lane + WIDTH)
-            prefetch(<const char*> (source + lane) + AHEAD)
+            prefetch(<const char*> (source + lane) + AHEAD_IN_ROW)
             if WIDTH * sizeof(real) >= LINE:
-                prefetch(<const char*> (source + lane + WIDTH) + AHEAD)
+                prefetch(<const char*> (source + lane + WIDTH) + AHEAD_IN_ROW)
             if refuse_infinite:
                 greatest = greater(magnitude_of(w), greater(magnitude_of(v), greatest))
             if real is float:

@@ -9,6 +9,8 @@
 
 #include <stddef.h>
 
+#include "lanes.h"
+
 #if defined(__GNUC__)
 /* A function that does nothing but prefetch is dropped with its calls, unless it is inlined first. */
 #define ASK_INLINE static inline __attribute__((always_inline))
@@ -34,7 +36,7 @@ ASK_INLINE void ask_ahead(const void *group_rows, ptrdiff_t stride, ptrdiff_t si
     } else
         start += ahead * stride;
     for (ptrdiff_t k = 0; k < band; k++)
-        for (ptrdiff_t line = 0; line < row; line += 64)
+        for (ptrdiff_t line = 0; line < row; line += LINE)
             ASK(start + k * step + line);
 }
 

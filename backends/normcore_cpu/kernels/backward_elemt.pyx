@@ -4,7 +4,9 @@
 
 from .affine_map cimport lanes_of
 from .backward cimport A, B, D, MEAN, BackwardTask, through_gate
-from .lanes cimport LANES, WIDTH, fence, lanes_t, load, prefetch, real, splat, store, stream_to
+from .lanes cimport (
+    LANES, LINE, WIDTH, fence, lanes_t, load, prefetch, real, splat, store, stream_to,
+)
 from .tile_rows cimport scatter, zero_where
 from .tiles cimport AHEAD, TILE, is_sheet, sheet_stride_of, start_of, tile_t
 from .views cimport FLOAT, result_like, view_t
@@ -60,7 +62,7 @@ cdef inline void map_rows(
                 )
         lane = 0
         while lane < full:
-            if lane * sizeof(real) % 64 == 0 and not along:
+            if lane * sizeof(real) % LINE == 0 and not along:
                 prefetch(dy + ahead * dy_stride + lane)
                 prefetch(x + ahead * x_stride + lane)
             result = gradient(

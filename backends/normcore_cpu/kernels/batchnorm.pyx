@@ -34,7 +34,9 @@ cdef double* data_of(object array) noexcept:
 
 cdef inline object as_doubles(object value):
     """Return an array, in C order; itself where it is one."""
-    return cnp.PyArray_FROM_OTF(value, cnp.NPY_DOUBLE, cnp.NPY_ARRAY_CARRAY_RO)
+    return cnp.PyArray_FROM_OTF(
+        value, cnp.NPY_DOUBLE, cnp.NPY_ARRAY_CARRAY_RO | cnp.NPY_ARRAY_FORCECAST
+    )
 
 
 cdef int set_row(double* row, Py_ssize_t channels, object value, str name) except -1:

@@ -24,16 +24,13 @@ cdef extern from "lanes.h" nogil:
     lanes_t load_double(const double* source)
     lanes_t load_float(const float* source)
     longs_t load_long(const uint64_t* source)
-    floats_t load_floats(const float* source)
     void store_double(double* target, lanes_t v)
     void store_float(float* target, lanes_t v)
     void store_long(uint64_t* target, longs_t v)
 
-    lanes_t widen(floats_t v)
     floats_t narrow(lanes_t v)
     void store_floats(float* target, floats_t v)
     longs_t bits_of(lanes_t v)
-    lanes_t from_bits(longs_t v)
 
     words_t differing_bits(floats_t a, floats_t b)
     bint any_word(words_t bits)

@@ -5,8 +5,8 @@
 #      first cache, while sum(g) and sum(g * (x - center)) of each row are taken, and dy and
 #      dy * (x - center) / scale are added to the sums of the columns.
 #   b) From the copy, dx = a * g - (b + d * (x - center)) as in batch norm's backward, in float64
-#      and rounded once to the result. Longer rows of float32 are not copied but read again from
-#      the caches, others block by block.
+#      and rounded once to the result. Longer rows of float32, of whole lanes, are not copied but
+#      read again from the caches. All others are copied, beyond a block once more block by block.
 #
 # The sums of a row are taken in 16 lanes, 32 steps at most before they go to a sum in two parts;
 # those of a column row by row, 64 rows before they do. A range of rows has column sums of its
@@ -121,15 +121,21 @@ cdef void reduce_as(
         )
 
 
+cdef inline lanes_t gradient(
+    lanes_t g, lanes_t xmu, double a, double b, double d
+) noexcept nogil:
+    return splat(a) * g - (splat(b) + splat(d) * xmu)
+
+
 cdef inline void map_row(
     const double* g, const double* xmu, real* dx, Py_ssize_t columns, double a, double b, double d,
     bint stream,
 ) noexcept nogil:
-    cdef lanes_t v, first = splat(a), second = splat(b), third = splat(d)
+    cdef lanes_t v
     cdef real rest[WIDTH]
     cdef Py_ssize_t i = 0, k
     while i < columns:
-        v = first * load_double(g + i) - (second + third * load_double(xmu + i))
+        v = gradient(load_double(g + i), load_double(xmu + i), a, b, d)
         if stream:
             stream_to(dx + i, v)
         elif i + WIDTH <= columns:
@@ -146,12 +152,11 @@ cdef inline void map_row_again(
     double center, double a, double b, double d, bint stream,
 ) noexcept nogil:
     """Map a row of whole lanes from where it was read."""
-    cdef lanes_t v, first = splat(a), second = splat(b), third = splat(d), centers = splat(center)
+    cdef lanes_t v, g
     cdef Py_ssize_t i = 0
     while i < columns:
-        v = first * (load(dy + i) * load_double(gamma + i)) - (
-            second + third * (load(x + i) - centers)
-        )
+        g = load(dy + i) * load_double(gamma + i)
+        v = gradient(g, load(x + i) - splat(center), a, b, d)
         if stream:
             stream_to(dx + i, v)
         else:

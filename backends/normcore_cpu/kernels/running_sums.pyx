@@ -50,7 +50,7 @@ cdef uint64_t ALL_BITS = 0xffffffffffffffff
 
 
 cdef struct rest_t:
-    lanes_t grid
+    lanes_t finer
     lanes_t hi
     lanes_t lo
 
@@ -69,7 +69,7 @@ cdef inline lanes_t add(
     if rests:
         on_grid = (v + grid) - grid
         below = v - on_grid
-        on_finer = (below + rest.grid) - rest.grid
+        on_finer = (below + rest.finer) - rest.finer
         rest.hi = rest.hi + on_finer
         rest.lo = rest.lo + (below - on_finer)
         v = on_grid
@@ -126,7 +126,7 @@ cdef inline void accumulate(
     while lane < LANES:
         center, grid = load_double(&s.center[lane]), load_double(&s.grid[lane])
         missing, count = load_double(&s.grid_center[lane]), load_long(&s.sums.count[lane])
-        rest.grid = splat(FINER) * grid
+        rest.finer = splat(FINER) * grid
         rest.hi, rest.lo = load_double(&s.sums.rest_hi[lane]), load_double(&s.sums.rest_lo[lane])
         if rows == BAND:  # a number that is known unrolls the loop
             square = add_rows(

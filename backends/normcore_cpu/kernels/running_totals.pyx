@@ -1,7 +1,8 @@
 # cython: boundscheck=False, wraparound=False, cdivision=True
-# Design: what running sums come to. Fixed-point sums move to two float64 before they overflow, and
-# at the end the moments follow from the sums in closed form, in double-double arithmetic: of each
-# lane, or of 16 lanes that share a channel, and so a center and a quantum.
+# Design: what running sums come to. Fixed-point sums, and the rests below their quantum, move to
+# two float64 before they overflow; at the end the moments follow from the sums in closed form, in
+# double-double arithmetic: of each lane, or of 16 lanes that share a channel, and so a center and a
+# quantum.
 
 from libc.stdint cimport int64_t, uint64_t
 from libc.string cimport memcpy
@@ -32,7 +33,7 @@ cdef inline double count_of(const running_t* s, Py_ssize_t lane) noexcept nogil:
 
 
 cdef void settle(running_t* s) noexcept nogil:
-    """Move the fixed-point sums to the totals, so that they have room again."""
+    """Move the fixed-point sums and the rests to the totals, so that they have room again."""
     cdef Py_ssize_t lane
     cdef int64_t multiple
     cdef dd part

@@ -14,7 +14,7 @@ from libc.string cimport memcpy
 from normcore.threads import run
 from normcore.worksharing cimport Work
 
-from .lanes cimport LANES, prefetch, real
+from .lanes cimport LANES, LINE, prefetch, real
 from .ranks cimport select, select_apart
 from .sift cimport SIFT_ROWS, all_finite
 from .views cimport FLOAT, OTHER, view_of, view_t
@@ -78,14 +78,16 @@ cdef class Columns(Work):
             source[i] = self.address(first + i)
         if self.x.channel_stride == sizeof(real) and not self.all:
             for i in range(first + count, min(first + 2 * count, self.count)):
-                for offset in range(0, self.x.channels * <Py_ssize_t> sizeof(real), 64):
+                offset = 0
+                while offset < self.x.channels * <Py_ssize_t> sizeof(real):
                     prefetch(self.address(i) + offset)
+                    offset += LINE
         out = out + first
         for channel in range(self.x.channels):
             offset = channel * self.x.channel_stride
-            if self.all and self.block == BLOCK and offset % 64 == 0:
+            if self.all and self.block == BLOCK and offset % LINE == 0:
                 for i in range(count):
-                    prefetch(source[i] + offset + 64)
+                    prefetch(source[i] + offset + LINE)
             if self.x.real != OTHER:
                 for i in range(count):
                     out[i] = (<const real*> (source[i] + offset))[0]

@@ -154,7 +154,8 @@ static inline uint64_t double_bits_of(double_mask mask)
  * counters, for the lower end, and in the third. A NaN is nothing of this.
  *
  * all_finite returns whether there is neither NaN nor infinity, and copies the rows, one after
- * another, where a copy is wanted. As many rows, `apart` bytes from each other, are asked for.
+ * another, where a copy is wanted. As many rows from `next` on, `apart` bytes from each other, are
+ * asked for.
  *
  * order_few sorts at most FEW numbers, in an array of FEW, by counting for each how many are less;
  * of equal ones, the first one's place is found so, and the places after it are filled.
@@ -209,7 +210,7 @@ static inline uint64_t double_bits_of(double_mask mask)
             ptrdiff_t row = 0; \
             for (; row + 1 < rows; row += 2) { \
                 const type *p = x + row * stride + lane; \
-                if (lane * sizeof(type) % 64 == 0) { \
+                if (lane * sizeof(type) % LINE == 0) { \
                     prefetch(next + row * apart + lane * sizeof(type)); \
                     prefetch(next + (row + 1) * apart + lane * sizeof(type)); \
                 } \

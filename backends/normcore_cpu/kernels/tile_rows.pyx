@@ -5,11 +5,23 @@
 
 from libc.string cimport memcpy
 
-from .lanes cimport LANES, PACK, load_pack, prefetch, store_pack
+from .lanes cimport LANES, LINE, PACK, load_pack, prefetch, store_pack
 from .tiles cimport TILE, is_direct, plan_t, row_stride_of, rows_ahead, start_of, tile_t
 from .views cimport DOUBLE, FLOAT, load_t, view_t
 
 __all__ = []  # for other kernels only, by cimport
+
+cdef Py_ssize_t MAX_BLOCK = 1 << 13     # elements
+
+cdef inline bint in_order(const rows_t* rows, const plan_t* plan, const tile_t* at) noexcept nogil:
+    """Whether the groups of a dense array ask for what follows in the order of memory.
+
+    A large block leaves the first cache before its last group is read.
+    """
+    return (
+        plan.groups > 1 and plan.slabs == 1 and not plan.along
+        and rows.stride == plan.groups * LANES and at.rows * rows.stride <= MAX_BLOCK
+    )
 
 
 cdef rows_t rows_of(
@@ -27,8 +39,8 @@ cdef rows_t rows_of(
         rows.ahead = rows_ahead(x, plan)
         rows.apart = rows.stride * x.itemsize
         rows.next = rows.data + rows.ahead * rows.apart
-        if plan.groups > 1 and rows.stride == plan.groups * LANES and not plan.along:
-            # The next tiles of all groups are a block, of which each has a part.
+        if in_order(&rows, plan, at):
+            # The next tiles of all groups are a block, of which each has a part, as in ahead.h.
             rows.next += at.group * LANES * x.itemsize * (at.rows - 1)
             rows.apart = LANES * x.itemsize
         return rows
@@ -70,8 +82,10 @@ cdef void join_runs(
         step = min(x.length - s, count - index)
         source = run + s * x.stride
         copy_run(copy + index, <const float*> source, step)
-        for byte in range(0, step * sizeof(float) + 63, 64):
+        byte = 0
+        while byte < step * <Py_ssize_t> sizeof(float) + LINE - 1:
             prefetch(source + x.channel_stride + byte)
+            byte += LINE
         index += step
         run = run + x.run_stride
         s = 0
