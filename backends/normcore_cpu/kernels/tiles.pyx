@@ -1,6 +1,6 @@
 # cython: boundscheck=False, wraparound=False, cdivision=True
-# Design: every kernel sees an (N, C, S) array as rows of 16 lanes. Only this file and tile_rows know
-# how:
+# Design: every kernel sees an (N, C, S) array as rows of 16 lanes. Only this file and tile_rows
+# know how:
 #
 #   a) lanes across channels, where channels are closest in memory (2-D data, NHWC). A dense array
 #      whose channels do not fill whole rows of lanes folds positions together until they do: 3
