@@ -108,14 +108,14 @@ cdef inline void clear(real* least, real* largest, uint64_t* count) noexcept nog
 
 
 cdef class ExtremaTask(Task):
-    cdef double[:, :, ::1] states  # (range, COUNT MIN MAX, lane)
+    cdef double[:, :, ::1] states   # (range, COUNT MIN MAX, channel, or lane across channels)
     cdef bint narrow
 
     def __init__(self, x):
         self.begin(x)
         self.narrow = self.x.real == FLOAT
         self.whole_rows = self.direct and not self.plan.along
-        lanes = LANES * (self.plan.groups)
+        lanes = self.plan.groups * (1 if self.plan.along else LANES)
         states = np.zeros((self.plan.ranges, 3, lanes))
         states[:, MIN], states[:, MAX] = INFINITY, -INFINITY
         self.states = states
@@ -189,34 +189,32 @@ cdef class ExtremaTask(Task):
             clear(s.least, s.largest, s.count)
 
     cdef void fold(self, extrema_t* s, Py_ssize_t part) noexcept nogil:
-        """Move what a group found to the lanes of its range."""
-        cdef double* count = &self.states[part, COUNT, s.group * LANES]
-        cdef double* least = &self.states[part, MIN, s.group * LANES]
-        cdef double* largest = &self.states[part, MAX, s.group * LANES]
-        cdef Py_ssize_t lane
+        """Move what a group found to its range; along positions, its lanes share a channel."""
+        cdef Py_ssize_t apart = 0 if self.plan.along else 1
+        cdef Py_ssize_t first = s.group * (1 if self.plan.along else LANES)
+        cdef double* count = &self.states[part, COUNT, first]
+        cdef double* least = &self.states[part, MIN, first]
+        cdef double* largest = &self.states[part, MAX, first]
+        cdef Py_ssize_t lane, to
         for lane in range(LANES):
+            to = lane * apart
             if self.narrow:
-                count[lane] += <double> (<uint32_t*> s.count)[lane]
-                least[lane] = min(least[lane], <double> (<float*> s.least)[lane])
-                largest[lane] = max(largest[lane], <double> (<float*> s.largest)[lane])
+                count[to] += <double> (<uint32_t*> s.count)[lane]
+                least[to] = min(least[to], <double> (<float*> s.least)[lane])
+                largest[to] = max(largest[to], <double> (<float*> s.largest)[lane])
             else:
-                count[lane] += <double> s.count[lane]
-                least[lane] = min(least[lane], s.least[lane])
-                largest[lane] = max(largest[lane], s.largest[lane])
+                count[to] += <double> s.count[lane]
+                least[to] = min(least[to], s.least[lane])
+                largest[to] = max(largest[to], s.largest[lane])
         self.empty(s)
 
     cdef tuple channels(self):
         """Fold ranges and lanes to channels."""
-        states = np.asarray(self.states)
-        if self.plan.along:
-            states = states.reshape(self.plan.ranges, 3, self.plan.channels, LANES)
-            states = states.transpose(0, 3, 1, 2)
-        else:
-            states = states[:, :, :self.plan.width]
-            states = states.reshape(self.plan.ranges, 3, self.plan.fold, self.plan.channels)
-            states = states.transpose(0, 2, 1, 3)
-        count = states[:, :, COUNT].sum((0, 1))
-        return count, states[:, :, MIN].min((0, 1)) + 0.0, states[:, :, MAX].max((0, 1)) + 0.0
+        cdef Py_ssize_t fold = 1 if self.plan.along else self.plan.fold
+        states = np.asarray(self.states)[:, :, :fold * self.plan.channels]
+        states = states.reshape(self.plan.ranges, 3, fold, self.plan.channels)
+        count = states[:, COUNT].sum((0, 1))
+        return count, states[:, MIN].min((0, 1)) + 0.0, states[:, MAX].max((0, 1)) + 0.0
 
 
 def extrema(x):
