@@ -28,7 +28,9 @@ from normcore.selecting import HostSelection, Selection
 __all__ = ["exact"]
 
 _WHOLE = 1 << 14  # positions of which all are a sample
-_SLAB = 1 << 22  # values
+_PART = 32  # of the data may be in memory ...
+_SMALL = 1 << 20  # ... and so many values, though they are more ...
+_WIDE = 128  # ... and so many channels: fewer, side by side, take longer to read
 _LANES = 16  # channels that are not told apart in memory
 _CHUNK = 1 << 22
 _KEPT = 1 << 16
@@ -89,7 +91,8 @@ def exact(
     count, infinite = np.zeros(num_channels), np.zeros(num_channels)
     if num_positions:
         size = num_positions if whole else _sample_size(num_positions)
-        for slab in _slabs(num_channels, size):
+        held = size if whole else max(size, _expected(num_positions, size, min(q.size, _RANKS)))
+        for slab in _slabs(num_positions, num_channels, held):
             part = x[:, slab, :]
             values[:, slab], count[slab], infinite[slab] = (
                 rule.whole(part, q, skipna)
@@ -99,13 +102,19 @@ def exact(
     return Quantiles(q, values + 0.0, count, infinite)  # -0.0 reads as 0.0
 
 
-def _slabs(num_channels: int, size: int) -> Iterator[slice]:
-    """Yield slices of channels of much the same width; ``size`` values of each are held."""
-    number = max(1, min(num_channels // _LANES, -(-num_channels * size // _SLAB)))
+def _slabs(num_positions: int, num_channels: int, held: int) -> Iterator[slice]:
+    """Yield slices of channels of much the same width; of each, ``held`` values are in memory."""
+    limit = max(_SMALL, num_positions * num_channels // _PART)
+    number = max(1, min(num_channels // _WIDE, -(-num_channels * held // limit)))
     step = -(-num_channels // number)
     step = -(-max(step, 1) // _LANES) * _LANES
     for start in range(0, num_channels, step):
         yield slice(start, min(start + step, num_channels))
+
+
+def _expected(num_positions: int, size: int, num_ranks: int) -> int:
+    """Return about how many values of a channel lie in brackets around its median."""
+    return int(num_positions * num_ranks * _STANDARD_ERRORS[0] / size**0.5)
 
 
 def _sample_size(num_positions: int) -> int:

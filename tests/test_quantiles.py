@@ -104,6 +104,28 @@ def test_brackets_to_the_bit(backend: Any, name: str, shape: tuple[int, int]) ->
     np.testing.assert_array_equal(got.values, expected(x))
 
 
+@pytest.mark.usefixtures("small_sample")
+@pytest.mark.parametrize("num_rows", [3000, 6000])  # all of it is a sample, or not
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_slabs_of_channels_to_the_bit(
+    counting: Any, monkeypatch: pytest.MonkeyPatch, num_rows: int, order: str
+) -> None:
+    x = np.random.default_rng(3).standard_normal((num_rows, 40))
+    x[::7, 5], x[3, 39] = np.nan, np.inf
+    x = np.asarray(x, order=order)[:, :, None]
+    whole = counting.quantiles(x, Q, skipna=True)
+    passes = counting.positions
+    monkeypatch.setattr(quantiles, "_SMALL", 1)
+    monkeypatch.setattr(quantiles, "_WIDE", 4)
+    got = counting.quantiles(x, Q, skipna=True)
+    for name in ("values", "count", "infinite"):
+        np.testing.assert_array_equal(getattr(got, name), getattr(whole, name))
+    with np.errstate(all="ignore"):
+        np.testing.assert_array_equal(got.values[:, :39], expected(x[:, :39]))
+    # 40 channels in slabs of 16 are three reads for each one.
+    assert counting.positions - passes == 3 * passes
+
+
 @pytest.mark.parametrize("dtype", ["float64", "float32", "int64"])
 def test_large_data_to_the_bit(backend: Any, dtype: str) -> None:
     rng = np.random.default_rng(1)
