@@ -148,6 +148,15 @@ def test_foreign_formats_are_converted(cpu, dtype) -> None:
     np.testing.assert_array_equal(moments.mean, x.astype(np.float64).mean())
 
 
+@pytest.mark.parametrize("dtype", [">f4", ">i2", np.longdouble, object])
+def test_foreign_formats_of_vectors_are_converted(cpu, dtype) -> None:
+    x = np.random.default_rng(0).normal(size=(20, 3, 1))
+    vector = np.array([1.0, -2.0, 3.0])
+    expected, _ = cpu.normalize(x, vector, vector, 1e-5)
+    y, _ = cpu.normalize(x, vector.astype(dtype), vector.astype(dtype), 1e-5)
+    np.testing.assert_array_equal(y, expected)
+
+
 def test_unaligned_memory(cpu) -> None:
     raw = np.zeros(8 * 12 + 1, np.uint8)
     x = raw[1:].view(np.float64).reshape(4, 3)

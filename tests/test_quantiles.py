@@ -117,12 +117,14 @@ def test_slabs_of_channels_to_the_bit(
     passes = counting.positions
     monkeypatch.setattr(quantiles, "_SMALL", 1)
     monkeypatch.setattr(quantiles, "_WIDE", 4)
+    # 40 channels in slabs of 16 are three, and three reads for each one.
+    assert len(list(quantiles._slabs(num_rows, 40, num_rows))) == 3
     got = counting.quantiles(x, Q, skipna=True)
     for name in ("values", "count", "infinite"):
         np.testing.assert_array_equal(getattr(got, name), getattr(whole, name))
     with np.errstate(all="ignore"):
         np.testing.assert_array_equal(got.values[:, :39], expected(x[:, :39]))
-    # 40 channels in slabs of 16 are three reads for each one.
+    assert (passes > 0) == (num_rows > quantiles._WHOLE)
     assert counting.positions - passes == 3 * passes
 
 

@@ -1,5 +1,5 @@
-# Design: what the passes of batch norm's backward share. A gate (the forward map under a ReLU) is
-# computed again from x instead of being kept.
+# Design: what the passes of batch norm's backward share; the gradient is layer norm's, too. A gate
+# (the forward map under a ReLU) is computed again from x instead of being kept.
 
 from .affine_map cimport mapped, numbers_of
 from .lanes cimport choose, lanes_t, less_equal, splat
@@ -17,6 +17,13 @@ cdef inline lanes_t through_gate(
     """Return dy where the forward map of x is positive or NaN, and 0 elsewhere."""
     cdef lanes_t y = mapped(x, numbers_of(vectors + GATE * across, across, lane, along))
     return choose(less_equal(y, splat(0.0)), splat(0.0), dy)
+
+
+cdef inline lanes_t gradient(
+    lanes_t g, lanes_t xmu, lanes_t a, lanes_t b, lanes_t d
+) noexcept nogil:
+    """Return dx of some lanes, of which xmu is x - mean."""
+    return a * g - (b + d * xmu)
 
 
 cdef class BackwardTask(Task):

@@ -3,7 +3,7 @@
 # rounded once to the result; whole rows in the order of memory, a large result past the caches.
 
 from .affine_map cimport lanes_of
-from .backward cimport A, B, D, MEAN, BackwardTask, through_gate
+from .backward cimport A, B, D, MEAN, BackwardTask, gradient, through_gate
 from .lanes cimport (
     LANES, LINE, WIDTH, fence, lanes_t, load, prefetch, real, splat, store, stream_to,
 )
@@ -17,16 +17,16 @@ __all__ = ["backward_elemt"]
 cdef Py_ssize_t STREAM = 1 << 25
 
 
-cdef inline lanes_t gradient(
+cdef inline lanes_t gradient_at(
     lanes_t dy, lanes_t x, const double* vectors, Py_ssize_t across, Py_ssize_t lane, bint along,
     bint has_gate,
 ) noexcept nogil:
     if has_gate:
         dy = through_gate(dy, x, vectors, across, lane, along)
-    return lanes_of(vectors + A * across, lane, along) * dy - (
-        lanes_of(vectors + B * across, lane, along)
-        + lanes_of(vectors + D * across, lane, along)
-        * (x - lanes_of(vectors + MEAN * across, lane, along))
+    return gradient(
+        dy, x - lanes_of(vectors + MEAN * across, lane, along),
+        lanes_of(vectors + A * across, lane, along), lanes_of(vectors + B * across, lane, along),
+        lanes_of(vectors + D * across, lane, along),
     )
 
 
@@ -48,7 +48,7 @@ cdef inline void map_rows(
         last = splat(0.0)
         if full < lanes:
             if full:
-                last = gradient(
+                last = gradient_at(
                     load(dy + lanes - WIDTH), load(x + lanes - WIDTH), vectors, across,
                     lanes - WIDTH, along, has_gate,
                 )
@@ -56,7 +56,7 @@ cdef inline void map_rows(
                 for i in range(WIDTH):
                     rest_dy[i] = dy[i] if i < lanes else 0
                     rest_x[i] = x[i] if i < lanes else 0
-                last = gradient(
+                last = gradient_at(
                     load(<const real*> rest_dy), load(<const real*> rest_x), vectors, across,
                     <Py_ssize_t> 0, along, has_gate,
                 )
@@ -65,7 +65,7 @@ cdef inline void map_rows(
             if lane * sizeof(real) % LINE == 0 and not along:
                 prefetch(dy + ahead * dy_stride + lane)
                 prefetch(x + ahead * x_stride + lane)
-            result = gradient(
+            result = gradient_at(
                 load(dy + lane), load(x + lane), vectors, across, lane, along, has_gate
             )
             if stream:

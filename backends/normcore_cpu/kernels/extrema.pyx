@@ -109,14 +109,15 @@ cdef inline void clear(real* least, real* largest, uint64_t* count) noexcept nog
 
 cdef class ExtremaTask(Task):
     cdef double[:, :, ::1] states   # (range, COUNT MIN MAX, channel, or lane across channels)
+    cdef Py_ssize_t kept            # lanes of a group that are not of one channel
     cdef bint narrow
 
     def __init__(self, x):
         self.begin(x)
         self.narrow = self.x.real == FLOAT
         self.whole_rows = self.direct and not self.plan.along
-        lanes = self.plan.groups * (1 if self.plan.along else LANES)
-        states = np.zeros((self.plan.ranges, 3, lanes))
+        self.kept = 1 if self.plan.along else LANES
+        states = np.zeros((self.plan.ranges, 3, self.plan.groups * self.kept))
         states[:, MIN], states[:, MAX] = INFINITY, -INFINITY
         self.states = states
 
@@ -190,14 +191,13 @@ cdef class ExtremaTask(Task):
 
     cdef void fold(self, extrema_t* s, Py_ssize_t part) noexcept nogil:
         """Move what a group found to its range; along positions, its lanes share a channel."""
-        cdef Py_ssize_t apart = 0 if self.plan.along else 1
-        cdef Py_ssize_t first = s.group * (1 if self.plan.along else LANES)
+        cdef Py_ssize_t first = s.group * self.kept
         cdef double* count = &self.states[part, COUNT, first]
         cdef double* least = &self.states[part, MIN, first]
         cdef double* largest = &self.states[part, MAX, first]
         cdef Py_ssize_t lane, to
         for lane in range(LANES):
-            to = lane * apart
+            to = lane % self.kept
             if self.narrow:
                 count[to] += <double> (<uint32_t*> s.count)[lane]
                 least[to] = min(least[to], <double> (<float*> s.least)[lane])

@@ -23,6 +23,7 @@ from libc.string cimport memset
 from normcore._dd cimport dd, two_sum
 from normcore.statistics cimport load_moments, moments_t
 
+from .backward cimport gradient
 from .lane_sums cimport add_sum
 from .lanes cimport (
     LANES, LINE, WIDTH, aligned, fence, lanes_t, load, load_double, prefetch, real, splat, store,
@@ -121,12 +122,6 @@ cdef void reduce_as(
         )
 
 
-cdef inline lanes_t gradient(
-    lanes_t g, lanes_t xmu, double a, double b, double d
-) noexcept nogil:
-    return splat(a) * g - (splat(b) + splat(d) * xmu)
-
-
 cdef inline void map_row(
     const double* g, const double* xmu, real* dx, Py_ssize_t columns, double a, double b, double d,
     bint stream,
@@ -135,7 +130,7 @@ cdef inline void map_row(
     cdef real rest[WIDTH]
     cdef Py_ssize_t i = 0, k
     while i < columns:
-        v = gradient(load_double(g + i), load_double(xmu + i), a, b, d)
+        v = gradient(load_double(g + i), load_double(xmu + i), splat(a), splat(b), splat(d))
         if stream:
             stream_to(dx + i, v)
         elif i + WIDTH <= columns:
@@ -156,7 +151,7 @@ cdef inline void map_row_again(
     cdef Py_ssize_t i = 0
     while i < columns:
         g = load(dy + i) * load_double(gamma + i)
-        v = gradient(g, load(x + i) - splat(center), a, b, d)
+        v = gradient(g, load(x + i) - splat(center), splat(a), splat(b), splat(d))
         if stream:
             stream_to(dx + i, v)
         else:

@@ -13,6 +13,7 @@ __all__ = []  # for other kernels only, by cimport
 
 cdef Py_ssize_t MAX_BLOCK = 1 << 13     # elements
 
+
 cdef inline bint in_order(const rows_t* rows, const plan_t* plan, const tile_t* at) noexcept nogil:
     """Whether the groups of a dense array ask for what follows in the order of memory.
 
