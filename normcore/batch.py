@@ -190,7 +190,7 @@ class Batch:
         """Normalize with the statistics of the batch; return y and the statistics."""
         given = self.gamma, self.beta, self.eps
         options: dict[str, Any] = {"activation": self.activation}
-        pieces = self._pieces(self.x, out)
+        pieces, out = self._pieces(self.x, out=out)
         if pieces is not None:
             return pieces.normalize(self.x, *given, mask=self.mask, out=out, **options)
 
@@ -233,7 +233,7 @@ class Batch:
         moments = Moments(self.beside(moments.parts))
         given = (moments, self.gamma, self.beta, self.eps)
         options: dict[str, Any] = {"training": training, "activation": self.activation}
-        pieces = self._pieces(dy, self.x, out)
+        pieces, out = self._pieces(dy, self.x, out=out)
         if pieces is not None:
             return pieces.normalize_backward(dy, self.x, *given, mask=self.mask, out=out, **options)
 
@@ -244,15 +244,14 @@ class Batch:
 
         return self._in_one_go(kernel, dy, self.x, out=out)
 
-    def _pieces(self, *arrays: Any) -> Any:
-        """Return what has the kernels of arrays that are several views, or a part; or None."""
+    def _pieces(self, *arrays: Any, out: Any) -> tuple[Any, Any]:
+        """Return what has the kernels of arrays that are several views, or a part, or None; and
+        what they write to, if that is known.
+        """
         if self.ranks is not None:
-            return self.ranks
-        present = [array for array in arrays if array is not None]
-        if self.mask is not None:
-            present.append(layout.plane(self.mask, self.x, self.axis, "mask"))
-        is_one_view = layout.is_one_view(self.axis, *present)
-        return None if is_one_view else Pieces(self.backend, self.axis)
+            return self.ranks, out
+        out, is_one_view = layout.with_result(self.axis, *arrays, out=out, mask=self.mask)
+        return None if is_one_view else Pieces(self.backend, self.axis), out
 
     def _in_one_go(self, kernel: Any, *arrays: Any, out: Any) -> tuple[Any, ...]:
         """Call a kernel that returns more than its result on arrays that are one view."""

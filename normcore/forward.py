@@ -81,7 +81,7 @@ class SplitForward:
         self.batch: Batch | None = batch
         self.partition = partition
         ordered = copy(batch)
-        ordered.x = partition.sorted(batch.x, batch, batch.sample_axis)
+        self.x = ordered.x = partition.sorted(batch.x, batch, batch.sample_axis)
         if batch.mask is not None:
             ordered.mask = partition.sorted(batch.mask, batch, 0)
         self.batches = [ordered.samples(each) for each in partition.slices]
@@ -97,7 +97,7 @@ class SplitForward:
             self.forwards.append(forward)
             return y
 
-        return self._in_parts(part, batch, batch.x, results.result_dtype(batch.x), out)
+        return self._in_parts(part, batch, self.x, results.result_dtype(batch.x), out)
 
     def followed(self) -> Sequence[Moments]:
         """Return the moments that running statistics are to follow, in the order of the parts."""
@@ -125,7 +125,7 @@ class SplitForward:
             sums[:] = [total + each for total, each in zip(sums, vectors, strict=True)]
             return dx
 
-        dx = self._in_parts(part, batch, upstream, upstream.dtype, target)
+        dx = self._in_parts(part, batch, ordered, upstream.dtype, target)
         if target is not None and results.overlap(batch.x, target):
             self.overwrite()
         release = batch.backend.release
@@ -134,7 +134,10 @@ class SplitForward:
     def _in_parts(
         self, part: Callable[[int, Any], Any], batch: Batch, like: Any, dtype: Any, out: Any
     ) -> Any:
-        """Put what ``part(index, target)`` gives into its samples of ``out``, or a fresh array."""
+        """Put what ``part(index, target)`` gives into its samples of ``out``, or a fresh array.
+
+        That is in the memory order of ``like``, which has the parts' arrays for its slices.
+        """
         partition, result = self.partition, out
         if result is None or partition.order is not None:
             xp = array_namespace(like)

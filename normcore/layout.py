@@ -10,14 +10,20 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Callable, Iterable, Iterator
-from functools import partial, reduce
+from functools import reduce
 from typing import Any
 
 import numpy as np
 
 from normcore import dense
-from normcore.namespace import array_namespace, place
-from normcore.results import check_out, kind_of, refuse_partial_overlap, result_dtype
+from normcore.namespace import array_namespace, as_array
+from normcore.results import (
+    check_out,
+    kind_of,
+    no_memory,
+    refuse_partial_overlap,
+    result_like,
+)
 
 __all__ = [
     "as_array",
@@ -31,34 +37,8 @@ __all__ = [
     "positive_axis",
     "rescale",
     "views",
+    "with_result",
 ]
-
-
-def as_array(x: Any, *, what: str = "x", beside: Any = None) -> Any:
-    """Return ``x``, or the NumPy array of it where it is a nested sequence.
-
-    Parameters
-    ----------
-    what : str
-        Its name in errors.
-    beside : array, optional
-        The data that it belongs to; both must lie in one place. A nested sequence is in none.
-
-    Raises
-    ------
-    TypeError
-        If it is a masked array, whose mask would be lost, or lies elsewhere than ``beside``.
-    """
-    if isinstance(x, np.ma.MaskedArray):
-        raise TypeError("masked arrays are not supported; fill with NaN, or pass weights or a mask")
-    if not hasattr(x, "dtype"):
-        return np.asarray(x)
-    if beside is not None and place(x) != place(beside):
-        raise TypeError(
-            f"{what} is {place(x)}, but the data is {place(beside)}; copy one of them to the "
-            "other's place first (cupy.asarray, cupy.asnumpy, Tensor.to)"
-        )
-    return x
 
 
 def positive_axis(axis: int, ndim: int) -> int:
@@ -119,6 +99,23 @@ def is_one_view(axis: int | None, *arrays: Any) -> bool:
     pieces = iter(views(axis, *arrays))
     next(pieces)
     return next(pieces, None) is None
+
+
+def with_result(
+    axis: int | None, *arrays: Any, out: Any = None, mask: Any = None
+) -> tuple[Any, bool]:
+    """Return what a kernel that must see all data at once writes to, and whether it can.
+
+    It can where the arrays, the mask and the result are one view. A fresh result has a say in
+    that: where it has strides of its own, it is made here; otherwise ``out`` is returned.
+    """
+    first = arrays[0]
+    if not is_strided(first) or (mask is None and dense.views(axis, arrays, out) is not None):
+        return out, True
+    if out is None:
+        out = result_like(first)
+    planes = () if mask is None else (plane(mask, first, axis, "mask"),)
+    return out, is_one_view(axis, *arrays, *planes, out)
 
 
 def in_one_view(
@@ -312,7 +309,7 @@ def elementwise(
         try:
             return dense.shaped_as(kernel(*found, **options), first)
         except MemoryError as error:
-            raise _no_memory(error) from error
+            raise no_memory(error) from error
     xp = array_namespace(first)
     planes = () if mask is None else (plane(mask, first, axis, "mask"),)
     if not is_strided(first):
@@ -327,11 +324,7 @@ def elementwise(
         out[...] = result
         return out
     if out is None:
-        empty_like = partial(np.empty_like, subok=False) if xp is np else xp.empty_like
-        try:
-            out = empty_like(first, dtype=result_dtype(first))
-        except MemoryError as error:
-            raise _no_memory(error) from error
+        out = result_like(first)
     else:
         check_out(out, first)
         refuse_partial_overlap(out, *arrays)
@@ -381,16 +374,9 @@ def rescale(
         )
     except MemoryError as error:
         if out is None:
-            raise _no_memory(error) from error
+            raise no_memory(error) from error
         raise
     return dense.shaped_as(y, x) if out is None else out
-
-
-def _no_memory(error: MemoryError) -> MemoryError:
-    return MemoryError(
-        f"no memory for the result: {error}. Pass out=, or the data in parts; a NumPy array with "
-        "backend= a device's is worked on in chunks"
-    )
 
 
 def is_strided(array: Any) -> bool:

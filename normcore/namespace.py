@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["array_namespace", "is_on_host", "place", "to_numpy"]
+__all__ = ["array_namespace", "as_array", "is_on_host", "place", "to_numpy"]
 
 # DLPack's kinds of devices: host memory, ordinary and pinned; CUDA's own and managed memory.
 _HOST, _CUDA = (1, 3, 11), (2, 13)
@@ -72,3 +72,30 @@ def place(array: Any) -> str:
         return "in host memory"
     kind, number = array.__dlpack_device__()
     return f"on CUDA device {number}" if kind in _CUDA else f"on device {number} of DLPack's {kind}"
+
+
+def as_array(x: Any, *, what: str = "x", beside: Any = None) -> Any:
+    """Return ``x``, or the NumPy array of it where it is a nested sequence.
+
+    Parameters
+    ----------
+    what : str
+        Its name in errors.
+    beside : array, optional
+        The data that it belongs to; both must lie in one place. A nested sequence is in none.
+
+    Raises
+    ------
+    TypeError
+        If it is a masked array, whose mask would be lost, or lies elsewhere than ``beside``.
+    """
+    if isinstance(x, np.ma.MaskedArray):
+        raise TypeError("masked arrays are not supported; fill with NaN, or pass weights or a mask")
+    if not hasattr(x, "dtype"):
+        return np.asarray(x)
+    if beside is not None and place(x) != place(beside):
+        raise TypeError(
+            f"{what} is {place(x)}, but the data is {place(beside)}; copy one of them to the "
+            "other's place first (cupy.asarray, cupy.asnumpy, Tensor.to)"
+        )
+    return x

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import combinations
 from typing import Any
 
@@ -14,9 +15,11 @@ __all__ = [
     "check_out",
     "kind_of",
     "may_overlap",
+    "no_memory",
     "overlap",
     "refuse_partial_overlap",
     "result_dtype",
+    "result_like",
 ]
 
 
@@ -32,17 +35,36 @@ def result_dtype(x: Any) -> Any:
     return x.dtype if xp.isdtype(x.dtype, "real floating") else xp.float64
 
 
+def result_like(x: Any) -> Any:
+    """Return a fresh array for a result, in the memory order of ``x``."""
+    xp = array_namespace(x)
+    empty_like = partial(np.empty_like, subok=False) if xp is np else xp.empty_like
+    try:
+        return empty_like(x, dtype=result_dtype(x))
+    except MemoryError as error:
+        raise no_memory(error) from error
+
+
+def no_memory(error: MemoryError) -> MemoryError:
+    """Return the error of a result that does not fit into memory, with what to do."""
+    return MemoryError(
+        f"no memory for the result: {error}. Pass out=, or the data in parts; a NumPy array with "
+        "backend= a device's is worked on in chunks"
+    )
+
+
 def check_out(out: Any, x: Any) -> None:
     """Refuse an ``out`` that cannot hold the normalized ``x``.
 
     Raises
     ------
     ValueError
-        If it has another shape or memory order than ``x``, or is read-only.
+        If it has another shape or memory order than ``x``, is read-only, or overlaps itself.
     TypeError
         If it is not an array of the kind of ``x`` and the result's dtype.
     """
-    if type(out) is not type(x) and not isinstance(out, type(x)):
+    both = isinstance(out, np.ndarray) and isinstance(x, np.ndarray)
+    if not both and type(out) is not type(x) and not isinstance(out, type(x)):
         raise TypeError(f"out must be a {kind_of(x)} like the input, not a {kind_of(out)}")
     if tuple(out.shape) != tuple(x.shape):
         raise ValueError(f"out has shape {tuple(out.shape)}, but the input has {tuple(x.shape)}")
@@ -53,6 +75,11 @@ def check_out(out: Any, x: Any) -> None:
             raise ValueError("out is read-only")
         if not (out.flags.c_contiguous and x.flags.c_contiguous):
             _refuse_another_order(out, x)
+            if _overlaps_itself(out):
+                raise ValueError(
+                    f"out overlaps itself: with strides {out.strides} some of its elements share "
+                    "memory, so it cannot hold them all; np.empty_like(x) makes one that can"
+                )
 
 
 def refuse_partial_overlap(out: Any, *arrays: Any) -> None:
@@ -89,6 +116,31 @@ def _refuse_another_order(out: np.ndarray, x: np.ndarray) -> None:
                 f"out has another memory order than the input: its strides are {out.strides}, "
                 f"those of the input {x.strides}; np.empty_like(x) makes one that fits"
             )
+
+
+def _overlaps_itself(array: np.ndarray) -> bool:
+    """Whether elements of an array share memory, as those of a broadcast one do."""
+    axes = sorted(
+        (abs(stride), size)
+        for stride, size in zip(array.strides, array.shape, strict=True)
+        if size > 1
+    )
+    if not array.size or not axes:
+        return False
+    end = array.itemsize
+    for stride, size in axes:
+        if stride < end:
+            break
+        end += stride * (size - 1)
+    else:
+        return False
+    if axes[0][0] == 0:
+        return True
+    starts = np.zeros(1, np.int64)  # interleaved axes: look at all
+    for stride, size in axes:
+        starts = np.add.outer(starts, np.arange(size) * stride).ravel()
+    starts.sort()
+    return bool(np.any(np.diff(starts) < array.itemsize))
 
 
 def kind_of(array: Any) -> str:
