@@ -70,12 +70,15 @@ class Batch:
         self.mask: Any = None
         if mask is not None:
             mask = layout.as_array(mask, what="mask", beside=self.given)
+            if not isinstance(mask, np.ndarray):
+                mask = self.backend.adopt(mask)
+            if not _is_bool(mask):
+                raise TypeError(f"mask must be an array of bool, got dtype {mask.dtype}")
             self.mask = self.backend.adopt(mask)
-            if not _is_bool(self.mask):
-                raise TypeError(f"mask must be an array of bool, got dtype {self.mask.dtype}")
 
     def vector(self, value: Any, name: str) -> Any:
         """Return one number for each channel, named in errors, as a vector beside the batch."""
+        value = layout.as_array(value, what=name)
         if isinstance(value, np.ndarray) or not hasattr(value, "__dlpack__"):
             value = np.asarray(value)
             if value.dtype.kind not in "fiub":

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from normcore import dense
-from normcore.namespace import array_namespace, as_array
+from normcore.namespace import array_namespace, as_array, native
 from normcore.results import (
     check_out,
     kind_of,
@@ -188,7 +188,9 @@ def plane(values: Any, x: Any, axis: int | None, what: str) -> Any:
     """
     xp = array_namespace(x)
     try:
-        values = np.asarray(values) if xp is np else xp.asarray(values)
+        if xp is np or isinstance(values, np.ndarray):
+            values = native(np.asarray(values))
+        values = values if xp is np else xp.asarray(values)
     except (TypeError, ValueError) as error:
         raise TypeError(
             f"{what} is a {kind_of(values)}, which cannot be read beside x, a {kind_of(x)}: {error}"
@@ -261,7 +263,7 @@ def observe(
     merge = merge or _merge
     if weights is None:
         return reduce(merge, (kernel(view, **options) for (view,) in views(axis, x)))
-    weights = as_array(weights)
+    weights = as_array(weights, what="weights")
     check_weights(weights)
     if not isinstance(weights, np.ndarray):
         xp = array_namespace(weights)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["array_namespace", "as_array", "is_on_host", "place", "to_numpy"]
+__all__ = ["array_namespace", "as_array", "is_on_host", "native", "place", "to_numpy"]
 
 # DLPack's kinds of devices: host memory, ordinary and pinned; CUDA's own and managed memory.
 _HOST, _CUDA = (1, 3, 11), (2, 13)
@@ -60,6 +60,18 @@ def to_numpy(array: Any) -> np.ndarray:
         return np.from_dlpack(array)
 
 
+def native(array: np.ndarray) -> np.ndarray:
+    """Return a NumPy array of real numbers as kernels and other libraries read them.
+
+    That is in native byte order, aligned, and of at most 64 bits: itself, or a copy.
+    """
+    if array.dtype.itemsize > 8:
+        return array.astype(np.float64)
+    if array.dtype.isnative and array.flags.aligned:
+        return array
+    return array.astype(array.dtype.newbyteorder("="))
+
+
 def is_on_host(array: Any) -> bool:
     """Whether an array lies in host memory; it does if it names no device."""
     device = getattr(array, "__dlpack_device__", None)
@@ -75,7 +87,7 @@ def place(array: Any) -> str:
 
 
 def as_array(x: Any, *, what: str = "x", beside: Any = None) -> Any:
-    """Return ``x``, or the NumPy array of it where it is a nested sequence.
+    """Return ``x``, or the NumPy array of a nested sequence or of what speaks DLPack alone.
 
     Parameters
     ----------
@@ -90,9 +102,12 @@ def as_array(x: Any, *, what: str = "x", beside: Any = None) -> Any:
         If it is a masked array, whose mask would be lost, or lies elsewhere than ``beside``.
     """
     if isinstance(x, np.ma.MaskedArray):
-        raise TypeError("masked arrays are not supported; fill with NaN, or pass weights or a mask")
+        raise TypeError(
+            f"{what} is a masked array, which is not supported; fill with NaN, or pass weights or "
+            "a mask"
+        )
     if not hasattr(x, "dtype"):
-        return np.asarray(x)
+        return np.from_dlpack(x) if hasattr(x, "__dlpack__") else np.asarray(x)
     if beside is not None and place(x) != place(beside):
         raise TypeError(
             f"{what} is {place(x)}, but the data is {place(beside)}; copy one of them to the "

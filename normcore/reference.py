@@ -17,7 +17,7 @@ from normcore import double_double as dd
 from normcore.affine import Affine
 from normcore.backend import Backend, InfiniteInput, is_relu
 from normcore.blocks import Block, blocks
-from normcore.namespace import array_namespace, to_numpy
+from normcore.namespace import array_namespace, native, to_numpy
 from normcore.order_statistics import Brackets
 from normcore.reference_moments import block_moments, merge_moments
 from normcore.statistics import Extrema, Moments
@@ -53,7 +53,7 @@ class ReferenceBackend(Backend):
             return array
         if isinstance(like, np.ndarray):
             return to_numpy(array)
-        return array_namespace(like).asarray(np.array(array), device=_device(like))
+        return array_namespace(like).asarray(np.array(native(array)), device=_device(like))
 
     def moments(self, x: Any, *, weights: Any = None, skipna: bool = False) -> Moments:
         """Sum deviations from the rounded mean in double-double, and merge the blocks."""

@@ -166,6 +166,8 @@ def as_weights(sample_weight: Any, num_samples: int) -> Any:
     """
     if isinstance(sample_weight, Real):
         sample_weight = np.full(num_samples, float(sample_weight))
+    elif not hasattr(sample_weight, "dtype") and hasattr(sample_weight, "__dlpack__"):
+        sample_weight = np.from_dlpack(sample_weight)
     elif isinstance(sample_weight, np.ndarray) or not _is_foreign_array(sample_weight):
         sample_weight = np.asarray(sample_weight)
         if sample_weight.dtype.kind not in "biuf":

@@ -366,7 +366,7 @@ def _may_hold_infinity(statistic: Any) -> bool:
 def _beside(x: Any, weights: Any, backend: Backend) -> Any:
     """Return weights, of any library, as the backend's own array on the device of ``x``."""
     if isinstance(weights, np.ndarray) and isinstance(x, np.ndarray):
-        return weights
+        return backend.adopt(weights)
     return backend.adopt(backend.release(backend.adopt(weights), x))
 
 

@@ -31,6 +31,7 @@ class Samples(Batch):
 
     def parameter(self, value: Any, name: str, shape: tuple[int, ...], of: str) -> Any:
         """Return gamma or beta as a float64 vector beside the data; `of` says what has one each."""
+        value = layout.as_array(value, what=name)
         if isinstance(value, np.ndarray) or not hasattr(value, "__dlpack__"):
             value = np.asarray(value)
             if value.dtype == np.float64 and value.shape == shape and type(self.x) is np.ndarray:
