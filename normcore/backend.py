@@ -24,11 +24,16 @@ __all__ = [
 
 
 class BackendStatus(NamedTuple):
-    """Whether a backend can be used here, and if not, why, in words."""
+    """Whether a backend can be used here, and if not, why, in words.
+
+    `misconfigured` says that a setting is the reason, such as an environment variable; then asking
+    for the backend is a ValueError, and otherwise a RuntimeError.
+    """
 
     ready: bool
     reason: str = ""
     detail: str = ""
+    misconfigured: bool = False
 
     def __bool__(self) -> bool:
         return self.ready

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import numbers
 from copy import copy
 from typing import Any, Self
 
@@ -13,6 +12,7 @@ from normcore import dense, layout, plugins, results
 from normcore.affine import Affine
 from normcore.backend import Backend, is_relu
 from normcore.namespace import array_namespace, is_on_host, to_numpy
+from normcore.options import as_float
 from normcore.pieces import Pieces
 from normcore.statistics import Moments
 
@@ -269,9 +269,7 @@ class Batch:
 
 def check_eps(eps: Any) -> float:
     """Return ``eps``, after making sure that it is a positive, finite number."""
-    if type(eps) is not float and not isinstance(eps, numbers.Real):
-        raise TypeError(f"eps must be a number, got {eps!r}")
-    value = float(eps)
+    value = as_float("eps", eps)
     if not (value > 0 and math.isfinite(value)):
         raise ValueError(f"eps must be positive and finite, got {eps!r}")
     return value

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 import threading
 from collections.abc import Iterable
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 
 from normcore.backend import Backend
 from normcore.namespace import to_numpy
+from normcore.options import as_floats, check_count
 from normcore.statistics import Moments
 
 __all__ = ["ChannelState"]
@@ -29,12 +29,7 @@ class ChannelState:
     ddof: int
 
     def __init__(self, num_features: int, affine: bool | str, track_running_stats: bool) -> None:
-        try:
-            self.num_features = operator.index(num_features)
-        except TypeError:
-            raise TypeError(f"num_features must be an integer, got {num_features!r}") from None
-        if self.num_features < 0:
-            raise ValueError(f"num_features must not be negative, got {num_features}")
+        self.num_features = check_count("num_features", num_features)
         if isinstance(affine, str) and affine not in AFFINE:
             raise ValueError(f"affine must be True, False, 'gamma' or 'beta', got {affine!r}")
         self.affine = affine if isinstance(affine, str) else bool(affine)
@@ -112,10 +107,7 @@ class ChannelState:
     def num_batches_tracked(self, value: Any) -> None:
         if not self.track_running_stats:
             raise ValueError("there is no num_batches_tracked with track_running_stats=False")
-        number = operator.index(value)
-        if number < 0:
-            raise ValueError(f"num_batches_tracked must not be negative, got {number}")
-        self._num_batches_tracked = number
+        self._num_batches_tracked = check_count("num_batches_tracked", value)
 
     def __getstate__(self) -> dict[str, Any]:
         state = self.__dict__.copy()
@@ -149,7 +141,7 @@ class ChannelState:
     def _vector(self, name: str, value: Any, present: bool, reason: str) -> np.ndarray:
         if not present:
             raise ValueError(f"there is no {name} with {reason}")
-        vector = np.array(value, dtype=np.float64)
+        vector = as_floats(name, value)
         if vector.shape != (self.num_features,):
             raise ValueError(f"{name} must have shape ({self.num_features},), got {vector.shape}")
         return vector

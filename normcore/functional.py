@@ -22,6 +22,7 @@ from normcore.batch import Batch
 from normcore.folding import fold_batch_norm
 from normcore.forward import differentiated, normalized
 from normcore.inference import Inference
+from normcore.options import as_floats
 from normcore.order_statistics import Quantiles
 from normcore.renorm import batch_renorm, batch_renorm_backward
 from normcore.statistics import Extrema, Moments
@@ -105,7 +106,7 @@ def moments(
     x = layout.as_array(x)
     chosen = plugins.select_backend(x, backend)
     if weights is not None:
-        weights = chosen.adopt(layout.as_array(weights, what="weights", beside=x))
+        weights = chosen.adopt(layout.as_weights(weights, x))
     options: dict[str, Any] = {"weights": weights, "skipna": skipna, "merge": chosen.merge}
     return layout.observe(chosen.moments, chosen.adopt(x), channel_axis, **options)
 
@@ -151,13 +152,13 @@ def quantiles(
     ValueError
         If some `q` lies outside [0, 1], and as for :func:`moments`.
     """
-    ranks = np.atleast_1d(np.asarray(q, dtype=np.float64))
+    ranks = np.atleast_1d(as_floats("q", q))
     if ranks.ndim != 1 or not np.all((ranks >= 0) & (ranks <= 1)):
         raise ValueError(f"q must be one number or a sequence of numbers in [0, 1], got {q!r}")
     x = layout.as_array(x)
     chosen = plugins.select_backend(x, backend)
     if weights is not None:
-        weights = chosen.adopt(layout.as_array(weights, what="weights", beside=x))
+        weights = chosen.adopt(layout.as_weights(weights, x))
 
     def observe(view: Any, **options: Any) -> Any:
         return chosen.quantiles(view, ranks, **options)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from normcore import dense
-from normcore.namespace import array_namespace, as_array, native
+from normcore.namespace import array_namespace, as_array, is_strided, native
 from normcore.results import (
     check_out,
     kind_of,
@@ -27,12 +27,14 @@ from normcore.results import (
 
 __all__ = [
     "as_array",
+    "as_weights",
     "check_weights",
     "elementwise",
     "in_one_view",
     "is_one_view",
     "is_strided",
     "observe",
+    "of_positions",
     "plane",
     "positive_axis",
     "rescale",
@@ -109,12 +111,11 @@ def with_result(
     It can where the arrays, the mask and the result are one view. A fresh result has a say in
     that: where it has strides of its own, it is made here; otherwise ``out`` is returned.
     """
-    first = arrays[0]
-    if not is_strided(first) or (mask is None and dense.views(axis, arrays, out) is not None):
+    if (mask is None and dense.views(axis, arrays, out) is not None) or not is_strided(arrays[0]):
         return out, True
     if out is None:
-        out = result_like(first)
-    planes = () if mask is None else (plane(mask, first, axis, "mask"),)
+        out = result_like(arrays[0])
+    planes = () if mask is None else (plane(mask, arrays[0], axis, "mask"),)
     return out, is_one_view(axis, *arrays, *planes, out)
 
 
@@ -212,6 +213,28 @@ def plane(values: Any, x: Any, axis: int | None, what: str) -> Any:
     return xp.broadcast_to(values, x.shape)
 
 
+def as_weights(weights: Any, beside: Any = None) -> Any:
+    """Return weights as an array, as :func:`as_array`.
+
+    Raises
+    ------
+    TypeError
+        As that, and if they are of NumPy and not real numbers.
+    """
+    weights = as_array(weights, what="weights", beside=beside)
+    if isinstance(weights, np.ndarray) and weights.dtype.kind not in "biuf":
+        raise TypeError(f"weights must be real numbers, not {weights.dtype}")
+    return weights
+
+
+def of_positions(view: Any) -> Any:
+    """Return the plane ``(N, S)`` of the view of one that :func:`plane` broadcast."""
+    if view.shape[1]:
+        return view[:, 0, :]
+    shape, xp = (view.shape[0], view.shape[2]), array_namespace(view)
+    return xp.zeros(shape, dtype=view.dtype, device=getattr(view, "device", None))
+
+
 def check_weights(weights: Any) -> None:
     """Refuse weights that are negative, NaN or infinite.
 
@@ -219,12 +242,8 @@ def check_weights(weights: Any) -> None:
     ------
     ValueError
         Naming the first one.
-    TypeError
-        If they are not real numbers.
     """
     xp = array_namespace(weights)
-    if xp is np and weights.dtype.kind not in "biuf":
-        raise TypeError(f"weights must be real numbers, not {weights.dtype}")
     if xp.isdtype(weights.dtype, ("bool", "unsigned integer")):
         return
     good = (weights >= 0) & (weights <= xp.finfo(xp.float64).max)
@@ -263,14 +282,14 @@ def observe(
     merge = merge or _merge
     if weights is None:
         return reduce(merge, (kernel(view, **options) for (view,) in views(axis, x)))
-    weights = as_array(weights, what="weights")
+    weights = as_weights(weights)
     check_weights(weights)
     if not isinstance(weights, np.ndarray):
         xp = array_namespace(weights)
         weights = xp.astype(weights, xp.float64)  # the standard's bool has no order
     weights = plane(weights, x, axis, "weights")
-    observed = (kernel(view, weights=w[:, 0, :], **options) for view, w in views(axis, x, weights))
-    return reduce(merge, observed)
+    both = views(axis, x, weights)
+    return reduce(merge, (kernel(view, weights=of_positions(w), **options) for view, w in both))
 
 
 def _merge(statistic: Any, other: Any) -> Any:
@@ -317,7 +336,7 @@ def elementwise(
     if not is_strided(first):
         (inputs,) = views(axis, *arrays, *planes)
         if planes:
-            options["mask"] = inputs[-1][:, 0, :]
+            options["mask"] = of_positions(inputs[-1])
         inputs = inputs[: len(arrays)]
         result = xp.reshape(kernel(*inputs, **options), first.shape)
         if out is None:
@@ -332,7 +351,7 @@ def elementwise(
         refuse_partial_overlap(out, *arrays)
     for *parts, target in views(axis, *arrays, *planes, out):
         if planes:
-            options["mask"] = parts.pop()[:, 0, :]
+            options["mask"] = of_positions(parts.pop())
         kernel(*parts, out=target, **options)
     return out
 
@@ -379,8 +398,3 @@ def rescale(
             raise no_memory(error) from error
         raise
     return dense.shaped_as(y, x) if out is None else out
-
-
-def is_strided(array: Any) -> bool:
-    """Whether an array describes its memory as NumPy's do, and is viewed as they are."""
-    return isinstance(getattr(array, "strides", None), tuple)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["array_namespace", "as_array", "is_on_host", "native", "place", "to_numpy"]
+__all__ = ["array_namespace", "as_array", "is_on_host", "is_strided", "native", "place", "to_numpy"]
 
 # DLPack's kinds of devices: host memory, ordinary and pinned; CUDA's own and managed memory.
 _HOST, _CUDA = (1, 3, 11), (2, 13)
@@ -114,3 +114,8 @@ def as_array(x: Any, *, what: str = "x", beside: Any = None) -> Any:
             "other's place first (cupy.asarray, cupy.asnumpy, Tensor.to)"
         )
     return x
+
+
+def is_strided(array: Any) -> bool:
+    """Whether an array describes its memory as NumPy's do, and is viewed as they are."""
+    return isinstance(getattr(array, "strides", None), tuple)

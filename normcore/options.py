@@ -1,12 +1,24 @@
-"""Options of batch norm, checked; each error names the option."""
+"""Options, checked; each error names the option."""
 
 from __future__ import annotations
 
 import numbers
 import operator
+import sys
 from typing import Any
 
-__all__ = ["MOMENTUM", "check_choice", "check_limits", "check_size", "weight_of_batch"]
+import numpy as np
+
+__all__ = [
+    "MOMENTUM",
+    "as_float",
+    "as_floats",
+    "check_choice",
+    "check_count",
+    "check_limits",
+    "check_size",
+    "weight_of_batch",
+]
 
 
 class _Default(float):
@@ -14,6 +26,55 @@ class _Default(float):
 
 
 MOMENTUM: float = _Default(0.1)
+
+
+def as_float(name: str, value: Any, what: str = "a number") -> float:
+    """Return a real number as a float.
+
+    Raises
+    ------
+    TypeError
+        If it is none.
+    ValueError
+        If it is an integer or a fraction beyond the largest float.
+    """
+    if type(value) is float:
+        return value
+    if not isinstance(value, numbers.Real):
+        raise TypeError(f"{name} must be {what}, got {value!r}")
+    try:
+        return float(value)
+    except OverflowError:
+        raise ValueError(f"{name} is a number beyond the largest float64") from None
+
+
+def as_floats(name: str, value: Any) -> np.ndarray:
+    """Return a new float64 array of numbers; a ValueError if one is beyond the largest float64."""
+    try:
+        return np.array(value, dtype=np.float64)
+    except OverflowError:
+        raise ValueError(f"{name} holds a number beyond the largest float64") from None
+
+
+def check_count(name: str, value: Any) -> int:
+    """Return how many there are of something, a number that arrays can have of it.
+
+    Raises
+    ------
+    TypeError
+        If it is no integer.
+    ValueError
+        If it is negative, or larger than any array.
+    """
+    try:
+        count = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be an integer, got {value!r}") from None
+    if count < 0:
+        raise ValueError(f"{name} must not be negative, got {count}")
+    if count > sys.maxsize:
+        raise ValueError(f"{name} must be at most {sys.maxsize}, the largest size of an array")
+    return count
 
 
 def weight_of_batch(momentum: Any, decay: Any) -> float | None:
@@ -37,9 +98,7 @@ def weight_of_batch(momentum: Any, decay: Any) -> float | None:
 
 
 def _unit(name: str, value: Any) -> float:
-    if not isinstance(value, numbers.Real):
-        raise TypeError(f"{name} must be a number or None, got {value!r}")
-    number = float(value)
+    number = as_float(name, value, "a number or None")
     if not 0 <= number <= 1:
         raise ValueError(f"{name} must be None or lie in [0, 1], got {value!r}")
     return number
@@ -92,9 +151,8 @@ def check_limits(r_max: Any, d_max: Any) -> tuple[float, float] | None:
         return None
     if r_max is None or d_max is None:
         raise ValueError("r_max and d_max go together: batch renormalization needs both")
-    for name, value, least in (("r_max", r_max, 1), ("d_max", d_max, 0)):
-        if not isinstance(value, numbers.Real):
-            raise TypeError(f"{name} must be a number, got {value!r}")
-        if not float(value) >= least:
+    limits = as_float("r_max", r_max), as_float("d_max", d_max)
+    for name, value, least in zip(("r_max", "d_max"), limits, (1, 0), strict=True):
+        if not value >= least:
             raise ValueError(f"{name} must be at least {least}, got {value!r}")
-    return float(r_max), float(d_max)
+    return limits

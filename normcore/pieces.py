@@ -39,7 +39,7 @@ class Pieces:
         planes = () if mask is None else (layout.plane(mask, x, self.axis, "mask"),)
         sums = []
         for dy_view, x_view, *masks in layout.views(self.axis, dy, x, *planes):
-            mask = masks[0][:, 0, :] if masks else None
+            mask = layout.of_positions(masks[0]) if masks else None
             sums.append(self.backend.backward_reduce(dy_view, x_view, mean, gate=gate, mask=mask))
         sum_dy, sum_dy_xmu = (sum(parts) for parts in zip(*sums, strict=True))
         return sum_dy, sum_dy_xmu

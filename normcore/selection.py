@@ -187,9 +187,8 @@ def _candidates(known: Catalog, array_type: type, device: str) -> tuple[Backend,
     ready = [each for each in serving if _status(each).ready]
     if own and own[0] not in ready and (not ready or ready[0] not in own):
         # One that serves all kinds would work, many times slower, and nobody would know why.
-        raise RuntimeError(
-            f"backend {own[0].name!r}, which serves {array_type.__module__}."
-            f"{array_type.__qualname__}, is not ready: {_status(own[0]).reason}"
+        raise _not_ready(
+            own[0], f", which serves {array_type.__module__}.{array_type.__qualname__},"
         )
     serving = ready
     if not serving:
@@ -227,13 +226,19 @@ def _status(registration: Registration) -> BackendStatus:
         return BackendStatus(False, reason)
 
 
+def _not_ready(registration: Registration, whose: str = "") -> Exception:
+    """Return the error of asking for a backend that is not ready."""
+    status = _status(registration)
+    kind = ValueError if status.misconfigured else RuntimeError
+    return kind(f"backend {registration.name!r}{whose} is not ready: {status.reason}")
+
+
 def _instance(registration: Registration) -> Backend:
     backend = _instances.get(registration)
     if backend is not None:
         return backend
-    status = _status(registration)
-    if not status.ready:
-        raise RuntimeError(f"backend {registration.name!r} is not ready: {status.reason}")
+    if not _status(registration).ready:
+        raise _not_ready(registration)
     try:
         backend = _class(registration)()
     except Exception as error:

@@ -16,6 +16,7 @@ import numpy as np
 
 from normcore.double_double import divide, two_product
 from normcore.namespace import array_namespace, to_numpy
+from normcore.options import as_float
 
 from libc.math cimport NAN
 
@@ -191,12 +192,14 @@ class Moments(Statistic):
 
     def var(self, ddof=0):
         """Return m2 / (count - ddof), within 4 ulp; NaN where that divisor is not positive."""
+        ddof = as_float("ddof", ddof)
         if isinstance(self.parts, np.ndarray):
             return _finalized(self.parts, VAR, ddof)
         return _scaled(self._scaled_var(ddof), 2 * self.parts[EXPONENT, ...])
 
     def std(self, ddof=0):
         """Return the square root of :meth:`var`, also where the variance leaves float64."""
+        ddof = as_float("ddof", ddof)
         if isinstance(self.parts, np.ndarray):
             return _finalized(self.parts, STD, ddof)
         return _scaled(self._scaled_var(ddof) ** 0.5, self.parts[EXPONENT, ...])
@@ -232,6 +235,7 @@ class Moments(Statistic):
         ValueError
             If ``mean`` or ``var`` are of another number of channels.
         """
+        weight, ddof = as_float("weight", weight), as_float("ddof", ddof)
         if isinstance(self.parts, np.ndarray):
             return _running(self.parts, *map(self._vector, (mean, var)), weight, ddof)
         where, valid = array_namespace(self.parts).where, self.count > ddof

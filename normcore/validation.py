@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from normcore.options import as_float
+
 __all__ = [
     "as_table",
     "as_weights",
@@ -165,7 +167,7 @@ def as_weights(sample_weight: Any, num_samples: int) -> Any:
         If they are not numbers.
     """
     if isinstance(sample_weight, Real):
-        sample_weight = np.full(num_samples, float(sample_weight))
+        sample_weight = np.full(num_samples, as_float("sample_weight", sample_weight))
     elif not hasattr(sample_weight, "dtype") and hasattr(sample_weight, "__dlpack__"):
         sample_weight = np.from_dlpack(sample_weight)
     elif isinstance(sample_weight, np.ndarray) or not _is_foreign_array(sample_weight):
@@ -316,5 +318,7 @@ def _real_weights(weights: np.ndarray) -> np.ndarray:
         if weights.dtype.kind != "O":
             raise TypeError(f"dtype {weights.dtype}")
         return weights.astype(np.float64)
+    except OverflowError:
+        raise ValueError("sample_weight holds a number beyond the largest float64") from None
     except (TypeError, ValueError) as error:
         raise TypeError(f"sample_weight must hold real numbers: {error}") from None

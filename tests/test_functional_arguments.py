@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 from functional_examples import example
@@ -235,3 +237,79 @@ def test_bad_input_of_backward(changes, error, message):
     with pytest.raises(error, match=message):
         functional.batch_norm_backward(**arguments)
     assert_array_equal(out, 7.0)
+
+
+# -- no channels -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("shape", "axis"), [((3, 0), 1), ((0, 3), 0), ((2, 0, 4), 1), ((2, 4, 0), -1)]
+)
+@pytest.mark.parametrize("of", ["samples", "positions"])
+def test_no_channels_under_weights_and_masks(backend, shape, axis, of):
+    x = np.zeros(shape)
+    rest = tuple(np.delete(shape, axis))
+    ones = np.ones(rest[:1] if of == "samples" and axis != 0 else rest)
+    moments = functional.moments(x, channel_axis=axis, weights=ones)
+    assert moments.mean.shape == moments.var().shape == moments.count.shape == (0,)
+    assert functional.quantiles(x, [0.5, 1], channel_axis=axis, weights=ones).values.shape == (2, 0)
+    for order in "CF":
+        x = np.zeros(shape, order=order)
+        y, found = functional.batch_norm(x, axis=axis, mask=ones > 0)
+        assert y.shape == shape
+        assert found.num_channels == 0
+        none = np.zeros(0)
+        assert (
+            functional.batch_norm_inference(x, none, none, axis=axis, mask=ones > 0).shape == shape
+        )
+        dx, dgamma, dbeta = functional.batch_norm_backward(x, x, found, axis=axis, mask=ones > 0)
+        assert (dx.shape, dgamma.shape, dbeta.shape) == (shape, (0,), (0,))
+
+
+# -- numbers that no float64 holds -----------------------------------------------------------
+
+HUGE = 10**400
+LAYER = nc.BatchNorm(2)
+
+
+@pytest.mark.parametrize("huge", [HUGE, -HUGE, Fraction(HUGE, 3)])
+@pytest.mark.parametrize(
+    ("name", "call"),
+    [
+        ("eps", lambda huge, x: functional.batch_norm(x, eps=huge)),
+        ("eps", lambda huge, x: functional.batch_norm_inference(x, [0, 0], [1, 1], eps=huge)),
+        ("eps", lambda huge, x: functional.layer_norm(x, eps=huge)),
+        ("eps", lambda huge, x: nc.BatchNorm(2, eps=huge)),
+        ("eps", lambda huge, x: nc.GroupNorm(1, 2, eps=huge)),
+        ("gamma", lambda huge, x: functional.batch_norm(x, [huge, 1])),
+        ("beta", lambda huge, x: functional.layer_norm(x, None, [huge, 1])),
+        ("mean", lambda huge, x: functional.batch_norm_inference(x, [huge, 1], [1, 1])),
+        ("var", lambda huge, x: functional.batch_norm_inference(x, [0, 1], [huge, 1])),
+        ("mask", lambda huge, x: functional.batch_norm(x, mask=[huge, 1, 1])),
+        ("weights", lambda huge, x: functional.moments(x, channel_axis=1, weights=[huge, 1, 1])),
+        ("weights", lambda huge, x: functional.quantiles(x, 1, channel_axis=1, weights=[huge] * 3)),
+        ("q", lambda huge, x: functional.quantiles(x, huge, channel_axis=1)),
+        ("q", lambda huge, x: functional.quantiles(x, [0.5, huge], channel_axis=1)),
+        ("r_max", lambda huge, x: nc.BatchNorm(2, r_max=huge, d_max=0)),
+        ("d_max", lambda huge, x: nc.BatchNorm(2, r_max=2, d_max=huge)),
+        ("momentum", lambda huge, x: nc.BatchNorm(2, momentum=huge)),
+        ("momentum", lambda huge, x: nc.InstanceNorm(2, momentum=huge, track_running_stats=True)),
+        ("decay", lambda huge, x: nc.BatchNorm(2, decay=huge)),
+        ("ddof", lambda huge, x: nc.BatchNorm(2, ddof=huge)),
+        ("ddof", lambda huge, x: functional.moments(x, channel_axis=1).var(huge)),
+        ("ddof", lambda huge, x: functional.moments(x, channel_axis=1).std(huge)),
+        ("weight", lambda huge, x: nc.Moments.of(3, 1, [1, 1]).running([0, 0], [1, 1], huge)),
+        ("axis", lambda huge, x: functional.batch_norm(x, axis=huge)),
+        ("num_features", lambda huge, x: nc.BatchNorm(huge)),
+        ("num_groups", lambda huge, x: functional.group_norm(x, huge)),
+        ("num_axes", lambda huge, x: functional.layer_norm(x, num_axes=huge)),
+        ("gamma", lambda huge, x: setattr(nc.BatchNorm(2), "gamma", [huge, 1])),
+        ("running_var", lambda huge, x: setattr(LAYER, "running_var", [huge, 1])),
+        ("gamma", lambda huge, x: setattr(nc.LayerNorm(2), "gamma", [huge, 1])),
+        ("num_batches_tracked", lambda huge, x: setattr(LAYER, "num_batches_tracked", huge)),
+        ("virtual_batch_size", lambda huge, x: nc.BatchNorm(2, virtual_batch_size=-abs(huge))),
+    ],
+)  # fmt: skip
+def test_numbers_beyond_float64_are_refused_by_name(huge, name, call):
+    with pytest.raises((ValueError, TypeError), match=rf"\b{name}\b"):
+        call(huge, np.arange(6.0).reshape(3, 2))

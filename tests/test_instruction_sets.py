@@ -202,6 +202,7 @@ def test_unknown_build_is_a_clear_error(monkeypatch) -> None:
         chosen()
     status = CpuBackend.probe()
     assert not status.ready
+    assert status.misconfigured
     assert "sse9" in status.reason
 
 
@@ -213,6 +214,7 @@ def test_slower_backend_does_not_step_in_for_an_unknown_build() -> None:
         capture_output=True,
         text=True,
     )
+    assert "\nValueError: backend 'cpu', which serves numpy.ndarray, is not ready" in found.stderr
     assert "'cpu', which serves numpy.ndarray, is not ready: NORMCORE_INSTR" in found.stderr
     assert "'sse9', which is no instruction set; known: baseline, avx2" in found.stderr
 

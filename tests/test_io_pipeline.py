@@ -162,6 +162,47 @@ def test_an_error_in_the_callback_stops_the_run(data, tmp_path):
     assert os.listdir(tmp_path) == ["data.parquet"]
 
 
+@pytest.mark.parametrize("step", ["fit", "transform", "rows", "save"])
+@pytest.mark.parametrize("fitted", [True, False])
+@pytest.mark.parametrize("make", [nc.StandardScaler, nc.MinMaxScaler, nc.RobustScaler])
+def test_a_failure_in_any_step_leaves_the_scaler(make, fitted, step, data, tmp_path, monkeypatch):
+    scaler = make().fit(X[:, :2]) if fitted else make()
+    before = {name: np.copy(value) for name, value in vars(scaler).items() if name[-1] == "_"}
+    public = set(vars(scaler))
+
+    def fail(*_, **__):
+        raise OSError("the disk is gone")
+
+    def stop(progress):
+        if progress.step == step and progress.rows > 300:
+            fail()
+
+    if step == "rows":
+        monkeypatch.setattr(make, "transform", fail)
+    if step == "save":
+        monkeypatch.setattr(make, "save", fail)
+    with pytest.raises(OSError, match="the disk is gone"):
+        fit_transform_file(
+            data, tmp_path / "o.csv", scaler, save=tmp_path / "s.json", batch_rows=100,
+            progress=stop,
+        )  # fmt: skip
+    assert set(vars(scaler)) == public
+    for name, value in before.items():
+        np.testing.assert_array_equal(vars(scaler)[name], value)
+    assert not (tmp_path / "s.json").exists()
+
+
+def test_fit_transform_file_teaches_the_scaler(data, tmp_path):
+    scaler = nc.StandardScaler().fit(X[:, :2])
+    saved = tmp_path / "s.json"
+    fit_transform_file(data, tmp_path / "o.npy", scaler, columns=NAMES, save=saved)
+    assert list(scaler.feature_names_in_) == NAMES
+    expected = nc.StandardScaler().fit(X)
+    for each in (scaler, nc.load(saved)):
+        np.testing.assert_allclose(each.mean_, expected.mean_, rtol=1e-15)
+    np.testing.assert_allclose(np.load(tmp_path / "o.npy"), expected.transform(X), atol=1e-12)
+
+
 def test_input_and_output_are_one_file(data):
     with pytest.raises(ValueError, match="is the input too"):
         transform_file(data, data, nc.StandardScaler().fit(X))

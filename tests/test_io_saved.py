@@ -164,6 +164,23 @@ def test_other_content(content, message, tmp_path):
     assert message in str(caught.value)
 
 
+@pytest.mark.parametrize("depth", [200, 900, 100_000])
+@pytest.mark.parametrize("pair", ["[]", ('{"a":', "}")])
+@pytest.mark.parametrize(
+    "key", ["format", "version", "scaler", "class", "params", "statistic", "feature_names_in", "x"]
+)
+def test_deep_nesting(key, pair, depth, saved):
+    entries = json.loads(saved.read_text())
+    entries[key] = "DEEP"
+    deep = pair[0] * depth + "1" + pair[1] * depth
+    saved.write_text(json.dumps(entries).replace('"DEEP"', deep))
+    if depth == 200 and key in {"class", "x"}:  # what is parsed but not used does not matter
+        assert load_scaler(saved) is not None
+        return
+    with pytest.raises(ValueError, match=r"scaler\.json"):
+        load_scaler(saved)
+
+
 def test_newer_version_says_what_to_do(saved):
     change(saved, version=2)
     with pytest.raises(ValueError, match=r"version 2.*pip install --upgrade"):

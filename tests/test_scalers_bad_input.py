@@ -1,5 +1,7 @@
 """Bad input gets a clear error, and a failed call leaves the scaler as it was."""
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 
@@ -333,3 +335,31 @@ def test_bad_input_features():
     with pytest.raises(ValueError, match="length equal"):
         scaler.get_feature_names_out(["a"])
     assert scaler.get_feature_names_out(["a", "b", "c"]).tolist() == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("huge", [10**400, -(10**400), Fraction(10**400)])
+@pytest.mark.parametrize(
+    ("name", "make", "weight"),
+    [
+        ("feature_range", lambda huge: nc.MinMaxScaler((0, huge)), None),
+        ("feature_range", lambda huge: nc.MinMaxScaler((huge, 1)), None),
+        ("quantile range", lambda huge: nc.RobustScaler(quantile_range=(0, huge)), None),
+        ("quantile range", lambda huge: nc.RobustScaler(quantile_range=[huge, 100]), None),
+        ("sample_weight", lambda huge: nc.StandardScaler(), lambda huge: [huge, 1]),
+        ("sample_weight", lambda huge: nc.StandardScaler(), lambda huge: [1, huge]),
+        ("sample_weight", lambda huge: nc.StandardScaler(), lambda huge: huge),
+    ],
+)
+def test_numbers_beyond_float64_are_refused_by_name(name, make, weight, huge):
+    scaler = make(huge)
+    options = {} if weight is None else {"sample_weight": weight(huge)}
+    with pytest.raises(ValueError, match=name):
+        scaler.fit([[1.0], [2.0]], **options)
+    assert not scaler.__sklearn_is_fitted__()
+
+
+def test_large_integers_within_float64_are_taken():
+    x = [[1.0], [2.0], [4.0]]
+    assert nc.MinMaxScaler((0, 10**300)).fit_transform(x)[2, 0] == 1e300
+    weighted = nc.StandardScaler().fit(x, sample_weight=[2**70, 2**70, 0])
+    assert weighted.mean_[0] == 1.5

@@ -52,7 +52,7 @@ class CpuBackend(Backend):
         try:
             return BackendStatus(True, detail=f"{chosen()}, threads: {get_num_threads()}")
         except ValueError as error:
-            return BackendStatus(False, str(error))
+            return BackendStatus(False, str(error), misconfigured=True)
 
     def adopt(self, array: Any) -> np.ndarray:
         if is_floats(array):

@@ -193,9 +193,11 @@ def fit_transform_file(
 
     Parameters
     ----------
+    scaler : Scaler
+        What it had learned before is forgotten; after an error it is as it was.
     save : path, optional
         Where to save the fitted scaler once the output is written.
-    data, output, scaler, columns, batch_rows, progress
+    data, output, columns, batch_rows, progress
         As in :func:`fit_file` and :func:`transform_file`, whose errors are raised before
         anything is read where that is possible.
 
@@ -207,10 +209,12 @@ def fit_transform_file(
     with open_table(data) as table:
         chosen_columns(table, columns)
         source_class(output).check_fields(table.fields)
-    fit_file(data, scaler, columns=columns, batch_rows=batch_rows, progress=progress)
-    report = transform_file(data, output, scaler, batch_rows=batch_rows, progress=progress)
+    learner = copy.copy(scaler)  # so that an error in any step leaves the scaler as it was
+    fit_file(data, learner, columns=columns, batch_rows=batch_rows, progress=progress)
+    report = transform_file(data, output, learner, batch_rows=batch_rows, progress=progress)
     if save is not None:
-        scaler.save(save)
+        learner.save(save)
+    scaler.__dict__ = learner.__dict__
     return report
 
 

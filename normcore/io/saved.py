@@ -86,9 +86,22 @@ def load_scaler(path: str | os.PathLike[str]) -> Any:
     OSError
         If the file cannot be read.
     """
+    try:
+        return _load(Path(path))
+    except RecursionError as error:
+        raise ValueError(
+            f"{path} is damaged: its JSON is nested too deeply; save the scaler again"
+        ) from error
+
+
+#: The public name, ``normcore.load``.
+load = load_scaler
+
+
+def _load(path: Path) -> Any:
     from normcore import plugins
 
-    entries = _read(Path(path))
+    entries = _read(path)
     name = entries.get("scaler")
     if not isinstance(name, str):
         raise ValueError(f"{path} is damaged: it does not say which scaler it holds")
@@ -102,10 +115,6 @@ def load_scaler(path: str | os.PathLike[str]) -> Any:
     except (ValueError, TypeError, AttributeError, LookupError, ArithmeticError) as error:
         reason = f"{type(error).__name__}: {error}" if isinstance(error, LookupError) else error
         raise ValueError(f"{path} is damaged: {reason}; save the scaler again") from error
-
-
-#: The public name, ``normcore.load``.
-load = load_scaler
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -127,7 +136,7 @@ def _read(path: Path) -> dict[str, Any]:
                 f"{path} is truncated: its JSON breaks off at {place}; save the scaler again"
             ) from error
         raise ValueError(f"{path} is damaged: {error.msg} at {place}") from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise ValueError(f"{path} is damaged: {error}") from error
     if entries.get("format") != FORMAT:
         raise ValueError(f'{path} is not a saved scaler of normcore: it lacks "format": "normcore"')

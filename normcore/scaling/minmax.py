@@ -10,6 +10,7 @@ import numpy as np
 
 from normcore import validation
 from normcore.affine import Affine, nonconstant
+from normcore.options import as_float
 from normcore.results import result_dtype
 from normcore.scaling.base import AffineScaler
 from normcore.statistics import Extrema
@@ -114,13 +115,16 @@ def _checked_range(feature_range: Any) -> tuple[float, float]:
         raise ValueError(
             f"feature_range must be a pair (min, max), got {feature_range!r}"
         ) from None
-    if not (isinstance(lo, Real) and isinstance(hi, Real) and math.isfinite(float(hi) - float(lo))):
+    if not (isinstance(lo, Real) and isinstance(hi, Real)):
+        raise ValueError(f"feature_range must be two finite numbers, got {feature_range!r}")
+    ends = as_float("feature_range", lo), as_float("feature_range", hi)
+    if not math.isfinite(ends[1] - ends[0]):
         raise ValueError(f"feature_range must be two finite numbers, got {feature_range!r}")
     if lo >= hi:
         raise ValueError(
             f"Minimum of desired feature range must be smaller than maximum. Got {feature_range!r}."
         )
-    return float(lo), float(hi)
+    return ends
 
 
 def _inside(lo: float, hi: float, minimum: np.ndarray, divisor: np.ndarray) -> Affine:

@@ -133,7 +133,7 @@ def _checked_quantiles(quantile_range: Any) -> tuple[float, float]:
     except (TypeError, ValueError):
         raise ValueError(f"quantile_range must be a pair, got {quantile_range!r}") from None
     numbers = isinstance(q_min, Real) and isinstance(q_max, Real)
-    if not (numbers and 0 <= float(q_min) <= float(q_max) <= 100):
+    if not (numbers and 0 <= q_min <= q_max <= 100):
         raise ValueError(
             f"Invalid quantile range: {quantile_range!r}. It must hold two percentages, "
             "0 <= q_min <= q_max <= 100."

@@ -8,6 +8,7 @@ import numpy as np
 
 from normcore import Backend, Moments, layout, plugins, results
 from normcore.batch import check_eps
+from normcore.options import as_floats
 
 __all__ = ["Forward", "Layer"]
 
@@ -148,7 +149,7 @@ class Layer:
     def _parameter(self, name: str, value: Any, present: bool) -> np.ndarray:
         if not present:
             raise ValueError(f"this {type(self).__name__} was made without {name}")
-        array = np.array(value, dtype=np.float64)
+        array = as_floats(name, value)
         if array.shape != self._shape:
             raise ValueError(f"{name} must have shape {self._shape}, got {array.shape}")
         return array
