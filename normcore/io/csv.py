@@ -10,7 +10,6 @@ an empty cell; text is quoted where it has to be. Rows end in a line feed.
 
 from __future__ import annotations
 
-import csv
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -18,7 +17,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, ClassVar
 
 from normcore.io.arrow import ArrowBatch
-from normcore.io.csv_errors import MISSING, explain, find_unclosed_quote
+from normcore.io.csv_errors import MISSING, explain, find_unclosed_quote, first_rows
 from normcore.io.libraries import pa, pa_csv, pc
 from normcore.io.table import Batch, Field, TableSource, TableWriter, choose_batch_rows, float_dtype
 
@@ -27,6 +26,7 @@ __all__ = ["Csv"]
 # pyarrow reads up to 32 blocks ahead.
 _BLOCK_BYTES = 1 << 20
 _LARGEST_BLOCK_BYTES = 1 << 26
+_TOO_LONG = "longer than 64 MiB, the most that is read at once"
 
 
 class Csv(TableSource):
@@ -41,6 +41,7 @@ class Csv(TableSource):
     def __init__(self, path: str | os.PathLike[str]) -> None:
         super().__init__(path)
         self._has_rows = True
+        self._block_bytes = _BLOCK_BYTES
         try:
             names, types = self._first_block()
         except UnicodeDecodeError as error:
@@ -63,36 +64,49 @@ class Csv(TableSource):
         )
 
     def _first_block(self) -> tuple[list[str], list[Any]]:
-        try:
-            schema = self._open({}, None, _BLOCK_BYTES).schema
-        except pa.ArrowInvalid as error:
-            if "straddling" in str(error):  # rows longer than a block
-                schema = self._open({}, None, _LARGEST_BLOCK_BYTES).schema
-            elif "Empty CSV" in str(error):
-                names = self._lone_header()
-                self._has_rows = False
-                return names, [pa.null()] * len(names)
-            else:
-                raise self._malformed(error, ()) from error
-        return list(schema.names), list(schema.types)
+        while True:
+            try:
+                schema = self._open({}, None, self._block_bytes).schema
+                return list(schema.names), list(schema.types)
+            except pa.ArrowInvalid as error:
+                # Both are also what pyarrow says of a first line longer than a block.
+                empty = "Empty CSV" in str(error)
+                if not empty and "straddling" not in str(error):
+                    raise self._malformed(error, ()) from error
+                if not self._grow_blocks():
+                    if not empty:
+                        raise self._malformed(error, ()) from error
+                    names = self._lone_header()
+                    self._has_rows = False
+                    return names, [pa.null()] * len(names)
+
+    def _grow_blocks(self) -> bool:
+        """Read in larger blocks from now on, unless they are the largest or hold the whole file."""
+        if self._block_bytes > self.num_bytes or self._block_bytes >= _LARGEST_BLOCK_BYTES:
+            return False
+        self._block_bytes = min(8 * self._block_bytes, _LARGEST_BLOCK_BYTES)
+        return True
 
     def _lone_header(self) -> list[str]:
-        with open(self.path, encoding="utf-8-sig", newline="") as file:
-            for row in csv.reader(file, delimiter=self.delimiter):
-                if row:
-                    return row
-        raise ValueError(f"{self.path} is empty: it has no header line")
+        if self.num_bytes >= self._block_bytes:  # there is more than has been looked at
+            raise ValueError(f"{self.path}: the header line is {_TOO_LONG}")
+        rows = first_rows(self.path, self.delimiter, 2)
+        if not rows:
+            raise ValueError(f"{self.path} is empty: it has no header line")
+        if len(rows) > 1:
+            raise ValueError(f"{self.path}: no rows can be made out below the header line")
+        return rows[0]
 
     def _hexadecimal(self, names: list[str], types: list[Any]) -> set[str]:
         """Return the columns that pyarrow takes for integers because they look like 0x1F."""
         with open(self.path, "rb") as file:
-            if not re.search(rb"0[xX]", file.read(_BLOCK_BYTES)):
+            if not re.search(rb"0[xX]", file.read(self._block_bytes)):
                 return set()
         integers = [name for name, t in zip(names, types, strict=True) if pa.types.is_integer(t)]
         found: set[str] = set()
         if integers:
             text = {name: pa.string() for name in integers}
-            first = self._open(text, integers, _BLOCK_BYTES).read_next_batch()
+            first = self._open(text, integers, self._block_bytes).read_next_batch()
             for name in integers:
                 if pc.any(pc.match_substring_regex(first.column(name), "0[xX]")).as_py():
                     found.add(name)
@@ -167,11 +181,10 @@ class Csv(TableSource):
             return
         numeric = [name for name, type_ in types.items() if type_ == pa.float64()]
         done = 0
-        block_bytes = _BLOCK_BYTES
         while True:
             skip = done
             try:
-                for data in self._open(types, only, block_bytes):
+                for data in self._open(types, only, self._block_bytes):
                     if skip >= data.num_rows:
                         skip -= data.num_rows
                         continue
@@ -182,8 +195,7 @@ class Csv(TableSource):
                 return
             except pa.ArrowInvalid as error:
                 # A row longer than a block: read again in larger blocks, past what is done.
-                if "straddling" in str(error) and block_bytes < _LARGEST_BLOCK_BYTES:
-                    block_bytes *= 8
+                if "straddling" in str(error) and self._grow_blocks():
                     continue
                 raise self._malformed(error, numeric) from error
             except pa.ArrowCancelled as error:
@@ -191,6 +203,8 @@ class Csv(TableSource):
 
     def _malformed(self, error: Exception, numeric: Sequence[str]) -> ValueError:
         reason = explain(self.path, self.delimiter, numeric)
+        if reason is None and "straddling" in str(error):
+            reason = f"{self.path}: a row is {_TOO_LONG}"
         return ValueError(reason or f"{self.path}: {str(error).splitlines()[0]}")
 
     @classmethod

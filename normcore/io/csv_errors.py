@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 
 from normcore.io.libraries import pa, pc
 
-__all__ = ["MISSING", "explain", "find_unclosed_quote"]
+__all__ = ["MISSING", "explain", "find_unclosed_quote", "first_rows"]
 
 # A quoted cell of this many characters is taken for a quote that lacks its end.
 _LONGEST_CELL = 1 << 24
@@ -110,6 +111,19 @@ def find_unclosed_quote(path: Path, delimiter: str) -> int | None:
                     if "unexpected end of data" in str(error) or "field larger" in str(error):
                         return line
                 line = reader.line_num + 1
+    finally:
+        csv.field_size_limit(previous)
+
+
+def first_rows(path: Path, delimiter: str, count: int) -> list[list[str]]:
+    """Return up to ``count`` rows that are not blank."""
+    previous = csv.field_size_limit(_LONGEST_CELL)
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            rows = (row for row in csv.reader(file, delimiter=delimiter) if row)
+            return list(islice(rows, count))
+    except csv.Error as error:
+        raise ValueError(f"{path}, line 1: {error}") from error
     finally:
         csv.field_size_limit(previous)
 
