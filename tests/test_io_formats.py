@@ -117,12 +117,6 @@ def test_float32_is_rounded_once_beside_float64(tmp_path):
     assert np.array_equal(result["a"].to_numpy(), alone)
 
 
-def test_integers_beyond_float64_are_rounded(tmp_path):
-    write_parquet(pa.table({"a": [2**62 + 1, 0]}), tmp_path / "x.parquet")
-    fit_transform_file(tmp_path / "x.parquet", tmp_path / "y.parquet", nc.MinMaxScaler())
-    assert read(tmp_path / "y.parquet")["a"].to_pylist() == [1.0, 0.0]
-
-
 def test_columns_that_are_not_chosen_keep_their_type(tmp_path):
     table = a_table()
     write_parquet(table, tmp_path / "x.parquet")

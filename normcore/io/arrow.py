@@ -11,7 +11,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from normcore.io.libraries import pa, pc, pq
+from normcore.io.digits import check_decimals, check_integers
+from normcore.io.libraries import pa, pq
 from normcore.io.table import (
     Batch,
     Field,
@@ -33,15 +34,23 @@ class ArrowBatch(Batch):
     data : pyarrow.RecordBatch
     stable_dictionaries : bool
         Whether dictionary-encoded columns have one dictionary in all batches of the table.
+    passed_through : bool
+        Whether all columns that are not floats pass through, so that every digit matters.
     """
 
     def __init__(
-        self, first_row: int, data: pa.RecordBatch, *, stable_dictionaries: bool = False
+        self,
+        first_row: int,
+        data: pa.RecordBatch,
+        *,
+        stable_dictionaries: bool = False,
+        passed_through: bool = False,
     ) -> None:
         self.first_row = first_row
         self.num_rows = data.num_rows
         self.data = data
         self.stable_dictionaries = stable_dictionaries
+        self.passed_through = passed_through
 
     def matrix(self, names: Sequence[str]) -> np.ndarray:
         """See :meth:`Batch.matrix`."""
@@ -51,11 +60,23 @@ class ArrowBatch(Batch):
         # Column after column in memory, so that results go back to Arrow without a copy.
         result = np.empty((self.num_rows, len(columns)), dtype, order="F")
         for index, column in enumerate(columns):
-            if not pa.types.is_floating(column.type):
-                # Not safe: integers beyond 2**53 are rounded, as NumPy does.
-                column = pc.cast(column, pa.float64(), safe=False)
+            floats = column
+            if pa.types.is_decimal(column.type):
+                # By way of text, since pyarrow's own cast is off by an ulp now and then.
+                floats = column.cast(pa.string()).cast(pa.float64())
+            elif not pa.types.is_floating(column.type):
+                # Not safe, which would refuse all integers beyond 2**53.
+                floats = column.cast(pa.float64(), safe=False)
             # Missing values arrive as NaN.
-            result[:, index] = column.to_numpy(zero_copy_only=False)
+            result[:, index] = floats.to_numpy(zero_copy_only=False)
+            if pa.types.is_integer(column.type):
+                whole = column.fill_null(0).to_numpy(zero_copy_only=False)
+                check_integers(whole[:, None], names[index : index + 1], self.first_row)
+            elif pa.types.is_decimal(column.type):
+                limit = 10.0 ** (15 - column.type.scale) if self.passed_through else np.inf
+                where = np.flatnonzero(np.abs(result[:, index]) >= min(limit, 2.0**53))
+                exact = column.take(pa.array(where)).to_pylist()
+                check_decimals(exact, names[index], self.first_row, where)
         return result
 
     def with_matrix(self, names: Sequence[str], values: np.ndarray) -> ArrowBatch:
@@ -72,7 +93,12 @@ class ArrowBatch(Batch):
             if new.type != old.type:
                 retyped[name] = dtype.name
         data = _record_batch(columns, fields, _retyped(self.data.schema.metadata, retyped))
-        return ArrowBatch(self.first_row, data, stable_dictionaries=self.stable_dictionaries)
+        return ArrowBatch(
+            self.first_row,
+            data,
+            stable_dictionaries=self.stable_dictionaries,
+            passed_through=True,
+        )
 
     def to_arrow(self) -> pa.RecordBatch:
         """See :meth:`Batch.to_arrow`."""

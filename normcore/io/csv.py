@@ -13,11 +13,15 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar
 
+import numpy as np
+
 from normcore.io.arrow import ArrowBatch
 from normcore.io.csv_errors import MISSING, explain, find_unclosed_quote, first_rows
+from normcore.io.digits import LostDigits, is_exact
 from normcore.io.libraries import pa, pa_csv, pc
 from normcore.io.table import Batch, Field, TableSource, TableWriter, choose_batch_rows, float_dtype
 
@@ -42,6 +46,7 @@ class Csv(TableSource):
         super().__init__(path)
         self._has_rows = True
         self._block_bytes = _BLOCK_BYTES
+        self._exact: set[str] = set()
         try:
             names, types = self._first_block()
         except UnicodeDecodeError as error:
@@ -160,7 +165,7 @@ class Csv(TableSource):
                 for start in range(0, data.num_rows, step):
                     part = data.slice(start, step)
                     self.bytes_read = follower.after_rows(first_row + part.num_rows)
-                    yield ArrowBatch(first_row, part)
+                    yield _CsvBatch(first_row, part, self)
                     first_row += part.num_rows
             if follower.quotes_at_end() % 2:
                 # pyarrow closes a quoted cell at the end of the file, whatever it has swallowed.
@@ -201,6 +206,31 @@ class Csv(TableSource):
             except pa.ArrowCancelled as error:
                 raise KeyboardInterrupt from error
 
+    def check_digits(self, names: Sequence[str]) -> None:
+        """Refuse columns with a cell that is a whole number and no float64.
+
+        Reads the file once more, but once only for each column.
+
+        Raises
+        ------
+        LostDigits
+            Naming the first one.
+        """
+        unknown = [name for name in names if name not in self._exact]
+        if not unknown:
+            return
+        first_row = 0
+        for data in self._blocks({name: pa.string() for name in unknown}, unknown):
+            for name in unknown:
+                column = data.column(name)
+                long = pc.match_substring_regex(column, r"^[ \t]*[-+]?\d{16,}(\.0*)?[ \t]*$")
+                for row in np.flatnonzero(long.to_numpy(zero_copy_only=False)).tolist():
+                    cell = column[row].as_py().strip(" \t")
+                    if not is_exact(Decimal(cell)):
+                        raise LostDigits(name, cell, first_row + row)
+            first_row += data.num_rows
+        self._exact.update(unknown)
+
     def _malformed(self, error: Exception, numeric: Sequence[str]) -> ValueError:
         reason = explain(self.path, self.delimiter, numeric)
         if reason is None and "straddling" in str(error):
@@ -211,6 +241,24 @@ class Csv(TableSource):
     def sink(cls, path: Path) -> TableWriter:
         """See :meth:`TableSource.sink`."""
         return _CsvWriter(path, cls.delimiter)
+
+
+class _CsvBatch(ArrowBatch):
+    """Rows whose numbers are those that pyarrow made of text."""
+
+    def __init__(self, first_row: int, data: Any, table: Csv) -> None:
+        super().__init__(first_row, data)
+        self._table = table
+
+    def matrix(self, names: Sequence[str]) -> np.ndarray:
+        result = super().matrix(names)
+        large = (np.abs(result) >= 2.0**53).any(axis=0)
+        self._table.check_digits([names[i] for i in np.flatnonzero(large).tolist()])
+        return result
+
+    def with_matrix(self, names: Sequence[str], values: np.ndarray) -> ArrowBatch:
+        data = super().with_matrix(names, values).data
+        return _CsvBatch(self.first_row, data, self._table)
 
 
 def _is_numeric(type_: Any) -> bool:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -21,6 +22,7 @@ import numpy as np
 
 from normcore.io.atomic import check_paths
 from normcore.io.columns import chosen_columns, other_columns, scaler_columns
+from normcore.io.digits import LostDigits
 from normcore.io.table import Batch, TableSource, open_table, source_class
 from normcore.io.tally import Tally
 
@@ -174,7 +176,8 @@ def transform_file(
             numeric = tuple(field.name for field in table.fields)
         with sink.writer(output) as writer:
             for batch in table.batches(numeric, batch_rows=batch_rows):
-                writer.write(_transformed(batch, table, names, scaler, inverse, report))
+                with _naming(table):
+                    writer.write(_transformed(batch, table, names, scaler, inverse, report))
                 _tell(progress, "transform", table, report.before.num_rows)
     return report
 
@@ -246,11 +249,20 @@ def _matrices(
     progress: ProgressCallback | None,
 ) -> Iterator[np.ndarray]:
     for batch in table.batches(names, others=False, batch_rows=batch_rows):
-        x = batch.matrix(names)
+        with _naming(table):
+            x = batch.matrix(names)
         _count_in(x, batch, table, names, tally)
         if batch.num_rows:
             yield x
         _tell(progress, "fit", table, tally.num_rows)
+
+
+@contextmanager
+def _naming(table: TableSource) -> Iterator[None]:
+    try:
+        yield
+    except LostDigits as error:
+        raise ValueError(f"{table.path}: {error}") from error
 
 
 def _count_in(

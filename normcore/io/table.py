@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 import numpy as np
 
 from normcore.io.atomic import atomic_output
+from normcore.io.digits import check_integers, check_wide_floats
 
 if TYPE_CHECKING:
     import pyarrow
@@ -102,6 +103,11 @@ class Batch(ABC):
         """Return numeric columns as a new or read-only float array, shape (num_rows, len(names)).
 
         Missing values are NaN. Float columns keep their precision, all others become float64.
+
+        Raises
+        ------
+        LostDigits
+            If a column holds whole numbers that float64 cannot.
         """
 
     @abstractmethod
@@ -128,19 +134,21 @@ class ArrayBatch(Batch):
     def matrix(self, names: Sequence[str]) -> np.ndarray:
         """See :meth:`Batch.matrix`."""
         dtype = float_dtype(self.array.dtype)
-        if tuple(names) == self.names:
-            return self.array.astype(dtype, copy=False)
-        return self.array[:, self._indices(names)].astype(dtype, copy=False)
+        array = self.array if tuple(names) == self.names else self.array[:, self._indices(names)]
+        check_integers(array, names, self.first_row)
+        return array.astype(dtype, copy=False)
 
     def with_matrix(self, names: Sequence[str], values: np.ndarray) -> ArrayBatch:
         """See :meth:`Batch.with_matrix`."""
         dtype = float_dtype(self.array.dtype)
         if tuple(names) == self.names:
-            array = values.astype(dtype, copy=False)
-        else:
+            return ArrayBatch(self.first_row, self.names, values.astype(dtype, copy=False))
+        if dtype == self.array.dtype.newbyteorder("="):
             array = self.array.astype(dtype)
             array[:, self._indices(names)] = values
-        return ArrayBatch(self.first_row, self.names, array)
+            return ArrayBatch(self.first_row, self.names, array)
+        columns = dict(zip(self.names, self.array.T, strict=True))
+        return _ColumnBatch(self.first_row, columns).with_matrix(names, values)
 
     def to_arrow(self) -> pyarrow.RecordBatch:
         """See :meth:`Batch.to_arrow`."""
@@ -148,12 +156,53 @@ class ArrayBatch(Batch):
             import pyarrow as pa
         except ImportError as error:
             raise MissingLibrary("pyarrow", "writing this format") from error
-        columns = [pa.array(np.ascontiguousarray(column)) for column in self.array.T]
+        columns = [
+            pa.array(np.ascontiguousarray(column, dtype=column.dtype.newbyteorder("=")))
+            for column in self._columns()
+        ]
         return pa.RecordBatch.from_arrays(columns, names=list(self.names))
+
+    def _columns(self) -> Iterable[np.ndarray]:
+        return self.array.T
 
     def _indices(self, names: Sequence[str]) -> list[int]:
         position = {name: index for index, name in enumerate(self.names)}
         return [position[name] for name in names]
+
+
+class _ColumnBatch(ArrayBatch):
+    """Rows of an array that is not of floats, some of whose columns have become floats."""
+
+    def __init__(self, first_row: int, columns: dict[str, np.ndarray]) -> None:
+        self.first_row = first_row
+        self.num_rows = len(next(iter(columns.values())))
+        self.names = tuple(columns)
+        self.columns = columns
+
+    @property
+    def array(self) -> np.ndarray:  # type: ignore[override]
+        return self.matrix(self.names)
+
+    def matrix(self, names: Sequence[str]) -> np.ndarray:
+        columns = [self.columns[name] for name in names]
+        dtype = np.result_type(*(float_dtype(column.dtype) for column in columns))
+        for name, column in zip(names, columns, strict=True):
+            check_integers(column[:, None], [name], self.first_row)
+            check_wide_floats(column, name, self.first_row)
+        return np.stack(columns, axis=1, dtype=dtype, casting="unsafe")
+
+    def with_matrix(self, names: Sequence[str], values: np.ndarray) -> ArrayBatch:
+        new = {
+            name: np.asarray(column, dtype=float_dtype(self.columns[name].dtype))
+            for name, column in zip(names, values.T, strict=True)
+        }
+        return _ColumnBatch(self.first_row, {**self.columns, **new})
+
+    def _columns(self) -> Iterable[np.ndarray]:
+        for name, column in self.columns.items():
+            check_wide_floats(column, name, self.first_row)
+            wide = column.dtype.kind == "f" and column.dtype.itemsize > 8
+            yield column.astype(np.float64) if wide else column
 
 
 class TableWriter(ABC):
