@@ -206,6 +206,21 @@ def test_wide_tables_are_whole_in_a_pipe():
     assert all(name in rows_of(good("inspect", "s.json")) for name in names)
 
 
+def test_a_file_without_a_header_line():
+    Path("x.csv").write_text("1,a\n3,b\n")
+    fit = ("fit", "x.csv", "--scaler", "minmax", "--save", "s.json")
+    status, line = bad(*fit)
+    assert status == 1
+    assert "x.csv, line 1: numbers stand where the names of the columns should be" in line
+    assert "2 rows, 1 column seen" in good(*fit, "--no-header")
+    good("transform", "x.csv", "--load", "s.json", "-o", "y.csv", "--no-header")
+    assert Path("y.csv").read_text() == "f0,f1\n0,a\n1,b\n"
+    good("fit-transform", "x.csv", "--scaler", "minmax", "-o", "z.csv", "--no-header")
+    assert Path("z.csv").read_text() == Path("y.csv").read_text()
+    assert "1 row, 1 column seen" in good(*fit, "--header")
+    assert rows_of(good("inspect", "s.json"))["1"][0] == "1"
+
+
 # -- looking -----------------------------------------------------------------------------------
 
 

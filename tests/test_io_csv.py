@@ -130,6 +130,7 @@ def test_lines_are_counted_past_embedded_line_breaks(write):
         (b"a,b\n1,x\n2,\xff\n", r"line 3: the text is not UTF-8"),
         ("a,b,a\n1,2,3\n", r"columns 1 and 3 are both named 'a'"),
         ("1.5,2.5\n1,2\n", r"line 1: numbers stand where the names"),
+        ("a,b, 1e3 \n1,2,3\n", r"line 1: numbers stand where .* as ' 1e3 '; say --no-header"),
         ("", r"data\.csv is empty"),
         ("\n\n", r"data\.csv is empty"),
     ],

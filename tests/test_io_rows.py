@@ -1,13 +1,14 @@
 """No row is lost between a file, a scaler and another file, and no digit on the way."""
 
 import csv
+import os
 import random
 
 import numpy as np
 import pytest
 
 import normcore as nc
-from normcore.io import open_table, transform_file
+from normcore.io import fit_file, fit_transform_file, open_table, transform_file
 
 pytest.importorskip("pyarrow")
 
@@ -63,7 +64,7 @@ def test_rows_cut_by_blocks_are_the_rows_of_the_csv_module(seed, tmp_path, monke
 
     monkeypatch.setattr(module, "_BLOCK_BYTES", [8, 16, 32, 64][seed % 4])
     rng = random.Random(seed)
-    texts = ["", "x", "1.5", "two\nlines", 'say "q"', "a,b", "ü", "\n\n\n"]
+    texts = ["", "x", "1.5", "two\nlines", 'say "q"', "a,b", "ü", "\n\n\n", "cr\r\nlf", "\r"]
     for end in ("\n", "\r\n", "\r"):
         path = tmp_path / "data.csv"
         header = [f"c{i}" + rng.choice(["", "n" * rng.randint(1, 99), "a,\nb"]) for i in range(4)]
@@ -85,7 +86,81 @@ def test_lines_longer_than_what_is_read_at_once(write, monkeypatch):
     from normcore.io import csv as module
 
     monkeypatch.setattr(module, "_LARGEST_BLOCK_BYTES", MIB)
-    with pytest.raises(ValueError, match=r"data\.csv: the header line is longer than 64 MiB"):
+    with pytest.raises(ValueError, match=r"data\.csv: the first line is longer than 64 MiB"):
         open_table(write("a" * 2 * MIB + "\n1\n"))
     with pytest.raises(ValueError, match=r"data\.csv: a row is longer than 64 MiB"):
         read(write("a,b\n1,x\n2," + "x" * 2 * MIB + "\n"), ["a"])
+
+
+# -- files without a header line ---------------------------------------------------------------
+
+FIRST_ROWS = [
+    "5.1,3.5,Iris-setosa",
+    "842302,M,17.99",
+    "1,2,3",
+    "x,-1",
+    "x,+.5e3",
+    "x, 7 ",
+    '"1","x"',
+    "NaN,x",
+]
+
+
+@pytest.mark.parametrize("first", FIRST_ROWS)
+@pytest.mark.parametrize("rows", [0, 1, 3])
+@pytest.mark.parametrize("end", ["", "\n"])
+def test_numbers_for_names_need_a_word_from_the_user(first, rows, end, write, tmp_path):
+    path, out = write("\n".join([first] * (rows + 1)) + end), tmp_path / "out.csv"
+    (cells,) = csv.reader([first])
+    number = next(i for i, cell in enumerate(cells) if cell.strip("+- ")[:1] in set("0123456789.N"))
+    with pytest.raises(ValueError, match=r"data\.csv, line 1: numbers .* --no-header .*--header "):
+        fit_file(path, nc.StandardScaler())
+    assert os.listdir(tmp_path) == ["data.csv"]
+
+    scaler = nc.MinMaxScaler()
+    options = {"columns": [f"f{number}"], "header": False}
+    report = fit_transform_file(path, out, scaler, **options)
+    assert report.before.num_rows == rows + 1
+    assert report.columns + report.passed_through == tuple(
+        sorted((f"f{i}" for i in range(len(cells))), key=lambda name: name != f"f{number}")
+    )
+    with open(out, newline="") as file:
+        names, *written = csv.reader(file)
+    assert names == [f"f{i}" for i in range(len(cells))]
+    assert len(written) == rows + 1
+    others = [i for i in range(len(cells)) if i != number]
+    assert all([row[i] for i in others] == [cells[i] for i in others] for row in written)
+
+    if rows:  # the same cells are names, if the user says so
+        transform = nc.MinMaxScaler()
+        report = fit_transform_file(path, out, transform, columns=[cells[number]], header=True)
+        assert report.before.num_rows == rows
+        with open(out, newline="") as file:
+            assert next(csv.reader(file)) == cells
+
+
+@pytest.mark.parametrize("names", ["NA,EU", "x1,x2", "inf,nano", "1st,2nd", "2020-01-02,b", ",a"])
+def test_names_that_are_no_numbers_need_no_word(names, write):
+    scaler = nc.MinMaxScaler()
+    fit_file(write(f"{names}\n1,2\n3,4\n"), scaler)
+    assert scaler.feature_names_in_.tolist() == names.split(",")
+    assert scaler.data_min_.tolist() == [1, 2]
+
+
+def test_errors_in_a_file_without_a_header_line(write):
+    path = write("1,2\n3,4,5\n")
+    with pytest.raises(ValueError, match=r"line 2: 3 fields where the first row has 2"):
+        fit_file(path, nc.StandardScaler(), header=False)
+    path = write("1,2\n" * 300_000 + "x,2\n")
+    with pytest.raises(ValueError, match=r"line 300001: column 'f0' .* 'x'"):
+        fit_file(path, nc.StandardScaler(), header=False)
+    for blank in ("\n\n", "\ufeff\n"):
+        with pytest.raises(ValueError, match=r"data\.csv is empty"):
+            fit_file(write(blank), nc.StandardScaler(), header=False)
+
+
+@pytest.mark.parametrize("header", [True, False])
+def test_other_formats_have_no_header_line(header, tmp_path):
+    np.save(tmp_path / "x.npy", np.ones((2, 2)))
+    with pytest.raises(ValueError, match=r"x\.npy: --header, --no-header and header= are for CSV"):
+        fit_transform_file(tmp_path / "x.npy", tmp_path / "y.npy", nc.MinMaxScaler(), header=header)

@@ -39,6 +39,12 @@ FIT_OPTIONS = [
     ),
 ]
 RUN_OPTIONS = [
+    click.option(
+        "--header/--no-header",
+        default=None,
+        help="Whether the first line of a CSV file names its columns; without, they are f0, f1, "
+        "... By default it does, and must hold no number.",
+    ),
     click.option("--backend", metavar="NAME", help="See 'backends'; the best one by default."),
     click.option(
         "--batch-rows",
@@ -76,13 +82,28 @@ def cli() -> None:
 @click.argument("data", type=PATH)
 @click.option("--save", required=True, type=PATH, metavar="FILE", help="Fitted scaler.")
 @options(FIT_OPTIONS, RUN_OPTIONS)
-def fit(data: str, save: str, name: str, columns: str | None, params: Any, **run: Any) -> None:
+def fit(
+    data: str,
+    save: str,
+    name: str,
+    columns: str | None,
+    params: Any,
+    header: bool | None,
+    **run: Any,
+) -> None:
     """Fit a scaler to the columns of DATA and save it."""
     scaler, names = make_scaler(name, params), parse_columns(columns)
     with _running(**run) as (batch_rows, progress, quiet):
         check_paths(data, save)
         with _columns_are_usage(names):
-            report = fit_file(data, scaler, columns=names, batch_rows=batch_rows, progress=progress)
+            report = fit_file(
+                data,
+                scaler,
+                columns=names,
+                header=header,
+                batch_rows=batch_rows,
+                progress=progress,
+            )
         scaler.save(save)
     if not quiet:
         print_summary(report, scaler)
@@ -95,7 +116,9 @@ def fit(data: str, save: str, name: str, columns: str | None, params: Any, **run
 @click.option("-o", "--output", required=True, type=PATH, metavar="OUT", help="Result.")
 @click.option("--inverse", is_flag=True, help="Undo the transform instead.")
 @options(RUN_OPTIONS)
-def transform(data: str, load: str, output: str, inverse: bool, **run: Any) -> None:
+def transform(
+    data: str, load: str, output: str, inverse: bool, header: bool | None, **run: Any
+) -> None:
     """Transform the columns of DATA with a fitted scaler."""
     check_paths(data, output)
     check_paths(load, output)
@@ -104,7 +127,13 @@ def transform(data: str, load: str, output: str, inverse: bool, **run: Any) -> N
         scaler.backend = None  # the command line comes before what was saved
     with _running(**run) as (batch_rows, progress, quiet):
         report = transform_file(
-            data, output, scaler, inverse=inverse, batch_rows=batch_rows, progress=progress
+            data,
+            output,
+            scaler,
+            inverse=inverse,
+            header=header,
+            batch_rows=batch_rows,
+            progress=progress,
         )
     if not quiet:
         print_summary(report, scaler)
@@ -123,6 +152,7 @@ def fit_transform(
     name: str,
     columns: str | None,
     params: Any,
+    header: bool | None,
     **run: Any,
 ) -> None:
     """Fit a scaler to the columns of DATA and transform them."""
@@ -134,6 +164,7 @@ def fit_transform(
             scaler,
             columns=names,
             save=save,
+            header=header,
             batch_rows=batch_rows,
             progress=progress,
         )

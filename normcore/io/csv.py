@@ -10,9 +10,11 @@ an empty cell; text is quoted where it has to be. Rows end in a line feed.
 
 from __future__ import annotations
 
+import io
 import os
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar
@@ -20,7 +22,7 @@ from typing import Any, BinaryIO, ClassVar
 import numpy as np
 
 from normcore.io.arrow import ArrowBatch
-from normcore.io.csv_errors import MISSING, explain, find_unclosed_quote, first_rows
+from normcore.io.csv_errors import MISSING, explain, find_unclosed_quote
 from normcore.io.digits import LostDigits, is_exact
 from normcore.io.libraries import pa, pa_csv, pc
 from normcore.io.table import Batch, Field, TableSource, TableWriter, choose_batch_rows, float_dtype
@@ -34,29 +36,37 @@ _TOO_LONG = "longer than 64 MiB, the most that is read at once"
 
 
 class Csv(TableSource):
-    """Comma-separated values in UTF-8 with a header line.
+    """Comma-separated values in UTF-8.
 
     Another delimiter is a subclass with another ``delimiter``.
+
+    Parameters
+    ----------
+    path : path of the file
+    header : bool, optional
+        Whether the first line holds the names of the columns; without, they are f0, f1, ... By
+        default it does, and a number among them is an error, since it may be a row of data.
     """
 
     format: ClassVar[str] = "CSV"
     delimiter: ClassVar[str] = ","
+    has_header_line: ClassVar[bool] = True
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], *, header: bool | None = None) -> None:
         super().__init__(path)
-        self._has_rows = True
+        self._header = header is not False
         self._block_bytes = _BLOCK_BYTES
         self._exact: set[str] = set()
         try:
             names, types = self._first_block()
         except UnicodeDecodeError as error:
             raise self._malformed(error, ()) from error
-        # Whole numbers may be names: years, or what pandas writes for columns without names.
-        numbers = [re.fullmatch(r"\s*[-+]?[\d.]+([eE][-+]?\d+)?\s*", name) for name in names]
-        if all(numbers) and any("." in name for name in names):
+        numbers = [] if header is not None else list(filter(_is_value, names))
+        if numbers:
             raise ValueError(
-                f"{self.path}, line 1: numbers stand where the names of the columns should be; "
-                "add a header line"
+                f"{self.path}, line 1: numbers stand where the names of the columns should be, as "
+                f"{numbers[0]!r}; say --no-header (header=False) if the file has no header line, "
+                "or --header (header=True) if these are the names"
             )
         text = self._hexadecimal(names, types) | self._late_text(names, types)
         self._set_fields(
@@ -71,19 +81,20 @@ class Csv(TableSource):
     def _first_block(self) -> tuple[list[str], list[Any]]:
         while True:
             try:
-                schema = self._open({}, None, self._block_bytes).schema
-                return list(schema.names), list(schema.types)
+                with self._open({}, None) as reader:
+                    return list(reader.schema.names), list(reader.schema.types)
             except pa.ArrowInvalid as error:
                 # Both are also what pyarrow says of a first line longer than a block.
                 empty = "Empty CSV" in str(error)
                 if not empty and "straddling" not in str(error):
                     raise self._malformed(error, ()) from error
-                if not self._grow_blocks():
-                    if not empty:
-                        raise self._malformed(error, ()) from error
-                    names = self._lone_header()
-                    self._has_rows = False
-                    return names, [pa.null()] * len(names)
+                if self._grow_blocks():
+                    continue
+                if not empty:
+                    raise self._malformed(error, ()) from error
+                if self.num_bytes < self._block_bytes:
+                    raise ValueError(f"{self.path} is empty: it has no header line") from error
+                raise ValueError(f"{self.path}: the first line is {_TOO_LONG}") from error
 
     def _grow_blocks(self) -> bool:
         """Read in larger blocks from now on, unless they are the largest or hold the whole file."""
@@ -91,16 +102,6 @@ class Csv(TableSource):
             return False
         self._block_bytes = min(8 * self._block_bytes, _LARGEST_BLOCK_BYTES)
         return True
-
-    def _lone_header(self) -> list[str]:
-        if self.num_bytes >= self._block_bytes:  # there is more than has been looked at
-            raise ValueError(f"{self.path}: the header line is {_TOO_LONG}")
-        rows = first_rows(self.path, self.delimiter, 2)
-        if not rows:
-            raise ValueError(f"{self.path} is empty: it has no header line")
-        if len(rows) > 1:
-            raise ValueError(f"{self.path}: no rows can be made out below the header line")
-        return rows[0]
 
     def _hexadecimal(self, names: list[str], types: list[Any]) -> set[str]:
         """Return the columns that pyarrow takes for integers because they look like 0x1F."""
@@ -111,7 +112,8 @@ class Csv(TableSource):
         found: set[str] = set()
         if integers:
             text = {name: pa.string() for name in integers}
-            first = self._open(text, integers, self._block_bytes).read_next_batch()
+            with self._open(text, integers) as reader:
+                first = reader.read_next_batch()
             for name in integers:
                 if pc.any(pc.match_substring_regex(first.column(name), "0[xX]")).as_py():
                     found.add(name)
@@ -136,20 +138,31 @@ class Csv(TableSource):
                     break
         return found
 
-    def _open(self, types: dict[str, Any], only: Sequence[str] | None, block_bytes: int) -> Any:
-        return pa_csv.open_csv(
-            self.path,
-            # One thread: rows and errors come in order, and memory is that of a few blocks.
-            read_options=pa_csv.ReadOptions(use_threads=False, block_size=block_bytes),
-            parse_options=pa_csv.ParseOptions(delimiter=self.delimiter, newlines_in_values=True),
-            convert_options=pa_csv.ConvertOptions(
-                column_types=types,
-                include_columns=list(only or ()),
-                null_values=list(MISSING),
-                strings_can_be_null=False,
-                auto_dict_encode=False,
-            ),
-        )
+    @contextmanager
+    def _open(self, types: dict[str, Any], only: Sequence[str] | None) -> Iterator[Any]:
+        with (
+            _Text(self.path) as file,
+            pa_csv.open_csv(
+                file,
+                # One thread: rows and errors come in order, and memory is that of a few blocks.
+                read_options=pa_csv.ReadOptions(
+                    use_threads=False,
+                    block_size=self._block_bytes,
+                    autogenerate_column_names=not self._header,
+                ),
+                parse_options=pa_csv.ParseOptions(
+                    delimiter=self.delimiter, newlines_in_values=True
+                ),
+                convert_options=pa_csv.ConvertOptions(
+                    column_types=types,
+                    include_columns=list(only or ()),
+                    null_values=list(MISSING),
+                    strings_can_be_null=False,
+                    auto_dict_encode=False,
+                ),
+            ) as reader,
+        ):
+            yield reader
 
     def batches(
         self, numeric: Sequence[str], *, others: bool = True, batch_rows: int | None = None
@@ -182,21 +195,20 @@ class Csv(TableSource):
             yield ArrowBatch(0, pa.RecordBatch.from_pylist([], schema=schema))
 
     def _blocks(self, types: dict[str, Any], only: Sequence[str] | None) -> Iterator[Any]:
-        if not self._has_rows:
-            return
         numeric = [name for name, type_ in types.items() if type_ == pa.float64()]
         done = 0
         while True:
             skip = done
             try:
-                for data in self._open(types, only, self._block_bytes):
-                    if skip >= data.num_rows:
-                        skip -= data.num_rows
-                        continue
-                    fresh = data.slice(skip)
-                    skip = 0
-                    yield fresh
-                    done += fresh.num_rows
+                with self._open(types, only) as reader:
+                    for data in reader:
+                        if skip >= data.num_rows:
+                            skip -= data.num_rows
+                            continue
+                        fresh = data.slice(skip)
+                        skip = 0
+                        yield fresh
+                        done += fresh.num_rows
                 return
             except pa.ArrowInvalid as error:
                 # A row longer than a block: read again in larger blocks, past what is done.
@@ -232,7 +244,7 @@ class Csv(TableSource):
         self._exact.update(unknown)
 
     def _malformed(self, error: Exception, numeric: Sequence[str]) -> ValueError:
-        reason = explain(self.path, self.delimiter, numeric)
+        reason = explain(self.path, self.delimiter, numeric, self._header)
         if reason is None and "straddling" in str(error):
             reason = f"{self.path}: a row is {_TOO_LONG}"
         return ValueError(reason or f"{self.path}: {str(error).splitlines()[0]}")
@@ -241,6 +253,34 @@ class Csv(TableSource):
     def sink(cls, path: Path) -> TableWriter:
         """See :meth:`TableSource.sink`."""
         return _CsvWriter(path, cls.delimiter)
+
+
+def _is_value(name: str) -> bool:
+    """Whether the name of a column may be a value: a number, but no word that is infinity."""
+    try:
+        float(name)
+    except ValueError:
+        return False
+    return "inf" not in name.lower() and "_" not in name
+
+
+class _Text(io.BufferedReader):
+    """The bytes of a file, in blocks and with an end that pyarrow gets right.
+
+    It drops a line feed that begins a block from the cell that a carriage return ended the block
+    before, and overlooks a first line that does not end.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(open(path, "rb", buffering=0))  # noqa: SIM115
+
+    def read(self, size: int | None = -1) -> bytes:
+        data = super().read(size)
+        while data.endswith(b"\r") and (more := super().read(1)):
+            data += more
+        if data and not data.endswith((b"\r", b"\n")) and not self.peek(1):
+            data += b"\n"
+        return data
 
 
 class _CsvBatch(ArrowBatch):

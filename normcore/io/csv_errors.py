@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator, Sequence
-from itertools import islice
 from pathlib import Path
 
 from normcore.io.libraries import pa, pc
 
-__all__ = ["MISSING", "explain", "find_unclosed_quote", "first_rows"]
+__all__ = ["MISSING", "explain", "find_unclosed_quote"]
 
 # A quoted cell of this many characters is taken for a quote that lacks its end.
 _LONGEST_CELL = 1 << 24
@@ -31,7 +30,9 @@ def _is_number(cell: str) -> bool:
     return True
 
 
-def explain(path: Path, delimiter: str, numeric: Sequence[str]) -> str | None:
+def explain(
+    path: Path, delimiter: str, numeric: Sequence[str], has_header: bool = True
+) -> str | None:
     """Return what is wrong with a CSV file and on which line, None if nothing is found.
 
     Parameters
@@ -40,11 +41,14 @@ def explain(path: Path, delimiter: str, numeric: Sequence[str]) -> str | None:
     delimiter : str
     numeric : sequence of str
         The columns that must hold numbers.
+    has_header : bool
+        Whether the first row names the columns; otherwise they are f0, f1, ...
     """
     previous = csv.field_size_limit(_LONGEST_CELL)
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
-            return _explain(path, csv.reader(file, delimiter=delimiter), set(numeric))
+            reader = csv.reader(file, delimiter=delimiter)
+            return _explain(path, reader, set(numeric), has_header)
     except UnicodeDecodeError as error:
         line = _line_of_bad_text(path)
         return (
@@ -55,7 +59,9 @@ def explain(path: Path, delimiter: str, numeric: Sequence[str]) -> str | None:
         csv.field_size_limit(previous)
 
 
-def _explain(path: Path, reader: Iterator[list[str]], numeric: set[str]) -> str | None:
+def _explain(
+    path: Path, reader: Iterator[list[str]], numeric: set[str], has_header: bool
+) -> str | None:
     header: list[str] = []
     watched: list[int] = []
     line = 1
@@ -66,13 +72,15 @@ def _explain(path: Path, reader: Iterator[list[str]], numeric: set[str]) -> str 
             if not row:
                 continue
             if not header:
-                header = row
+                header = row if has_header else [f"f{i}" for i in range(len(row))]
                 watched = [i for i, name in enumerate(header) if name in numeric]
-                continue
+                if has_header:
+                    continue
             if len(row) != len(header):
                 return (
                     f"{path}, line {first}: {len(row)} field{'s' if len(row) != 1 else ''} where "
-                    f"the header has {len(header)}" + _unclosed(row)
+                    f"the {'header' if has_header else 'first row'} has {len(header)}"
+                    + _unclosed(row)
                 )
             for index in watched:
                 cell = row[index]
@@ -111,19 +119,6 @@ def find_unclosed_quote(path: Path, delimiter: str) -> int | None:
                     if "unexpected end of data" in str(error) or "field larger" in str(error):
                         return line
                 line = reader.line_num + 1
-    finally:
-        csv.field_size_limit(previous)
-
-
-def first_rows(path: Path, delimiter: str, count: int) -> list[list[str]]:
-    """Return up to ``count`` rows that are not blank."""
-    previous = csv.field_size_limit(_LONGEST_CELL)
-    try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            rows = (row for row in csv.reader(file, delimiter=delimiter) if row)
-            return list(islice(rows, count))
-    except csv.Error as error:
-        raise ValueError(f"{path}, line 1: {error}") from error
     finally:
         csv.field_size_limit(previous)
 

@@ -76,6 +76,7 @@ def fit_file(
     scaler: Any,
     *,
     columns: Sequence[str] | None = None,
+    header: bool | None = None,
     batch_rows: int | None = None,
     progress: ProgressCallback | None = None,
 ) -> Report:
@@ -90,6 +91,9 @@ def fit_file(
         What it had learned before is forgotten; after an error it is as it was.
     columns : sequence of str, optional
         The columns to normalize; all numeric ones by default.
+    header : bool, optional
+        Whether the first line of a CSV file holds the names of the columns, which are else f0,
+        f1, ... By default it does, and a number among them is an error.
     batch_rows : int, optional
         Rows to hold at a time.
     progress : callable, optional
@@ -106,7 +110,7 @@ def fit_file(
     OSError
         If the file cannot be read.
     """
-    with open_table(data) as table:
+    with open_table(data, header=header) as table:
         names = chosen_columns(table, columns)
         tally = Tally(len(names))
         # The copy learns, so that an error half-way leaves the scaler as it was.
@@ -132,6 +136,7 @@ def transform_file(
     scaler: Any,
     *,
     inverse: bool = False,
+    header: bool | None = None,
     batch_rows: int | None = None,
     progress: ProgressCallback | None = None,
 ) -> Report:
@@ -150,7 +155,7 @@ def transform_file(
         numeric columns in their order.
     inverse : bool
         Whether to undo the transform instead.
-    batch_rows, progress
+    header, batch_rows, progress
         As in :func:`fit_file`.
 
     Returns
@@ -167,7 +172,7 @@ def transform_file(
     """
     check_paths(data, output)
     sink = source_class(output)
-    with open_table(data) as table:
+    with open_table(data, header=header) as table:
         names = scaler_columns(table, scaler)
         sink.check_fields(table.fields)
         report = Report(names, other_columns(table, names), Tally(len(names)), Tally(len(names)))
@@ -189,6 +194,7 @@ def fit_transform_file(
     *,
     columns: Sequence[str] | None = None,
     save: str | os.PathLike[str] | None = None,
+    header: bool | None = None,
     batch_rows: int | None = None,
     progress: ProgressCallback | None = None,
 ) -> Report:
@@ -200,7 +206,7 @@ def fit_transform_file(
         What it had learned before is forgotten; after an error it is as it was.
     save : path, optional
         Where to save the fitted scaler once the output is written.
-    data, output, columns, batch_rows, progress
+    data, output, columns, header, batch_rows, progress
         As in :func:`fit_file` and :func:`transform_file`, whose errors are raised before
         anything is read where that is possible.
 
@@ -209,12 +215,16 @@ def fit_transform_file(
     Report
     """
     check_paths(data, output, save)
-    with open_table(data) as table:
+    with open_table(data, header=header) as table:
         chosen_columns(table, columns)
         source_class(output).check_fields(table.fields)
     learner = copy.copy(scaler)  # so that an error in any step leaves the scaler as it was
-    fit_file(data, learner, columns=columns, batch_rows=batch_rows, progress=progress)
-    report = transform_file(data, output, learner, batch_rows=batch_rows, progress=progress)
+    fit_file(
+        data, learner, columns=columns, header=header, batch_rows=batch_rows, progress=progress
+    )
+    report = transform_file(
+        data, output, learner, header=header, batch_rows=batch_rows, progress=progress
+    )
     if save is not None:
         learner.save(save)
     scaler.__dict__ = learner.__dict__

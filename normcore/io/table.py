@@ -240,6 +240,8 @@ class TableSource(ABC):
 
     #: How messages call the format.
     format: ClassVar[str] = "table"
+    #: Whether files of this format may begin with a line of names; such classes take ``header``.
+    has_header_line: ClassVar[bool] = False
     #: Whether files of this format hold numbers and nothing else.
     numbers_only: ClassVar[bool] = False
 
@@ -365,8 +367,15 @@ def source_class(path: str | os.PathLike[str]) -> type[TableSource]:
         raise
 
 
-def open_table(path: str | os.PathLike[str]) -> TableSource:
+def open_table(path: str | os.PathLike[str], *, header: bool | None = None) -> TableSource:
     """Open a table for reading.
+
+    Parameters
+    ----------
+    path : path of the table
+    header : bool, optional
+        Whether the first line of a CSV file holds the names of the columns, which are else f0,
+        f1, ... By default it does, and must not look like data.
 
     Raises
     ------
@@ -384,4 +393,8 @@ def open_table(path: str | os.PathLike[str]) -> TableSource:
         raise ValueError(f"{path} is not a regular file; it would be read more than once")
     with open(path, "rb"):  # without permission, the error names the file
         pass
-    return source_class(path)(path)
+    source = source_class(path)
+    options: Any = {} if header is None else {"header": header}
+    if options and not source.has_header_line:
+        raise ValueError(f"{path}: --header, --no-header and header= are for CSV files alone")
+    return source(path, **options)
