@@ -8,7 +8,17 @@ import numpy as np
 import pytest
 
 import normcore as nc
-from normcore.io import fit_file, fit_transform_file, open_table, transform_file
+from normcore.io import (
+    ArrayBatch,
+    Field,
+    TableSource,
+    fit_file,
+    fit_transform_file,
+    open_table,
+    transform_file,
+)
+from normcore.io import table as table_module
+from normcore.io.table import source_class
 
 pytest.importorskip("pyarrow")
 
@@ -164,3 +174,81 @@ def test_other_formats_have_no_header_line(header, tmp_path):
     np.save(tmp_path / "x.npy", np.ones((2, 2)))
     with pytest.raises(ValueError, match=r"x\.npy: --header, --no-header and header= are for CSV"):
         fit_transform_file(tmp_path / "x.npy", tmp_path / "y.npy", nc.MinMaxScaler(), header=header)
+
+
+# -- counts ------------------------------------------------------------------------------------
+
+
+class Counted(TableSource):
+    """Announces five rows, and has as many as the name of the file says."""
+
+    format = "counted"
+
+    def __init__(self, path):
+        super().__init__(path)
+        self.num_rows = 5
+        self._set_fields([Field("x", np.dtype("f8"))])
+
+    def batches(self, numeric, *, others=True, batch_rows=None):
+        for row in range(int(self.path.stem)):
+            yield ArrayBatch(row, ["x"], np.array([[float(row)]]))
+
+    @classmethod
+    def sink(cls, path):
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize("rows", [1, 4, 5, 6, 9])
+@pytest.mark.parametrize("make", [nc.StandardScaler, nc.RobustScaler])
+def test_rows_read_are_the_rows_announced(rows, make, tmp_path, monkeypatch):
+    data, out = tmp_path / f"{rows}.npy", tmp_path / "out.csv"
+    data.write_text("?")
+    monkeypatch.setattr(table_module, "source_class", lambda path: Counted)
+    if rows == 5:
+        fit_file(data, make())
+        assert transform_file(data, out, make().fit([[0.0], [1.0]])).before.num_rows == 5
+        return
+    message = rf"{rows}\.npy: {rows} rows were read, but it says that it has 5"
+    scaler = make()
+    for action in (
+        lambda: fit_file(data, scaler),
+        lambda: transform_file(data, out, make().fit([[0.0], [1.0]])),
+    ):
+        with pytest.raises(ValueError, match=message):
+            action()
+    assert not hasattr(scaler, "scale_")
+    assert os.listdir(tmp_path) == [data.name]
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet", ".arrow", ".npy"])
+@pytest.mark.parametrize("rows", [2, 4])
+def test_a_file_that_changes_between_the_passes(suffix, rows, tmp_path):
+    data, out = tmp_path / f"data{suffix}", tmp_path / "out.csv"
+
+    def write(rows):
+        with source_class(data).writer(data) as writer:
+            writer.write(ArrayBatch(0, ["x0"], np.arange(float(rows))[:, None]))
+
+    write(3)
+    out.write_text("precious")
+    with pytest.raises(
+        ValueError, match=rf"data\{suffix}: {rows} rows were read, but the scaler was"
+    ):
+        fit_transform_file(
+            data,
+            out,
+            nc.MinMaxScaler(),
+            progress=lambda state: write(rows) if state.step == "fit" else None,
+        )
+    assert out.read_text() == "precious"
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (2, 1), (3, 2)])
+def test_a_scaler_that_returns_another_shape(shape, write, tmp_path):
+    class Odd(nc.MinMaxScaler):
+        def transform(self, X):
+            return np.ones(shape)
+
+    with pytest.raises(ValueError, match="the scaler made an array of shape"):
+        fit_transform_file(write("a\n1\n2\n3\n"), tmp_path / "out.csv", Odd())
+    assert os.listdir(tmp_path) == ["data.csv"]

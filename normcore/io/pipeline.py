@@ -170,6 +170,28 @@ def transform_file(
     OSError
         If a file cannot be read or written.
     """
+    return _transform_file(
+        data,
+        output,
+        scaler,
+        inverse=inverse,
+        header=header,
+        batch_rows=batch_rows,
+        progress=progress,
+    )
+
+
+def _transform_file(
+    data: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    scaler: Any,
+    *,
+    inverse: bool = False,
+    header: bool | None,
+    batch_rows: int | None,
+    progress: ProgressCallback | None,
+    fitted_rows: int | None = None,
+) -> Report:
     check_paths(data, output)
     sink = source_class(output)
     with open_table(data, header=header) as table:
@@ -184,6 +206,9 @@ def transform_file(
                 with _naming(table):
                     writer.write(_transformed(batch, table, names, scaler, inverse, report))
                 _tell(progress, "transform", table, report.before.num_rows)
+            # Before the output takes its name.
+            _check_rows(table, report.before.num_rows, table.num_rows, "it says that it has")
+            _check_rows(table, report.before.num_rows, fitted_rows, "the scaler was fitted to")
     return report
 
 
@@ -219,11 +244,17 @@ def fit_transform_file(
         chosen_columns(table, columns)
         source_class(output).check_fields(table.fields)
     learner = copy.copy(scaler)  # so that an error in any step leaves the scaler as it was
-    fit_file(
+    fit = fit_file(
         data, learner, columns=columns, header=header, batch_rows=batch_rows, progress=progress
     )
-    report = transform_file(
-        data, output, learner, header=header, batch_rows=batch_rows, progress=progress
+    report = _transform_file(
+        data,
+        output,
+        learner,
+        header=header,
+        batch_rows=batch_rows,
+        progress=progress,
+        fitted_rows=fit.before.num_rows,
     )
     if save is not None:
         learner.save(save)
@@ -245,6 +276,8 @@ def _transformed(
     if batch.num_rows:
         y = scaler.inverse_transform(x) if inverse else scaler.transform(_framed(names, x, scaler))
         y = np.asarray(y)
+        if y.shape != x.shape:
+            raise ValueError(f"the scaler made an array of shape {y.shape} of one of {x.shape}")
     else:
         y = x
     report.after.add(y)
@@ -265,6 +298,15 @@ def _matrices(
         if batch.num_rows:
             yield x
         _tell(progress, "fit", table, tally.num_rows)
+    _check_rows(table, tally.num_rows, table.num_rows, "it says that it has")
+
+
+def _check_rows(table: TableSource, rows: int, expected: int | None, whose: str) -> None:
+    if expected is not None and rows != expected:
+        raise ValueError(
+            f"{table.path}: {rows:,} rows were read, but {whose} {expected:,}; the file is damaged "
+            "or was changed meanwhile"
+        )
 
 
 @contextmanager
@@ -312,7 +354,8 @@ def _gathered(matrices: Iterator[np.ndarray], num_rows: int | None, num_columns:
     for x in matrices:
         if not start:
             whole = np.empty((num_rows, num_columns), x.dtype, order="F")
-        whole[start : start + len(x)] = x
+        if start + len(x) <= num_rows:  # more rows are an error at the end
+            whole[start : start + len(x)] = x
         start += len(x)
     return whole
 
