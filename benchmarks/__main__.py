@@ -1,9 +1,10 @@
-"""Measure every job, print the table, and write JSON and a chart.
+"""Measure every job, print the table, and write JSON lines and a chart.
 
 python -m benchmarks                     everything, about an hour
 python -m benchmarks --quick             the jobs with targets, on smaller arrays, a minute
 python -m benchmarks --only 'BatchNorm.*NHWC'
-python -m benchmarks --load build/benchmarks/benchmarks.json --markdown table.md
+python -m benchmarks --resume            go on with a run of the same command that was interrupted
+python -m benchmarks --load build/benchmarks/benchmarks.jsonl --markdown table.md
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from pathlib import Path
 ROOT = str(Path(__file__).resolve().parent.parent)
 sys.path[:] = [*(each for each in sys.path if Path(each or ".").resolve() != Path(ROOT)), ROOT]
 
-from . import chart, jobs, machine, report, scaling  # noqa: E402
+from . import chart, jobs, machine, report, scaling, storage  # noqa: E402
 from .cases import Arrays  # noqa: E402
 from .measure import Effort, Measured, measure  # noqa: E402
 from .peers import OURS  # noqa: E402
@@ -29,11 +30,7 @@ def main() -> int:
     """Run from the command line; the status is 1 if normcore failed at a job."""
     options = _options()
     options.output.mkdir(parents=True, exist_ok=True)
-    if options.load is not None:
-        measured = report.load(options.load)
-    else:
-        measured = _measured(options)
-        report.save(measured, options.output / "benchmarks.json")
+    measured = _measured(options) if options.load is None else storage.load(options.load)
     report.show(measured)
     if options.markdown is not None:
         options.markdown.write_text(report.markdown(measured), encoding="utf-8")
@@ -47,6 +44,7 @@ def _options() -> argparse.Namespace:
         prog="python -m benchmarks",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     add = parser.add_argument
     add("--quick", action="store_true", help="fewer jobs on smaller arrays, fewer rounds")
@@ -58,7 +56,8 @@ def _options() -> argparse.Namespace:
     add("--scaling", action="store_true", help="also cost against size and against threads")
     add("--output", type=Path, metavar="DIR", default=Path("build/benchmarks"))
     add("--markdown", type=Path, metavar="FILE", help="write the tables as Markdown")
-    add("--load", type=Path, metavar="JSON", help="report on an earlier run, measure nothing")
+    add("--resume", action="store_true", help="measure what the file of an earlier run lacks")
+    add("--load", type=Path, metavar="JSONL", help="report on an earlier run, measure nothing")
     add("--allow-uncompiled", action="store_true", help="measure a core that is not compiled")
     options = parser.parse_args()
     if options.repeat is not None and options.repeat < 1:
@@ -83,8 +82,19 @@ def _measured(options: argparse.Namespace) -> report.Report:
         repeat=options.repeat or (5 if options.quick else 7),
         budget=options.budget or (0.5 if options.quick else 3.0),
     )
-    command = f"python -m benchmarks {shlex.join(sys.argv[1:])}".rstrip()
+    given = [each for each in sys.argv[1:] if each != "--resume"]
+    command = f"python -m benchmarks {shlex.join(given)}".rstrip()
     measured = report.Report(machine.facts(threads), command, effort)
+    path = options.output / "benchmarks.jsonl"
+    if options.resume and path.exists():
+        try:
+            measured = storage.resume(measured, path)
+        except ValueError as error:
+            sys.exit(str(error))
+        known = {row.label for row in measured.rows}
+        table = [job for job in table if job.label not in known]
+    else:
+        storage.begin(measured, path)
     try:
         number = 0
         for case, group in groupby(table, key=lambda job: job.case):
@@ -96,11 +106,13 @@ def _measured(options: argparse.Namespace) -> report.Report:
                     found = measure(job, arrays, threads, effort)
                 except Exception as error:  # the other jobs go on
                     found = Measured(failed={OURS: f"{type(error).__name__}: {error}"})
-                measured.add(job, found)
+                storage.append(path, "row", measured.add(job, found))
             del arrays
-        if options.scaling:
-            measured.linear = list(scaling.linear(threads, effort, quick=options.quick))
-            measured.threads = list(scaling.threads(threads, effort, quick=options.quick))
+        for kind in ("linear", "threads") if options.scaling else ():
+            if not getattr(measured, kind):
+                costs = getattr(scaling, kind)(threads, effort, quick=options.quick)
+                setattr(measured, kind, list(costs))
+                storage.append(path, kind, getattr(measured, kind))
     except KeyboardInterrupt:
         print("interrupted; the report is of what was measured", file=sys.stderr)
     return measured

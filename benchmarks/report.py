@@ -1,18 +1,16 @@
-"""What a run found: the rows, as JSON, as a table for the terminal, and as Markdown."""
+"""What a run found: the rows, as a table for the terminal, and as Markdown."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Any
 
 from .jobs import Job
 from .measure import Effort, Measured, Spread
 from .peers import OURS, PEERS
 
-__all__ = ["Report", "Row", "chosen", "duration", "load", "markdown", "save", "show"]
+__all__ = ["Report", "Row", "chosen", "duration", "markdown", "show"]
 
 Cells = list[str]
 
@@ -32,6 +30,11 @@ class Row:
     target: float | None
     in_chart: bool
     measured: Measured
+
+    @property
+    def label(self) -> str:
+        """That of the job."""
+        return f"{self.job} {self.array}"
 
     @property
     def ours(self) -> Spread | None:
@@ -79,11 +82,11 @@ class Report:
     linear: list[dict[str, Any]] = field(default_factory=list)
     threads: list[dict[str, Any]] = field(default_factory=list)
 
-    def add(self, job: Job, measured: Measured) -> None:
-        """Add what was measured for a job."""
-        self.rows.append(
-            Row(job.name, job.case.label, job.floor, job.target, job.in_chart, measured)
-        )
+    def add(self, job: Job, measured: Measured) -> Row:
+        """Add what was measured for a job, and return its row."""
+        row = Row(job.name, job.case.label, job.floor, job.target, job.in_chart, measured)
+        self.rows.append(row)
+        return row
 
     @property
     def beaten(self) -> list[Row]:
@@ -95,27 +98,6 @@ class Report:
         """Rows that miss their target, the worst first; failures before all."""
         rows = [row for row in self.rows if row.met is False]
         return sorted(rows, key=lambda row: -(row.cost or float("inf")) / (row.target or 1.0))
-
-
-def save(report: Report, path: Path) -> None:
-    """Write everything, with what follows from it, as JSON."""
-    stored = asdict(report)
-    for each, row in zip(stored["rows"], report.rows, strict=True):
-        each["derived"] = {"cost": row.cost, "met": row.met, "peers": row.peers}
-    path.write_text(json.dumps(stored, indent=1) + "\n", encoding="utf-8")
-
-
-def load(path: Path) -> Report:
-    """Read what :func:`save` wrote."""
-    stored = json.loads(path.read_text(encoding="utf-8"))
-    stored["effort"] = Effort(**stored["effort"])
-    for row in stored["rows"]:
-        del row["derived"]
-        seconds = row["measured"].pop("seconds")
-        seconds = {name: Spread(**each) for name, each in seconds.items()}
-        row["measured"] = Measured(seconds=seconds, **row["measured"])
-    stored["rows"] = [Row(**row) for row in stored["rows"]]
-    return Report(**stored)
 
 
 # -- cells -------------------------------------------------------------------------------

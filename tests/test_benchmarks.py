@@ -8,6 +8,7 @@ import json
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,7 @@ def package():
 
 
 package()
-from benchmarks import floors, jobs, machine, measure, report  # noqa: E402
+from benchmarks import floors, jobs, machine, measure, report, storage  # noqa: E402
 from benchmarks.cases import Arrays, Case  # noqa: E402
 from benchmarks.peers import OURS, PEERS, Contestant  # noqa: E402
 
@@ -223,15 +224,84 @@ def test_report_lists_what_is_amiss_first(found):
 
 
 def test_report_survives_its_file(found, tmp_path):
-    report.save(found, tmp_path / "run.json")
-    assert report.load(tmp_path / "run.json") == found
-    stored = json.loads((tmp_path / "run.json").read_text(encoding="utf-8"))
-    assert stored["rows"][1]["derived"]["peers"]["polars"] == 0.5
+    found.threads = [{"job": "read", "speedup": 1.9}]
+    storage.save(found, tmp_path / "run.jsonl")
+    assert storage.load(tmp_path / "run.jsonl") == found
+    lines = (tmp_path / "run.jsonl").read_text(encoding="utf-8").splitlines()
+    kinds = [kind for line in lines for kind in json.loads(line)]
+    assert kinds == ["run", *["row"] * len(found.rows), "threads"]
+    assert json.loads(lines[2])["row"]["derived"]["peers"]["polars"] == 0.5
+
+
+def test_file_that_ends_anywhere_has_the_lines_before(found, tmp_path):
+    path = tmp_path / "run.jsonl"
+    storage.save(found, path)
+    content = path.read_bytes()
+    first = content.index(b"\n") + 1
+    for end in range(len(content) + 1):
+        path.write_bytes(content[:end])
+        if end < first:
+            with pytest.raises(ValueError, match=r"run\.jsonl has no line of a run"):
+                storage.load(path)
+        else:
+            whole = content[:end].count(b"\n") - 1
+            assert storage.load(path).rows == found.rows[:whole]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda lines: [lines[0], "{", *lines[1:]],
+        lambda lines: [*lines, lines[0]],
+        lambda lines: lines[1:],
+        lambda lines: [*lines, '{"rows": 1}'],
+        lambda lines: [*lines, '{"row": {"job": "a"}}'],
+        lambda lines: [*lines, '{"threads": [1]}', '{"threads": [1]}'],
+        lambda lines: [*lines, "[]"],
+        lambda lines: [*lines, ""],
+    ],
+)
+def test_line_that_is_none_of_a_run_is_an_error(found, tmp_path, damage):
+    path = tmp_path / "run.jsonl"
+    storage.save(found, path)
+    path.write_text("\n".join(damage(path.read_text().splitlines())) + "\n")
+    with pytest.raises(ValueError, match=r"run\.jsonl, line \d+: "):
+        storage.load(path)
+
+
+def test_resumed_file_goes_on_after_its_last_whole_line(found, tmp_path):
+    path = tmp_path / "run.jsonl"
+    storage.save(found, path)
+    content = path.read_bytes()
+    path.write_bytes(content[:-9])
+    again = storage.resume(report.Report(dict(found.machine), found.command, found.effort), path)
+    assert again.rows == found.rows[:-1]
+    storage.append(path, "row", found.rows[-1])
+    assert path.read_bytes() == content
+
+
+def test_another_run_is_not_resumed(found, tmp_path):
+    path = tmp_path / "run.jsonl"
+    storage.save(found, path)
+    content = path.read_bytes()
+    busy = {**found.machine, "load_average_at_start": 9.0}
+    storage.resume(report.Report(busy, found.command, found.effort), path)
+    for name, other in {
+        "processor": report.Report({**busy, "processor": "Z80"}, found.command, found.effort),
+        "command": report.Report(busy, "python -m benchmarks --quick", found.effort),
+        "repeat": report.Report(busy, found.command, measure.Effort(repeat=2)),
+    }.items():
+        with pytest.raises(ValueError, match=rf"run\.jsonl is of another run: {name} was"):
+            storage.resume(other, path)
+    assert path.read_bytes() == content
 
 
 def test_pages_are_those_of_the_run():
     root = FOLDER.parent
-    run = report.load(root / "docs" / "benchmarks.json")
+    path = root / "docs" / "benchmarks.jsonl"
+    if not path.exists():
+        pytest.skip("the source distribution leaves the figures out")
+    run = storage.load(path)
     assert report.markdown(run) == (root / "docs" / "benchmarks.md").read_text(encoding="utf-8")
     assert report.chosen(run) in (root / "README.md").read_text(encoding="utf-8")
     page = (root / "docs" / "performance.md").read_text(encoding="utf-8")
@@ -239,16 +309,41 @@ def test_pages_are_those_of_the_run():
     assert f"In {len(run.beaten)} of the {len(run.rows)} jobs" in page
 
 
+def command_line(folder, only, *options):
+    command = [sys.executable, "-m", "benchmarks", "--quick", "--only", only, "--allow-uncompiled"]
+    return [*command, "--output", folder, *options]
+
+
 def test_command_line(tmp_path):
-    command = [sys.executable, "-m", "benchmarks", "--quick", "--only", r"transform 1x30 float64"]
-    command += ["--output", tmp_path, "--markdown", tmp_path / "table.md", "--allow-uncompiled"]
+    command = command_line(tmp_path, "transform 1x30 float64", "--markdown", tmp_path / "table.md")
     done = subprocess.run(command, cwd=FOLDER.parent, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    stored = json.loads((tmp_path / "benchmarks.json").read_text(encoding="utf-8"))
-    assert len(stored["rows"]) == 3
-    assert all(OURS in row["measured"]["seconds"] for row in stored["rows"])
-    assert set(stored["machine"]["versions"]) == {OURS, *PEERS}
+    stored = storage.load(tmp_path / "benchmarks.jsonl")
+    assert len(stored.rows) == 3
+    assert all(OURS in row.measured.seconds for row in stored.rows)
+    assert set(stored.machine["versions"]) == {OURS, *PEERS}
     assert "StandardScaler.transform" in done.stdout
     assert "### All jobs: 3" in (tmp_path / "table.md").read_text(encoding="utf-8")
     drawn = importlib.util.find_spec("matplotlib") is not None
     assert (tmp_path / "benchmarks.png").exists() == drawn
+
+
+def test_run_that_was_killed_is_resumed(tmp_path):
+    command = command_line(tmp_path, "transform 1x30", "--budget", "0.2")
+    path = tmp_path / "benchmarks.jsonl"
+    with subprocess.Popen(
+        command, cwd=FOLDER.parent, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as run:
+        while run.poll() is None and not (path.exists() and path.read_bytes().count(b"\n") > 1):
+            time.sleep(0.01)
+        run.kill()
+    assert run.returncode not in (0, 1)  # it did not come to its end
+    left = path.read_bytes()
+    whole = left[: left.rindex(b"\n") + 1]
+    done = subprocess.run([*command, "--resume"], cwd=FOLDER.parent, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert path.read_bytes().startswith(whole)
+    wanted = [job.label for job in jobs.quick_jobs() if "transform 1x30" in job.label]
+    assert [row.label for row in storage.load(path).rows] == wanted
+    left_out = len(wanted) - (whole.count(b"\n") - 1)
+    assert f"[1/{left_out}]" in done.stderr

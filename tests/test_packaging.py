@@ -168,6 +168,11 @@ def test_source_distribution_has_all_that_a_build_and_the_tests_need(tmp_path):
     wanted |= {"LICENSE", "README.md", "CHANGELOG.md", "pyproject.toml", "setup.py", "tox.ini"}
     assert sorted(wanted - packed) == []
     assert [name for name in packed if name.endswith((".c", ".so"))] == []
+    # The figures of a run are large, and the pages made of them are there.
+    assert {name for name in packed if name.startswith("docs/bench")} == {
+        "docs/benchmarks.md",
+        "docs/benchmarks.png",
+    }
 
 
 # -- metadata ---------------------------------------------------------------------------
