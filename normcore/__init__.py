@@ -38,6 +38,7 @@ _ORIGINS = {
     "scalers": "plugins",
     "set_executor": "threads",
     "set_num_threads": "threads",
+    "set_thread_affinity": "threads",
     "use_backend": "selection",
     "use_executor": "threads",
     "use_num_threads": "threads",

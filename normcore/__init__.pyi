@@ -33,6 +33,7 @@ from normcore.statistics import Moments as Moments
 from normcore.threads import get_num_threads as get_num_threads
 from normcore.threads import set_executor as set_executor
 from normcore.threads import set_num_threads as set_num_threads
+from normcore.threads import set_thread_affinity as set_thread_affinity
 from normcore.threads import use_executor as use_executor
 from normcore.threads import use_num_threads as use_num_threads
 
@@ -66,6 +67,7 @@ __all__ = [
     "scalers",
     "set_executor",
     "set_num_threads",
+    "set_thread_affinity",
     "use_backend",
     "use_executor",
     "use_num_threads",

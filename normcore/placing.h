@@ -23,6 +23,8 @@
 
 typedef struct { pid_t thread; int narrowed; cpu_set_t usual, others; } place_t;
 
+#define current_cpu() sched_getcpu()
+
 static void begin_place(place_t *place)
 {
     place->thread = syscall(SYS_gettid);
@@ -53,6 +55,7 @@ static void place_as_usual(place_t *place)
 }
 #else
 typedef struct { int unused; } place_t;
+#define current_cpu() (-1)
 #define begin_place(place) ((void)(place))
 #define place_elsewhere(place) ((void)(place))
 #define place_as_usual(place) ((void)(place))

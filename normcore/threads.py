@@ -16,7 +16,7 @@ from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from normcore.worksharing import share
+from normcore.worksharing import set_affinity, share
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -26,6 +26,7 @@ __all__ = [
     "run",
     "set_executor",
     "set_num_threads",
+    "set_thread_affinity",
     "use_executor",
     "use_num_threads",
 ]
@@ -137,6 +138,30 @@ def use_executor(executor: Executor) -> Iterator[None]:
         yield
     finally:
         _executor_here.reset(token)
+
+
+def set_thread_affinity(enabled: bool) -> None:
+    """Let normcore set the processor affinity of its own threads, in the whole process.
+
+    Where all processors of a virtual machine sleep, Linux queues a thread that is woken on its
+    waker's processor, so that the first kernel after a pause may run without help. If this is
+    enabled, a thread of normcore's pool is woken with its caller's processor taken from its
+    affinity, and takes back its own at once. Threads of the host are never touched, and without
+    this call no thread is. Elsewhere than on Linux it has no effect.
+
+    Parameters
+    ----------
+    enabled : bool
+        False is the default.
+
+    Raises
+    ------
+    TypeError
+        If it is not a bool, as a set of processors would be.
+    """
+    if not isinstance(enabled, bool):
+        raise TypeError(f"set_thread_affinity takes True or False, not {enabled!r}")
+    set_affinity(enabled)
 
 
 def run(

@@ -4,7 +4,7 @@ from typing import Any
 
 from typing_extensions import disjoint_base
 
-__all__ = ["Work", "share"]
+__all__ = ["Work", "set_affinity", "share"]
 
 @disjoint_base
 class Work:
@@ -12,6 +12,7 @@ class Work:
     def __reduce_cython__(self) -> Any: ...
     def __setstate_cython__(self, __pyx_state: Any) -> None: ...
 
+def set_affinity(enabled: bool) -> None: ...
 def share(
     function: Callable[[int, int], None],
     num_items: int,

@@ -10,10 +10,12 @@
 # GIL. Each worker sleeps on a lock of its own, after a spin, as waking it takes longer than many a
 # kernel: some 10 microseconds of the caller's and 30 until it comes. A small kernel has the help
 # of those awake only, unless it is one of many in close succession, so that whoever is woken for it
-# will be awake for the next. Who is woken may not run on the caller's processor at first: where
-# the others sleep too, the system of a virtual machine would queue it there, behind the caller,
-# for 10 to 30 milliseconds. Threads and locks are those of Python's C interface, without thread
+# will be awake for the next. Threads and locks are those of Python's C interface, without thread
 # states: kernels need no GIL, and libraries that replace Python's threads do not meet them.
+# Where the other processors of a virtual machine sleep, Linux queues who is woken on its waker's,
+# and leaves it there for 10 to 30 milliseconds. It begins new threads elsewhere, though, so a
+# worker that finds itself there starts another in its place. A host may also let the pool set its
+# workers' affinity, so that they keep off the waker's processor from the first.
 
 import os
 import sys
@@ -24,7 +26,7 @@ from cpython.exc cimport PyErr_CheckSignals
 from cpython.ref cimport PyObject
 from libc.stdlib cimport free, malloc
 
-__all__ = ["Work", "share"]
+__all__ = ["Work", "set_affinity", "share"]
 
 cdef extern from "pythread.h" nogil:  # Cython's own declarations ask for the GIL
     ctypedef void* PyThread_type_lock
@@ -42,6 +44,7 @@ cdef extern from "placing.h" nogil:
     void begin_place(place_t* place)
     void place_elsewhere(place_t* place)
     void place_as_usual(place_t* place)
+    int current_cpu()
 
 # Nanoseconds of attempts before sleeping: on the pool's lock, whose holder is gone soon unless it
 # lost its processor, and where a thread waits for work of others or for more work.
@@ -72,6 +75,7 @@ cdef struct worker_t:
     PyThread_type_lock wake
     bint asleep
     place_t place
+    int waker  # processor of the thread that woke it
     worker_t* below  # in the stack of the idle
 
 
@@ -83,6 +87,7 @@ cdef struct pool_t:
     int busy
     int workers
     int processors
+    bint sets_affinity  # of workers that it wakes
     unsigned int generation  # counts forks
     long long last  # when a job ended
     int in_succession  # jobs that began soon after another
@@ -191,7 +196,8 @@ cdef void leave_and_wake() noexcept nogil:
     leave()
     while called is not NULL:
         worker, called = called, called.below
-        if worker.asleep:
+        worker.waker = current_cpu()
+        if worker.asleep and pool.sets_affinity:
             place_elsewhere(&worker.place)
         PyThread_release_lock(worker.wake)
 
@@ -227,6 +233,14 @@ cdef void close(job_t* job) noexcept nogil:
         enter()
 
 
+cdef bint is_queued_behind_waker(const worker_t* worker) noexcept nogil:
+    return worker.waker >= 0 and worker.waker == current_cpu() and pool.workers < pool.processors
+
+
+cdef bint start_thread(worker_t* worker) noexcept nogil:
+    return <long>PyThread_start_new_thread(serve, worker) != -1
+
+
 cdef void serve(void* argument) noexcept nogil:
     """Be a worker, for ever."""
     cdef worker_t* worker = <worker_t*>argument
@@ -245,6 +259,8 @@ cdef void serve(void* argument) noexcept nogil:
                 leave()
                 PyThread_acquire_lock(worker.wake, WAIT_LOCK)
                 place_as_usual(&worker.place)
+                if is_queued_behind_waker(worker) and start_thread(worker):
+                    return
             enter()
         else:
             pool.busy += 1
@@ -260,7 +276,7 @@ cdef void hire(int number) noexcept nogil:
         if worker is NULL:
             return
         worker.wake = taken_lock()
-        if worker.wake is NULL or <long>PyThread_start_new_thread(serve, worker) == -1:
+        if worker.wake is NULL or not start_thread(worker):
             if worker.wake is not NULL:
                 PyThread_free_lock(worker.wake)
             free(worker)
@@ -433,6 +449,11 @@ def share(
     if call is not None and call.errors:
         raise call.errors[0]
     PyErr_CheckSignals()
+
+
+def set_affinity(bint enabled):
+    """Say whether workers that are woken keep off their caller's processor until they run."""
+    pool.sets_affinity = enabled
 
 
 def _after_fork():
