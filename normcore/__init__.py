@@ -4,9 +4,8 @@ Public names load on first use, so that importing normcore costs little more tha
 NumPy; names that plugins supply (``from normcore import MaxAbsScaler``) resolve here too.
 """
 
+import sys as _sys
 from importlib import import_module as _import_module
-
-from normcore.threadpools import register_with_threadpoolctl as _register_with_threadpoolctl
 
 __version__ = "0.1.0"
 
@@ -35,6 +34,7 @@ _ORIGINS = {
     "load": "io.saved:load_scaler",
     "population_statistics": "population",
     "register": "discovery",
+    "register_with_threadpoolctl": "threads",
     "scalers": "plugins",
     "set_executor": "threads",
     "set_num_threads": "threads",
@@ -82,4 +82,5 @@ def _is_submodule(name: str) -> bool:
     return find_spec(f"normcore.{name}") is not None
 
 
-_register_with_threadpoolctl()
+if "threadpoolctl" in _sys.modules:  # it need not wait for the first use of threads
+    _import_module("normcore.threads").register_if_loaded()

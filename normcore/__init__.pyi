@@ -31,6 +31,7 @@ from normcore.selection import use_backend as use_backend
 from normcore.statistics import Extrema as Extrema
 from normcore.statistics import Moments as Moments
 from normcore.threads import get_num_threads as get_num_threads
+from normcore.threads import register_with_threadpoolctl as register_with_threadpoolctl
 from normcore.threads import set_executor as set_executor
 from normcore.threads import set_num_threads as set_num_threads
 from normcore.threads import set_thread_affinity as set_thread_affinity
@@ -64,6 +65,7 @@ __all__ = [
     "load",
     "population_statistics",
     "register",
+    "register_with_threadpoolctl",
     "scalers",
     "set_executor",
     "set_num_threads",

@@ -7,6 +7,7 @@ is in, so results are the same for any number of threads, to the bit.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -16,13 +17,16 @@ from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from normcore.threadpools import register_controller
 from normcore.worksharing import set_affinity, share
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
+    from types import ModuleType
 
 __all__ = [
     "get_num_threads",
+    "register_with_threadpoolctl",
     "run",
     "set_executor",
     "set_num_threads",
@@ -52,6 +56,7 @@ def get_num_threads() -> int:
     ValueError
         If ``NORMCORE_NUM_THREADS`` is not a whole number of at least 1.
     """
+    register_if_loaded()
     here = _num_threads_here.get()
     return _process_num_threads() if here is None else here
 
@@ -73,6 +78,7 @@ def set_num_threads(n: int) -> None:
         If ``n`` is not a whole number of at least 1.
     """
     global _num_threads
+    register_if_loaded()
     _num_threads = _checked(n)
 
 
@@ -93,6 +99,7 @@ def use_num_threads(n: int) -> Iterator[None]:
     ValueError
         If ``n`` is not a whole number of at least 1.
     """
+    register_if_loaded()
     token = _num_threads_here.set(_checked(n))
     try:
         yield
@@ -198,7 +205,40 @@ def run(
     share(function, num_items, min_items, num_threads, executor, wake)
 
 
-def limit_here(n: int) -> None:
+def register_with_threadpoolctl() -> None:
+    """Let ``threadpoolctl.threadpool_limits`` and ``threadpool_info`` include normcore.
+
+    normcore does so by itself when it is imported after threadpoolctl, and else when its number of
+    threads is first asked for or set, or more than one might be used. Call this where a limit is
+    to hold already that was set before.
+
+    Raises
+    ------
+    ImportError
+        If threadpoolctl is not installed, or older than 3.2.
+    """
+    import threadpoolctl
+
+    if not _register(threadpoolctl):
+        version = getattr(threadpoolctl, "__version__", "without a version")
+        raise ImportError(
+            f"threadpoolctl {version} knows no controllers of others; install threadpoolctl>=3.2",
+            name="threadpoolctl",
+        )
+
+
+def register_if_loaded() -> None:
+    """Tell threadpoolctl of normcore if it is loaded; this costs next to nothing."""
+    module = sys.modules.get("threadpoolctl")
+    if module is not None:
+        _register(module)
+
+
+def _register(threadpoolctl: ModuleType) -> bool:
+    return register_controller(threadpoolctl, get_num_threads, _limit_here)
+
+
+def _limit_here(n: int) -> None:
     """Set the number of threads for the running thread or asynchronous task until further notice.
 
     The process's number, which whoever restores it passes, ends this.

@@ -159,3 +159,50 @@ def test_stub_lists_the_core_and_the_first_party_plugins():
     ]
     listed = {alias.asname for each in imports for alias in each.names}
     assert {f"functional.{name}" for name in listed} == of_functional
+
+
+# What belongs to the process, and so to the host.
+OF_THE_PROCESS = """
+import os, signal, sys, warnings
+
+def of_the_process():
+    handlers = [signal.getsignal(each) for each in sorted(signal.valid_signals())]
+    tasks = os.listdir("/proc/self/task") if os.path.isdir("/proc/self/task") else []
+    return {
+        "meta_path": list(sys.meta_path),
+        "path_hooks": list(sys.path_hooks),
+        "path": list(sys.path),
+        "handlers": [each if isinstance(each, int) else id(each) for each in handlers],
+        "affinity": {tuple(sorted(os.sched_getaffinity(int(each)))) for each in tasks},
+        "filters": list(warnings.filters),
+        "showwarning": id(warnings.showwarning),
+        "environment": dict(os.environ),
+        "folder": os.getcwd(),
+        "excepthook": id(sys.excepthook),
+        "recursion": sys.getrecursionlimit(),
+        "interval": sys.getswitchinterval(),
+        "errors": numpy.geterr(),
+    }
+"""
+
+
+def test_what_belongs_to_the_process_stays_as_it_is():
+    """By an import, a fit, a transform and a batch norm, all with threads, under other settings."""
+    changed = evaluate(
+        OF_THE_PROCESS + "import numpy\n"
+        "signal.signal(signal.SIGTERM, lambda *_: None)\n"
+        "warnings.simplefilter('always', UserWarning)\n"
+        "numpy.seterr(over='raise')\n"
+        "os.environ['OMP_NUM_THREADS'] = '3'\n"
+        "x = numpy.random.default_rng(0).normal(size=(300_000, 8))\n"
+        "states = [of_the_process()]\n"
+        "import normcore as nc; states.append(of_the_process())\n"
+        "nc.StandardScaler().fit_transform(x); states.append(of_the_process())\n"
+        "nc.RobustScaler().fit_transform(x); states.append(of_the_process())\n"
+        "nc.BatchNorm(8)(x); states.append(of_the_process())\n"
+        "nc.LayerNorm(8)(x); states.append(of_the_process())\n"
+        "with nc.use_num_threads(2): nc.BatchNorm(8)(x); states.append(of_the_process())\n"
+        "print(json.dumps([[i, name] for i, state in enumerate(states) for name in state\n"
+        "                  if state[name] != states[0][name]]))"
+    )
+    assert changed == []

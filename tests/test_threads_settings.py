@@ -212,6 +212,7 @@ def test_threadpoolctl_sees_and_limits_normcore(imports: str) -> None:
         pytest.importorskip(name)
     code = f"""if True:
     import {imports}
+    nc.get_num_threads()
     def shown():
         found = [each for each in threadpoolctl.threadpool_info() if each["user_api"] == "normcore"]
         return [(each["num_threads"], each["version"] == nc.__version__) for each in found]
@@ -234,37 +235,96 @@ def test_threadpoolctl_sees_and_limits_normcore(imports: str) -> None:
     (info,) = [each for each in threadpoolctl.ThreadpoolController().info(debugging_info=True)
                if each["user_api"] == "normcore"]
     print(info["thread_limit_scope"], nc.get_num_threads())
-    print([each for each in sys.meta_path if "normcore" in type(each).__module__])
     """
     assert evaluate(code, OMP_NUM_THREADS="3").splitlines() == [
-        "[(3, True)]", "[(1, True)] 1", "2", "1", "3", "5", "1", "4", "current_thread 5", "[]",
+        "[(3, True)]", "[(1, True)] 1", "2", "1", "3", "5", "1", "4", "current_thread 5",
     ]  # fmt: skip
 
 
-def test_looking_for_threadpoolctl_does_not_load_it() -> None:
-    code = """if True:
-    import importlib.util, normcore
-    print(importlib.util.find_spec("threadpoolctl") is not None, "threadpoolctl" in sys.modules)
-    import threadpoolctl, inspect
-    print("normcore" in {each["user_api"] for each in threadpoolctl.threadpool_info()})
-    print(len(inspect.getsource(threadpoolctl)) > 1000)
-    """
+KNOWN = 'print([each["user_api"] for each in threadpoolctl.threadpool_info()].count("normcore"))'
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        (f"import threadpoolctl, normcore; {KNOWN}", "1"),
+        (f"import normcore, threadpoolctl; {KNOWN}", "0"),
+        (f"import normcore as nc, threadpoolctl; nc.get_num_threads(); {KNOWN}", "1"),
+        (f"import normcore as nc, threadpoolctl; nc.set_num_threads(2); {KNOWN}", "1"),
+        (f"import normcore as nc, threadpoolctl\nwith nc.use_num_threads(2): {KNOWN}", "1"),
+        (
+            "import numpy, normcore as nc, threadpoolctl\n"
+            f"nc.StandardScaler().fit(numpy.ones((100_000, 8))); {KNOWN}",
+            "1",
+        ),
+        (
+            "import normcore as nc; nc.register_with_threadpoolctl()\n"
+            f"import threadpoolctl; nc.register_with_threadpoolctl(); nc.set_num_threads(2); {KNOWN}",
+            "1",
+        ),
+        (
+            "import normcore as nc, threadpoolctl; nc.register_with_threadpoolctl()\n"
+            "with threadpoolctl.threadpool_limits(1): print(nc.get_num_threads())",
+            "1",
+        ),
+    ],
+)
+def test_threadpoolctl_is_told_once_and_not_before_it_is_loaded(code: str, expected: str) -> None:
     pytest.importorskip("threadpoolctl")
-    assert evaluate(code).split() == ["True", "False", "True", "True"]
+    assert evaluate(code, OMP_NUM_THREADS="3") == expected
+
+
+def test_threads_that_meet_threadpoolctl_at_once_tell_it_once() -> None:
+    pytest.importorskip("threadpoolctl")
+    code = """if True:
+    import threading, normcore as nc
+    sys.setswitchinterval(1e-6)
+    def meet():
+        barrier.wait()
+        import threadpoolctl
+        nc.get_num_threads()
+    barrier = threading.Barrier(8)
+    others = [threading.Thread(target=meet) for _ in range(8)]
+    [each.start() for each in others]
+    [each.join() for each in others]
+    import threadpoolctl
+    """
+    assert evaluate(f"{code}\n    {KNOWN}") == "1"
+
+
+def test_normcore_does_not_load_threadpoolctl() -> None:
+    code = """if True:
+    import numpy, normcore as nc
+    nc.set_num_threads(2)
+    nc.StandardScaler().fit(numpy.ones((100_000, 8)))
+    print("threadpoolctl" in sys.modules)
+    """
+    assert evaluate(code) == "False"
 
 
 def test_another_module_of_that_name_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "threadpoolctl.py").write_text("answer = 42\n")
-    code = f"sys.path.insert(0, {str(tmp_path)!r}); import normcore, threadpoolctl as t"
-    assert evaluate(f"{code}; print(t.answer)") == "42"
-
-
-def test_without_threadpoolctl_its_import_fails_as_ever() -> None:
-    code = """if True:
-    import normcore
-    sys.meta_path[1:] = []  # nothing else finds it
+    for imports in ("normcore as nc, threadpoolctl as t", "threadpoolctl as t, normcore as nc"):
+        code = f"sys.path.insert(0, {str(tmp_path)!r}); import {imports}; nc.get_num_threads()"
+        assert evaluate(f"{code}; print(t.answer, dir(t)[-1])") == "42 answer"
+    code = f"""if True:
+    import normcore as nc
+    sys.path.insert(0, {str(tmp_path)!r})
     try:
-        import threadpoolctl
+        nc.register_with_threadpoolctl()
+    except ImportError as error:
+        print(error)
+    """
+    assert "threadpoolctl>=3.2" in evaluate(code)
+
+
+def test_without_threadpoolctl_registration_says_so() -> None:
+    code = """if True:
+    import normcore as nc
+    sys.modules["threadpoolctl"] = None  # as if it was not there
+    nc.get_num_threads()
+    try:
+        nc.register_with_threadpoolctl()
     except ModuleNotFoundError as error:
         print(error.name)
     """
