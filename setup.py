@@ -4,6 +4,8 @@ import os
 import platform
 import shutil
 import sys
+from collections.abc import Iterable
+from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +49,7 @@ PLAIN_MODULES = {
     "mpi",
     "plugins",
     "registry",
+    "source_tree",
     "threadpools",
 }
 
@@ -96,6 +99,15 @@ def extensions() -> list[Extension]:
     return built
 
 
+def remove_stale(folders: Iterable[Path], wanted: Iterable[Path]) -> None:
+    """Delete what earlier builds left: Python prefers a compiled module to any source."""
+    kept = {path.resolve() for path in wanted}
+    for path in (path for folder in folders for path in folder.rglob("*")):
+        _, _, suffix = path.name.partition(".")
+        if f".{suffix}" in EXTENSION_SUFFIXES and path.resolve() not in kept:
+            path.unlink()
+
+
 class CythonBuildExt(build_ext):
     """Generates the C sources when extensions are built, and not for every other command."""
 
@@ -119,6 +131,10 @@ class CythonBuildExt(build_ext):
             each.sources = generated[each.name]
             if self.inplace:  # the packages of the instruction sets hold nothing else
                 Path(self.get_ext_fullpath(each.name)).parent.mkdir(exist_ok=True)
+        remove_stale(
+            [Path("normcore"), KERNELS.parent] if self.inplace else [Path(self.build_lib)],
+            [Path(self.get_ext_fullpath(each.name)) for each in self.extensions],
+        )
         super().run()
 
 

@@ -6,6 +6,13 @@ NumPy; names that plugins supply (``from normcore import MaxAbsScaler``) resolve
 
 import sys as _sys
 from importlib import import_module as _import_module
+from os import path as _path
+
+_root = _path.dirname(_path.dirname(_path.abspath(__file__)))
+if _path.isdir(_path.join(_root, "backends", "normcore_cpu")):  # only in the source tree
+    from normcore.source_tree import check_build as _check_build
+
+    _check_build(_root)
 
 __version__ = "0.1.0"
 

@@ -28,7 +28,7 @@ IN_TREE = Path(normcore.__file__).resolve().is_relative_to(ROOT / "normcore")
 # The door is plain Python, as pluggy requires, and so are tables, the command line, the kit and
 # the faces for other frameworks.
 PLAIN = re.compile(
-    r"normcore\.(__main__|builtin|discovery|hookspecs|mpi|plugins|registry|threadpools"
+    r"normcore\.(__main__|builtin|discovery|hookspecs|mpi|plugins|registry|source_tree|threadpools"
     r"|(cli|io|testing|torch)(\..*)?)"
 )
 EXTRAS = {

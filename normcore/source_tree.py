@@ -1,0 +1,79 @@
+"""What is imported from the source tree must be compiled, and from the sources that are there.
+
+Python prefers a compiled module to its source, whatever their ages. An installation is whole by
+itself, and does not load this module.
+"""
+
+import os
+from importlib.machinery import EXTENSION_SUFFIXES
+
+__all__ = ["check_build"]
+
+_PACKAGES = ("normcore", os.path.join("backends", "normcore_cpu"))
+_SHOWN = 3
+
+
+def check_build(root: str) -> None:
+    """Compare the compiled modules of a source tree with its sources.
+
+    Raises
+    ------
+    ImportError
+        If a module is not compiled for this Python, is older than its source, or has none.
+    """
+    missing: list[str] = []
+    outdated: list[str] = []
+    for package in _PACKAGES:
+        for folder, _, _ in os.walk(os.path.join(root, package)):
+            _compare(folder, missing, outdated)
+    faults = [
+        f"{fault}: {', '.join(sorted(names)[:_SHOWN])}"
+        + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
+        for fault, names in (("not compiled", missing), ("outdated", outdated))
+        for names in [[os.path.relpath(each, root) for each in names]]
+        if names
+    ]
+    if faults:
+        raise ImportError(
+            f"normcore is imported from its source tree, {root}, whose compiled modules are not "
+            f"those of its sources ({'; '.join(faults)}). Run `pip install .` there and Python in "
+            "another folder, or `python setup.py build_ext --inplace` there",
+            name="normcore",
+            path=root,
+        )
+
+
+def _compare(folder: str, missing: list[str], outdated: list[str]) -> None:
+    built = _built(folder)
+    sources = _sources(folder)
+    if built and not sources:  # kernels that were built once more, for another instruction set
+        sources = _sources(os.path.join(os.path.dirname(folder), "kernels"))
+        required = set(sources)
+    else:
+        required = {stem for stem, each in sources.items() if each.name.endswith(".pyx")}
+    missing += [os.path.join(folder, f"{stem}.pyx") for stem in required - set(built)]
+    for stem, each in built.items():
+        source = sources.get(stem)
+        if source is None or source.stat().st_mtime_ns > each.stat().st_mtime_ns:
+            outdated.append(each.path)
+
+
+def _built(folder: str) -> "dict[str, os.DirEntry[str]]":
+    """Return the modules of a folder that this Python would load, by name."""
+    return {
+        stem: each
+        for each in os.scandir(folder)
+        for stem, _, suffix in [each.name.partition(".")]
+        if f".{suffix}" in EXTENSION_SUFFIXES
+    }
+
+
+def _sources(folder: str) -> "dict[str, os.DirEntry[str]]":
+    if not os.path.isdir(folder):
+        return {}
+    return {
+        stem: each
+        for each in os.scandir(folder)
+        for stem, suffix in [os.path.splitext(each.name)]
+        if suffix in (".py", ".pyx") and stem != "__init__"
+    }
