@@ -1,7 +1,7 @@
 """How many threads kernels use, and whose.
 
-Kernels are functions over a range of blocks; what a block computes never depends on the range it
-is in, so results are the same for any number of threads, to the bit.
+Kernels work on chunks of items; what an item gives never depends on the chunk it is in, so results
+are the same for any number of threads, to the bit.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from normcore.threadpools import register_controller
-from normcore.worksharing import set_affinity, share
+from normcore.worksharing import parallel_for, set_affinity
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -178,16 +178,16 @@ def run(
     min_items: int = 1,
     wake: bool = True,
 ) -> None:
-    """Call ``function(start, stop)`` on ranges that cover ``range(num_items)``.
+    """Call ``function(start, stop)`` on chunks that cover ``range(num_items)``, in some threads.
 
     Parameters
     ----------
     function : normcore.worksharing.Work or callable
         May run in several threads at once; a Work does so without the GIL.
     num_items : int
-        Number of blocks.
+        Number of items.
     min_items : int
-        A range has at least this many blocks, so that small work stays in the caller. A call
+        A chunk has at least this many items, so that small work stays in the caller. A call
         inside ``function`` stays in its caller too.
     wake : bool
         Whether the work is worth waking threads that sleep, which takes longer than many a small
@@ -196,13 +196,13 @@ def run(
     Raises
     ------
     Exception
-        The first one that ``function`` raised, after every range has ended.
+        The first one that ``function`` raised, after every chunk has ended.
     """
     # The number of processors costs a look at the system, which small work does without.
     small = num_items < 2 * min_items
     num_threads = 1 if small else min(get_num_threads(), _MOST_THREADS)
     executor = _executor_here.get() or _executor
-    share(function, num_items, min_items, num_threads, executor, wake)
+    parallel_for(function, num_items, min_items, num_threads, executor, wake)
 
 
 def register_with_threadpoolctl() -> None:

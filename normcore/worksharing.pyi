@@ -4,7 +4,7 @@ from typing import Any
 
 from typing_extensions import disjoint_base
 
-__all__ = ["Work", "set_affinity", "share"]
+__all__ = ["Work", "parallel_for", "set_affinity"]
 
 @disjoint_base
 class Work:
@@ -12,8 +12,7 @@ class Work:
     def __reduce_cython__(self) -> Any: ...
     def __setstate_cython__(self, __pyx_state: Any) -> None: ...
 
-def set_affinity(enabled: bool) -> None: ...
-def share(
+def parallel_for(
     function: Callable[[int, int], None],
     num_items: int,
     min_items: int,
@@ -21,3 +20,4 @@ def share(
     executor: Executor | None,
     wake: bool = True,
 ) -> None: ...
+def set_affinity(enabled: bool) -> None: ...

@@ -1,20 +1,20 @@
 # cython: boundscheck=False, wraparound=False, cdivision=True
-# Design: one pool of operating-system threads serves the process. A call of `share` is a job on
-# its caller's stack: how far its items have been handed out, and how many are at work on it. The
-# caller and the workers that have come take ranges until none is left, so a call waits for ranges
-# that were begun, never for a thread that is slow to wake; nothing refers to a job that is over.
-# Ranges begin large and shrink, so that all end together where a processor is busy elsewhere.
-# A worker joins while fewer threads are at work than the job's caller may use, counting every
-# caller: several callers at once share the processors instead of multiplying threads.
+# Design: one pool of operating-system threads serves the process. A call of `parallel_for` is a job
+# on its caller's stack: the next item, and how many threads are at work on it. The caller and the
+# workers that have come take chunks of items until none is left, so a call waits for chunks that
+# were begun, never for a thread that is slow to wake; nothing refers to a job that is over. Chunks
+# begin large and shrink (guided self-scheduling), so that all end together where a processor is
+# busy elsewhere. A worker joins while fewer threads are at work than the job's caller may use,
+# every caller counted: several at once share the processors instead of multiplying threads.
 # One lock guards all of this. It is held for a few instructions, and never by one who wants the
 # GIL. Each worker sleeps on a lock of its own, after a spin, as waking it takes longer than many a
 # kernel: some 10 microseconds of the caller's and 30 until it comes. A small kernel has the help
 # of those awake only, unless it is one of many in close succession, so that whoever is woken for it
-# will be awake for the next. Threads and locks are those of Python's C interface, without thread
-# states: kernels need no GIL, and libraries that replace Python's threads do not meet them.
+# will be awake for the next. Threads have no thread states of Python's: kernels need no GIL, and
+# libraries that replace Python's threads do not meet them.
 # Where the other processors of a virtual machine sleep, Linux queues who is woken on its waker's,
 # and leaves it there for 10 to 30 milliseconds. It begins new threads elsewhere, though, so a
-# worker that finds itself there starts another in its place. A host may also let the pool set its
+# worker that finds itself there spawns another in its place. A host may also let the pool set its
 # workers' affinity, so that they keep off the waker's processor from the first.
 
 import os
@@ -26,72 +26,40 @@ from cpython.exc cimport PyErr_CheckSignals
 from cpython.ref cimport PyObject
 from libc.stdlib cimport free, malloc
 
-__all__ = ["Work", "set_affinity", "share"]
+from .pool_state cimport (
+    current_cpu,
+    exclude_current_cpu,
+    init_affinity,
+    job_t,
+    pool_t,
+    restore_affinity,
+    worker_t,
+)
+from .spin_locks cimport (
+    WAIT_LOCK,
+    PyThread_acquire_lock,
+    PyThread_allocate_lock,
+    PyThread_free_lock,
+    PyThread_release_lock,
+    PyThread_type_lock,
+    attempts_within,
+    new_held_lock,
+    spin,
+)
 
-cdef extern from "pythread.h" nogil:  # Cython's own declarations ask for the GIL
-    ctypedef void* PyThread_type_lock
-    int WAIT_LOCK, NOWAIT_LOCK
-    PyThread_type_lock PyThread_allocate_lock()
-    void PyThread_free_lock(PyThread_type_lock lock)
-    int PyThread_acquire_lock(PyThread_type_lock lock, int wait)
-    void PyThread_release_lock(PyThread_type_lock lock)
+__all__ = ["Work", "parallel_for", "set_affinity"]
+
+cdef extern from "pythread.h" nogil:
     unsigned long PyThread_start_new_thread(void (*function)(void*) noexcept, void* argument)
-
-cdef extern from "placing.h" nogil:
-    ctypedef struct place_t:
-        pass
-    void relax()
-    void begin_place(place_t* place)
-    void place_elsewhere(place_t* place)
-    void place_as_usual(place_t* place)
-    int current_cpu()
 
 # Nanoseconds of attempts before sleeping: on the pool's lock, whose holder is gone soon unless it
 # lost its processor, and where a thread waits for work of others or for more work.
-cdef long long ENTER_TIME = 1000
-cdef long long WAIT_TIME = 100_000
-cdef int enter_attempts, wait_attempts
+cdef long long LOCK_SPIN_TIME = 1000
+cdef long long WAIT_SPIN_TIME = 100_000
+cdef int lock_spins, wait_spins
 
 # Jobs in close succession after which there will be more: a layer's passes have two each.
 cdef int MANY_JOBS = 4
-
-
-cdef struct job_t:
-    PyObject* work  # a Work, which the caller keeps alive
-    Py_ssize_t next  # the first item that is not handed out
-    Py_ssize_t stop
-    Py_ssize_t smallest  # items of a range
-    int most  # threads at work on this job, its caller included
-    int limit  # threads at work in the process, callers included
-    int helpers
-    bint wakes  # workers that sleep
-    bint waiting
-    PyThread_type_lock finished  # held until the last helper has left
-    unsigned int generation
-    job_t* following
-
-
-cdef struct worker_t:
-    PyThread_type_lock wake
-    bint asleep
-    place_t place
-    int waker  # processor of the thread that woke it
-    worker_t* below  # in the stack of the idle
-
-
-cdef struct pool_t:
-    PyThread_type_lock lock
-    job_t* jobs
-    worker_t* idle
-    int callers
-    int busy
-    int workers
-    int processors
-    bint sets_affinity  # of workers that it wakes
-    unsigned int generation  # counts forks
-    long long last  # when a job ended
-    int in_succession  # jobs that began soon after another
-
 
 cdef pool_t pool
 
@@ -100,212 +68,185 @@ cdef void reset_pool() noexcept:
     """Begin without threads, as a forked child does; who held the lock may not exist there."""
     pool.lock = PyThread_allocate_lock()
     pool.jobs, pool.idle = NULL, NULL
-    pool.callers = pool.busy = pool.workers = 0
+    pool.num_callers = pool.num_busy = pool.num_workers = 0
     pool.generation += 1
 
 
-cdef inline bint try_to_take(PyThread_type_lock lock, int attempts) noexcept nogil:
-    """Acquire a lock within some attempts; return whether that succeeded."""
-    if pool.workers < pool.processors:  # else another thread needs the processor
-        for _attempt in range(attempts):
-            if PyThread_acquire_lock(lock, NOWAIT_LOCK):
-                return True
-            relax()
-    return False
+cdef inline bint try_acquire(PyThread_type_lock lock, int attempts) noexcept nogil:
+    """Spin for a lock, unless another thread needs the processor."""
+    return pool.num_workers < pool.num_cpus and spin(lock, attempts)
 
 
-cdef inline void take(PyThread_type_lock lock, int attempts) noexcept nogil:
+cdef inline void acquire(PyThread_type_lock lock, int attempts) noexcept nogil:
     """Acquire a lock, sleeping on it only after some attempts."""
-    if not try_to_take(lock, attempts):
+    if not try_acquire(lock, attempts):
         PyThread_acquire_lock(lock, WAIT_LOCK)
 
 
-cdef inline void enter() noexcept nogil:
-    take(pool.lock, enter_attempts)
+cdef inline void lock_pool() noexcept nogil:
+    acquire(pool.lock, lock_spins)
 
 
-cdef inline void leave() noexcept nogil:
+cdef inline void unlock_pool() noexcept nogil:
     PyThread_release_lock(pool.lock)
 
 
-cdef PyThread_type_lock taken_lock() noexcept nogil:
-    cdef PyThread_type_lock lock = PyThread_allocate_lock()
-    if lock is not NULL:
-        PyThread_acquire_lock(lock, WAIT_LOCK)
-    return lock
+# What follows, up to `spawn_workers`, runs with the pool locked.
 
 
-cdef void measure_attempts() noexcept:
-    """Find how many attempts take how long; the shortest time is that without interruption."""
-    global enter_attempts, wait_attempts
-    cdef PyThread_type_lock lock = taken_lock()
-    cdef long long start, shortest = WAIT_TIME
-    cdef int number = 100
-    if lock is NULL:
-        return
-    for _ in range(5):
-        start = perf_counter_ns()
-        for _attempt in range(number):
-            PyThread_acquire_lock(lock, NOWAIT_LOCK)
-            relax()
-        shortest = min(shortest, perf_counter_ns() - start)
-    shortest = max(shortest, number)  # a clock may be coarse
-    enter_attempts = <int> (ENTER_TIME * number // shortest) + 1
-    wait_attempts = <int> (WAIT_TIME * number // shortest) + 1
-    PyThread_release_lock(lock)
-    PyThread_free_lock(lock)
-
-
-# What follows, up to `hire`, runs with the pool's lock held.
-
-
-cdef job_t* open_job(bint asleep) noexcept nogil:
+cdef job_t* find_job(bint asleep) noexcept nogil:
     """Return the oldest job that has use for another worker, which may sleep; or null."""
     cdef job_t* job = pool.jobs
-    cdef int at_work = pool.callers + pool.busy
+    cdef int at_work = pool.num_callers + pool.num_busy
     while job is not NULL and not (
-        job.next < job.stop and job.helpers + 1 < job.most and at_work < job.limit
+        job.next < job.stop and job.num_helpers + 1 < job.max_threads and at_work < job.max_at_work
         and (job.wakes or not asleep)
     ):
-        job = job.following
+        job = job.next_job
     return job
 
 
-cdef worker_t* called_workers() noexcept nogil:
+cdef worker_t* workers_to_wake() noexcept nogil:
     """Return up to two workers to wake; they wake others, so that nobody has many to wake."""
     cdef const job_t* job = NULL
-    cdef worker_t* called = NULL
+    cdef worker_t* woken = NULL
     cdef worker_t* worker
     cdef int number
     if pool.idle is not NULL:
-        job = open_job(pool.idle.asleep)
+        job = find_job(pool.idle.asleep)
     if job is not NULL:
-        number = min(2, job.most - job.helpers - 1, job.limit - pool.callers - pool.busy)
+        number = min(
+            2, job.max_threads - job.num_helpers - 1,
+            job.max_at_work - pool.num_callers - pool.num_busy,
+        )
         while number > 0 and pool.idle is not NULL and (job.wakes or not pool.idle.asleep):
             worker = pool.idle
-            pool.idle = worker.below
-            worker.below, called = called, worker
+            pool.idle = worker.next_idle
+            worker.next_idle, woken = woken, worker
             number -= 1
-    return called
+    return woken
 
 
-cdef void leave_and_wake() noexcept nogil:
-    """Leave first: a thread that is woken may take the processor at once, and want the lock."""
-    cdef worker_t* called = called_workers()
+cdef void unlock_and_wake() noexcept nogil:
+    """Unlock first: a thread that is woken may take the processor at once, and want the lock."""
+    cdef worker_t* woken = workers_to_wake()
     cdef worker_t* worker
-    leave()
-    while called is not NULL:
-        worker, called = called, called.below
-        worker.waker = current_cpu()
+    unlock_pool()
+    while woken is not NULL:
+        worker, woken = woken, woken.next_idle
+        worker.waker_cpu = current_cpu()
         if worker.asleep and pool.sets_affinity:
-            place_elsewhere(&worker.place)
+            exclude_current_cpu(&worker.affinity)
         PyThread_release_lock(worker.wake)
 
 
-cdef void attend(job_t* job) noexcept nogil:
-    """Work on ranges until none is left to begin."""
+cdef void drain(job_t* job) noexcept nogil:
+    """Work on chunks until none is left to begin."""
     cdef Py_ssize_t start, left, size
     while job.next < job.stop:
         start, left = job.next, job.stop - job.next
-        size = max(job.smallest, left // (2 * job.most))
-        if left - size < job.smallest:
+        size = max(job.min_chunk, left // (2 * job.max_threads))
+        if left - size < job.min_chunk:
             size = left
         job.next += size
-        leave_and_wake()
+        unlock_and_wake()
         (<Work>job.work).work(start, start + size)
-        enter()
+        lock_pool()
 
 
-cdef void help_with(job_t* job) noexcept nogil:
-    job.helpers += 1
-    attend(job)
-    job.helpers -= 1
-    if job.waiting and job.helpers == 0:
+cdef void join_job(job_t* job) noexcept nogil:
+    job.num_helpers += 1
+    drain(job)
+    job.num_helpers -= 1
+    if job.waiting and job.num_helpers == 0:
         PyThread_release_lock(job.finished)
 
 
-cdef void close(job_t* job) noexcept nogil:
+cdef void wait_for_helpers(job_t* job) noexcept nogil:
     """Wait until the helpers of a job have left."""
-    job.waiting = job.helpers > 0
+    job.waiting = job.num_helpers > 0
     if job.waiting:
-        leave()
-        take(job.finished, wait_attempts)
-        enter()
+        unlock_pool()
+        acquire(job.finished, wait_spins)
+        lock_pool()
 
 
-cdef bint is_queued_behind_waker(const worker_t* worker) noexcept nogil:
-    return worker.waker >= 0 and worker.waker == current_cpu() and pool.workers < pool.processors
+cdef bint is_on_wakers_cpu(const worker_t* worker) noexcept nogil:
+    return (
+        worker.waker_cpu >= 0 and worker.waker_cpu == current_cpu()
+        and pool.num_workers < pool.num_cpus
+    )
 
 
 cdef bint start_thread(worker_t* worker) noexcept nogil:
-    return <long>PyThread_start_new_thread(serve, worker) != -1
+    return <long>PyThread_start_new_thread(worker_loop, worker) != -1
 
 
-cdef void serve(void* argument) noexcept nogil:
+cdef void worker_loop(void* argument) noexcept nogil:
     """Be a worker, for ever."""
     cdef worker_t* worker = <worker_t*>argument
     cdef job_t* job
-    begin_place(&worker.place)
-    enter()
+    init_affinity(&worker.affinity)
+    lock_pool()
     while True:
-        job = open_job(False)
+        job = find_job(False)
         if job is NULL:
             worker.asleep = False
-            worker.below, pool.idle = pool.idle, worker
-            leave()
-            if not try_to_take(worker.wake, wait_attempts):
-                enter()
+            worker.next_idle, pool.idle = pool.idle, worker
+            unlock_pool()
+            if not try_acquire(worker.wake, wait_spins):
+                lock_pool()
                 worker.asleep = True
-                leave()
+                unlock_pool()
                 PyThread_acquire_lock(worker.wake, WAIT_LOCK)
-                place_as_usual(&worker.place)
-                if is_queued_behind_waker(worker) and start_thread(worker):
+                restore_affinity(&worker.affinity)
+                if is_on_wakers_cpu(worker) and start_thread(worker):
                     return
-            enter()
+            lock_pool()
         else:
-            pool.busy += 1
-            help_with(job)
-            pool.busy -= 1
+            pool.num_busy += 1
+            join_job(job)
+            pool.num_busy -= 1
 
 
-cdef void hire(int number) noexcept nogil:
+cdef void spawn_workers(int number) noexcept nogil:
     """Have this many workers, or as many as the system grants."""
     cdef worker_t* worker
-    while pool.workers < number:
+    while pool.num_workers < number:
         worker = <worker_t*>malloc(sizeof(worker_t))
         if worker is NULL:
             return
-        worker.wake = taken_lock()
+        worker.wake = new_held_lock()
         if worker.wake is NULL or not start_thread(worker):
             if worker.wake is not NULL:
                 PyThread_free_lock(worker.wake)
             free(worker)
             return
-        pool.workers += 1
+        pool.num_workers += 1
 
 
 cdef class Work:
-    """What kernels derive from: work on a range of items that needs no GIL."""
+    """What kernels derive from: work on a chunk of items that needs no GIL."""
 
     cdef void work(self, Py_ssize_t start, Py_ssize_t stop) noexcept nogil:
         pass
 
     def __call__(self, Py_ssize_t start, Py_ssize_t stop):
-        """Work on a range in the calling thread."""
+        """Work on a chunk in the calling thread."""
         with nogil:
             self.work(start, stop)
 
 
 class _Thread(threading.local):
-    """Whether the running thread is inside a function that is being shared."""
+    """Whether the running thread is inside a function that several threads run."""
 
-    sharing = False
+    inside = False
 
 
 _thread = _Thread()
 
 
-cdef class Call(Work):
+cdef class PythonWork(Work):
     """A Python function as Work."""
 
     cdef object function
@@ -313,74 +254,74 @@ cdef class Call(Work):
 
     cdef void work(self, Py_ssize_t start, Py_ssize_t stop) noexcept nogil:
         with gil:
-            _thread.sharing = True
+            _thread.inside = True
             try:
                 self.function(start, stop)
             except BaseException as error:
                 self.errors.append(error)
-            _thread.sharing = False
+            _thread.inside = False
 
 
-cdef class Helper:
-    """A hand with a job for an executor, which may begin it late or never."""
+cdef class ExecutorTask:
+    """A worker's part in a job, for an executor, which may begin it late or never."""
 
     cdef job_t* job
     cdef unsigned int generation
 
     def __call__(self):
-        """Work on ranges until none is left, unless the job is over."""
+        """Drain the job unless it is over."""
         with nogil:
-            enter()
+            lock_pool()
             if self.job is not NULL and self.generation == pool.generation:
-                help_with(self.job)
-            leave()
+                join_job(self.job)
+            unlock_pool()
 
     def __reduce__(self):
         raise TypeError("normcore's executor must run its tasks in threads of this process")
 
 
-cdef void share_in_pool(job_t* job) noexcept nogil:
+cdef void run_in_pool(job_t* job) noexcept nogil:
     cdef job_t** link = &pool.jobs
-    enter()
-    hire(job.most - 1)
+    lock_pool()
+    spawn_workers(job.max_threads - 1)
     while link[0] is not NULL:
-        link = &link[0].following
+        link = &link[0].next_job
     link[0] = job
-    pool.callers += 1
-    attend(job)
+    pool.num_callers += 1
+    drain(job)
     if job.generation == pool.generation:
-        close(job)
+        wait_for_helpers(job)
         link = &pool.jobs
         while link[0] is not job:
-            link = &link[0].following
-        link[0] = job.following
-        pool.callers -= 1
-    leave_and_wake()
+            link = &link[0].next_job
+        link[0] = job.next_job
+        pool.num_callers -= 1
+    unlock_and_wake()
 
 
-cdef int share_in_executor(job_t* job, executor) except -1:
-    cdef Helper helper = Helper()
+cdef int run_in_executor(job_t* job, executor) except -1:
+    cdef ExecutorTask helper = ExecutorTask()
     cdef list futures = []
     helper.job, helper.generation = job, job.generation
     try:
-        for _ in range(job.most - 1):
+        for _ in range(job.max_threads - 1):
             futures.append(executor.submit(helper))
     except RuntimeError:
         pass  # it takes no more tasks, as at exit; the caller can do without
     finally:
         with nogil:
-            enter()
-            attend(job)
+            lock_pool()
+            drain(job)
             if job.generation == pool.generation:
-                close(job)
+                wait_for_helpers(job)
             helper.job = NULL
-            leave()
+            unlock_pool()
         for future in futures:
             future.cancel()
     return 0
 
 
-def share(
+def parallel_for(
     object function,
     Py_ssize_t num_items,
     Py_ssize_t min_items,
@@ -388,64 +329,49 @@ def share(
     object executor,
     bint wake=True,
 ):
-    """Call ``function(start, stop)`` on ranges that cover ``range(num_items)``, in some threads.
+    """Call ``function(start, stop)`` on chunks of ``range(num_items)``; see `normcore.threads.run`.
 
-    Parameters
-    ----------
-    function : Work or callable
-        A Work is given more ranges than there are threads; other callables, which are called
-        with the GIL, at most one for each.
-    num_items, min_items : int
-        Items, and the fewest of a range.
-    num_threads : int
-        The most threads at work.
-    executor : concurrent.futures.Executor or None
-        Whose threads help; otherwise those of the pool.
-    wake : bool
-        Whether the work is worth waking threads that sleep.
-
-    Raises
-    ------
-    Exception
-        The first that ``function`` raised, after every range has ended.
+    A Work is given more chunks than there are threads; other callables, which are called with the
+    GIL, at most one for each. At most `num_threads` are at work; those of an executor help if there
+    is one, and otherwise those of the pool.
     """
     cdef job_t job
-    cdef Call call = None
+    cdef PythonWork call = None
     min_items = max(min_items, 1)
-    job.most = min(num_threads, num_items // min_items)
-    if job.most < 2 or _thread.sharing or sys.is_finalizing():
+    job.max_threads = min(num_threads, num_items // min_items)
+    if job.max_threads < 2 or _thread.inside or sys.is_finalizing():
         if num_items > 0:
             function(0, num_items)
         return
     if not isinstance(function, Work):
-        call = Call()
+        call = PythonWork()
         call.function, call.errors = function, []
         function = call
-        min_items = max(min_items, (num_items + job.most - 1) // job.most)
+        min_items = max(min_items, (num_items + job.max_threads - 1) // job.max_threads)
     job.work = <PyObject*>function
-    job.next, job.stop, job.smallest = 0, num_items, min_items
-    job.limit = num_threads
-    if perf_counter_ns() - pool.last < WAIT_TIME:
-        pool.in_succession = min(pool.in_succession + 1, MANY_JOBS)
+    job.next, job.stop, job.min_chunk = 0, num_items, min_items
+    job.max_at_work = num_threads
+    if perf_counter_ns() - pool.last_end < WAIT_SPIN_TIME:
+        pool.num_in_succession = min(pool.num_in_succession + 1, MANY_JOBS)
     else:
-        pool.in_succession = 0
-    job.wakes = wake or pool.in_succession == MANY_JOBS
-    job.helpers, job.waiting = 0, False
-    job.generation, job.following = pool.generation, NULL
-    job.finished = taken_lock()
+        pool.num_in_succession = 0
+    job.wakes = wake or pool.num_in_succession == MANY_JOBS
+    job.num_helpers, job.waiting = 0, False
+    job.generation, job.next_job = pool.generation, NULL
+    job.finished = new_held_lock()
     if job.finished is NULL:
         raise MemoryError
     try:
         if executor is None:
             with nogil:
-                share_in_pool(&job)
+                run_in_pool(&job)
         else:
-            share_in_executor(&job, executor)
+            run_in_executor(&job, executor)
     finally:
         PyThread_free_lock(job.finished)
-        pool.last = perf_counter_ns()
-    if job.helpers:
-        raise RuntimeError("a function that normcore had shared out among threads forked")
+        pool.last_end = perf_counter_ns()
+    if job.num_helpers:
+        raise RuntimeError("a function that normcore ran in several threads forked")
     if call is not None and call.errors:
         raise call.errors[0]
     PyErr_CheckSignals()
@@ -457,14 +383,15 @@ def set_affinity(bint enabled):
 
 
 def _after_fork():
-    _thread.sharing = False
+    _thread.inside = False
     reset_pool()
 
 
 reset_pool()
-measure_attempts()
-pool.processors = os.cpu_count() or 1
+lock_spins = attempts_within(LOCK_SPIN_TIME, perf_counter_ns)
+wait_spins = attempts_within(WAIT_SPIN_TIME, perf_counter_ns)
+pool.num_cpus = os.cpu_count() or 1
 if hasattr(os, "sched_getaffinity"):
-    pool.processors = len(os.sched_getaffinity(0))
+    pool.num_cpus = len(os.sched_getaffinity(0))
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)

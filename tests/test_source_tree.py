@@ -99,7 +99,7 @@ def test_a_build_that_lacks_a_module_is_refused(built: Path, module: str, code: 
 
 @pytest.mark.parametrize("module", ["functional", "moved", "scaling/moved", "package", "gone/it"])
 def test_what_an_older_build_left_is_refused(built: Path, module: str) -> None:
-    """Compiled from a module that has changed, was moved, is a package now, or went with its own."""
+    """Of a module that has changed, was moved, is a package now, or went with its package."""
     stale = built / "normcore" / f"{module}{SUFFIX}"
     (built / "normcore" / "package").mkdir()
     (built / "normcore" / "package" / "__init__.py").touch()
@@ -139,7 +139,9 @@ def test_an_installation_is_not_searched(built: Path) -> None:
     assert evaluate(built, "import normcore; print('source_tree' in dir(normcore))") == "False\n"
 
 
-@pytest.mark.parametrize("code", ["import normcore; normcore.Affine", "from normcore import Affine"])
+@pytest.mark.parametrize(
+    "code", ["import normcore; normcore.Affine", "from normcore import Affine"]
+)
 def test_import_errors_of_other_libraries_are_theirs(built: Path, code: str) -> None:
     source = built / "normcore" / "affine.py"
     source.write_text("import library_that_is_not_there\n")

@@ -1,4 +1,4 @@
-"""The shared pool: coverage of ranges, errors, interrupts, nesting, many callers, fork and exit."""
+"""The shared pool: coverage of items, errors, interrupts, nesting, many callers, fork and exit."""
 
 from __future__ import annotations
 
@@ -39,19 +39,19 @@ def in_threads(number: int, function: Callable[[], None]) -> None:
 @pytest.mark.parametrize("num_threads", [1, 2, 3, 16, 10**30])
 @pytest.mark.parametrize("num_items", [0, 1, 2, 7, 100])
 @pytest.mark.parametrize("min_items", [0, 1, 3, 200])
-def test_ranges_cover_every_item_once(num_threads: int, num_items: int, min_items: int) -> None:
-    lock, ranges = threading.Lock(), []
+def test_chunks_cover_every_item_once(num_threads: int, num_items: int, min_items: int) -> None:
+    lock, chunks = threading.Lock(), []
 
     def work(start: int, stop: int) -> None:
         time.sleep(0.0001)  # lets others take some
         with lock:
-            ranges.append((start, stop))
+            chunks.append((start, stop))
 
     with nc.use_num_threads(num_threads):
         threads.run(work, num_items, min_items=min_items)
-    assert sorted(i for each in ranges for i in range(*each)) == list(range(num_items))
-    assert all(stop - start >= min(min_items, num_items) for start, stop in ranges)
-    assert len(ranges) <= num_threads
+    assert sorted(i for each in chunks for i in range(*each)) == list(range(num_items))
+    assert all(stop - start >= min(min_items, num_items) for start, stop in chunks)
+    assert len(chunks) <= num_threads
 
 
 def test_threads_work_at_the_same_time() -> None:
@@ -114,7 +114,7 @@ def test_small_work_stays_in_the_caller() -> None:
 
 
 @pytest.mark.parametrize("failing", [0, 3])
-def test_an_error_reaches_the_caller_after_all_ranges_ended(failing: int) -> None:
+def test_an_error_reaches_the_caller_after_all_chunks_ended(failing: int) -> None:
     ended = []
 
     def work(start: int, stop: int) -> None:
@@ -131,7 +131,7 @@ def test_an_error_reaches_the_caller_after_all_ranges_ended(failing: int) -> Non
 
 
 @pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="needs pthread_kill")
-def test_an_interrupt_waits_for_the_ranges_that_run() -> None:
+def test_an_interrupt_waits_for_the_chunks_that_run() -> None:
     main, begun, ended = threading.get_ident(), threading.Event(), []
 
     def work(start: int, stop: int) -> None:
@@ -153,7 +153,7 @@ def test_an_interrupt_waits_for_the_ranges_that_run() -> None:
 
 
 @pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="needs pthread_kill")
-def test_an_interrupt_of_the_caller_waits_for_the_ranges_that_run() -> None:
+def test_an_interrupt_of_the_caller_waits_for_the_chunks_that_run() -> None:
     main, begun, ended = threading.get_ident(), threading.Event(), []
 
     def work(start: int, stop: int) -> None:
@@ -331,7 +331,7 @@ def test_a_child_forked_amid_the_kernels_of_others_computes() -> None:
 
 
 @needs_fork
-def test_a_child_forked_inside_a_shared_function_does_not_hang() -> None:
+def test_a_child_forked_inside_a_parallel_function_does_not_hang() -> None:
     code = """
     main, both, forked, pids = threading.get_ident(), threading.Barrier(2), threading.Event(), []
     def work(start, stop):

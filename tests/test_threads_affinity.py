@@ -36,7 +36,8 @@ import normcore as nc
 from normcore import threads
 
 def affinities():
-    return {tuple(sorted(os.sched_getaffinity(int(each)))) for each in os.listdir("/proc/self/task")}
+    tasks = map(int, os.listdir("/proc/self/task"))
+    return {tuple(sorted(os.sched_getaffinity(each))) for each in tasks}
 
 before = affinities()
 nc.set_num_threads(4)

@@ -21,7 +21,7 @@ def fit(_: Any = None) -> bytes:
 
 
 class Census:
-    """Who is at work on a shared function at once, in all of its calls."""
+    """Who is at work on a function at once, in all of its calls."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -42,7 +42,7 @@ def three_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(threads, "_num_threads", 3)
 
 
-def assert_shared(census: Census, callers: int) -> None:
+def assert_few_at_work(census: Census, callers: int) -> None:
     # Workers stay with a job that they joined while fewer callers were there.
     assert census.most <= callers + 2
 
@@ -53,7 +53,7 @@ def test_joblib_threads(three_threads: None) -> None:
     with joblib.parallel_config("threading", n_jobs=4):
         joblib.Parallel()(joblib.delayed(threads.run)(census, 12) for _ in range(40))
         assert set(joblib.Parallel()(joblib.delayed(fit)() for _ in range(8))) == {fit()}
-    assert_shared(census, 4)
+    assert_few_at_work(census, 4)
 
 
 def in_child(_: int) -> tuple[int, bytes]:
@@ -83,4 +83,4 @@ def test_dask_threads(three_threads: None) -> None:
     census = Census()
     dask_compute(lambda i: threads.run(census, 12), 40, scheduler="threads", num_workers=4)
     assert set(dask_compute(fit, 8, scheduler="threads", num_workers=4)) == {fit()}
-    assert_shared(census, 4)
+    assert_few_at_work(census, 4)

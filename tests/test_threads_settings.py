@@ -259,7 +259,8 @@ KNOWN = 'print([each["user_api"] for each in threadpoolctl.threadpool_info()].co
         ),
         (
             "import normcore as nc; nc.register_with_threadpoolctl()\n"
-            f"import threadpoolctl; nc.register_with_threadpoolctl(); nc.set_num_threads(2); {KNOWN}",
+            "import threadpoolctl; nc.register_with_threadpoolctl(); nc.set_num_threads(2)\n"
+            f"{KNOWN}",
             "1",
         ),
         (
