@@ -12,7 +12,7 @@ from cuda_host.build import compiler, kernel_names
 from cuda_host.emulated import EmulatedBackend, EmulatedDevice
 from normcore_cupy import counting, host
 from normcore_cupy.device import VIEW, source, view
-from normcore_cupy.plan import ELEMENTWISE, REDUCTION, Work, of_columns, of_merge, plan
+from normcore_cupy.plan import ELEMENTWISE, REDUCTION, Granularity, of_columns, of_merge, plan
 
 from normcore import Affine, get_backend
 from normcore.backend import Backend
@@ -57,11 +57,11 @@ SHAPES = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("work", [REDUCTION, ELEMENTWISE], ids=["reduction", "elementwise"])
+@pytest.mark.parametrize("granularity", [REDUCTION, ELEMENTWISE], ids=["reduction", "elementwise"])
 @pytest.mark.parametrize("layout", ["C", "F", "transposed", "reversed"])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_threads_share_out_every_position_once(shape: Any, layout: str, work: Any) -> None:
-    launch = plan(arrange(np.zeros(shape), layout), work)
+def test_threads_share_out_every_position_once(shape: Any, layout: str, granularity: Any) -> None:
+    launch = plan(arrange(np.zeros(shape), layout), granularity)
     width, height, _ = launch.block
     per_range, num_positions = int(launch.per_range), shape[0] * shape[2]
     assert launch.grid[0] * width >= shape[1] > (launch.grid[0] - 1) * width
@@ -98,10 +98,12 @@ def test_neighbouring_threads_read_neighbouring_memory(
 @pytest.mark.parametrize(
     "shape", [(1 << 36, 1, 1), (1, 1, 1 << 36), (1 << 16, 1 << 20, 1), (2, 1 << 31, 1)]
 )
-@pytest.mark.parametrize("work", [REDUCTION, ELEMENTWISE], ids=["reduction", "elementwise"])
-def test_plans_of_large_arrays_stay_within_the_limits_of_a_launch(shape: Any, work: Any) -> None:
+@pytest.mark.parametrize("granularity", [REDUCTION, ELEMENTWISE], ids=["reduction", "elementwise"])
+def test_plans_of_large_arrays_stay_within_the_limits_of_a_launch(
+    shape: Any, granularity: Any
+) -> None:
     strides = shape[1] * shape[2], shape[2], 1
-    launch = plan(SimpleNamespace(shape=shape, strides=strides), work)
+    launch = plan(SimpleNamespace(shape=shape, strides=strides), granularity)
     assert launch.grid[0] < 1 << 31
     assert launch.ranges < 1 << 16
     assert launch.per_range // launch.block[1] < 1 << 31  # positions of a thread are an int
@@ -245,7 +247,7 @@ def test_moments_of_hard_channels(engine: EmulatedBackend, weighted: bool, colum
 def test_moments_where_the_first_values_are_far_from_the_mean(
     engine: EmulatedBackend, monkeypatch: pytest.MonkeyPatch, weighted: bool
 ) -> None:
-    monkeypatch.setattr(host, "REDUCTION", Work(blocks=1, positions=16))  # long ranges
+    monkeypatch.setattr(host, "REDUCTION", Granularity(blocks=1, positions=16))  # long ranges
     rng = np.random.default_rng(3)
     first, rest = rng.standard_normal((2, 32)) * 1e3
     x = np.where(np.arange(20000)[:, None] < 600, first, rest)[:, :, None]

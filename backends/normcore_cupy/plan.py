@@ -12,12 +12,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-__all__ = ["ELEMENTWISE", "REDUCTION", "Plan", "Work", "of_columns", "of_merge", "plan"]
+__all__ = ["ELEMENTWISE", "REDUCTION", "Granularity", "Plan", "of_columns", "of_merge", "plan"]
 
 _WARP, _THREADS = 32, 256  # MAX_THREADS in common.cuh
 
 
-class Work(NamedTuple):
+class Granularity(NamedTuple):
     """How finely positions are divided."""
 
     blocks: int  # that fill a device
@@ -25,8 +25,8 @@ class Work(NamedTuple):
 
 
 #: Few ranges, as each leaves a state to merge.
-REDUCTION = Work(blocks=1024, positions=16)
-ELEMENTWISE = Work(blocks=16384, positions=8)
+REDUCTION = Granularity(blocks=1024, positions=16)
+ELEMENTWISE = Granularity(blocks=16384, positions=8)
 
 
 class Plan(NamedTuple):
@@ -51,7 +51,7 @@ class Plan(NamedTuple):
         return self.grid[1]
 
 
-def plan(x: Any, work: Work) -> Plan:
+def plan(x: Any, granularity: Granularity) -> Plan:
     """Return the launch over a view that is not empty."""
     num_samples, num_channels, num_inner = x.shape
     outer, between, inner = (
@@ -62,8 +62,8 @@ def plan(x: Any, work: Work) -> Plan:
     num_positions = num_samples * num_inner
     height = min(_THREADS, max(_WARP, width * _power_of_two(num_positions))) // width
     tiles = _divided_up(num_channels, width)
-    most = _divided_up(num_positions, height * work.positions)
-    per_range = _divided_up(num_positions, min(most, _divided_up(work.blocks, tiles)))
+    most = _divided_up(num_positions, height * granularity.positions)
+    per_range = _divided_up(num_positions, min(most, _divided_up(granularity.blocks, tiles)))
     per_range = _divided_up(per_range, height) * height
     return Plan(
         (tiles, _divided_up(num_positions, per_range), 1),
