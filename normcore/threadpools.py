@@ -35,7 +35,7 @@ def register_controller(
         if threadpoolctl is _registered:
             return True
 
-        class NormcoreController(threadpoolctl.LibController):  # type: ignore[misc]
+        class NormcoreController(threadpoolctl.LibController):  # type: ignore[misc, name-defined]
             """The number of normcore's threads, for the running thread or asynchronous task."""
 
             user_api = "normcore"

@@ -1,6 +1,5 @@
 from collections.abc import Callable
 from concurrent.futures import Executor
-from typing import Any
 
 from typing_extensions import disjoint_base
 
@@ -9,8 +8,6 @@ __all__ = ["Work", "parallel_for", "set_affinity"]
 @disjoint_base
 class Work:
     def __call__(self, start: int, stop: int) -> None: ...
-    def __reduce_cython__(self) -> Any: ...
-    def __setstate_cython__(self, __pyx_state: Any) -> None: ...
 
 def parallel_for(
     function: Callable[[int, int], None],

@@ -1,4 +1,4 @@
-# cython: boundscheck=False, wraparound=False, cdivision=True
+# cython: boundscheck=False, wraparound=False, cdivision=True, auto_pickle=False
 # Design: one pool of operating-system threads serves the process. A call of `parallel_for` is a job
 # on its caller's stack: the next item, and how many threads are at work on it. The caller and the
 # workers that have come take chunks of items until none is left, so a call waits for chunks that

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 import pytest
@@ -11,7 +10,7 @@ import pytest
 import normcore as nc
 
 
-def arrays(value: Any) -> Iterator[np.ndarray]:
+def arrays(value: object) -> Iterator[np.ndarray]:
     """Yield the arrays that make up a result."""
     if isinstance(value, tuple):
         for each in value:
@@ -30,12 +29,14 @@ def arrays(value: Any) -> Iterator[np.ndarray]:
         yield np.asarray(value)
 
 
-def bits(value: Any) -> bytes:
+def bits(value: object) -> bytes:
     # Memory order is part of a result, so an array is read as it lies.
     return b"".join(each.tobytes("A") for each in arrays(value))
 
 
-def same_for_any_number(compute: Any, numbers: Any = range(1, 17)) -> None:
+def same_for_any_number(
+    compute: Callable[[], object], numbers: Iterable[int] = range(1, 17)
+) -> None:
     results = []
     for number in numbers:
         with nc.use_num_threads(number):
@@ -62,10 +63,12 @@ DTYPES = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @ORDERS
 @DTYPES
 @pytest.mark.parametrize("kind", [nc.StandardScaler, nc.MinMaxScaler, nc.RobustScaler])
-def test_scalers(kind: Any, shape: tuple[int, ...], order: str, dtype: type) -> None:
+def test_scalers(
+    kind: type[nc.AffineScaler], shape: tuple[int, ...], order: str, dtype: type
+) -> None:
     x = data(shape, dtype, order, nans=True)
 
-    def compute() -> Any:
+    def compute() -> object:
         scaler = kind().fit(x)
         y = scaler.transform(x)
         return scaler, y, scaler.inverse_transform(y)
@@ -80,7 +83,7 @@ def test_batch_norm(shape: tuple[int, ...], order: str, dtype: type) -> None:
     x, dy = data(shape, dtype, order), data(shape, dtype, order)[::-1]
     gamma, beta = np.linspace(0.5, 2.0, shape[1]), np.linspace(-1.0, 1.0, shape[1])
 
-    def compute() -> Any:
+    def compute() -> object:
         y, moments = nc.functional.batch_norm(x, gamma, beta)
         back = nc.functional.batch_norm_backward(dy, x, moments, gamma, beta)
         inference = nc.functional.batch_norm_inference(x, moments.mean, moments.var(), gamma, beta)
@@ -95,7 +98,7 @@ def test_batch_norm(shape: tuple[int, ...], order: str, dtype: type) -> None:
 def test_statistics(shape: tuple[int, ...], order: str, skipna: bool) -> None:
     x = data(shape, np.float32, order, nans=skipna)
 
-    def compute() -> Any:
+    def compute() -> object:
         return (
             nc.functional.moments(x, channel_axis=1, skipna=skipna),
             nc.functional.extrema(x, channel_axis=1, skipna=skipna),
@@ -109,7 +112,7 @@ def test_statistics(shape: tuple[int, ...], order: str, skipna: bool) -> None:
 def test_enough_for_sixteen_threads(shape: tuple[int, ...]) -> None:
     x = data(shape, np.float32, "C")
 
-    def compute() -> Any:
+    def compute() -> object:
         y, moments = nc.functional.batch_norm(x)
         extrema = nc.functional.extrema(x, channel_axis=1)
         return y, moments, nc.functional.batch_norm_backward(x, x, moments), extrema

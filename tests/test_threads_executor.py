@@ -5,8 +5,8 @@ from __future__ import annotations
 import concurrent.futures
 import pickle
 import threading
+from collections.abc import Callable
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
-from typing import Any
 
 import numpy as np
 import pytest
@@ -19,10 +19,12 @@ class Recording(Executor):
     """Keeps tasks for later."""
 
     def __init__(self) -> None:
-        self.tasks: list[tuple[Future[None], Any]] = []
+        self.tasks: list[tuple[Future[None], Callable[[], None]]] = []
 
-    def submit(self, function: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
-        future: Future[Any] = Future()
+    def submit(
+        self, function: Callable[..., None], /, *args: object, **kwargs: object
+    ) -> Future[None]:
+        future: Future[None] = Future()
         self.tasks.append((future, lambda: function(*args, **kwargs)))
         return future
 
@@ -106,7 +108,9 @@ def test_one_that_was_shut_down_is_done_without() -> None:
 
 def test_other_failures_of_submit_are_raised_and_leave_no_work_undone() -> None:
     class Failing(Recording):
-        def submit(self, function: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
+        def submit(
+            self, function: Callable[..., None], /, *args: object, **kwargs: object
+        ) -> Future[None]:
             raise KeyError("mine")
 
     done = []
@@ -152,7 +156,9 @@ def test_tasks_do_not_travel_to_other_processes() -> None:
     executor = Recording()
 
     class Pickling(Recording):
-        def submit(self, function: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
+        def submit(
+            self, function: Callable[..., None], /, *args: object, **kwargs: object
+        ) -> Future[None]:
             pickle.dumps(function)
             raise AssertionError
 
@@ -166,6 +172,6 @@ def test_tasks_do_not_travel_to_other_processes() -> None:
 
 
 @pytest.mark.parametrize("bad", [3, "threads", object()])
-def test_what_is_no_executor_is_refused(bad: Any) -> None:
+def test_what_is_no_executor_is_refused(bad: object) -> None:
     with pytest.raises(TypeError, match=r"concurrent\.futures\.Executor"):
         nc.set_executor(bad)

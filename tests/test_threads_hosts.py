@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 import pytest
@@ -13,10 +13,12 @@ import pytest
 import normcore as nc
 from normcore import threads
 
+T = TypeVar("T")
+
 X = np.random.default_rng(0).normal(size=(60_000, 12))
 
 
-def fit(_: Any = None) -> bytes:
+def fit(_: int = 0) -> bytes:
     return nc.StandardScaler().fit(X).var_.tobytes()
 
 
@@ -74,7 +76,7 @@ def test_joblib_processes(inner: int, monkeypatch: pytest.MonkeyPatch) -> None:
     assert results == 2 * [(inner, fit())]
 
 
-def dask_compute(function: Callable[..., Any], number: int, **options: Any) -> list[Any]:
+def dask_compute(function: Callable[[int], T], number: int, **options: str | int) -> list[T]:
     dask = pytest.importorskip("dask")
     return list(dask.compute(*(dask.delayed(function)(i) for i in range(number)), **options))
 
