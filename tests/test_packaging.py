@@ -20,6 +20,7 @@ import pytest
 from outside.support import run
 
 import normcore
+from normcore import discovery
 
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -238,7 +239,22 @@ def test_command_is_installed():
     assert done.stdout.strip() == f"normcore, version {normcore.__version__}"
 
 
-def test_changelog_has_this_version():
+def test_changelog_begins_with_this_version():
     changes = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
-    assert f"{PROJECT['name']}" == "normcore-arrays"
-    assert re.search(rf"^## \[.*\b{re.escape(normcore.__version__)}\b", changes, re.MULTILINE)
+    newest = re.search(r"^## \[(.*?)\](.*)$", changes, re.MULTILINE)
+    assert normcore.__version__ in re.findall(r"[\w.]+", newest.group())
+
+
+def test_hints_to_install_name_this_distribution_and_its_extras():
+    """The name on PyPI without a suffix is another project's, which has the same import name."""
+    pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+    hint = re.compile(r"pip install [^\n&]*?\b(normcore[\w.-]*)(?:\[([\w,]*)\])?")
+    hints = [
+        (path.name, *each)
+        for path in [*pages, *(path for _, path in packaged_files())]
+        for each in hint.findall(path.read_text(encoding="utf-8"))
+    ]
+    assert {"README.md", "gpu.md", "mpi.py", "probe.py"} <= {file for file, _, _ in hints}
+    for file, name, extras in hints:
+        assert name == PROJECT["name"] == discovery.DISTRIBUTION, file
+        assert set(filter(None, extras.split(","))) <= set(PROJECT["optional-dependencies"]), file

@@ -15,7 +15,6 @@ import pytest
 
 import normcore as nc
 from normcore import threads
-from normcore.worksharing import Work
 
 
 def evaluate(code: str) -> list[str]:
@@ -66,13 +65,6 @@ def test_a_caller_waits_for_no_thread_that_has_not_come() -> None:
         for _ in range(1000):
             threads.run(lambda start, stop: calls.append(stop - start), 16)
     assert sum(calls) == 16_000
-
-
-def test_work_without_the_gil_is_a_function_too() -> None:
-    Work()(0, 3)
-    with nc.use_num_threads(4):
-        for _ in range(100):
-            threads.run(Work(), 1000)
 
 
 def test_small_work_wakes_no_thread_that_sleeps_unless_it_follows_other_work() -> None:

@@ -99,11 +99,30 @@ def test_kernels_in_its_own_tasks_do_not_wait_for_each_other() -> None:
     assert results == {expected}
 
 
-def test_one_that_was_shut_down_is_done_without() -> None:
-    executor = ThreadPoolExecutor(1)
-    executor.shutdown()
-    with nc.use_executor(executor), nc.use_num_threads(2):
-        moments(X)
+@pytest.mark.parametrize("accepted", [0, 1, 2])
+def test_one_that_was_shut_down_is_done_without(accepted: int) -> None:
+    """Also if that happens between two of its tasks."""
+
+    class Closing(ThreadPoolExecutor):
+        asked = 0
+
+        def submit(self, function: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
+            if self.asked == accepted:
+                self.shutdown(wait=False)
+            self.asked += 1
+            return super().submit(function, *args, **kwargs)
+
+    done: list[int] = []
+    executor = Closing(1)
+    with nc.use_executor(executor), nc.use_num_threads(4):
+        threads.run(lambda start, stop: done.extend(range(start, stop)), 8)
+    assert sorted(done) == list(range(8))
+    assert executor.asked == accepted + 1  # and not again
+    expected = moments(X)
+    executor = Closing(1)
+    with nc.use_executor(executor), nc.use_num_threads(4):
+        assert moments(X) == expected
+    assert executor.asked > accepted
 
 
 def test_other_failures_of_submit_are_raised_and_leave_no_work_undone() -> None:
