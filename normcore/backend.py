@@ -17,6 +17,7 @@ __all__ = [
     "Backend",
     "BackendStatus",
     "InfiniteInput",
+    "Misconfigured",
     "batch_scale",
     "gradient_vectors",
     "is_relu",
@@ -24,19 +25,20 @@ __all__ = [
 
 
 class BackendStatus(NamedTuple):
-    """Whether a backend can be used here, and if not, why, in words.
-
-    `misconfigured` says that a setting is the reason, such as an environment variable; then asking
-    for the backend is a ValueError, and otherwise a RuntimeError.
-    """
+    """Whether a backend can be used here, and if not, why, in words."""
 
     ready: bool
     reason: str = ""
     detail: str = ""
-    misconfigured: bool = False
 
     def __bool__(self) -> bool:
         return self.ready
+
+
+class Misconfigured(BackendStatus):
+    """Not ready for a setting, such as an environment variable: asking for it is a ValueError."""
+
+    __slots__ = ()
 
 
 class InfiniteInput(ValueError):

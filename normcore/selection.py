@@ -15,7 +15,7 @@ from typing import Any
 
 from numpy import ndarray
 
-from normcore.backend import Backend, BackendStatus
+from normcore.backend import Backend, BackendStatus, Misconfigured
 from normcore.discovery import catalog
 from normcore.registry import Catalog, PluginError, Registration
 
@@ -218,7 +218,8 @@ def _class(registration: Registration) -> type[Backend]:
 
 def _status(registration: Registration) -> BackendStatus:
     try:
-        return BackendStatus(*_class(registration).probe())
+        status = _class(registration).probe()
+        return status if isinstance(status, Misconfigured) else BackendStatus(*status)
     except PluginError as error:
         return BackendStatus(False, str(error))
     except Exception as error:
@@ -229,7 +230,7 @@ def _status(registration: Registration) -> BackendStatus:
 def _not_ready(registration: Registration, whose: str = "") -> Exception:
     """Return the error of asking for a backend that is not ready."""
     status = _status(registration)
-    kind = ValueError if status.misconfigured else RuntimeError
+    kind = ValueError if isinstance(status, Misconfigured) else RuntimeError
     return kind(f"backend {registration.name!r}{whose} is not ready: {status.reason}")
 
 

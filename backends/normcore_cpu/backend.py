@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from normcore.affine import Affine
-from normcore.backend import Backend, BackendStatus, InfiniteInput, is_relu
+from normcore.backend import Backend, BackendStatus, InfiniteInput, Misconfigured, is_relu
 from normcore.dense import is_floats
 from normcore.order_statistics import Brackets, Quantiles
 from normcore.quantiles import exact
@@ -52,7 +52,7 @@ class CpuBackend(Backend):
         try:
             return BackendStatus(True, detail=f"{chosen()}, threads: {get_num_threads()}")
         except ValueError as error:
-            return BackendStatus(False, str(error), misconfigured=True)
+            return Misconfigured(False, str(error))
 
     def adopt(self, array: Any) -> np.ndarray:
         if is_floats(array):
