@@ -29,7 +29,7 @@ def register_controller(
         return True
     if not hasattr(threadpoolctl, "register"):
         return False
-    if getattr(threadpoolctl.__spec__, "_initializing", False):
+    if getattr(getattr(threadpoolctl, "__spec__", None), "_initializing", False):
         return False
     with _lock:
         if threadpoolctl is _registered:
