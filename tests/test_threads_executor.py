@@ -106,7 +106,9 @@ def test_one_that_was_shut_down_is_done_without(accepted: int) -> None:
     class Closing(ThreadPoolExecutor):
         asked = 0
 
-        def submit(self, function: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
+        def submit(
+            self, function: Callable[..., object], /, *args: object, **kwargs: object
+        ) -> Future[object]:
             if self.asked == accepted:
                 self.shutdown(wait=False)
             self.asked += 1
