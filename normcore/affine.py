@@ -47,27 +47,38 @@ class Affine:
     ----------
     center, scale, gamma, beta : scalar or array of shape (C,)
         One number for all channels or one for each; the defaults are the identity.
+    center_low : array of shape (C,), optional
+        What rounding took from the center. Where it is given, 64-bit integers are subtracted
+        exactly from ``center + center_low``, and all else from the center alone.
     """
 
-    __slots__ = ("_packed", "laid_out", *NAMES)
+    __slots__ = ("_packed", "center_low", "laid_out", *NAMES)
     __module__ = "normcore"
 
     center: Any
     scale: Any
     gamma: Any
     beta: Any
+    center_low: Any
     _packed: Any
     #: What the backend that used it last keeps beside it, to be used again; see :meth:`keep`.
     laid_out: Any
 
     def __init__(
-        self, *, center: Any = 0.0, scale: Any = 1.0, gamma: Any = 1.0, beta: Any = 0.0
+        self,
+        *,
+        center: Any = 0.0,
+        scale: Any = 1.0,
+        gamma: Any = 1.0,
+        beta: Any = 0.0,
+        center_low: Any = None,
     ) -> None:
         place = object.__setattr__
         place(self, "center", center)
         place(self, "scale", scale)
         place(self, "gamma", gamma)
         place(self, "beta", beta)
+        place(self, "center_low", center_low)
         place(self, "_packed", None)
         place(self, "laid_out", None)
 
@@ -76,6 +87,7 @@ class Affine:
         """Return the map whose numbers are the rows of a float64 array of shape (4, C)."""
         affine = object.__new__(cls)
         object.__setattr__(affine, "_packed", rows)
+        object.__setattr__(affine, "center_low", None)
         object.__setattr__(affine, "laid_out", None)
         return affine
 
@@ -95,7 +107,7 @@ class Affine:
         raise AttributeError(f"Affine is immutable; make a new one with another {name}")
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _affine, (self.center, self.scale, self.gamma, self.beta)
+        return _affine, (self.center, self.scale, self.gamma, self.beta, self.center_low)
 
     def __repr__(self) -> str:
         return (
@@ -125,6 +137,7 @@ class Affine:
             scale=self.scale,
             gamma=self.gamma * (outer.gamma / outer.scale),
             beta=((self.beta - outer.center) / outer.scale) * outer.gamma + outer.beta,
+            center_low=self.center_low,
         )
 
     def vectors(self, num_channels: int, xp: Any = np) -> tuple[Any, Any, Any, Any]:
@@ -157,7 +170,7 @@ class Affine:
         return Affine(
             **{
                 name: value if np.ndim(value) == 0 else value[channels]
-                for name, value in ((name, getattr(self, name)) for name in NAMES)
+                for name, value in ((name, getattr(self, name)) for name in (*NAMES, "center_low"))
             }
         )
 
@@ -180,5 +193,5 @@ class Affine:
         return vector
 
 
-def _affine(center: Any, scale: Any, gamma: Any, beta: Any) -> Affine:
-    return Affine(center=center, scale=scale, gamma=gamma, beta=beta)
+def _affine(center: Any, scale: Any, gamma: Any, beta: Any, center_low: Any = None) -> Affine:
+    return Affine(center=center, scale=scale, gamma=gamma, beta=beta, center_low=center_low)

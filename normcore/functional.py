@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from normcore import discovery, layout, plugins
+from normcore import discovery, layout, plugins, wide_integers
 from normcore.backend import Backend
 from normcore.batch import Batch
 from normcore.folding import fold_batch_norm
@@ -108,7 +108,8 @@ def moments(
     if weights is not None:
         weights = chosen.adopt(layout.as_weights(weights, x))
     options: dict[str, Any] = {"weights": weights, "skipna": skipna, "merge": chosen.merge}
-    return layout.observe(chosen.moments, chosen.adopt(x), channel_axis, **options)
+    x = chosen.adopt(x)
+    return layout.observe(wide_integers.exactly(chosen.moments, x), x, channel_axis, **options)
 
 
 def extrema(

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from normcore import dense
+from normcore import dense, wide_integers
 from normcore.namespace import array_namespace, as_array, is_strided, native
 from normcore.results import (
     check_out,
@@ -369,6 +369,8 @@ def rescale(
     refuse_infinite: bool = False,
 ) -> Any:
     """Map ``backend.rescale`` over ``x``; see :func:`elementwise` for ``out`` and ``mask``."""
+    if not dense.is_floats(x):
+        x, affine = wide_integers.centered(x, affine, axis, elementwise)
     # As elementwise does, which takes a microsecond longer to hand the options on: a fourth of what
     # a row takes in all.
     found = None if mask is not None else dense.views(axis, (x,), out)

@@ -14,7 +14,7 @@ from abc import ABC, abstractmethod
 
 import numpy as np
 
-from normcore.double_double import divide, two_product
+from normcore.double_double import add, divide, multiply, two_product
 from normcore.namespace import array_namespace, to_numpy
 from normcore.options import as_float
 
@@ -91,7 +91,9 @@ class Statistic(ABC):
         if type(other) is not type(self):
             return NotImplemented
         mine, theirs = self.to_state(), other.to_state()
-        return all(np.array_equal(mine[key], theirs[key], equal_nan=True) for key in mine)
+        return mine.keys() == theirs.keys() and all(
+            np.array_equal(mine[key], theirs[key], equal_nan=True) for key in mine
+        )
 
     __hash__ = None
 
@@ -128,6 +130,9 @@ class Moments(Statistic):
     ----------
     parts : float64 array of shape (7, C)
         Rows count_hi, count_lo, sum_hi, sum_lo, m2_hi, m2_lo and exponent.
+    wide : bool array of shape (C,), optional
+        Which channels held integers beyond 2**53, whose spread is never the noise of rounding;
+        None where none did.
 
     References
     ----------
@@ -136,13 +141,13 @@ class Moments(Statistic):
     """
 
     __module__ = "normcore"
-    __slots__ = ("parts",)
+    __slots__ = ("parts", "wide")
     name = "moments"
 
-    def __init__(self, parts):
+    def __init__(self, parts, wide=None):
         if len(parts.shape) != 2 or parts.shape[0] != MOMENTS_ROWS:
             raise ValueError(f"parts has shape {tuple(parts.shape)}, expected (7, C)")
-        self.parts = parts
+        self.parts, self.wide = parts, wide
 
     @classmethod
     def empty(cls, num_channels, xp=np):
@@ -184,6 +189,20 @@ class Moments(Statistic):
         # What a sum that is not finite leaves of the error terms is NaN.
         mean = xp.where(xp.isfinite(self.parts[SUM_HI, ...]), mean, self.parts[SUM_HI, ...])
         return _where_valid(valid, _scaled(mean, self.parts[EXPONENT, ...]))
+
+    @property
+    def mean_low(self):
+        """What rounding to float64 took from the mean: the mean is ``mean + mean_low``."""
+        count, total = self.parts[:SUM_HI, ...], self.parts[SUM_HI:M2_HI, ...]
+        mean, exponent = self.mean, self.parts[EXPONENT, ...]
+        xp = array_namespace(mean)
+        valid = (count[0, ...] > 0) & xp.isfinite(mean)
+        zero = xp.zeros_like(mean)
+        divisor = xp.where(valid, count[0, ...], zero + 1.0), count[1, ...]
+        scaled = _scaled(xp.where(valid, mean, zero), -exponent)
+        taken = multiply(divisor, (scaled, zero))
+        rest = add((total[0, ...], total[1, ...]), (-taken[0], -taken[1]))
+        return xp.where(valid, _scaled(divide(rest, divisor)[0], exponent), zero)
 
     @property
     def m2(self):
@@ -244,22 +263,34 @@ class Moments(Statistic):
 
     def merge(self, other):
         self._check_mergeable(other)
+        wide = self.wide if other.wide is None else other.wide
+        if self.wide is not None and other.wide is not None:
+            wide = self.wide | other.wide
         if isinstance(self.parts, np.ndarray):
-            return type(self)(_merge_parts(self.parts, to_numpy(other.parts)))
+            return type(self)(_merge_parts(self.parts, to_numpy(other.parts)), wide)
         from normcore.reference import merge_moments
 
-        return type(self)(merge_moments(self.parts, other.parts))
+        return type(self)(merge_moments(self.parts, other.parts), wide)
 
     def select(self, channels):
-        return type(self)(self.parts[:, channels])
+        return type(self)(
+            self.parts[:, channels], None if self.wide is None else self.wide[channels]
+        )
 
     def to_state(self):
-        return {"parts": to_numpy(self.parts)}
+        state = {"parts": to_numpy(self.parts)}
+        if self.wide is not None:
+            state["wide"] = to_numpy(self.wide).astype(np.float64)
+        return state
 
     @classmethod
     def from_state(cls, state):
         moments = cls(_state_array(state, "parts", 2, "moments"))
         check_count(moments.parts[COUNT_HI], "moments")
+        if "wide" in state:
+            moments.wide = _state_array(state, "wide", 1, "moments") != 0
+            if moments.wide.shape[0] != moments.num_channels:
+                raise ValueError("the arrays of moments have different lengths")
         return moments
 
     def __repr__(self):

@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from normcore import layout, results, validation
+from normcore import layout, results, validation, wide_integers
 from normcore.affine import Affine
 from normcore.backend import Backend, InfiniteInput
+from normcore.dense import is_floats
 from normcore.namespace import array_namespace
 from normcore.scaling.scaler import Scaler
 
@@ -51,10 +52,21 @@ class AffineScaler(Scaler):
                 f"{validation.column_label(int(overflow[0]), names)} of X spans more than the "
                 "largest float64; multiply it by a small constant first"
             )
-        self._affine = Affine(center=center, scale=scale, gamma=gamma, beta=beta)
+        self._affine = Affine(
+            center=center, scale=scale, gamma=gamma, beta=beta, center_low=affine.center_low
+        )
         self._affine.packed(num_features)  # now: the public attributes may be changed in place
         if "scale_" not in self.__dict__:
             self.scale_ = scale
+
+    def _check_digits(self, x: Any) -> None:
+        self._refuse_rounded(x, self._affine.center)
+
+    def _refuse_rounded(self, x: Any, center: Any) -> None:
+        """Refuse integers of which this scale would lose digits, around a center not exact."""
+        if self._affine.center_low is None:
+            label = partial(validation.column_label, names=getattr(self, "feature_names_in_", None))
+            wide_integers.refuse_rounded(x, 1, center, self._affine.scale, label)
 
     def _map_of(self, x: Any) -> tuple[Affine, tuple[float, float] | None]:
         """Return the map of ``x``, and bounds of the result, if it has any."""
@@ -64,6 +76,8 @@ class AffineScaler(Scaler):
         affine, clip = self._map_of(x)
         if inverse:
             affine, clip = affine.inverse(), None
+        elif not is_floats(x):
+            self._refuse_rounded(x, affine.center)
         if out is not None and results.may_overlap(x, out):
             results.check_out(out, x)
             extrema = layout.observe(partial(backend.extrema, skipna=True), x, 1).to_host()

@@ -52,6 +52,8 @@ class MinMaxScaler(AffineScaler):
     The training data itself stays inside the range exactly, after rounding to its dtype too:
     where an end has no exact value in the dtype, the nearest one inside the range takes its
     place (unless the dtype has less than two values there). With (0, 1) both ends are attained.
+    Integers beyond 2**53 are rounded to float64, and refused where that matters: where the scale
+    is below ``2**-26`` of the center, so that more than half the digits would be lost.
     A constant feature, whose range is at most ``8 * eps`` of its magnitude, is not divided by
     its range.
     """

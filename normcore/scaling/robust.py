@@ -53,6 +53,8 @@ class RobustScaler(AffineScaler):
     Notes
     -----
     Quantiles are exact, interpolated linearly between neighbours as in :func:`numpy.quantile`.
+    Integers beyond 2**53 are rounded to float64, and refused where that matters: where the scale
+    is below ``2**-26`` of the center, so that more than half the digits would be lost.
     An exact fit keeps no sketch of the data, so there is no ``partial_fit``, and ``merge`` refuses.
     """
 
@@ -125,6 +127,11 @@ class RobustScaler(AffineScaler):
             center=median if self.with_centering else 0.0,
             scale=self.scale_ if self.with_scaling else 1.0,
         )
+
+    def _check_digits(self, x: Any) -> None:
+        # The range between quantiles loses the digits too, whether or not the map is centered.
+        location = np.max(np.abs(self._statistic.values), axis=0) if self.with_scaling else 0.0
+        self._refuse_rounded(x, np.maximum(location, self._affine.center))
 
 
 def _checked_quantiles(quantile_range: Any) -> tuple[float, float]:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from normcore import layout, plugins, validation
+from normcore import layout, plugins, validation, wide_integers
 from normcore.backend import Backend, InfiniteInput
 from normcore.dense import is_table
 from normcore.estimator import Estimator, not_fitted, sklearn_config
@@ -155,7 +155,7 @@ class Scaler(Estimator, ABC):
         if self.statistic is not None:
             if weights is not None:
                 weights = _beside(values, weights, backend)
-            observe = partial(self.observe, backend)
+            observe = wide_integers.exactly(partial(self.observe, backend), x)
             statistic = layout.observe(observe, x, 1, weights=weights).to_host()
         if statistic is None or _may_hold_infinity(statistic):
             _refuse_infinity(x, names)
@@ -175,8 +175,10 @@ class Scaler(Estimator, ABC):
         if names is not None:
             learned.feature_names_in_ = np.asarray(names, dtype=object)
         learned._prepare(statistic)
-        if like is not None and not isinstance(like, np.ndarray):
-            learned._publish_as(like)
+        if like is not None:
+            learned._check_digits(select_backend(like, self.backend).adopt(like))
+            if not isinstance(like, np.ndarray):
+                learned._publish_as(like)
         self.__dict__ = learned.__dict__
         return self
 
@@ -194,6 +196,9 @@ class Scaler(Estimator, ABC):
     @abstractmethod
     def _prepare(self, statistic: Any) -> None:
         """Set what the map needs, from what was observed."""
+
+    def _check_digits(self, x: Any) -> None:
+        """Refuse training data of which the map would lose digits that matter."""
 
     @abstractmethod
     def _map(self, backend: Backend, x: Any, out: Any, inverse: bool) -> Any:

@@ -6,7 +6,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from normcore import validation
+from normcore import validation, wide_integers
 from normcore.affine import Affine, nonconstant
 from normcore.scaling.base import AffineScaler
 from normcore.statistics import Moments
@@ -47,7 +47,9 @@ class StandardScaler(AffineScaler):
     Notes
     -----
     The mean is within 1 ulp and the variance within 4 ulp of exact arithmetic, in one piece or
-    streamed. Data is scaled in float64 and rounded once to its own dtype.
+    streamed. Data is scaled in float64 and rounded once to its own dtype. Integers beyond 2**53,
+    as clocks in nanoseconds are, count with every digit, in fit and in transform; a column that
+    held such is constant only if all its values are equal.
     """
 
     __module__ = "normcore"
@@ -108,9 +110,19 @@ class StandardScaler(AffineScaler):
         self.mean_ = mean if used else None
         with np.errstate(over="ignore", under="ignore"):
             self.var_ = moments.var() if self.with_std else None
-        self.scale_ = nonconstant(moments.std(), mean) if self.with_std else None
+        center_low, location = None, mean
+        if self.with_mean and bool(np.any(np.abs(mean) >= wide_integers.LARGE)):
+            center_low = np.zeros_like(mean)
+        if moments.wide is not None:
+            # Such integers are exact, and their sums as pairs of float64.
+            location = np.where(moments.wide, np.finfo(np.float64).eps * mean, mean)
+            if center_low is not None:
+                center_low = np.where(moments.wide, moments.mean_low, 0.0)
+        self.scale_ = nonconstant(moments.std(), location) if self.with_std else None
         return Affine(
-            center=mean if self.with_mean else 0.0, scale=self.scale_ if self.with_std else 1.0
+            center=mean if self.with_mean else 0.0,
+            scale=self.scale_ if self.with_std else 1.0,
+            center_low=center_low,
         )
 
     def transform(self, X: Any, copy: Any = None, *, out: Any = None) -> Any:
