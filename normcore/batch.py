@@ -8,9 +8,9 @@ from typing import Any, Self
 
 import numpy as np
 
-from normcore import dense, layout, plugins, results
+from normcore import dense, layout, plugins, results, wide_integers
 from normcore.affine import Affine
-from normcore.backend import Backend, is_relu
+from normcore.backend import Backend, batch_scale, is_relu
 from normcore.namespace import array_namespace, is_on_host, to_numpy
 from normcore.options import as_float
 from normcore.pieces import Pieces
@@ -203,6 +203,7 @@ class Batch:
             return function(x, *given, **options, **planes)
 
         y, moments = self._in_one_go(kernel, self.x, out=out)
+        self._refuse_rounded(moments)
         return y, moments
 
     def backward(self, dy: Any, moments: Any, training: bool, out: Any) -> tuple[Any, Any, Any]:
@@ -234,6 +235,7 @@ class Batch:
             zeros = self.beside(np.zeros((2, self.num_channels)))
             return xp.empty_like(dy) if out is None else out, zeros[0, ...], zeros[1, ...]
         moments = Moments(self.beside(moments.parts))
+        self._refuse_rounded(moments)
         given = (moments, self.gamma, self.beta, self.eps)
         options: dict[str, Any] = {"training": training, "activation": self.activation}
         pieces, out = self._pieces(dy, self.x, out=out)
@@ -246,6 +248,12 @@ class Batch:
             return function(dy, x, *given, **options, **planes)
 
         return self._in_one_go(kernel, dy, self.x, out=out)
+
+    def _refuse_rounded(self, moments: Moments) -> None:
+        """Refuse integers of which float64 would lose digits that matter."""
+        if wide_integers.is_64_bit(self.x) and is_on_host(self.x):
+            scale = batch_scale(moments, self.eps)
+            wide_integers.refuse_rounded(self.x, self.axis, moments.mean, scale)
 
     def _pieces(self, *arrays: Any, out: Any) -> tuple[Any, Any]:
         """Return what has the kernels of arrays that are several views, or a part, or None; and

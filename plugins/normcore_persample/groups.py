@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from normcore import Affine, Backend, Moments, layout, results
+from normcore import Affine, Backend, Moments, layout, results, wide_integers
 from normcore.backend import batch_scale
 from normcore.namespace import array_namespace
 from normcore_persample.arguments import Samples, check_integer
@@ -304,6 +304,7 @@ def _backward(
         part = slice(samples.start * groups.num_groups, samples.stop * groups.num_groups)
         mu, sigma = groups.of_channels(mean[part]), groups.of_channels(scale[part])
         weight = groups.part_of_vector(gamma, samples)
+        wide_integers.refuse_rounded(x, 0, mu, sigma)
         sum_dy, sum_dy_xmu = 0.0, 0.0
         for dy_view, x_view in layout.views(0, dy, x):
             found = groups.backend.backward_reduce(dy_view, x_view, mu)

@@ -6,8 +6,9 @@ import math
 from itertools import pairwise
 from typing import Any
 
-from normcore import Backend, Moments, layout
-from normcore.namespace import array_namespace
+from normcore import Backend, Moments, layout, wide_integers
+from normcore.backend import batch_scale
+from normcore.namespace import array_namespace, is_on_host
 from normcore_persample.arguments import Samples, check_integer
 
 __all__ = ["layer_norm", "layer_norm_backward", "rms_norm", "rms_norm_backward"]
@@ -186,6 +187,13 @@ class _Rows(Samples):
         parts = zip(split, (strides[:depth], strides[depth:]), strict=True)
         return self.rows(array) if all(_is_one_run(*part) for part in parts) else None
 
+    def refuse_rounded(self, moments: Any) -> None:
+        """Refuse integers of which float64 would lose digits that matter."""
+        if wide_integers.is_64_bit(self.x) and is_on_host(self.x):
+            scale = batch_scale(moments, self.eps)
+            label = "sample {} of x".format
+            wide_integers.refuse_rounded(self.rows(self.x), 0, moments.mean, scale, label)
+
     def written(self, result: Any, target: Any, rows: Any, out: Any, like: Any) -> Any:
         """Return a result in rows as the caller wants it."""
         if out is None:
@@ -213,6 +221,8 @@ def _forward(
     y, moments = samples.backend.normalize_rows(
         samples.rows(samples.x), gamma, beta, samples.eps, centered=centered, out=rows
     )
+    if centered:
+        samples.refuse_rounded(moments)
     return samples.written(y, target, rows, out, samples.given), moments
 
 
@@ -226,6 +236,8 @@ def _backward(
     upstream = samples.adopt_gradient(dy)
     moments = samples.statistics(moments, samples.num_rows, "samples")
     target = samples.target(out, upstream, samples.x)
+    if centered:
+        samples.refuse_rounded(moments)
     rows = samples.rows_to_write(target)
     dx, *gradients = samples.backend.normalize_rows_backward(
         samples.rows(upstream), samples.rows(samples.x), moments, gamma, samples.eps,
