@@ -36,31 +36,26 @@ INSTRUCTION_SETS = {
 if platform.machine().lower() not in {"x86_64", "amd64"} or sys.platform == "win32":
     INSTRUCTION_SETS = {}
 
-# The core is compiled, and what calls the kernels, .py modules in Cython's pure-Python mode; these
-# packages are not, nor the faces for other frameworks, nor the door: pluggy does not see compiled
-# hooks.
-PLAIN_PACKAGES = {"cli", "io", "testing", "torch"}
-PLAIN_MODULES = {
-    "__init__",
-    "__main__",
-    "builtin",
-    "discovery",
-    "hookspecs",
-    "mpi",
-    "plugins",
-    "registry",
-    "source_tree",
-    "threadpools",
-}
+# The core is compiled, .py modules in Cython's pure-Python mode. Folders that stay plain are those
+# where nothing is hot, and the door: pluggy does not see compiled hooks.
+COMPILED_FOLDERS = (
+    "array_backend",
+    "batchnorm",
+    "distributed",
+    "layernorm",
+    "layout",
+    "scaling",
+    "statistics",
+    "threads",
+)
+COMPILED_MODULES = ("affine.py", "functional.py")
 
 
 def sources() -> list[Path]:
     """Return the source file of every extension module."""
-    core = [
-        path
-        for path in Path("normcore").rglob("*.py")
-        if path.stem not in PLAIN_MODULES and PLAIN_PACKAGES.isdisjoint(path.parts)
-    ]
+    core = [Path("normcore", name) for name in COMPILED_MODULES]
+    for folder in COMPILED_FOLDERS:
+        core += [path for path in Path("normcore", folder).glob("*.py") if path.stem != "__init__"]
     compiled = [path for root in ("normcore", "backends") for path in Path(root).rglob("*.pyx")]
     return sorted([*core, KERNELS.parent / "backend.py", *compiled])
 

@@ -1,35 +1,35 @@
 from normcore_maxabs import MaxAbsScaler as MaxAbsScaler
 from normcore_maxabs import maxabs_scale as maxabs_scale
-from normcore_persample import GroupNorm as GroupNorm
-from normcore_persample import InstanceNorm as InstanceNorm
-from normcore_persample import LayerNorm as LayerNorm
-from normcore_persample import RMSNorm as RMSNorm
 
 from normcore import functional as functional
 from normcore.affine import Affine as Affine
-from normcore.backend import Backend as Backend
-from normcore.backend import BackendStatus as BackendStatus
-from normcore.batchnorm import BatchNorm as BatchNorm
-from normcore.discovery import register as register
-from normcore.hookspecs import hookimpl as hookimpl
-from normcore.io.saved import load_scaler as load
-from normcore.order_statistics import Brackets as Brackets
-from normcore.order_statistics import Quantiles as Quantiles
-from normcore.plugins import scalers as scalers
-from normcore.population import population_statistics as population_statistics
-from normcore.registry import PluginError as PluginError
-from normcore.registry import PluginWarning as PluginWarning
-from normcore.registry import Registry as Registry
-from normcore.scaling.base import AffineScaler as AffineScaler
-from normcore.scaling.base import PointwiseScaler as PointwiseScaler
+from normcore.array_backend.abstract import Backend as Backend
+from normcore.array_backend.abstract import BackendStatus as BackendStatus
+from normcore.array_backend.selection import backends as backends
+from normcore.array_backend.selection import get_backend as get_backend
+from normcore.array_backend.selection import use_backend as use_backend
+from normcore.batchnorm.layer import BatchNorm as BatchNorm
+from normcore.batchnorm.population_statistics import population_statistics as population_statistics
+from normcore.layernorm import GroupNorm as GroupNorm
+from normcore.layernorm import InstanceNorm as InstanceNorm
+from normcore.layernorm import LayerNorm as LayerNorm
+from normcore.layernorm import RMSNorm as RMSNorm
+from normcore.registration import scalers as scalers
+from normcore.registration.discovery import register as register
+from normcore.registration.hookspecs import hookimpl as hookimpl
+from normcore.registration.registry import PluginError as PluginError
+from normcore.registration.registry import PluginWarning as PluginWarning
+from normcore.registration.registry import Registry as Registry
+from normcore.saving.scaler_file import load_scaler as load
+from normcore.scaling.affine_scaler import AffineScaler as AffineScaler
 from normcore.scaling.minmax import MinMaxScaler as MinMaxScaler
+from normcore.scaling.pointwise_scaler import PointwiseScaler as PointwiseScaler
 from normcore.scaling.robust import RobustScaler as RobustScaler
 from normcore.scaling.standard import StandardScaler as StandardScaler
-from normcore.selection import backends as backends
-from normcore.selection import get_backend as get_backend
-from normcore.selection import use_backend as use_backend
 from normcore.statistics import Extrema as Extrema
 from normcore.statistics import Moments as Moments
+from normcore.statistics.brackets import Brackets as Brackets
+from normcore.statistics.brackets import Quantiles as Quantiles
 from normcore.threads import get_num_threads as get_num_threads
 from normcore.threads import register_with_threadpoolctl as register_with_threadpoolctl
 from normcore.threads import set_executor as set_executor
@@ -48,12 +48,16 @@ __all__ = [
     "BatchNorm",
     "Brackets",
     "Extrema",
+    "GroupNorm",
+    "InstanceNorm",
+    "LayerNorm",
     "MinMaxScaler",
     "Moments",
     "PluginError",
     "PluginWarning",
     "PointwiseScaler",
     "Quantiles",
+    "RMSNorm",
     "Registry",
     "RobustScaler",
     "StandardScaler",

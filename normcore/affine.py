@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from normcore.namespace import to_numpy
+from normcore.layout.namespace import to_numpy
 
 __all__ = ["Affine", "nonconstant"]
 

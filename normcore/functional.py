@@ -16,34 +16,37 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from normcore import discovery, layout, plugins, wide_integers
-from normcore.backend import Backend
-from normcore.batch import Batch
-from normcore.folding import fold_batch_norm
-from normcore.forward import differentiated, normalized
-from normcore.inference import Inference
-from normcore.options import as_floats
-from normcore.order_statistics import Quantiles
-from normcore.renorm import batch_renorm, batch_renorm_backward
-from normcore.statistics import Extrema, Moments
-from normcore.synchronized import Communicator, ranks_of
+from normcore import layout, registration
+from normcore.array_backend import over_views, selection
+from normcore.array_backend.abstract import Backend
+from normcore.batchnorm.arguments import Batch
+from normcore.batchnorm.conv_folding import fold_batch_norm
+from normcore.batchnorm.forward_backward import differentiated, normalized
+from normcore.batchnorm.inference import normalized_with
+from normcore.batchnorm.renorm import batch_renorm, batch_renorm_backward
+from normcore.distributed.communicator import Communicator, process_group_of
+from normcore.layernorm import (
+    group_norm,
+    group_norm_backward,
+    instance_norm,
+    instance_norm_backward,
+    layer_norm,
+    layer_norm_backward,
+    rms_norm,
+    rms_norm_backward,
+)
+from normcore.layout.scalar_argument import as_floats
+from normcore.registration import discovery
+from normcore.statistics import Extrema, Moments, wide_integers
+from normcore.statistics.brackets import Quantiles
 
-if TYPE_CHECKING:
-    from normcore_persample import group_norm as group_norm
-    from normcore_persample import group_norm_backward as group_norm_backward
-    from normcore_persample import instance_norm as instance_norm
-    from normcore_persample import instance_norm_backward as instance_norm_backward
-    from normcore_persample import layer_norm as layer_norm
-    from normcore_persample import layer_norm_backward as layer_norm_backward
-    from normcore_persample import rms_norm as rms_norm
-    from normcore_persample import rms_norm_backward as rms_norm_backward
-else:
+if not TYPE_CHECKING:  # a misspelt name stays a type error
 
-    def __getattr__(name: str) -> Any:
+    def __getattr__(name: str) -> object:
         """Find the plugin that supplies a function (PEP 562)."""
         if not name.startswith("_"):
             try:
-                value = plugins.supplied(f"functional.{name}")
+                value = registration.supplied(f"functional.{name}")
             except KeyError:
                 pass
             else:
@@ -63,8 +66,16 @@ __all__ = [
     "batch_renorm_backward",
     "extrema",
     "fold_batch_norm",
+    "group_norm",
+    "group_norm_backward",
+    "instance_norm",
+    "instance_norm_backward",
+    "layer_norm",
+    "layer_norm_backward",
     "moments",
     "quantiles",
+    "rms_norm",
+    "rms_norm_backward",
 ]
 
 
@@ -104,12 +115,12 @@ def moments(
         If the axis does not exist or the weights do not fit.
     """
     x = layout.as_array(x)
-    chosen = plugins.select_backend(x, backend)
+    chosen = selection.select_backend(x, backend)
     if weights is not None:
-        weights = chosen.adopt(layout.as_weights(weights, x))
+        weights = chosen.adopt(over_views.as_weights(weights, x))
     options: dict[str, Any] = {"weights": weights, "skipna": skipna, "merge": chosen.merge}
     x = chosen.adopt(x)
-    return layout.observe(wide_integers.exactly(chosen.moments, x), x, channel_axis, **options)
+    return over_views.observe(wide_integers.exactly(chosen.moments, x), x, channel_axis, **options)
 
 
 def extrema(
@@ -121,9 +132,9 @@ def extrema(
 ) -> Extrema:
     """Smallest and largest value of each channel; parameters as for :func:`moments`."""
     x = layout.as_array(x)
-    chosen = plugins.select_backend(x, backend)
+    chosen = selection.select_backend(x, backend)
     options: dict[str, Any] = {"skipna": skipna, "merge": chosen.merge}
-    return layout.observe(chosen.extrema, chosen.adopt(x), channel_axis, **options)
+    return over_views.observe(chosen.extrema, chosen.adopt(x), channel_axis, **options)
 
 
 def quantiles(
@@ -157,15 +168,15 @@ def quantiles(
     if ranks.ndim != 1 or not np.all((ranks >= 0) & (ranks <= 1)):
         raise ValueError(f"q must be one number or a sequence of numbers in [0, 1], got {q!r}")
     x = layout.as_array(x)
-    chosen = plugins.select_backend(x, backend)
+    chosen = selection.select_backend(x, backend)
     if weights is not None:
-        weights = chosen.adopt(layout.as_weights(weights, x))
+        weights = chosen.adopt(over_views.as_weights(weights, x))
 
     def observe(view: Any, **options: Any) -> Any:
         return chosen.quantiles(view, ranks, **options)
 
     groups = [
-        layout.observe(observe, group, axis, weights=plane, skipna=skipna)
+        over_views.observe(observe, group, axis, weights=plane, skipna=skipna)
         for group, axis, plane in layout.in_one_view(chosen.adopt(x), channel_axis, weights)
     ]
     return Quantiles.side_by_side(groups)
@@ -248,12 +259,11 @@ def batch_norm(
     RuntimeError
         If another rank of the communicator raised.
     """
-    with ranks_of(communicator) as ranks:
+    with process_group_of(communicator) as process_group:
         batch = Batch(
             x, gamma, beta, axis=axis, eps=eps, activation=activation, mask=mask, backend=backend
         )
-        if ranks is not None:
-            ranks.join(batch)
+        batch.join(process_group)
         return normalized(batch, out, groups, virtual_batch_size, single)
 
 
@@ -294,15 +304,7 @@ def batch_norm_inference(
     options = {
         "axis": axis, "eps": eps, "activation": activation, "mask": mask, "backend": backend
     }  # fmt: skip
-    inference = Inference.of(x, mean, var, gamma, beta, out, options)
-    if inference is not None:
-        return inference.y
-    batch = Batch(x, gamma, beta, **options)
-    mean, var = batch.vector(mean, "mean"), batch.vector(var, "var")
-    # A comparison on a device would wait for it.
-    if isinstance(var, np.ndarray) and var.size and np.fmin.reduce(var) < 0:
-        raise ValueError(f"var is negative in channel {int(np.argmax(var < 0))}")
-    return batch.release(batch.rescale(mean, var, batch.adopt_out(out, batch.x)), out)
+    return normalized_with(x, mean, var, gamma, beta, out, options)
 
 
 def batch_norm_backward(
@@ -375,12 +377,11 @@ def batch_norm_backward(
     The last term of dx is lost where a standard deviation exceeds about 1e150: there its factor
     ``gamma / scale**2`` is below the range of float64.
     """
-    with ranks_of(communicator if training else None) as ranks:
+    with process_group_of(communicator if training else None) as process_group:
         batch = Batch(
             x, gamma, beta, axis=axis, eps=eps, activation=activation, mask=mask, backend=backend
         )
-        if ranks is not None:
-            ranks.join(batch)
+        batch.join(process_group)
         if not training:
             return batch.backward(dy, moments, False, out)
         return differentiated(batch, dy, moments, out, groups, virtual_batch_size)

@@ -1,46 +1,5 @@
-"""Processes joined by MPI, through mpi4py, which is imported when a communicator is made."""
+"""The thin face for MPI: :class:`MPICommunicator`, which imports mpi4py when one is made."""
 
-from __future__ import annotations
-
-from typing import Any
-
-import numpy as np
-
-from normcore.namespace import array_namespace, to_numpy
+from normcore.distributed.mpi import MPICommunicator
 
 __all__ = ["MPICommunicator"]
-
-
-class MPICommunicator:
-    """The ranks of an MPI communicator, as :class:`normcore.synchronized.Communicator`.
-
-    A rank that dies takes the others with it: that is MPI's default error handler, and mpirun's.
-
-    Parameters
-    ----------
-    comm : mpi4py.MPI.Intracomm, optional
-        By default ``MPI.COMM_WORLD``.
-
-    Raises
-    ------
-    ImportError
-        If mpi4py is missing.
-    """
-
-    def __init__(self, comm: Any = None) -> None:
-        try:
-            from mpi4py import MPI
-        except ImportError as error:
-            raise ImportError(
-                "MPICommunicator needs mpi4py: pip install 'normcore-arrays[mpi]'"
-            ) from error
-        self.comm = MPI.COMM_WORLD if comm is None else comm
-        self.rank = int(self.comm.Get_rank())
-        self.size = int(self.comm.Get_size())
-
-    def allreduce(self, array: Any) -> Any:
-        """Return the elementwise sum over all ranks, through the host."""
-        part = np.ascontiguousarray(to_numpy(array))
-        total = np.empty_like(part)
-        self.comm.Allreduce(part, total)
-        return total if isinstance(array, np.ndarray) else array_namespace(array).asarray(total)

@@ -6,7 +6,7 @@ from typing import Any
 
 from hypothesis import Phase, given, settings
 
-from normcore.reference import ReferenceBackend
+from normcore.array_backend.reference import ReferenceBackend
 from normcore.testing.backend import laws
 
 

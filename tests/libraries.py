@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import normcore as nc
-from normcore.namespace import to_numpy
+from normcore.layout.namespace import to_numpy
 
 LIBRARIES = ["cpu", "reference", "strict", "torch", "torch on cpu", "cupy"]
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import normcore as nc
 from normcore.affine import nonconstant
-from normcore.selection import get_backend
+from normcore.array_backend.selection import get_backend
 
 numbers = st.floats(-100, 100)
 positive = st.floats(0.01, 100)

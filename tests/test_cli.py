@@ -253,11 +253,11 @@ def test_scalers_and_backends():
 
 
 def test_what_cannot_be_used_says_why(monkeypatch):
-    from normcore import plugins
-    from normcore.backend import BackendStatus
+    from normcore.array_backend import selection
+    from normcore.array_backend.abstract import BackendStatus
 
-    found = {**plugins.backends(), "cpu": BackendStatus(False, "no such device", "status 35")}
-    monkeypatch.setattr(plugins, "backends", lambda: found)
+    found = {**selection.backends(), "cpu": BackendStatus(False, "no such device", "status 35")}
+    monkeypatch.setattr(selection, "backends", lambda: found)
     assert re.search(r"^cpu +not ready: no such device: status 35 ", good("backends"), re.M)
     status, line = bad("fit", "data.csv", "--scaler", "standard", "--save", "s", "--backend", "cpu")
     assert status == 2

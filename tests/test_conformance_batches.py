@@ -12,7 +12,7 @@ import pytest
 from faulty import Faulty, check
 
 import normcore as nc
-from normcore.backend import batch_scale
+from normcore.array_backend.abstract import batch_scale
 from normcore.statistics import Moments
 from normcore.testing import BackendConformance
 

@@ -11,7 +11,7 @@ import pytest
 
 import normcore as nc
 from normcore.affine import NAMES, Affine
-from normcore.backend import Backend, InfiniteInput
+from normcore.array_backend.abstract import Backend, InfiniteInput
 
 
 @pytest.fixture(scope="module")

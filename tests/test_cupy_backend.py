@@ -15,7 +15,7 @@ from normcore_cupy import backend as cupy_backend
 
 import normcore as nc
 from normcore.affine import Affine
-from normcore.reference import ReferenceBackend
+from normcore.array_backend.reference import ReferenceBackend
 from normcore.testing.checks import check_brackets
 
 pytestmark = pytest.mark.skipif(build.compiler() is None, reason="there is no g++")

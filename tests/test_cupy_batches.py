@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from normcore_cupy.batches import Batches
 
-from normcore import plugins
 from normcore.affine import Affine
-from normcore.backend import InfiniteInput
-from normcore.reference import ReferenceBackend
+from normcore.array_backend import selection
+from normcore.array_backend.abstract import InfiniteInput
+from normcore.array_backend.reference import ReferenceBackend
 from normcore.statistics import Statistic
 from normcore.testing import BackendConformance
 from normcore.testing.checks import check_brackets, check_moments
@@ -70,7 +70,7 @@ class Stepping:
     """The kernels of the CPU, with brackets that ask for what they count on the way."""
 
     def __getattr__(self, name):
-        return getattr(plugins.get_backend("cpu"), name)
+        return getattr(selection.get_backend("cpu"), name)
 
     def bracket_steps(self, *arguments, **options):
         brackets = self.brackets(*arguments, **options)
@@ -134,7 +134,7 @@ def test_a_chunk_holds_a_bounded_number_of_bytes(x):
             sizes.append(max(array.nbytes for array in arrays))
             super().submit(kernel, arrays)
 
-    batches = Batches(plugins.get_backend("cpu"), poisoned, lambda: [Watching("a", [])], CHUNK)
+    batches = Batches(selection.get_backend("cpu"), poisoned, lambda: [Watching("a", [])], CHUNK)
     batches.extrema(x)
     batches.extrema(x.transpose(1, 0, 2))  # 2000 channels: one position is more than a chunk
     batches.extrema(np.ascontiguousarray(x.transpose(2, 1, 0)))
@@ -143,7 +143,7 @@ def test_a_chunk_holds_a_bounded_number_of_bytes(x):
 
 
 def test_results_are_those_of_one_piece(x):
-    cpu, chunked = plugins.get_backend("cpu"), Chunked()
+    cpu, chunked = selection.get_backend("cpu"), Chunked()
     x[7, 1, 0] = np.nan
     weights = np.random.default_rng(0).random((2000, 1))
     mask = weights > 0.3
@@ -176,7 +176,7 @@ def test_out_decides_the_rounding(x):
 
 def test_in_place(x):
     affine = Affine(center=x[0, :, 0], scale=3.0)
-    expected = plugins.get_backend("cpu").rescale(x, affine)
+    expected = selection.get_backend("cpu").rescale(x, affine)
     chunked = Chunked()
     assert chunked.rescale(x, affine, out=x) is x
     np.testing.assert_array_equal(x, expected)

@@ -13,8 +13,8 @@ from cuda_host.launch import ORDERS
 from normcore_cupy.device import C_TYPES, source
 
 from normcore.affine import Affine
-from normcore.backend import batch_scale
-from normcore.reference import ReferenceBackend
+from normcore.array_backend.abstract import batch_scale
+from normcore.array_backend.reference import ReferenceBackend
 from normcore.testing import BackendConformance
 from normcore.testing.checks import check_moments
 

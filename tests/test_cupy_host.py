@@ -15,7 +15,7 @@ from normcore_cupy.device import VIEW, source, view
 from normcore_cupy.plan import ELEMENTWISE, REDUCTION, Granularity, of_columns, of_merge, plan
 
 from normcore import Affine, get_backend
-from normcore.backend import Backend
+from normcore.array_backend.abstract import Backend
 from normcore.statistics import Extrema
 from normcore.testing.checks import check_moments
 from normcore.testing.strategies import LAYOUTS, arrange

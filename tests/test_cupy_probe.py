@@ -13,7 +13,7 @@ from normcore_cupy import compiler, device, probe
 from outside.support import evaluate, fresh_discovery
 
 import normcore as nc
-from normcore import plugins
+from normcore.array_backend import selection
 
 
 class Refused(RuntimeError):
@@ -220,7 +220,7 @@ def test_the_registry_tells_why_not(monkeypatch):
     monkeypatch.setitem(sys.modules, "cupy", None)
     for plugin in (normcore_cpu.plugin, normcore_cupy.plugin):
         nc.register(plugin)
-    assert plugins.select_backend(np.ones(3)).name == "cpu"
+    assert selection.select_backend(np.ones(3)).name == "cpu"
     assert not nc.backends()["cupy"].ready
     with pytest.raises(RuntimeError, match=r"backend 'cupy' is not ready: CuPy is not installed"):
         nc.get_backend("cupy")

@@ -11,17 +11,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import normcore as nc
-from normcore import dense, layout, results
+from normcore import layout
 from normcore.affine import Affine
-from normcore.backend import Backend
-from normcore.inference import Inference
-from normcore.selection import get_backend
+from normcore.array_backend.abstract import Backend
+from normcore.array_backend.selection import get_backend
+from normcore.batchnorm.inference import Inference
+from normcore.layout import numpy_views, out_argument
 
 
 @given(st.lists(st.integers(1, 4), min_size=1, max_size=4), st.integers(-5, 4))
 def test_views_are_those_of_the_general_form(shape: list[int], axis: int) -> None:
     x = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
-    found = dense.views(axis, (x, x + 1))
+    found = numpy_views.views(axis, (x, x + 1))
     if not -x.ndim <= axis < x.ndim or x.shape[axis] < 2:
         assert found is None
         return
@@ -41,24 +42,24 @@ def test_views_leave_other_arrays_to_the_general_form() -> None:
         x.T, x[:, ::2], x[::-1], x.astype(">f8"), np.ma.masked_array(x), x.tolist(),
         np.zeros((0, 6)), np.zeros((4, 1)), np.asfortranarray(x), x.view(np.recarray),
     ]  # fmt: skip
-    assert [dense.views(1, (each,)) for each in others] == [None] * len(others)
-    assert dense.views(None, (x,)) is None
-    assert dense.views(1, (x, np.zeros((4, 5)))) is None
-    assert dense.views(1, ()) is None
-    assert dense.views(1, (x,), np.zeros((4, 5))) is None
+    assert [numpy_views.views(1, (each,)) for each in others] == [None] * len(others)
+    assert numpy_views.views(None, (x,)) is None
+    assert numpy_views.views(1, (x, np.zeros((4, 5)))) is None
+    assert numpy_views.views(1, ()) is None
+    assert numpy_views.views(1, (x,), np.zeros((4, 5))) is None
     read_only = x.copy()
     read_only.flags.writeable = False
-    (view,) = dense.views(1, (read_only,)) or (x,)
+    (view,) = numpy_views.views(1, (read_only,)) or (x,)
     assert not view.flags.writeable
 
 
 def test_an_out_fits_or_is_for_the_general_form_to_refuse() -> None:
     memory = np.zeros(100, np.float32)
     x = memory[:24].reshape(4, 6)
-    assert dense.fits(x, (x,)) == dense.SAME
-    assert dense.fits(np.empty_like(x), (x,)) == dense.DISTINCT
-    assert dense.fits(memory[24:48].reshape(4, 6), (x,)) == dense.DISTINCT
-    assert dense.fits(memory[24:48].reshape(4, 6), (x, memory[40:64].reshape(4, 6))) == 0
+    assert numpy_views.fits(x, (x,)) == numpy_views.SAME
+    assert numpy_views.fits(np.empty_like(x), (x,)) == numpy_views.DISTINCT
+    assert numpy_views.fits(memory[24:48].reshape(4, 6), (x,)) == numpy_views.DISTINCT
+    assert numpy_views.fits(memory[24:48].reshape(4, 6), (x, memory[40:64].reshape(4, 6))) == 0
     read_only = np.empty_like(x)
     read_only.flags.writeable = False
     unaligned = np.zeros(97, np.uint8)[1:].view(np.float32).reshape(4, 6)
@@ -67,15 +68,15 @@ def test_an_out_fits_or_is_for_the_general_form_to_refuse() -> None:
         np.empty((4, 6), ">f4"), np.empty((4, 6), np.float32, order="F"), None, x.tolist(),
         unaligned,
     ):  # fmt: skip
-        assert dense.fits(out, (x,)) == 0
+        assert numpy_views.fits(out, (x,)) == 0
     integers = np.zeros((4, 6), np.int64)
-    assert dense.fits(np.empty((4, 6), np.int64), (integers,)) == 0
-    assert dense.fits(np.empty((4, 6)), (integers,)) == 0
+    assert numpy_views.fits(np.empty((4, 6), np.int64), (integers,)) == 0
+    assert numpy_views.fits(np.empty((4, 6)), (integers,)) == 0
 
 
 def test_the_numbers_of_a_map_are_its_rows() -> None:
     mean, var = np.array([1.0, -2.0, np.nan]), np.array([4.0, 0.0, 1e300])
-    rows = dense.normalizing(mean, var, None, None, 1e-5)
+    rows = numpy_views.normalizing(mean, var, None, None, 1e-5)
     np.testing.assert_array_equal(rows, [mean, np.sqrt(var + 1e-5), np.ones(3), np.zeros(3)])
     affine = Affine.of_rows(rows)
     assert affine.packed(3) is rows
@@ -92,9 +93,9 @@ def test_the_numbers_of_a_map_are_its_rows() -> None:
         itertools.product([mean], [var], [None], [short, narrow, 0.0]),
         [(mean.tolist(), var, None, None)],
     ):
-        assert dense.normalizing(*vectors, 1e-5) is None
+        assert numpy_views.normalizing(*vectors, 1e-5) is None
     for eps in (0.0, -1.0, np.nan, np.inf):
-        assert dense.normalizing(mean, var, None, None, eps) is None
+        assert numpy_views.normalizing(mean, var, None, None, eps) is None
 
 
 # -- inference ---------------------------------------------------------------------------
@@ -235,7 +236,7 @@ def test_vectors_are_no_batches(axis):
 @pytest.mark.parametrize("axis", [2**70, -(2**70), 2, -3])
 def test_an_axis_that_there_is_not_is_refused(axis):
     x = np.ones((3, 4))
-    assert dense.views(axis, (x,)) is None
+    assert numpy_views.views(axis, (x,)) is None
     for call in (
         lambda: nc.functional.moments(x, channel_axis=axis),
         lambda: nc.functional.batch_norm_inference(x, x[0], x[0], axis=axis),
@@ -284,9 +285,9 @@ def test_memory_that_is_missing_is_said_once_more():
 
 def test_arrays_may_overlap_by_their_ends_alone():
     memory = np.zeros(20)
-    assert results.may_overlap(memory[::2], memory[1::2])
-    assert not results.may_overlap(memory[:10], memory[10:])
-    assert not results.may_overlap(memory, [0.0])
+    assert out_argument.may_overlap(memory[::2], memory[1::2])
+    assert not out_argument.may_overlap(memory[:10], memory[10:])
+    assert not out_argument.may_overlap(memory, [0.0])
 
 
 def test_an_unchanged_layer_uses_its_map_again() -> None:

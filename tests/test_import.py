@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import normcore as nc
-from normcore import plugins
+from normcore import registration
 
 FIXED = """
     StandardScaler MinMaxScaler RobustScaler AffineScaler PointwiseScaler scalers load
@@ -96,7 +96,7 @@ def test_names_that_never_look_for_plugins(name):
     """Underscored names and submodules: what tools and ``from normcore import x`` probe."""
     found, looked = evaluate(
         f"import normcore\nfound = hasattr(normcore, {name!r})\n"
-        "discovery = sys.modules.get('normcore.discovery')\n"
+        "discovery = sys.modules.get('normcore.registration.discovery')\n"
         "print(json.dumps([found, getattr(discovery, '_discovered', False)]))"
     )
     assert not found
@@ -143,7 +143,7 @@ def test_stub_lists_the_core_and_the_first_party_plugins():
             exported = set(ast.literal_eval(node.value))
     supplied = {
         row.target.partition(":")[2] if row.kind == "scaler" else row.name
-        for row in plugins.registrations()
+        for row in registration.registrations()
         if row.kind in ("scaler", "function") and row.distribution == "normcore-arrays"
     }
     of_functional = {name for name in supplied if name.startswith("functional.")}

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from normcore.io.atomic import atomic_output, check_output, check_paths
+from normcore.saving.atomic_output import atomic_output, check_output, check_paths
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="POSIX permissions and links")
 

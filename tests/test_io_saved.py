@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import normcore as nc
-from normcore.io.saved import _decode, _encode, load_scaler, save_scaler
+from normcore.saving.scaler_file import _decode, _encode, load_scaler, save_scaler
 
 X = np.random.default_rng(0).normal(1e7, [1e-3, 1.0, 1e5], (50, 3))
 

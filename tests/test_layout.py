@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from normcore import layout
 from normcore.affine import Affine
-from normcore.selection import get_backend
+from normcore.array_backend import over_views
+from normcore.array_backend.selection import get_backend
 
 
 def arrangements(x: np.ndarray) -> dict[str, np.ndarray]:
@@ -78,11 +79,11 @@ def test_any_strides_give_the_same_statistics_and_results(ndim: int, data: st.Da
     order = data.draw(st.permutations(range(ndim + 1)))
     array = np.ascontiguousarray(x.transpose(order)).transpose(np.argsort(order))
     backend = get_backend("cpu")
-    moments = layout.observe(backend.moments, array, axis)
+    moments = over_views.observe(backend.moments, array, axis)
     rest = tuple(each for each in range(ndim + 1) if each != axis % (ndim + 1))
     np.testing.assert_allclose(moments.mean, x.mean(axis=rest), rtol=1e-12, atol=1e-15)
     np.testing.assert_allclose(moments.var(), x.var(axis=rest), rtol=1e-12, atol=1e-15)
-    y = layout.rescale(backend, array, Affine(scale=2.0, beta=1.0), axis)
+    y = over_views.rescale(backend, array, Affine(scale=2.0, beta=1.0), axis)
     np.testing.assert_array_equal(y, x / 2.0 + 1.0)
     assert y.strides == np.empty_like(array).strides
 
@@ -91,10 +92,10 @@ def test_any_strides_give_the_same_statistics_and_results(ndim: int, data: st.Da
 def test_empty_arrays(shape: tuple[int, ...]) -> None:
     backend = get_backend("cpu")
     x = np.empty(shape)
-    moments = layout.observe(backend.moments, x, 1)
+    moments = over_views.observe(backend.moments, x, 1)
     assert moments.num_channels == shape[1]
     assert not moments.count.any()
-    assert layout.rescale(backend, x, Affine(), 1).shape == shape
+    assert over_views.rescale(backend, x, Affine(), 1).shape == shape
 
 
 @pytest.mark.parametrize(
@@ -111,7 +112,7 @@ def test_empty_arrays(shape: tuple[int, ...]) -> None:
 def test_bad_weights(weights: list[object], error: type[Exception], match: str) -> None:
     backend = get_backend("cpu")
     with pytest.raises(error, match=match):
-        layout.observe(backend.moments, np.ones((3, 2)), 1, weights=weights)
+        over_views.observe(backend.moments, np.ones((3, 2)), 1, weights=weights)
 
 
 def test_weights_for_samples_and_for_positions() -> None:
@@ -119,8 +120,8 @@ def test_weights_for_samples_and_for_positions() -> None:
     rng = np.random.default_rng(1)
     x, per_sample = rng.normal(size=(4, 3, 5)), np.array([1.0, 0.0, 2.0, 1.0])
     per_position = np.repeat(per_sample[:, None], 5, axis=1)
-    a = layout.observe(backend.moments, x, 1, weights=per_sample)
-    b = layout.observe(backend.moments, x, 1, weights=per_position)
+    a = over_views.observe(backend.moments, x, 1, weights=per_sample)
+    b = over_views.observe(backend.moments, x, 1, weights=per_position)
     assert a == b
     expected = np.average(
         x, axis=(0, 2), weights=np.broadcast_to(per_sample[:, None, None], x.shape)
@@ -140,10 +141,10 @@ def test_out() -> None:
     expected = x / 2
     affine = Affine(scale=2.0)
     out = np.full((8, 3), np.nan)[::2]
-    assert layout.rescale(backend, x, affine, 1, out=out) is out
+    assert over_views.rescale(backend, x, affine, 1, out=out) is out
     np.testing.assert_array_equal(out, expected)
     inplace = x.copy()
-    assert layout.rescale(backend, inplace, affine, 1, out=inplace) is inplace
+    assert over_views.rescale(backend, inplace, affine, 1, out=inplace) is inplace
     np.testing.assert_array_equal(inplace, expected)
     read_only = np.empty_like(x)
     read_only.flags.writeable = False
@@ -156,6 +157,8 @@ def test_out() -> None:
         (np.empty_like(x, order="F"), ValueError, "memory order"),
     ]:
         with pytest.raises(error, match=match):
-            layout.rescale(backend, x, affine, 1, out=bad)
+            over_views.rescale(backend, x, affine, 1, out=bad)
     with pytest.raises(ValueError, match="overlaps"):
-        layout.rescale(backend, buffer[:12].reshape(4, 3), affine, 1, out=buffer[3:].reshape(4, 3))
+        over_views.rescale(
+            backend, buffer[:12].reshape(4, 3), affine, 1, out=buffer[3:].reshape(4, 3)
+        )

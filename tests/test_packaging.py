@@ -20,7 +20,7 @@ import pytest
 from outside.support import run
 
 import normcore
-from normcore import discovery
+from normcore.registration import discovery
 
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -58,14 +58,18 @@ def test_core_modules_in_use_are_compiled():
     loaders = dict(core_modules())
     compiled = {name for name, loader in loaders.items() if loader is ExtensionFileLoader}
     assert {name for name in loaders if not PLAIN.fullmatch(name)} == compiled
-    assert {"normcore.statistics", "normcore.layout", "normcore.estimator"} <= compiled
+    assert {"normcore.statistics", "normcore.layout", "normcore.scaling.estimator"} <= compiled
 
 
 def test_the_door_is_plain_python():
     """Pluggy passes over hooks that are compiled."""
     loaders = dict(core_modules())
     plain = {name for name, loader in loaders.items() if loader is SourceFileLoader}
-    assert {"normcore.hookspecs", "normcore.builtin", "normcore.plugins"} <= plain
+    assert {
+        "normcore.registration.hookspecs",
+        "normcore.registration.builtin",
+        "normcore.registration",
+    } <= plain
 
 
 def test_kernels_are_compiled():
@@ -121,7 +125,7 @@ def test_third_party_can_cimport_the_statistics(tmp_path):
     pytest.importorskip("Cython")
     (tmp_path / "embedding.pyx").write_text(
         "# cython: language_level=3\n"
-        "from normcore._dd cimport dd, dd_add\n"
+        "from normcore.statistics.double_double cimport dd, dd_add\n"
         "from normcore.statistics cimport load_moments, merged, moments_t\n"
         "\n"
         "def mean_of_both(const double[:, ::1] a, const double[:, ::1] b):\n"

@@ -357,7 +357,7 @@ def test_out_that_overlaps_in_part_is_refused():
 
 
 def test_names_resolve_where_they_are_registered():
-    from normcore_persample.plugin import FUNCTIONS, LAYERS
+    from normcore.layernorm.plugin import FUNCTIONS, LAYERS
 
     assert set(FUNCTIONS) <= set(dir(functional))
     assert not set(FUNCTIONS) & set(dir(nc))
@@ -372,8 +372,8 @@ def test_names_resolve_where_they_are_registered():
 
 
 def test_a_name_of_functional_itself_is_refused():
-    from normcore import discovery
-    from normcore.registry import Plugin, PluginError, Registry
+    from normcore.registration import discovery
+    from normcore.registration.registry import Plugin, PluginError, Registry
 
     registry = Registry(Plugin("other"))
     registry.function("functional.moments", "somewhere:moments")

@@ -13,7 +13,7 @@ import pytest
 from outside import wheels
 from outside.support import evaluate, pip_install, run
 
-from normcore import builtin, hookspecs
+from normcore.registration import builtin, hookspecs
 
 OUTSIDE = Path(__file__).parent / "outside"
 
@@ -39,12 +39,13 @@ def among_broken(broken):
     return evaluate(
         """
         import numpy as np
-        from normcore import plugins
+        from normcore import registration
+        from normcore.array_backend import selection
         result = {
-            "rows": plugins.registrations(),
+            "rows": registration.registrations(),
             "scalers": {name: each.__module__ for name, each in nc.scalers().items()},
             "backends": dict(nc.backends()),
-            "selected": plugins.select_backend(np.ones(3)).name,
+            "selected": selection.select_backend(np.ones(3)).name,
         }
         """,
         site=broken,
@@ -58,8 +59,9 @@ def test_hook_normcore_register(outside):
     """What an installed plugin registers is there, under its names, with its distribution."""
     (rows, scaled, module, listed), said = evaluate(
         """
-        from normcore import plugins, UnitRangeScaler, unit_range_scale
-        rows = [r[:3] for r in plugins.registrations() if r[3:] == ("normcore-outside", "1.2")]
+        from normcore import UnitRangeScaler, unit_range_scale
+        from normcore import registration
+        rows = [r[:3] for r in registration.registrations() if r[3:] == ("normcore-outside", "1.2")]
         scaled = UnitRangeScaler().fit_transform([[0.0], [1.0], [4.0]]).tolist()
         result = rows, scaled, nc.scalers()["unit-range"].__module__, "unit_range_scale" in dir(nc)
         """,
@@ -79,11 +81,11 @@ def test_outside_backend_is_used_by_name(outside):
     (status, chosen, means), said = evaluate(
         """
         import numpy as np
-        from normcore import plugins
+        from normcore import registration
         X = np.array([[1.0, 2.0], [3.0, 6.0]])
         with nc.use_backend("outside"):
-            chosen = [plugins.select_backend(X).name]
-        chosen.append(plugins.select_backend(X).name)
+            chosen = [selection.select_backend(X).name]
+        chosen.append(selection.select_backend(X).name)
         scaler = nc.StandardScaler(backend="outside").fit(X)
         result = nc.backends()["outside"], chosen, scaler.mean_.tolist()
         """,
@@ -170,10 +172,12 @@ def test_targets_that_do_not_import(among_broken, broken):
         assert len([each for each in said if message in each and "normcore-lost 0.1" in each]) == 1
     (raised, kernel), said = evaluate(
         """
-        from normcore import plugins
+        from normcore import registration
         raised = []
         for ask in (
-            lambda: nc.LostScaler, lambda: plugins.scaler("lost"), lambda: plugins.source(".lost")
+            lambda: nc.LostScaler,
+            lambda: registration.scaler("lost"),
+            lambda: registration.source(".lost"),
         ):
             try:
                 ask()
@@ -182,7 +186,7 @@ def test_targets_that_do_not_import(among_broken, broken):
         warnings.simplefilter("ignore")
         nc.scalers()
         warnings.simplefilter("always")
-        result = raised, plugins.kernel("lost", "cpu")
+        result = raised, registration.kernel("lost", "cpu")
         """,
         site=broken,
     )

@@ -8,9 +8,10 @@ import pytest
 from normcore_cpu.backend import CpuBackend
 from normcore_cpu.instruction_sets import available
 
-from normcore import get_backend, quantiles
-from normcore.order_statistics import Brackets, Quantiles
-from normcore.reference import ReferenceBackend
+from normcore import get_backend
+from normcore.array_backend.reference import ReferenceBackend
+from normcore.statistics import exact_quantiles
+from normcore.statistics.brackets import Brackets, Quantiles
 from normcore.testing.checks import check_brackets
 
 Q = np.array([0.0, 0.001, 0.25, 0.5, 0.637, 0.75, 0.9999, 1.0])
@@ -46,8 +47,8 @@ def backend(request: pytest.FixtureRequest) -> Any:
 @pytest.fixture
 def small_sample(monkeypatch: pytest.MonkeyPatch) -> None:
     """Take the road of large data on small data."""
-    monkeypatch.setattr(quantiles, "_WHOLE", 1 << 12)
-    monkeypatch.setattr(quantiles, "_CHUNK", 1 << 16)
+    monkeypatch.setattr(exact_quantiles, "_WHOLE", 1 << 12)
+    monkeypatch.setattr(exact_quantiles, "_CHUNK", 1 << 16)
 
 
 def columns(num_rows: int) -> dict[str, np.ndarray]:
@@ -115,16 +116,16 @@ def test_slabs_of_channels_to_the_bit(
     x = np.asarray(x, order=order)[:, :, None]
     whole = counting.quantiles(x, Q, skipna=True)
     passes = counting.positions
-    monkeypatch.setattr(quantiles, "_SMALL", 1)
-    monkeypatch.setattr(quantiles, "_WIDE", 4)
+    monkeypatch.setattr(exact_quantiles, "_SMALL", 1)
+    monkeypatch.setattr(exact_quantiles, "_WIDE", 4)
     # 40 channels in slabs of 16 are three, and three reads for each one.
-    assert len(list(quantiles._slabs(num_rows, 40, num_rows))) == 3
+    assert len(list(exact_quantiles._slabs(num_rows, 40, num_rows))) == 3
     got = counting.quantiles(x, Q, skipna=True)
     for name in ("values", "count", "infinite"):
         np.testing.assert_array_equal(getattr(got, name), getattr(whole, name))
     with np.errstate(all="ignore"):
         np.testing.assert_array_equal(got.values[:, :39], expected(x[:, :39]))
-    assert (passes > 0) == (num_rows > quantiles._WHOLE)
+    assert (passes > 0) == (num_rows > exact_quantiles._WHOLE)
     assert counting.positions - passes == 3 * passes
 
 
@@ -139,14 +140,14 @@ def test_one_pass_keeps_little(counting: Any) -> None:
     x = np.random.default_rng(2).standard_normal((400_000, 1, 1))
     counting.quantiles(x, [0.25, 0.5, 0.75])
     assert counting.positions == x.size
-    assert counting.kept < 3 * 1.1 * 9 * 0.5 * quantiles._sample_size(x.size) ** -0.5 * x.size
+    assert counting.kept < 3 * 1.1 * 9 * 0.5 * exact_quantiles._sample_size(x.size) ** -0.5 * x.size
 
 
 @pytest.mark.parametrize("attempts", [1, 2])
 def test_sample_that_misleads_costs_passes_only(counting: Any, attempts: int) -> None:
     column = np.random.default_rng(3).standard_normal(300_000)
     for attempt in range(attempts):
-        column[quantiles._sample(300_000, attempt)] = 1e6 + attempt
+        column[exact_quantiles._sample(300_000, attempt)] = 1e6 + attempt
     x, q = column[:, None, None], np.array([0.25, 0.5])
     np.testing.assert_array_equal(counting.quantiles(x, q).values, expected(x, q))
     passes = counting.positions / x.size
@@ -158,7 +159,7 @@ def test_bracket_that_holds_everything_costs_passes_only(counting: Any) -> None:
     rng = np.random.default_rng(4)
     column = np.sort(rng.random(400_000))
     for attempt in range(2):
-        sample = quantiles._sample(400_000, attempt)
+        sample = exact_quantiles._sample(400_000, attempt)
         column[sample] = rng.choice([-1.0, 2.0], sample.size)
     x, q = column[:, None, None], np.array([0.5])
     np.testing.assert_array_equal(counting.quantiles(x, q).values, expected(x, q))
@@ -168,11 +169,11 @@ def test_bracket_that_holds_everything_costs_passes_only(counting: Any) -> None:
 def test_what_a_bracket_keeps_is_dropped_beyond_the_limit(
     backend: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(quantiles, "_CHUNK", 1 << 15)
-    monkeypatch.setattr(quantiles, "_KEPT", 1 << 14)
+    monkeypatch.setattr(exact_quantiles, "_CHUNK", 1 << 15)
+    monkeypatch.setattr(exact_quantiles, "_KEPT", 1 << 14)
     x = np.random.default_rng(5).standard_normal((200_000, 1, 1))
     lower, upper = np.array([[-np.inf], [0.0]]), np.array([[np.inf], [0.01]])
-    seen = quantiles._observe(backend, x, lower, upper, None, False)
+    seen = exact_quantiles._observe(backend, x, lower, upper, None, False)
     assert seen.dropped.tolist() == [[True], [False]]
     assert not seen.pieces[0][0]
     assert seen.inside_count[0, 0] == 200_000  # what was dropped is counted all the same
@@ -238,7 +239,7 @@ def test_weights_that_mislead_the_sample(counting: Any) -> None:
     weights = np.ones((20001, 1))
     hidden = np.ones(20001, dtype=bool)
     for attempt in range(2):
-        hidden[quantiles._sample(20001, attempt)] = False
+        hidden[exact_quantiles._sample(20001, attempt)] = False
     x[hidden] += 10.0
     weights[hidden] = 64.0
     got = counting.quantiles(x, Q, weights=weights).values
@@ -269,9 +270,9 @@ def test_ranks_outside_are_refused(q: Any) -> None:
 
 def test_keys_keep_the_order_of_numbers() -> None:
     numbers = np.array([-np.inf, -1e300, -1.0, -5e-324, -0.0, 0.0, 5e-324, 1.0, 1e300, np.inf])
-    keys = quantiles._key(numbers)
+    keys = exact_quantiles._key(numbers)
     assert np.all(keys[:-1] < keys[1:])
-    np.testing.assert_array_equal(quantiles._from_key(keys), numbers)
+    np.testing.assert_array_equal(exact_quantiles._from_key(keys), numbers)
 
 
 # -- the statistics ------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from normcore_cpu.backend import CpuBackend
 from normcore_cpu.instruction_sets import available, kernels
 
 from normcore import get_backend, use_num_threads
-from normcore.selecting import HostSelection, Selection
+from normcore.statistics.rank_selection import HostSelection, Selection
 
 BUILDS: dict[str, Selection] = {name: kernels(name).selection for name in available()}
 BUILDS["host"] = HostSelection(get_backend("cpu"))

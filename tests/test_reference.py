@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 import normcore as nc
-from normcore import double_double as dd
-from normcore.backend import InfiniteInput
-from normcore.blocks import blocks
-from normcore.reference import ReferenceBackend, merge_moments
-from normcore.reference_moments import times_power
+from normcore.array_backend.abstract import InfiniteInput
+from normcore.array_backend.reference import ReferenceBackend, merge_moments
+from normcore.layout.tiling import blocks
+from normcore.statistics import array_api_double_double as dd
+from normcore.statistics.array_api_moments import times_power
 from normcore.testing.checks import check_moments
 
 backend = ReferenceBackend()

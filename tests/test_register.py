@@ -16,8 +16,9 @@ from outside import wheels
 from outside.support import evaluate, fresh_discovery, make_plugin
 
 import normcore as nc
-from normcore import discovery, plugins
-from normcore.registry import Catalog, Plugin, Registration, Registry
+from normcore import registration
+from normcore.registration import discovery
+from normcore.registration.registry import Catalog, Plugin, Registration, Registry
 
 
 @pytest.fixture
@@ -41,9 +42,9 @@ def test_register_takes_a_module_or_an_object():
     host = Host()
     nc.register(host)
     nc.register(host)  # again changes nothing
-    assert plugins.scaler("hosted") is OrderedDict
-    assert plugins.supplied("half") is operator.neg
-    assert len([row for row in plugins.registrations() if row.name == "half"]) == 1
+    assert registration.scaler("hosted") is OrderedDict
+    assert registration.supplied("half") is operator.neg
+    assert len([row for row in registration.registrations() if row.name == "half"]) == 1
 
 
 @pytest.mark.usefixtures("fresh")
@@ -54,14 +55,14 @@ def test_register_raises_and_registers_nothing(name):
     source, message = wheels.BROKEN[name]
     module = types.ModuleType(f"normcore_{name}")
     exec(textwrap.dedent(source), module.__dict__)
-    before = plugins.registrations()
+    before = registration.registrations()
     with pytest.raises(nc.PluginError, match=re.escape(message)):
         nc.register(module)
-    assert plugins.registrations() == before
+    assert registration.registrations() == before
     module.normcore_register = make_plugin("registry.function('mended', 'a:b')").normcore_register
     vars(module).pop("normcore_regsiter", None)
     nc.register(module)  # nothing of the failure is left behind
-    assert len(plugins.registrations()) == len(before) + 1
+    assert len(registration.registrations()) == len(before) + 1
 
 
 @pytest.mark.usefixtures("fresh")
@@ -85,7 +86,7 @@ def test_registered_before_discovery_wins_over_entry_points(monkeypatch):
     monkeypatch.setattr(discovery, "_load_entry_points", lambda: found)
     nc.register(mine)
     with pytest.warns(nc.PluginWarning, match="plugin 'theirs' of other 1.*by plugin 'a'") as said:
-        plugins.registrations()
+        registration.registrations()
     assert len(said) == 1
 
 
@@ -129,7 +130,7 @@ def test_discovery_runs_once_for_many_threads(monkeypatch):
     monkeypatch.setattr(discovery, "_load_entry_points", load)
     seen = []
     threads = [
-        threading.Thread(target=lambda: seen.append(plugins.registrations())) for _ in range(8)
+        threading.Thread(target=lambda: seen.append(registration.registrations())) for _ in range(8)
     ]
     for thread in threads:
         thread.start()
@@ -152,8 +153,8 @@ def test_everything_else_has_taken_effect_when_the_warning_is_an_error(monkeypat
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         with pytest.raises(nc.PluginWarning, match=r"it is bad. It is not used."):
-            plugins.registrations()
-        assert "g" in {row.name for row in plugins.registrations()}
+            registration.registrations()
+        assert "g" in {row.name for row in registration.registrations()}
 
 
 @pytest.mark.usefixtures("fresh")
@@ -167,9 +168,9 @@ def test_interrupted_discovery_can_be_repeated(monkeypatch):
 
     module.interrupt = interrupt
     with pytest.raises(KeyboardInterrupt):
-        plugins.registrations()
+        registration.registrations()
     module.interrupt = lambda: None
-    assert "late" in {row.name for row in plugins.registrations()}
+    assert "late" in {row.name for row in registration.registrations()}
 
 
 # -- the registry -----------------------------------------------------------------------
@@ -260,7 +261,7 @@ def test_everything_a_plugin_can_register_has_documentation_and_a_test():
         for name, method in vars(Registry).items()
         if inspect.isfunction(method) and not name.startswith("_")
     }
-    assert {row.kind for row in plugins.registrations()} < set(methods)
+    assert {row.kind for row in registration.registrations()} < set(methods)
     for name, method in methods.items():
         assert len(inspect.getdoc(method) or "") > 40, name
         assert f"test_registry_{name}" in globals(), name

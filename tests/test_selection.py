@@ -11,8 +11,9 @@ import pytest
 from outside.support import fresh_discovery
 
 import normcore as nc
-from normcore import plugins
-from normcore.reference import ReferenceBackend
+from normcore import registration
+from normcore.array_backend import selection
+from normcore.array_backend.reference import ReferenceBackend
 
 
 @pytest.fixture
@@ -86,7 +87,7 @@ def backends(fresh):
 )
 def test_selection_by_array(array, expected):
     for _ in range(2):  # found, then cached
-        assert plugins.select_backend(array).name == expected
+        assert selection.select_backend(array).name == expected
 
 
 @pytest.mark.usefixtures("backends")
@@ -97,70 +98,70 @@ def test_selection_gives_way_where_an_array_is_refused():
 
     Foreign = type("Foreign", (), {"dtype": np.dtype(np.float32), "__array__": lambda *_: None})
     x = np.ones(2, np.float32).view(Own)
-    assert plugins.select_backend(x).name == "host"
+    assert selection.select_backend(x).name == "host"
     with pytest.raises(TypeError):
-        plugins.get_backend("reference").adopt(Foreign())
-    assert plugins.select_backend(Foreign()).name == "host"  # refused by all: the best fit
+        selection.get_backend("reference").adopt(Foreign())
+    assert selection.select_backend(Foreign()).name == "host"  # refused by all: the best fit
 
 
 @pytest.mark.usefixtures("backends")
 def test_selection_order_and_context():
     x = np.ones(3)
-    named = plugins.get_backend("by_name")
-    assert plugins.select_backend(x, "cuda_low").name == "cuda_low"
-    assert plugins.select_backend(x, named) is named
-    assert plugins.get_backend("by_name") is named
+    named = selection.get_backend("by_name")
+    assert selection.select_backend(x, "cuda_low").name == "cuda_low"
+    assert selection.select_backend(x, named) is named
+    assert selection.get_backend("by_name") is named
     with nc.use_backend("cuda") as outer:
-        assert plugins.select_backend(x) is outer
+        assert selection.select_backend(x) is outer
         with nc.use_backend(named):
-            assert plugins.select_backend(x) is named
-            assert plugins.select_backend(x, "host").name == "host"
-        assert plugins.select_backend(x) is outer
+            assert selection.select_backend(x) is named
+            assert selection.select_backend(x, "host").name == "host"
+        assert selection.select_backend(x) is outer
         seen = []
-        thread = threading.Thread(target=lambda: seen.append(plugins.select_backend(x).name))
+        thread = threading.Thread(target=lambda: seen.append(selection.select_backend(x).name))
         thread.start()
         thread.join()
         assert seen == ["host"]
-    assert plugins.select_backend(x).name == "host"
+    assert selection.select_backend(x).name == "host"
     with pytest.raises(ZeroDivisionError), nc.use_backend("cuda"):
         raise ZeroDivisionError
-    assert plugins.select_backend(x).name == "host"
+    assert selection.select_backend(x).name == "host"
 
 
 @pytest.mark.usefixtures("backends")
 def test_selection_errors():
     with pytest.raises(ValueError, match=r"no backend 'nope'; known: .*by_name; cuda; .*reference"):
-        plugins.select_backend(np.ones(2), "nope")
+        selection.select_backend(np.ones(2), "nope")
     with pytest.raises(ValueError, match="no backend 'nope'"), nc.use_backend("nope"):
         pass
     with pytest.raises(TypeError, match=r"a backend is a name or a normcore.Backend, not 3"):
-        plugins.select_backend(np.ones(2), 3)
+        selection.select_backend(np.ones(2), 3)
 
 
 @pytest.mark.usefixtures("backends")
 def test_selection_sees_what_is_registered_later():
     x = np.ones(3)
-    assert plugins.select_backend(x).name == "host"
+    assert selection.select_backend(x).name == "host"
     register_backends(better={"devices": ["cpu"], "arrays": ["numpy.ndarray"], "priority": 1})
-    assert plugins.select_backend(x).name == "better"
+    assert selection.select_backend(x).name == "better"
 
 
 def test_unknown_names_list_the_known_ones():
     with pytest.raises(
         ValueError, match="no scaler 'maxabz'; known: maxabs, minmax, robust, stand"
     ):
-        plugins.scaler("maxabz")
+        registration.scaler("maxabz")
     with pytest.raises(ValueError, match=r"no source '.xls'; known: .*\.csv"):
-        plugins.source(".xls")
+        registration.source(".xls")
 
 
 def test_sources_by_suffix():
-    assert plugins.source(".NPY") is plugins.sources()[".npy"]
-    assert {".csv", ".parquet", ".arrow", ".feather", ".ipc", ".npy"} <= set(plugins.sources())
-    assert len(plugins.sources()) == len(set(plugins.sources()))
+    assert registration.source(".NPY") is registration.sources()[".npy"]
+    assert {".csv", ".parquet", ".arrow", ".feather", ".ipc", ".npy"} <= set(registration.sources())
+    assert len(registration.sources()) == len(set(registration.sources()))
 
 
 def test_scaler_name():
-    assert plugins.scaler_name(nc.StandardScaler) == "standard"
-    assert plugins.scaler_name(nc.MaxAbsScaler) == "maxabs"
-    assert plugins.scaler_name(type("StandardScaler", (), {})) is None
+    assert registration.scaler_name(nc.StandardScaler) == "standard"
+    assert registration.scaler_name(nc.MaxAbsScaler) == "maxabs"
+    assert registration.scaler_name(type("StandardScaler", (), {})) is None

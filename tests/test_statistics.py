@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import normcore as nc
-from normcore.order_statistics import Brackets, Quantiles
 from normcore.statistics import Statistic
+from normcore.statistics.brackets import Brackets, Quantiles
 
 
 def moments(x: np.ndarray) -> nc.Moments:

@@ -9,7 +9,7 @@ from thread_ranks import ThreadCommunicator, on_ranks
 
 import normcore as nc
 from normcore import functional
-from normcore.synchronized import Ranks
+from normcore.distributed.communicator import ProcessGroup
 
 BACKENDS = ["reference", "cpu"]
 
@@ -191,4 +191,4 @@ def test_what_is_no_communicator():
     with pytest.raises(TypeError, match="rank, size and allreduce, which int has not"):
         functional.batch_norm(np.ones((2, 2)), communicator=3)
     with pytest.raises(ValueError, match="rank 2 is not one of a communicator of size 2"):
-        Ranks(ThreadCommunicator(2, 2, [], None))
+        ProcessGroup(ThreadCommunicator(2, 2, [], None))

@@ -13,11 +13,11 @@ import pytest
 
 import normcore as nc
 from normcore import threads
-from normcore.worksharing import Work
+from normcore.threads.pool import Work
 
 SOURCE = """
 # cython: language_level=3, boundscheck=False
-from normcore.worksharing cimport Work
+from normcore.threads.pool cimport Work
 
 cdef extern from "Python.h" nogil:
     int PyGILState_Check()

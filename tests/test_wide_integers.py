@@ -13,7 +13,7 @@ from hypothesis.extra import numpy as hnp
 from normcore_maxabs import MaxAbsScaler
 
 import normcore as nc
-from normcore import wide_integers
+from normcore.statistics import wide_integers
 from normcore.testing.exact import exact_moments, exact_sqrt, ulp_error
 
 CLOCK = 1_700_000_000_000_000_000

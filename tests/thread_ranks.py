@@ -1,4 +1,4 @@
-"""Ranks that are threads."""
+"""ProcessGroup that are threads."""
 
 from __future__ import annotations
 

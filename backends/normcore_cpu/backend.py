@@ -8,12 +8,18 @@ from typing import Any, ClassVar
 import numpy as np
 
 from normcore.affine import Affine
-from normcore.backend import Backend, BackendStatus, InfiniteInput, Misconfigured, is_relu
-from normcore.dense import is_floats
-from normcore.order_statistics import Brackets, Quantiles
-from normcore.quantiles import exact
-from normcore.results import result_dtype
+from normcore.array_backend.abstract import (
+    Backend,
+    BackendStatus,
+    InfiniteInput,
+    Misconfigured,
+    is_relu,
+)
+from normcore.layout.numpy_views import is_floats
+from normcore.layout.out_argument import result_dtype
 from normcore.statistics import Extrema, Moments
+from normcore.statistics.brackets import Brackets, Quantiles
+from normcore.statistics.exact_quantiles import exact
 from normcore.threads import get_num_threads
 from normcore_cpu.instruction_sets import check, chosen, kernels
 

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from normcore.backend import Backend, BackendStatus
+from normcore.array_backend.abstract import Backend, BackendStatus
 from normcore_cupy.batches import CHUNK_BYTES, Batches
 from normcore_cupy.cupy_device import CupyDevice
 from normcore_cupy.host import DeviceBackend

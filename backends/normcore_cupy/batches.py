@@ -16,12 +16,12 @@ from typing import Any, Protocol
 import numpy as np
 
 from normcore.affine import Affine
-from normcore.backend import InfiniteInput
-from normcore.blocks import Block, blocks
-from normcore.order_statistics import Brackets
-from normcore.reference import ReferenceBackend
-from normcore.results import result_dtype
+from normcore.array_backend.abstract import InfiniteInput
+from normcore.array_backend.reference import ReferenceBackend
+from normcore.layout.out_argument import result_dtype
+from normcore.layout.tiling import Block, blocks
 from normcore.statistics import Extrema, Moments
+from normcore.statistics.brackets import Brackets
 
 __all__ = ["CHUNK_BYTES", "Batches", "Kernel", "Lane"]
 

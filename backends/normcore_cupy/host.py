@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from normcore.affine import Affine
-from normcore.backend import Backend, is_relu
-from normcore.order_statistics import Brackets
+from normcore.array_backend.abstract import Backend, is_relu
 from normcore.statistics import Extrema, Moments
+from normcore.statistics.brackets import Brackets
 from normcore_cupy.counting import Counting
 from normcore_cupy.device import Device
 from normcore_cupy.launcher import Launcher, dtype_name

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from normcore.hookspecs import hookimpl
-from normcore.registry import Registry
+from normcore.registration.hookspecs import hookimpl
+from normcore.registration.registry import Registry
 
 __all__ = ["normcore_register"]
 

@@ -11,7 +11,7 @@ import os
 import sys
 from typing import Any, NamedTuple
 
-from normcore.backend import BackendStatus
+from normcore.array_backend.abstract import BackendStatus
 
 __all__ = ["Driver", "find_driver", "status", "why_hidden"]
 

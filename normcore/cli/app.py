@@ -9,15 +9,17 @@ from typing import Any
 import click
 
 import normcore
-from normcore import plugins
+from normcore import registration
+from normcore.array_backend import selection
 from normcore.cli.errors import CommandGroup
 from normcore.cli.params import check_backend, make_scaler, parse_columns
 from normcore.cli.progress import progress_bar
 from normcore.cli.tables import print_fields, print_lines, print_rows, print_scaler, print_summary
-from normcore.io.atomic import check_paths
 from normcore.io.columns import UnknownColumn
 from normcore.io.pipeline import ProgressCallback, fit_file, fit_transform_file, transform_file
-from normcore.io.saved import load_scaler
+from normcore.registration.registry import PluginError
+from normcore.saving.atomic_output import check_paths
+from normcore.saving.scaler_file import load_scaler
 
 __all__ = ["cli"]
 
@@ -193,12 +195,12 @@ def inspect(file: str) -> None:
 @cli.command()
 def backends() -> None:
     """List the array backends, and why some cannot be used here."""
-    statuses = plugins.backends()
+    statuses = selection.backends()
     print_rows(
         ["name", "status", "distribution", "target"],
         [
             [row.name, _status(statuses.get(row.name)), _distribution(row), row.target]
-            for row in plugins.registrations()
+            for row in registration.registrations()
             if row.kind == "backend"
         ],
     )
@@ -211,7 +213,7 @@ def scalers() -> None:
         ["name", "status", "distribution", "target"],
         [
             [row.name, _scaler_status(row.name), _distribution(row), row.target]
-            for row in plugins.registrations()
+            for row in registration.registrations()
             if row.kind == "scaler"
         ],
     )
@@ -226,8 +228,8 @@ def _status(status: Any) -> str:
 
 def _scaler_status(name: str) -> str:
     try:
-        plugins.scaler(name)
-    except plugins.PluginError as error:
+        registration.scaler(name)
+    except PluginError as error:
         return f"not ready: {error.__cause__ or error}"
     return "ready"
 
@@ -243,7 +245,7 @@ def _running(
     """Set up what every run has: its backend and its progress bar."""
     if backend is not None:
         check_backend(backend)
-    chosen = nullcontext() if backend is None else plugins.use_backend(backend)
+    chosen = nullcontext() if backend is None else selection.use_backend(backend)
     with chosen, progress_bar(not no_progress and not quiet) as progress:
         yield batch_rows, progress, quiet
 

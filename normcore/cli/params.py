@@ -11,7 +11,8 @@ from typing import Any
 
 import click
 
-from normcore import plugins
+from normcore import registration
+from normcore.array_backend import selection
 
 __all__ = ["check_backend", "make_scaler", "parse_columns"]
 
@@ -31,10 +32,10 @@ def make_scaler(name: str, params: Iterable[str]) -> Any:
     click.UsageError
         If there is no such scaler or parameter, or its value makes no sense.
     """
-    known = [row.name for row in plugins.registrations() if row.kind == "scaler"]
+    known = [row.name for row in registration.registrations() if row.kind == "scaler"]
     if name not in known:
         raise click.UsageError(f"there is no scaler {name!r}; {_suggestion(name, known)}")
-    cls = plugins.scaler(name)
+    cls = registration.scaler(name)
     accepted = dict(inspect.signature(cls).parameters)
     accepted.pop("copy", None)
     accepted.pop("backend", None)
@@ -83,7 +84,7 @@ def check_backend(name: str) -> None:
     click.UsageError
         Saying why.
     """
-    statuses = plugins.backends()
+    statuses = selection.backends()
     if name not in statuses:
         raise click.UsageError(f"there is no backend {name!r}; {_suggestion(name, statuses)}")
     status = statuses[name]

@@ -1,13 +1,11 @@
 """Saved scalers, and tables in files.
 
-:mod:`normcore.io.pipeline` fits and transforms files in batches, :mod:`normcore.io.saved` keeps
-fitted scalers, and :mod:`normcore.io.table` is what a file format has to supply. Importing this
-package imports none of the libraries that read files.
+:mod:`normcore.io.pipeline` fits and transforms files in batches, :mod:`normcore.io.table` is what a
+file format has to supply, and saved scalers are of :mod:`normcore.saving`. Importing this package
+imports none of the libraries that read files.
 """
 
-from normcore.io.atomic import atomic_output, check_output
 from normcore.io.pipeline import Progress, Report, fit_file, fit_transform_file, transform_file
-from normcore.io.saved import load_scaler, save_scaler
 from normcore.io.table import (
     ArrayBatch,
     Batch,
@@ -17,6 +15,8 @@ from normcore.io.table import (
     TableWriter,
     open_table,
 )
+from normcore.saving.atomic_output import atomic_output, check_output
+from normcore.saving.scaler_file import load_scaler, save_scaler
 
 __all__ = [
     "ArrayBatch",

@@ -20,11 +20,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from normcore.io.atomic import check_paths
 from normcore.io.columns import chosen_columns, other_columns, scaler_columns
 from normcore.io.digits import LostDigits
 from normcore.io.table import Batch, TableSource, open_table, source_class
 from normcore.io.tally import Tally
+from normcore.saving.atomic_output import check_paths
 
 __all__ = [
     "Progress",

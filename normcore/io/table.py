@@ -21,8 +21,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 
-from normcore.io.atomic import atomic_output
+from normcore import registration
 from normcore.io.digits import check_integers, check_wide_floats
+from normcore.registration.registry import PluginError
+from normcore.saving.atomic_output import atomic_output
 
 if TYPE_CHECKING:
     import pyarrow
@@ -349,9 +351,7 @@ def source_class(path: str | os.PathLike[str]) -> type[TableSource]:
     MissingLibrary
         If it needs a library that is not installed.
     """
-    from normcore import plugins
-
-    known = [row.name for row in plugins.registrations() if row.kind == "source"]
+    known = [row.name for row in registration.registrations() if row.kind == "source"]
     name = Path(path).name.lower()
     matching = [suffix for suffix in known if name.endswith(suffix)]
     if not matching:
@@ -360,8 +360,8 @@ def source_class(path: str | os.PathLike[str]) -> type[TableSource]:
             f"{', '.join(sorted(known))}"
         )
     try:
-        return plugins.source(max(matching, key=len))
-    except plugins.PluginError as error:
+        return registration.source(max(matching, key=len))
+    except PluginError as error:
         if isinstance(error.__cause__, MissingLibrary):
             raise error.__cause__ from None
         raise

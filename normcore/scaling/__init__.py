@@ -1,7 +1,8 @@
 """Input scalers: the two bases that others derive from, and three affine ones."""
 
-from normcore.scaling.base import AffineScaler, PointwiseScaler
+from normcore.scaling.affine_scaler import AffineScaler
 from normcore.scaling.minmax import MinMaxScaler
+from normcore.scaling.pointwise_scaler import PointwiseScaler
 from normcore.scaling.robust import RobustScaler
 from normcore.scaling.standard import StandardScaler
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from normcore import validation
 from normcore.affine import Affine, nonconstant
-from normcore.options import as_float
-from normcore.results import result_dtype
-from normcore.scaling.base import AffineScaler
+from normcore.layout.out_argument import result_dtype
+from normcore.layout.scalar_argument import as_float
+from normcore.scaling import input_validation
+from normcore.scaling.affine_scaler import AffineScaler
 from normcore.statistics import Extrema
 
 __all__ = ["MinMaxScaler"]
@@ -79,7 +79,7 @@ class MinMaxScaler(AffineScaler):
         self.backend = backend
 
     def _check_parameters(self) -> None:
-        validation.check_flags(copy=self.copy, clip=self.clip)
+        input_validation.check_flags(copy=self.copy, clip=self.clip)
         _checked_range(self.feature_range)
 
     def affine(self, extrema: Extrema) -> Affine:

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from normcore import validation
 from normcore.affine import Affine, nonconstant
-from normcore.backend import Backend
-from normcore.order_statistics import Quantiles
-from normcore.scaling.base import AffineScaler
+from normcore.array_backend.abstract import Backend
+from normcore.scaling import input_validation
+from normcore.scaling.affine_scaler import AffineScaler
+from normcore.statistics.brackets import Quantiles
 
 __all__ = ["RobustScaler"]
 
@@ -90,7 +90,7 @@ class RobustScaler(AffineScaler):
         )
 
     def _check_parameters(self) -> None:
-        validation.check_flags(
+        input_validation.check_flags(
             copy=self.copy,
             with_centering=self.with_centering,
             with_scaling=self.with_scaling,

@@ -9,13 +9,16 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from normcore import layout, plugins, validation, wide_integers
-from normcore.backend import Backend, InfiniteInput
-from normcore.dense import is_table
-from normcore.estimator import Estimator, not_fitted, sklearn_config
-from normcore.namespace import array_namespace
-from normcore.selection import select_backend
-from normcore.statistics import Statistic
+from normcore import layout, registration
+from normcore.array_backend import over_views
+from normcore.array_backend.abstract import Backend, InfiniteInput
+from normcore.array_backend.selection import select_backend
+from normcore.layout.namespace import array_namespace
+from normcore.layout.numpy_views import is_table
+from normcore.saving.scaler_file import save_scaler
+from normcore.scaling import input_validation
+from normcore.scaling.estimator import Estimator, not_fitted, sklearn_config
+from normcore.statistics import Statistic, wide_integers
 
 __all__ = ["Scaler"]
 
@@ -82,8 +85,8 @@ class Scaler(Estimator, ABC):
     def _fit(self, X: Any, sample_weight: Any, *, anew: bool) -> Self:
         anew = anew or not self.__sklearn_is_fitted__()
         self._check_parameters()
-        names = validation.column_names(X)
-        values = validation.as_table(X, type(self).__name__)
+        names = input_validation.column_names(X)
+        values = input_validation.as_table(X, type(self).__name__)
         if not anew:
             self._check_features(values, names)
             names = getattr(self, "feature_names_in_", None)
@@ -91,7 +94,7 @@ class Scaler(Estimator, ABC):
         if sample_weight is not None:
             if hasattr(sample_weight, "dtype"):
                 layout.as_array(sample_weight, what="sample_weight", beside=values)
-            sample_weight = validation.as_weights(sample_weight, num_rows)
+            sample_weight = input_validation.as_weights(sample_weight, num_rows)
         statistic = self._observed(values, sample_weight, names)
         if not anew:
             num_rows += self._num_rows
@@ -129,7 +132,7 @@ class Scaler(Estimator, ABC):
         names = getattr(other, "feature_names_in_", None)
         statistic, num_rows = other._statistic, other._num_rows
         if self.__sklearn_is_fitted__():
-            validation.check_names(
+            input_validation.check_names(
                 getattr(self, "feature_names_in_", None), names, type(self).__name__
             )
             self._check_width(other.n_features_in_)
@@ -156,7 +159,7 @@ class Scaler(Estimator, ABC):
             if weights is not None:
                 weights = _beside(values, weights, backend)
             observe = wide_integers.exactly(partial(self.observe, backend), x)
-            statistic = layout.observe(observe, x, 1, weights=weights).to_host()
+            statistic = over_views.observe(observe, x, 1, weights=weights).to_host()
         if statistic is None or _may_hold_infinity(statistic):
             _refuse_infinity(x, names)
         return statistic
@@ -240,11 +243,11 @@ class Scaler(Estimator, ABC):
         if is_table(X, fitted["n_features_in_"]) and (inverse or "feature_names_in_" not in fitted):
             values = X
         else:
-            values = validation.as_table(X, type(self).__name__)
+            values = input_validation.as_table(X, type(self).__name__)
             if inverse:
                 self._check_width(values.shape[1])
             else:
-                self._check_features(values, validation.column_names(X))
+                self._check_features(values, input_validation.column_names(X))
         config = sklearn_config()
         if config.get("array_api_dispatch"):
             self._check_same_namespace(values, "inverse_transform" if inverse else "transform")
@@ -282,8 +285,6 @@ class Scaler(Estimator, ABC):
         TypeError
             If a parameter has no form in JSON.
         """
-        from normcore.io.saved import save_scaler
-
         save_scaler(self, path)
 
     def to_dict(self) -> dict[str, Any]:
@@ -291,7 +292,7 @@ class Scaler(Estimator, ABC):
         if not self.__sklearn_is_fitted__():
             raise not_fitted(self)
         cls = type(self)
-        registered = plugins.scaler_name(cls)
+        registered = registration.scaler_name(cls)
         if registered is None:
             raise ValueError(
                 f"{cls.__name__} is not registered, so a saved file could not name it; register "
@@ -376,9 +377,9 @@ def _beside(x: Any, weights: Any, backend: Backend) -> Any:
 
 
 def _refuse_infinity(x: Any, names: Any) -> None:
-    place = validation.first_infinity(x, array_namespace(x))
+    place = input_validation.first_infinity(x, array_namespace(x))
     if place is not None:
-        raise validation.infinity(place, names)
+        raise input_validation.infinity(place, names)
 
 
 def _native_out(out: Any, x: Any, backend: Backend) -> Any:

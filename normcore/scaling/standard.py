@@ -6,10 +6,10 @@ from typing import Any, Self
 
 import numpy as np
 
-from normcore import validation, wide_integers
 from normcore.affine import Affine, nonconstant
-from normcore.scaling.base import AffineScaler
-from normcore.statistics import Moments
+from normcore.scaling import input_validation
+from normcore.scaling.affine_scaler import AffineScaler
+from normcore.statistics import Moments, wide_integers
 
 __all__ = ["StandardScaler"]
 
@@ -100,7 +100,9 @@ class StandardScaler(AffineScaler):
         return self._fit(X, sample_weight, anew=False)
 
     def _check_parameters(self) -> None:
-        validation.check_flags(copy=self.copy, with_mean=self.with_mean, with_std=self.with_std)
+        input_validation.check_flags(
+            copy=self.copy, with_mean=self.with_mean, with_std=self.with_std
+        )
 
     def affine(self, moments: Moments) -> Affine:
         """Set the fitted attributes from the moments and return the map."""

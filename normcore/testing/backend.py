@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from normcore.affine import Affine
-from normcore.backend import Backend
-from normcore.order_statistics import Brackets
-from normcore.reference import ReferenceBackend
+from normcore.array_backend.abstract import Backend
+from normcore.array_backend.reference import ReferenceBackend
 from normcore.statistics import Extrema, Moments
+from normcore.statistics.brackets import Brackets
 from normcore.testing.arguments import (
     draw_affine,
     draw_backward,

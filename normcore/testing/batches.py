@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from normcore import functional
-from normcore.batchnorm import BatchNorm
-from normcore.namespace import array_namespace
-from normcore.pieces import Pieces
-from normcore.population import population_statistics
+from normcore.array_backend.composite import Pieces
+from normcore.batchnorm.layer import BatchNorm
+from normcore.batchnorm.population_statistics import population_statistics
+from normcore.layout.namespace import array_namespace
 from normcore.testing.arguments import draw_plane
 from normcore.testing.checks import check_batch, check_batch_gradients, check_moments
 from normcore.testing.strategies import ORDINARY, arrange, laws, out_like, shapes, views

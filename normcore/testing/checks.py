@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from normcore.order_statistics import Brackets
 from normcore.statistics import Extrema, Moments
+from normcore.statistics.brackets import Brackets
 from normcore.testing.exact import exact_moments, exact_sqrt, ulp_error
 
 __all__ = [

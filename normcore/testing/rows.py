@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from normcore.backend import Backend
+from normcore.array_backend.abstract import Backend
 from normcore.testing.checks import check_moments, rounding
 from normcore.testing.strategies import ORDINARY, arrange, laws, views
 from normcore.threads import use_num_threads

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from normcore import plugins
+from normcore.array_backend import selection
 from normcore.statistics import Moments
 
 __all__ = ["check_dtype", "from_core", "like", "moments_of", "to_core"]
@@ -52,7 +52,7 @@ def from_core(array: Any, dtype: torch.dtype, beside: Tensor) -> Tensor:
     if isinstance(array, np.ndarray):
         array = torch.from_numpy(array)
     elif not isinstance(array, Tensor):
-        array = plugins.select_backend(beside).release(array, beside)
+        array = selection.select_backend(beside).release(array, beside)
     tensor: Tensor = array if array.dtype == dtype else array.to(dtype)
     return tensor
 
@@ -61,7 +61,7 @@ def moments_of(parts: Tensor) -> Moments:
     """Return the moments whose parts an operation returned."""
     array = to_core(parts)
     if isinstance(array, Tensor):
-        array = plugins.select_backend(array).adopt(array)
+        array = selection.select_backend(array).adopt(array)
     return Moments(array)
 
 

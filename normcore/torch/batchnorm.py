@@ -7,7 +7,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, distributed, nn
 
-from normcore.synchronized import Ranks
+from normcore.distributed.communicator import ProcessGroup
 from normcore.torch.arrays import check_dtype
 from normcore.torch.batch_operators import batch_norm, batch_norm_inference
 from normcore.torch.communicator import TorchCommunicator
@@ -139,7 +139,7 @@ class SyncBatchNorm(_BatchNorm):
         if not group or torch.compiler.is_compiling():
             super()._check(input)
             return
-        with Ranks(TorchCommunicator.named(group)):  # the others would wait for this process
+        with ProcessGroup(TorchCommunicator.named(group)):  # the others would wait for this process
             super()._check(input)
 
     def _check_input_dim(self, input: Tensor) -> None:

@@ -12,7 +12,7 @@ __all__ = ["TorchCommunicator"]
 
 
 class TorchCommunicator:
-    """The ranks of a process group, as :class:`normcore.synchronized.Communicator`.
+    """The ranks of a process group, as :class:`normcore.distributed.communicator.Communicator`.
 
     With NCCL arrays stay on the device; what lies on the host is copied there and back. A rank
     that is gone is an error on the others within the group's timeout.
@@ -50,7 +50,7 @@ class TorchCommunicator:
         return cls(distributed.distributed_c10d._resolve_process_group(name))
 
     def allreduce(self, array: Any) -> Any:
-        """Return the elementwise sum over all ranks; see :class:`~normcore.synchronized`."""
+        """Return the elementwise sum over all ranks."""
         on_host = isinstance(array, np.ndarray)
         tensor = torch.from_numpy(array) if on_host else torch.from_dlpack(array)
         if on_host and self._on_device:

@@ -11,8 +11,9 @@ import types
 
 from outside import wheels
 
-from normcore import discovery, selection
-from normcore.registry import Catalog
+from normcore.array_backend import selection
+from normcore.registration import discovery
+from normcore.registration.registry import Catalog
 
 
 def pip_install(target, *projects):

@@ -113,7 +113,7 @@ class NoBackend:
     pass
 
 def __getattr__(name):
-    from normcore.reference import ReferenceBackend
+    from normcore.array_backend.reference import ReferenceBackend
 
     class Partial(normcore.Backend):
         pass

@@ -10,7 +10,7 @@ from libc.math cimport isfinite
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy
 
-from normcore._dd cimport dd, two_sum
+from normcore.statistics.double_double cimport dd, two_sum
 
 from .affine_map cimport lanes_of
 from .ahead cimport ask_ahead

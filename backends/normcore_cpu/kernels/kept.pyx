@@ -11,7 +11,7 @@ from libc.stdint cimport uint32_t
 from libc.stdlib cimport calloc, free, realloc
 
 from normcore.threads import run
-from normcore.worksharing cimport Work
+from normcore.threads.pool cimport Work
 
 from .lanes cimport real
 

@@ -2,7 +2,7 @@ from libc.math cimport isfinite, ldexp, sqrt
 
 cimport cython
 
-from normcore._dd cimport dd, two_prod
+from normcore.statistics.double_double cimport dd, two_prod
 from normcore.statistics cimport moments_t
 
 from .lanes cimport LANES

@@ -18,7 +18,7 @@ from libc.math cimport fabs, isfinite, ldexp
 from libc.stdint cimport uint32_t
 from libc.string cimport memcpy, memset
 
-from normcore._dd cimport dd, fast_two_sum, two_sum
+from normcore.statistics.double_double cimport dd, fast_two_sum, two_sum
 from normcore.statistics cimport merged, moments_t
 
 from .lanes cimport (

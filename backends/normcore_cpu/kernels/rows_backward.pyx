@@ -20,7 +20,7 @@ from libc.math cimport isfinite
 from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
-from normcore._dd cimport dd, two_sum
+from normcore.statistics.double_double cimport dd, two_sum
 from normcore.statistics cimport load_moments, moments_t
 
 from .backward cimport gradient

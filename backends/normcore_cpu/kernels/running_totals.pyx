@@ -7,7 +7,7 @@
 from libc.stdint cimport int64_t, uint64_t
 from libc.string cimport memcpy
 
-from normcore._dd cimport dd, dd_add, dd_sub, fast_two_sum, two_prod, two_sum
+from normcore.statistics.double_double cimport dd, dd_add, dd_sub, fast_two_sum, two_prod, two_sum
 from normcore.statistics cimport M2_HI, M2_LO, MOMENTS_ROWS, moments_t, store_moments
 
 from .lanes cimport LANES, WIDTH, bits_of, lanes_t, splat, store_double, store_long

@@ -12,7 +12,7 @@ from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy
 
 from normcore.threads import run
-from normcore.worksharing cimport Work
+from normcore.threads.pool cimport Work
 
 from .lanes cimport LANES, LINE, prefetch, real
 from .ranks cimport select, select_apart

@@ -1,4 +1,4 @@
-from normcore.worksharing cimport Work
+from normcore.threads.pool cimport Work
 
 from .tiles cimport plan_t, tile_t
 from .views cimport view_t

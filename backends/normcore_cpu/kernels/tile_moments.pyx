@@ -13,7 +13,9 @@
 from libc.math cimport fabs, frexp, isfinite, ldexp
 from libc.string cimport memset
 
-from normcore._dd cimport dd, dd_div, dd_mul, dd_sub, fast_two_sum, two_prod, two_sum
+from normcore.statistics.double_double cimport (
+    dd, dd_div, dd_mul, dd_sub, fast_two_sum, two_prod, two_sum,
+)
 from normcore.statistics cimport moments_t
 
 from .lanes cimport LANES

@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 import normcore as nc
-from normcore.backend import InfiniteInput
+from normcore.array_backend.abstract import InfiniteInput
 
 
 class OutsideBackend(nc.Backend):

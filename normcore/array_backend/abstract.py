@@ -1,0 +1,350 @@
+"""The abstract array backend: what a library must supply to have every normalizer run on it."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+
+from normcore.affine import Affine
+from normcore.layout.namespace import array_namespace
+from normcore.layout.out_argument import result_dtype
+from normcore.statistics import exact_quantiles
+
+__all__ = [
+    "Backend",
+    "BackendStatus",
+    "InfiniteInput",
+    "Misconfigured",
+    "batch_scale",
+    "gradient_vectors",
+    "is_relu",
+]
+
+
+class BackendStatus(NamedTuple):
+    """Whether a backend can be used here, and if not, why, in words."""
+
+    ready: bool
+    reason: str = ""
+    detail: str = ""
+
+    def __bool__(self) -> bool:
+        return self.ready
+
+
+class Misconfigured(BackendStatus):
+    """Not ready for a setting, such as an environment variable: asking for it is a ValueError."""
+
+    __slots__ = ()
+
+
+class InfiniteInput(ValueError):
+    """An input element was infinite where the caller refused infinity."""
+
+
+class Backend(ABC):
+    """Kernels over ``(N, C, S)`` views: samples, channels, inner positions.
+
+    A subclass supplies the abstract methods and may override the others where its library has
+    something faster; their defaults are written in terms of the required ones. ``x`` is always
+    an array of the backend's own kind with any strides; a plane of weights or a mask has shape
+    ``(N, S)``, and its strides may be 0. Vectors of length C are float64. Computation is in
+    float64 whatever the dtype of ``x``, rounded once at the end.
+    """
+
+    name: ClassVar[str]
+    #: Namespace of the arrays of length C that kernels take and return.
+    xp: Any = np
+
+    @classmethod
+    def probe(cls) -> BackendStatus:
+        """Say whether the backend can run here; called on first use, never at import."""
+        return BackendStatus(True)
+
+    @abstractmethod
+    def adopt(self, array: Any) -> Any:
+        """Return ``array`` as the backend's own kind, without a copy where possible.
+
+        Raises
+        ------
+        TypeError
+            If its dtype (complex, text, objects) or its device is not the backend's.
+        """
+
+    @abstractmethod
+    def release(self, array: Any, like: Any) -> Any:
+        """Return the backend's ``array``, or NumPy's, as the kind of ``like``, on its device."""
+
+    # -- required kernels ------------------------------------------------------------------
+
+    @abstractmethod
+    def moments(self, x: Any, *, weights: Any = None, skipna: bool = False) -> Any:
+        """Return the :class:`~normcore.Moments` of each channel.
+
+        ``skipna`` leaves NaN out; otherwise NaN and infinity propagate.
+        """
+
+    @abstractmethod
+    def extrema(self, x: Any, *, skipna: bool = False) -> Any:
+        """Return the :class:`~normcore.Extrema` of each channel."""
+
+    @abstractmethod
+    def brackets(
+        self, x: Any, lower: Any, upper: Any, *, weights: Any = None, skipna: bool = False
+    ) -> Any:
+        """Count, for R ranks, what lies below, on and between two values of each channel.
+
+        Parameters
+        ----------
+        lower, upper : float64 array of shape (R, C)
+            Ends of the brackets, ``lower <= upper``.
+        """
+
+    @abstractmethod
+    def rescale(
+        self,
+        x: Any,
+        affine: Affine,
+        *,
+        clip: tuple[float, float] | None = None,
+        activation: str | None = None,
+        mask: Any = None,
+        out: Any = None,
+        refuse_infinite: bool = False,
+    ) -> Any:
+        """Return ``((x - center) / scale) * gamma + beta``, every operation rounded once.
+
+        Parameters
+        ----------
+        clip : pair of floats, optional
+            Bounds of the result; NaN stays NaN.
+        activation : {None, "relu"}
+            Applied after the map.
+        mask : (N, S) array of bool, optional
+            The result is 0 where it is False.
+        out : (N, C, S) floating array, optional
+            Its dtype decides the final rounding; may be ``x`` itself.
+        refuse_infinite : bool
+            Raise where an input is infinite; a backend on a device may propagate instead.
+
+        Raises
+        ------
+        InfiniteInput
+            The contents of ``out`` are then undefined.
+        """
+
+    @abstractmethod
+    def backward_reduce(
+        self, dy: Any, x: Any, mean: Any, *, gate: Affine | None = None, mask: Any = None
+    ) -> tuple[Any, Any]:
+        """Return ``sum(dy)`` and ``sum(dy * (x - mean))`` of each channel.
+
+        Parameters
+        ----------
+        gate : Affine, optional
+            The forward map under a ReLU: ``dy`` counts as 0 where the map of x is not positive.
+        mask : (N, S) array of bool, optional
+            Positions where it is False do not count.
+        """
+
+    @abstractmethod
+    def backward_elemt(
+        self,
+        dy: Any,
+        x: Any,
+        mean: Any,
+        a: Any,
+        b: Any,
+        d: Any,
+        *,
+        gate: Affine | None = None,
+        mask: Any = None,
+        out: Any = None,
+    ) -> Any:
+        """Return ``dx = a * dy - (b + d * (x - mean))``, and 0 where the mask is False.
+
+        ``a``, ``b`` and ``d`` are vectors that the core computes, so that training, frozen and
+        synchronized backward are one kernel. ``gate`` is as in :meth:`backward_reduce`; ``out``
+        may be ``dy`` or ``x`` itself.
+        """
+
+    # -- optional forms --------------------------------------------------------------------
+
+    def quantiles(self, x: Any, q: Any, *, weights: Any = None, skipna: bool = False) -> Any:
+        """Return the exact :class:`~normcore.statistics.brackets.Quantiles` at ``q`` in [0, 1]."""
+        return exact_quantiles.exact(self, x, q, weights=weights, skipna=skipna)
+
+    def merge(self, statistic: Any, other: Any) -> Any:
+        """Return the statistic of both; one launch on a device instead of many."""
+        return statistic.merge(other)
+
+    def normalize(
+        self,
+        x: Any,
+        gamma: Any,
+        beta: Any,
+        eps: float,
+        *,
+        activation: str | None = None,
+        mask: Any = None,
+        out: Any = None,
+    ) -> tuple[Any, Any]:
+        """Normalize with the moments of ``x`` itself: batch norm's training forward.
+
+        Returns
+        -------
+        y : (N, C, S) array
+        moments : Moments
+        """
+        moments = self.moments(x, weights=mask)
+        scale = batch_scale(moments, eps)
+        affine = Affine(center=moments.mean, scale=scale, gamma=gamma, beta=beta)
+        return self.rescale(x, affine, activation=activation, mask=mask, out=out), moments
+
+    def normalize_backward(
+        self,
+        dy: Any,
+        x: Any,
+        moments: Any,
+        gamma: Any,
+        beta: Any,
+        eps: float,
+        *,
+        training: bool = True,
+        activation: str | None = None,
+        mask: Any = None,
+        out: Any = None,
+    ) -> tuple[Any, Any, Any]:
+        """Return ``dx``, ``dgamma`` and ``dbeta`` of a forward pass with these moments.
+
+        ``training`` says whether they are those of ``x``, so that the gradient flows through
+        them too.
+        """
+        mean, scale = moments.mean, batch_scale(moments, eps)
+        gate = None
+        if activation is not None:
+            gate = Affine(center=mean, scale=scale, gamma=gamma, beta=beta)
+        sum_dy, sum_dy_xmu = self.backward_reduce(dy, x, mean, gate=gate, mask=mask)
+        count = moments.count if training else math.inf
+        a, b, d = gradient_vectors(gamma, scale, sum_dy, sum_dy_xmu, count)
+        dx = self.backward_elemt(dy, x, mean, a, b, d, gate=gate, mask=mask, out=out)
+        return dx, sum_dy_xmu / scale, sum_dy
+
+    def normalize_rows(
+        self, x: Any, gamma: Any, beta: Any, eps: float, *, centered: bool = True, out: Any = None
+    ) -> tuple[Any, Any]:
+        """Normalize each sample by its own statistics: layer norm, or RMS norm uncentered.
+
+        Parameters
+        ----------
+        x : array of shape (N, D)
+        gamma, beta : scalar or float64 array of shape (D,)
+        centered : bool
+            Subtract the mean (layer norm); otherwise divide by the root mean square alone.
+
+        Returns
+        -------
+        y : array of shape (N, D)
+        moments : Moments
+            Of each sample.
+        """
+        xp = array_namespace(x)
+        moments = self.moments(x[None, ...])  # the view (1, N, D): each sample is a channel
+        rows = _row_affine(moments, eps, centered)
+        affine = Affine(gamma=gamma, beta=beta)
+        out = xp.empty_like(x, dtype=result_dtype(x)) if out is None else out
+        for part in _row_blocks(x):
+            block = xp.astype(x[part, ...], xp.float64)[None, ...]  # so that only the end rounds
+            xhat = self.rescale(block, rows.select(part))[0, ...]
+            y = self.rescale(xhat[:, :, None], affine)[:, :, 0]
+            out[part, ...] = xp.astype(y, out.dtype)
+        return out, moments
+
+    def normalize_rows_backward(
+        self,
+        dy: Any,
+        x: Any,
+        moments: Any,
+        gamma: Any,
+        eps: float,
+        *,
+        centered: bool = True,
+        out: Any = None,
+    ) -> tuple[Any, Any, Any]:
+        """Return ``dx``, and ``dgamma`` and ``dbeta`` of shape (D,), of :meth:`normalize_rows`."""
+        xp = array_namespace(x)
+        rows = _row_affine(moments, eps, centered)
+        affine = Affine(gamma=gamma)
+        num_columns = x.shape[1]
+        zero = xp.zeros(num_columns, dtype=xp.float64)
+        dgamma, dbeta = zero, zero
+        out = xp.empty_like(x, dtype=result_dtype(x)) if out is None else out
+        for part in _row_blocks(x):
+            center, scale = rows.select(part).vectors(x[part, ...].shape[0], xp)[:2]
+            block, gradient = (xp.astype(each[part, ...], xp.float64) for each in (x, dy))
+            xhat = self.rescale(block[None, ...], rows.select(part))[0, ...]
+            sum_dy, sum_dy_xhat = self.backward_reduce(gradient[:, :, None], xhat[:, :, None], zero)
+            dgamma, dbeta = dgamma + sum_dy_xhat, dbeta + sum_dy
+            gradient = self.rescale(gradient[:, :, None], affine)[None, :, :, 0]
+            sum_g, sum_g_xmu = self.backward_reduce(gradient, block[None, ...], center)
+            a, b, d = gradient_vectors(1.0, scale, sum_g, sum_g_xmu, num_columns)
+            b = b if centered else xp.zeros_like(b)
+            dx = self.backward_elemt(gradient, block[None, ...], center, a, b, d)
+            out[part, ...] = xp.astype(dx[0, ...], out.dtype)
+        return out, dgamma, dbeta
+
+
+def is_relu(activation: str | None) -> bool:
+    """Whether there is a ReLU.
+
+    Raises
+    ------
+    ValueError
+        If the activation is neither None nor "relu".
+    """
+    if activation not in (None, "relu"):
+        raise ValueError(f"activation must be None or 'relu', not {activation!r}")
+    return activation == "relu"
+
+
+def batch_scale(moments: Any, eps: float) -> Any:
+    """Return ``sqrt(var + eps)``; where var overflows, eps is negligible and std has a value.
+
+    The root of the sum is within 1 ulp and has the same bits everywhere; hypot has not.
+    """
+    var = moments.var()
+    xp = array_namespace(var)
+    return xp.where(xp.isfinite(var), xp.sqrt(var + eps), moments.std())
+
+
+def gradient_vectors(
+    gamma: Any, scale: Any, sum_dy: Any, sum_dy_xmu: Any, count: Any
+) -> tuple[Any, Any, Any]:
+    """Return the a, b and d of :meth:`Backend.backward_elemt` where the statistics were x's own.
+
+    With ``xhat = (x - mean) / scale``, the gradient through mean and variance is
+    ``gamma / scale * (dy - mean(dy) - xhat * mean(dy * xhat))`` (Ioffe and Szegedy 2015,
+    section 3). An infinite count stands for statistics that do not depend on x.
+    """
+    a = gamma / scale
+    with np.errstate(all="ignore"):  # what is not finite propagates
+        return a, a * (sum_dy / count), a * (sum_dy_xmu / count) / (scale * scale)
+
+
+def _row_affine(moments: Any, eps: float, centered: bool) -> Affine:
+    with np.errstate(all="ignore"):  # what is not finite propagates
+        mean = moments.mean
+        if centered:
+            return Affine(center=mean, scale=batch_scale(moments, eps))
+        return Affine(center=mean * 0.0, scale=(moments.var() + mean**2 + eps) ** 0.5)
+
+
+def _row_blocks(x: Any) -> Iterator[slice]:
+    """Split rows so that a float64 temporary stays in a cache."""
+    step = max(1, (1 << 16) // max(x.shape[1], 1))
+    rows = x.shape[0]
+    return (slice(start, min(start + step, rows)) for start in range(0, rows, step))

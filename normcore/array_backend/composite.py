@@ -1,0 +1,54 @@
+"""A backend's kernels over arrays that are more than one view."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from normcore import layout
+from normcore.affine import Affine
+from normcore.array_backend import over_views
+from normcore.array_backend.abstract import Backend
+
+__all__ = ["Pieces"]
+
+
+class Pieces:
+    """A backend's required kernels over arrays of several views.
+
+    The compositions of :class:`~normcore.Backend` in their terms hold for the whole.
+    """
+
+    normalize: Any = Backend.normalize
+    normalize_backward: Any = Backend.normalize_backward
+
+    def __init__(self, backend: Backend, axis: int) -> None:
+        self.backend, self.axis = backend, axis
+
+    def moments(self, x: Any, **options: Any) -> Any:
+        """Return the moments of all views."""
+        merge = self.backend.merge
+        return over_views.observe(self.backend.moments, x, self.axis, merge=merge, **options)
+
+    def rescale(self, x: Any, affine: Affine, **options: Any) -> Any:
+        """Map each view; see :func:`normcore.array_backend.over_views.rescale`."""
+        return over_views.rescale(self.backend, x, affine, self.axis, **options)
+
+    def backward_reduce(
+        self, dy: Any, x: Any, mean: Any, *, gate: Any, mask: Any
+    ) -> tuple[Any, Any]:
+        """Return the sums over all views."""
+        planes = () if mask is None else (layout.plane(mask, x, self.axis, "mask"),)
+        sums = []
+        for dy_view, x_view, *masks in layout.views(self.axis, dy, x, *planes):
+            mask = layout.of_positions(masks[0]) if masks else None
+            sums.append(self.backend.backward_reduce(dy_view, x_view, mean, gate=gate, mask=mask))
+        sum_dy, sum_dy_xmu = (sum(parts) for parts in zip(*sums, strict=True))
+        return sum_dy, sum_dy_xmu
+
+    def backward_elemt(self, dy: Any, x: Any, *vectors: Any, gate: Any, mask: Any, out: Any) -> Any:
+        """Map each pair of views; see :func:`normcore.array_backend.over_views.elementwise`."""
+
+        def kernel(dy: Any, x: Any, **planes: Any) -> Any:
+            return self.backend.backward_elemt(dy, x, *vectors, gate=gate, **planes)
+
+        return over_views.elementwise(kernel, self.axis, dy, x, mask=mask, out=out)

@@ -1,0 +1,297 @@
+"""A batch and what normalizes it: the arguments of batch norm, checked, on their backend."""
+
+from __future__ import annotations
+
+import math
+from copy import copy
+from typing import Any, Self
+
+import numpy as np
+
+from normcore import layout
+from normcore.affine import Affine
+from normcore.array_backend import over_views, selection
+from normcore.array_backend.abstract import Backend, batch_scale, is_relu
+from normcore.array_backend.composite import Pieces
+from normcore.distributed.communicator import ProcessGroup
+from normcore.layout import numpy_views, out_argument
+from normcore.layout.namespace import array_namespace, is_on_host, to_numpy
+from normcore.layout.scalar_argument import as_float
+from normcore.statistics import Moments, wide_integers
+
+__all__ = ["Batch", "check_eps"]
+
+_FLOAT64 = np.dtype(np.float64)
+
+
+class Batch:
+    """The arguments that forward, inference and backward share.
+
+    Parameters are those of :func:`normcore.functional.batch_norm`, which says what is raised.
+    Arrays are kept as the backend's own, gamma and beta as float64 vectors or numbers.
+    """
+
+    __slots__ = (
+        "activation", "axis", "backend", "beta", "eps", "gamma", "given", "mask", "num_channels",
+        "process_group", "x",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        x: Any,
+        gamma: Any,
+        beta: Any,
+        *,
+        axis: int,
+        eps: float,
+        activation: str | None,
+        mask: Any,
+        backend: str | Backend | None,
+        num_features: int | None = None,
+    ) -> None:
+        self.given = layout.as_array(x)
+        self.backend = selection.select_backend(self.given, backend)
+        self.x = self.backend.adopt(self.given)
+        shape = self.x.shape
+        if len(shape) < 2:
+            raise ValueError(
+                f"batch normalization needs at least 2 dimensions, but x has shape {tuple(shape)}"
+            )
+        self.axis = layout.positive_axis(axis, len(shape))
+        self.num_channels = int(shape[self.axis])
+        if num_features is not None and self.num_channels != num_features:
+            raise ValueError(
+                f"x has {self.num_channels} channels on axis {axis} (its shape is "
+                f"{tuple(shape)}), but this BatchNorm has num_features={num_features}"
+            )
+        self.eps = check_eps(eps)
+        self.activation = activation if is_relu(activation) else None
+        self.gamma = 1.0 if gamma is None else self.vector(gamma, "gamma")
+        self.beta = 0.0 if beta is None else self.vector(beta, "beta")
+        #: What has the kernels of all ranks, where the batch is a part of theirs.
+        self.process_group: ProcessGroup | None = None
+        self.mask: Any = None
+        if mask is not None:
+            mask = layout.as_array(mask, what="mask", beside=self.given)
+            if not isinstance(mask, np.ndarray):
+                mask = self.backend.adopt(mask)
+            if not _is_bool(mask):
+                raise TypeError(f"mask must be an array of bool, got dtype {mask.dtype}")
+            self.mask = self.backend.adopt(mask)
+
+    def vector(self, value: Any, name: str) -> Any:
+        """Return one number for each channel, named in errors, as a vector beside the batch."""
+        value = layout.as_array(value, what=name)
+        if isinstance(value, np.ndarray) or not hasattr(value, "__dlpack__"):
+            value = np.asarray(value)
+            if value.dtype.kind not in "fiub":
+                raise TypeError(f"{name} must be real numbers, got dtype {value.dtype}")
+        else:
+            value = self.backend.adopt(value)
+        if tuple(value.shape) != (self.num_channels,):
+            raise ValueError(
+                f"{name} must have shape ({self.num_channels},), one entry for each channel, "
+                f"got {tuple(value.shape)}"
+            )
+        return self.beside(value)
+
+    def join(self, process_group: ProcessGroup | None) -> None:
+        """Have the batch normalized with those of other processes, if there are any."""
+        if process_group is not None:
+            self.process_group = process_group.bind(self.backend, self.axis)
+
+    def beside(self, value: Any) -> Any:
+        """Return a vector as float64 of the library and on the device of the batch."""
+        xp = array_namespace(self.x)
+        if xp is np:
+            value = to_numpy(value)
+            return value if value.dtype == _FLOAT64 else value.astype(_FLOAT64)
+        if isinstance(value, np.ndarray):
+            return self.backend.release(np.asarray(value, dtype=np.float64), self.x)
+        return xp.astype(value, xp.float64)
+
+    def adopt_out(self, out: Any, like: Any) -> Any:
+        """Return ``out`` as an array of the backend that shares its memory, of x's as a whole."""
+        if out is None:
+            return None
+        if not hasattr(out, "dtype"):
+            raise TypeError(f"out must be an array, not {type(out).__name__}")
+        native = self.backend.adopt(out)
+        inputs = (like,) if like is self.x else (like, self.x)
+        if native is out and numpy_views.fits(out, inputs):
+            return out
+        out_argument.check_out(native, like)
+        if isinstance(out, np.ndarray) and out.size and not np.may_share_memory(native, out):
+            raise TypeError(
+                f"out has dtype {out.dtype}, which results cannot be written to directly"
+            )
+        out_argument.refuse_partial_overlap(native, *inputs)
+        return native
+
+    def adopt_gradient(self, dy: Any) -> Any:
+        """Return the gradient of the output as an array of the backend."""
+        native = self.backend.adopt(dy)
+        if tuple(native.shape) != tuple(self.x.shape):
+            raise ValueError(f"dy has shape {tuple(native.shape)}, but x has {tuple(self.x.shape)}")
+        if out_argument.result_dtype(native) != out_argument.result_dtype(self.x):
+            raise TypeError(
+                f"dy has dtype {native.dtype}, but the output that it is the gradient of has "
+                f"{out_argument.result_dtype(self.x)}"
+            )
+        return native
+
+    def release(self, y: Any, out: Any) -> Any:
+        """Return the caller's ``out``, or else the result as the caller's kind of array."""
+        return self.backend.release(y, self.given) if out is None else out
+
+    def is_empty(self) -> bool:
+        """Whether there is no value at all, masked ones included; never where ranks may have."""
+        return 0 in self.x.shape and self.process_group is None
+
+    def count(self) -> int:
+        """Return the number of values of a channel; of a mask on a device, as if it were True."""
+        shape = self.x.shape
+        if self.mask is not None and self.num_channels > 0 and is_on_host(self.mask):
+            valid = layout.plane(
+                to_numpy(self.mask), np.broadcast_to(False, shape), self.axis, "mask"
+            )
+            return int(np.count_nonzero(np.take(valid, 0, self.axis)))
+        return math.prod(shape[: self.axis]) * math.prod(shape[self.axis + 1 :])
+
+    def refuse_single_values(self, single: str = "error") -> None:
+        """Refuse batches without a variance, but not empty ones; never waits for a device.
+
+        With ``single="skip"`` one value is enough.
+        """
+        count = self.count()
+        if count < (2 if single == "error" else 1) and not self.is_empty():
+            raise ValueError(
+                "training needs at least 2 values in each channel to take a variance of, but x of "
+                f"shape {tuple(self.x.shape)} has {count} on axis {self.axis}"
+                + (" under the mask" if self.mask is not None else "")
+            )
+
+    @property
+    def sample_axis(self) -> int:
+        """The axis that counts the samples: the first one that is not the channels'."""
+        return 1 if self.axis == 0 else 0
+
+    def samples(self, chosen: slice) -> Self:
+        """Return the batch of some of the samples, which are views of this one's."""
+        part = copy(self)
+        part.x = part.given = self.x[self.of_samples(chosen)]
+        if self.mask is not None:
+            part.mask = self.mask[chosen, ...]
+        return part
+
+    def of_samples(self, chosen: slice) -> tuple[Any, ...]:
+        """Return what picks these samples out of an array of the shape of `x`."""
+        return (slice(None),) * self.sample_axis + (chosen, ...)
+
+    def rescale(self, mean: Any, var: Any, out: Any) -> Any:
+        """Normalize with given statistics, vectors beside the batch."""
+        scale = array_namespace(var).sqrt(var + self.eps)
+        affine = Affine(center=mean, scale=scale, gamma=self.gamma, beta=self.beta)
+        return over_views.rescale(
+            self.backend, self.x, affine, self.axis,
+            out=out, mask=self.mask, activation=self.activation,
+        )  # fmt: skip
+
+    def normalize(self, out: Any) -> tuple[Any, Moments]:
+        """Normalize with the statistics of the batch; return y and the statistics."""
+        given = self.gamma, self.beta, self.eps
+        options: dict[str, Any] = {"activation": self.activation}
+        pieces, out = self._pieces(self.x, out=out)
+        if pieces is not None:
+            return pieces.normalize(self.x, *given, mask=self.mask, out=out, **options)
+
+        function: Any = self.backend.normalize
+
+        def kernel(x: Any, **planes: Any) -> Any:
+            return function(x, *given, **options, **planes)
+
+        y, moments = self._in_one_go(kernel, self.x, out=out)
+        self._refuse_rounded(moments)
+        return y, moments
+
+    def backward(self, dy: Any, moments: Any, training: bool, out: Any) -> tuple[Any, Any, Any]:
+        """Return dx, dgamma and dbeta as the caller's kind of array.
+
+        See :func:`normcore.functional.batch_norm_backward`.
+        """
+        dy = layout.as_array(dy)
+        upstream = self.adopt_gradient(dy)
+        self.check_moments(moments)
+        target = self.adopt_out(out, upstream)
+        dx, dgamma, dbeta = self._gradients(upstream, moments, training, target)
+        release = self.backend.release
+        return release(dx, dy) if out is None else out, release(dgamma, dy), release(dbeta, dy)
+
+    def check_moments(self, moments: Any) -> None:
+        """Refuse what are not moments of as many channels."""
+        if not isinstance(moments, Moments):
+            raise TypeError(f"moments must be Moments, not {type(moments).__name__}")
+        if moments.num_channels != self.num_channels:
+            raise ValueError(
+                f"moments are of {moments.num_channels} channels, but x has {self.num_channels} "
+                f"on axis {self.axis}"
+            )
+
+    def _gradients(self, dy: Any, moments: Moments, training: bool, out: Any) -> tuple[Any, ...]:
+        if self.is_empty():
+            xp = array_namespace(self.x)
+            zeros = self.beside(np.zeros((2, self.num_channels)))
+            return xp.empty_like(dy) if out is None else out, zeros[0, ...], zeros[1, ...]
+        moments = Moments(self.beside(moments.parts))
+        self._refuse_rounded(moments)
+        given = (moments, self.gamma, self.beta, self.eps)
+        options: dict[str, Any] = {"training": training, "activation": self.activation}
+        pieces, out = self._pieces(dy, self.x, out=out)
+        if pieces is not None:
+            return pieces.normalize_backward(dy, self.x, *given, mask=self.mask, out=out, **options)
+
+        function: Any = self.backend.normalize_backward
+
+        def kernel(dy: Any, x: Any, **planes: Any) -> Any:
+            return function(dy, x, *given, **options, **planes)
+
+        return self._in_one_go(kernel, dy, self.x, out=out)
+
+    def _refuse_rounded(self, moments: Moments) -> None:
+        """Refuse integers of which float64 would lose digits that matter."""
+        if wide_integers.is_64_bit(self.x) and is_on_host(self.x):
+            scale = batch_scale(moments, self.eps)
+            wide_integers.refuse_rounded(self.x, self.axis, moments.mean, scale)
+
+    def _pieces(self, *arrays: Any, out: Any) -> tuple[Any, Any]:
+        """Return what has the kernels of arrays that are several views, or a part, or None; and
+        what they write to, if that is known.
+        """
+        if self.process_group is not None:
+            return self.process_group, out
+        out, is_one_view = layout.with_result(self.axis, *arrays, out=out, mask=self.mask)
+        return None if is_one_view else Pieces(self.backend, self.axis), out
+
+    def _in_one_go(self, kernel: Any, *arrays: Any, out: Any) -> tuple[Any, ...]:
+        """Call a kernel that returns more than its result on arrays that are one view."""
+        more: list[Any] = []
+
+        def result(*views: Any, **planes: Any) -> Any:
+            y, *more[:] = kernel(*views, **planes)
+            return y
+
+        return over_views.elementwise(result, self.axis, *arrays, mask=self.mask, out=out), *more
+
+
+def check_eps(eps: Any) -> float:
+    """Return ``eps``, after making sure that it is a positive, finite number."""
+    value = as_float("eps", eps)
+    if not (value > 0 and math.isfinite(value)):
+        raise ValueError(f"eps must be positive and finite, got {eps!r}")
+    return value
+
+
+def _is_bool(mask: Any) -> bool:
+    if isinstance(mask, np.ndarray):
+        return mask.dtype.kind == "b"
+    return bool(array_namespace(mask).isdtype(mask.dtype, "bool"))

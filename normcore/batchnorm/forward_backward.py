@@ -1,0 +1,215 @@
+"""What a backward pass needs of its forward pass: of a whole batch, or of its parts.
+
+Parts are batches of their own that share arrays; :mod:`normcore.batchnorm.virtual_batches` says
+which there are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from copy import copy
+from typing import Any
+
+import numpy as np
+
+from normcore import layout
+from normcore.batchnorm.arguments import Batch
+from normcore.batchnorm.virtual_batches import Partition
+from normcore.distributed.communicator import process_group_of, single_process_error
+from normcore.layout import out_argument
+from normcore.layout.namespace import array_namespace, to_numpy
+from normcore.layout.scalar_argument import check_choice
+from normcore.statistics import Moments
+
+__all__ = ["Forward", "SplitForward", "differentiated", "normalized", "overwritten_input_error"]
+
+
+class Forward:
+    """A batch and the statistics that normalized it.
+
+    Parameters
+    ----------
+    batch : Batch
+    moments : Moments or pair of vectors
+        Those of the batch, in training, or else the given mean and variance.
+    training : bool
+        Whether the gradient flows through the statistics.
+    follows : bool
+        Whether running statistics are to follow the batch.
+    """
+
+    __slots__ = ("batch", "follows", "moments", "process_group", "training")
+
+    def __init__(self, batch: Batch, moments: Any, training: bool, follows: bool) -> None:
+        self.batch: Batch | None = batch
+        self.process_group = (
+            process_group_of(None) if batch.process_group is None else batch.process_group
+        )
+        self.moments, self.training, self.follows = moments, training, follows
+
+    def followed(self) -> Sequence[Moments]:
+        """Return the moments that running statistics are to follow, one batch after another."""
+        return (self.moments,) if self.follows else ()
+
+    def overwrite(self) -> None:
+        """Note that the input is lost, so that there is no backward pass."""
+        self.batch = None
+
+    def backward(self, dy: Any, out: Any) -> tuple[Any, Any, Any]:
+        """Return dx, dgamma and dbeta, as :meth:`normcore.BatchNorm.backward` says."""
+        with self.process_group:
+            batch, moments = self.batch, self.moments
+            if batch is None:
+                raise overwritten_input_error()
+            if not isinstance(moments, Moments):
+                moments = Moments.of(np.ones(batch.num_channels), *map(to_numpy, moments))
+            gradients = batch.backward(dy, moments, self.training, out)
+            if out is not None and out_argument.overlap(batch.x, batch.backend.adopt(out)):
+                self.overwrite()
+            return gradients
+
+
+class SplitForward:
+    """A batch of which each part is normalized by itself.
+
+    Parameters
+    ----------
+    batch : Batch
+        The whole.
+    partition : Partition
+    """
+
+    def __init__(self, batch: Batch, partition: Partition) -> None:
+        if batch.mask is not None:
+            layout.plane(batch.mask, batch.x, batch.axis, "mask")
+        self.batch: Batch | None = batch
+        self.partition = partition
+        ordered = copy(batch)
+        self.x = ordered.x = partition.sorted(batch.x, batch, batch.sample_axis)
+        if batch.mask is not None:
+            ordered.mask = partition.sorted(batch.mask, batch, 0)
+        self.batches = [ordered.samples(each) for each in partition.slices]
+        self.forwards: list[Forward] = []
+
+    def normalize(self, normalize: Callable[[int, Any], tuple[Any, Forward]], out: Any) -> Any:
+        """Normalize each part by ``normalize(index, out)`` of its number; return the result."""
+        batch = self.batch
+        assert batch is not None
+
+        def part(index: int, target: Any) -> Any:
+            y, forward = normalize(index, target)
+            self.forwards.append(forward)
+            return y
+
+        return self._in_parts(part, batch, self.x, out_argument.result_dtype(batch.x), out)
+
+    def followed(self) -> Sequence[Moments]:
+        """Return the moments that running statistics are to follow, in the order of the parts."""
+        return [moments for each in self.forwards for moments in each.followed()]
+
+    def overwrite(self) -> None:
+        """Note that the input is lost, so that there is no backward pass."""
+        self.batch = None
+
+    def backward(self, dy: Any, out: Any) -> tuple[Any, Any, Any]:
+        """Return dx of all parts, and the sums of their dgamma and dbeta."""
+        batch = self.batch
+        if batch is None:
+            raise overwritten_input_error()
+        dy = layout.as_array(dy)
+        upstream = batch.adopt_gradient(dy)
+        target = batch.adopt_out(out, upstream)
+        ordered = self.partition.sorted(upstream, batch, batch.sample_axis)
+        zeros = batch.beside(np.zeros((2, batch.num_channels)))
+        sums = [zeros[0, ...], zeros[1, ...]]
+
+        def part(index: int, target: Any) -> Any:
+            chosen = batch.of_samples(self.partition.slices[index])
+            dx, *vectors = self.forwards[index].backward(ordered[chosen], target)
+            sums[:] = [total + each for total, each in zip(sums, vectors, strict=True)]
+            return dx
+
+        dx = self._in_parts(part, batch, ordered, upstream.dtype, target)
+        if target is not None and out_argument.overlap(batch.x, target):
+            self.overwrite()
+        release = batch.backend.release
+        return release(dx, dy) if out is None else out, *(release(each, dy) for each in sums)
+
+    def _in_parts(
+        self, part: Callable[[int, Any], Any], batch: Batch, like: Any, dtype: Any, out: Any
+    ) -> Any:
+        """Put what ``part(index, target)`` gives into its samples of ``out``, or a fresh array.
+
+        That is in the memory order of ``like``, which has the parts' arrays for its slices.
+        """
+        partition, result = self.partition, out
+        if result is None or partition.order is not None:
+            xp = array_namespace(like)
+            result = xp.empty_like(like, dtype=dtype)
+        for index, chosen in enumerate(partition.slices):
+            samples = batch.of_samples(chosen)
+            if layout.is_strided(result):
+                part(index, result[samples])
+            else:  # whether slices share memory is up to the library
+                result[samples] = part(index, None)
+        result = partition.restored(result, batch, batch.sample_axis)
+        if out is None or result is out:
+            return result
+        out[...] = result
+        return out
+
+
+def normalized(
+    batch: Batch, out: Any, groups: Any, virtual_batch_size: int | None, single: str
+) -> tuple[Any, Any]:
+    """Do what :func:`normcore.functional.batch_norm` says of a batch, whole or in parts."""
+    if single != "error":
+        check_choice("single", single, ("error", "skip"))
+        if batch.process_group is not None:
+            raise single_process_error("single", single)
+    target = batch.adopt_out(out, batch.x)
+    partition = Partition.of(batch, groups, virtual_batch_size)
+    if partition is None:
+        if batch.process_group is None:
+            batch.refuse_single_values(single)
+        y, moments = batch.normalize(target)
+        return batch.release(y, out), moments
+    forward = SplitForward(batch, partition)
+    for each in forward.batches:
+        each.refuse_single_values(single)
+
+    def normalize(index: int, out: Any) -> tuple[Any, Forward]:
+        part = forward.batches[index]
+        y, moments = part.normalize(out)
+        return y, Forward(part, moments, True, True)
+
+    y = forward.normalize(normalize, target)
+    return batch.release(y, out), forward.followed()
+
+
+def differentiated(
+    batch: Batch, dy: Any, moments: Any, out: Any, groups: Any, virtual_batch_size: int | None
+) -> tuple[Any, Any, Any]:
+    """Do what :func:`normcore.functional.batch_norm_backward` says of training."""
+    partition = Partition.of(batch, groups, virtual_batch_size)
+    if partition is None:
+        return batch.backward(dy, moments, True, out)
+    if not isinstance(moments, list | tuple) or len(moments) != len(partition.slices):
+        number = f" of {len(moments)}" if isinstance(moments, list | tuple) else ""
+        raise ValueError(
+            f"moments must be a sequence, one for each of the {len(partition.slices)} parts of "
+            f"the batch, not {type(moments).__name__}{number}"
+        )
+    forward = SplitForward(batch, partition)
+    for each, part in zip(moments, forward.batches, strict=True):
+        part.check_moments(each)
+        forward.forwards.append(Forward(part, each, True, True))
+    return forward.backward(dy, out)
+
+
+def overwritten_input_error() -> RuntimeError:
+    """Return the error of a backward pass whose input was overwritten."""
+    return RuntimeError(
+        "the latest forward or backward pass overwrote its input (out overlaps it), which "
+        "backward needs; give the forward pass an out of its own"
+    )

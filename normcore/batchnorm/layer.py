@@ -1,0 +1,396 @@
+"""Batch normalization with its parameters and running statistics."""
+
+from __future__ import annotations
+
+import operator
+from copy import deepcopy
+from typing import Any, Self
+
+import numpy as np
+
+from normcore.array_backend.abstract import Backend, is_relu
+from normcore.batchnorm.arguments import Batch, check_eps
+from normcore.batchnorm.forward_backward import Forward, SplitForward
+from normcore.batchnorm.framework_conversion import Conversions
+from normcore.batchnorm.inference import Inference
+from normcore.batchnorm.modes import Modes
+from normcore.batchnorm.options import MOMENTUM, check_limits, weight_of_batch
+from normcore.batchnorm.renorm import RenormBatch
+from normcore.batchnorm.virtual_batches import Partition
+from normcore.distributed.communicator import (
+    Communicator,
+    ProcessGroup,
+    process_group_of,
+    single_process_error,
+)
+from normcore.layout import out_argument
+from normcore.layout.namespace import to_numpy
+from normcore.layout.scalar_argument import check_choice, check_size
+
+__all__ = ["BatchNorm"]
+
+
+class BatchNorm(Modes, Conversions):
+    """Normalize each channel of a batch, then scale and shift it.
+
+    In training the statistics are those of the batch (Algorithm 1 of the paper) and running ones
+    are kept; in evaluation the running ones are used (Algorithm 2). `axis`, `eps`, `momentum` and
+    the defaults mean what they mean in PyTorch.
+
+    Parameters
+    ----------
+    num_features : int
+        The number of channels, C.
+    axis : int
+        The channel axis; negative ones count from the end.
+    eps : float
+        Positive; added to the variance.
+    momentum : float or None
+        The weight of the new batch in the running statistics, in [0, 1]; None takes the average
+        of all batches so far.
+    decay : float, optional
+        The weight of the old value instead, which is 1 - momentum: Keras, Flax and ONNX call this
+        one momentum.
+    affine : bool, "gamma" or "beta"
+        Whether to have `gamma` and `beta`, or only one of them.
+    track_running_stats : bool
+        Whether to keep running statistics; without them, evaluation normalizes with the statistics
+        of the batch too.
+    ddof : {1, 0}
+        Of the variance that is kept: 1 for the unbiased one (Algorithm 2, line 10, and PyTorch),
+        0 for the biased one (Keras, Flax and ONNX). The batch itself is always normalized with
+        the biased one.
+    activation : {None, "relu"}
+        Applied to the result in the same pass.
+    single : {"error", "skip", "running"}
+        What becomes of a batch in training with one value in each channel, which has no variance:
+        it is refused; or it is normalized by itself, all to 0 before `gamma` and `beta`; or with
+        the running statistics, as in evaluation. It never changes the running statistics.
+    virtual_batch_size : int, optional
+        Splits batches in training into virtual (ghost) ones of at most this many samples, of
+        sizes that differ by at most one, each normalized by itself. Running statistics follow one
+        after another.
+    r_max, d_max : float, optional
+        Both of them turn on batch renormalization: in training, what comes out of the statistics
+        of the batch is multiplied by ``r = clip(sigma_B / sigma, 1 / r_max, r_max)`` and moved by
+        ``d = clip((mean_B - mean) / sigma, -d_max, d_max)`` before `gamma` and `beta`, where mean
+        and sigma are the running ones before this batch and the gradient does not flow through r
+        and d. r_max is at least 1 and d_max at least 0; at 1 and 0 this is batch norm. They may
+        be assigned, as training schedules relax them.
+    communicator : Communicator, optional
+        Joins the processes that train copies of the layer, each with batches of its own, of any
+        number of samples: in training the statistics are those of the batches of all of them, and
+        the running ones follow those. Every process must then call :meth:`forward` and
+        :meth:`backward` as often as the others; where one raises, all do.
+    backend : str or Backend, optional
+        Overrides the selection by context and by kind of array.
+
+    Attributes
+    ----------
+    gamma, beta : ndarray of shape (C,), float64, or None
+        Scale and shift, at first 1 and 0; None where `affine` says so. May be assigned or changed
+        in place, as an optimizer does.
+    running_mean, running_var : ndarray of shape (C,), float64, or None
+        At first 0 and 1; None without `track_running_stats`. `running_var` averages
+        ``m / (m - ddof) * var`` of the batches, m values to a channel.
+    num_batches_tracked : int or None
+        Training batches that the running statistics have seen.
+    training : bool
+        The mode, at first True; :meth:`train` and :meth:`eval` set it.
+    frozen : bool
+        Whether running statistics are used whatever the mode; :meth:`freeze` sets it.
+
+    Notes
+    -----
+    The latest input is kept, by reference, for :meth:`backward`: do not change it before then.
+    It does not travel in pickles and copies, and the communicator travels in copies alone: assign
+    it after loading. A call that raises leaves the layer as it was.
+    Threads may share a layer in evaluation; in training no batch is lost from the running
+    statistics, but which forward pass is the latest is up to chance.
+
+    References
+    ----------
+    S. Ioffe and C. Szegedy, "Batch Normalization: Accelerating Deep Network Training by Reducing
+    Internal Covariate Shift", ICML 2015.
+
+    S. Ioffe, "Batch Renormalization: Towards Reducing Minibatch Dependence in Batch-Normalized
+    Models", NeurIPS 2017.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import normcore as nc
+    >>> bn = nc.BatchNorm(2)
+    >>> bn(np.array([[1.0, 10.0], [3.0, 30.0]])).round(3)
+    array([[-1., -1.],
+           [ 1.,  1.]])
+    >>> bn.running_mean
+    array([0.2, 2. ])
+    """
+
+    __module__ = "normcore"
+
+    communicator: Communicator | None
+    _forward: Forward | SplitForward | Inference | None
+    _population: Any  # what population_statistics collects of this layer, while it does
+
+    def __init__(
+        self,
+        num_features: int,
+        *,
+        axis: int = 1,
+        eps: float = 1e-5,
+        momentum: float | None = MOMENTUM,
+        decay: float | None = None,
+        affine: bool | str = True,
+        track_running_stats: bool = True,
+        ddof: int = 1,
+        activation: str | None = None,
+        single: str = "error",
+        virtual_batch_size: int | None = None,
+        r_max: float | None = None,
+        d_max: float | None = None,
+        communicator: Communicator | None = None,
+        backend: str | Backend | None = None,
+    ) -> None:
+        super().__init__(num_features, affine, track_running_stats)
+        try:
+            self.axis = operator.index(axis)
+        except TypeError:
+            raise TypeError(f"axis must be an integer, got {axis!r}") from None
+        self.eps = check_eps(eps)
+        self.momentum = weight_of_batch(momentum, decay)
+        self.ddof = check_choice("ddof", ddof, (0, 1))
+        self.activation = activation if is_relu(activation) else None
+        self.single = check_choice("single", single, ("error", "skip", "running"))
+        self.virtual_batch_size = check_size("virtual_batch_size", virtual_batch_size)
+        self._limits = check_limits(r_max, d_max)
+        if not self.track_running_stats and (self._limits is not None or single == "running"):
+            name = "single='running'" if self._limits is None else "batch renormalization"
+            raise ValueError(f"{name} needs running statistics, but track_running_stats is False")
+        self.communicator = communicator
+        if communicator is not None:
+            ProcessGroup(communicator)  # refuses what is none
+            if self.virtual_batch_size is not None or self.single != "error":
+                name = "single" if self.virtual_batch_size is None else "virtual_batch_size"
+                raise single_process_error(name, getattr(self, name))
+        self.backend = backend
+        self.training = True
+        self.frozen = False
+
+    def __call__(
+        self,
+        x: Any,
+        out: Any = None,
+        *,
+        mask: Any = None,
+        groups: Any = None,
+        update_stats: bool = True,
+    ) -> Any:
+        """Return :meth:`forward` of the same arguments."""
+        return self.forward(x, out, mask=mask, groups=groups, update_stats=update_stats)
+
+    def forward(
+        self,
+        x: Any,
+        out: Any = None,
+        *,
+        mask: Any = None,
+        groups: Any = None,
+        update_stats: bool = True,
+    ) -> Any:
+        """Normalize a batch and, in training, update the running statistics.
+
+        Parameters
+        ----------
+        x : array of two or more dimensions, with C entries on `axis`
+            In training it may be empty: so is the result, and nothing is updated.
+        out : array, optional
+            Where to write the result, in the memory order of `x`; may be `x` itself, and then
+            there is no backward pass.
+        mask : boolean array, optional
+            Which positions count, of shape ``(N,)`` for samples or of the shape of `x` without the
+            channel axis. The others stay out of the statistics, and the result is 0 there.
+        groups : array of shape (N,), or sequence of slices, optional
+            A label for each sample, or slices that have each sample once: in training each group
+            is normalized by itself, as a domain of its own is, and the running statistics follow
+            one after another, in the order of the labels or slices. Without effect in evaluation.
+        update_stats : bool
+            Whether running statistics follow, in training.
+
+        Returns
+        -------
+        array
+            Of the kind, shape and float dtype of `x` (float64 for integers); `out` if given.
+
+        Raises
+        ------
+        TypeError
+            If `x` is not numeric and real, or `out` has another dtype than the result.
+        ValueError
+            If `x` has other than C channels, if in training a channel has one value (see
+            `single`) or a mask leaves it none, if `mask`, `groups` or `out` do not fit, or if
+            there are `groups` beside a `virtual_batch_size` or a communicator.
+        RuntimeError
+            If another rank of the communicator raised.
+        """
+        training = not self.track_running_stats or (self.training and not self.frozen)
+        if not training and groups is None and self._limits is None:
+            inference = self._infer(x, mask, out)
+            if inference is not None:
+                self._forward = inference
+                return inference.y
+        with process_group_of(
+            self.communicator if training and self.training else None
+        ) as process_group:
+            batch = self._batch(x, mask, training)
+            batch.join(process_group)
+            target = batch.adopt_out(out, batch.x)
+            partition = Partition.of(batch, groups, self.virtual_batch_size)
+            y, forward = self._normalize(batch, partition if training else None, target, training)
+            if target is not None and out_argument.overlap(batch.x, target):
+                forward.overwrite()
+            result = batch.release(y, out)  # may fail, and then nothing has changed
+        if update_stats and training and self.training and self.track_running_stats:
+            self._remember(forward, batch.backend)
+        self._forward = forward
+        return result
+
+    def backward(self, dy: Any, out: Any = None) -> tuple[Any, Any, Any]:
+        """Gradients with respect to the latest input, `gamma` and `beta`.
+
+        Parameters
+        ----------
+        dy : array
+            Gradient of the loss with respect to the latest output; of its shape and dtype.
+        out : array, optional
+            Where to write dx, in the memory order of `dy`; may be `dy` itself.
+
+        Returns
+        -------
+        dx : array
+            Of the kind of `dy`; `out` if given.
+        dgamma, dbeta : array of shape (C,), float64, or None
+            Of the kind of `dy`; None where the layer has no such parameter.
+
+        Raises
+        ------
+        RuntimeError
+            If there was no forward pass yet, or the latest one overwrote its input.
+        TypeError, ValueError
+            If `dy` or `out` have another dtype or shape than the output.
+        """
+        forward = self._forward
+        if forward is None:
+            raise RuntimeError("backward needs a forward pass of this BatchNorm first")
+        dx, dgamma, dbeta = forward.backward(dy, out)
+        if self.affine is True:
+            return dx, dgamma, dbeta
+        return dx, None if self._gamma is None else dgamma, None if self._beta is None else dbeta
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = super().__getstate__()
+        del state["_forward"], state["_population"], state["communicator"]
+        return state
+
+    def __copy__(self) -> Self:
+        return self._copy_of(self.__getstate__())
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self._copy_of(deepcopy(self.__getstate__(), memo))
+
+    def _copy_of(self, state: dict[str, Any]) -> Self:
+        """Return a layer of a state that is joined to the same processes."""
+        other = type(self).__new__(type(self))
+        other.__setstate__(state)
+        other.communicator = self.communicator
+        return other
+
+    def _start_cache(self) -> None:
+        super()._start_cache()
+        self._forward = self._population = self.communicator = None
+
+    def _infer(self, x: Any, mask: Any, out: Any) -> Inference | None:
+        options = {
+            "axis": self.axis, "eps": self.eps, "activation": self.activation, "mask": mask,
+            "backend": self.backend,
+        }  # fmt: skip
+        vectors = self._running_mean, self._running_var, self._gamma, self._beta
+        return Inference.of(x, *vectors, out, options, self._forward)
+
+    def _batch(self, x: Any, mask: Any, training: bool) -> Batch:
+        kind = Batch if self._limits is None else RenormBatch
+        # Copies: an optimizer may change them in place between forward and backward.
+        batch = kind(
+            x,
+            _copy(self._gamma),
+            _copy(self._beta),
+            axis=self.axis,
+            eps=self.eps,
+            activation=self.activation,
+            mask=mask,
+            backend=self.backend,
+            num_features=self.num_features,
+        )
+        if self._limits is not None and training:
+            mean, var = (batch.beside(each) for each in self._running(batch))
+            batch.towards(mean, var, *self._limits)  # type: ignore[attr-defined]
+        return batch
+
+    def _plan(self, batch: Batch) -> tuple[bool, bool]:
+        """Whether a batch in training gives its statistics, and whether the running ones follow."""
+        if batch.process_group is not None:
+            return True, True
+        count = batch.count()
+        if count > 1:
+            return True, True
+        if batch.is_empty():
+            return True, False
+        batch.refuse_single_values(self.single)
+        return self.single == "skip", False
+
+    def _normalize(
+        self, batch: Batch, partition: Partition | None, target: Any, training: bool
+    ) -> tuple[Any, Forward | SplitForward]:
+        if partition is None:
+            plan = self._plan(batch) if training else (False, False)
+            return self._normalize_whole(batch, target, *plan)
+        forward = SplitForward(batch, partition)
+        plans = [self._plan(each) for each in forward.batches]
+        parts = forward.batches
+        y = forward.normalize(
+            lambda index, out: self._normalize_whole(parts[index], out, *plans[index]), target
+        )
+        return y, forward
+
+    def _normalize_whole(
+        self, batch: Batch, target: Any, training: bool, follows: bool
+    ) -> tuple[Any, Forward]:
+        if training:
+            y, moments = batch.normalize(target)
+            return y, Forward(batch, moments, True, follows)
+        statistics = self._running(batch)
+        mean, var = (batch.beside(each) for each in statistics)
+        return batch.rescale(mean, var, target), Forward(batch, statistics, False, False)
+
+    def _running(self, batch: Batch) -> tuple[Any, Any]:
+        return _beside(self._running_mean, batch.x), _beside(self._running_var, batch.x)
+
+    def _remember(self, forward: Forward | SplitForward, backend: Backend) -> None:
+        batches = forward.followed()
+        if self._population is not None:
+            for moments in batches:
+                self._population.follow(moments, backend)
+        elif batches:
+            self._follow(batches, backend)
+
+
+def _copy(vector: np.ndarray | None) -> np.ndarray | None:
+    return None if vector is None else vector.copy()
+
+
+def _beside(vector: Any, x: Any) -> Any:
+    """Return running statistics for a batch: a copy, or those of a device for one there."""
+    if isinstance(vector, np.ndarray):
+        return vector.copy()
+    return to_numpy(vector) if isinstance(x, np.ndarray) else vector

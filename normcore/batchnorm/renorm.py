@@ -1,0 +1,173 @@
+"""Batch renormalization: batch norm whose output in training is close to that in evaluation.
+
+Statistics of the batch normalize, as in batch norm, and then ``xhat * r + d`` moves what comes
+out to where the running statistics would have put it, as far as r_max and d_max allow. The
+gradient does not flow through r and d, so a batch norm with ``gamma * r`` for gamma and
+``gamma * d + beta`` for beta is all there is to it: S. Ioffe, "Batch Renormalization: Towards
+Reducing Minibatch Dependence in Batch-Normalized Models", NeurIPS 2017.
+"""
+
+from __future__ import annotations
+
+from copy import copy
+from typing import Any, Self
+
+from normcore.affine import Affine
+from normcore.array_backend.abstract import Backend, batch_scale
+from normcore.array_backend.composite import Pieces
+from normcore.batchnorm.arguments import Batch
+from normcore.batchnorm.forward_backward import differentiated, normalized
+from normcore.batchnorm.options import check_limits
+from normcore.distributed.communicator import Communicator, ProcessGroup, process_group_of
+from normcore.layout.namespace import array_namespace
+from normcore.statistics import Moments
+
+__all__ = ["RenormBatch", "batch_renorm", "batch_renorm_backward"]
+
+
+class RenormBatch(Batch):
+    """A batch that is normalized by its own statistics and corrected towards given ones."""
+
+    __slots__ = ("d_max", "mean", "r_max", "var")
+
+    def towards(self, mean: Any, var: Any, r_max: float, d_max: float) -> Self:
+        """Set the statistics to move to, vectors beside the batch, and how far; returns self."""
+        self.mean, self.var = mean, var
+        self.r_max, self.d_max = r_max, d_max
+        return self
+
+    def corrections(self, moments: Moments) -> tuple[Any, Any]:
+        """Return r and d for these moments of the batch."""
+        xp = array_namespace(self.mean)
+        scale = xp.sqrt(self.var + self.eps)
+        r = xp.clip(batch_scale(moments, self.eps) / scale, 1.0 / self.r_max, self.r_max)
+        return r, xp.clip((moments.mean - self.mean) / scale, -self.d_max, self.d_max)
+
+    def corrected(self, r: Any, d: Any) -> Self:
+        """Return the batch with the gamma and beta that r and d give."""
+        batch = copy(self)
+        batch.gamma, batch.beta = self.gamma * r, self.gamma * d + self.beta
+        return batch
+
+    def normalize(self, out: Any) -> tuple[Any, Moments]:
+        """Normalize with the statistics of the batch and correct; return y and the statistics."""
+        pieces = self.process_group or Pieces(self.backend, self.axis)
+        moments: Moments = pieces.moments(self.x, weights=self.mask)
+        batch, scale = self.corrected(*self.corrections(moments)), batch_scale(moments, self.eps)
+        affine = Affine(center=moments.mean, scale=scale, gamma=batch.gamma, beta=batch.beta)
+        y = pieces.rescale(
+            self.x, affine, activation=self.activation, mask=self.mask, out=out
+        )  # fmt: skip
+        return y, moments
+
+    def _gradients(self, dy: Any, moments: Moments, training: bool, out: Any) -> tuple[Any, ...]:
+        if not training or self.is_empty():
+            return super()._gradients(dy, moments, training, out)
+        r, d = self.corrections(Moments(self.beside(moments.parts)))
+        dx, dgamma, dbeta = Batch._gradients(self.corrected(r, d), dy, moments, training, out)
+        return dx, r * dgamma + d * dbeta, dbeta
+
+
+def batch_renorm(
+    x: Any,
+    mean: Any,
+    var: Any,
+    gamma: Any = None,
+    beta: Any = None,
+    *,
+    r_max: float,
+    d_max: float,
+    out: Any = None,
+    communicator: Communicator | None = None,
+    groups: Any = None,
+    virtual_batch_size: int | None = None,
+    single: str = "error",
+    **options: Any,
+) -> tuple[Any, Any]:
+    """Normalize `x` with the statistics of this batch, corrected towards running ones.
+
+    With ``scale = sqrt(var + eps)`` of the batch (B) and of the running statistics::
+
+        r = clip(scale_B / scale, 1 / r_max, r_max)
+        d = clip((mean_B - mean) / scale, -d_max, d_max)
+        y = ((x - mean_B) / scale_B * r + d) * gamma + beta
+
+    which is Algorithm 1 of S. Ioffe, "Batch Renormalization", NeurIPS 2017.
+
+    Parameters
+    ----------
+    mean, var : array of shape (C,)
+        The running statistics before this batch.
+    r_max, d_max : float
+        At least 1 and at least 0; at 1 and 0 this is :func:`normcore.functional.batch_norm`.
+    x, gamma, beta, out, communicator, groups, virtual_batch_size, single, **options
+        As for :func:`normcore.functional.batch_norm`.
+
+    Returns
+    -------
+    y, moments
+        As for :func:`normcore.functional.batch_norm`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As for :func:`normcore.functional.batch_norm`, and ValueError if `r_max`, `d_max`, `mean`
+        or `var` do not fit.
+    """
+    with process_group_of(communicator) as process_group:
+        batch = _renorm_batch(x, mean, var, gamma, beta, r_max, d_max, process_group, **options)
+        return normalized(batch, out, groups, virtual_batch_size, single)
+
+
+def batch_renorm_backward(
+    dy: Any,
+    x: Any,
+    moments: Any,
+    mean: Any,
+    var: Any,
+    gamma: Any = None,
+    beta: Any = None,
+    *,
+    r_max: float,
+    d_max: float,
+    out: Any = None,
+    communicator: Communicator | None = None,
+    groups: Any = None,
+    virtual_batch_size: int | None = None,
+    **options: Any,
+) -> tuple[Any, Any, Any]:
+    """Gradients of :func:`batch_renorm` with respect to `x`, `gamma` and `beta`.
+
+    The corrections r and d are constants, so that dx is that of a batch norm whose gamma is
+    ``gamma * r``. Parameters, results and errors are as for
+    :func:`normcore.functional.batch_norm_backward`, and those of the forward call.
+    """
+    with process_group_of(communicator) as process_group:
+        batch = _renorm_batch(x, mean, var, gamma, beta, r_max, d_max, process_group, **options)
+        return differentiated(batch, dy, moments, out, groups, virtual_batch_size)
+
+
+def _renorm_batch(
+    x: Any,
+    mean: Any,
+    var: Any,
+    gamma: Any,
+    beta: Any,
+    r_max: float,
+    d_max: float,
+    process_group: ProcessGroup | None,
+    *,
+    axis: int = 1,
+    eps: float = 1e-5,
+    activation: str | None = None,
+    mask: Any = None,
+    backend: str | Backend | None = None,
+) -> RenormBatch:
+    limits = check_limits(r_max, d_max)
+    if limits is None:
+        raise TypeError("batch renormalization needs numbers for r_max and d_max, not None")
+    batch = RenormBatch(
+        x, gamma, beta, axis=axis, eps=eps, activation=activation, mask=mask, backend=backend
+    )
+    batch.join(process_group)
+    return batch.towards(batch.vector(mean, "mean"), batch.vector(var, "var"), *limits)

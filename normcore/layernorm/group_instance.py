@@ -1,0 +1,366 @@
+"""Group and instance norm: each sample by the statistics of groups of its channels.
+
+With N samples and C channels in G groups, the data is N * G channels for the statistics and N * C
+for the map, whose four numbers are those of the group and of the channel. Where the axes of samples
+and channels are one run of memory that is a view; otherwise each sample is one by itself.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from normcore import layout
+from normcore.affine import Affine
+from normcore.array_backend import over_views
+from normcore.array_backend.abstract import Backend, batch_scale
+from normcore.layernorm.arguments import Samples, check_integer
+from normcore.layout import out_argument
+from normcore.layout.namespace import array_namespace
+from normcore.statistics import Moments, wide_integers
+
+__all__ = ["group_norm", "group_norm_backward", "instance_norm", "instance_norm_backward"]
+
+#: Elements of a sample from which on a call of the kernels for each costs less than a copy.
+_MIN_SAMPLE = 1 << 14
+
+
+def group_norm(
+    x: Any,
+    num_groups: int,
+    gamma: Any = None,
+    beta: Any = None,
+    *,
+    axis: int = 1,
+    eps: float = 1e-5,
+    out: Any = None,
+    backend: str | Backend | None = None,
+) -> tuple[Any, Moments]:
+    """Normalize groups of channels of each sample.
+
+    ``y = (x - mean) / sqrt(var + eps) * gamma + beta`` with the mean and the biased variance of
+    the group of neighbouring channels in the sample; the arithmetic is float64 whatever the dtype
+    of `x`.
+
+    Parameters
+    ----------
+    x : array of two or more dimensions
+        The first axis counts samples, unless it is the channel axis: then the second does.
+    num_groups : int
+        G; divides the number of channels.
+    gamma, beta : array of shape (C,), optional
+        Scale and shift of each channel; None stands for 1 and 0.
+    axis : int
+        The channel axis.
+    eps : float
+        Positive; added to the variance.
+    out : array, optional
+        Where to write y: of the shape and memory order of `x` and the dtype of y;
+        may be `x` itself.
+    backend : str or Backend, optional
+        Overrides the selection by context and by kind of array.
+
+    Returns
+    -------
+    y : array
+        Of the kind and shape of `x`; `out` if that was given. Floats keep their dtype, integers
+        and booleans become float64.
+    moments : Moments
+        Of the G groups of each sample, sample by sample; :func:`group_norm_backward` wants them.
+
+    Raises
+    ------
+    TypeError
+        If `x` is not numeric and real, or `out` has another dtype than the result.
+    ValueError
+        If `num_groups` does not divide the number of channels, a group has no values, or `x`,
+        `gamma`, `beta`, `axis`, `eps` or `out` do not fit.
+    """
+    return _forward(_Groups(x, num_groups, axis, eps, backend), gamma, beta, out)
+
+
+def group_norm_backward(
+    dy: Any,
+    x: Any,
+    moments: Moments,
+    num_groups: int,
+    gamma: Any = None,
+    *,
+    axis: int = 1,
+    eps: float = 1e-5,
+    out: Any = None,
+    backend: str | Backend | None = None,
+) -> tuple[Any, Any, Any]:
+    """Gradients of :func:`group_norm` with respect to `x`, `gamma` and `beta`.
+
+    Parameters
+    ----------
+    dy : array
+        Gradient of the loss with respect to y; of the shape of `x` and the dtype of y.
+    x : array
+        The input of the forward call.
+    moments : Moments
+        What the forward call returned.
+    num_groups, gamma, axis, eps, backend
+        As in the forward call.
+    out : array, optional
+        Where to write dx: of the shape, memory order and dtype of `dy`; may be `dy` itself.
+
+    Returns
+    -------
+    dx : array
+        Of the kind of `dy`; `out` if that was given.
+    dgamma, dbeta : array of shape (C,)
+        float64, of the kind of `dy`; computed whether or not `gamma` and `beta` were given.
+
+    Raises
+    ------
+    TypeError
+        If `dy` or `out` have another dtype than y, or `moments` are none.
+    ValueError
+        If `dy` or `out` have another shape than `x`, if `moments` are of another number of
+        groups, and as for :func:`group_norm`.
+    """
+    return _backward(_Groups(x, num_groups, axis, eps, backend), dy, moments, gamma, out)
+
+
+def instance_norm(
+    x: Any,
+    gamma: Any = None,
+    beta: Any = None,
+    *,
+    axis: int = 1,
+    eps: float = 1e-5,
+    out: Any = None,
+    backend: str | Backend | None = None,
+) -> tuple[Any, Moments]:
+    """Normalize each channel of each sample: :func:`group_norm` with one channel to a group."""
+    return _forward(_Groups(x, None, axis, eps, backend), gamma, beta, out)
+
+
+def instance_norm_backward(
+    dy: Any,
+    x: Any,
+    moments: Moments,
+    gamma: Any = None,
+    *,
+    axis: int = 1,
+    eps: float = 1e-5,
+    out: Any = None,
+    backend: str | Backend | None = None,
+) -> tuple[Any, Any, Any]:
+    """Gradients of :func:`instance_norm`; as those of :func:`group_norm_backward`."""
+    return _backward(_Groups(x, None, axis, eps, backend), dy, moments, gamma, out)
+
+
+class _Groups(Samples):
+    """Arguments whose arrays are groups of channels; None makes each channel a group."""
+
+    __slots__ = ("num_groups", "num_samples", "per_group")
+
+    def __init__(
+        self, x: Any, num_groups: int | None, axis: int, eps: float, backend: str | Backend | None
+    ) -> None:
+        super().__init__(x, eps, backend)
+        shape = tuple(self.x.shape)
+        if len(shape) < 2:
+            raise ValueError(
+                f"samples with channels need at least 2 dimensions, but x has shape {shape}"
+            )
+        self.axis = layout.positive_axis(axis, len(shape))
+        self.num_channels = shape[self.axis]
+        if num_groups is None:
+            num_groups = self.num_channels
+        self.num_groups = check_integer(num_groups, "num_groups")
+        if self.num_groups < 0 or (self.num_groups == 0) != (self.num_channels == 0):
+            raise ValueError(f"num_groups must be positive, got {num_groups}")
+        if self.num_groups and self.num_channels % self.num_groups:
+            raise ValueError(
+                f"num_groups={num_groups} does not divide the {self.num_channels} channels of x "
+                f"of shape {shape} on axis {axis}"
+            )
+        self.per_group = self.num_channels // max(self.num_groups, 1)
+        self.num_samples = shape[1 if self.axis == 0 else 0]
+        if self.num_samples and math.prod(shape) == 0:
+            raise ValueError(f"each group needs at least 1 value, but x has shape {shape}")
+
+    def channels(self, value: Any, name: str, absent: float) -> Any:
+        """Return gamma or beta as a vector over channels."""
+        if value is None:
+            return self.on_backend(np.full(self.num_channels, absent))
+        return self.parameter(value, name, (self.num_channels,), "channel")
+
+    def pieces(self, *arrays: Any) -> Iterator[tuple[slice, tuple[Any, ...]]]:
+        """Yield samples, and arrays of one shape as (samples * C, ...) views of them."""
+        moved = tuple(self._moved(array) for array in arrays)
+        if all(_is_mergeable(array) for array in moved):
+            yield slice(0, self.num_samples), tuple(self._merged(array) for array in moved)
+            return
+        for sample in range(self.num_samples):
+            yield slice(sample, sample + 1), tuple(array[sample, ...] for array in moved)
+
+    def are_pieces(self, *arrays: Any) -> bool:
+        """Whether :meth:`pieces` are views, and large enough where there are many."""
+        present = [each for each in arrays if each is not None]
+        if not all(isinstance(getattr(each, "strides", None), tuple) for each in present):
+            return False
+        return math.prod(self.x.shape) >= _MIN_SAMPLE * self.num_samples or all(
+            _is_mergeable(self._moved(each)) for each in present
+        )
+
+    def contiguous(self, array: Any) -> Any:
+        """Return an array as (N * C, ...), a copy where strides do not allow a view."""
+        return self._merged(self._moved(array))
+
+    def restored(self, result: Any) -> Any:
+        """Return what :meth:`contiguous` was with its axes where they were."""
+        xp = array_namespace(result)
+        first = (self.num_samples, self.num_channels)
+        result = xp.reshape(result, first + tuple(result.shape[1:]))
+        return xp.moveaxis(result, (0, 1), self._axes)
+
+    def over_groups(self, vector: Any) -> Any:
+        """Sum a vector over samples * C within groups."""
+        xp = array_namespace(vector)
+        return xp.sum(xp.reshape(vector, (-1, self.per_group)), axis=1)
+
+    def over_samples(self, vector: Any) -> Any:
+        """Sum a vector over samples * C within channels."""
+        xp = array_namespace(vector)
+        return xp.sum(xp.reshape(vector, (-1, self.num_channels)), axis=0)
+
+    def of_channels(self, vector: Any) -> Any:
+        """Repeat a vector over groups for each of their channels."""
+        xp = array_namespace(vector)
+        shape = (vector.shape[0], self.per_group)
+        return xp.reshape(xp.broadcast_to(vector[:, None], shape), (-1,))
+
+    def part_of_vector(self, vector: Any, samples: slice) -> Any:
+        """Repeat a vector over channels for each sample."""
+        xp = array_namespace(vector)
+        shape = (samples.stop - samples.start, self.num_channels)
+        return xp.reshape(xp.broadcast_to(vector[None, :], shape), (-1,))
+
+    @property
+    def _axes(self) -> tuple[int, int]:
+        return (1, 0) if self.axis == 0 else (0, self.axis)
+
+    def _moved(self, array: Any) -> Any:
+        if self.axis == 1:
+            return array
+        return array_namespace(array).moveaxis(array, self._axes, (0, 1))
+
+    def _merged(self, moved: Any) -> Any:
+        shape = (self.num_samples * self.num_channels, *moved.shape[2:])
+        return array_namespace(moved).reshape(moved, shape)
+
+
+def _is_mergeable(moved: Any) -> bool:
+    """Whether the first two axes are one run of memory."""
+    num_samples, num_channels = moved.shape[:2]
+    return (
+        num_samples == 1
+        or num_channels == 1
+        or bool(moved.strides[0] == num_channels * moved.strides[1])
+    )
+
+
+def _forward(groups: _Groups, gamma: Any, beta: Any, out: Any) -> tuple[Any, Moments]:
+    gamma, beta = groups.channels(gamma, "gamma", 1.0), groups.channels(beta, "beta", 0.0)
+    target = groups.target(out, groups.x)
+    moments: list[Moments] = []
+
+    def kernel(samples: slice, x: Any, out: Any) -> Any:
+        in_groups = array_namespace(x).reshape(x, (-1, groups.per_group, *x.shape[1:]))
+        found = over_views.observe(groups.backend.moments, in_groups, 0)
+        moments.append(found)
+        affine = Affine(
+            center=groups.of_channels(found.mean),
+            scale=groups.of_channels(batch_scale(found, groups.eps)),
+            gamma=groups.part_of_vector(gamma, samples),
+            beta=groups.part_of_vector(beta, samples),
+        )
+        return over_views.rescale(groups.backend, x, affine, 0, out=out)
+
+    y = _mapped(groups, kernel, (groups.x,), target)
+    return (groups.backend.release(y, groups.given) if out is None else out), _joined(
+        moments, groups.x
+    )
+
+
+def _backward(
+    groups: _Groups, dy: Any, moments: Moments, gamma: Any, out: Any
+) -> tuple[Any, Any, Any]:
+    gamma = groups.channels(gamma, "gamma", 1.0)
+    dy = layout.as_array(dy)
+    upstream = groups.adopt_gradient(dy)
+    moments = groups.statistics(moments, groups.num_samples * groups.num_groups, "groups")
+    target = groups.target(out, upstream, groups.x)
+    count = math.prod(groups.x.shape) / max(groups.num_samples * groups.num_groups, 1)
+    mean, scale = moments.mean, batch_scale(moments, groups.eps)
+    xp = array_namespace(mean)
+    sums = [xp.zeros_like(gamma), xp.zeros_like(gamma)]  # dgamma, dbeta
+
+    def kernel(samples: slice, dy: Any, x: Any, out: Any) -> Any:
+        part = slice(samples.start * groups.num_groups, samples.stop * groups.num_groups)
+        mu, sigma = groups.of_channels(mean[part]), groups.of_channels(scale[part])
+        weight = groups.part_of_vector(gamma, samples)
+        wide_integers.refuse_rounded(x, 0, mu, sigma)
+        sum_dy, sum_dy_xmu = 0.0, 0.0
+        for dy_view, x_view in layout.views(0, dy, x):
+            found = groups.backend.backward_reduce(dy_view, x_view, mu)
+            sum_dy, sum_dy_xmu = sum_dy + found[0], sum_dy_xmu + found[1]
+        sums[0] = sums[0] + groups.over_samples(sum_dy_xmu / sigma)
+        sums[1] = sums[1] + groups.over_samples(sum_dy)
+        # With g = gamma * dy: dx = (g - mean(g) - xhat * mean(g * xhat)) / scale in a group.
+        mean_g, mean_g_xmu = (
+            groups.of_channels(groups.over_groups(weight * each)) / count
+            for each in (sum_dy, sum_dy_xmu)
+        )
+        a, b, d = weight / sigma, mean_g / sigma, mean_g_xmu / sigma / (sigma * sigma)
+
+        def gradient(dy: Any, x: Any, **options: Any) -> Any:
+            return groups.backend.backward_elemt(dy, x, mu, a, b, d, **options)
+
+        return over_views.elementwise(gradient, 0, dy, x, out=out)
+
+    dx = _mapped(groups, kernel, (upstream, groups.x), target)
+    release = groups.backend.release
+    return release(dx, dy) if out is None else out, release(sums[0], dy), release(sums[1], dy)
+
+
+def _mapped(groups: _Groups, kernel: Any, arrays: tuple[Any, ...], target: Any) -> Any:
+    """Map ``kernel(samples, *views, out)`` over arrays, into the target if there is one."""
+    first = arrays[0]
+    xp = array_namespace(first)
+    if groups.num_samples == 0 or groups.num_channels == 0:
+        return (
+            xp.empty_like(first, dtype=out_argument.result_dtype(first))
+            if target is None
+            else target
+        )
+    if groups.are_pieces(*arrays, target):
+        if target is None:
+            target = xp.empty_like(first, dtype=out_argument.result_dtype(first))
+        for samples, (*views, out) in groups.pieces(*arrays, target):
+            kernel(samples, *views, out)
+        return target
+    whole = slice(0, groups.num_samples)
+    result = groups.restored(kernel(whole, *map(groups.contiguous, arrays), None))
+    if target is None:
+        return result
+    target[...] = result
+    return target
+
+
+def _joined(moments: list[Moments], x: Any) -> Moments:
+    """Return the moments of several pieces side by side."""
+    if not moments:
+        return Moments.empty(0, array_namespace(x))
+    if len(moments) == 1:
+        return moments[0]
+    xp = array_namespace(moments[0].parts)
+    return Moments(xp.concat([each.parts for each in moments], axis=1))

@@ -1,0 +1,146 @@
+"""LayerNorm and RMSNorm as layers, in the manner of ``normcore.BatchNorm``."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from normcore.array_backend.abstract import Backend
+from normcore.layernorm.arguments import check_integer
+from normcore.layernorm.layer_rms import (
+    layer_norm,
+    layer_norm_backward,
+    rms_norm,
+    rms_norm_backward,
+)
+from normcore.layernorm.sample_layer import Layer, SavedForward
+
+__all__ = ["LayerNorm", "RMSNorm"]
+
+
+class LayerNorm(Layer):
+    """Normalize each sample over its last axes, then scale and shift its values.
+
+    Parameters
+    ----------
+    normalized_shape : int or sequence of int
+        The shape of a sample: the last axes of the input.
+    eps : float
+        Positive; added to the variance.
+    affine : bool
+        Whether to have `gamma`.
+    bias : bool
+        Whether to have `beta`, with `affine`.
+    backend : str or Backend, optional
+        Overrides the selection by context and by kind of array.
+
+    Attributes
+    ----------
+    gamma, beta : ndarray of shape normalized_shape, float64, or None
+        Scale and shift, at first 1 and 0.
+
+    Notes
+    -----
+    The latest input is kept, by reference, for :meth:`backward`: do not change it before then.
+    It does not travel in pickles and copies. A call that raises leaves the layer as it was.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import normcore as nc
+    >>> nc.LayerNorm(2)(np.array([[1.0, 3.0], [10.0, 30.0]])).round(3)
+    array([[-1.,  1.],
+           [-1.,  1.]])
+    """
+
+    __module__ = "normcore"
+
+    def __init__(
+        self,
+        normalized_shape: int | tuple[int, ...],
+        *,
+        eps: float = 1e-5,
+        affine: bool = True,
+        bias: bool = True,
+        backend: str | Backend | None = None,
+    ) -> None:
+        self.normalized_shape = _shape_of(normalized_shape)
+        super().__init__(self.normalized_shape, eps, affine, bias, backend)
+
+    def __repr__(self) -> str:
+        return (
+            f"{type(self).__name__}({self.normalized_shape}, eps={self.eps}, "
+            f"affine={self.affine}, bias={self.bias}{self._named_backend})"
+        )
+
+    def _check(self, shape: tuple[int, ...]) -> None:
+        if shape[-len(self.normalized_shape) :] != self.normalized_shape:
+            raise ValueError(
+                f"x has shape {shape}, but the last axes of this {type(self).__name__}'s input "
+                f"are normalized_shape={self.normalized_shape}"
+            )
+
+    def _normalize(
+        self, x: Any, gamma: Any, beta: Any, options: dict[str, Any]
+    ) -> tuple[Any, SavedForward]:
+        y, moments = layer_norm(x, gamma, beta, **self._options, **options)
+        return y, SavedForward(x, moments, gamma)
+
+    def _differentiate(
+        self, dy: Any, forward: SavedForward, options: dict[str, Any]
+    ) -> tuple[Any, ...]:
+        x, moments, gamma, _ = forward
+        return layer_norm_backward(dy, x, moments, gamma, **self._options, **options)
+
+    @property
+    def _options(self) -> dict[str, Any]:
+        return {"num_axes": len(self.normalized_shape), "eps": self.eps}
+
+
+class RMSNorm(LayerNorm):
+    """Divide each sample by its root mean square over its last axes, then scale its values.
+
+    Parameters, attributes and notes are those of :class:`LayerNorm`, without `bias` and `beta`;
+    `eps` is added to the mean square.
+    """
+
+    __module__ = "normcore"
+
+    def __init__(
+        self,
+        normalized_shape: int | tuple[int, ...],
+        *,
+        eps: float = 1e-5,
+        affine: bool = True,
+        backend: str | Backend | None = None,
+    ) -> None:
+        super().__init__(normalized_shape, eps=eps, affine=affine, bias=False, backend=backend)
+
+    def __repr__(self) -> str:
+        return (
+            f"RMSNorm({self.normalized_shape}, eps={self.eps}, affine={self.affine}"
+            f"{self._named_backend})"
+        )
+
+    def _normalize(
+        self, x: Any, gamma: Any, beta: Any, options: dict[str, Any]
+    ) -> tuple[Any, SavedForward]:
+        y, moments = rms_norm(x, gamma, **self._options, **options)
+        return y, SavedForward(x, moments, gamma)
+
+    def _differentiate(
+        self, dy: Any, forward: SavedForward, options: dict[str, Any]
+    ) -> tuple[Any, ...]:
+        x, moments, gamma, _ = forward
+        return rms_norm_backward(dy, x, moments, gamma, **self._options, **options)
+
+
+def _shape_of(normalized_shape: Any) -> tuple[int, ...]:
+    """Return the shape of a sample."""
+    given = normalized_shape if isinstance(normalized_shape, tuple | list) else [normalized_shape]
+    shape = tuple(check_integer(each, "normalized_shape") for each in given)
+    if not shape or math.prod(shape) < 1 or min(shape) < 1:
+        raise ValueError(
+            f"normalized_shape must hold at least one positive length, got {normalized_shape!r}"
+        )
+    return shape

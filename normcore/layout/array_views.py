@@ -1,0 +1,209 @@
+"""Any array and feature axis as ``(N, C, S)`` views.
+
+N counts samples, C channels, S inner positions. A view never copies: axes of positions that do
+not merge into two groups of one stride each are peeled off, shortest first, and each slice is a
+view of its own.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+
+from normcore.layout import numpy_views
+from normcore.layout.namespace import array_namespace, is_strided, native
+from normcore.layout.out_argument import kind_of, result_like
+
+__all__ = [
+    "in_one_view",
+    "is_one_view",
+    "of_positions",
+    "plane",
+    "positive_axis",
+    "views",
+    "with_result",
+]
+
+
+def positive_axis(axis: int, ndim: int) -> int:
+    """Return ``axis`` counted from the front.
+
+    Raises
+    ------
+    ValueError
+        If the array has no such axis.
+    TypeError
+        If ``axis`` is not an integer.
+    """
+    try:
+        axis = operator.index(axis)
+    except TypeError:
+        raise TypeError(f"axis must be an integer, not {axis!r}") from None
+    if not -ndim <= axis < ndim:
+        raise ValueError(f"axis {axis} is out of range for an array of {ndim} dimensions")
+    return axis % ndim
+
+
+def views(axis: int | None, *arrays: Any) -> Iterable[tuple[Any, ...]]:
+    """Return tuples of ``(N, C, S)`` views of arrays of one shape.
+
+    Parameters
+    ----------
+    axis : int or None
+        The channel axis; None makes all elements one channel.
+    *arrays : arrays of one shape
+        Those with strides, as NumPy's, are viewed without a copy. Others are reshaped, which
+        copies where their library has to.
+    """
+    found = numpy_views.views(axis, arrays)
+    return _views(axis, arrays) if found is None else (found,)
+
+
+def _views(axis: int | None, arrays: tuple[Any, ...]) -> Iterator[tuple[Any, ...]]:
+    first = arrays[0]
+    if axis is None:
+        yield from _views(-1, tuple(array[..., None] for array in arrays))
+        return
+    axis = positive_axis(axis, first.ndim)
+    shape = first.shape
+    if not all(is_strided(array) for array in arrays):
+        folded = math.prod(shape[:axis]), shape[axis], math.prod(shape[axis + 1 :])
+        yield tuple(array_namespace(array).reshape(array, folded) for array in arrays)
+    elif math.prod(shape) == 0:
+        folded = math.prod(shape[:axis]) * math.prod(shape[axis + 1 :]), shape[axis], 1
+        yield tuple(array.reshape(folded) for array in arrays)
+    elif first.ndim == 2 and axis == 1 and abs(first.strides[0]) >= abs(first.strides[1]):
+        yield tuple(array[:, :, None] for array in arrays)
+    else:
+        yield from _strided_views(axis, arrays)
+
+
+def is_one_view(axis: int | None, *arrays: Any) -> bool:
+    """Whether :func:`views` yields a single tuple."""
+    pieces = iter(views(axis, *arrays))
+    next(pieces)
+    return next(pieces, None) is None
+
+
+def with_result(
+    axis: int | None, *arrays: Any, out: Any = None, mask: Any = None
+) -> tuple[Any, bool]:
+    """Return what a kernel that must see all data at once writes to, and whether it can.
+
+    It can where the arrays, the mask and the result are one view. A fresh result has a say in
+    that: where it has strides of its own, it is made here; otherwise ``out`` is returned.
+    """
+    if (mask is None and numpy_views.views(axis, arrays, out) is not None) or not is_strided(
+        arrays[0]
+    ):
+        return out, True
+    if out is None:
+        out = result_like(arrays[0])
+    planes = () if mask is None else (plane(mask, arrays[0], axis, "mask"),)
+    return out, is_one_view(axis, *arrays, *planes, out)
+
+
+def in_one_view(
+    x: Any, axis: int | None, weights: Any = None
+) -> Iterator[tuple[Any, int | None, Any]]:
+    """Yield ``x``, its axis and its weights, or copies of a few channels at a time, as one view."""
+    planes = () if weights is None else (plane(weights, x, axis, "weights"),)
+    if is_one_view(axis, x, *planes):
+        yield x, axis, weights
+        return
+    rows, *flat = (
+        array[..., None] if axis is None else np.moveaxis(array, axis, -1) for array in (x, *planes)
+    )
+    weights = flat[0][..., 0].reshape(-1) if flat else None
+    step = -(-rows.shape[-1] // 16)
+    for start in range(0, rows.shape[-1], step):
+        part = rows[..., start : start + step]
+        yield part.reshape(-1, part.shape[-1]), 1, weights
+
+
+def _strided_views(axis: int, arrays: tuple[Any, ...]) -> Iterator[tuple[Any, ...]]:
+    first = arrays[0]
+    inner = abs(first.strides[axis])
+    order = sorted(
+        (each for each in range(first.ndim) if each != axis and first.shape[each] != 1),
+        key=lambda each: -abs(first.strides[each]),
+    )
+    groups: list[list[int]] = []
+    for each in order:
+        if groups and all(
+            array.strides[groups[-1][-1]] == array.strides[each] * array.shape[each]
+            for array in arrays
+        ):
+            groups[-1].append(each)
+        else:
+            groups.append([each])
+    if len(groups) > 2:
+        peeled = min((each for group in groups for each in group), key=lambda i: first.shape[i])
+        for position in range(first.shape[peeled]):
+            key = (slice(None),) * peeled + (position,)
+            yield from _strided_views(axis - (peeled < axis), tuple(a[key] for a in arrays))
+        return
+    if len(groups) < 2:
+        only = groups[0] if groups else []
+        channels_inside = not only or inner <= abs(first.strides[only[-1]])
+        groups = [only, []] if channels_inside else [[], only]
+    unit = [each for each in range(first.ndim) if each != axis and first.shape[each] == 1]
+    permutation = [*unit, *groups[0], axis, *groups[1]]
+    folded = (
+        math.prod(first.shape[each] for each in groups[0]),
+        first.shape[axis],
+        math.prod(first.shape[each] for each in groups[1]),
+    )
+    yield tuple(array.transpose(*permutation).reshape(folded) for array in arrays)
+
+
+def plane(values: Any, x: Any, axis: int | None, what: str) -> Any:
+    """Broadcast weights or a mask of positions to the shape of ``x``, without a copy.
+
+    Parameters
+    ----------
+    values : array
+        One value for each index of the first axis, shape (N,), or one for each position, the
+        shape of ``x`` without its channel axis.
+
+    Raises
+    ------
+    ValueError
+        If the shape is neither.
+    """
+    xp = array_namespace(x)
+    try:
+        if xp is np or isinstance(values, np.ndarray):
+            values = native(np.asarray(values))
+        values = values if xp is np else xp.asarray(values)
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            f"{what} is a {kind_of(values)}, which cannot be read beside x, a {kind_of(x)}: {error}"
+        ) from error
+    rest = tuple(x.shape)
+    if axis is not None:
+        axis = positive_axis(axis, x.ndim)
+        rest = rest[:axis] + rest[axis + 1 :]
+    if tuple(values.shape) == rest:
+        values = values if axis is None else xp.expand_dims(values, axis=axis)
+    elif axis != 0 and tuple(values.shape) == tuple(x.shape[:1]):
+        values = xp.reshape(values, (-1,) + (1,) * (x.ndim - 1))
+    else:
+        samples = "" if axis == 0 else f"{tuple(x.shape[:1])}, one value for each sample, or "
+        raise ValueError(
+            f"{what} has shape {tuple(values.shape)}; expected {samples}{rest}, one for each "
+            "position"
+        )
+    return xp.broadcast_to(values, x.shape)
+
+
+def of_positions(view: Any) -> Any:
+    """Return the plane ``(N, S)`` of the view of one that :func:`plane` broadcast."""
+    if view.shape[1]:
+        return view[:, 0, :]
+    shape, xp = (view.shape[0], view.shape[2]), array_namespace(view)
+    return xp.zeros(shape, dtype=view.dtype, device=getattr(view, "device", None))

@@ -1,0 +1,1 @@
+"""What the package is: its version and public names, and whether its source tree is built."""

@@ -1,0 +1,47 @@
+"""The version, and where each public name is defined; imports nothing."""
+
+__version__ = "0.1.0"
+
+#: Each public name and the module that defines it, with its name there if that is another.
+ORIGINS = {
+    "Affine": "affine",
+    "AffineScaler": "scaling",
+    "Backend": "array_backend.abstract",
+    "BackendStatus": "array_backend.abstract",
+    "BatchNorm": "batchnorm.layer",
+    "Brackets": "statistics",
+    "Extrema": "statistics",
+    "GroupNorm": "layernorm",
+    "InstanceNorm": "layernorm",
+    "LayerNorm": "layernorm",
+    "MinMaxScaler": "scaling",
+    "Moments": "statistics",
+    "PluginError": "registration.registry",
+    "PluginWarning": "registration.registry",
+    "PointwiseScaler": "scaling",
+    "Quantiles": "statistics",
+    "RMSNorm": "layernorm",
+    "Registry": "registration.registry",
+    "RobustScaler": "scaling",
+    "StandardScaler": "scaling",
+    "backends": "array_backend.selection",
+    "get_backend": "array_backend.selection",
+    "get_num_threads": "threads",
+    "hookimpl": "registration.hookspecs",
+    "load": "saving.scaler_file:load_scaler",
+    "population_statistics": "batchnorm.population_statistics",
+    "register": "registration.discovery",
+    "register_with_threadpoolctl": "threads",
+    "scalers": "registration",
+    "set_executor": "threads",
+    "set_num_threads": "threads",
+    "set_thread_affinity": "threads",
+    "use_backend": "array_backend.selection",
+    "use_executor": "threads",
+    "use_num_threads": "threads",
+}
+
+#: Public submodules that are attributes of the package.
+SUBMODULES = ("functional",)
+
+ALL = sorted([*ORIGINS, *SUBMODULES])

@@ -1,0 +1,149 @@
+"""What the library asks of its plugins, by name.
+
+The hook is in :mod:`~normcore.registration.hookspecs`, what it may register in
+:mod:`~normcore.registration.registry`, the search for plugins in
+:mod:`~normcore.registration.discovery`.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+from normcore.registration.discovery import catalog, register
+from normcore.registration.registry import PluginError, PluginWarning, Registration
+
+__all__ = [
+    "Row",
+    "kernel",
+    "register",
+    "registrations",
+    "scaler",
+    "scaler_name",
+    "scalers",
+    "source",
+    "sources",
+    "supplied",
+]
+
+
+class Row(NamedTuple):
+    """One registration, for tables."""
+
+    kind: str
+    name: str
+    target: str
+    distribution: str
+    version: str
+
+
+class _Sources(Mapping[str, type]):
+    """Resolves on look-up, since formats need libraries that others can do without."""
+
+    def __init__(self, registered: Mapping[str, Registration]) -> None:
+        self._registered = registered
+
+    def __getitem__(self, suffix: str) -> type:
+        found: type = self._registered[suffix].resolve()
+        return found
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._registered)
+
+    def __len__(self) -> int:
+        return len(self._registered)
+
+
+def scalers() -> Mapping[str, type]:
+    """Return every scaler class by its registered name.
+
+    Imports them all; a plugin's that does not import is left out with a :class:`PluginWarning`.
+    """
+    resolved = {name: _resolve_or_warn(each) for name, each in catalog().of_kind("scaler").items()}
+    return MappingProxyType({name: each for name, each in resolved.items() if each is not None})
+
+
+def scaler(name: str) -> type:
+    """Return the scaler class registered under ``name``.
+
+    Raises
+    ------
+    ValueError
+        If there is none of that name.
+    PluginError
+        If it does not import.
+    """
+    found: type = _find("scaler", name).resolve()
+    return found
+
+
+def scaler_name(cls: type) -> str | None:
+    """Return the name under which a scaler class is registered, or None."""
+    for name, each in catalog().of_kind("scaler").items():
+        if each.target.endswith(f":{cls.__name__}") and _resolve_or_warn(each) is cls:
+            return name
+    return None
+
+
+def sources() -> Mapping[str, type]:
+    """Return every reader and writer of files by suffix, each imported when it is looked up."""
+    return _Sources(catalog().of_kind("source"))
+
+
+def source(suffix: str) -> type:
+    """Return the reader and writer of files with ``suffix``, as ``".csv"``.
+
+    Raises
+    ------
+    ValueError
+        If there is none for that suffix.
+    PluginError
+        If it does not import.
+    """
+    found: type = _find("source", suffix.lower()).resolve()
+    return found
+
+
+def kernel(name: str, backend: str) -> Callable[..., Any] | None:
+    """Return the faster form of ``name`` for a backend; None where there is none that imports."""
+    registration = catalog().get("kernel", name, backend)
+    return None if registration is None else _resolve_or_warn(registration)
+
+
+def supplied(name: str) -> Any:
+    """Return what a plugin supplies as ``normcore.<name>``; the name may be dotted.
+
+    Raises
+    ------
+    KeyError
+        If none does.
+    PluginError
+        If it does not import.
+    """
+    return catalog().supplied[name].resolve()
+
+
+def registrations() -> list[Row]:
+    """Return everything that is registered; nothing is imported."""
+    return [
+        Row(each.kind, each.name, each.target, each.plugin.distribution, each.plugin.version)
+        for each in catalog()
+    ]
+
+
+def _find(kind: str, name: str) -> Registration:
+    registration = catalog().get(kind, name)
+    if registration is None:
+        known = ", ".join(sorted(catalog().of_kind(kind)))
+        raise ValueError(f"there is no {kind} {name!r}; known: {known}")
+    return registration
+
+
+def _resolve_or_warn(registration: Registration) -> Any:
+    try:
+        return registration.resolve()
+    except PluginError as error:
+        warnings.warn(f"{error}. It is left out.", PluginWarning, stacklevel=4)
+        return None

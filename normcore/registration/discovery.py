@@ -1,0 +1,262 @@
+"""Finding plugins and running their hooks.
+
+Plugins are entry points of the group ``normcore``. They are looked for once, when a name is first
+needed that one of them might supply. Modules are imported without holding the lock, since another
+thread may be importing one of them and be waiting for it; hooks run under the lock.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+import warnings
+from collections.abc import Iterable
+from importlib import import_module
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pluggy
+
+from normcore.package import public_names
+from normcore.registration import builtin, hookspecs
+from normcore.registration.registry import (
+    Catalog,
+    Plugin,
+    PluginError,
+    PluginWarning,
+    Registration,
+    Registry,
+)
+
+if TYPE_CHECKING:
+    from importlib.metadata import Distribution, EntryPoint
+
+__all__ = ["catalog", "known_supplied_names", "register"]
+
+GROUP = "normcore"
+DISTRIBUTION = "normcore-arrays"
+HOOK = "normcore_register"
+
+_lock = threading.RLock()
+_thread = threading.local()  # .busy: this thread is importing plugins or running their hooks
+_manager: pluggy.PluginManager | None = None
+_catalog = Catalog()
+_discovered = False
+
+
+class _Loaded(NamedTuple):
+    """An imported entry point, or why there is none."""
+
+    plugin: Plugin
+    module: Any = None
+    problem: str = ""
+
+
+def catalog() -> Catalog:
+    """Return the registrations in effect, after looking for plugins if that has not been done.
+
+    Raises
+    ------
+    PluginError
+        If a plugin asks while plugins are being looked for.
+    """
+    if not _discovered:
+        _discover()
+    return _catalog
+
+
+def known_supplied_names(submodule: str = "") -> list[str]:
+    """Return the names that plugins found so far supply to ``normcore``, or to a submodule."""
+    split = [name.rpartition(".") for name in _catalog.supplied]
+    return [attribute for module, _, attribute in split if module == submodule]
+
+
+def register(plugin: object) -> None:
+    """Register a plugin that has no entry point, or whose metadata a frozen program lacks.
+
+    Parameters
+    ----------
+    plugin : module or object
+        Has the function or method ``normcore_register``, marked with :data:`normcore.hookimpl`.
+        One that is registered already is left as it is.
+
+    Raises
+    ------
+    PluginError
+        If it has no hook that can be called, its hook raises, or a name is taken. Nothing of it
+        is registered then. A plugin found through an entry point later on is the one that is
+        refused if the two share a name.
+    """
+    with _lock:
+        manager = _started_manager()
+        if not manager.is_registered(plugin):
+            name = getattr(plugin, "__name__", None) or type(plugin).__qualname__
+            _take(manager, plugin, Plugin(name))
+
+
+def _discover() -> None:
+    """Find all plugins and take what they register; a broken one is warned about."""
+    global _discovered
+    if getattr(_thread, "busy", False):
+        raise PluginError(
+            "a plugin asked for what plugins supply while plugins are being looked for; the module "
+            "with the hook should import little, and names from where they are defined"
+        )
+    found = _load_entry_points()
+    with _lock:
+        if _discovered:  # by another thread
+            return
+        manager = _started_manager()
+        problems = []
+        for plugin, module, problem in found:
+            if not problem and not manager.is_registered(module):
+                try:
+                    _take(manager, module, plugin)
+                except PluginError as error:
+                    problem = str(error)
+            if problem:
+                problems.append(problem)
+        _discovered = True
+    for problem in problems:  # after everything has taken effect: a warning may be an error
+        warnings.warn(f"{problem}. It is not used.", PluginWarning, stacklevel=4)
+
+
+def _started_manager() -> pluggy.PluginManager:
+    """Return the manager, which knows the core's own registrations from the start."""
+    global _manager
+    if _manager is None:
+        manager = pluggy.PluginManager("normcore")
+        manager.add_hookspecs(hookspecs)
+        _take(manager, builtin, Plugin("core", DISTRIBUTION, public_names.__version__))
+        _manager = manager
+    return _manager
+
+
+def _take(manager: pluggy.PluginManager, module: object, plugin: Plugin) -> None:
+    """Run the hook of a plugin and put its registrations into effect, all or none."""
+    global _catalog
+    try:
+        registrations = _run_hook(manager, module, plugin)
+        is_core_name = _is_core_name if module is not builtin else lambda name: False
+        _catalog = _catalog.extended(registrations, is_core_name)
+    except BaseException:
+        if manager.is_registered(module):
+            manager.unregister(module)
+        raise
+
+
+def _run_hook(manager: pluggy.PluginManager, module: object, plugin: Plugin) -> list[Registration]:
+    try:
+        manager.register(module, name=f"{plugin.name} {id(module)}")
+    except Exception as error:  # a hook with other arguments, or an object that cannot be searched
+        raise PluginError(f"{plugin}: {' '.join(str(error).split())}") from error
+    callers = manager.get_hookcallers(module) or []
+    for caller in callers:
+        if not caller.has_spec() and not all(
+            each.optionalhook for each in caller.get_hookimpls() if each.plugin is module
+        ):
+            raise PluginError(f"{plugin}: there is no hook {caller.name!r}")
+    if HOOK not in {caller.name for caller in callers}:
+        raise PluginError(f"{plugin}: {_why_no_hook(module)}")
+    others = [each for each in manager.get_plugins() if each is not module]
+    registry = Registry(plugin)
+    was_busy, _thread.busy = getattr(_thread, "busy", False), True
+    try:
+        manager.subset_hook_caller(HOOK, remove_plugins=others)(registry=registry)
+    except PluginError as error:
+        raise PluginError(f"{plugin}: its hook failed: {error}") from error
+    except (Exception, SystemExit) as error:
+        raise PluginError(f"{plugin}: its hook failed: {type(error).__name__}: {error}") from error
+    finally:
+        _thread.busy = was_busy
+        registrations = registry._close()
+    return registrations
+
+
+def _why_no_hook(module: object) -> str:
+    name = getattr(module, "__name__", type(module).__qualname__)
+    function = getattr(module, HOOK, None)
+    if function is None:
+        return f"{name!r} has no function {HOOK}"
+    if getattr(function, "normcore_impl", None) is None:
+        return f"the {HOOK} of {name!r} is not marked with @normcore.hookimpl"
+    return (
+        f"the {HOOK} of {name!r} is a {type(function).__name__}, which pluggy does not call; "
+        "a hook must be a plain Python function, not a compiled one"
+    )
+
+
+def _is_core_name(name: str) -> bool:
+    submodule, _, attribute = name.rpartition(".")
+    if submodule:
+        return attribute in vars(import_module(f"normcore.{submodule}"))
+    return name in public_names.ALL or find_spec(f"normcore.{name}") is not None
+
+
+# -- entry points ------------------------------------------------------------------------------
+
+
+def _load_entry_points() -> list[_Loaded]:
+    """Import the module of each entry point that is not disabled, our own distribution's first."""
+    disabled = {
+        _canonical(name) for name in os.environ.get("NORMCORE_DISABLED_PLUGINS", "").split(",")
+    }
+    loaded = []
+    _thread.busy = True
+    try:
+        for distribution in _distributions():
+            for entry_point, plugin, problem in _entry_points_of(distribution):
+                names = {_canonical(plugin.name), _canonical(plugin.distribution)}
+                if not names & disabled:
+                    loaded.append(
+                        _Loaded(plugin, problem=f"{plugin}: {problem}")
+                        if entry_point is None
+                        else _load(entry_point, plugin)
+                    )
+    finally:
+        _thread.busy = False
+    return loaded
+
+
+def _load(entry_point: EntryPoint, plugin: Plugin) -> _Loaded:
+    try:
+        return _Loaded(plugin, entry_point.load())
+    except (Exception, SystemExit) as error:
+        return _Loaded(
+            plugin,
+            problem=f"{plugin}: its entry point {entry_point.value!r} does not import: "
+            f"{type(error).__name__}: {error}",
+        )
+
+
+def _distributions() -> list[Distribution]:
+    """Return the distributions that name the group, each as the first of its name on the path."""
+    from importlib import metadata  # slow to import
+
+    found: dict[str, Distribution] = {}
+    for each in metadata.distributions():
+        try:
+            if f"[{GROUP}]" in (each.read_text("entry_points.txt") or ""):
+                active = metadata.distribution(each.name)
+                found.setdefault(_canonical(active.name), active)
+        except Exception:  # metadata without a name, or unreadable: no distribution of ours
+            continue
+    return [found[name] for name in sorted(found, key=lambda name: (name != DISTRIBUTION, name))]
+
+
+def _entry_points_of(
+    distribution: Distribution,
+) -> Iterable[tuple[EntryPoint | None, Plugin, str]]:
+    """Yield entry points by name; None, and why, where the metadata cannot be read."""
+    name, version = distribution.name, distribution.version
+    try:
+        for each in sorted(distribution.entry_points.select(group=GROUP), key=lambda ep: ep.name):
+            yield each, Plugin(each.name, name, version), ""
+    except Exception as error:
+        problem = f"its entry_points.txt cannot be read: {type(error).__name__}: {error}"
+        yield None, Plugin("?", name, version), problem
+
+
+def _canonical(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name.strip()).lower()

@@ -1,0 +1,1 @@
+"""Fitted scalers as files: versioned JSON, written in one step."""

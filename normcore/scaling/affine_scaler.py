@@ -1,0 +1,86 @@
+"""The base of affine scalers: four coefficients a feature, made of a statistic."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from normcore.affine import Affine
+from normcore.array_backend import over_views
+from normcore.array_backend.abstract import Backend, InfiniteInput
+from normcore.layout import out_argument
+from normcore.layout.numpy_views import is_floats
+from normcore.scaling import input_validation
+from normcore.scaling.scaler import Scaler
+from normcore.statistics import wide_integers
+
+__all__ = ["AffineScaler"]
+
+
+class AffineScaler(Scaler):
+    """Base of scalers that map ``y = ((x - center) / scale) * gamma + beta``.
+
+    A subclass names its :attr:`statistic` and gives the four numbers in :meth:`affine`;
+    streaming, merging, the inverse, saving and scikit-learn's protocol come with the base.
+    """
+
+    __module__ = "normcore"
+
+    _affine: Affine
+
+    @abstractmethod
+    def affine(self, statistic: Any) -> Affine:
+        """Set fitted attributes from the statistic, in NumPy, and return the map.
+
+        The base then replaces a scale of 0 by 1, and sets ``scale_`` where this does not.
+        """
+
+    def _prepare(self, statistic: Any) -> None:
+        affine = self.affine(statistic)
+        num_features = self.n_features_in_
+        center, scale, gamma, beta = affine.vectors(num_features)
+        scale = np.where(scale == 0, 1.0, scale)
+        overflow = np.flatnonzero(np.isinf(scale))
+        if overflow.size:
+            names = getattr(self, "feature_names_in_", None)
+            raise ValueError(
+                f"{input_validation.column_label(int(overflow[0]), names)} of X spans more than "
+                "the largest float64; multiply it by a small constant first"
+            )
+        self._affine = Affine(
+            center=center, scale=scale, gamma=gamma, beta=beta, center_low=affine.center_low
+        )
+        self._affine.packed(num_features)  # now: the public attributes may be changed in place
+        if "scale_" not in self.__dict__:
+            self.scale_ = scale
+
+    def _check_digits(self, x: Any) -> None:
+        self._refuse_rounded(x, self._affine.center)
+
+    def _refuse_rounded(self, x: Any, center: Any) -> None:
+        """Refuse integers of which this scale would lose digits, around a center not exact."""
+        if self._affine.center_low is None:
+            label = partial(
+                input_validation.column_label, names=getattr(self, "feature_names_in_", None)
+            )
+            wide_integers.refuse_rounded(x, 1, center, self._affine.scale, label)
+
+    def _map_of(self, x: Any) -> tuple[Affine, tuple[float, float] | None]:
+        """Return the map of ``x``, and bounds of the result, if it has any."""
+        return self._affine, None
+
+    def _map(self, backend: Backend, x: Any, out: Any, inverse: bool) -> Any:
+        affine, clip = self._map_of(x)
+        if inverse:
+            affine, clip = affine.inverse(), None
+        elif not is_floats(x):
+            self._refuse_rounded(x, affine.center)
+        if out is not None and out_argument.may_overlap(x, out):
+            out_argument.check_out(out, x)
+            extrema = over_views.observe(partial(backend.extrema, skipna=True), x, 1).to_host()
+            if np.isinf(extrema.min).any() or np.isinf(extrema.max).any():
+                raise InfiniteInput
+        return over_views.rescale(backend, x, affine, 1, out=out, clip=clip, refuse_infinite=True)

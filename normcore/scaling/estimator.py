@@ -1,0 +1,375 @@
+"""scikit-learn's protocol, all of it, without importing scikit-learn.
+
+scikit-learn is touched only where its own code asks (tags, metadata routing) or where it is
+loaded already (its NotFittedError, its configuration, its HTML diagrams).
+"""
+
+from __future__ import annotations
+
+import html
+import importlib
+import inspect
+import sys
+from typing import Any, Self
+from weakref import WeakKeyDictionary
+
+import numpy as np
+
+from normcore.scaling import input_validation
+
+__all__ = ["Estimator", "not_fitted", "sklearn_config"]
+
+CONTAINERS = ("default", "pandas", "polars")
+# Arguments of methods that are data or buffers, not metadata to be routed.
+NOT_METADATA = frozenset({"self", "X", "y", "out"})
+ROUTED_METHODS = ("fit", "partial_fit", "transform", "inverse_transform")
+
+
+_get_config: Any = None  # scikit-learn's, for good once that is loaded
+
+
+def sklearn_config() -> dict[str, Any]:
+    """Return scikit-learn's configuration, empty where it is not loaded."""
+    global _get_config
+    if _get_config is None:
+        _get_config = getattr(sys.modules.get("sklearn"), "get_config", None)
+        if _get_config is None:
+            return {}
+    config: dict[str, Any] = _get_config()
+    return config
+
+
+class NotFittedError(ValueError, AttributeError):
+    """The scaler was used before it was fitted; scikit-learn's own class where it is loaded."""
+
+    __module__ = "normcore"
+
+
+def not_fitted(estimator: Any) -> Exception:
+    """Return the error of an estimator that is used before it is fitted."""
+    exceptions = sys.modules.get("sklearn.exceptions")
+    error = getattr(exceptions, "NotFittedError", NotFittedError)
+    return error(
+        f"This {type(estimator).__name__} instance is not fitted yet. Call 'fit' with appropriate "
+        "arguments before using this estimator."
+    )
+
+
+#: Parameters of the classes seen so far, which may be defined in functions and go.
+_known_parameters: WeakKeyDictionary[Any, dict[str, Any]] = WeakKeyDictionary()
+
+
+def _parameters(cls: type) -> dict[str, Any]:
+    """Return the constructor's parameters and their defaults, in order of definition."""
+    found = _known_parameters.get(cls)
+    if found is None:
+        found = _known_parameters[cls] = _inspected(cls)
+    return found
+
+
+def _inspected(cls: type) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    constructor = inspect.getattr_static(cls, "__init__")
+    if constructor is object.__init__:
+        return found
+    for name, parameter in inspect.signature(constructor).parameters.items():
+        if name == "self" or parameter.kind is parameter.VAR_KEYWORD:
+            continue
+        if parameter.kind is parameter.VAR_POSITIONAL:
+            raise RuntimeError(
+                f"{cls.__name__}.__init__ takes *{name}; a scaler names its parameters explicitly"
+            )
+        found[name] = parameter.default
+    return found
+
+
+def _metadata(cls: type, method: str) -> tuple[str, ...]:
+    """Return the arguments of a method that metadata routing may supply."""
+    function = getattr(cls, method, None)
+    if not callable(function):
+        return ()
+    return tuple(
+        name
+        for name, parameter in inspect.signature(function).parameters.items()
+        if name not in NOT_METADATA
+        and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+    )
+
+
+class _RequestMethod:
+    """Descriptor of ``set_{method}_request``; absent where the method takes no metadata."""
+
+    def __init__(self, method: str) -> None:
+        self.method = method
+
+    def __get__(self, instance: Any, owner: type) -> Any:
+        method = self.method
+        keys = _metadata(owner, method)
+        if not keys:
+            raise AttributeError(f"{owner.__name__!r} has no metadata to request in {method}")
+
+        def request(*args: Any, **requests: Any) -> Any:
+            target, args = (args[0], args[1:]) if instance is None else (instance, args)
+            return _request(target, method, keys, args, requests)
+
+        request.__name__ = f"set_{method}_request"
+        request.__doc__ = (
+            f"Set which metadata a meta-estimator passes to ``{method}``: True, False, None (an "
+            f"error if given) or the name it goes by there.\n\nAccepts {', '.join(keys)}. Needs "
+            "``sklearn.set_config(enable_metadata_routing=True)``."
+        )
+        return request
+
+
+def _request(
+    estimator: Any, method: str, keys: tuple[str, ...], args: Any, requests: dict[str, Any]
+) -> Any:
+    routing = importlib.import_module("sklearn.utils.metadata_routing")
+    sklearn = sys.modules["sklearn"]
+    if not sklearn.get_config().get("enable_metadata_routing"):
+        raise RuntimeError(
+            "This method is only available when metadata routing is enabled. You can enable it "
+            "using sklearn.set_config(enable_metadata_routing=True)."
+        )
+    if args:
+        raise TypeError(f"set_{method}_request() takes no positional argument, got {len(args)}")
+    unknown = sorted(set(requests) - set(keys))
+    if unknown:
+        raise TypeError(f"Unexpected args: {unknown} in {method}. Accepted arguments are: {keys}")
+    metadata = estimator.get_metadata_routing()
+    for name, alias in requests.items():
+        if alias != routing.UNCHANGED:
+            getattr(metadata, method).add_request(param=name, alias=alias)
+    estimator._metadata_request = metadata
+    return estimator
+
+
+class Estimator:
+    """Parameters, feature names, output containers, routing and display of a scaler.
+
+    A subclass lists its parameters in ``__init__`` and stores each under its own name, unchanged.
+    Fitted attributes end with an underscore.
+    """
+
+    n_features_in_: int
+    feature_names_in_: np.ndarray
+
+    # -- parameters ------------------------------------------------------------------------
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Return the parameters by name.
+
+        Parameters
+        ----------
+        deep : bool
+            Include the parameters of parameters that are estimators, as ``name__parameter``.
+        """
+        params = {}
+        for name in sorted(_parameters(type(self))):
+            params[name] = value = getattr(self, name)
+            if deep and hasattr(value, "get_params") and not isinstance(value, type):
+                params.update({f"{name}__{key}": v for key, v in value.get_params().items()})
+        return params
+
+    def set_params(self, **params: Any) -> Self:
+        """Set parameters by name; none is set where one is unknown.
+
+        Raises
+        ------
+        ValueError
+            If a name is no parameter.
+        """
+        own = _parameters(type(self))
+        for key in params:
+            name, nested, _ = key.partition("__")
+            if name not in own or (nested and not hasattr(getattr(self, name), "set_params")):
+                raise ValueError(
+                    f"Invalid parameter {key!r} for estimator {self}. "
+                    f"Valid parameters are: {sorted(own)!r}."
+                )
+        for key, value in params.items():
+            name, nested, rest = key.partition("__")
+            if nested:
+                getattr(self, name).set_params(**{rest: value})
+            else:
+                setattr(self, name, value)
+        return self
+
+    # -- display ---------------------------------------------------------------------------
+
+    def __repr__(self) -> str:
+        defaults = _parameters(type(self))
+        changed = [
+            f"{name}={getattr(self, name, None)!r}"
+            for name, default in defaults.items()
+            if repr(getattr(self, name, None)) != repr(default)
+        ]
+        return f"{type(self).__name__}({', '.join(changed)})"
+
+    def _repr_html_(self) -> str | None:
+        if sklearn_config().get("display", "diagram") != "diagram":
+            return None  # notebooks then show the plain text
+        utils = sys.modules.get("sklearn.utils")
+        if utils is not None:
+            return str(utils.estimator_html_repr(self))
+        return f"<pre>{html.escape(repr(self))}</pre>"
+
+    # -- fitted or not, tags ---------------------------------------------------------------
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return "n_features_in_" in self.__dict__
+
+    def __sklearn_tags__(self) -> Any:
+        utils = importlib.import_module("sklearn.utils")
+        return utils.Tags(
+            estimator_type="transformer",
+            target_tags=utils.TargetTags(required=False),
+            transformer_tags=utils.TransformerTags(
+                preserves_dtype=["float64", "float32", "float16"]
+            ),
+            input_tags=utils.InputTags(allow_nan=True),
+            array_api_support=True,
+        )
+
+    # -- feature names ---------------------------------------------------------------------
+
+    def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
+        """Return the names of the output's features, which are those of the input.
+
+        Parameters
+        ----------
+        input_features : array-like of str, optional
+            Must equal ``feature_names_in_`` where that is known. By default the names seen in
+            fit, or ``x0``, ``x1``, ...
+
+        Raises
+        ------
+        ValueError
+            If ``input_features`` has another length or other names.
+        NotFittedError
+            If the scaler is not fitted.
+        """
+        if not self.__sklearn_is_fitted__():
+            raise not_fitted(self)
+        seen = getattr(self, "feature_names_in_", None)
+        if input_features is None:
+            if seen is not None:
+                return np.asarray(seen)
+            return np.asarray([f"x{i}" for i in range(self.n_features_in_)], dtype=object)
+        names = np.asarray(input_features, dtype=object)
+        if seen is not None and not np.array_equal(seen, names):
+            raise ValueError("input_features is not equal to feature_names_in_")
+        if len(names) != self.n_features_in_:
+            raise ValueError(
+                "input_features should have length equal to number of features "
+                f"({self.n_features_in_}), got {len(names)}"
+            )
+        return names
+
+    def _check_features(self, X: Any, names: Any) -> None:
+        """Refuse an ``X`` whose width or names are not those seen in fit."""
+        input_validation.check_names(
+            getattr(self, "feature_names_in_", None), names, type(self).__name__
+        )
+        self._check_width(X.shape[1])
+
+    def _check_width(self, num_features: int) -> None:
+        if num_features != self.n_features_in_:
+            raise ValueError(
+                f"X has {num_features} features, but {type(self).__name__} is expecting "
+                f"{self.n_features_in_} features as input"
+            )
+
+    # -- output containers -----------------------------------------------------------------
+
+    def set_output(self, *, transform: str | None = None) -> Self:
+        """Choose the container that ``transform`` and ``fit_transform`` return.
+
+        Parameters
+        ----------
+        transform : {"default", "pandas", "polars"}, optional
+            None leaves the choice as it is.
+
+        Raises
+        ------
+        ValueError
+            If the container is unknown.
+        """
+        if transform is None:
+            return self
+        if transform not in CONTAINERS:
+            raise ValueError(f"output config must be in {sorted(CONTAINERS)}, got {transform!r}")
+        self._sklearn_output_config = {"transform": transform}
+        return self
+
+    def _contained(self, values: Any, X: Any, config: dict[str, Any]) -> Any:
+        """Return transformed values in the container that the user, or scikit-learn, chose."""
+        chosen = self.__dict__.get("_sklearn_output_config")
+        if chosen is None:
+            container = config.get("transform_output", "default")
+        else:
+            container = chosen.get("transform", "default")
+        if container == "default":
+            return values
+        if container not in CONTAINERS:
+            raise ValueError(f"output config must be in {sorted(CONTAINERS)}, got {container!r}")
+        try:
+            library = importlib.import_module(container)
+        except ImportError as error:
+            raise ImportError(
+                f"Setting output container to {container!r} requires {container} to be installed"
+            ) from error
+        names = self.get_feature_names_out()
+        values = np.asarray(values)
+        if container == "polars":
+            return library.DataFrame(values, schema=names.tolist(), orient="row")
+        index = X.index if isinstance(X, library.DataFrame) else None
+        return library.DataFrame(values, index=index, columns=names, copy=False)
+
+    def _check_same_namespace(self, values: Any, method: str) -> None:
+        """Refuse arrays of another kind than the fitted attributes.
+
+        scikit-learn demands this of estimators where its ``array_api_dispatch`` is on. Without
+        it, a scaler serves arrays of any library, whatever it was fitted on.
+        """
+        for name, fitted in self.__dict__.items():
+            if name.endswith("_") and hasattr(fitted, "dtype") and name != "feature_names_in_":
+                break
+        else:
+            return
+        seen, given = (type(each).__module__.partition(".")[0] for each in (fitted, values))
+        if seen != given:
+            difference = f"namespaces used during fit ({seen}) and {method} ({given})"
+        elif getattr(fitted, "device", None) != getattr(values, "device", None):
+            difference = f"devices used during fit ({fitted.device}) and {method} ({values.device})"
+        else:
+            return
+        raise ValueError(
+            f"Inputs passed to {type(self).__name__}.{method}() must use the same namespace and "
+            f"the same device as those passed to fit() while scikit-learn's array_api_dispatch is "
+            f"on. The {difference} differ."
+        )
+
+    # -- metadata routing ------------------------------------------------------------------
+
+    set_fit_request = _RequestMethod("fit")
+    set_partial_fit_request = _RequestMethod("partial_fit")
+    set_transform_request = _RequestMethod("transform")
+    set_inverse_transform_request = _RequestMethod("inverse_transform")
+
+    def get_metadata_routing(self) -> Any:
+        """Return scikit-learn's ``MetadataRequest``: which methods take which metadata."""
+        routing = importlib.import_module("sklearn.utils.metadata_routing")
+        known = self.__dict__.get("_metadata_request")
+        if known is not None:
+            return routing.get_routing_for_object(known)
+        request = routing.MetadataRequest(owner=self)
+        for method in ROUTED_METHODS:
+            for name in _metadata(type(self), method):
+                getattr(request, method).add_request(param=name, alias=None)
+        return request
+
+    def fit_transform(self, X: Any, y: Any = None, **fit_params: Any) -> Any:
+        """Fit to ``X`` and return it transformed; ``fit_params`` go to ``fit``."""
+        fitted: Any = self
+        return fitted.fit(X, y, **fit_params).transform(X)

@@ -1,0 +1,13 @@
+"""Statistics of channels: small, mergeable, immutable in use.
+
+Observing two pieces of data and merging equals observing them together, and the empty statistic
+is neutral: a commutative monoid. Streaming, threads, files larger than memory and clusters are
+all this one law.
+"""
+
+from normcore.statistics.brackets import Brackets, Quantiles
+from normcore.statistics.extrema import Extrema
+from normcore.statistics.moments import Moments
+from normcore.statistics.statistic import Statistic, check_count
+
+__all__ = ["Brackets", "Extrema", "Moments", "Quantiles", "Statistic", "check_count"]

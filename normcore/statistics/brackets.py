@@ -1,0 +1,337 @@
+"""Statistics of order: brackets around ranks, and the exact quantiles they lead to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+
+from normcore.layout.namespace import array_namespace, to_numpy
+from normcore.statistics.statistic import Statistic, check_count
+
+__all__ = ["Brackets", "Quantiles"]
+
+
+class Brackets(Statistic):
+    """What lies below, on and inside two values of each channel, for R ranks.
+
+    NaN is not counted (where it is not skipped, the count of its channel is NaN), -0.0 equals
+    0.0, and a value v counts as
+
+    ====================================  ===============================
+    v < lower                             below
+    v == lower                            equal_lower
+    lower < v < upper                     inside_count, and v is kept
+    v == upper, where upper > lower       equal_upper
+    v > upper                             count only
+    ====================================  ===============================
+
+    so a bracket of equal ends counts and keeps nothing.
+
+    Parameters
+    ----------
+    lower, upper : float64 arrays of shape (R, C)
+    below, equal_lower, inside_count, equal_upper : float64 arrays of shape (R, C)
+        Numbers of values, or sums of their weights.
+    count : float64 array of shape (C,)
+        The same of all values.
+    infinite : float64 array of shape (C,)
+        Number of infinite values, whatever their weights.
+    inside : R lists of C arrays of one dimension, float64 or the floating dtype of the data
+        The kept values, in any order.
+    inside_weights : likewise, or None
+        Their weights; None where every value weighs 1.
+    """
+
+    __module__ = "normcore"
+    __slots__ = (
+        "below", "count", "equal_lower", "equal_upper", "infinite", "inside", "inside_count",
+        "inside_weights", "lower", "upper",
+    )  # fmt: skip
+    name: ClassVar[str] = "brackets"
+
+    def __init__(
+        self,
+        lower: Any,
+        upper: Any,
+        below: Any,
+        equal_lower: Any,
+        inside_count: Any,
+        equal_upper: Any,
+        count: Any,
+        infinite: Any,
+        inside: list[list[Any]],
+        inside_weights: list[list[Any]] | None = None,
+    ) -> None:
+        self.lower, self.upper = lower, upper
+        self.below, self.equal_lower = below, equal_lower
+        self.inside_count, self.equal_upper = inside_count, equal_upper
+        self.count, self.infinite = count, infinite
+        self.inside, self.inside_weights = inside, inside_weights
+
+    @classmethod
+    def empty(cls, num_channels: int, xp: Any = np) -> Brackets:
+        """Return the statistic of no data and no ranks, neutral in :meth:`merge`."""
+        none = xp.zeros((0, num_channels), dtype=xp.float64)
+        zero = xp.zeros(num_channels, dtype=xp.float64)
+        return cls(none, none, none, none, none, none, zero, zero, [])
+
+    @classmethod
+    def observe(
+        cls,
+        backend: Any,
+        x: Any,
+        *,
+        weights: Any = None,
+        skipna: bool = False,
+        lower: Any = None,
+        upper: Any = None,
+    ) -> Any:
+        """Return the statistic of an ``(N, C, S)`` view between ``lower`` and ``upper``."""
+        return backend.brackets(x, lower, upper, weights=weights, skipna=skipna)
+
+    @property
+    def num_channels(self) -> int:
+        """The number of channels, C."""
+        return int(self.count.shape[0])
+
+    @property
+    def num_ranks(self) -> int:
+        """The number of brackets of each channel, R."""
+        return int(self.lower.shape[0])
+
+    def merge(self, other: Any) -> Brackets:
+        """Return the statistic of both pieces of data.
+
+        Raises
+        ------
+        ValueError
+            If the channels or the brackets differ.
+        """
+        return self.merge_all([self, other])
+
+    @classmethod
+    def merge_all(cls, parts: Iterable[Brackets]) -> Brackets:
+        """Merge many at once, copying the kept values once."""
+        given = list(parts)
+        first = given[0]
+        for other in given[1:]:
+            first._check_mergeable(other)
+        used = [part for part in given if part.num_ranks] or [first]
+        first = used[0]
+        xp = array_namespace(first.count)
+        for other in used[1:]:
+            for mine, theirs in ((first.lower, other.lower), (first.upper, other.upper)):
+                if mine.shape != theirs.shape or not bool(xp.all(mine == theirs)):
+                    raise ValueError("cannot merge brackets of different ends")
+        if len({part.inside_weights is None for part in used}) > 1:
+            raise ValueError("cannot merge weighted and unweighted brackets")
+        sums = {
+            name: sum((getattr(part, name) for part in used[1:]), getattr(first, name))
+            for name in _SUMS
+        }
+        pairs = [
+            [(rank, channel) for channel in range(first.num_channels)]
+            for rank in range(first.num_ranks)
+        ]
+
+        def gather(name: str) -> list[list[Any]]:
+            lists = [getattr(part, name) for part in used]
+            return [[xp.concat([each[r][c] for each in lists]) for r, c in row] for row in pairs]
+
+        weights = None if first.inside_weights is None else gather("inside_weights")
+        return cls(
+            first.lower, first.upper, inside=gather("inside"), inside_weights=weights, **sums
+        )
+
+    def select(self, channels: Any) -> Brackets:
+        """Return the statistic of some of the channels (an index array or a slice)."""
+        chosen = np.arange(self.num_channels)[channels]
+        weights = self.inside_weights
+        return type(self)(
+            inside=[[row[c] for c in chosen] for row in self.inside],
+            inside_weights=weights and [[row[c] for c in chosen] for row in weights],
+            **{name: getattr(self, name)[..., channels] for name in _ENDS + _SUMS},
+        )
+
+    def to_host(self) -> Brackets:
+        """Return the statistic in NumPy arrays."""
+        if isinstance(self.count, np.ndarray):
+            return self
+        weights = self.inside_weights
+        return type(self)(
+            inside=[[to_numpy(each) for each in row] for row in self.inside],
+            inside_weights=weights and [[to_numpy(each) for each in row] for row in weights],
+            **{name: to_numpy(getattr(self, name)) for name in _ENDS + _SUMS},
+        )
+
+    def to_state(self) -> dict[str, np.ndarray]:
+        """Return the whole state as a dict of float64 NumPy arrays."""
+        host = self.to_host()
+        state = {name: getattr(host, name) for name in _ENDS + _SUMS}
+        flat = [each for row in host.inside for each in row]
+        state["inside_lengths"] = np.array([len(each) for each in flat], dtype=np.float64)
+        state["inside"] = np.concatenate([np.empty(0), *flat])
+        if host.inside_weights is not None:
+            flat = [each for row in host.inside_weights for each in row]
+            state["inside_weights"] = np.concatenate([np.empty(0), *flat])
+        return state
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> Brackets:
+        """Return the statistic of a state that :meth:`to_state` gave.
+
+        Raises
+        ------
+        ValueError
+            If an array is missing or has another shape.
+        """
+        arrays = _arrays(state, (*_ENDS, *_SUMS, "inside_lengths", "inside"), "brackets")
+        shape = arrays["lower"].shape
+        lengths = arrays["inside_lengths"]
+        if (
+            len(shape) != 2
+            or any(arrays[name].shape != shape for name in _ENDS + _SUMS[:4])
+            or any(arrays[name].shape != shape[1:] for name in _SUMS[4:])
+            or lengths.shape != (shape[0] * shape[1],)
+            or arrays["inside"].shape != (int(lengths.sum()),)
+        ):
+            raise ValueError("the arrays of brackets do not fit together")
+        weights = None
+        if "inside_weights" in state:
+            weights = _arrays(state, ("inside_weights",), "brackets")["inside_weights"]
+            if weights.shape != arrays["inside"].shape:
+                raise ValueError("the arrays of brackets do not fit together")
+        ends = np.cumsum(lengths).astype(np.intp)
+
+        def split(values: np.ndarray) -> list[list[np.ndarray]]:
+            pieces = np.split(values, ends[:-1]) if ends.size else []
+            return [pieces[row * shape[1] : (row + 1) * shape[1]] for row in range(shape[0])]
+
+        return cls(
+            inside=split(arrays["inside"]),
+            inside_weights=None if weights is None else split(weights),
+            **{name: arrays[name] for name in _ENDS + _SUMS},
+        )
+
+
+class Quantiles(Statistic):
+    """Exact quantiles of each channel: what an exact fit remembers.
+
+    Parameters
+    ----------
+    q : float64 array of shape (R,)
+        In [0, 1].
+    values : float64 array of shape (R, C)
+        NaN in a channel without values.
+    count : float64 array of shape (C,)
+        Number of values, or sum of their weights.
+    infinite : float64 array of shape (C,)
+        Number of infinite values.
+    """
+
+    __module__ = "normcore"
+    __slots__ = ("count", "infinite", "q", "values")
+    name: ClassVar[str] = "quantiles"
+
+    def __init__(self, q: Any, values: Any, count: Any, infinite: Any) -> None:
+        self.q, self.values, self.count, self.infinite = q, values, count, infinite
+
+    @classmethod
+    def empty(cls, num_channels: int, xp: Any = np) -> Quantiles:
+        """Return the quantiles of no data at no ranks."""
+        zero = xp.zeros(num_channels, dtype=xp.float64)
+        none = xp.zeros((0, num_channels), dtype=xp.float64)
+        return cls(zero[:0], none, zero, zero)
+
+    @classmethod
+    def observe(
+        cls,
+        backend: Any,
+        x: Any,
+        *,
+        weights: Any = None,
+        skipna: bool = False,
+        q: Any = (0.25, 0.5, 0.75),
+    ) -> Any:
+        """Return the quantiles of an ``(N, C, S)`` view at ``q``."""
+        return backend.quantiles(x, q, weights=weights, skipna=skipna)
+
+    @property
+    def num_channels(self) -> int:
+        """The number of channels, C."""
+        return int(self.count.shape[0])
+
+    def merge(self, other: Any) -> Quantiles:
+        """Return the side that saw data, where the other saw none.
+
+        Raises
+        ------
+        ValueError
+            If both saw data: quantiles alone do not say what those of the union are.
+        """
+        self._check_mergeable(other)
+        for one, another in ((self, other), (other, self)):
+            if not bool(array_namespace(one.count).any(one.count != 0)):
+                return another
+        raise ValueError(
+            "an exact fit keeps no sketch of the data, so two of them cannot be merged; "
+            "fit all the data at once"
+        )
+
+    @classmethod
+    def side_by_side(cls, groups: Sequence[Quantiles]) -> Quantiles:
+        """Return the statistic of all channels from those of groups of them, in order."""
+        if len(groups) == 1:
+            return groups[0]
+        joined = (
+            np.concatenate([getattr(group, name) for group in groups], axis=-1)
+            for name in ("values", "count", "infinite")
+        )
+        return cls(groups[0].q, *joined)
+
+    def select(self, channels: Any) -> Quantiles:
+        """Return the statistic of some of the channels (an index array or a slice)."""
+        return type(self)(
+            self.q, self.values[:, channels], self.count[channels], self.infinite[channels]
+        )
+
+    def to_state(self) -> dict[str, np.ndarray]:
+        """Return the whole state as a dict of float64 NumPy arrays."""
+        return {name: to_numpy(getattr(self, name)) for name in _QUANTILES}
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> Quantiles:
+        """Return the statistic of a state that :meth:`to_state` gave.
+
+        Raises
+        ------
+        ValueError
+            If an array is missing or has another shape.
+        """
+        q, values, count, infinite = _arrays(state, _QUANTILES, "quantiles").values()
+        if (
+            q.ndim != 1
+            or count.ndim != 1
+            or values.shape != (q.size, count.size)
+            or infinite.shape != count.shape
+        ):
+            raise ValueError("the arrays of quantiles do not fit together")
+        check_count(count, "quantiles")
+        return cls(q, values, count, infinite)
+
+    def __repr__(self) -> str:
+        return f"Quantiles(q={self.q}, values={self.values}, count={self.count})"
+
+
+_ENDS = ("lower", "upper")
+_SUMS = ("below", "equal_lower", "inside_count", "equal_upper", "count", "infinite")
+_QUANTILES = ("q", "values", "count", "infinite")
+
+
+def _arrays(state: Mapping[str, Any], names: Iterable[str], kind: str) -> dict[str, np.ndarray]:
+    missing = [name for name in names if name not in state]
+    if missing:
+        raise ValueError(f"the state of {kind} lacks {missing[0]!r}")
+    return {name: np.array(state[name], dtype=np.float64) for name in names}

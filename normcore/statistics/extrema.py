@@ -1,0 +1,93 @@
+"""Extrema of channels: count, smallest and largest value."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Self
+
+import numpy as np
+
+from normcore.layout.namespace import array_namespace, to_numpy
+from normcore.statistics.statistic import Statistic, check_count, state_array, where_valid
+
+__all__ = ["Extrema"]
+
+
+class Extrema(Statistic):
+    """Count, minimum and maximum of each channel.
+
+    Parameters
+    ----------
+    count, min, max : float64 arrays of shape (C,)
+        Where the count is 0, +inf and -inf, the neutral elements; they read as NaN.
+    """
+
+    __module__ = "normcore"
+    __slots__ = ("_max", "_min", "count")
+    name: ClassVar[str] = "extrema"
+
+    def __init__(self, count: Any, min: Any, max: Any) -> None:
+        self.count, self._min, self._max = count, min, max
+
+    @classmethod
+    def empty(cls, num_channels: int, xp: Any = np) -> Self:
+        """Return the extrema of no data."""
+        zero = xp.zeros(num_channels, dtype=xp.float64)
+        return cls(zero, zero + float("inf"), zero - float("inf"))
+
+    @classmethod
+    def observe(cls, backend: Any, x: Any, *, weights: Any = None, skipna: bool = False) -> Self:
+        """Return the extrema of an ``(N, C, S)`` view; there are none of weighted data."""
+        if weights is not None:
+            raise TypeError("extrema take no weights")
+        found: Self = backend.extrema(x, skipna=skipna)
+        return found
+
+    @property
+    def num_channels(self) -> int:
+        """The number of channels, C."""
+        return int(self.count.shape[0])
+
+    @property
+    def min(self) -> Any:
+        """Smallest value of each channel; NaN where the count is 0."""
+        return where_valid(self.count > 0, self._min)
+
+    @property
+    def max(self) -> Any:
+        """Largest value of each channel; NaN where the count is 0."""
+        return where_valid(self.count > 0, self._max)
+
+    def merge(self, other: Self) -> Self:
+        """Return the extrema of both."""
+        self._check_mergeable(other)
+        xp = array_namespace(self.count)
+        return type(self)(
+            self.count + other.count,
+            xp.minimum(self._min, other._min),
+            xp.maximum(self._max, other._max),
+        )
+
+    def select(self, channels: Any) -> Self:
+        """Return the extrema of some of the channels."""
+        return type(self)(self.count[channels], self._min[channels], self._max[channels])
+
+    def to_state(self) -> dict[str, np.ndarray]:
+        """Return count, min and max as NumPy arrays."""
+        return {
+            "count": to_numpy(self.count),
+            "min": to_numpy(self._min),
+            "max": to_numpy(self._max),
+        }
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> Self:
+        """Return the extrema of a state; ValueError if its arrays do not fit together."""
+        arrays = [state_array(state, key, 1, "extrema") for key in ("count", "min", "max")]
+        if len({array.shape for array in arrays}) > 1:
+            raise ValueError("the arrays of extrema have different lengths")
+        check_count(arrays[0], "extrema")
+        return cls(*arrays)
+
+    def __repr__(self) -> str:
+        return f"Extrema(count={self.count}, min={self.min}, max={self.max})"

@@ -1,0 +1,224 @@
+"""Which values a quantile is made of: NumPy's ``linear`` and, with weights, its ``inverted_cdf``.
+
+A rule says so in the words of each way to look at data: all of it, a sample of it, brackets, and
+counts of what is at most some pivots.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from normcore.statistics.rank_selection import Selection
+
+__all__ = ["Linear", "Seen", "Weighted"]
+
+_ROUNDING = 2.0**-44
+
+Found = tuple[np.ndarray, np.ndarray, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Brackets of all the data; what lies inside in pieces, values or pairs with their weights."""
+
+    lower: np.ndarray
+    upper: np.ndarray
+    below: np.ndarray
+    equal_lower: np.ndarray
+    inside_count: np.ndarray
+    equal_upper: np.ndarray
+    count: np.ndarray
+    infinite: np.ndarray
+    pieces: list[list[list[Any]]]
+    dropped: np.ndarray
+
+
+class Linear:
+    """Interpolation between the two ranks around the quantile, each value weighing the same."""
+
+    targets = 2
+
+    def __init__(self, selection: Selection) -> None:
+        self._selection = selection
+
+    def whole(self, x: Any, q: np.ndarray, skipna: bool) -> Found:
+        """Return the quantiles, the count and the infinite values of each channel."""
+        values = self._selection.columns(x)
+        count, infinite = self._selection.numbers(values)
+        first, second, t = _neighbours(q[:, None], count)
+        a, b = self._selection.at(values, count, first, second)
+        found = _interpolate(a, b, t)
+        if not skipna:
+            absent = count < values.shape[1]
+            found[:, absent] = count[absent] = np.nan
+        return found, count, infinite
+
+    def ends(
+        self, x: Any, q: np.ndarray, taken: np.ndarray, errors: float
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return ends of brackets (R, C) some standard errors to either side of the quantiles.
+
+        A few ranks are added for quantiles near an end, where the error is far from normal.
+        """
+        values = self._selection.columns(x, taken)
+        count, _ = self._selection.numbers(values)
+        middle = q[:, None] * count
+        reach = errors * np.sqrt(middle * (1.0 - q[:, None])) + 6.0
+        low, high = np.floor(middle - reach), np.ceil(middle + reach)
+        lower, upper = self._selection.at(values, count, low, high)
+        return np.where(low >= 0, lower, -np.inf), np.where(high < count, upper, np.inf)
+
+    def find(self, seen: Seen, q: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return quantiles (R, C), and which of the wanted ones are those."""
+        first, second, t = _neighbours(q[:, None], np.nan_to_num(seen.count))
+        edge = seen.below + seen.equal_lower
+        end = edge + seen.inside_count
+        found = wanted & (first >= seen.below) & (second < end + seen.equal_upper)
+        inside = found & (first < end) & (second >= edge)
+        found &= ~(inside & seen.dropped)
+        inside &= found
+        kept = np.full((2, *inside.shape), np.nan)
+        kept[:, inside] = self._selection.among(
+            [seen.pieces[rank][channel] for rank, channel in np.argwhere(inside)],
+            (first - edge)[inside],
+            (second - edge)[inside],
+        )
+        a, b = (
+            np.where(rank < edge, seen.lower, np.where(rank < end, values, seen.upper))
+            for rank, values in zip((first, second), kept, strict=True)
+        )
+        return _interpolate(a, b, t), found
+
+    def reached(self, cumulated: np.ndarray, total: np.ndarray, q: np.ndarray) -> np.ndarray:
+        """Whether counts (R, targets, pivots) of what is at most a pivot include the targets."""
+        first, second, _ = _neighbours(q, total)
+        return cumulated > np.stack([first, second], axis=1)[..., None]
+
+    def made_of(self, values: np.ndarray, total: np.ndarray, q: np.ndarray) -> np.ndarray:
+        """Return the quantiles that values (R, targets) make."""
+        return _interpolate(values[:, 0], values[:, 1], _neighbours(q, total)[2])
+
+
+class Weighted:
+    """The first value at which the cumulated weight reaches the quantile."""
+
+    targets = 1
+
+    def __init__(self, selection: Selection, weights: np.ndarray) -> None:
+        self._selection = selection
+        self._weights = weights.reshape(-1)
+
+    def whole(self, x: Any, q: np.ndarray, skipna: bool) -> Found:
+        """Return the quantiles, the sum of weights and the infinite values of each channel."""
+        columns = self._selection.columns(x).astype(np.float64)
+        values = np.full((q.size, len(columns)), np.nan)
+        count, infinite = np.zeros(len(columns)), np.zeros(len(columns))
+        present = self._weights > 0
+        weights = self._weights[present].astype(np.float64)
+        for channel, column in enumerate(columns):
+            column = column[present]
+            valid = ~np.isnan(column)
+            infinite[channel] = np.isinf(column).sum()
+            if not skipna and not valid.all():
+                count[channel] = np.nan
+            elif valid.any():
+                column, weight = column[valid], weights[valid]
+                order = np.argsort(column, kind="stable")
+                cumulated = np.cumsum(weight[order])
+                count[channel] = cumulated[-1]
+                reached = _reaches(cumulated, cumulated[-1], q[:, None])
+                values[:, channel] = column[order[np.argmax(reached, axis=1)]]
+        return values, count, infinite
+
+    def ends(
+        self, x: Any, q: np.ndarray, taken: np.ndarray, errors: float
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return ends of brackets (R, C) some standard errors to either side of the quantiles."""
+        sample = self._selection.columns(x, taken).astype(np.float64)
+        weight = self._weights[taken].astype(np.float64)
+        lower, upper = np.full((2, q.size, len(sample)), np.inf)
+        lower.fill(-np.inf)
+        for channel, column in enumerate(sample):
+            valid = (weight > 0) & ~np.isnan(column)
+            column, given = column[valid], weight[valid]
+            order = np.argsort(column)
+            column, given = column[order], given[order]
+            for rank, each in enumerate(q):
+                low, high = _weighted_ranks(given, each, errors)
+                if low >= 0:
+                    lower[rank, channel] = column[low]
+                if high < column.size:
+                    upper[rank, channel] = column[high]
+        return lower, upper
+
+    def find(self, seen: Seen, q: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return quantiles (R, C), and which of the wanted ones are those."""
+        values = np.full(wanted.shape, np.nan)
+        for rank, channel in np.argwhere(wanted & ~seen.dropped):
+            values[rank, channel] = self._find_one(seen, q[rank], rank, channel)
+        return values, ~np.isnan(values)
+
+    def _find_one(self, seen: Seen, q: float, rank: int, channel: int) -> Any:
+        at = rank, channel
+        total, edge = seen.count[channel], seen.below[at] + seen.equal_lower[at]
+        if _reaches(seen.below[at], total, q):
+            return np.nan
+        if _reaches(edge, total, q):
+            return seen.lower[at]
+        none = np.empty(0)
+        pairs = [(none, none), *seen.pieces[rank][channel]]
+        values, weights = (np.concatenate(each) for each in zip(*pairs, strict=True))
+        order = np.argsort(values, kind="stable")
+        reached = _reaches(edge + np.cumsum(weights[order]), total, q)
+        if reached.any():
+            return values[order[int(np.argmax(reached))]]
+        end = edge + seen.inside_count[at] + seen.equal_upper[at]
+        return seen.upper[at] if _reaches(end, total, q) else np.nan
+
+    def reached(self, cumulated: np.ndarray, total: np.ndarray, q: np.ndarray) -> np.ndarray:
+        """Whether weights (R, targets, pivots) of what is at most a pivot reach the quantiles."""
+        return np.asarray(_reaches(cumulated, total, q[:, None, None]))
+
+    def made_of(self, values: np.ndarray, total: np.ndarray, q: np.ndarray) -> np.ndarray:
+        """Return the quantiles that values (R, targets) make."""
+        return values[:, 0]
+
+
+def _neighbours(q: Any, count: Any) -> tuple[Any, Any, Any]:
+    """Return the two ranks around each quantile and the weight of the second (method 7)."""
+    virtual = (count - 1.0) * q
+    first = np.clip(np.floor(virtual), 0.0, np.maximum(count - 1.0, 0.0))
+    second = np.minimum(first + 1.0, np.maximum(count - 1.0, 0.0))
+    return first, second, virtual - first
+
+
+def _interpolate(a: Any, b: Any, t: Any) -> Any:
+    """Interpolate between ordered neighbours with the rounding of NumPy's quantiles."""
+    with np.errstate(all="ignore"):
+        width = b - a
+        value = np.where(t >= 0.5, b - width * (1.0 - t), a + width * t)
+        wide = np.isinf(width) & np.isfinite(a) & np.isfinite(b)  # the width alone overflowed
+        value = np.where(wide, a * (1.0 - t) + b * t, value)
+    value = np.where((a == b) | (t == 0), a, value)
+    return np.where(np.isinf(a) & np.isinf(b) & (a != b) & (t > 0), np.nan, value)
+
+
+def _reaches(cumulated: Any, total: Any, q: Any) -> Any:
+    """Whether a cumulated weight reaches the quantile, but for the rounding of sums."""
+    return (cumulated > 0) & (cumulated / total >= q * (1.0 - _ROUNDING))
+
+
+def _weighted_ranks(weight: np.ndarray, q: float, errors: float) -> tuple[int, int]:
+    """Return ranks of a sorted sample some standard errors to either side of the quantile."""
+    if not weight.size:
+        return -1, 0
+    weight = weight / weight.max()  # so that squares stay in range
+    cumulated = np.cumsum(weight)
+    middle = q * cumulated[-1]
+    error = np.sqrt(np.sum((weight * ((cumulated <= middle) - q)) ** 2))  # of a ratio of sums
+    reach = errors * error + 6.0
+    low = np.searchsorted(cumulated, middle - reach, side="right") - 1
+    return int(low), int(np.searchsorted(cumulated, middle + reach, side="left")) + 1

@@ -1,0 +1,111 @@
+"""What every statistic of channels can do: a commutative monoid that observes, merges and saves."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar, Self
+
+import numpy as np
+
+from normcore.layout.namespace import array_namespace
+
+__all__ = ["Statistic", "check_count", "state_array", "where_valid"]
+
+
+class Statistic(ABC):
+    """What a fit remembers of each channel; a commutative monoid under :meth:`merge`."""
+
+    #: Names the statistic in saved files.
+    name: ClassVar[str] = ""
+
+    @classmethod
+    @abstractmethod
+    def empty(cls, num_channels: int, xp: Any = np) -> Self:
+        """Return the statistic of no data, neutral in :meth:`merge`."""
+
+    @classmethod
+    @abstractmethod
+    def observe(cls, backend: Any, x: Any, *, weights: Any = None, skipna: bool = False) -> Self:
+        """Return the statistic of an ``(N, C, S)`` view, by the backend's kernel."""
+
+    @abstractmethod
+    def merge(self, other: Self) -> Self:
+        """Return the statistic of both pieces of data; the operands stay as they are.
+
+        Raises
+        ------
+        ValueError
+            If the numbers of channels differ.
+        TypeError
+            If ``other`` is another kind of statistic.
+        """
+
+    @abstractmethod
+    def select(self, channels: Any) -> Self:
+        """Return the statistic of some of the channels (an index array or a slice)."""
+
+    @abstractmethod
+    def to_state(self) -> dict[str, np.ndarray]:
+        """Return the whole state as a dict of float64 NumPy arrays."""
+
+    @classmethod
+    @abstractmethod
+    def from_state(cls, state: Mapping[str, Any]) -> Self:
+        """Return the statistic of a state that :meth:`to_state` gave.
+
+        Raises
+        ------
+        ValueError
+            If an array is missing or has another shape.
+        """
+
+    @property
+    @abstractmethod
+    def num_channels(self) -> int:
+        """The number of channels, C."""
+
+    def to_host(self) -> Self:
+        """Return the statistic in NumPy arrays."""
+        return type(self).from_state(self.to_state())
+
+    def _check_mergeable(self, other: object) -> None:
+        if type(other) is not type(self):
+            raise TypeError(f"cannot merge {type(self).__name__} with {type(other).__name__}")
+        if other.num_channels != self.num_channels:
+            raise ValueError(
+                f"cannot merge statistics of {self.num_channels} and {other.num_channels} channels"
+            )
+
+    def __eq__(self, other: object) -> bool:
+        if type(other) is not type(self):
+            return NotImplemented
+        mine, theirs = self.to_state(), other.to_state()
+        return mine.keys() == theirs.keys() and all(
+            np.array_equal(mine[key], theirs[key], equal_nan=True) for key in mine
+        )
+
+    __hash__: ClassVar[None] = None  # type: ignore[assignment]
+
+
+def state_array(state: Mapping[str, Any], key: str, ndim: int, kind: str) -> np.ndarray:
+    """Return an array of a saved state of a statistic of this kind; ValueError if there is none."""
+    try:
+        array = np.array(state[key], dtype=np.float64)
+    except KeyError:
+        raise ValueError(f"the state of {kind} lacks {key!r}") from None
+    if array.ndim != ndim:
+        raise ValueError(f"{key!r} of {kind} has shape {array.shape}, expected {ndim} dimensions")
+    return array
+
+
+def check_count(count: np.ndarray, kind: str) -> None:
+    """Refuse a state whose counts are negative or infinite; NaN stands for data with NaN."""
+    if (count < 0).any() or np.isinf(count).any():
+        raise ValueError(f"the counts of {kind} must be finite and not negative, not {count}")
+
+
+def where_valid(valid: Any, values: Any) -> Any:
+    """Return values where they are valid, NaN elsewhere."""
+    xp = array_namespace(values)
+    return xp.where(valid, values, xp.full_like(values, float("nan")))
