@@ -6,11 +6,12 @@ unit scale, then shift and scale.
 
 from __future__ import annotations
 
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 
-from normcore.layout.namespace import to_numpy
+from normcore.layout.namespace import Array, to_numpy
 
 __all__ = ["Affine", "nonconstant"]
 
@@ -20,7 +21,7 @@ NAMES = ("center", "scale", "gamma", "beta")
 CONSTANT_EPS = 8.0 * float(np.finfo(np.float64).eps)
 
 
-def nonconstant(spread: Any, location: Any) -> Any:
+def nonconstant(spread: Array, location: Array) -> Array:
     """Return the scale of each channel: its spread, or 1 where the channel is constant.
 
     Parameters
@@ -55,10 +56,10 @@ class Affine:
     __slots__ = ("_packed", "center_low", "laid_out", *NAMES)
     __module__ = "normcore"
 
-    center: Any
-    scale: Any
-    gamma: Any
-    beta: Any
+    center: Array
+    scale: Array
+    gamma: Array
+    beta: Array
     center_low: Any
     _packed: Any
     #: What the backend that used it last keeps beside it, to be used again; see :meth:`keep`.
@@ -67,10 +68,10 @@ class Affine:
     def __init__(
         self,
         *,
-        center: Any = 0.0,
-        scale: Any = 1.0,
-        gamma: Any = 1.0,
-        beta: Any = 0.0,
+        center: Array = 0.0,
+        scale: Array = 1.0,
+        gamma: Array = 1.0,
+        beta: Array = 0.0,
         center_low: Any = None,
     ) -> None:
         place = object.__setattr__
@@ -140,7 +141,7 @@ class Affine:
             center_low=self.center_low,
         )
 
-    def vectors(self, num_channels: int, xp: Any = np) -> tuple[Any, Any, Any, Any]:
+    def vectors(self, num_channels: int, xp: ModuleType = np) -> tuple[Array, Array, Array, Array]:
         """Return center, scale, gamma and beta as float64 vectors of shape (C,).
 
         Raises
@@ -174,7 +175,7 @@ class Affine:
             }
         )
 
-    def _vector(self, name: str, num_channels: int, xp: Any) -> Any:
+    def _vector(self, name: str, num_channels: int, xp: ModuleType) -> Array:
         value = getattr(self, name)
         if xp is np:
             if type(value) is float:
@@ -193,5 +194,7 @@ class Affine:
         return vector
 
 
-def _affine(center: Any, scale: Any, gamma: Any, beta: Any, center_low: Any = None) -> Affine:
+def _affine(
+    center: Array, scale: Array, gamma: Array, beta: Array, center_low: Any = None
+) -> Affine:
     return Affine(center=center, scale=scale, gamma=gamma, beta=beta, center_low=center_low)

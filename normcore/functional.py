@@ -35,6 +35,7 @@ from normcore.layernorm import (
     rms_norm,
     rms_norm_backward,
 )
+from normcore.layout.namespace import Array
 from normcore.layout.scalar_argument import as_floats
 from normcore.registration import discovery
 from normcore.statistics import Extrema, Moments, wide_integers
@@ -80,10 +81,10 @@ __all__ = [
 
 
 def moments(
-    x: Any,
+    x: Array,
     *,
     channel_axis: int | None,
-    weights: Any = None,
+    weights: Array = None,
     skipna: bool = False,
     backend: str | Backend | None = None,
 ) -> Moments:
@@ -124,7 +125,7 @@ def moments(
 
 
 def extrema(
-    x: Any,
+    x: Array,
     *,
     channel_axis: int | None,
     skipna: bool = False,
@@ -138,11 +139,11 @@ def extrema(
 
 
 def quantiles(
-    x: Any,
-    q: Any,
+    x: Array,
+    q: Array,
     *,
     channel_axis: int | None,
-    weights: Any = None,
+    weights: Array = None,
     skipna: bool = False,
     backend: str | Backend | None = None,
 ) -> Quantiles:
@@ -172,7 +173,7 @@ def quantiles(
     if weights is not None:
         weights = chosen.adopt(over_views.as_weights(weights, x))
 
-    def observe(view: Any, **options: Any) -> Any:
+    def observe(view: Array, **options: Any) -> Any:
         return chosen.quantiles(view, ranks, **options)
 
     groups = [
@@ -183,21 +184,21 @@ def quantiles(
 
 
 def batch_norm(
-    x: Any,
-    gamma: Any = None,
-    beta: Any = None,
+    x: Array,
+    gamma: Array = None,
+    beta: Array = None,
     *,
     axis: int = 1,
     eps: float = 1e-5,
     activation: str | None = None,
-    mask: Any = None,
-    out: Any = None,
+    mask: Array = None,
+    out: Array = None,
     communicator: Communicator | None = None,
     groups: Any = None,
     virtual_batch_size: int | None = None,
     single: str = "error",
     backend: str | Backend | None = None,
-) -> tuple[Any, Any]:
+) -> tuple[Array, Array]:
     """Normalize `x` with the statistics of this batch (Algorithm 1 of the paper).
 
     ``y = (x - mean) / sqrt(var + eps) * gamma + beta``, where `mean` and the biased `var` are
@@ -268,19 +269,19 @@ def batch_norm(
 
 
 def batch_norm_inference(
-    x: Any,
-    mean: Any,
-    var: Any,
-    gamma: Any = None,
-    beta: Any = None,
+    x: Array,
+    mean: Array,
+    var: Array,
+    gamma: Array = None,
+    beta: Array = None,
     *,
     axis: int = 1,
     eps: float = 1e-5,
     activation: str | None = None,
-    mask: Any = None,
-    out: Any = None,
+    mask: Array = None,
+    out: Array = None,
     backend: str | Backend | None = None,
-) -> Any:
+) -> Array:
     """Normalize `x` with given statistics (Algorithm 2 of the paper, line 11).
 
     Parameters
@@ -308,23 +309,23 @@ def batch_norm_inference(
 
 
 def batch_norm_backward(
-    dy: Any,
-    x: Any,
+    dy: Array,
+    x: Array,
     moments: Any,
-    gamma: Any = None,
-    beta: Any = None,
+    gamma: Array = None,
+    beta: Array = None,
     *,
     axis: int = 1,
     eps: float = 1e-5,
     activation: str | None = None,
-    mask: Any = None,
+    mask: Array = None,
     training: bool = True,
-    out: Any = None,
+    out: Array = None,
     communicator: Communicator | None = None,
     groups: Any = None,
     virtual_batch_size: int | None = None,
     backend: str | Backend | None = None,
-) -> tuple[Any, Any, Any]:
+) -> tuple[Array, Array, Array]:
     """Gradients of :func:`batch_norm` with respect to `x`, `gamma` and `beta`.
 
     The paper's section 3 in three steps per channel, with ``scale = sqrt(var + eps)``::

@@ -15,6 +15,7 @@ from normcore.array_backend.abstract import (
     Misconfigured,
     is_relu,
 )
+from normcore.layout.namespace import Array
 from normcore.layout.numpy_views import is_floats
 from normcore.layout.out_argument import result_dtype
 from normcore.statistics import Extrema, Moments
@@ -60,7 +61,7 @@ class CpuBackend(Backend):
         except ValueError as error:
             return Misconfigured(False, str(error))
 
-    def adopt(self, array: Any) -> np.ndarray:
+    def adopt(self, array: Array) -> np.ndarray:
         if is_floats(array):
             return array
         if not isinstance(array, np.ndarray):
@@ -72,7 +73,7 @@ class CpuBackend(Backend):
             return array.astype(np.float64 if itemsize > 8 else array.dtype.newbyteorder("="))
         return array
 
-    def release(self, array: np.ndarray, like: Any) -> Any:
+    def release(self, array: np.ndarray, like: Array) -> Array:
         if isinstance(like, np.ndarray):
             return array
         named = getattr(like, "__array_namespace__", None)
@@ -82,10 +83,10 @@ class CpuBackend(Backend):
             array = array.copy()
         return sys.modules[type(like).__module__.split(".")[0]].from_dlpack(array)
 
-    def moments(self, x: Any, *, weights: Any = None, skipna: bool = False) -> Moments:
+    def moments(self, x: Array, *, weights: Array = None, skipna: bool = False) -> Moments:
         return Moments(self._kernels.moments.moments(x, weights, skipna))
 
-    def extrema(self, x: Any, *, skipna: bool = False) -> Extrema:
+    def extrema(self, x: Array, *, skipna: bool = False) -> Extrema:
         count, least, largest = self._kernels.extrema.extrema(x)
         if not skipna:
             positions = float(x.shape[0] * x.shape[2])
@@ -95,7 +96,7 @@ class CpuBackend(Backend):
         return Extrema(count, least, largest)
 
     def brackets(
-        self, x: Any, lower: Any, upper: Any, *, weights: Any = None, skipna: bool = False
+        self, x: Array, lower: Array, upper: Array, *, weights: Array = None, skipna: bool = False
     ) -> Brackets:
         lower, upper = (np.ascontiguousarray(each, dtype=np.float64) for each in (lower, upper))
         expected = (lower.shape[0], x.shape[1])
@@ -106,21 +107,23 @@ class CpuBackend(Backend):
         found = self._kernels.brackets.brackets(x, lower, upper, weights, skipna)
         return Brackets(lower, upper, *found)
 
-    def quantiles(self, x: Any, q: Any, *, weights: Any = None, skipna: bool = False) -> Quantiles:
+    def quantiles(
+        self, x: Array, q: Array, *, weights: Array = None, skipna: bool = False
+    ) -> Quantiles:
         selection = self._kernels.selection
         return exact(self, x, q, weights=weights, skipna=skipna, selection=selection)
 
     def rescale(
         self,
-        x: Any,
+        x: Array,
         affine: Affine,
         *,
         clip: tuple[float, float] | None = None,
         activation: str | None = None,
-        mask: Any = None,
-        out: Any = None,
+        mask: Array = None,
+        out: Array = None,
         refuse_infinite: bool = False,
-    ) -> Any:
+    ) -> Array:
         relu = activation is not None and is_relu(activation)
         known = affine.laid_out
         out, infinite, laid_out = self._rescale(
@@ -133,8 +136,8 @@ class CpuBackend(Backend):
         return out
 
     def backward_reduce(
-        self, dy: Any, x: Any, mean: Any, *, gate: Affine | None = None, mask: Any = None
-    ) -> tuple[Any, Any]:
+        self, dy: Array, x: Array, mean: Array, *, gate: Affine | None = None, mask: Array = None
+    ) -> tuple[Array, Array]:
         vectors = _vectors(x.shape[1], gate, mean)
         kernel = self._kernels.backward_reduce.backward_reduce
         sum_dy, sum_dy_xmu = kernel(dy, x, vectors, gate is not None, mask)
@@ -142,50 +145,50 @@ class CpuBackend(Backend):
 
     def backward_elemt(
         self,
-        dy: Any,
-        x: Any,
-        mean: Any,
-        a: Any,
-        b: Any,
-        d: Any,
+        dy: Array,
+        x: Array,
+        mean: Array,
+        a: Array,
+        b: Array,
+        d: Array,
         *,
         gate: Affine | None = None,
-        mask: Any = None,
-        out: Any = None,
-    ) -> Any:
+        mask: Array = None,
+        out: Array = None,
+    ) -> Array:
         vectors = _vectors(x.shape[1], gate, mean, a, b, d)
         kernel = self._kernels.backward_elemt.backward_elemt
         return kernel(dy, x, vectors, gate is not None, mask, out)
 
     def normalize(
         self,
-        x: Any,
-        gamma: Any,
-        beta: Any,
+        x: Array,
+        gamma: Array,
+        beta: Array,
         eps: float,
         *,
         activation: str | None = None,
-        mask: Any = None,
-        out: Any = None,
-    ) -> tuple[Any, Moments]:
+        mask: Array = None,
+        out: Array = None,
+    ) -> tuple[Array, Moments]:
         kernel = self._kernels.batchnorm.normalize
         y, parts = kernel(x, gamma, beta, eps, is_relu(activation), mask, out)
         return y, Moments(parts)
 
     def normalize_backward(
         self,
-        dy: Any,
-        x: Any,
+        dy: Array,
+        x: Array,
         moments: Moments,
-        gamma: Any,
-        beta: Any,
+        gamma: Array,
+        beta: Array,
         eps: float,
         *,
         training: bool = True,
         activation: str | None = None,
-        mask: Any = None,
-        out: Any = None,
-    ) -> tuple[Any, Any, Any]:
+        mask: Array = None,
+        out: Array = None,
+    ) -> tuple[Array, Array, Array]:
         kernel = self._kernels.batchnorm.normalize_backward
         relu = is_relu(activation)
         gradients: tuple[Any, Any, Any] = kernel(
@@ -194,8 +197,15 @@ class CpuBackend(Backend):
         return gradients
 
     def normalize_rows(
-        self, x: Any, gamma: Any, beta: Any, eps: float, *, centered: bool = True, out: Any = None
-    ) -> tuple[Any, Any]:
+        self,
+        x: Array,
+        gamma: Array,
+        beta: Array,
+        eps: float,
+        *,
+        centered: bool = True,
+        out: Array = None,
+    ) -> tuple[Array, Array]:
         if _is_few_long_rows(x):
             return super().normalize_rows(x, gamma, beta, eps, centered=centered, out=out)
         if out is None:
@@ -206,15 +216,15 @@ class CpuBackend(Backend):
 
     def normalize_rows_backward(
         self,
-        dy: Any,
-        x: Any,
+        dy: Array,
+        x: Array,
         moments: Any,
-        gamma: Any,
+        gamma: Array,
         eps: float,
         *,
         centered: bool = True,
-        out: Any = None,
-    ) -> tuple[Any, Any, Any]:
+        out: Array = None,
+    ) -> tuple[Array, Array, Array]:
         if _is_few_long_rows(x):
             return super().normalize_rows_backward(
                 dy, x, moments, gamma, eps, centered=centered, out=out
@@ -228,7 +238,7 @@ class CpuBackend(Backend):
         return out, dgamma, dbeta
 
 
-def _from_host(array: Any) -> np.ndarray:
+def _from_host(array: Array) -> np.ndarray:
     """View an array of another library that lies in host memory."""
     detached = getattr(array, "detach", None)  # a tensor that records gradients refuses DLPack
     if detached is not None:
@@ -242,7 +252,7 @@ def _from_host(array: Any) -> np.ndarray:
         ) from error
 
 
-def _vectors(num_channels: int, gate: Affine | None, *rows: Any) -> np.ndarray:
+def _vectors(num_channels: int, gate: Affine | None, *rows: Array) -> np.ndarray:
     """Return what the backward kernels know of each channel, as rows: mean, a, b, d, the gate."""
     vectors = np.zeros((8, num_channels))
     for row, values in zip(vectors, rows, strict=False):
@@ -252,12 +262,12 @@ def _vectors(num_channels: int, gate: Affine | None, *rows: Any) -> np.ndarray:
     return vectors
 
 
-def _is_few_long_rows(x: Any) -> bool:
+def _is_few_long_rows(x: Array) -> bool:
     """Whether rows are too few to occupy threads and too long for one to take each."""
     return bool(x.shape[0] < 16 and x.shape[1] > 1 << 18)
 
 
-def _along_rows(vector: Any, x: Any) -> np.ndarray:
+def _along_rows(vector: Array, x: Array) -> np.ndarray:
     if type(vector) is np.ndarray and vector.dtype == np.float64 and vector.shape == x.shape[1:]:
         return vector
     along = np.broadcast_to(np.asarray(vector, dtype=np.float64), x.shape[1:])

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from normcore.array_backend.abstract import Backend, BackendStatus
+from normcore.layout.namespace import Array
 from normcore_cupy.batches import CHUNK_BYTES, Batches
 from normcore_cupy.cupy_device import CupyDevice
 from normcore_cupy.host import DeviceBackend
@@ -60,7 +61,7 @@ class CupyBackend(DeviceBackend):
             chunk_bytes,
         )
 
-    def adopt(self, array: Any) -> Any:
+    def adopt(self, array: Array) -> Array:
         """Return an array of CuPy that shares the memory, or the NumPy array of host memory.
 
         Raises
@@ -88,7 +89,7 @@ class CupyBackend(DeviceBackend):
             )
         return native
 
-    def release(self, array: Any, like: Any) -> Any:
+    def release(self, array: Array, like: Array) -> Array:
         """Return ``array`` in the library and on the device of ``like``, ordered on its stream."""
         cupy = self.device.xp
         if isinstance(like, cupy.ndarray):
@@ -106,7 +107,7 @@ class CupyBackend(DeviceBackend):
         return module.from_dlpack(array)
 
     @contextmanager
-    def _on_stream_of(self, arrays: list[Any]) -> Iterator[None]:
+    def _on_stream_of(self, arrays: list[Array]) -> Iterator[None]:
         """Work on PyTorch's current stream where it has lent memory, and else on CuPy's.
 
         PyTorch reuses memory in the order of its own stream; so work elsewhere would have to be
@@ -133,7 +134,7 @@ class CupyBackend(DeviceBackend):
         with self._memory_errors(_ON_DEVICE):
             return super().merge(statistic, other)
 
-    def _moved(self, array: Any) -> Any:
+    def _moved(self, array: Array) -> Array:
         with self._memory_errors(_ON_DEVICE):
             return self.device.asarray(array)
 
@@ -251,13 +252,13 @@ def _on_host(arrays: dict[str, Any]) -> bool:
 # -- other libraries' arrays ---------------------------------------------------------------
 
 
-def _device_kind(array: Any) -> int:
+def _device_kind(array: Array) -> int:
     """Return DLPack's number of the kind of device; host where the array names none."""
     device = getattr(array, "__dlpack_device__", None)
     return 1 if device is None else int(device()[0])
 
 
-def _borrowed(cupy: Any, array: Any) -> Any:
+def _borrowed(cupy: Any, array: Array) -> Any:
     """View an array of another library through DLPack, in order with its stream."""
     detached = getattr(array, "detach", None)  # a tensor that records gradients refuses DLPack
     if detached is not None:
@@ -293,7 +294,7 @@ def _native_host(array: np.ndarray) -> np.ndarray:
 _OWN = ("Memory", "MemoryAsync", "ManagedMemory", "SystemMemory", "PooledMemory")
 
 
-def _is_lent(cupy: Any, array: Any) -> bool:
+def _is_lent(cupy: Any, array: Array) -> bool:
     """Whether the memory of an array of CuPy belongs, or may belong, to another library.
 
     That is memory of DLPack and of the CUDA array interface, and of an allocator that another
@@ -303,5 +304,5 @@ def _is_lent(cupy: Any, array: Any) -> bool:
     return not isinstance(array.data.mem, own)
 
 
-def _qualname(array: Any) -> str:
+def _qualname(array: Array) -> str:
     return f"{type(array).__module__}.{type(array).__qualname__}"

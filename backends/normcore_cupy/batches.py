@@ -18,6 +18,7 @@ import numpy as np
 from normcore.affine import Affine
 from normcore.array_backend.abstract import InfiniteInput
 from normcore.array_backend.reference import ReferenceBackend
+from normcore.layout.namespace import Array
 from normcore.layout.out_argument import result_dtype
 from normcore.layout.tiling import Block, blocks
 from normcore.statistics import Extrema, Moments
@@ -44,7 +45,7 @@ class Lane(Protocol):
         Returns once the arrays have been read.
         """
 
-    def collect(self) -> Any:
+    def collect(self) -> Array:
         """Wait for the kernel, step by step, and return its result.
 
         Arrays that it was sent are valid until the next :meth:`submit`.
@@ -78,10 +79,10 @@ class Batches:
         self._kernels, self._empty = kernels, empty
         self._lanes, self.chunk_bytes = lanes, chunk_bytes
 
-    def moments(self, x: np.ndarray, *, weights: Any = None, skipna: bool = False) -> Moments:
+    def moments(self, x: np.ndarray, *, weights: Array = None, skipna: bool = False) -> Moments:
         """Observe and merge the moments of the chunks."""
 
-        def kernel(chunk: Any, plane: Any = None) -> Any:
+        def kernel(chunk: Array, plane: Array = None) -> Array:
             return (yield (self._kernels.moments(chunk, weights=plane, skipna=skipna),))
 
         total = Moments.empty(x.shape[1])
@@ -93,7 +94,7 @@ class Batches:
     def extrema(self, x: np.ndarray, *, skipna: bool = False) -> Extrema:
         """Observe and merge the extrema of the chunks."""
 
-        def kernel(chunk: Any) -> Any:
+        def kernel(chunk: Array) -> Array:
             return (yield (self._kernels.extrema(chunk, skipna=skipna),))
 
         total = Extrema.empty(x.shape[1])
@@ -103,11 +104,17 @@ class Batches:
         return total
 
     def brackets(
-        self, x: np.ndarray, lower: Any, upper: Any, *, weights: Any = None, skipna: bool = False
+        self,
+        x: np.ndarray,
+        lower: Array,
+        upper: Array,
+        *,
+        weights: Array = None,
+        skipna: bool = False,
     ) -> Brackets:
         """Count in the chunks; what lies inside comes back to the host."""
 
-        def kernel(chunk: Any, plane: Any = None) -> Any:
+        def kernel(chunk: Array, plane: Array = None) -> Array:
             options = {"weights": plane, "skipna": skipna}
             return (yield from self._kernels.bracket_steps(chunk, lower, upper, **options))
 
@@ -123,8 +130,8 @@ class Batches:
         x: np.ndarray,
         affine: Affine,
         *,
-        mask: Any = None,
-        out: Any = None,
+        mask: Array = None,
+        out: Array = None,
         refuse_infinite: bool = False,
         **options: Any,
     ) -> np.ndarray:
@@ -133,7 +140,7 @@ class Batches:
         center, scale, gamma, beta = np.stack(affine.vectors(x.shape[1]))  # may be views of out
         affine = Affine(center=center, scale=scale, gamma=gamma, beta=beta)
 
-        def kernel(chunk: Any, plane: Any = None) -> Any:
+        def kernel(chunk: Array, plane: Array = None) -> Array:
             y = self._empty(chunk.shape, target.dtype)
             self._kernels.rescale(chunk, affine, mask=plane, out=y, **options)
             more = (self._kernels.extrema(chunk, skipna=True),) if refuse_infinite else ()
@@ -150,14 +157,14 @@ class Batches:
         self,
         dy: np.ndarray,
         x: np.ndarray,
-        mean: Any,
+        mean: Array,
         *,
         gate: Affine | None = None,
-        mask: Any = None,
-    ) -> tuple[Any, Any]:
+        mask: Array = None,
+    ) -> tuple[Array, Array]:
         """Sum over the chunks."""
 
-        def kernel(dy: Any, x: Any, plane: Any = None) -> Any:
+        def kernel(dy: Array, x: Array, plane: Array = None) -> Array:
             return (yield self._kernels.backward_reduce(dy, x, mean, gate=gate, mask=plane))
 
         sum_dy, sum_dy_xmu = np.zeros((2, x.shape[1]))
@@ -170,16 +177,16 @@ class Batches:
         self,
         dy: np.ndarray,
         x: np.ndarray,
-        *vectors: Any,
+        *vectors: Array,
         gate: Affine | None = None,
-        mask: Any = None,
-        out: Any = None,
+        mask: Array = None,
+        out: Array = None,
     ) -> np.ndarray:
         """Map the chunks of both arrays."""
         target = _result(dy) if out is None else out
         vectors = tuple(np.array(each) for each in vectors)  # may be views of out
 
-        def kernel(dy: Any, x: Any, plane: Any = None) -> Any:
+        def kernel(dy: Array, x: Array, plane: Array = None) -> Array:
             dx = self._empty(dy.shape, target.dtype)
             self._kernels.backward_elemt(dy, x, *vectors, gate=gate, mask=plane, out=dx)
             return (yield (dx,))
@@ -191,7 +198,7 @@ class Batches:
 
     @contextmanager
     def _run(
-        self, kernel: Kernel, arrays: list[np.ndarray], plane: Any = None, share: int = 1
+        self, kernel: Kernel, arrays: list[np.ndarray], plane: Array = None, share: int = 1
     ) -> Iterator[Iterator[tuple[Block, Any]]]:
         """Give blocks of the arrays, in order, with what the kernel makes of each."""
         num_bytes = self.chunk_bytes // share
@@ -209,7 +216,7 @@ def _take_turns(
     kernel: Kernel,
     pieces: Iterator[Block],
     arrays: list[np.ndarray],
-    plane: Any,
+    plane: Array,
 ) -> Iterator[tuple[Block, Any]]:
     under_way: list[tuple[Lane, Block]] = []
     for number, block in enumerate(pieces):

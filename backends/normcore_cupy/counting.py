@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from normcore.layout.namespace import Array
 from normcore_cupy.launcher import Launcher, dtype_name
 from normcore_cupy.plan import REDUCTION, of_merge, plan
 
@@ -27,7 +28,7 @@ class Counting:
     """
 
     def __init__(
-        self, launcher: Launcher, x: Any, lower: np.ndarray, upper: np.ndarray, weights: Any
+        self, launcher: Launcher, x: Array, lower: np.ndarray, upper: np.ndarray, weights: Array
     ) -> None:
         self._launcher, self._device = launcher, launcher.device
         self._dtypes = dtype_name(x), "float64"
@@ -40,7 +41,7 @@ class Counting:
         self._views = x, self._plane
         self._arguments = ends, np.int64(self._num_ranks), over.per_range
 
-    def count(self, keeps: bool) -> tuple[Any, Any]:
+    def count(self, keeps: bool) -> tuple[Array, Array]:
         """Return the sums (4 R + 3, C) and, where it ``keeps`` values, each thread's number.
 
         The numbers (R, C, threads) are of the values inside.

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from normcore.layout.namespace import Array
 from normcore_cupy import compiler
 from normcore_cupy.device import source
 
@@ -24,20 +25,20 @@ class CupyDevice:
         self._kernels: dict[tuple[int, tuple[str, str], str], Any] = {}
         self._lock = threading.Lock()
 
-    def empty(self, shape: tuple[int, ...], dtype: Any) -> Any:
+    def empty(self, shape: tuple[int, ...], dtype: Any) -> Array:
         return self.xp.empty(shape, dtype)
 
-    def zeros(self, shape: tuple[int, ...], dtype: Any) -> Any:
+    def zeros(self, shape: tuple[int, ...], dtype: Any) -> Array:
         return self.xp.zeros(shape, dtype)
 
-    def asarray(self, array: Any) -> Any:
+    def asarray(self, array: Array) -> Array:
         return array if isinstance(array, self.xp.ndarray) else self.xp.asarray(array)
 
-    def to_host(self, array: Any) -> np.ndarray:
+    def to_host(self, array: Array) -> np.ndarray:
         host: np.ndarray = array.get()
         return host
 
-    def pointer(self, array: Any) -> int:
+    def pointer(self, array: Array) -> int:
         return int(array.data.ptr)
 
     def launch(

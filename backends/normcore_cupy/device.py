@@ -11,6 +11,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from normcore.layout.namespace import Array
+
 __all__ = ["C_TYPES", "VIEW", "Device", "source", "view"]
 
 #: The struct ``View`` of common.cuh, by value: an address, an (N, C, S) shape and strides in
@@ -38,19 +40,19 @@ class Device(Protocol):
     #: Array-API namespace of its arrays, for arithmetic on vectors of length C.
     xp: Any
 
-    def empty(self, shape: tuple[int, ...], dtype: Any) -> Any:
+    def empty(self, shape: tuple[int, ...], dtype: Any) -> Array:
         """Return an uninitialized C-contiguous device array."""
 
-    def zeros(self, shape: tuple[int, ...], dtype: Any) -> Any:
+    def zeros(self, shape: tuple[int, ...], dtype: Any) -> Array:
         """Return a C-contiguous device array of zeros."""
 
-    def asarray(self, array: Any) -> Any:
+    def asarray(self, array: Array) -> Array:
         """Return a host array as a device array; a device array as it is."""
 
-    def to_host(self, array: Any) -> np.ndarray:
+    def to_host(self, array: Array) -> np.ndarray:
         """Return a device array as a NumPy array, once all work on it is done."""
 
-    def pointer(self, array: Any) -> int:
+    def pointer(self, array: Array) -> int:
         """Return the address of a device array's first element."""
 
     def launch(
@@ -97,7 +99,7 @@ def source(kernel: str | None = None) -> str:
     return "\n".join([common, *chosen])
 
 
-def view(device: Device, array: Any, axes: tuple[int, int] = (0, 1)) -> np.ndarray:
+def view(device: Device, array: Array, axes: tuple[int, int] = (0, 1)) -> np.ndarray:
     """Return the :data:`VIEW` of an (N, C, S) array or an (N, S) plane; of None, an absent one.
 
     Parameters

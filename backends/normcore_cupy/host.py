@@ -15,6 +15,7 @@ import numpy as np
 
 from normcore.affine import Affine
 from normcore.array_backend.abstract import Backend, is_relu
+from normcore.layout.namespace import Array
 from normcore.statistics import Extrema, Moments
 from normcore.statistics.brackets import Brackets
 from normcore_cupy.counting import Counting
@@ -42,10 +43,10 @@ class DeviceBackend(Backend):
 
     # -- statistics ------------------------------------------------------------------------
 
-    def moments(self, x: Any, *, weights: Any = None, skipna: bool = False) -> Moments:
+    def moments(self, x: Array, *, weights: Array = None, skipna: bool = False) -> Moments:
         return Moments(self._moments(x, weights, skipna))
 
-    def _moments(self, x: Any, weights: Any, skipna: bool) -> Any:
+    def _moments(self, x: Array, weights: Array, skipna: bool) -> Any:
         """Return the (7, C) state."""
         dtypes = dtype_name(x), "float64"
         num_channels = x.shape[1]
@@ -61,7 +62,7 @@ class DeviceBackend(Backend):
         )
         return self._merged_moments(dtypes, None, parts)
 
-    def _merged_moments(self, dtypes: tuple[str, str], first: Any, parts: Any) -> Any:
+    def _merged_moments(self, dtypes: tuple[str, str], first: Array, parts: Array) -> Any:
         """Merge (ranges, 7, C) states, in order, after the state ``first``."""
         ranges, _, num_channels = parts.shape
         out = self.device.empty((_STATE_ROWS, num_channels), np.float64)
@@ -71,7 +72,7 @@ class DeviceBackend(Backend):
         )  # fmt: skip
         return out
 
-    def extrema(self, x: Any, *, skipna: bool = False) -> Extrema:
+    def extrema(self, x: Array, *, skipna: bool = False) -> Extrema:
         dtypes = dtype_name(x), "float64"
         num_samples, num_channels, num_inner = x.shape
         if 0 in x.shape:
@@ -88,7 +89,7 @@ class DeviceBackend(Backend):
         return Extrema(out[0], out[1], out[2])
 
     def brackets(
-        self, x: Any, lower: Any, upper: Any, *, weights: Any = None, skipna: bool = False
+        self, x: Array, lower: Array, upper: Array, *, weights: Array = None, skipna: bool = False
     ) -> Brackets:
         """Return the brackets, on the host: whoever asks for them decides there what to read next.
 
@@ -107,7 +108,7 @@ class DeviceBackend(Backend):
             return brackets
 
     def bracket_steps(
-        self, x: Any, lower: Any, upper: Any, *, weights: Any = None, skipna: bool = False
+        self, x: Array, lower: Array, upper: Array, *, weights: Array = None, skipna: bool = False
     ) -> Generator[tuple[Any, ...], tuple[np.ndarray, ...], Brackets]:
         """Yield arrays of the device, to be sent back on the host, and return the brackets.
 
@@ -119,9 +120,9 @@ class DeviceBackend(Backend):
             raise ValueError(
                 f"brackets have shapes {lower.shape} and {upper.shape}, expected {expected}"
             )
-        sums: Any = np.zeros((4 * num_ranks + 3, num_channels))
+        sums: Array = np.zeros((4 * num_ranks + 3, num_channels))
         sizes: Any = np.zeros(expected, np.int64)
-        inside: list[Any] = [np.empty(0), np.empty(0)]
+        inside: list[Array] = [np.empty(0), np.empty(0)]
         if 0 not in x.shape:
             keeps = bool(np.any(lower < upper))
             counting = Counting(self._launcher, x, lower, upper, weights)
@@ -159,15 +160,15 @@ class DeviceBackend(Backend):
 
     def rescale(
         self,
-        x: Any,
+        x: Array,
         affine: Affine,
         *,
         clip: tuple[float, float] | None = None,
         activation: str | None = None,
-        mask: Any = None,
-        out: Any = None,
+        mask: Array = None,
+        out: Array = None,
         refuse_infinite: bool = False,
-    ) -> Any:
+    ) -> Array:
         """Return the rescaled array; infinity propagates, as finding it would mean waiting."""
         relu = is_relu(activation)
         vectors = self._launcher.vectors(x.shape[1], _numbers(affine))
@@ -175,12 +176,12 @@ class DeviceBackend(Backend):
 
     def _rescale(
         self,
-        x: Any,
-        vectors: Any,
+        x: Array,
+        vectors: Array,
         clip: tuple[float, float] | None,
         relu: bool,
-        mask: Any,
-        out: Any,
+        mask: Array,
+        out: Array,
     ) -> Any:
         out, dtypes = self._launcher.result(x, out)
         if 0 not in x.shape:
@@ -195,14 +196,14 @@ class DeviceBackend(Backend):
     # -- backward --------------------------------------------------------------------------
 
     def backward_reduce(
-        self, dy: Any, x: Any, mean: Any, *, gate: Affine | None = None, mask: Any = None
-    ) -> tuple[Any, Any]:
+        self, dy: Array, x: Array, mean: Array, *, gate: Affine | None = None, mask: Array = None
+    ) -> tuple[Array, Array]:
         num_channels = x.shape[1]
         vectors = self._launcher.vectors(num_channels, {"mean": mean})
         sums = self._backward_reduce(dy, x, vectors, self._gate(gate, num_channels), mask)
         return sums[0], sums[1]
 
-    def _backward_reduce(self, dy: Any, x: Any, vectors: Any, gate: Any, mask: Any) -> Any:
+    def _backward_reduce(self, dy: Array, x: Array, vectors: Array, gate: Any, mask: Array) -> Any:
         """Return the sums (2, C); the first row of ``vectors`` is the mean."""
         dy, x = self._launcher.of_one_dtype(dy, x)
         dtypes, num_channels = (dtype_name(x), "float64"), x.shape[1]
@@ -223,22 +224,24 @@ class DeviceBackend(Backend):
 
     def backward_elemt(
         self,
-        dy: Any,
-        x: Any,
-        mean: Any,
-        a: Any,
-        b: Any,
-        d: Any,
+        dy: Array,
+        x: Array,
+        mean: Array,
+        a: Array,
+        b: Array,
+        d: Array,
         *,
         gate: Affine | None = None,
-        mask: Any = None,
-        out: Any = None,
-    ) -> Any:
+        mask: Array = None,
+        out: Array = None,
+    ) -> Array:
         num_channels = x.shape[1]
         vectors = self._launcher.vectors(num_channels, {"mean": mean, "a": a, "b": b, "d": d})
         return self._backward_elemt(dy, x, vectors, self._gate(gate, num_channels), mask, out)
 
-    def _backward_elemt(self, dy: Any, x: Any, vectors: Any, gate: Any, mask: Any, out: Any) -> Any:
+    def _backward_elemt(
+        self, dy: Array, x: Array, vectors: Array, gate: Any, mask: Array, out: Array
+    ) -> Any:
         out, _ = self._launcher.result(x, out)
         dy, x = self._launcher.of_one_dtype(dy, x)
         if 0 not in x.shape:
@@ -254,15 +257,15 @@ class DeviceBackend(Backend):
 
     def normalize(
         self,
-        x: Any,
-        gamma: Any,
-        beta: Any,
+        x: Array,
+        gamma: Array,
+        beta: Array,
         eps: float,
         *,
         activation: str | None = None,
-        mask: Any = None,
-        out: Any = None,
-    ) -> tuple[Any, Moments]:
+        mask: Array = None,
+        out: Array = None,
+    ) -> tuple[Array, Moments]:
         """Four launches, and no wait: a channel without values is NaN."""
         relu = is_relu(activation)
         scaling = self._launcher.vectors(x.shape[1], {"gamma": gamma, "beta": beta})
@@ -272,18 +275,18 @@ class DeviceBackend(Backend):
 
     def normalize_backward(
         self,
-        dy: Any,
-        x: Any,
+        dy: Array,
+        x: Array,
         moments: Any,
-        gamma: Any,
-        beta: Any,
+        gamma: Array,
+        beta: Array,
         eps: float,
         *,
         training: bool = True,
         activation: str | None = None,
-        mask: Any = None,
-        out: Any = None,
-    ) -> tuple[Any, Any, Any]:
+        mask: Array = None,
+        out: Array = None,
+    ) -> tuple[Array, Array, Array]:
         """Five launches, and no wait."""
         num_channels = x.shape[1]
         scaling = self._launcher.vectors(num_channels, {"gamma": gamma, "beta": beta})
@@ -300,7 +303,7 @@ class DeviceBackend(Backend):
         dx = self._backward_elemt(dy, x, vectors, gate, mask, out)
         return dx, vectors[4], sums[0]
 
-    def _batch_affine(self, x: Any, state: Any, scaling: Any, eps: float) -> Any:
+    def _batch_affine(self, x: Array, state: Any, scaling: Any, eps: float) -> Any:
         """Return center, scale, gamma and beta (4, C) of a batch with these moments."""
         num_channels = x.shape[1]
         affine = self.device.empty((4, num_channels), np.float64)

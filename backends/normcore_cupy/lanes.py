@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Generator
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 
+from normcore.layout.namespace import Array
 from normcore.statistics import Statistic
 from normcore_cupy.batches import Kernel
 
@@ -16,7 +18,7 @@ __all__ = ["CupyLane", "lanes"]
 _LANES = 2
 
 
-def lanes(xp: Any, idle: dict[int, list[CupyLane]]) -> list[CupyLane]:
+def lanes(xp: ModuleType, idle: dict[int, list[CupyLane]]) -> list[CupyLane]:
     """Return the lanes of one run on the current device.
 
     Those in ``idle``, by device, are used first: what a stream has freed, CuPy's pool keeps for
@@ -42,14 +44,14 @@ def lanes(xp: Any, idle: dict[int, list[CupyLane]]) -> list[CupyLane]:
 class CupyLane:
     """A stream of its own; ``idle`` is where it waits for its next use."""
 
-    def __init__(self, xp: Any, idle: list[CupyLane]) -> None:
+    def __init__(self, xp: ModuleType, idle: list[CupyLane]) -> None:
         self._xp, self._idle = xp, idle
         self._stream = xp.cuda.Stream(non_blocking=True)
         self._pinned: dict[tuple[str, int], tuple[int, Any]] = {}
         self._steps: Generator[tuple[Any, ...], tuple[Any, ...], Any] | None = None
         self._coming: tuple[Any, ...] = ()  # what the next step waits for
         self._num_out = 0
-        self._result: Any = None
+        self._result: Array = None
 
     def start(self) -> None:
         """Begin where the caller's current stream is."""
@@ -73,7 +75,7 @@ class CupyLane:
             self._steps = kernel(*copies)
             self._resume(None)
 
-    def collect(self) -> Any:
+    def collect(self) -> Array:
         """Wait for the kernel, step by step, and return its result."""
         with self._stream:
             while self._steps is not None:
@@ -104,7 +106,7 @@ class CupyLane:
                 each if isinstance(each, Statistic) else self._fetched(each) for each in wanted
             )
 
-    def _fetched(self, array: Any) -> np.ndarray:
+    def _fetched(self, array: Array) -> np.ndarray:
         """Return the pinned buffer that a copy of ``array`` is on its way to."""
         host = self._buffer("out", self._num_out, array.shape, array.dtype)
         self._num_out += 1

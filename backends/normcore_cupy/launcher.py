@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from normcore.layout.namespace import Array
 from normcore.statistics import Moments
 from normcore_cupy.device import C_TYPES, Device, view
 from normcore_cupy.plan import ELEMENTWISE, Plan, plan
@@ -27,7 +28,7 @@ class Launcher:
     def __init__(self, device: Device) -> None:
         self.device = device
 
-    def vectors(self, num_channels: int, named: dict[str, Any]) -> Any:
+    def vectors(self, num_channels: int, named: dict[str, Any]) -> Array:
         """Return scalars and vectors, on the host or the device, as rows of one device array.
 
         Raises
@@ -63,7 +64,7 @@ class Launcher:
         contiguous[...] = state
         return contiguous
 
-    def plane(self, plane: Any, dtype: str, x: Any) -> Any:
+    def plane(self, plane: Array, dtype: str, x: Array) -> Array:
         """Return weights or a mask (N, S) in the dtype that kernels read; stride 0 stays.
 
         Raises
@@ -85,7 +86,7 @@ class Launcher:
         converted = self.converted(distinct[:, None, :], dtype)[:, 0, :]
         return self.device.xp.broadcast_to(converted, expected)
 
-    def of_one_dtype(self, dy: Any, x: Any) -> tuple[Any, Any]:
+    def of_one_dtype(self, dy: Array, x: Array) -> tuple[Any, Any]:
         """Return dy and x as one kernel reads them; float64 holds both where they differ.
 
         Raises
@@ -99,7 +100,7 @@ class Launcher:
             return dy, x
         return self.converted(dy, "float64"), self.converted(x, "float64")
 
-    def converted(self, x: Any, dtype: str) -> Any:
+    def converted(self, x: Array, dtype: str) -> Any:
         """Return the array in another dtype, itself where it has that already."""
         if dtype_name(x) == dtype:
             return x
@@ -109,7 +110,7 @@ class Launcher:
             self.launch("convert", (dtype_name(x), dtype), over, (x, out), over.per_range)
         return out
 
-    def result(self, x: Any, out: Any) -> tuple[Any, tuple[str, str]]:
+    def result(self, x: Array, out: Array) -> tuple[Any, tuple[str, str]]:
         """Return ``out``, allocated where it is None, and the dtypes of input and output.
 
         Raises
@@ -128,14 +129,14 @@ class Launcher:
             raise ValueError(f"out has shape {tuple(out.shape)}, but x has {tuple(x.shape)}")
         return out, (name, dtype_name(out))
 
-    def like(self, x: Any, dtype: Any) -> Any:
+    def like(self, x: Array, dtype: Any) -> Any:
         """Return an uninitialized array of the shape and the memory order of ``x``."""
         order = sorted(range(3), key=lambda axis: -abs(x.strides[axis]))
         array = self.device.empty(tuple(x.shape[axis] for axis in order), dtype)
         return array.transpose(tuple(order.index(axis) for axis in range(3)))
 
     def launch(
-        self, kernel: str, dtypes: tuple[str, str], over: Plan, arrays: Any, *args: Any
+        self, kernel: str, dtypes: tuple[str, str], over: Plan, arrays: Array, *args: Any
     ) -> None:
         """Launch over views: ``arrays`` first, then as :meth:`run`."""
         views = (view(self.device, array, over.axes) for array in arrays)
@@ -159,7 +160,7 @@ class Launcher:
         self.device.launch(kernel, dtypes, grid, block, values)
 
 
-def dtype_name(array: Any) -> str:
+def dtype_name(array: Array) -> str:
     """Return the name of an array's dtype.
 
     Raises

@@ -8,9 +8,11 @@ channels times ranges of positions.
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+
+from normcore.layout.namespace import Array
 
 __all__ = ["ELEMENTWISE", "REDUCTION", "Granularity", "Plan", "of_columns", "of_merge", "plan"]
 
@@ -51,7 +53,7 @@ class Plan(NamedTuple):
         return self.grid[1]
 
 
-def plan(x: Any, granularity: Granularity) -> Plan:
+def plan(x: Array, granularity: Granularity) -> Plan:
     """Return the launch over a view that is not empty."""
     num_samples, num_channels, num_inner = x.shape
     outer, between, inner = (

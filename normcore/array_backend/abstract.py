@@ -10,7 +10,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from normcore.affine import Affine
-from normcore.layout.namespace import array_namespace
+from normcore.layout.namespace import Array, array_namespace
 from normcore.layout.out_argument import result_dtype
 from normcore.statistics import exact_quantiles
 
@@ -66,7 +66,7 @@ class Backend(ABC):
         return BackendStatus(True)
 
     @abstractmethod
-    def adopt(self, array: Any) -> Any:
+    def adopt(self, array: Array) -> Array:
         """Return ``array`` as the backend's own kind, without a copy where possible.
 
         Raises
@@ -76,25 +76,25 @@ class Backend(ABC):
         """
 
     @abstractmethod
-    def release(self, array: Any, like: Any) -> Any:
+    def release(self, array: Array, like: Array) -> Array:
         """Return the backend's ``array``, or NumPy's, as the kind of ``like``, on its device."""
 
     # -- required kernels ------------------------------------------------------------------
 
     @abstractmethod
-    def moments(self, x: Any, *, weights: Any = None, skipna: bool = False) -> Any:
+    def moments(self, x: Array, *, weights: Array = None, skipna: bool = False) -> Any:
         """Return the :class:`~normcore.Moments` of each channel.
 
         ``skipna`` leaves NaN out; otherwise NaN and infinity propagate.
         """
 
     @abstractmethod
-    def extrema(self, x: Any, *, skipna: bool = False) -> Any:
+    def extrema(self, x: Array, *, skipna: bool = False) -> Any:
         """Return the :class:`~normcore.Extrema` of each channel."""
 
     @abstractmethod
     def brackets(
-        self, x: Any, lower: Any, upper: Any, *, weights: Any = None, skipna: bool = False
+        self, x: Array, lower: Array, upper: Array, *, weights: Array = None, skipna: bool = False
     ) -> Any:
         """Count, for R ranks, what lies below, on and between two values of each channel.
 
@@ -107,15 +107,15 @@ class Backend(ABC):
     @abstractmethod
     def rescale(
         self,
-        x: Any,
+        x: Array,
         affine: Affine,
         *,
         clip: tuple[float, float] | None = None,
         activation: str | None = None,
-        mask: Any = None,
-        out: Any = None,
+        mask: Array = None,
+        out: Array = None,
         refuse_infinite: bool = False,
-    ) -> Any:
+    ) -> Array:
         """Return ``((x - center) / scale) * gamma + beta``, every operation rounded once.
 
         Parameters
@@ -139,8 +139,8 @@ class Backend(ABC):
 
     @abstractmethod
     def backward_reduce(
-        self, dy: Any, x: Any, mean: Any, *, gate: Affine | None = None, mask: Any = None
-    ) -> tuple[Any, Any]:
+        self, dy: Array, x: Array, mean: Array, *, gate: Affine | None = None, mask: Array = None
+    ) -> tuple[Array, Array]:
         """Return ``sum(dy)`` and ``sum(dy * (x - mean))`` of each channel.
 
         Parameters
@@ -154,17 +154,17 @@ class Backend(ABC):
     @abstractmethod
     def backward_elemt(
         self,
-        dy: Any,
-        x: Any,
-        mean: Any,
-        a: Any,
-        b: Any,
-        d: Any,
+        dy: Array,
+        x: Array,
+        mean: Array,
+        a: Array,
+        b: Array,
+        d: Array,
         *,
         gate: Affine | None = None,
-        mask: Any = None,
-        out: Any = None,
-    ) -> Any:
+        mask: Array = None,
+        out: Array = None,
+    ) -> Array:
         """Return ``dx = a * dy - (b + d * (x - mean))``, and 0 where the mask is False.
 
         ``a``, ``b`` and ``d`` are vectors that the core computes, so that training, frozen and
@@ -174,7 +174,7 @@ class Backend(ABC):
 
     # -- optional forms --------------------------------------------------------------------
 
-    def quantiles(self, x: Any, q: Any, *, weights: Any = None, skipna: bool = False) -> Any:
+    def quantiles(self, x: Array, q: Array, *, weights: Array = None, skipna: bool = False) -> Any:
         """Return the exact :class:`~normcore.statistics.brackets.Quantiles` at ``q`` in [0, 1]."""
         return exact_quantiles.exact(self, x, q, weights=weights, skipna=skipna)
 
@@ -184,15 +184,15 @@ class Backend(ABC):
 
     def normalize(
         self,
-        x: Any,
-        gamma: Any,
-        beta: Any,
+        x: Array,
+        gamma: Array,
+        beta: Array,
         eps: float,
         *,
         activation: str | None = None,
-        mask: Any = None,
-        out: Any = None,
-    ) -> tuple[Any, Any]:
+        mask: Array = None,
+        out: Array = None,
+    ) -> tuple[Array, Array]:
         """Normalize with the moments of ``x`` itself: batch norm's training forward.
 
         Returns
@@ -207,18 +207,18 @@ class Backend(ABC):
 
     def normalize_backward(
         self,
-        dy: Any,
-        x: Any,
+        dy: Array,
+        x: Array,
         moments: Any,
-        gamma: Any,
-        beta: Any,
+        gamma: Array,
+        beta: Array,
         eps: float,
         *,
         training: bool = True,
         activation: str | None = None,
-        mask: Any = None,
-        out: Any = None,
-    ) -> tuple[Any, Any, Any]:
+        mask: Array = None,
+        out: Array = None,
+    ) -> tuple[Array, Array, Array]:
         """Return ``dx``, ``dgamma`` and ``dbeta`` of a forward pass with these moments.
 
         ``training`` says whether they are those of ``x``, so that the gradient flows through
@@ -235,8 +235,15 @@ class Backend(ABC):
         return dx, sum_dy_xmu / scale, sum_dy
 
     def normalize_rows(
-        self, x: Any, gamma: Any, beta: Any, eps: float, *, centered: bool = True, out: Any = None
-    ) -> tuple[Any, Any]:
+        self,
+        x: Array,
+        gamma: Array,
+        beta: Array,
+        eps: float,
+        *,
+        centered: bool = True,
+        out: Array = None,
+    ) -> tuple[Array, Array]:
         """Normalize each sample by its own statistics: layer norm, or RMS norm uncentered.
 
         Parameters
@@ -266,15 +273,15 @@ class Backend(ABC):
 
     def normalize_rows_backward(
         self,
-        dy: Any,
-        x: Any,
+        dy: Array,
+        x: Array,
         moments: Any,
-        gamma: Any,
+        gamma: Array,
         eps: float,
         *,
         centered: bool = True,
-        out: Any = None,
-    ) -> tuple[Any, Any, Any]:
+        out: Array = None,
+    ) -> tuple[Array, Array, Array]:
         """Return ``dx``, and ``dgamma`` and ``dbeta`` of shape (D,), of :meth:`normalize_rows`."""
         xp = array_namespace(x)
         rows = _row_affine(moments, eps, centered)
@@ -311,7 +318,7 @@ def is_relu(activation: str | None) -> bool:
     return activation == "relu"
 
 
-def batch_scale(moments: Any, eps: float) -> Any:
+def batch_scale(moments: Any, eps: float) -> Array:
     """Return ``sqrt(var + eps)``; where var overflows, eps is negligible and std has a value.
 
     The root of the sum is within 1 ulp and has the same bits everywhere; hypot has not.
@@ -322,8 +329,8 @@ def batch_scale(moments: Any, eps: float) -> Any:
 
 
 def gradient_vectors(
-    gamma: Any, scale: Any, sum_dy: Any, sum_dy_xmu: Any, count: Any
-) -> tuple[Any, Any, Any]:
+    gamma: Array, scale: Array, sum_dy: Array, sum_dy_xmu: Array, count: Array
+) -> tuple[Array, Array, Array]:
     """Return the a, b and d of :meth:`Backend.backward_elemt` where the statistics were x's own.
 
     With ``xhat = (x - mean) / scale``, the gradient through mean and variance is
@@ -343,7 +350,7 @@ def _row_affine(moments: Any, eps: float, centered: bool) -> Affine:
         return Affine(center=mean * 0.0, scale=(moments.var() + mean**2 + eps) ** 0.5)
 
 
-def _row_blocks(x: Any) -> Iterator[slice]:
+def _row_blocks(x: Array) -> Iterator[slice]:
     """Split rows so that a float64 temporary stays in a cache."""
     step = max(1, (1 << 16) // max(x.shape[1], 1))
     rows = x.shape[0]

@@ -8,6 +8,7 @@ from normcore import layout
 from normcore.affine import Affine
 from normcore.array_backend import over_views
 from normcore.array_backend.abstract import Backend
+from normcore.layout.namespace import Array
 
 __all__ = ["Pieces"]
 
@@ -24,18 +25,18 @@ class Pieces:
     def __init__(self, backend: Backend, axis: int) -> None:
         self.backend, self.axis = backend, axis
 
-    def moments(self, x: Any, **options: Any) -> Any:
+    def moments(self, x: Array, **options: Any) -> Any:
         """Return the moments of all views."""
         merge = self.backend.merge
         return over_views.observe(self.backend.moments, x, self.axis, merge=merge, **options)
 
-    def rescale(self, x: Any, affine: Affine, **options: Any) -> Any:
+    def rescale(self, x: Array, affine: Affine, **options: Any) -> Array:
         """Map each view; see :func:`normcore.array_backend.over_views.rescale`."""
         return over_views.rescale(self.backend, x, affine, self.axis, **options)
 
     def backward_reduce(
-        self, dy: Any, x: Any, mean: Any, *, gate: Any, mask: Any
-    ) -> tuple[Any, Any]:
+        self, dy: Array, x: Array, mean: Array, *, gate: Any, mask: Array
+    ) -> tuple[Array, Array]:
         """Return the sums over all views."""
         planes = () if mask is None else (layout.plane(mask, x, self.axis, "mask"),)
         sums = []
@@ -45,10 +46,12 @@ class Pieces:
         sum_dy, sum_dy_xmu = (sum(parts) for parts in zip(*sums, strict=True))
         return sum_dy, sum_dy_xmu
 
-    def backward_elemt(self, dy: Any, x: Any, *vectors: Any, gate: Any, mask: Any, out: Any) -> Any:
+    def backward_elemt(
+        self, dy: Array, x: Array, *vectors: Array, gate: Any, mask: Array, out: Array
+    ) -> Array:
         """Map each pair of views; see :func:`normcore.array_backend.over_views.elementwise`."""
 
-        def kernel(dy: Any, x: Any, **planes: Any) -> Any:
+        def kernel(dy: Array, x: Array, **planes: Any) -> Array:
             return self.backend.backward_elemt(dy, x, *vectors, gate=gate, **planes)
 
         return over_views.elementwise(kernel, self.axis, dy, x, mask=mask, out=out)

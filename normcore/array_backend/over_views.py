@@ -13,7 +13,7 @@ import numpy as np
 
 from normcore.layout import numpy_views
 from normcore.layout.array_views import of_positions, plane, views
-from normcore.layout.namespace import array_namespace, as_array, is_strided
+from normcore.layout.namespace import Array, array_namespace, as_array, is_strided
 from normcore.layout.out_argument import (
     check_out,
     no_memory,
@@ -25,7 +25,7 @@ from normcore.statistics import wide_integers
 __all__ = ["as_weights", "check_weights", "elementwise", "observe", "rescale"]
 
 
-def as_weights(weights: Any, beside: Any = None) -> Any:
+def as_weights(weights: Array, beside: Any = None) -> Any:
     """Return weights as an array, as :func:`as_array`.
 
     Raises
@@ -39,7 +39,7 @@ def as_weights(weights: Any, beside: Any = None) -> Any:
     return weights
 
 
-def check_weights(weights: Any) -> None:
+def check_weights(weights: Array) -> None:
     """Refuse weights that are negative, NaN or infinite.
 
     Raises
@@ -61,10 +61,10 @@ def check_weights(weights: Any) -> None:
 
 def observe(
     kernel: Callable[..., Any],
-    x: Any,
+    x: Array,
     axis: int | None,
     *,
-    weights: Any = None,
+    weights: Array = None,
     merge: Callable[[Any, Any], Any] | None = None,
     **options: Any,
 ) -> Any:
@@ -103,11 +103,11 @@ def _merge(statistic: Any, other: Any) -> Any:
 def elementwise(
     kernel: Callable[..., Any],
     axis: int | None,
-    *arrays: Any,
-    out: Any = None,
-    mask: Any = None,
+    *arrays: Array,
+    out: Array = None,
+    mask: Array = None,
     **options: Any,
-) -> Any:
+) -> Array:
     """Map ``kernel(*views, mask=plane, out=view, **options)`` over arrays of one shape.
 
     Parameters
@@ -163,16 +163,16 @@ def elementwise(
 
 def rescale(
     backend: Any,
-    x: Any,
+    x: Array,
     affine: Any,
     axis: int | None,
     *,
-    out: Any = None,
-    mask: Any = None,
+    out: Array = None,
+    mask: Array = None,
     clip: tuple[float, float] | None = None,
     activation: str | None = None,
     refuse_infinite: bool = False,
-) -> Any:
+) -> Array:
     """Map ``backend.rescale`` over ``x``; see :func:`elementwise` for ``out`` and ``mask``."""
     if not numpy_views.is_floats(x):
         x, affine = wide_integers.centered(x, affine, axis, elementwise)

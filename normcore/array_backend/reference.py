@@ -9,13 +9,14 @@ are walked in blocks, so temporaries keep a fixed size.
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 
 from normcore.affine import Affine
 from normcore.array_backend.abstract import Backend, InfiniteInput, is_relu
-from normcore.layout.namespace import array_namespace, native, to_numpy
+from normcore.layout.namespace import Array, array_namespace, native, to_numpy
 from normcore.layout.tiling import Block, blocks
 from normcore.statistics import Extrema, Moments
 from normcore.statistics import array_api_double_double as dd
@@ -38,7 +39,7 @@ class ReferenceBackend(Backend):
     name = "reference"
     xp = np
 
-    def adopt(self, array: Any) -> Any:
+    def adopt(self, array: Array) -> Array:
         """Return the array itself; what is no array becomes one of NumPy's."""
         if isinstance(array, np.ndarray) or not hasattr(array, "dtype"):
             array = np.asarray(array)
@@ -47,7 +48,7 @@ class ReferenceBackend(Backend):
             raise TypeError(f"arrays of dtype {array.dtype} cannot be normalized; use real numbers")
         return array
 
-    def release(self, array: Any, like: Any) -> Any:
+    def release(self, array: Array, like: Array) -> Array:
         """Return the array in the library and on the device of ``like``."""
         if isinstance(array, np.ndarray) == isinstance(like, np.ndarray):
             return array
@@ -55,7 +56,7 @@ class ReferenceBackend(Backend):
             return to_numpy(array)
         return array_namespace(like).asarray(np.array(native(array)), device=_device(like))
 
-    def moments(self, x: Any, *, weights: Any = None, skipna: bool = False) -> Moments:
+    def moments(self, x: Array, *, weights: Array = None, skipna: bool = False) -> Moments:
         """Sum deviations from the rounded mean in double-double, and merge the blocks."""
         xp = array_namespace(x)
         state = _vector(xp, x, np.zeros((7, x.shape[1])))
@@ -64,7 +65,7 @@ class ReferenceBackend(Backend):
             state = merge_moments(state, block_moments(xp, values, weight, skipna))
         return Moments(state)
 
-    def extrema(self, x: Any, *, skipna: bool = False) -> Extrema:
+    def extrema(self, x: Array, *, skipna: bool = False) -> Extrema:
         """Take the smallest and the largest value of each channel."""
         xp = array_namespace(x)
         count = _vector(xp, x, np.zeros(x.shape[1]))
@@ -83,7 +84,7 @@ class ReferenceBackend(Backend):
         return Extrema(count, xp.where(broken, nan, low), xp.where(broken, nan, high))
 
     def brackets(
-        self, x: Any, lower: Any, upper: Any, *, weights: Any = None, skipna: bool = False
+        self, x: Array, lower: Array, upper: Array, *, weights: Array = None, skipna: bool = False
     ) -> Brackets:
         """Compare every value with both ends of every bracket, and keep what lies inside."""
         xp = array_namespace(x)
@@ -137,21 +138,21 @@ class ReferenceBackend(Backend):
 
     def rescale(
         self,
-        x: Any,
+        x: Array,
         affine: Affine,
         *,
         clip: tuple[float, float] | None = None,
         activation: str | None = None,
-        mask: Any = None,
-        out: Any = None,
+        mask: Array = None,
+        out: Array = None,
         refuse_infinite: bool = False,
-    ) -> Any:
+    ) -> Array:
         """Evaluate the map in float64, and round once at the end."""
         relu = is_relu(activation)
         xp = array_namespace(x)
         numbers = _numbers(xp, x, affine)
 
-        def compute(block: Block) -> Any:
+        def compute(block: Block) -> Array:
             values = _view(xp, x, block)
             if refuse_infinite and bool(xp.any(xp.isinf(values))):
                 raise InfiniteInput("the input holds an infinite value")
@@ -166,8 +167,8 @@ class ReferenceBackend(Backend):
         return _fill(xp, x, out, compute)
 
     def backward_reduce(
-        self, dy: Any, x: Any, mean: Any, *, gate: Affine | None = None, mask: Any = None
-    ) -> tuple[Any, Any]:
+        self, dy: Array, x: Array, mean: Array, *, gate: Affine | None = None, mask: Array = None
+    ) -> tuple[Array, Array]:
         """Sum ``dy`` and ``dy * (x - mean)`` in double-double."""
         xp = array_namespace(x)
         mean = _vector(xp, x, mean)
@@ -194,22 +195,22 @@ class ReferenceBackend(Backend):
 
     def backward_elemt(
         self,
-        dy: Any,
-        x: Any,
-        mean: Any,
-        a: Any,
-        b: Any,
-        d: Any,
+        dy: Array,
+        x: Array,
+        mean: Array,
+        a: Array,
+        b: Array,
+        d: Array,
         *,
         gate: Affine | None = None,
-        mask: Any = None,
-        out: Any = None,
-    ) -> Any:
+        mask: Array = None,
+        out: Array = None,
+    ) -> Array:
         """Evaluate ``a * dy - (b + d * (x - mean))`` in float64, and round once at the end."""
         xp = array_namespace(x)
         mean, a, b, d = (_vector(xp, x, each)[:, None] for each in (mean, a, b, d))
 
-        def compute(block: Block) -> Any:
+        def compute(block: Block) -> Array:
             gradient = _gradient(xp, dy, x, gate, None, block)
             dx = a * gradient - (b + d * (_view(xp, x, block) - mean))
             return _masked(xp, dx, mask, block)
@@ -220,28 +221,28 @@ class ReferenceBackend(Backend):
 # -- blocks of a view ----------------------------------------------------------------------
 
 
-def _view(xp: Any, x: Any, block: Block) -> Any:
+def _view(xp: ModuleType, x: Array, block: Block) -> Array:
     """Return a block of the view as float64, of shape (n, C, s)."""
     return xp.astype(x[block[0], :, block[1]], xp.float64)
 
 
-def _flatten(xp: Any, values: Any) -> Any:
+def _flatten(xp: ModuleType, values: Array) -> Array:
     """Turn a block (n, C, s) into rows (n * s, C)."""
     return xp.reshape(xp.permute_dims(values, (0, 2, 1)), (-1, values.shape[1]))
 
 
-def _rows(xp: Any, x: Any, block: Block) -> Any:
+def _rows(xp: ModuleType, x: Array, block: Block) -> Array:
     return _flatten(xp, _view(xp, x, block))
 
 
-def _column(xp: Any, x: Any, weights: Any, block: Block) -> Any:
+def _column(xp: ModuleType, x: Array, weights: Array, block: Block) -> Array:
     """Return a block of a plane of weights as a float64 column, or None."""
     if weights is None:
         return None
     return xp.reshape(_vector(xp, x, weights[block[0], block[1]]), (-1, 1))
 
 
-def _numbers(xp: Any, x: Any, affine: Affine) -> list[Any]:
+def _numbers(xp: ModuleType, x: Array, affine: Affine) -> list[Array]:
     """Return center, scale, gamma and beta shaped to meet a block (n, C, s).
 
     They may live in another library than ``x``: fitted on one device, used on another.
@@ -259,12 +260,12 @@ def _numbers(xp: Any, x: Any, affine: Affine) -> list[Any]:
     return numbers
 
 
-def _apply(values: Any, numbers: list[Any]) -> Any:
+def _apply(values: Array, numbers: list[Any]) -> Array:
     center, scale, gamma, beta = numbers
     return ((values - center) / scale) * gamma + beta
 
 
-def _masked(xp: Any, values: Any, mask: Any, block: Block) -> Any:
+def _masked(xp: ModuleType, values: Array, mask: Array, block: Block) -> Array:
     """Put 0 where the mask is False."""
     if mask is None:
         return values
@@ -272,7 +273,9 @@ def _masked(xp: Any, values: Any, mask: Any, block: Block) -> Any:
     return xp.where(keep[:, None, :], values, xp.zeros_like(values))
 
 
-def _gradient(xp: Any, dy: Any, x: Any, gate: Affine | None, mask: Any, block: Block) -> Any:
+def _gradient(
+    xp: ModuleType, dy: Array, x: Array, gate: Affine | None, mask: Array, block: Block
+) -> Array:
     """Return a block of dy, 0 where the ReLU was closed or the mask is False."""
     gradient = _view(xp, dy, block)
     if gate is not None:
@@ -281,7 +284,7 @@ def _gradient(xp: Any, dy: Any, x: Any, gate: Affine | None, mask: Any, block: B
     return _masked(xp, gradient, mask, block)
 
 
-def _fill(xp: Any, like: Any, out: Any, compute: Callable[[Block], Any]) -> Any:
+def _fill(xp: ModuleType, like: Array, out: Array, compute: Callable[[Block], Any]) -> Array:
     """Write ``compute(block)`` of all blocks into ``out``, allocated like ``like`` if None."""
     with np.errstate(all="ignore"):
         if out is None:
@@ -297,7 +300,7 @@ def _fill(xp: Any, like: Any, out: Any, compute: Callable[[Block], Any]) -> Any:
     return out
 
 
-def _vector(xp: Any, x: Any, value: Any) -> Any:
+def _vector(xp: ModuleType, x: Array, value: Any) -> Array:
     """Bring a small array to the library and device of ``x``, as float64."""
     if xp is not np and isinstance(value, np.ndarray | np.generic):
         value = np.array(value, dtype=np.float64)  # libraries differ on strides and read-only
@@ -306,5 +309,5 @@ def _vector(xp: Any, x: Any, value: Any) -> Any:
     return xp.asarray(value, dtype=xp.float64, device=_device(x))
 
 
-def _device(x: Any) -> Any:
+def _device(x: Array) -> Any:
     return getattr(x, "device", None)

@@ -11,11 +11,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from types import MappingProxyType
-from typing import Any
 
 from numpy import ndarray
 
 from normcore.array_backend.abstract import Backend, BackendStatus, Misconfigured
+from normcore.layout.namespace import Array
 from normcore.registration.discovery import catalog
 from normcore.registration.registry import Catalog, PluginError, Registration
 
@@ -96,7 +96,7 @@ def use_backend(name: str | Backend) -> Iterator[Backend]:
         _in_context.reset(token)
 
 
-def select_backend(array: Any, backend: str | Backend | None = None) -> Backend:
+def select_backend(array: Array, backend: str | Backend | None = None) -> Backend:
     """Return the backend that is to work on ``array``.
 
     Without one that is named, here or by :func:`use_backend`, it is chosen among those that are
@@ -158,7 +158,7 @@ def _current_choices() -> _Choices:
     return choices
 
 
-def _device_kind(array: Any) -> str:
+def _device_kind(array: Array) -> str:
     device = getattr(array, "__dlpack_device__", None)
     if device is None:
         return "cpu"

@@ -15,7 +15,7 @@ from normcore.array_backend.abstract import Backend, batch_scale, is_relu
 from normcore.array_backend.composite import Pieces
 from normcore.distributed.communicator import ProcessGroup
 from normcore.layout import numpy_views, out_argument
-from normcore.layout.namespace import array_namespace, is_on_host, to_numpy
+from normcore.layout.namespace import Array, array_namespace, is_on_host, to_numpy
 from normcore.layout.scalar_argument import as_float
 from normcore.statistics import Moments, wide_integers
 
@@ -38,14 +38,14 @@ class Batch:
 
     def __init__(
         self,
-        x: Any,
-        gamma: Any,
-        beta: Any,
+        x: Array,
+        gamma: Array,
+        beta: Array,
         *,
         axis: int,
         eps: float,
         activation: str | None,
-        mask: Any,
+        mask: Array,
         backend: str | Backend | None,
         num_features: int | None = None,
     ) -> None:
@@ -70,7 +70,7 @@ class Batch:
         self.beta = 0.0 if beta is None else self.vector(beta, "beta")
         #: What has the kernels of all ranks, where the batch is a part of theirs.
         self.process_group: ProcessGroup | None = None
-        self.mask: Any = None
+        self.mask: Array = None
         if mask is not None:
             mask = layout.as_array(mask, what="mask", beside=self.given)
             if not isinstance(mask, np.ndarray):
@@ -100,7 +100,7 @@ class Batch:
         if process_group is not None:
             self.process_group = process_group.bind(self.backend, self.axis)
 
-    def beside(self, value: Any) -> Any:
+    def beside(self, value: Any) -> Array:
         """Return a vector as float64 of the library and on the device of the batch."""
         xp = array_namespace(self.x)
         if xp is np:
@@ -110,7 +110,7 @@ class Batch:
             return self.backend.release(np.asarray(value, dtype=np.float64), self.x)
         return xp.astype(value, xp.float64)
 
-    def adopt_out(self, out: Any, like: Any) -> Any:
+    def adopt_out(self, out: Array, like: Array) -> Array:
         """Return ``out`` as an array of the backend that shares its memory, of x's as a whole."""
         if out is None:
             return None
@@ -128,7 +128,7 @@ class Batch:
         out_argument.refuse_partial_overlap(native, *inputs)
         return native
 
-    def adopt_gradient(self, dy: Any) -> Any:
+    def adopt_gradient(self, dy: Array) -> Array:
         """Return the gradient of the output as an array of the backend."""
         native = self.backend.adopt(dy)
         if tuple(native.shape) != tuple(self.x.shape):
@@ -140,7 +140,7 @@ class Batch:
             )
         return native
 
-    def release(self, y: Any, out: Any) -> Any:
+    def release(self, y: Array, out: Array) -> Array:
         """Return the caller's ``out``, or else the result as the caller's kind of array."""
         return self.backend.release(y, self.given) if out is None else out
 
@@ -184,11 +184,11 @@ class Batch:
             part.mask = self.mask[chosen, ...]
         return part
 
-    def of_samples(self, chosen: slice) -> tuple[Any, ...]:
+    def of_samples(self, chosen: slice) -> tuple[Array, ...]:
         """Return what picks these samples out of an array of the shape of `x`."""
         return (slice(None),) * self.sample_axis + (chosen, ...)
 
-    def rescale(self, mean: Any, var: Any, out: Any) -> Any:
+    def rescale(self, mean: Array, var: Array, out: Array) -> Array:
         """Normalize with given statistics, vectors beside the batch."""
         scale = array_namespace(var).sqrt(var + self.eps)
         affine = Affine(center=mean, scale=scale, gamma=self.gamma, beta=self.beta)
@@ -197,7 +197,7 @@ class Batch:
             out=out, mask=self.mask, activation=self.activation,
         )  # fmt: skip
 
-    def normalize(self, out: Any) -> tuple[Any, Moments]:
+    def normalize(self, out: Array) -> tuple[Array, Moments]:
         """Normalize with the statistics of the batch; return y and the statistics."""
         given = self.gamma, self.beta, self.eps
         options: dict[str, Any] = {"activation": self.activation}
@@ -207,14 +207,16 @@ class Batch:
 
         function: Any = self.backend.normalize
 
-        def kernel(x: Any, **planes: Any) -> Any:
+        def kernel(x: Array, **planes: Any) -> Array:
             return function(x, *given, **options, **planes)
 
         y, moments = self._in_one_go(kernel, self.x, out=out)
         self._refuse_rounded(moments)
         return y, moments
 
-    def backward(self, dy: Any, moments: Any, training: bool, out: Any) -> tuple[Any, Any, Any]:
+    def backward(
+        self, dy: Array, moments: Any, training: bool, out: Array
+    ) -> tuple[Array, Array, Array]:
         """Return dx, dgamma and dbeta as the caller's kind of array.
 
         See :func:`normcore.functional.batch_norm_backward`.
@@ -237,7 +239,9 @@ class Batch:
                 f"on axis {self.axis}"
             )
 
-    def _gradients(self, dy: Any, moments: Moments, training: bool, out: Any) -> tuple[Any, ...]:
+    def _gradients(
+        self, dy: Array, moments: Moments, training: bool, out: Array
+    ) -> tuple[Array, ...]:
         if self.is_empty():
             xp = array_namespace(self.x)
             zeros = self.beside(np.zeros((2, self.num_channels)))
@@ -252,7 +256,7 @@ class Batch:
 
         function: Any = self.backend.normalize_backward
 
-        def kernel(dy: Any, x: Any, **planes: Any) -> Any:
+        def kernel(dy: Array, x: Array, **planes: Any) -> Array:
             return function(dy, x, *given, **options, **planes)
 
         return self._in_one_go(kernel, dy, self.x, out=out)
@@ -263,7 +267,7 @@ class Batch:
             scale = batch_scale(moments, self.eps)
             wide_integers.refuse_rounded(self.x, self.axis, moments.mean, scale)
 
-    def _pieces(self, *arrays: Any, out: Any) -> tuple[Any, Any]:
+    def _pieces(self, *arrays: Array, out: Array) -> tuple[Any, Any]:
         """Return what has the kernels of arrays that are several views, or a part, or None; and
         what they write to, if that is known.
         """
@@ -272,7 +276,7 @@ class Batch:
         out, is_one_view = layout.with_result(self.axis, *arrays, out=out, mask=self.mask)
         return None if is_one_view else Pieces(self.backend, self.axis), out
 
-    def _in_one_go(self, kernel: Any, *arrays: Any, out: Any) -> tuple[Any, ...]:
+    def _in_one_go(self, kernel: Any, *arrays: Array, out: Array) -> tuple[Array, ...]:
         """Call a kernel that returns more than its result on arrays that are one view."""
         more: list[Any] = []
 
@@ -291,7 +295,7 @@ def check_eps(eps: Any) -> float:
     return value
 
 
-def _is_bool(mask: Any) -> bool:
+def _is_bool(mask: Array) -> bool:
     if isinstance(mask, np.ndarray):
         return mask.dtype.kind == "b"
     return bool(array_namespace(mask).isdtype(mask.dtype, "bool"))

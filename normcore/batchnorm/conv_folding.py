@@ -11,19 +11,19 @@ from normcore.affine import Affine
 from normcore.array_backend import selection
 from normcore.array_backend.abstract import Backend
 from normcore.batchnorm.arguments import check_eps
-from normcore.layout.namespace import to_numpy
+from normcore.layout.namespace import Array, to_numpy
 from normcore.layout.scalar_argument import check_choice
 
 __all__ = ["fold_batch_norm"]
 
 
 def fold_batch_norm(
-    weight: Any,
+    weight: Array,
     bias: Any,
-    mean: Any,
-    var: Any,
-    gamma: Any = None,
-    beta: Any = None,
+    mean: Array,
+    var: Array,
+    gamma: Array = None,
+    beta: Array = None,
     *,
     where: str,
     eps: float = 1e-5,
@@ -105,7 +105,7 @@ def fold_batch_norm(
 
 
 def _inference(
-    backend: Backend, mean: Any, var: Any, gamma: Any, beta: Any, eps: float, channels: int
+    backend: Backend, mean: Array, var: Array, gamma: Array, beta: Array, eps: float, channels: int
 ) -> Affine:
     var = _vector(backend, "var", var, channels)
     if np.any(var < 0):

@@ -17,7 +17,7 @@ from normcore.batchnorm.arguments import Batch
 from normcore.batchnorm.virtual_batches import Partition
 from normcore.distributed.communicator import process_group_of, single_process_error
 from normcore.layout import out_argument
-from normcore.layout.namespace import array_namespace, to_numpy
+from normcore.layout.namespace import Array, array_namespace, to_numpy
 from normcore.layout.scalar_argument import check_choice
 from normcore.statistics import Moments
 
@@ -55,7 +55,7 @@ class Forward:
         """Note that the input is lost, so that there is no backward pass."""
         self.batch = None
 
-    def backward(self, dy: Any, out: Any) -> tuple[Any, Any, Any]:
+    def backward(self, dy: Array, out: Array) -> tuple[Array, Array, Array]:
         """Return dx, dgamma and dbeta, as :meth:`normcore.BatchNorm.backward` says."""
         with self.process_group:
             batch, moments = self.batch, self.moments
@@ -91,12 +91,12 @@ class SplitForward:
         self.batches = [ordered.samples(each) for each in partition.slices]
         self.forwards: list[Forward] = []
 
-    def normalize(self, normalize: Callable[[int, Any], tuple[Any, Forward]], out: Any) -> Any:
+    def normalize(self, normalize: Callable[[int, Any], tuple[Any, Forward]], out: Array) -> Array:
         """Normalize each part by ``normalize(index, out)`` of its number; return the result."""
         batch = self.batch
         assert batch is not None
 
-        def part(index: int, target: Any) -> Any:
+        def part(index: int, target: Array) -> Array:
             y, forward = normalize(index, target)
             self.forwards.append(forward)
             return y
@@ -111,7 +111,7 @@ class SplitForward:
         """Note that the input is lost, so that there is no backward pass."""
         self.batch = None
 
-    def backward(self, dy: Any, out: Any) -> tuple[Any, Any, Any]:
+    def backward(self, dy: Array, out: Array) -> tuple[Array, Array, Array]:
         """Return dx of all parts, and the sums of their dgamma and dbeta."""
         batch = self.batch
         if batch is None:
@@ -123,7 +123,7 @@ class SplitForward:
         zeros = batch.beside(np.zeros((2, batch.num_channels)))
         sums = [zeros[0, ...], zeros[1, ...]]
 
-        def part(index: int, target: Any) -> Any:
+        def part(index: int, target: Array) -> Array:
             chosen = batch.of_samples(self.partition.slices[index])
             dx, *vectors = self.forwards[index].backward(ordered[chosen], target)
             sums[:] = [total + each for total, each in zip(sums, vectors, strict=True)]
@@ -136,7 +136,7 @@ class SplitForward:
         return release(dx, dy) if out is None else out, *(release(each, dy) for each in sums)
 
     def _in_parts(
-        self, part: Callable[[int, Any], Any], batch: Batch, like: Any, dtype: Any, out: Any
+        self, part: Callable[[int, Any], Any], batch: Batch, like: Array, dtype: Any, out: Array
     ) -> Any:
         """Put what ``part(index, target)`` gives into its samples of ``out``, or a fresh array.
 
@@ -160,8 +160,8 @@ class SplitForward:
 
 
 def normalized(
-    batch: Batch, out: Any, groups: Any, virtual_batch_size: int | None, single: str
-) -> tuple[Any, Any]:
+    batch: Batch, out: Array, groups: Any, virtual_batch_size: int | None, single: str
+) -> tuple[Array, Array]:
     """Do what :func:`normcore.functional.batch_norm` says of a batch, whole or in parts."""
     if single != "error":
         check_choice("single", single, ("error", "skip"))
@@ -178,7 +178,7 @@ def normalized(
     for each in forward.batches:
         each.refuse_single_values(single)
 
-    def normalize(index: int, out: Any) -> tuple[Any, Forward]:
+    def normalize(index: int, out: Array) -> tuple[Array, Forward]:
         part = forward.batches[index]
         y, moments = part.normalize(out)
         return y, Forward(part, moments, True, True)
@@ -188,8 +188,8 @@ def normalized(
 
 
 def differentiated(
-    batch: Batch, dy: Any, moments: Any, out: Any, groups: Any, virtual_batch_size: int | None
-) -> tuple[Any, Any, Any]:
+    batch: Batch, dy: Array, moments: Any, out: Array, groups: Any, virtual_batch_size: int | None
+) -> tuple[Array, Array, Array]:
     """Do what :func:`normcore.functional.batch_norm_backward` says of training."""
     partition = Partition.of(batch, groups, virtual_batch_size)
     if partition is None:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from normcore.batchnorm.running_statistics import AFFINE
-from normcore.layout.namespace import to_numpy
+from normcore.layout.namespace import Array, to_numpy
 
 __all__ = ["FLAX", "KERAS", "ONNX", "TORCH", "Convention"]
 
@@ -48,7 +48,7 @@ class Convention:
     fixed: dict[str, Any]
     ignored: frozenset[str] = frozenset()
 
-    def read(self, kind: Any, arrays: Any, given: Mapping[str, Any]) -> Any:
+    def read(self, kind: Any, arrays: Array, given: Mapping[str, Any]) -> Any:
         """Return a layer of the framework's arrays, or of a number of channels, and its options."""
         fresh = isinstance(arrays, numbers.Integral)
         for name, value in given.items():
@@ -63,7 +63,7 @@ class Convention:
         options = {ours: given.get(theirs, default) for theirs, (ours, default) in named}
         return self.build(kind, arrays, options)
 
-    def build(self, kind: Any, arrays: Any, options: Mapping[str, Any]) -> Any:
+    def build(self, kind: Any, arrays: Array, options: Mapping[str, Any]) -> Any:
         """Return a layer as :meth:`read` does, of options named as in :func:`_describe`."""
         options = {**self.fixed, **options}
         affine = bool(options.get("has_gamma", True)), bool(options.get("has_beta", True))
@@ -111,7 +111,7 @@ class Convention:
     def _pairs(self) -> list[tuple[str, str]]:
         return list(zip(_VECTORS, self.vectors, strict=True))
 
-    def _by_name(self, arrays: Any, names: list[str]) -> dict[str, np.ndarray]:
+    def _by_name(self, arrays: Array, names: list[str]) -> dict[str, np.ndarray]:
         """Return vectors under these names; refuse others."""
         expected = f"{self.framework}'s batch norm of these options has {', '.join(names)}"
         if not isinstance(arrays, Mapping):

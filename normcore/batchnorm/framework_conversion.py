@@ -8,6 +8,7 @@ from typing import Any, Self
 import numpy as np
 
 from normcore.batchnorm.framework_conventions import FLAX, KERAS, ONNX, TORCH, Convention
+from normcore.layout.namespace import Array
 from normcore.layout.scalar_argument import check_choice
 
 __all__ = ["Conversions"]
@@ -131,7 +132,7 @@ class Conversions:
         return module.train(layer.training)
 
     @classmethod
-    def from_keras(cls, arrays: Any, *, renorm: bool = False, **config: Any) -> Self:
+    def from_keras(cls, arrays: Array, *, renorm: bool = False, **config: Any) -> Self:
         """Return a layer with the weights and configuration of Keras's BatchNormalization.
 
         Parameters
@@ -269,7 +270,7 @@ class Conversions:
         return {"params": arrays, "batch_stats": statistics}, options
 
     @classmethod
-    def from_onnx(cls, arrays: Any, **attributes: Any) -> Self:
+    def from_onnx(cls, arrays: Array, **attributes: Any) -> Self:
         """Return a layer with the inputs and attributes of an ONNX BatchNormalization node.
 
         Parameters

@@ -16,6 +16,7 @@ from normcore.array_backend import selection
 from normcore.batchnorm.arguments import Batch
 from normcore.batchnorm.forward_backward import Forward, overwritten_input_error
 from normcore.layout import numpy_views
+from normcore.layout.namespace import Array
 
 __all__ = ["Inference", "normalized_with"]
 
@@ -25,7 +26,9 @@ class Inference:
 
     __slots__ = ("_affine", "_forward", "_options", "_var", "_x", "y")
 
-    def __init__(self, y: Any, x: Any, affine: Affine, var: Any, options: dict[str, Any]) -> None:
+    def __init__(
+        self, y: Array, x: Array, affine: Affine, var: Array, options: dict[str, Any]
+    ) -> None:
         self.y, self._x, self._affine, self._var = y, x, affine, var
         self._options = options
         self._forward: Forward | None = None
@@ -33,12 +36,12 @@ class Inference:
     @classmethod
     def of(
         cls,
-        x: Any,
-        mean: Any,
-        var: Any,
-        gamma: Any,
-        beta: Any,
-        out: Any,
+        x: Array,
+        mean: Array,
+        var: Array,
+        gamma: Array,
+        beta: Array,
+        out: Array,
         options: dict[str, Any],
         latest: Any = None,
     ) -> Inference | None:
@@ -82,7 +85,7 @@ class Inference:
         """Return the moments that running statistics are to follow: none."""
         return ()
 
-    def backward(self, dy: Any, out: Any) -> tuple[Any, Any, Any]:
+    def backward(self, dy: Array, out: Array) -> tuple[Array, Array, Array]:
         """Return dx, dgamma and dbeta, as :meth:`normcore.BatchNorm.backward` says."""
         if self._x is None:
             raise overwritten_input_error()
@@ -94,7 +97,7 @@ class Inference:
 
 
 def _map_of(
-    mean: Any, var: Any, gamma: Any, beta: Any, eps: float, latest: Any
+    mean: Array, var: Array, gamma: Array, beta: Array, eps: float, latest: Any
 ) -> tuple[Affine, Any] | None:
     """Return the map and a copy of the variance, those of ``latest`` where nothing has changed."""
     if isinstance(latest, Inference) and latest._options["eps"] == eps:
@@ -108,8 +111,14 @@ def _map_of(
 
 
 def normalized_with(
-    x: Any, mean: Any, var: Any, gamma: Any, beta: Any, out: Any, options: dict[str, Any]
-) -> Any:
+    x: Array,
+    mean: Array,
+    var: Array,
+    gamma: Array,
+    beta: Array,
+    out: Array,
+    options: dict[str, Any],
+) -> Array:
     """Do what :func:`normcore.functional.batch_norm_inference` says."""
     inference = Inference.of(x, mean, var, gamma, beta, out, options)
     if inference is not None:

@@ -24,7 +24,7 @@ from normcore.distributed.communicator import (
     single_process_error,
 )
 from normcore.layout import out_argument
-from normcore.layout.namespace import to_numpy
+from normcore.layout.namespace import Array, to_numpy
 from normcore.layout.scalar_argument import check_choice, check_size
 
 __all__ = ["BatchNorm"]
@@ -180,25 +180,25 @@ class BatchNorm(Modes, Conversions):
 
     def __call__(
         self,
-        x: Any,
-        out: Any = None,
+        x: Array,
+        out: Array = None,
         *,
-        mask: Any = None,
+        mask: Array = None,
         groups: Any = None,
         update_stats: bool = True,
-    ) -> Any:
+    ) -> Array:
         """Return :meth:`forward` of the same arguments."""
         return self.forward(x, out, mask=mask, groups=groups, update_stats=update_stats)
 
     def forward(
         self,
-        x: Any,
-        out: Any = None,
+        x: Array,
+        out: Array = None,
         *,
-        mask: Any = None,
+        mask: Array = None,
         groups: Any = None,
         update_stats: bool = True,
-    ) -> Any:
+    ) -> Array:
         """Normalize a batch and, in training, update the running statistics.
 
         Parameters
@@ -256,7 +256,7 @@ class BatchNorm(Modes, Conversions):
         self._forward = forward
         return result
 
-    def backward(self, dy: Any, out: Any = None) -> tuple[Any, Any, Any]:
+    def backward(self, dy: Array, out: Array = None) -> tuple[Array, Array, Array]:
         """Gradients with respect to the latest input, `gamma` and `beta`.
 
         Parameters
@@ -310,7 +310,7 @@ class BatchNorm(Modes, Conversions):
         super()._start_cache()
         self._forward = self._population = self.communicator = None
 
-    def _infer(self, x: Any, mask: Any, out: Any) -> Inference | None:
+    def _infer(self, x: Array, mask: Array, out: Array) -> Inference | None:
         options = {
             "axis": self.axis, "eps": self.eps, "activation": self.activation, "mask": mask,
             "backend": self.backend,
@@ -318,7 +318,7 @@ class BatchNorm(Modes, Conversions):
         vectors = self._running_mean, self._running_var, self._gamma, self._beta
         return Inference.of(x, *vectors, out, options, self._forward)
 
-    def _batch(self, x: Any, mask: Any, training: bool) -> Batch:
+    def _batch(self, x: Array, mask: Array, training: bool) -> Batch:
         kind = Batch if self._limits is None else RenormBatch
         # Copies: an optimizer may change them in place between forward and backward.
         batch = kind(
@@ -350,7 +350,7 @@ class BatchNorm(Modes, Conversions):
         return self.single == "skip", False
 
     def _normalize(
-        self, batch: Batch, partition: Partition | None, target: Any, training: bool
+        self, batch: Batch, partition: Partition | None, target: Array, training: bool
     ) -> tuple[Any, Forward | SplitForward]:
         if partition is None:
             plan = self._plan(batch) if training else (False, False)
@@ -364,7 +364,7 @@ class BatchNorm(Modes, Conversions):
         return y, forward
 
     def _normalize_whole(
-        self, batch: Batch, target: Any, training: bool, follows: bool
+        self, batch: Batch, target: Array, training: bool, follows: bool
     ) -> tuple[Any, Forward]:
         if training:
             y, moments = batch.normalize(target)
@@ -389,7 +389,7 @@ def _copy(vector: np.ndarray | None) -> np.ndarray | None:
     return None if vector is None else vector.copy()
 
 
-def _beside(vector: Any, x: Any) -> Any:
+def _beside(vector: Array, x: Array) -> Array:
     """Return running statistics for a batch: a copy, or those of a device for one there."""
     if isinstance(vector, np.ndarray):
         return vector.copy()

@@ -10,7 +10,7 @@ import numpy as np
 
 from normcore.array_backend.abstract import Backend
 from normcore.batchnorm.layer import BatchNorm
-from normcore.layout.namespace import to_numpy
+from normcore.layout.namespace import Array, to_numpy
 from normcore.layout.scalar_argument import check_choice
 from normcore.statistics import Moments
 
@@ -41,7 +41,7 @@ class _Algorithm2:
     """The average of means and of unbiased variances over batches of one size."""
 
     def __init__(self, layer: BatchNorm) -> None:
-        self.count: Any = None
+        self.count: Array = None
         self.average: tuple[Any, Any] = (0.0, 0.0)
         self.number = 0
 

@@ -19,7 +19,7 @@ from normcore.batchnorm.arguments import Batch
 from normcore.batchnorm.forward_backward import differentiated, normalized
 from normcore.batchnorm.options import check_limits
 from normcore.distributed.communicator import Communicator, ProcessGroup, process_group_of
-from normcore.layout.namespace import array_namespace
+from normcore.layout.namespace import Array, array_namespace
 from normcore.statistics import Moments
 
 __all__ = ["RenormBatch", "batch_renorm", "batch_renorm_backward"]
@@ -30,26 +30,26 @@ class RenormBatch(Batch):
 
     __slots__ = ("d_max", "mean", "r_max", "var")
 
-    def towards(self, mean: Any, var: Any, r_max: float, d_max: float) -> Self:
+    def towards(self, mean: Array, var: Array, r_max: float, d_max: float) -> Self:
         """Set the statistics to move to, vectors beside the batch, and how far; returns self."""
         self.mean, self.var = mean, var
         self.r_max, self.d_max = r_max, d_max
         return self
 
-    def corrections(self, moments: Moments) -> tuple[Any, Any]:
+    def corrections(self, moments: Moments) -> tuple[Array, Array]:
         """Return r and d for these moments of the batch."""
         xp = array_namespace(self.mean)
         scale = xp.sqrt(self.var + self.eps)
         r = xp.clip(batch_scale(moments, self.eps) / scale, 1.0 / self.r_max, self.r_max)
         return r, xp.clip((moments.mean - self.mean) / scale, -self.d_max, self.d_max)
 
-    def corrected(self, r: Any, d: Any) -> Self:
+    def corrected(self, r: Array, d: Array) -> Self:
         """Return the batch with the gamma and beta that r and d give."""
         batch = copy(self)
         batch.gamma, batch.beta = self.gamma * r, self.gamma * d + self.beta
         return batch
 
-    def normalize(self, out: Any) -> tuple[Any, Moments]:
+    def normalize(self, out: Array) -> tuple[Array, Moments]:
         """Normalize with the statistics of the batch and correct; return y and the statistics."""
         pieces = self.process_group or Pieces(self.backend, self.axis)
         moments: Moments = pieces.moments(self.x, weights=self.mask)
@@ -60,7 +60,9 @@ class RenormBatch(Batch):
         )  # fmt: skip
         return y, moments
 
-    def _gradients(self, dy: Any, moments: Moments, training: bool, out: Any) -> tuple[Any, ...]:
+    def _gradients(
+        self, dy: Array, moments: Moments, training: bool, out: Array
+    ) -> tuple[Array, ...]:
         if not training or self.is_empty():
             return super()._gradients(dy, moments, training, out)
         r, d = self.corrections(Moments(self.beside(moments.parts)))
@@ -69,21 +71,21 @@ class RenormBatch(Batch):
 
 
 def batch_renorm(
-    x: Any,
-    mean: Any,
-    var: Any,
-    gamma: Any = None,
-    beta: Any = None,
+    x: Array,
+    mean: Array,
+    var: Array,
+    gamma: Array = None,
+    beta: Array = None,
     *,
     r_max: float,
     d_max: float,
-    out: Any = None,
+    out: Array = None,
     communicator: Communicator | None = None,
     groups: Any = None,
     virtual_batch_size: int | None = None,
     single: str = "error",
     **options: Any,
-) -> tuple[Any, Any]:
+) -> tuple[Array, Array]:
     """Normalize `x` with the statistics of this batch, corrected towards running ones.
 
     With ``scale = sqrt(var + eps)`` of the batch (B) and of the running statistics::
@@ -120,22 +122,22 @@ def batch_renorm(
 
 
 def batch_renorm_backward(
-    dy: Any,
-    x: Any,
+    dy: Array,
+    x: Array,
     moments: Any,
-    mean: Any,
-    var: Any,
-    gamma: Any = None,
-    beta: Any = None,
+    mean: Array,
+    var: Array,
+    gamma: Array = None,
+    beta: Array = None,
     *,
     r_max: float,
     d_max: float,
-    out: Any = None,
+    out: Array = None,
     communicator: Communicator | None = None,
     groups: Any = None,
     virtual_batch_size: int | None = None,
     **options: Any,
-) -> tuple[Any, Any, Any]:
+) -> tuple[Array, Array, Array]:
     """Gradients of :func:`batch_renorm` with respect to `x`, `gamma` and `beta`.
 
     The corrections r and d are constants, so that dx is that of a batch norm whose gamma is
@@ -148,11 +150,11 @@ def batch_renorm_backward(
 
 
 def _renorm_batch(
-    x: Any,
-    mean: Any,
-    var: Any,
-    gamma: Any,
-    beta: Any,
+    x: Array,
+    mean: Array,
+    var: Array,
+    gamma: Array,
+    beta: Array,
     r_max: float,
     d_max: float,
     process_group: ProcessGroup | None,
@@ -160,7 +162,7 @@ def _renorm_batch(
     axis: int = 1,
     eps: float = 1e-5,
     activation: str | None = None,
-    mask: Any = None,
+    mask: Array = None,
     backend: str | Backend | None = None,
 ) -> RenormBatch:
     limits = check_limits(r_max, d_max)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from normcore.array_backend.abstract import Backend
-from normcore.layout.namespace import to_numpy
+from normcore.layout.namespace import Array, to_numpy
 from normcore.layout.scalar_argument import as_floats, check_count
 from normcore.statistics import Moments
 
@@ -35,8 +35,8 @@ class ChannelState:
         self.affine = affine if isinstance(affine, str) else bool(affine)
         self.track_running_stats = bool(track_running_stats)
         has_gamma, has_beta = AFFINE[self.affine]
-        self._gamma: Any = np.ones(self.num_features) if has_gamma else None
-        self._beta: Any = np.zeros(self.num_features) if has_beta else None
+        self._gamma: Array = np.ones(self.num_features) if has_gamma else None
+        self._beta: Array = np.zeros(self.num_features) if has_beta else None
         self.reset_running_stats()
         self._start_cache()
 
@@ -47,14 +47,14 @@ class ChannelState:
         self._running_var: Any = np.ones(self.num_features) if tracked else None
         self._num_batches_tracked: Any = 0 if tracked else None
 
-    def replace_running_stats(self, mean: Any, var: Any, num_batches: int) -> None:
+    def replace_running_stats(self, mean: Array, var: Array, num_batches: int) -> None:
         """Take other running statistics, of this many batches, where they are."""
         with self._lock:
             self._running_mean, self._running_var = mean, var
             self._num_batches_tracked = num_batches
 
     @property
-    def gamma(self) -> Any:
+    def gamma(self) -> Array:
         """Scale of each channel, shape (C,), or None."""
         return self._gamma
 
@@ -65,7 +65,7 @@ class ChannelState:
         )
 
     @property
-    def beta(self) -> Any:
+    def beta(self) -> Array:
         """Shift of each channel, shape (C,), or None."""
         return self._beta
 
@@ -74,7 +74,7 @@ class ChannelState:
         self._beta = self._vector("beta", value, self._beta is not None, f"affine={self.affine!r}")
 
     @property
-    def running_mean(self) -> Any:
+    def running_mean(self) -> Array:
         """Running mean of each channel, shape (C,), or None."""
         return None if self._running_mean is None else to_numpy(self._running_mean)
 
@@ -85,7 +85,7 @@ class ChannelState:
         )
 
     @property
-    def running_var(self) -> Any:
+    def running_var(self) -> Array:
         """Running variance of each channel, of the layer's `ddof`, shape (C,), or None."""
         return None if self._running_var is None else to_numpy(self._running_var)
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from normcore.batchnorm.arguments import Batch
-from normcore.layout.namespace import array_namespace, to_numpy
+from normcore.layout.namespace import Array, array_namespace, to_numpy
 from normcore.layout.scalar_argument import check_size
 
 __all__ = ["Partition"]
@@ -87,16 +87,16 @@ class Partition:
             raise ValueError("there are groups beside a virtual_batch_size; use one of them")
         return cls(number, groups)
 
-    def sorted(self, array: Any, batch: Batch, axis: int) -> Any:
+    def sorted(self, array: Array, batch: Batch, axis: int) -> Array:
         """Return an array with the samples of a part side by side; a copy if they are not yet."""
         return array if self.order is None else _taken(array, self.order, batch, axis)
 
-    def restored(self, array: Any, batch: Batch, axis: int) -> Any:
+    def restored(self, array: Array, batch: Batch, axis: int) -> Array:
         """Return an array with sorted samples in their order of before."""
         return array if self.order is None else _taken(array, np.argsort(self.order), batch, axis)
 
 
-def _taken(array: Any, order: np.ndarray, batch: Batch, axis: int) -> Any:
+def _taken(array: Array, order: np.ndarray, batch: Batch, axis: int) -> Array:
     if isinstance(array, np.ndarray):
         return np.take(array, order, axis=axis)
     return array_namespace(array).take(array, batch.backend.release(order, array), axis=axis)

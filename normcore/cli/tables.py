@@ -17,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from normcore.io.pipeline import Report
+from normcore.layout.namespace import Array
 
 __all__ = ["print_fields", "print_lines", "print_rows", "print_scaler", "print_summary"]
 
@@ -32,7 +33,7 @@ GAP = 3
 
 class _Column(NamedTuple):
     header: str
-    values: Sequence[Any]
+    values: Sequence[Array]
     format: Callable[[Any], str]
     justify: Literal["left", "right"] = "right"
 

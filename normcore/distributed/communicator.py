@@ -17,7 +17,7 @@ import numpy as np
 
 from normcore.array_backend.abstract import Backend, batch_scale
 from normcore.array_backend.composite import Pieces
-from normcore.layout.namespace import array_namespace
+from normcore.layout.namespace import Array, array_namespace
 from normcore.statistics import Moments
 
 __all__ = ["Communicator", "ProcessGroup", "process_group_of", "single_process_error"]
@@ -55,7 +55,7 @@ class Communicator(Protocol):
         """The number of ranks."""
         ...
 
-    def allreduce(self, array: Any) -> Any:
+    def allreduce(self, array: Array) -> Array:
         """Return the elementwise sum of an array over the ranks, each of which calls this.
 
         Parameters
@@ -119,7 +119,7 @@ class ProcessGroup(Pieces):
             with suppress(Exception):  # the error that counts is the one being raised
                 self._shapes(_REFUSED)
 
-    def moments(self, x: Any, **options: Any) -> Moments:
+    def moments(self, x: Array, **options: Any) -> Moments:
         """Return the moments of the batches of all ranks."""
         own = super().moments(x, **options)
         moments: Moments = reduce(self.backend.merge, map(Moments, self.gather(own.parts)))
@@ -131,22 +131,24 @@ class ProcessGroup(Pieces):
             )
         return moments
 
-    def backward_reduce(self, dy: Any, x: Any, mean: Any, **options: Any) -> tuple[Any, Any]:
+    def backward_reduce(
+        self, dy: Array, x: Array, mean: Array, **options: Any
+    ) -> tuple[Array, Array]:
         """Return the sums over the batches of all ranks, and keep this rank's own."""
         self.own_sums = super().backward_reduce(dy, x, mean, **options)
         xp = array_namespace(self.own_sums[0])
-        total: Any = sum(self.gather(xp.stack(self.own_sums)))
+        total: Array = sum(self.gather(xp.stack(self.own_sums)))
         return total[0, ...], total[1, ...]
 
     def normalize_backward(
-        self, dy: Any, x: Any, moments: Moments, *given: Any, **options: Any
-    ) -> tuple[Any, Any, Any]:
+        self, dy: Array, x: Array, moments: Moments, *given: Any, **options: Any
+    ) -> tuple[Array, Array, Array]:
         """Return dx through the statistics of all ranks, and this rank's dgamma and dbeta."""
         dx, _, _ = super().normalize_backward(dy, x, moments, *given, **options)
         sum_dy, sum_dy_xmu = self.own_sums
         return dx, sum_dy_xmu / batch_scale(moments, given[-1]), sum_dy
 
-    def gather(self, part: Any) -> list[Any]:
+    def gather(self, part: Array) -> list[Array]:
         """Return the parts of all ranks, float64 arrays of shape (rows, C), in rank order.
 
         Raises

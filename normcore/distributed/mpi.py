@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from normcore.layout.namespace import array_namespace, to_numpy
+from normcore.layout.namespace import Array, array_namespace, to_numpy
 
 __all__ = ["MPICommunicator"]
 
@@ -38,7 +38,7 @@ class MPICommunicator:
         self.rank = int(self.comm.Get_rank())
         self.size = int(self.comm.Get_size())
 
-    def allreduce(self, array: Any) -> Any:
+    def allreduce(self, array: Array) -> Array:
         """Return the elementwise sum over all ranks, through the host."""
         part = np.ascontiguousarray(to_numpy(array))
         total = np.empty_like(part)

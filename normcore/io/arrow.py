@@ -21,6 +21,7 @@ from normcore.io.table import (
     choose_batch_rows,
     float_dtype,
 )
+from normcore.layout.namespace import Array
 
 __all__ = ["ArrowBatch", "ArrowIpc", "Parquet"]
 
@@ -340,5 +341,5 @@ def _decoded(data: pa.RecordBatch) -> pa.RecordBatch:
     return _record_batch(columns, fields, data.schema.metadata)
 
 
-def _record_batch(columns: list[Any], fields: list[Any], metadata: Any) -> pa.RecordBatch:
+def _record_batch(columns: list[Array], fields: list[Any], metadata: Any) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(columns, schema=pa.schema(fields, metadata=metadata))

@@ -26,6 +26,7 @@ from normcore.io.csv_errors import MISSING, explain, find_unclosed_quote
 from normcore.io.digits import LostDigits, is_exact
 from normcore.io.libraries import pa, pa_csv, pc
 from normcore.io.table import Batch, Field, TableSource, TableWriter, choose_batch_rows, float_dtype
+from normcore.layout.namespace import Array
 
 __all__ = ["Csv"]
 
@@ -286,7 +287,7 @@ class _Text(io.BufferedReader):
 class _CsvBatch(ArrowBatch):
     """Rows whose numbers are those that pyarrow made of text."""
 
-    def __init__(self, first_row: int, data: Any, table: Csv) -> None:
+    def __init__(self, first_row: int, data: Array, table: Csv) -> None:
         super().__init__(first_row, data)
         self._table = table
 
@@ -359,7 +360,7 @@ class _CsvWriter(TableWriter):
     def close(self) -> None:
         self._file.close()
 
-    def _cells(self, field: Any, column: Any) -> Any:
+    def _cells(self, field: Any, column: Array) -> Any:
         try:
             text = pc.cast(column, pa.large_string())
         except (pa.ArrowNotImplementedError, pa.ArrowInvalid) as error:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from decimal import Decimal
-from typing import Any
 
 import numpy as np
+
+from normcore.layout.namespace import Array
 
 __all__ = ["LostDigits", "check_decimals", "check_integers", "check_wide_floats", "is_exact"]
 
@@ -83,7 +84,7 @@ def is_exact(value: Decimal) -> bool:
     return value == Decimal(repr(nearest))
 
 
-def check_wide_floats(column: np.ndarray[Any, Any], name: str, first_row: int) -> None:
+def check_wide_floats(column: np.ndarray[Array, Array], name: str, first_row: int) -> None:
     """Refuse floats of more than 64 bits that are no float64.
 
     Raises

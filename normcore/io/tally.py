@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from normcore.layout.namespace import Array
+
 __all__ = ["Tally"]
 
 
@@ -59,7 +61,7 @@ class Tally:
         return None
 
     @property
-    def count(self) -> Any:
+    def count(self) -> Array:
         """Number of values of each column, shape (C,)."""
         return self.moments.count
 

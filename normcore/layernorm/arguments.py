@@ -12,7 +12,7 @@ from normcore.array_backend import selection
 from normcore.array_backend.abstract import Backend
 from normcore.batchnorm.arguments import Batch, check_eps
 from normcore.layout import out_argument
-from normcore.layout.namespace import array_namespace
+from normcore.layout.namespace import Array, array_namespace
 from normcore.statistics import Moments
 
 __all__ = ["Samples", "check_integer"]
@@ -27,13 +27,13 @@ class Samples(Batch):
 
     __slots__ = ()
 
-    def __init__(self, x: Any, eps: float, backend: str | Backend | None) -> None:
+    def __init__(self, x: Array, eps: float, backend: str | Backend | None) -> None:
         self.given = layout.as_array(x)
         self.backend = selection.select_backend(self.given, backend)
         self.x = self.backend.adopt(self.given)
         self.eps = check_eps(eps)
 
-    def parameter(self, value: Any, name: str, shape: tuple[int, ...], of: str) -> Any:
+    def parameter(self, value: Any, name: str, shape: tuple[int, ...], of: str) -> Array:
         """Return gamma or beta as a float64 vector beside the data; `of` says what has one each."""
         value = layout.as_array(value, what=name)
         if isinstance(value, np.ndarray) or not hasattr(value, "__dlpack__"):
@@ -50,11 +50,11 @@ class Samples(Batch):
             )
         return self.on_backend(array_namespace(value).reshape(value, (-1,)))
 
-    def on_backend(self, vector: Any) -> Any:
+    def on_backend(self, vector: Array) -> Array:
         """Return a vector as float64 of the backend's own kind, beside the data."""
         return self.backend.adopt(self.beside(vector))
 
-    def target(self, out: Any, *inputs: Any) -> Any:
+    def target(self, out: Array, *inputs: Array) -> Array:
         """Return ``out`` as an array of the backend, after making sure that it can be written."""
         native = self.adopt_out(out, inputs[0])
         if native is not None and any(
@@ -90,7 +90,7 @@ def check_integer(value: Any, name: str) -> int:
         raise TypeError(f"{name} must be an integer, got {value!r}") from None
 
 
-def _is_same(a: Any, b: Any) -> bool:
+def _is_same(a: Array, b: Array) -> bool:
     """Whether two NumPy arrays of one shape are the same memory, element by element."""
     return (
         isinstance(a, np.ndarray)

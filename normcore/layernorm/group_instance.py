@@ -19,7 +19,7 @@ from normcore.array_backend import over_views
 from normcore.array_backend.abstract import Backend, batch_scale
 from normcore.layernorm.arguments import Samples, check_integer
 from normcore.layout import out_argument
-from normcore.layout.namespace import array_namespace
+from normcore.layout.namespace import Array, array_namespace
 from normcore.statistics import Moments, wide_integers
 
 __all__ = ["group_norm", "group_norm_backward", "instance_norm", "instance_norm_backward"]
@@ -29,16 +29,16 @@ _MIN_SAMPLE = 1 << 14
 
 
 def group_norm(
-    x: Any,
+    x: Array,
     num_groups: int,
-    gamma: Any = None,
-    beta: Any = None,
+    gamma: Array = None,
+    beta: Array = None,
     *,
     axis: int = 1,
     eps: float = 1e-5,
-    out: Any = None,
+    out: Array = None,
     backend: str | Backend | None = None,
-) -> tuple[Any, Moments]:
+) -> tuple[Array, Moments]:
     """Normalize groups of channels of each sample.
 
     ``y = (x - mean) / sqrt(var + eps) * gamma + beta`` with the mean and the biased variance of
@@ -83,17 +83,17 @@ def group_norm(
 
 
 def group_norm_backward(
-    dy: Any,
-    x: Any,
+    dy: Array,
+    x: Array,
     moments: Moments,
     num_groups: int,
-    gamma: Any = None,
+    gamma: Array = None,
     *,
     axis: int = 1,
     eps: float = 1e-5,
-    out: Any = None,
+    out: Array = None,
     backend: str | Backend | None = None,
-) -> tuple[Any, Any, Any]:
+) -> tuple[Array, Array, Array]:
     """Gradients of :func:`group_norm` with respect to `x`, `gamma` and `beta`.
 
     Parameters
@@ -128,30 +128,30 @@ def group_norm_backward(
 
 
 def instance_norm(
-    x: Any,
-    gamma: Any = None,
-    beta: Any = None,
+    x: Array,
+    gamma: Array = None,
+    beta: Array = None,
     *,
     axis: int = 1,
     eps: float = 1e-5,
-    out: Any = None,
+    out: Array = None,
     backend: str | Backend | None = None,
-) -> tuple[Any, Moments]:
+) -> tuple[Array, Moments]:
     """Normalize each channel of each sample: :func:`group_norm` with one channel to a group."""
     return _forward(_Groups(x, None, axis, eps, backend), gamma, beta, out)
 
 
 def instance_norm_backward(
-    dy: Any,
-    x: Any,
+    dy: Array,
+    x: Array,
     moments: Moments,
-    gamma: Any = None,
+    gamma: Array = None,
     *,
     axis: int = 1,
     eps: float = 1e-5,
-    out: Any = None,
+    out: Array = None,
     backend: str | Backend | None = None,
-) -> tuple[Any, Any, Any]:
+) -> tuple[Array, Array, Array]:
     """Gradients of :func:`instance_norm`; as those of :func:`group_norm_backward`."""
     return _backward(_Groups(x, None, axis, eps, backend), dy, moments, gamma, out)
 
@@ -162,7 +162,7 @@ class _Groups(Samples):
     __slots__ = ("num_groups", "num_samples", "per_group")
 
     def __init__(
-        self, x: Any, num_groups: int | None, axis: int, eps: float, backend: str | Backend | None
+        self, x: Array, num_groups: int | None, axis: int, eps: float, backend: str | Backend | None
     ) -> None:
         super().__init__(x, eps, backend)
         shape = tuple(self.x.shape)
@@ -193,7 +193,7 @@ class _Groups(Samples):
             return self.on_backend(np.full(self.num_channels, absent))
         return self.parameter(value, name, (self.num_channels,), "channel")
 
-    def pieces(self, *arrays: Any) -> Iterator[tuple[slice, tuple[Any, ...]]]:
+    def pieces(self, *arrays: Array) -> Iterator[tuple[slice, tuple[Any, ...]]]:
         """Yield samples, and arrays of one shape as (samples * C, ...) views of them."""
         moved = tuple(self._moved(array) for array in arrays)
         if all(_is_mergeable(array) for array in moved):
@@ -202,7 +202,7 @@ class _Groups(Samples):
         for sample in range(self.num_samples):
             yield slice(sample, sample + 1), tuple(array[sample, ...] for array in moved)
 
-    def are_pieces(self, *arrays: Any) -> bool:
+    def are_pieces(self, *arrays: Array) -> bool:
         """Whether :meth:`pieces` are views, and large enough where there are many."""
         present = [each for each in arrays if each is not None]
         if not all(isinstance(getattr(each, "strides", None), tuple) for each in present):
@@ -211,34 +211,34 @@ class _Groups(Samples):
             _is_mergeable(self._moved(each)) for each in present
         )
 
-    def contiguous(self, array: Any) -> Any:
+    def contiguous(self, array: Array) -> Any:
         """Return an array as (N * C, ...), a copy where strides do not allow a view."""
         return self._merged(self._moved(array))
 
-    def restored(self, result: Any) -> Any:
+    def restored(self, result: Array) -> Array:
         """Return what :meth:`contiguous` was with its axes where they were."""
         xp = array_namespace(result)
         first = (self.num_samples, self.num_channels)
         result = xp.reshape(result, first + tuple(result.shape[1:]))
         return xp.moveaxis(result, (0, 1), self._axes)
 
-    def over_groups(self, vector: Any) -> Any:
+    def over_groups(self, vector: Array) -> Any:
         """Sum a vector over samples * C within groups."""
         xp = array_namespace(vector)
         return xp.sum(xp.reshape(vector, (-1, self.per_group)), axis=1)
 
-    def over_samples(self, vector: Any) -> Any:
+    def over_samples(self, vector: Array) -> Any:
         """Sum a vector over samples * C within channels."""
         xp = array_namespace(vector)
         return xp.sum(xp.reshape(vector, (-1, self.num_channels)), axis=0)
 
-    def of_channels(self, vector: Any) -> Any:
+    def of_channels(self, vector: Array) -> Any:
         """Repeat a vector over groups for each of their channels."""
         xp = array_namespace(vector)
         shape = (vector.shape[0], self.per_group)
         return xp.reshape(xp.broadcast_to(vector[:, None], shape), (-1,))
 
-    def part_of_vector(self, vector: Any, samples: slice) -> Any:
+    def part_of_vector(self, vector: Array, samples: slice) -> Any:
         """Repeat a vector over channels for each sample."""
         xp = array_namespace(vector)
         shape = (samples.stop - samples.start, self.num_channels)
@@ -248,17 +248,17 @@ class _Groups(Samples):
     def _axes(self) -> tuple[int, int]:
         return (1, 0) if self.axis == 0 else (0, self.axis)
 
-    def _moved(self, array: Any) -> Any:
+    def _moved(self, array: Array) -> Array:
         if self.axis == 1:
             return array
         return array_namespace(array).moveaxis(array, self._axes, (0, 1))
 
-    def _merged(self, moved: Any) -> Any:
+    def _merged(self, moved: Array) -> Array:
         shape = (self.num_samples * self.num_channels, *moved.shape[2:])
         return array_namespace(moved).reshape(moved, shape)
 
 
-def _is_mergeable(moved: Any) -> bool:
+def _is_mergeable(moved: Array) -> bool:
     """Whether the first two axes are one run of memory."""
     num_samples, num_channels = moved.shape[:2]
     return (
@@ -268,12 +268,12 @@ def _is_mergeable(moved: Any) -> bool:
     )
 
 
-def _forward(groups: _Groups, gamma: Any, beta: Any, out: Any) -> tuple[Any, Moments]:
+def _forward(groups: _Groups, gamma: Array, beta: Array, out: Array) -> tuple[Array, Moments]:
     gamma, beta = groups.channels(gamma, "gamma", 1.0), groups.channels(beta, "beta", 0.0)
     target = groups.target(out, groups.x)
     moments: list[Moments] = []
 
-    def kernel(samples: slice, x: Any, out: Any) -> Any:
+    def kernel(samples: slice, x: Array, out: Array) -> Array:
         in_groups = array_namespace(x).reshape(x, (-1, groups.per_group, *x.shape[1:]))
         found = over_views.observe(groups.backend.moments, in_groups, 0)
         moments.append(found)
@@ -292,8 +292,8 @@ def _forward(groups: _Groups, gamma: Any, beta: Any, out: Any) -> tuple[Any, Mom
 
 
 def _backward(
-    groups: _Groups, dy: Any, moments: Moments, gamma: Any, out: Any
-) -> tuple[Any, Any, Any]:
+    groups: _Groups, dy: Array, moments: Moments, gamma: Array, out: Array
+) -> tuple[Array, Array, Array]:
     gamma = groups.channels(gamma, "gamma", 1.0)
     dy = layout.as_array(dy)
     upstream = groups.adopt_gradient(dy)
@@ -304,7 +304,7 @@ def _backward(
     xp = array_namespace(mean)
     sums = [xp.zeros_like(gamma), xp.zeros_like(gamma)]  # dgamma, dbeta
 
-    def kernel(samples: slice, dy: Any, x: Any, out: Any) -> Any:
+    def kernel(samples: slice, dy: Array, x: Array, out: Array) -> Array:
         part = slice(samples.start * groups.num_groups, samples.stop * groups.num_groups)
         mu, sigma = groups.of_channels(mean[part]), groups.of_channels(scale[part])
         weight = groups.part_of_vector(gamma, samples)
@@ -322,7 +322,7 @@ def _backward(
         )
         a, b, d = weight / sigma, mean_g / sigma, mean_g_xmu / sigma / (sigma * sigma)
 
-        def gradient(dy: Any, x: Any, **options: Any) -> Any:
+        def gradient(dy: Array, x: Array, **options: Any) -> Any:
             return groups.backend.backward_elemt(dy, x, mu, a, b, d, **options)
 
         return over_views.elementwise(gradient, 0, dy, x, out=out)
@@ -332,7 +332,7 @@ def _backward(
     return release(dx, dy) if out is None else out, release(sums[0], dy), release(sums[1], dy)
 
 
-def _mapped(groups: _Groups, kernel: Any, arrays: tuple[Any, ...], target: Any) -> Any:
+def _mapped(groups: _Groups, kernel: Any, arrays: tuple[Array, ...], target: Array) -> Any:
     """Map ``kernel(samples, *views, out)`` over arrays, into the target if there is one."""
     first = arrays[0]
     xp = array_namespace(first)
@@ -356,7 +356,7 @@ def _mapped(groups: _Groups, kernel: Any, arrays: tuple[Any, ...], target: Any) 
     return target
 
 
-def _joined(moments: list[Moments], x: Any) -> Moments:
+def _joined(moments: list[Moments], x: Array) -> Moments:
     """Return the moments of several pieces side by side."""
     if not moments:
         return Moments.empty(0, array_namespace(x))

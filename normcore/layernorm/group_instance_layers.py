@@ -19,7 +19,7 @@ from normcore.layernorm.group_instance import (
     instance_norm_backward,
 )
 from normcore.layernorm.sample_layer import Layer, SavedForward
-from normcore.layout.namespace import to_numpy
+from normcore.layout.namespace import Array, to_numpy
 from normcore.statistics import Moments
 
 __all__ = ["GroupNorm", "InstanceNorm"]
@@ -111,13 +111,13 @@ class GroupNorm(_ChannelsLayer):
         )
 
     def _normalize(
-        self, x: Any, gamma: Any, beta: Any, options: dict[str, Any]
+        self, x: Array, gamma: Array, beta: Array, options: dict[str, Any]
     ) -> tuple[Any, SavedForward]:
         y, moments = group_norm(x, self.num_groups, gamma, beta, **self._options, **options)
         return y, SavedForward(x, moments, gamma)
 
     def _differentiate(
-        self, dy: Any, forward: SavedForward, options: dict[str, Any]
+        self, dy: Array, forward: SavedForward, options: dict[str, Any]
     ) -> tuple[Any, ...]:
         x, moments, gamma, _ = forward
         return group_norm_backward(
@@ -212,7 +212,7 @@ class InstanceNorm(_ChannelsLayer):
         )
 
     def _normalize(
-        self, x: Any, gamma: Any, beta: Any, options: dict[str, Any]
+        self, x: Array, gamma: Array, beta: Array, options: dict[str, Any]
     ) -> tuple[Any, SavedForward]:
         if self.track_running_stats and not self.training:
             mean, var = self.running_mean.copy(), self.running_var.copy()
@@ -226,7 +226,7 @@ class InstanceNorm(_ChannelsLayer):
         return y, SavedForward(x, moments, gamma)
 
     def _differentiate(
-        self, dy: Any, forward: SavedForward, options: dict[str, Any]
+        self, dy: Array, forward: SavedForward, options: dict[str, Any]
     ) -> tuple[Any, ...]:
         x, moments, gamma, training = forward
         if training:

@@ -9,22 +9,22 @@ from typing import Any
 from normcore import layout
 from normcore.array_backend.abstract import Backend, batch_scale
 from normcore.layernorm.arguments import Samples, check_integer
-from normcore.layout.namespace import array_namespace, is_on_host
+from normcore.layout.namespace import Array, array_namespace, is_on_host
 from normcore.statistics import Moments, wide_integers
 
 __all__ = ["layer_norm", "layer_norm_backward", "rms_norm", "rms_norm_backward"]
 
 
 def layer_norm(
-    x: Any,
-    gamma: Any = None,
-    beta: Any = None,
+    x: Array,
+    gamma: Array = None,
+    beta: Array = None,
     *,
     num_axes: int = 1,
     eps: float = 1e-5,
-    out: Any = None,
+    out: Array = None,
     backend: str | Backend | None = None,
-) -> tuple[Any, Moments]:
+) -> tuple[Array, Moments]:
     """Normalize each sample of `x` over its last axes.
 
     ``y = (x - mean) / sqrt(var + eps) * gamma + beta`` with the mean and the biased variance of
@@ -65,16 +65,16 @@ def layer_norm(
 
 
 def layer_norm_backward(
-    dy: Any,
-    x: Any,
+    dy: Array,
+    x: Array,
     moments: Moments,
-    gamma: Any = None,
+    gamma: Array = None,
     *,
     num_axes: int = 1,
     eps: float = 1e-5,
-    out: Any = None,
+    out: Array = None,
     backend: str | Backend | None = None,
-) -> tuple[Any, Any, Any]:
+) -> tuple[Array, Array, Array]:
     """Gradients of :func:`layer_norm` with respect to `x`, `gamma` and `beta`.
 
     Parameters
@@ -109,14 +109,14 @@ def layer_norm_backward(
 
 
 def rms_norm(
-    x: Any,
-    gamma: Any = None,
+    x: Array,
+    gamma: Array = None,
     *,
     num_axes: int = 1,
     eps: float = 1e-5,
-    out: Any = None,
+    out: Array = None,
     backend: str | Backend | None = None,
-) -> tuple[Any, Moments]:
+) -> tuple[Array, Moments]:
     """Divide each sample of `x` by its root mean square over the last axes.
 
     ``y = x / sqrt(mean(x**2) + eps) * gamma``; parameters, results and errors are those of
@@ -126,16 +126,16 @@ def rms_norm(
 
 
 def rms_norm_backward(
-    dy: Any,
-    x: Any,
+    dy: Array,
+    x: Array,
     moments: Moments,
-    gamma: Any = None,
+    gamma: Array = None,
     *,
     num_axes: int = 1,
     eps: float = 1e-5,
-    out: Any = None,
+    out: Array = None,
     backend: str | Backend | None = None,
-) -> tuple[Any, Any]:
+) -> tuple[Array, Array]:
     """Gradients of :func:`rms_norm` with respect to `x` and `gamma`; as layer norm's."""
     dx, dgamma, _ = _backward(dy, x, moments, gamma, num_axes, eps, out, backend, centered=False)
     return dx, dgamma
@@ -146,7 +146,7 @@ class _Rows(Samples):
 
     __slots__ = ("num_rows", "shape")
 
-    def __init__(self, x: Any, num_axes: int, eps: float, backend: str | Backend | None) -> None:
+    def __init__(self, x: Array, num_axes: int, eps: float, backend: str | Backend | None) -> None:
         super().__init__(x, eps, backend)
         num_axes = check_integer(num_axes, "num_axes")
         shape = tuple(self.x.shape)
@@ -163,20 +163,20 @@ class _Rows(Samples):
             )
         self.num_rows = math.prod(shape[:-num_axes])
 
-    def along(self, value: Any, name: str, absent: float) -> Any:
+    def along(self, value: Any, name: str, absent: float) -> Array:
         """Return gamma or beta as a vector along a row, or the number that stands for it."""
         if value is None:
             return absent
         return self.parameter(value, name, self.shape, "value of a sample")
 
-    def rows(self, array: Any) -> Any:
+    def rows(self, array: Array) -> Array:
         """Return an array as rows, a copy where strides do not allow a view."""
         shape = (self.num_rows, math.prod(self.shape))
         return (
             array if tuple(array.shape) == shape else array_namespace(array).reshape(array, shape)
         )
 
-    def rows_to_write(self, array: Any) -> Any:
+    def rows_to_write(self, array: Array) -> Any:
         """Return an array as rows that share its memory, or None."""
         if array is None or len(array.shape) == 2 == len(self.shape) + 1:
             return array
@@ -195,7 +195,7 @@ class _Rows(Samples):
             label = "sample {} of x".format
             wide_integers.refuse_rounded(self.rows(self.x), 0, moments.mean, scale, label)
 
-    def written(self, result: Any, target: Any, rows: Any, out: Any, like: Any) -> Any:
+    def written(self, result: Array, target: Array, rows: Array, out: Array, like: Array) -> Any:
         """Return a result in rows as the caller wants it."""
         if out is None:
             result = array_namespace(result).reshape(result, tuple(self.x.shape))
@@ -212,9 +212,9 @@ def _is_one_run(shape: tuple[int, ...], strides: tuple[int, ...]) -> bool:
 
 
 def _forward(
-    x: Any, gamma: Any, beta: Any, num_axes: int, eps: float, out: Any,
+    x: Array, gamma: Array, beta: Array, num_axes: int, eps: float, out: Array,
     backend: str | Backend | None, *, centered: bool,
-) -> tuple[Any, Moments]:  # fmt: skip
+) -> tuple[Array, Moments]:  # fmt: skip
     samples = _Rows(x, num_axes, eps, backend)
     gamma, beta = samples.along(gamma, "gamma", 1.0), samples.along(beta, "beta", 0.0)
     target = samples.target(out, samples.x)
@@ -228,9 +228,9 @@ def _forward(
 
 
 def _backward(
-    dy: Any, x: Any, moments: Moments, gamma: Any, num_axes: int, eps: float, out: Any,
+    dy: Array, x: Array, moments: Moments, gamma: Array, num_axes: int, eps: float, out: Array,
     backend: str | Backend | None, *, centered: bool,
-) -> tuple[Any, Any, Any]:  # fmt: skip
+) -> tuple[Array, Array, Array]:  # fmt: skip
     samples = _Rows(x, num_axes, eps, backend)
     gamma = samples.along(gamma, "gamma", 1.0)
     dy = layout.as_array(dy)

@@ -14,6 +14,7 @@ from normcore.layernorm.layer_rms import (
     rms_norm_backward,
 )
 from normcore.layernorm.sample_layer import Layer, SavedForward
+from normcore.layout.namespace import Array
 
 __all__ = ["LayerNorm", "RMSNorm"]
 
@@ -81,13 +82,13 @@ class LayerNorm(Layer):
             )
 
     def _normalize(
-        self, x: Any, gamma: Any, beta: Any, options: dict[str, Any]
+        self, x: Array, gamma: Array, beta: Array, options: dict[str, Any]
     ) -> tuple[Any, SavedForward]:
         y, moments = layer_norm(x, gamma, beta, **self._options, **options)
         return y, SavedForward(x, moments, gamma)
 
     def _differentiate(
-        self, dy: Any, forward: SavedForward, options: dict[str, Any]
+        self, dy: Array, forward: SavedForward, options: dict[str, Any]
     ) -> tuple[Any, ...]:
         x, moments, gamma, _ = forward
         return layer_norm_backward(dy, x, moments, gamma, **self._options, **options)
@@ -123,13 +124,13 @@ class RMSNorm(LayerNorm):
         )
 
     def _normalize(
-        self, x: Any, gamma: Any, beta: Any, options: dict[str, Any]
+        self, x: Array, gamma: Array, beta: Array, options: dict[str, Any]
     ) -> tuple[Any, SavedForward]:
         y, moments = rms_norm(x, gamma, **self._options, **options)
         return y, SavedForward(x, moments, gamma)
 
     def _differentiate(
-        self, dy: Any, forward: SavedForward, options: dict[str, Any]
+        self, dy: Array, forward: SavedForward, options: dict[str, Any]
     ) -> tuple[Any, ...]:
         x, moments, gamma, _ = forward
         return rms_norm_backward(dy, x, moments, gamma, **self._options, **options)

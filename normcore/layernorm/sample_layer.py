@@ -11,6 +11,7 @@ from normcore.array_backend import selection
 from normcore.array_backend.abstract import Backend
 from normcore.batchnorm.arguments import check_eps
 from normcore.layout import out_argument
+from normcore.layout.namespace import Array
 from normcore.layout.scalar_argument import as_floats
 from normcore.statistics import Moments
 
@@ -20,9 +21,9 @@ __all__ = ["Layer", "SavedForward"]
 class SavedForward(NamedTuple):
     """What the backward pass needs of the latest forward pass."""
 
-    x: Any
+    x: Array
     moments: Moments
-    gamma: Any
+    gamma: Array
     training: bool = True
 
 
@@ -44,15 +45,15 @@ class Layer:
         self.affine = bool(affine)
         self.bias = bool(affine and bias)
         self.backend = backend
-        self._gamma: Any = np.ones(shape) if self.affine else None
-        self._beta: Any = np.zeros(shape) if self.bias else None
+        self._gamma: Array = np.ones(shape) if self.affine else None
+        self._beta: Array = np.zeros(shape) if self.bias else None
         self._forward = None
 
-    def __call__(self, x: Any, out: Any = None) -> Any:
+    def __call__(self, x: Array, out: Array = None) -> Array:
         """Return :meth:`forward` of the same arguments."""
         return self.forward(x, out)
 
-    def forward(self, x: Any, out: Any = None) -> Any:
+    def forward(self, x: Array, out: Array = None) -> Array:
         """Normalize a batch.
 
         Parameters
@@ -84,7 +85,7 @@ class Layer:
         self._forward = forward._replace(x=None) if in_place else forward
         return y
 
-    def backward(self, dy: Any, out: Any = None) -> tuple[Any, ...]:
+    def backward(self, dy: Array, out: Array = None) -> tuple[Array, ...]:
         """Gradients with respect to the latest input and the parameters.
 
         Parameters
@@ -126,7 +127,7 @@ class Layer:
         return dx, *(each if there else None for each, there in present)
 
     @property
-    def gamma(self) -> Any:
+    def gamma(self) -> Array:
         """Scale, or None; may be assigned or changed in place, as an optimizer does."""
         return self._gamma
 
@@ -135,7 +136,7 @@ class Layer:
         self._gamma = self._parameter("gamma", value, self.affine)
 
     @property
-    def beta(self) -> Any:
+    def beta(self) -> Array:
         """Shift, or None; may be assigned or changed in place, as an optimizer does."""
         return self._beta
 
@@ -163,13 +164,13 @@ class Layer:
         raise NotImplementedError
 
     def _normalize(
-        self, x: Any, gamma: Any, beta: Any, options: dict[str, Any]
+        self, x: Array, gamma: Array, beta: Array, options: dict[str, Any]
     ) -> tuple[Any, SavedForward]:
         """Return y, and what its backward pass needs."""
         raise NotImplementedError
 
     def _differentiate(
-        self, dy: Any, forward: SavedForward, options: dict[str, Any]
+        self, dy: Array, forward: SavedForward, options: dict[str, Any]
     ) -> tuple[Any, ...]:
         """Return dx and the gradients of all parameters that there may be."""
         raise NotImplementedError

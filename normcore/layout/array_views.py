@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from normcore.layout import numpy_views
-from normcore.layout.namespace import array_namespace, is_strided, native
+from normcore.layout.namespace import Array, array_namespace, is_strided, native
 from normcore.layout.out_argument import kind_of, result_like
 
 __all__ = [
@@ -48,7 +48,7 @@ def positive_axis(axis: int, ndim: int) -> int:
     return axis % ndim
 
 
-def views(axis: int | None, *arrays: Any) -> Iterable[tuple[Any, ...]]:
+def views(axis: int | None, *arrays: Array) -> Iterable[tuple[Any, ...]]:
     """Return tuples of ``(N, C, S)`` views of arrays of one shape.
 
     Parameters
@@ -63,7 +63,7 @@ def views(axis: int | None, *arrays: Any) -> Iterable[tuple[Any, ...]]:
     return _views(axis, arrays) if found is None else (found,)
 
 
-def _views(axis: int | None, arrays: tuple[Any, ...]) -> Iterator[tuple[Any, ...]]:
+def _views(axis: int | None, arrays: tuple[Array, ...]) -> Iterator[tuple[Any, ...]]:
     first = arrays[0]
     if axis is None:
         yield from _views(-1, tuple(array[..., None] for array in arrays))
@@ -82,7 +82,7 @@ def _views(axis: int | None, arrays: tuple[Any, ...]) -> Iterator[tuple[Any, ...
         yield from _strided_views(axis, arrays)
 
 
-def is_one_view(axis: int | None, *arrays: Any) -> bool:
+def is_one_view(axis: int | None, *arrays: Array) -> bool:
     """Whether :func:`views` yields a single tuple."""
     pieces = iter(views(axis, *arrays))
     next(pieces)
@@ -90,7 +90,7 @@ def is_one_view(axis: int | None, *arrays: Any) -> bool:
 
 
 def with_result(
-    axis: int | None, *arrays: Any, out: Any = None, mask: Any = None
+    axis: int | None, *arrays: Array, out: Array = None, mask: Array = None
 ) -> tuple[Any, bool]:
     """Return what a kernel that must see all data at once writes to, and whether it can.
 
@@ -108,7 +108,7 @@ def with_result(
 
 
 def in_one_view(
-    x: Any, axis: int | None, weights: Any = None
+    x: Array, axis: int | None, weights: Array = None
 ) -> Iterator[tuple[Any, int | None, Any]]:
     """Yield ``x``, its axis and its weights, or copies of a few channels at a time, as one view."""
     planes = () if weights is None else (plane(weights, x, axis, "weights"),)
@@ -125,7 +125,7 @@ def in_one_view(
         yield part.reshape(-1, part.shape[-1]), 1, weights
 
 
-def _strided_views(axis: int, arrays: tuple[Any, ...]) -> Iterator[tuple[Any, ...]]:
+def _strided_views(axis: int, arrays: tuple[Array, ...]) -> Iterator[tuple[Any, ...]]:
     first = arrays[0]
     inner = abs(first.strides[axis])
     order = sorted(
@@ -161,7 +161,7 @@ def _strided_views(axis: int, arrays: tuple[Any, ...]) -> Iterator[tuple[Any, ..
     yield tuple(array.transpose(*permutation).reshape(folded) for array in arrays)
 
 
-def plane(values: Any, x: Any, axis: int | None, what: str) -> Any:
+def plane(values: Array, x: Array, axis: int | None, what: str) -> Array:
     """Broadcast weights or a mask of positions to the shape of ``x``, without a copy.
 
     Parameters
@@ -201,7 +201,7 @@ def plane(values: Any, x: Any, axis: int | None, what: str) -> Any:
     return xp.broadcast_to(values, x.shape)
 
 
-def of_positions(view: Any) -> Any:
+def of_positions(view: Array) -> Any:
     """Return the plane ``(N, S)`` of the view of one that :func:`plane` broadcast."""
     if view.shape[1]:
         return view[:, 0, :]

@@ -4,17 +4,29 @@ from __future__ import annotations
 
 import sys
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
-__all__ = ["array_namespace", "as_array", "is_on_host", "is_strided", "native", "place", "to_numpy"]
+__all__ = [
+    "Array",
+    "array_namespace",
+    "as_array",
+    "is_on_host",
+    "is_strided",
+    "native",
+    "place",
+    "to_numpy",
+]
+
+#: An array of any library: NumPy, CuPy, PyTorch, or whatever follows the array-API standard.
+Array: TypeAlias = Any
 
 # DLPack's kinds of devices: host memory, ordinary and pinned; CUDA's own and managed memory.
 _HOST, _CUDA = (1, 3, 11), (2, 13)
 
 
-def array_namespace(array: Any) -> ModuleType | Any:
+def array_namespace(array: Array) -> ModuleType:
     """Return the namespace whose functions take ``array``.
 
     Most libraries that follow the array-API standard name it themselves, and CuPy's module is
@@ -31,7 +43,7 @@ def array_namespace(array: Any) -> ModuleType | Any:
     if named is not None:
         return named()
     module = sys.modules.get(type(array).__module__.partition(".")[0])
-    if hasattr(module, "isdtype") and hasattr(module, "permute_dims"):
+    if module is not None and hasattr(module, "isdtype") and hasattr(module, "permute_dims"):
         return module
     try:
         from array_api_compat import array_namespace as compat_namespace
@@ -43,7 +55,7 @@ def array_namespace(array: Any) -> ModuleType | Any:
     return compat_namespace(array)
 
 
-def to_numpy(array: Any) -> np.ndarray:
+def to_numpy(array: Array) -> np.ndarray:
     """Return an array of any library, or a number, as a NumPy array, without a copy if possible."""
     if isinstance(array, np.ndarray):
         return array
@@ -72,13 +84,13 @@ def native(array: np.ndarray) -> np.ndarray:
     return array.astype(array.dtype.newbyteorder("="))
 
 
-def is_on_host(array: Any) -> bool:
+def is_on_host(array: Array) -> bool:
     """Whether an array lies in host memory; it does if it names no device."""
     device = getattr(array, "__dlpack_device__", None)
     return isinstance(array, np.ndarray) or device is None or device()[0] in _HOST
 
 
-def place(array: Any) -> str:
+def place(array: Array) -> str:
     """Return in words where an array lies."""
     if is_on_host(array):
         return "in host memory"
@@ -116,6 +128,6 @@ def as_array(x: Any, *, what: str = "x", beside: Any = None) -> Any:
     return x
 
 
-def is_strided(array: Any) -> bool:
+def is_strided(array: Array) -> bool:
     """Whether an array describes its memory as NumPy's do, and is viewed as they are."""
     return isinstance(getattr(array, "strides", None), tuple)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from normcore.layout import numpy_views
-from normcore.layout.namespace import array_namespace
+from normcore.layout.namespace import Array, array_namespace
 
 __all__ = [
     "check_out",
@@ -23,7 +23,7 @@ __all__ = [
 ]
 
 
-def result_dtype(x: Any) -> Any:
+def result_dtype(x: Array) -> Any:
     """Return the dtype of a normalized ``x``: floats keep theirs, the others become float64."""
     if numpy_views.is_floats(x):
         return x.dtype
@@ -35,7 +35,7 @@ def result_dtype(x: Any) -> Any:
     return x.dtype if xp.isdtype(x.dtype, "real floating") else xp.float64
 
 
-def result_like(x: Any) -> Any:
+def result_like(x: Array) -> Any:
     """Return a fresh array for a result, in the memory order of ``x``."""
     xp = array_namespace(x)
     empty_like = partial(np.empty_like, subok=False) if xp is np else xp.empty_like
@@ -53,7 +53,7 @@ def no_memory(error: MemoryError) -> MemoryError:
     )
 
 
-def check_out(out: Any, x: Any) -> None:
+def check_out(out: Array, x: Array) -> None:
     """Refuse an ``out`` that cannot hold the normalized ``x``.
 
     Raises
@@ -82,13 +82,13 @@ def check_out(out: Any, x: Any) -> None:
                 )
 
 
-def refuse_partial_overlap(out: Any, *arrays: Any) -> None:
+def refuse_partial_overlap(out: Array, *arrays: Array) -> None:
     """Refuse an ``out`` that shares some of its memory with an array, but is not the array."""
     if any(_overlaps_in_part(out, array) for array in arrays):
         raise ValueError("out overlaps the input in part; pass the input itself or another one")
 
 
-def overlap(a: Any, b: Any) -> bool:
+def overlap(a: Array, b: Array) -> bool:
     """Whether two arrays share memory, or might."""
     if not (isinstance(a, np.ndarray) and isinstance(b, np.ndarray)):
         may_share = getattr(array_namespace(a), "may_share_memory", None)
@@ -99,7 +99,7 @@ def overlap(a: Any, b: Any) -> bool:
         return True
 
 
-def may_overlap(a: Any, b: Any) -> bool:
+def may_overlap(a: Array, b: Array) -> bool:
     """Whether NumPy arrays might share memory, by where they begin and end; False for others."""
     both = isinstance(a, np.ndarray) and isinstance(b, np.ndarray)
     return both and np.may_share_memory(a, b)
@@ -143,12 +143,12 @@ def _overlaps_itself(array: np.ndarray) -> bool:
     return bool(np.any(np.diff(starts) < array.itemsize))
 
 
-def kind_of(array: Any) -> str:
+def kind_of(array: Array) -> str:
     """Return the full name of the type of an array."""
     return f"{type(array).__module__}.{type(array).__qualname__}"
 
 
-def _overlaps_in_part(out: Any, array: Any) -> bool:
+def _overlaps_in_part(out: Array, array: Array) -> bool:
     if not may_overlap(out, array):
         return False
     same = (

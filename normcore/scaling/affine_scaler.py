@@ -12,6 +12,7 @@ from normcore.affine import Affine
 from normcore.array_backend import over_views
 from normcore.array_backend.abstract import Backend, InfiniteInput
 from normcore.layout import out_argument
+from normcore.layout.namespace import Array
 from normcore.layout.numpy_views import is_floats
 from normcore.scaling import input_validation
 from normcore.scaling.scaler import Scaler
@@ -57,10 +58,10 @@ class AffineScaler(Scaler):
         if "scale_" not in self.__dict__:
             self.scale_ = scale
 
-    def _check_digits(self, x: Any) -> None:
+    def _check_digits(self, x: Array) -> None:
         self._refuse_rounded(x, self._affine.center)
 
-    def _refuse_rounded(self, x: Any, center: Any) -> None:
+    def _refuse_rounded(self, x: Array, center: Array) -> None:
         """Refuse integers of which this scale would lose digits, around a center not exact."""
         if self._affine.center_low is None:
             label = partial(
@@ -68,11 +69,11 @@ class AffineScaler(Scaler):
             )
             wide_integers.refuse_rounded(x, 1, center, self._affine.scale, label)
 
-    def _map_of(self, x: Any) -> tuple[Affine, tuple[float, float] | None]:
+    def _map_of(self, x: Array) -> tuple[Affine, tuple[float, float] | None]:
         """Return the map of ``x``, and bounds of the result, if it has any."""
         return self._affine, None
 
-    def _map(self, backend: Backend, x: Any, out: Any, inverse: bool) -> Any:
+    def _map(self, backend: Backend, x: Array, out: Array, inverse: bool) -> Array:
         affine, clip = self._map_of(x)
         if inverse:
             affine, clip = affine.inverse(), None

@@ -15,6 +15,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
+from normcore.layout.namespace import Array
 from normcore.scaling import input_validation
 
 __all__ = ["Estimator", "not_fitted", "sklearn_config"]
@@ -266,7 +267,7 @@ class Estimator:
             )
         return names
 
-    def _check_features(self, X: Any, names: Any) -> None:
+    def _check_features(self, X: Array, names: Any) -> None:
         """Refuse an ``X`` whose width or names are not those seen in fit."""
         input_validation.check_names(
             getattr(self, "feature_names_in_", None), names, type(self).__name__
@@ -302,7 +303,7 @@ class Estimator:
         self._sklearn_output_config = {"transform": transform}
         return self
 
-    def _contained(self, values: Any, X: Any, config: dict[str, Any]) -> Any:
+    def _contained(self, values: Array, X: Array, config: dict[str, Any]) -> Any:
         """Return transformed values in the container that the user, or scikit-learn, chose."""
         chosen = self.__dict__.get("_sklearn_output_config")
         if chosen is None:
@@ -326,7 +327,7 @@ class Estimator:
         index = X.index if isinstance(X, library.DataFrame) else None
         return library.DataFrame(values, index=index, columns=names, copy=False)
 
-    def _check_same_namespace(self, values: Any, method: str) -> None:
+    def _check_same_namespace(self, values: Array, method: str) -> None:
         """Refuse arrays of another kind than the fitted attributes.
 
         scikit-learn demands this of estimators where its ``array_api_dispatch`` is on. Without
@@ -369,7 +370,7 @@ class Estimator:
                 getattr(request, method).add_request(param=name, alias=None)
         return request
 
-    def fit_transform(self, X: Any, y: Any = None, **fit_params: Any) -> Any:
+    def fit_transform(self, X: Array, y: Array = None, **fit_params: Any) -> Any:
         """Fit to ``X`` and return it transformed; ``fit_params`` go to ``fit``."""
         fitted: Any = self
         return fitted.fit(X, y, **fit_params).transform(X)

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import warnings
 from numbers import Real
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 
+from normcore.layout.namespace import Array
 from normcore.layout.scalar_argument import as_float
 
 __all__ = [
@@ -29,7 +31,7 @@ __all__ = [
 BLOCK_ROWS = 4096
 
 
-def as_table(X: Any, owner: str) -> Any:
+def as_table(X: Array, owner: str) -> Any:
     """Return ``X`` as a two-dimensional array of real numbers.
 
     Parameters
@@ -70,14 +72,14 @@ def as_table(X: Any, owner: str) -> Any:
     return X
 
 
-def is_frame(X: Any) -> bool:
+def is_frame(X: Array) -> bool:
     """Whether ``X`` quacks like a data frame: it has named columns and converts to NumPy."""
     if isinstance(X, np.ndarray | list | tuple):
         return False
     return hasattr(X, "column_names") or (hasattr(X, "columns") and hasattr(X, "to_numpy"))
 
 
-def column_names(X: Any) -> np.ndarray | None:
+def column_names(X: Array) -> np.ndarray | None:
     """Return the names of a frame's columns, or None where they are not all strings.
 
     Raises
@@ -151,7 +153,7 @@ def check_flags(**flags: Any) -> None:
             raise ValueError(f"{name} must be True or False, got {value!r}")
 
 
-def as_weights(sample_weight: Any, num_samples: int) -> Any:
+def as_weights(sample_weight: Array, num_samples: int) -> Any:
     """Return one weight for each sample.
 
     Parameters
@@ -188,7 +190,7 @@ def as_weights(sample_weight: Any, num_samples: int) -> Any:
     return sample_weight
 
 
-def first_infinity(x: Any, xp: Any) -> tuple[int, int] | None:
+def first_infinity(x: Array, xp: ModuleType) -> tuple[int, int] | None:
     """Return row and column of the first infinite element of a 2-D array, or None."""
     if xp is np and x.dtype.kind != "f":
         return None
@@ -215,7 +217,7 @@ def column_label(column: int, names: Any) -> str:
     return f"column {column}" if names is None else f"column {names[column]!r} (index {column})"
 
 
-def _check_shape(X: Any, owner: str) -> None:
+def _check_shape(X: Array, owner: str) -> None:
     if X.ndim != 2:
         if X.ndim > 2:
             raise ValueError(
@@ -240,7 +242,7 @@ def _check_shape(X: Any, owner: str) -> None:
         )
 
 
-def _is_foreign_array(X: Any) -> bool:
+def _is_foreign_array(X: Array) -> bool:
     return hasattr(X, "__dlpack__") or hasattr(X, "__array_namespace__")
 
 
@@ -248,7 +250,7 @@ def _bullets(names: list[str], most: int = 5) -> list[str]:
     return [f"- {name}" for name in names[:most]] + ["- ..."] * (len(names) > most)
 
 
-def _frame_values(X: Any) -> np.ndarray:
+def _frame_values(X: Array) -> np.ndarray:
     if hasattr(X, "column_names"):  # an Arrow table or record batch
         columns = [
             _real(X.column(j).to_numpy(zero_copy_only=False), name)
@@ -271,7 +273,7 @@ def _frame_values(X: Any) -> np.ndarray:
     return values
 
 
-def _holds_times(X: Any) -> bool:
+def _holds_times(X: Array) -> bool:
     """Whether a polars frame has dates or times, which it would turn into numbers of ticks."""
     dtypes = () if hasattr(X, "iloc") else getattr(X, "dtypes", ())
     return any(hasattr(dtype, "is_temporal") and dtype.is_temporal() for dtype in dtypes)

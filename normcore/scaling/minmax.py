@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from normcore.affine import Affine, nonconstant
+from normcore.layout.namespace import Array
 from normcore.layout.out_argument import result_dtype
 from normcore.layout.scalar_argument import as_float
 from normcore.scaling import input_validation
@@ -100,7 +101,7 @@ class MinMaxScaler(AffineScaler):
         }
         return affine
 
-    def _map_of(self, x: Any) -> tuple[Affine, tuple[float, float] | None]:
+    def _map_of(self, x: Array) -> tuple[Affine, tuple[float, float] | None]:
         dtype = result_dtype(x)  # to which the range is to be rounded
         affine, clip = self._narrow.get(dtype, self._affine), None
         if self.clip:

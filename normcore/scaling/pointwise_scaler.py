@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 
 from normcore.array_backend.abstract import Backend, InfiniteInput
 from normcore.layout import out_argument
-from normcore.layout.namespace import array_namespace
+from normcore.layout.namespace import Array, array_namespace
 from normcore.scaling import input_validation
 from normcore.scaling.scaler import Scaler
 
@@ -27,11 +28,11 @@ class PointwiseScaler(Scaler):
     __module__ = "normcore"
 
     @abstractmethod
-    def forward(self, xp: Any, x: Any) -> Any:
+    def forward(self, xp: ModuleType, x: Array) -> Array:
         """Return the map of ``x``, a float64 array of shape (n_samples, n_features)."""
 
     @abstractmethod
-    def inverse(self, xp: Any, x: Any) -> Any:
+    def inverse(self, xp: ModuleType, x: Array) -> Any:
         """Return what :meth:`forward` maps to ``x``."""
 
     def prepare(self, statistic: Any) -> None:
@@ -40,7 +41,7 @@ class PointwiseScaler(Scaler):
     def _prepare(self, statistic: Any) -> None:
         self.prepare(statistic)
 
-    def _map(self, backend: Backend, x: Any, out: Any, inverse: bool) -> Any:
+    def _map(self, backend: Backend, x: Array, out: Array, inverse: bool) -> Array:
         xp = array_namespace(x)
         dtype = out_argument.result_dtype(x)
         if out is not None:
@@ -55,7 +56,7 @@ class PointwiseScaler(Scaler):
         return out
 
 
-def _cast(x: Any, dtype: Any, xp: Any) -> Any:
+def _cast(x: Array, dtype: Any, xp: ModuleType) -> Array:
     if x.dtype == dtype:
         return x
     return x.astype(dtype) if isinstance(x, np.ndarray) else xp.astype(x, dtype)

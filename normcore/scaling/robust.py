@@ -10,6 +10,7 @@ import numpy as np
 
 from normcore.affine import Affine, nonconstant
 from normcore.array_backend.abstract import Backend
+from normcore.layout.namespace import Array
 from normcore.scaling import input_validation
 from normcore.scaling.affine_scaler import AffineScaler
 from normcore.statistics.brackets import Quantiles
@@ -103,7 +104,7 @@ class RobustScaler(AffineScaler):
                 f"finite, positive range at quantile_range={self.quantile_range!r}"
             )
 
-    def observe(self, backend: Backend, x: Any, *, weights: Any = None) -> Quantiles:
+    def observe(self, backend: Backend, x: Array, *, weights: Array = None) -> Quantiles:
         """Return both quantiles and the median of a view, skipping NaN."""
         q_min, q_max = _checked_quantiles(self.quantile_range)
         ranks = np.array([q_min / 100, 0.5, q_max / 100])
@@ -128,7 +129,7 @@ class RobustScaler(AffineScaler):
             scale=self.scale_ if self.with_scaling else 1.0,
         )
 
-    def _check_digits(self, x: Any) -> None:
+    def _check_digits(self, x: Array) -> None:
         # The range between quantiles loses the digits too, whether or not the map is centered.
         location = np.max(np.abs(self._statistic.values), axis=0) if self.with_scaling else 0.0
         self._refuse_rounded(x, np.maximum(location, self._affine.center))

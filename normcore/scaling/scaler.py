@@ -13,7 +13,7 @@ from normcore import layout, registration
 from normcore.array_backend import over_views
 from normcore.array_backend.abstract import Backend, InfiniteInput
 from normcore.array_backend.selection import select_backend
-from normcore.layout.namespace import array_namespace
+from normcore.layout.namespace import Array, array_namespace
 from normcore.layout.numpy_views import is_table
 from normcore.saving.scaler_file import save_scaler
 from normcore.scaling import input_validation
@@ -54,7 +54,7 @@ class Scaler(Estimator, ABC):
 
     # -- learning --------------------------------------------------------------------------
 
-    def fit(self, X: Any, y: Any = None) -> Self:
+    def fit(self, X: Array, y: Array = None) -> Self:
         """Learn from ``X``; what was learned before is forgotten.
 
         Parameters
@@ -74,7 +74,7 @@ class Scaler(Estimator, ABC):
         """
         return self._fit(X, None, anew=True)
 
-    def partial_fit(self, X: Any, y: Any = None) -> Self:
+    def partial_fit(self, X: Array, y: Array = None) -> Self:
         """Learn from ``X`` too: as a fit to all that was seen so far, together with ``X``.
 
         Parameters and errors are those of :meth:`fit`; other features than before are a
@@ -82,7 +82,7 @@ class Scaler(Estimator, ABC):
         """
         return self._fit(X, None, anew=False)
 
-    def _fit(self, X: Any, sample_weight: Any, *, anew: bool) -> Self:
+    def _fit(self, X: Array, sample_weight: Array, *, anew: bool) -> Self:
         anew = anew or not self.__sklearn_is_fitted__()
         self._check_parameters()
         names = input_validation.column_names(X)
@@ -140,10 +140,10 @@ class Scaler(Estimator, ABC):
             statistic, num_rows = self._merged(statistic), num_rows + self._num_rows
         return self._learn(statistic, num_rows, other.n_features_in_, names)
 
-    def _merged(self, statistic: Any) -> Any:
+    def _merged(self, statistic: Any) -> Array:
         return None if statistic is None else self._statistic.merge(statistic)
 
-    def observe(self, backend: Backend, x: Any, *, weights: Any = None) -> Statistic:
+    def observe(self, backend: Backend, x: Array, *, weights: Array = None) -> Statistic:
         """Return the statistic of an ``(N, C, S)`` view, skipping NaN.
 
         A scaler whose statistic depends on its parameters overrides this.
@@ -151,7 +151,7 @@ class Scaler(Estimator, ABC):
         assert self.statistic is not None
         return self.statistic.observe(backend, x, weights=weights, skipna=True)
 
-    def _observed(self, values: Any, weights: Any, names: Any) -> Any:
+    def _observed(self, values: Array, weights: Array, names: Any) -> Any:
         backend = select_backend(values, self.backend)
         x = backend.adopt(values)
         statistic = None
@@ -165,7 +165,7 @@ class Scaler(Estimator, ABC):
         return statistic
 
     def _learn(
-        self, statistic: Any, num_rows: int, num_features: int, names: Any, like: Any = None
+        self, statistic: Any, num_rows: int, num_features: int, names: Any, like: Array = None
     ) -> Self:
         """Replace all fitted attributes together; a failure leaves every one as it was."""
         learned = object.__new__(type(self))
@@ -185,7 +185,7 @@ class Scaler(Estimator, ABC):
         self.__dict__ = learned.__dict__
         return self
 
-    def _publish_as(self, like: Any) -> None:
+    def _publish_as(self, like: Array) -> None:
         """Turn public fitted arrays into the kind of ``like``, the training data."""
         backend = select_backend(like, self.backend)
         for name, value in list(self.__dict__.items()):
@@ -200,11 +200,11 @@ class Scaler(Estimator, ABC):
     def _prepare(self, statistic: Any) -> None:
         """Set what the map needs, from what was observed."""
 
-    def _check_digits(self, x: Any) -> None:
+    def _check_digits(self, x: Array) -> None:
         """Refuse training data of which the map would lose digits that matter."""
 
     @abstractmethod
-    def _map(self, backend: Backend, x: Any, out: Any, inverse: bool) -> Any:
+    def _map(self, backend: Backend, x: Array, out: Array, inverse: bool) -> Array:
         """Return the map of a native 2-D array, written into ``out`` where given.
 
         Raises InfiniteInput, before anything is written where ``out`` overlaps ``x``.
@@ -212,7 +212,7 @@ class Scaler(Estimator, ABC):
 
     # -- transforming ----------------------------------------------------------------------
 
-    def transform(self, X: Any, *, out: Any = None) -> Any:
+    def transform(self, X: Array, *, out: Array = None) -> Array:
         """Return ``X`` scaled.
 
         Parameters
@@ -232,11 +232,11 @@ class Scaler(Estimator, ABC):
         """
         return self._transformed(X, False, self.copy, out)
 
-    def inverse_transform(self, X: Any, *, out: Any = None) -> Any:
+    def inverse_transform(self, X: Array, *, out: Array = None) -> Array:
         """Return scaled data as it was; parameters and errors are those of :meth:`transform`."""
         return self._transformed(X, True, self.copy, out)
 
-    def _transformed(self, X: Any, inverse: bool, copy: Any, out: Any) -> Any:
+    def _transformed(self, X: Array, inverse: bool, copy: Any, out: Array) -> Any:
         fitted = self.__dict__
         if "n_features_in_" not in fitted:
             raise not_fitted(self)
@@ -369,20 +369,20 @@ def _may_hold_infinity(statistic: Any) -> bool:
     return not all(np.isfinite(array).all() for array in statistic.to_state().values())
 
 
-def _beside(x: Any, weights: Any, backend: Backend) -> Any:
+def _beside(x: Array, weights: Array, backend: Backend) -> Array:
     """Return weights, of any library, as the backend's own array on the device of ``x``."""
     if isinstance(weights, np.ndarray) and isinstance(x, np.ndarray):
         return backend.adopt(weights)
     return backend.adopt(backend.release(backend.adopt(weights), x))
 
 
-def _refuse_infinity(x: Any, names: Any) -> None:
+def _refuse_infinity(x: Array, names: Any) -> None:
     place = input_validation.first_infinity(x, array_namespace(x))
     if place is not None:
         raise input_validation.infinity(place, names)
 
 
-def _native_out(out: Any, x: Any, backend: Backend) -> Any:
+def _native_out(out: Array, x: Array, backend: Backend) -> Any:
     """Return ``out`` as an array that kernels can write, or None where a copy must follow."""
     if isinstance(x, np.ndarray):
         return out if isinstance(out, np.ndarray) else backend.adopt(out)
@@ -393,7 +393,7 @@ def _native_out(out: Any, x: Any, backend: Backend) -> Any:
     return backend.adopt(out)
 
 
-def _is_writable_float(x: Any) -> bool:
+def _is_writable_float(x: Array) -> bool:
     return isinstance(x, np.ndarray) and x.dtype.kind == "f" and x.flags.writeable
 
 

@@ -7,6 +7,7 @@ from typing import Any, Self
 import numpy as np
 
 from normcore.affine import Affine, nonconstant
+from normcore.layout.namespace import Array
 from normcore.scaling import input_validation
 from normcore.scaling.affine_scaler import AffineScaler
 from normcore.statistics import Moments, wide_integers
@@ -68,7 +69,7 @@ class StandardScaler(AffineScaler):
         self.with_std = with_std
         self.backend = backend
 
-    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
+    def fit(self, X: Array, y: Array = None, sample_weight: Array = None) -> Self:
         """Learn mean and variance of each feature; what was learned before is forgotten.
 
         Parameters
@@ -91,7 +92,7 @@ class StandardScaler(AffineScaler):
         """
         return self._fit(X, sample_weight, anew=True)
 
-    def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
+    def partial_fit(self, X: Array, y: Array = None, sample_weight: Array = None) -> Self:
         """Learn from ``X`` too: as a fit to all that was seen so far, together with ``X``.
 
         Parameters and errors are those of :meth:`fit`; other features than before are a
@@ -127,7 +128,7 @@ class StandardScaler(AffineScaler):
             center_low=center_low,
         )
 
-    def transform(self, X: Any, copy: Any = None, *, out: Any = None) -> Any:
+    def transform(self, X: Array, copy: Any = None, *, out: Array = None) -> Array:
         """Return ``X`` standardized.
 
         Parameters
@@ -149,7 +150,7 @@ class StandardScaler(AffineScaler):
         """
         return self._transformed(X, False, self.copy if copy is None else copy, out)
 
-    def inverse_transform(self, X: Any, copy: Any = None, *, out: Any = None) -> Any:
+    def inverse_transform(self, X: Array, copy: Any = None, *, out: Array = None) -> Array:
         """Return standardized data as it was; see :meth:`transform`."""
         return self._transformed(X, True, self.copy if copy is None else copy, out)
 

@@ -8,7 +8,10 @@ extending the available precision" (1971); Knuth, TAOCP volume 2, section 4.2.2.
 
 from __future__ import annotations
 
+from types import ModuleType
 from typing import Any
+
+from normcore.layout.namespace import Array
 
 __all__ = ["add", "divide", "fast_two_sum", "multiply", "sum_rows", "two_product", "two_sum"]
 
@@ -17,20 +20,20 @@ Pair = tuple[Any, Any]
 _SPLITTER = 134217729.0  # 2**27 + 1
 
 
-def two_sum(a: Any, b: Any) -> Pair:
+def two_sum(a: Array, b: Array) -> Pair:
     """Return ``a + b`` rounded and its exact error."""
     total = a + b
     from_b = total - a
     return total, (a - (total - from_b)) + (b - from_b)
 
 
-def fast_two_sum(a: Any, b: Any) -> Pair:
+def fast_two_sum(a: Array, b: Array) -> Pair:
     """Return ``a + b`` rounded and its exact error where ``|a| >= |b|`` or a is 0."""
     total = a + b
     return total, b - (total - a)
 
 
-def two_product(a: Any, b: Any) -> Pair:
+def two_product(a: Array, b: Array) -> Pair:
     """Return ``a * b`` rounded and its exact error, barring overflow and underflow."""
     product = a * b
     a_hi, a_lo = _split(a)
@@ -63,7 +66,7 @@ def divide(a: Pair, b: Pair) -> Pair:
     return add((hi, lo), (rest[0] / b[0], 0.0 * lo))
 
 
-def sum_rows(xp: Any, hi: Any, lo: Any) -> Pair:
+def sum_rows(xp: ModuleType, hi: Array, lo: Array) -> Pair:
     """Sum double-doubles of shape (P, C) along the first axis, by a halving tree."""
     if hi.shape[0] == 0:
         zero = xp.sum(hi, axis=0)
@@ -78,7 +81,7 @@ def sum_rows(xp: Any, hi: Any, lo: Any) -> Pair:
     return hi[0, :], lo[0, :]
 
 
-def _split(a: Any) -> Pair:
+def _split(a: Array) -> Pair:
     """Split a float64 into two halves of 26 bits (Veltkamp)."""
     scaled = _SPLITTER * a
     hi = scaled - (scaled - a)

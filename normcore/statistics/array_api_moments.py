@@ -6,11 +6,12 @@ m2_lo and exponent: the sum counts in units of ``2**exponent`` and m2 in ``4**ex
 
 from __future__ import annotations
 
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 
-from normcore.layout.namespace import array_namespace
+from normcore.layout.namespace import Array, array_namespace
 from normcore.statistics import array_api_double_double as dd
 
 __all__ = ["block_moments", "merge_moments"]
@@ -20,7 +21,7 @@ __all__ = ["block_moments", "merge_moments"]
 _SMALLEST, _LARGEST = 2.0**-400, 2.0**400
 
 
-def merge_moments(a: Any, b: Any) -> Any:
+def merge_moments(a: Array, b: Array) -> Array:
     """Merge two states of shape (7, C).
 
     The pairwise update of Chan, Golub and LeVeque (1979) with every quantity a double-double.
@@ -49,7 +50,7 @@ def merge_moments(a: Any, b: Any) -> Any:
         return xp.where((b[0, ...] == 0)[None, :], a, merged)
 
 
-def block_moments(xp: Any, values: Any, weights: Any, skipna: bool) -> Any:
+def block_moments(xp: ModuleType, values: Array, weights: Array, skipna: bool) -> Array:
     """Return the state of float64 values (P, C), with weights (P, 1) or None.
 
     Values of weight 0 do not count, whatever they are. Infinity and NaN make the sum what
@@ -83,7 +84,7 @@ def block_moments(xp: Any, values: Any, weights: Any, skipna: bool) -> Any:
         return _state(xp, count, total, m2, exponent, broken, plain_sum)
 
 
-def times_power(xp: Any, values: Any, exponent: Any) -> Any:
+def times_power(xp: ModuleType, values: Array, exponent: Array) -> Array:
     """Return ``values * 2**exponent``, exactly where the result is a normal number.
 
     In four steps, as ``2**exponent`` itself may leave float64; the powers are multiplied up from
@@ -104,8 +105,14 @@ def times_power(xp: Any, values: Any, exponent: Any) -> Any:
 
 
 def _state(
-    xp: Any, count: dd.Pair, total: dd.Pair, m2: dd.Pair, exponent: Any, broken: Any, plain: Any
-) -> Any:
+    xp: ModuleType,
+    count: dd.Pair,
+    total: dd.Pair,
+    m2: dd.Pair,
+    exponent: Array,
+    broken: Array,
+    plain: Array,
+) -> Array:
     """Stack a state; channels that hold infinity or NaN get their plain sum and no m2."""
     zero = xp.zeros_like(exponent)
     negative = m2[0] < 0  # what rounding made of 0
@@ -122,11 +129,11 @@ def _state(
     )
 
 
-def _is_zero(state: Any) -> Any:
+def _is_zero(state: Any) -> Array:
     return (state[2, ...] == 0) & (state[4, ...] == 0)
 
 
-def _in_unit(xp: Any, state: Any, exponent: Any) -> tuple[dd.Pair, dd.Pair, dd.Pair]:
+def _in_unit(xp: ModuleType, state: Any, exponent: Array) -> tuple[dd.Pair, dd.Pair, dd.Pair]:
     """Return count, sum and m2 in the unit of a larger exponent."""
     shift = state[6, ...] - exponent
     shift = xp.where(_is_zero(state), xp.zeros_like(shift), shift)
@@ -137,7 +144,7 @@ def _in_unit(xp: Any, state: Any, exponent: Any) -> tuple[dd.Pair, dd.Pair, dd.P
     return (state[0, ...], state[1, ...]), total, m2
 
 
-def _exponent(xp: Any, largest: Any) -> Any:
+def _exponent(xp: ModuleType, largest: Array) -> Array:
     """Return a power of two near the largest magnitude, 0 where no scaling is needed."""
     ordinary = (largest == 0) | ((largest >= _SMALLEST) & (largest <= _LARGEST))
     exponent = xp.floor(xp.log2(xp.where(ordinary, xp.ones_like(largest), largest))) + 1.0

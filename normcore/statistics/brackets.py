@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from types import ModuleType
 from typing import Any, ClassVar
 
 import numpy as np
 
-from normcore.layout.namespace import array_namespace, to_numpy
+from normcore.layout.namespace import Array, array_namespace, to_numpy
 from normcore.statistics.statistic import Statistic, check_count
 
 __all__ = ["Brackets", "Quantiles"]
@@ -53,16 +54,16 @@ class Brackets(Statistic):
 
     def __init__(
         self,
-        lower: Any,
-        upper: Any,
-        below: Any,
-        equal_lower: Any,
-        inside_count: Any,
-        equal_upper: Any,
-        count: Any,
-        infinite: Any,
-        inside: list[list[Any]],
-        inside_weights: list[list[Any]] | None = None,
+        lower: Array,
+        upper: Array,
+        below: Array,
+        equal_lower: Array,
+        inside_count: Array,
+        equal_upper: Array,
+        count: Array,
+        infinite: Array,
+        inside: list[list[Array]],
+        inside_weights: list[list[Array]] | None = None,
     ) -> None:
         self.lower, self.upper = lower, upper
         self.below, self.equal_lower = below, equal_lower
@@ -71,7 +72,7 @@ class Brackets(Statistic):
         self.inside, self.inside_weights = inside, inside_weights
 
     @classmethod
-    def empty(cls, num_channels: int, xp: Any = np) -> Brackets:
+    def empty(cls, num_channels: int, xp: ModuleType = np) -> Brackets:
         """Return the statistic of no data and no ranks, neutral in :meth:`merge`."""
         none = xp.zeros((0, num_channels), dtype=xp.float64)
         zero = xp.zeros(num_channels, dtype=xp.float64)
@@ -81,12 +82,12 @@ class Brackets(Statistic):
     def observe(
         cls,
         backend: Any,
-        x: Any,
+        x: Array,
         *,
-        weights: Any = None,
+        weights: Array = None,
         skipna: bool = False,
-        lower: Any = None,
-        upper: Any = None,
+        lower: Array = None,
+        upper: Array = None,
     ) -> Any:
         """Return the statistic of an ``(N, C, S)`` view between ``lower`` and ``upper``."""
         return backend.brackets(x, lower, upper, weights=weights, skipna=skipna)
@@ -136,7 +137,7 @@ class Brackets(Statistic):
             for rank in range(first.num_ranks)
         ]
 
-        def gather(name: str) -> list[list[Any]]:
+        def gather(name: str) -> list[list[Array]]:
             lists = [getattr(part, name) for part in used]
             return [[xp.concat([each[r][c] for each in lists]) for r, c in row] for row in pairs]
 
@@ -235,11 +236,11 @@ class Quantiles(Statistic):
     __slots__ = ("count", "infinite", "q", "values")
     name: ClassVar[str] = "quantiles"
 
-    def __init__(self, q: Any, values: Any, count: Any, infinite: Any) -> None:
+    def __init__(self, q: Array, values: Array, count: Array, infinite: Array) -> None:
         self.q, self.values, self.count, self.infinite = q, values, count, infinite
 
     @classmethod
-    def empty(cls, num_channels: int, xp: Any = np) -> Quantiles:
+    def empty(cls, num_channels: int, xp: ModuleType = np) -> Quantiles:
         """Return the quantiles of no data at no ranks."""
         zero = xp.zeros(num_channels, dtype=xp.float64)
         none = xp.zeros((0, num_channels), dtype=xp.float64)
@@ -249,11 +250,11 @@ class Quantiles(Statistic):
     def observe(
         cls,
         backend: Any,
-        x: Any,
+        x: Array,
         *,
-        weights: Any = None,
+        weights: Array = None,
         skipna: bool = False,
-        q: Any = (0.25, 0.5, 0.75),
+        q: Array = (0.25, 0.5, 0.75),
     ) -> Any:
         """Return the quantiles of an ``(N, C, S)`` view at ``q``."""
         return backend.quantiles(x, q, weights=weights, skipna=skipna)

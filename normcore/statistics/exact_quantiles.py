@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from normcore.layout.namespace import Array
 from normcore.layout.tiling import blocks
 from normcore.statistics.brackets import Quantiles
 from normcore.statistics.quantile_interpolation import Linear, Seen, Weighted
@@ -41,10 +42,10 @@ _PIVOTS = 16
 
 def exact(
     backend: Any,
-    x: Any,
-    q: Any,
+    x: Array,
+    q: Array,
     *,
-    weights: Any = None,
+    weights: Array = None,
     skipna: bool = False,
     selection: Selection | None = None,
 ) -> Quantiles:
@@ -133,7 +134,7 @@ def _sample(num_positions: int, attempt: int) -> np.ndarray:
 
 
 def _bracketed(
-    backend: Any, rule: Linear | Weighted, x: Any, q: np.ndarray, weights: Any, skipna: bool
+    backend: Any, rule: Linear | Weighted, x: Array, q: np.ndarray, weights: Array, skipna: bool
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Find the quantiles of more data than a sample by passes over it."""
     num_channels = x.shape[1]
@@ -167,7 +168,7 @@ def _bracketed(
 
 
 def _observe(
-    backend: Any, x: Any, lower: np.ndarray, upper: np.ndarray, weights: Any, skipna: bool
+    backend: Any, x: Array, lower: np.ndarray, upper: np.ndarray, weights: Array, skipna: bool
 ) -> Seen:
     """Read everything once; what keeps too much is dropped on the way."""
     num_ranks, num_channels = lower.shape
@@ -177,7 +178,7 @@ def _observe(
     chunk = max(_CHUNK, num_positions * num_channels // 2) // keeping
     sums = np.zeros((4, *lower.shape))
     count, infinite = np.zeros(num_channels), np.zeros(num_channels)
-    pieces: list[list[list[Any]]] = [[[] for _ in range(num_channels)] for _ in range(num_ranks)]
+    pieces: list[list[list[Array]]] = [[[] for _ in range(num_channels)] for _ in range(num_ranks)]
     kept = np.zeros(lower.shape)
     for rows, inner in blocks(x.shape, max(1, chunk)):
         plane = None if weights is None else weights[rows, inner]
@@ -213,7 +214,7 @@ def _observe(
 
 
 def _bisect(
-    backend: Any, rule: Linear | Weighted, x: Any, q: np.ndarray, weights: Any, skipna: bool
+    backend: Any, rule: Linear | Weighted, x: Array, q: np.ndarray, weights: Array, skipna: bool
 ) -> np.ndarray:
     """Find quantiles of one channel by counting alone, 4 bits of the answer in each pass.
 
@@ -244,7 +245,7 @@ def _bisect(
     return rule.made_of(_from_key(low), total, q)
 
 
-def _key(value: float) -> Any:
+def _key(value: float) -> Array:
     """Map float64 to integers of the same order."""
     bits = np.asarray(value, dtype=np.float64).view(np.uint64)
     sign = np.uint64(1 << 63)

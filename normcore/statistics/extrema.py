@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import ModuleType
 from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from normcore.layout.namespace import array_namespace, to_numpy
+from normcore.layout.namespace import Array, array_namespace, to_numpy
 from normcore.statistics.statistic import Statistic, check_count, state_array, where_valid
 
 __all__ = ["Extrema"]
@@ -26,17 +27,19 @@ class Extrema(Statistic):
     __slots__ = ("_max", "_min", "count")
     name: ClassVar[str] = "extrema"
 
-    def __init__(self, count: Any, min: Any, max: Any) -> None:
+    def __init__(self, count: Array, min: Array, max: Array) -> None:
         self.count, self._min, self._max = count, min, max
 
     @classmethod
-    def empty(cls, num_channels: int, xp: Any = np) -> Self:
+    def empty(cls, num_channels: int, xp: ModuleType = np) -> Self:
         """Return the extrema of no data."""
         zero = xp.zeros(num_channels, dtype=xp.float64)
         return cls(zero, zero + float("inf"), zero - float("inf"))
 
     @classmethod
-    def observe(cls, backend: Any, x: Any, *, weights: Any = None, skipna: bool = False) -> Self:
+    def observe(
+        cls, backend: Any, x: Array, *, weights: Array = None, skipna: bool = False
+    ) -> Self:
         """Return the extrema of an ``(N, C, S)`` view; there are none of weighted data."""
         if weights is not None:
             raise TypeError("extrema take no weights")
@@ -49,12 +52,12 @@ class Extrema(Statistic):
         return int(self.count.shape[0])
 
     @property
-    def min(self) -> Any:
+    def min(self) -> Array:
         """Smallest value of each channel; NaN where the count is 0."""
         return where_valid(self.count > 0, self._min)
 
     @property
-    def max(self) -> Any:
+    def max(self) -> Array:
         """Largest value of each channel; NaN where the count is 0."""
         return where_valid(self.count > 0, self._max)
 

@@ -7,10 +7,10 @@ counts of what is at most some pivots.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
+from normcore.layout.namespace import Array
 from normcore.statistics.rank_selection import Selection
 
 __all__ = ["Linear", "Seen", "Weighted"]
@@ -32,7 +32,7 @@ class Seen:
     equal_upper: np.ndarray
     count: np.ndarray
     infinite: np.ndarray
-    pieces: list[list[list[Any]]]
+    pieces: list[list[list[Array]]]
     dropped: np.ndarray
 
 
@@ -44,7 +44,7 @@ class Linear:
     def __init__(self, selection: Selection) -> None:
         self._selection = selection
 
-    def whole(self, x: Any, q: np.ndarray, skipna: bool) -> Found:
+    def whole(self, x: Array, q: np.ndarray, skipna: bool) -> Found:
         """Return the quantiles, the count and the infinite values of each channel."""
         values = self._selection.columns(x)
         count, infinite = self._selection.numbers(values)
@@ -57,7 +57,7 @@ class Linear:
         return found, count, infinite
 
     def ends(
-        self, x: Any, q: np.ndarray, taken: np.ndarray, errors: float
+        self, x: Array, q: np.ndarray, taken: np.ndarray, errors: float
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return ends of brackets (R, C) some standard errors to either side of the quantiles.
 
@@ -111,7 +111,7 @@ class Weighted:
         self._selection = selection
         self._weights = weights.reshape(-1)
 
-    def whole(self, x: Any, q: np.ndarray, skipna: bool) -> Found:
+    def whole(self, x: Array, q: np.ndarray, skipna: bool) -> Found:
         """Return the quantiles, the sum of weights and the infinite values of each channel."""
         columns = self._selection.columns(x).astype(np.float64)
         values = np.full((q.size, len(columns)), np.nan)
@@ -134,7 +134,7 @@ class Weighted:
         return values, count, infinite
 
     def ends(
-        self, x: Any, q: np.ndarray, taken: np.ndarray, errors: float
+        self, x: Array, q: np.ndarray, taken: np.ndarray, errors: float
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return ends of brackets (R, C) some standard errors to either side of the quantiles."""
         sample = self._selection.columns(x, taken).astype(np.float64)
@@ -161,7 +161,7 @@ class Weighted:
             values[rank, channel] = self._find_one(seen, q[rank], rank, channel)
         return values, ~np.isnan(values)
 
-    def _find_one(self, seen: Seen, q: float, rank: int, channel: int) -> Any:
+    def _find_one(self, seen: Seen, q: float, rank: int, channel: int) -> Array:
         at = rank, channel
         total, edge = seen.count[channel], seen.below[at] + seen.equal_lower[at]
         if _reaches(seen.below[at], total, q):
@@ -187,7 +187,7 @@ class Weighted:
         return values[:, 0]
 
 
-def _neighbours(q: Any, count: Any) -> tuple[Any, Any, Any]:
+def _neighbours(q: Array, count: Array) -> tuple[Array, Array, Array]:
     """Return the two ranks around each quantile and the weight of the second (method 7)."""
     virtual = (count - 1.0) * q
     first = np.clip(np.floor(virtual), 0.0, np.maximum(count - 1.0, 0.0))
@@ -195,7 +195,7 @@ def _neighbours(q: Any, count: Any) -> tuple[Any, Any, Any]:
     return first, second, virtual - first
 
 
-def _interpolate(a: Any, b: Any, t: Any) -> Any:
+def _interpolate(a: Array, b: Array, t: Array) -> Array:
     """Interpolate between ordered neighbours with the rounding of NumPy's quantiles."""
     with np.errstate(all="ignore"):
         width = b - a
@@ -206,7 +206,7 @@ def _interpolate(a: Any, b: Any, t: Any) -> Any:
     return np.where(np.isinf(a) & np.isinf(b) & (a != b) & (t > 0), np.nan, value)
 
 
-def _reaches(cumulated: Any, total: Any, q: Any) -> Any:
+def _reaches(cumulated: Array, total: Array, q: Array) -> Array:
     """Whether a cumulated weight reaches the quantile, but for the rounding of sums."""
     return (cumulated > 0) & (cumulated / total >= q * (1.0 - _ROUNDING))
 

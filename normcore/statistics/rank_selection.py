@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from normcore.layout.namespace import array_namespace
+from normcore.layout.namespace import Array, array_namespace
 
 __all__ = ["HostSelection", "Selection"]
 
@@ -14,7 +14,7 @@ __all__ = ["HostSelection", "Selection"]
 class Selection(Protocol):
     """What exact quantiles need beside brackets. A backend may have a faster one."""
 
-    def columns(self, x: Any, taken: np.ndarray | None = None) -> np.ndarray:
+    def columns(self, x: Array, taken: np.ndarray | None = None) -> np.ndarray:
         """Return values of an ``(N, C, S)`` array in NumPy: float32 ones as they are, others in
         float64.
 
@@ -74,7 +74,7 @@ class HostSelection:
     def __init__(self, backend: Any) -> None:
         self._backend = backend
 
-    def columns(self, x: Any, taken: np.ndarray | None = None) -> np.ndarray:
+    def columns(self, x: Array, taken: np.ndarray | None = None) -> np.ndarray:
         """See :meth:`Selection.columns`."""
         num_channels, num_inner = x.shape[1:]
         if taken is None:
@@ -113,5 +113,5 @@ class HostSelection:
                 found[:, i] = values[ranks]
         return found
 
-    def _host(self, array: Any) -> np.ndarray:
+    def _host(self, array: Array) -> np.ndarray:
         return np.asarray(self._backend.release(array, np.empty(0)))

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from types import ModuleType
 from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from normcore.layout.namespace import array_namespace
+from normcore.layout.namespace import Array, array_namespace
 
 __all__ = ["Statistic", "check_count", "state_array", "where_valid"]
 
@@ -21,12 +22,14 @@ class Statistic(ABC):
 
     @classmethod
     @abstractmethod
-    def empty(cls, num_channels: int, xp: Any = np) -> Self:
+    def empty(cls, num_channels: int, xp: ModuleType = np) -> Self:
         """Return the statistic of no data, neutral in :meth:`merge`."""
 
     @classmethod
     @abstractmethod
-    def observe(cls, backend: Any, x: Any, *, weights: Any = None, skipna: bool = False) -> Self:
+    def observe(
+        cls, backend: Any, x: Array, *, weights: Array = None, skipna: bool = False
+    ) -> Self:
         """Return the statistic of an ``(N, C, S)`` view, by the backend's kernel."""
 
     @abstractmethod
@@ -105,7 +108,7 @@ def check_count(count: np.ndarray, kind: str) -> None:
         raise ValueError(f"the counts of {kind} must be finite and not negative, not {count}")
 
 
-def where_valid(valid: Any, values: Any) -> Any:
+def where_valid(valid: Array, values: Array) -> Array:
     """Return values where they are valid, NaN elsewhere."""
     xp = array_namespace(values)
     return xp.where(valid, values, xp.full_like(values, float("nan")))

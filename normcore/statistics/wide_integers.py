@@ -14,12 +14,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import reduce
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 
 from normcore.affine import Affine
-from normcore.layout.namespace import array_namespace, is_on_host, to_numpy
+from normcore.layout.namespace import Array, array_namespace, is_on_host, to_numpy
 from normcore.layout.tiling import Block, blocks
 from normcore.statistics import Moments
 from normcore.statistics import array_api_double_double as dd
@@ -36,19 +37,19 @@ _HALF = 2.0**-26
 _BLOCK = 1 << 14
 
 
-def is_64_bit(x: Any) -> bool:
+def is_64_bit(x: Array) -> bool:
     """Whether an array of any library holds integers that float64 may not hold."""
     if isinstance(x, np.ndarray):
         return x.dtype.kind in "iu" and x.dtype.itemsize == 8
     return str(x.dtype).rpartition(".")[2] in ("int64", "uint64")
 
 
-def exactly(kernel: Callable[..., Any], x: Any) -> Callable[..., Any]:
+def exactly(kernel: Callable[..., Any], x: Array) -> Callable[..., Any]:
     """Return a kernel that observes views of ``x`` as ``kernel`` does, moments exactly."""
     if not is_64_bit(x):
         return kernel
 
-    def observe(view: Any, **options: Any) -> Any:
+    def observe(view: Array, **options: Any) -> Any:
         statistic = kernel(view, **options)
         if not isinstance(statistic, Moments):
             return statistic  # of values as they are: rounding keeps their order
@@ -62,7 +63,7 @@ def exactly(kernel: Callable[..., Any], x: Any) -> Callable[..., Any]:
 
 
 def centered(
-    x: Any, affine: Affine, axis: int | None, elementwise: Callable[..., Any]
+    x: Array, affine: Affine, axis: int | None, elementwise: Callable[..., Any]
 ) -> tuple[Any, Affine]:
     """Return integers less the center, where that is known exactly, and the rest of the map.
 
@@ -79,7 +80,7 @@ def centered(
     return elementwise(subtracted, axis, x, **numbers), rest
 
 
-def subtracted(x: Any, center: Any, center_low: Any, out: Any = None) -> Any:
+def subtracted(x: Array, center: Array, center_low: Any, out: Array = None) -> Any:
     """Return ``x - (center + center_low)`` of an ``(N, C, S)`` view of integers, as float64.
 
     Where ``center_low`` is 0, and for integers within 2**53, it is the difference rounded once.
@@ -87,7 +88,7 @@ def subtracted(x: Any, center: Any, center_low: Any, out: Any = None) -> Any:
     xp = array_namespace(x)
     center, center_low = _column(xp, x, center), _column(xp, x, center_low)
 
-    def compute(block: Block) -> Any:
+    def compute(block: Block) -> Array:
         hi, lo = _pair(xp, x[block[0], :, block[1]])
         hi, error = dd.two_sum(hi, -center)
         return hi + (error + (lo - center_low))
@@ -101,7 +102,11 @@ def subtracted(x: Any, center: Any, center_low: Any, out: Any = None) -> Any:
 
 
 def refuse_rounded(
-    x: Any, axis: int | None, center: Any, scale: Any, label: Callable[[int], str] | None = None
+    x: Array,
+    axis: int | None,
+    center: Array,
+    scale: Array,
+    label: Callable[[int], str] | None = None,
 ) -> None:
     """Refuse integers of which ``(x - center) / scale`` would lose more than half the digits.
 
@@ -138,13 +143,13 @@ def refuse_rounded(
             )
 
 
-def _pair(xp: Any, x: Any) -> dd.Pair:
+def _pair(xp: ModuleType, x: Array) -> dd.Pair:
     """Return integers as unevaluated sums of two float64, exactly."""
     upper, lower = xp.astype(x >> 32, xp.float64), xp.astype(x & 0xFFFFFFFF, xp.float64)
     return dd.fast_two_sum(upper * 2.0**32, lower)
 
 
-def _column(xp: Any, x: Any, vector: Any) -> Any:
+def _column(xp: ModuleType, x: Array, vector: Array) -> Array:
     """Return float64 numbers of channels beside ``x``, to meet an ``(N, C, S)`` block of it."""
     vector = np.broadcast_to(np.asarray(to_numpy(vector), dtype=np.float64), (x.shape[1],))
     if xp is not np:
@@ -152,7 +157,7 @@ def _column(xp: Any, x: Any, vector: Any) -> Any:
     return vector[:, None]
 
 
-def _wide_channels(x: Any, moments: Moments) -> Any:
+def _wide_channels(x: Array, moments: Moments) -> Any:
     """Return which channels hold integers beyond 2**53, or None where none does.
 
     Parameters
@@ -172,7 +177,7 @@ def _wide_channels(x: Any, moments: Moments) -> Any:
 
 
 def _moments(
-    kernel: Callable[..., Any], x: Any, rounded: Moments, wide: Any, options: dict[str, Any]
+    kernel: Callable[..., Any], x: Array, rounded: Moments, wide: Any, options: dict[str, Any]
 ) -> Moments:
     """Return the moments of ``x``, those of ``rounded`` for channels that are not wide."""
     xp = array_namespace(x)
@@ -208,6 +213,6 @@ def _with_sum(moments: Moments, rest: Moments) -> Moments:
     return Moments(_replaced(xp, parts, dd.add((parts[2, ...], parts[3, ...]), added)))
 
 
-def _replaced(xp: Any, parts: Any, total: dd.Pair) -> Any:
+def _replaced(xp: ModuleType, parts: Array, total: dd.Pair) -> Any:
     """Return the state with another sum."""
     return xp.concat([parts[:2, ...], total[0][None, :], total[1][None, :], parts[4:, ...]])

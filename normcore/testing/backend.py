@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from normcore.affine import Affine
 from normcore.array_backend.abstract import Backend
 from normcore.array_backend.reference import ReferenceBackend
+from normcore.layout.namespace import Array
 from normcore.statistics import Extrema, Moments
 from normcore.statistics.brackets import Brackets
 from normcore.testing.arguments import (
@@ -58,7 +59,7 @@ class BackendConformance(BatchLaws, RowLaws):
         """Return a NumPy array as the backend's own kind; override to keep strides."""
         return self.engine.adopt(array)
 
-    def to_host(self, array: Any) -> np.ndarray:
+    def to_host(self, array: Array) -> np.ndarray:
         """Return one of the backend's arrays in NumPy."""
         return np.asarray(self.engine.release(array, np.empty(0)))
 
@@ -110,7 +111,7 @@ class BackendConformance(BatchLaws, RowLaws):
 
     @laws
     @given(data=st.data())
-    def test_moments_are_exact_to_the_promise(self, data: Any) -> None:
+    def test_moments_are_exact_to_the_promise(self, data: Array) -> None:
         x = data.draw(views(dtypes=(*self.dtypes, "int64", "uint8", "bool"), nan=True))
         plane = draw_plane(data, x)
         moments = self.engine.moments(self.to_native(x), weights=self._optional(plane), skipna=True)
@@ -129,7 +130,7 @@ class BackendConformance(BatchLaws, RowLaws):
 
     @laws
     @given(data=st.data())
-    def test_moments_propagate_nan_and_infinity(self, data: Any) -> None:
+    def test_moments_propagate_nan_and_infinity(self, data: Array) -> None:
         x = data.draw(
             views(
                 dtypes=self.dtypes,
@@ -159,14 +160,14 @@ class BackendConformance(BatchLaws, RowLaws):
 
     @laws
     @given(data=st.data(), skipna=st.booleans())
-    def test_extrema_equal_reference(self, data: Any, skipna: bool) -> None:
+    def test_extrema_equal_reference(self, data: Array, skipna: bool) -> None:
         x = data.draw(views(dtypes=(*self.dtypes, "int64", "bool"), nan=True))
         got = self.engine.extrema(self.to_native(x), skipna=skipna).to_host()
         check_extrema(got, ReferenceBackend().extrema(x, skipna=skipna))
 
     @laws
     @given(data=st.data(), skipna=st.booleans())
-    def test_brackets_equal_reference(self, data: Any, skipna: bool) -> None:
+    def test_brackets_equal_reference(self, data: Array, skipna: bool) -> None:
         x = data.draw(views(dtypes=(*self.dtypes, "int64"), nan=True))
         plane = draw_plane(data, x)
         lower, upper = draw_ends(data, x)
@@ -178,7 +179,7 @@ class BackendConformance(BatchLaws, RowLaws):
 
     @laws
     @given(data=st.data())
-    def test_quantiles_equal_numpy(self, data: Any) -> None:
+    def test_quantiles_equal_numpy(self, data: Array) -> None:
         x = data.draw(views(dtypes=self.dtypes, nan=True, shape=shapes(min_positions=1)))
         q = data.draw(st.lists(st.floats(0, 1), min_size=1, max_size=4))
         got = self.engine.quantiles(self.to_native(x), np.array(q), skipna=True).to_host()
@@ -192,7 +193,7 @@ class BackendConformance(BatchLaws, RowLaws):
 
     @laws
     @given(data=st.data(), kind=st.sampled_from(_STATISTICS))
-    def test_merged_chunks_are_the_whole(self, data: Any, kind: Any) -> None:
+    def test_merged_chunks_are_the_whole(self, data: Array, kind: Any) -> None:
         x = data.draw(views(dtypes=self.dtypes, nan=True))
         lower, upper = draw_ends(data, x)
         options = {"lower": lower, "upper": upper} if kind is Brackets else {}
@@ -219,7 +220,7 @@ class BackendConformance(BatchLaws, RowLaws):
 
     @laws
     @given(data=st.data(), kind=st.sampled_from(_STATISTICS))
-    def test_nothing_observed_is_neutral(self, data: Any, kind: Any) -> None:
+    def test_nothing_observed_is_neutral(self, data: Array, kind: Any) -> None:
         x = data.draw(views(dtypes=self.dtypes, nan=True))
         lower, upper = draw_ends(data, x)
         options = {"lower": lower, "upper": upper} if kind is Brackets else {}
@@ -236,7 +237,7 @@ class BackendConformance(BatchLaws, RowLaws):
 
     @laws
     @given(data=st.data())
-    def test_rescale_has_the_bits_of_the_reference(self, data: Any) -> None:
+    def test_rescale_has_the_bits_of_the_reference(self, data: Array) -> None:
         x = data.draw(views(dtypes=(*self.dtypes, "int64", "bool"), nan=True))
         options = draw_rescale_options(data, x)
         expected = ReferenceBackend().rescale(x, options["affine"], **_without(options, "affine"))
@@ -255,7 +256,7 @@ class BackendConformance(BatchLaws, RowLaws):
 
     @laws
     @given(data=st.data())
-    def test_rescale_in_place(self, data: Any) -> None:
+    def test_rescale_in_place(self, data: Array) -> None:
         x = data.draw(views(dtypes=self.dtypes, nan=True, layouts=("C", "F", "sliced")))
         options = draw_rescale_options(data, x)
         expected = ReferenceBackend().rescale(x.copy(), **options)
@@ -266,7 +267,7 @@ class BackendConformance(BatchLaws, RowLaws):
 
     @laws
     @given(data=st.data())
-    def test_inverse_restores(self, data: Any) -> None:
+    def test_inverse_restores(self, data: Array) -> None:
         x = data.draw(views(dtypes=("float64",), recipes=ORDINARY))
         affine = draw_affine(data, x.shape[1])
         y = self.engine.rescale(self.to_native(x), affine)
@@ -279,7 +280,7 @@ class BackendConformance(BatchLaws, RowLaws):
 
     @laws
     @given(data=st.data())
-    def test_backward_reduce_equals_reference(self, data: Any) -> None:
+    def test_backward_reduce_equals_reference(self, data: Array) -> None:
         x, dy, mean, options = draw_backward(data, self.dtypes)
         expected = ReferenceBackend().backward_reduce(dy, x, mean, **options)
         options["mask"] = self._optional(options["mask"])
@@ -288,7 +289,7 @@ class BackendConformance(BatchLaws, RowLaws):
 
     @laws
     @given(data=st.data())
-    def test_backward_elemt_has_the_bits_of_the_reference(self, data: Any) -> None:
+    def test_backward_elemt_has_the_bits_of_the_reference(self, data: Array) -> None:
         x, dy, mean, options = draw_backward(data, self.dtypes)
         rng = np.random.default_rng(x.size)
         a, b, d = rng.standard_normal((3, x.shape[1]))
@@ -346,7 +347,7 @@ class BackendConformance(BatchLaws, RowLaws):
             for result in pool.map(lambda _: self._all_kernels(x), range(8)):
                 _assert_same(expected, result)
 
-    def _all_kernels(self, x: Any) -> list[np.ndarray]:
+    def _all_kernels(self, x: Array) -> list[np.ndarray]:
         """Return what every kernel makes of x, kept values in order."""
         num_channels = x.shape[1]
         rng = np.random.default_rng(3)

@@ -15,7 +15,7 @@ from normcore import functional
 from normcore.array_backend.composite import Pieces
 from normcore.batchnorm.layer import BatchNorm
 from normcore.batchnorm.population_statistics import population_statistics
-from normcore.layout.namespace import array_namespace
+from normcore.layout.namespace import Array, array_namespace
 from normcore.testing.arguments import draw_plane
 from normcore.testing.checks import check_batch, check_batch_gradients, check_moments
 from normcore.testing.strategies import ORDINARY, arrange, laws, out_like, shapes, views
@@ -46,7 +46,7 @@ class BatchLaws:
 
     @laws
     @given(data=st.data(), axis=_AXES)
-    def test_batches_are_normalized_by_their_own_moments(self, data: Any, axis: int) -> None:
+    def test_batches_are_normalized_by_their_own_moments(self, data: Array, axis: int) -> None:
         x, gamma, beta, options = self._draw_batch(data)
         native, given = self.to_native(np.moveaxis(x, 1, axis)), self._native(options, axis)
         y, moments = functional.batch_norm(native, gamma, beta, **given)
@@ -64,7 +64,7 @@ class BatchLaws:
 
     @laws
     @given(data=st.data(), axis=_AXES, training=st.booleans())
-    def test_gradients_of_batches(self, data: Any, axis: int, training: bool) -> None:
+    def test_gradients_of_batches(self, data: Array, axis: int, training: bool) -> None:
         x, gamma, beta, options = self._draw_batch(data)
         rng = np.random.default_rng(x.size)
         dy = arrange(rng.standard_normal(x.shape).astype(x.dtype), data.draw(_LAYOUTS))
@@ -315,11 +315,11 @@ class BatchLaws:
         native = None if mask is None else self.to_native(mask)
         return {**options, "mask": native, "axis": axis, "eps": _EPS, "backend": self.engine}
 
-    def _moved(self, array: Any, axis: int) -> np.ndarray:
+    def _moved(self, array: Array, axis: int) -> np.ndarray:
         """Return an array on the host, with its channels on axis 1."""
         return np.moveaxis(self.to_host(array), axis, 1)
 
-    def _draw_batch(self, data: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+    def _draw_batch(self, data: Array) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         """Draw a batch of two or more values to a channel, gamma, beta, and a mask or none."""
         shape = shapes(min_positions=1).filter(lambda each: each[0] * each[2] > 1)
         x = data.draw(views(shape=shape, dtypes=self.dtypes, recipes=ORDINARY))
@@ -342,7 +342,7 @@ class _Rank:
         self.rank = rank
         self._others: Iterator[Any] = iter([np.array(other.shape, np.float64), other])
 
-    def allreduce(self, array: Any) -> Any:
+    def allreduce(self, array: Array) -> Array:
         both = [array[self.rank, ...], next(self._others)]
         return array_namespace(array).stack(both if self.rank == 0 else both[::-1])
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from normcore.layout.namespace import Array
 from normcore.statistics import Extrema, Moments
 from normcore.statistics.brackets import Brackets
 from normcore.testing.exact import exact_moments, exact_sqrt, ulp_error
@@ -186,7 +187,7 @@ _SUMS = (
 )  # fmt: skip
 
 
-def _kept(inside: Any, weights: Any, rank: int, channel: int) -> np.ndarray:
+def _kept(inside: Array, weights: Array, rank: int, channel: int) -> np.ndarray:
     """Return kept values, and weights, in an order of their own."""
     values = inside[rank][channel]
     rows = (values,) if weights is None else (weights[rank][channel], values)

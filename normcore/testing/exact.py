@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from normcore.layout.namespace import Array
+
 __all__ = ["ExactMoments", "exact_moments", "exact_sqrt", "ulp_error"]
 
 
@@ -25,7 +27,7 @@ class ExactMoments:
         return self.m2 / (self.count - ddof)
 
 
-def exact_moments(column: Any, weights: Any = None) -> ExactMoments | None:
+def exact_moments(column: Array, weights: Array = None) -> ExactMoments | None:
     """Return the moments of the stored values of a column, or None if it has no values.
 
     Parameters

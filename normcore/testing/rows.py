@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from normcore.array_backend.abstract import Backend
+from normcore.layout.namespace import Array
 from normcore.testing.checks import check_moments, rounding
 from normcore.testing.strategies import ORDINARY, arrange, laws, views
 from normcore.threads import use_num_threads
@@ -36,7 +37,7 @@ class RowLaws:
 
     @laws
     @given(data=st.data(), centered=st.booleans())
-    def test_rows_are_normalized_by_their_own_moments(self, data: Any, centered: bool) -> None:
+    def test_rows_are_normalized_by_their_own_moments(self, data: Array, centered: bool) -> None:
         x, gamma, beta = self._draw(data)
         native = self.to_native(x)
         y, moments = self.engine.normalize_rows(native, gamma, beta, _EPS, centered=centered)
@@ -54,7 +55,7 @@ class RowLaws:
 
     @laws
     @given(data=st.data(), centered=st.booleans())
-    def test_gradients_of_rows(self, data: Any, centered: bool) -> None:
+    def test_gradients_of_rows(self, data: Array, centered: bool) -> None:
         x, gamma, _ = self._draw(data)
         rng = np.random.default_rng(x.size)
         dy = arrange(rng.standard_normal(x.shape).astype(x.dtype), data.draw(_LAYOUTS))
@@ -147,7 +148,7 @@ class RowLaws:
                 self.to_host(one), self.to_host(other), rtol=1e-12, atol=1e-13
             )
 
-    def _draw(self, data: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _draw(self, data: Array) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Draw rows, each of a recipe of its own, and gamma and beta."""
         x = data.draw(views(shape=_SHAPES, dtypes=self.dtypes, recipes=ORDINARY))[0]
         rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
@@ -166,7 +167,7 @@ def _centers(moments: Any, centered: bool) -> tuple[np.ndarray, np.ndarray]:
 
 
 def check_rows(
-    y: np.ndarray, x: np.ndarray, moments: Any, gamma: Any, beta: Any, centered: bool
+    y: np.ndarray, x: np.ndarray, moments: Any, gamma: Array, beta: Array, centered: bool
 ) -> None:
     """Assert that rows are normalized with these moments, up to some roundings of float64."""
     center, scale = _centers(moments, centered)
@@ -178,7 +179,7 @@ def check_rows(
 
 
 def check_row_gradients(
-    found: tuple[Any, ...], dy: Any, x: Any, moments: Any, gamma: Any, centered: bool
+    found: tuple[Any, ...], dy: Array, x: Array, moments: Any, gamma: Array, centered: bool
 ) -> None:
     """Assert that gradients are right to 16 units of the terms that they are sums of."""
     dx, dgamma, dbeta = found

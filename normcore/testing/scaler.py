@@ -14,6 +14,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from normcore.layout.namespace import Array
 from normcore.testing.backend import laws
 from normcore.testing.strategies import arrange, out_like, tables
 from normcore.threads import get_num_threads, set_num_threads
@@ -51,7 +52,7 @@ class ScalerConformance:
         factory = inspect.getattr_static(type(self), "scaler")
         return getattr(factory, "__func__", factory)()
 
-    def fitted(self, X: Any) -> Any:
+    def fitted(self, X: Array) -> Any:
         """Return a scaler fitted to X."""
         return self.make().fit(X)
 
@@ -91,7 +92,7 @@ class ScalerConformance:
 
     @laws
     @given(data=st.data())
-    def test_out_is_written_and_returned(self, data: Any) -> None:
+    def test_out_is_written_and_returned(self, data: Array) -> None:
         X = data.draw(tables(dtypes=self.dtypes))
         scaler = self.fitted(X)
         for method in (scaler.transform, scaler.inverse_transform):
@@ -182,7 +183,7 @@ class ScalerConformance:
 
     @laws
     @given(data=st.data())
-    def test_chunks_learn_what_the_whole_teaches(self, data: Any) -> None:
+    def test_chunks_learn_what_the_whole_teaches(self, data: Array) -> None:
         if not hasattr(self.make(), "partial_fit"):
             pytest.skip("this scaler does not stream")
         X = data.draw(tables(dtypes=self.dtypes, recipes=_WELL_SCALED))

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from normcore.array_backend import selection
+from normcore.layout.namespace import Array
 from normcore.statistics import Moments
 
 __all__ = ["check_dtype", "from_core", "like", "moments_of", "to_core"]
@@ -47,7 +48,7 @@ def to_core(tensor: Tensor | None) -> Any:
     return tensor.numpy(force=True)
 
 
-def from_core(array: Any, dtype: torch.dtype, beside: Tensor) -> Tensor:
+def from_core(array: Array, dtype: torch.dtype, beside: Tensor) -> Tensor:
     """Return what the core computed as a tensor, on the device of another."""
     if isinstance(array, np.ndarray):
         array = torch.from_numpy(array)

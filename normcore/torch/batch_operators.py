@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from normcore import functional
+from normcore.layout.namespace import Array
 from normcore.statistics import Moments
 from normcore.torch.arrays import from_core, like, moments_of, to_core
 from normcore.torch.communicator import TorchCommunicator
@@ -59,7 +60,7 @@ def _fake_backward(
     return torch.empty_like(x), vectors[0].clone(), vectors[1].clone()
 
 
-def _keep_for_backward_of_backward(ctx: Any, inputs: Any, output: Any) -> None:
+def _keep_for_backward_of_backward(ctx: Any, inputs: Array, output: Array) -> None:
     dy, x, weight, statistics, ctx.eps, ctx.group = inputs
     ctx.set_materialize_grads(False)
     ctx.save_for_backward(dy, x, weight, statistics)
@@ -121,7 +122,7 @@ def _fake_training(
     return torch.empty_like(x), parts, mean, var
 
 
-def _keep_training(ctx: Any, inputs: Any, output: Any) -> None:
+def _keep_training(ctx: Any, inputs: Array, output: Array) -> None:
     x, weight, bias, ctx.eps, ctx.group = inputs
     ctx.bias_dtype = None if bias is None else bias.dtype
     ctx.mark_non_differentiable(*output[1:])
@@ -137,7 +138,7 @@ def _training_backward(ctx: Any, dy: Tensor | None, *_: Any) -> tuple[Any, ...]:
 
 def _gradients(
     ctx: Any, dy: Tensor | None, x: Tensor, weight: Tensor | None, statistics: Tensor, group: str
-) -> tuple[Any, ...]:
+) -> tuple[Array, ...]:
     if dy is None:
         return None, None, None
     dx, dweight, dbias = _batch_norm_backward(dy, x, weight, statistics, ctx.eps, group)
@@ -169,7 +170,7 @@ def _fake_inference(x: Tensor, *arguments: Any) -> Tensor:
     return torch.empty_like(x)
 
 
-def _keep_inference(ctx: Any, inputs: Any, output: Any) -> None:
+def _keep_inference(ctx: Any, inputs: Array, output: Array) -> None:
     x, mean, var, weight, bias, ctx.eps = inputs
     ctx.bias_dtype = None if bias is None else bias.dtype
     ctx.save_for_backward(x, weight, mean, var)

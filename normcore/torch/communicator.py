@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torch import distributed
 
+from normcore.layout.namespace import Array
+
 __all__ = ["TorchCommunicator"]
 
 
@@ -49,7 +51,7 @@ class TorchCommunicator:
         """Return that of the process group of a name, which is how operators refer to it."""
         return cls(distributed.distributed_c10d._resolve_process_group(name))
 
-    def allreduce(self, array: Any) -> Any:
+    def allreduce(self, array: Array) -> Array:
         """Return the elementwise sum over all ranks."""
         on_host = isinstance(array, np.ndarray)
         tensor = torch.from_numpy(array) if on_host else torch.from_dlpack(array)

@@ -17,6 +17,8 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
+from normcore.layout.namespace import Array
+
 __all__ = ["Axes", "Operation", "along_channels", "second_derivative"]
 
 #: Others (fake tensors, subclasses) have their own ways through the dispatcher.
@@ -69,7 +71,7 @@ class Operation:
         self.operator = getattr(torch.ops.normcore, name).default
 
         # Apart, forward and setup_context would have their signatures inspected at every call.
-        def forward(ctx: Any, *arguments: Any) -> Any:
+        def forward(ctx: Any, *arguments: Any) -> Array:
             results = implementation(*arguments)
             setup_context(ctx, arguments, results)
             return results
@@ -77,7 +79,7 @@ class Operation:
         parts = {"forward": staticmethod(forward), "backward": staticmethod(backward)}
         self.function = type(name, (Function,), parts).apply  # type: ignore[attr-defined]
 
-    def __call__(self, *arguments: Any) -> Any:
+    def __call__(self, *arguments: Any) -> Array:
         """Return the operation's results."""
         first = arguments[0]
         if torch.compiler.is_compiling() or type(first) not in _PLAIN or first.is_meta:

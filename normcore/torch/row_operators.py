@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from normcore import functional
+from normcore.layout.namespace import Array
 from normcore.torch.arrays import from_core, like, moments_of, to_core
 from normcore.torch.operators import Axes, Operation, along_channels, second_derivative
 
@@ -74,7 +75,7 @@ def _fake_backward(
     )
 
 
-def _keep_for_backward_of_backward(ctx: Any, inputs: Any, output: Any) -> None:
+def _keep_for_backward_of_backward(ctx: Any, inputs: Array, output: Array) -> None:
     dy, x, weight, _, *ctx.options = inputs
     ctx.set_materialize_grads(False)
     ctx.save_for_backward(dy, x, weight)
@@ -135,7 +136,7 @@ def _fake_forward(
     return torch.empty_like(x), x.new_empty((7, num_rows), dtype=torch.float64)
 
 
-def _keep(ctx: Any, inputs: Any, output: Any) -> None:
+def _keep(ctx: Any, inputs: Array, output: Array) -> None:
     x, weight, bias, *ctx.options = inputs
     ctx.bias_dtype = None if bias is None else bias.dtype
     ctx.mark_non_differentiable(output[1])
@@ -143,7 +144,7 @@ def _keep(ctx: Any, inputs: Any, output: Any) -> None:
     ctx.save_for_backward(x, weight, output[1])
 
 
-def _gradients(ctx: Any, dy: Tensor | None, _: Any) -> tuple[Any, ...]:
+def _gradients(ctx: Any, dy: Tensor | None, _: Any) -> tuple[Array, ...]:
     if dy is None:
         return (None,) * 6
     x, weight, parts = ctx.saved_tensors

@@ -1,13 +1,13 @@
-from typing import Any
-
 import numpy as np
+
+from normcore.layout.namespace import Array
 
 __all__ = ["normalize", "normalize_backward"]
 
 def normalize(
     x: np.ndarray,
-    gamma: Any,
-    beta: Any,
+    gamma: Array,
+    beta: Array,
     eps: float,
     relu: bool = False,
     mask: np.ndarray | None = None,
@@ -17,8 +17,8 @@ def normalize_backward(
     dy: np.ndarray,
     x: np.ndarray,
     parts: np.ndarray,
-    gamma: Any,
-    beta: Any,
+    gamma: Array,
+    beta: Array,
     eps: float,
     training: bool = True,
     relu: bool = False,

@@ -2,6 +2,8 @@ from typing import Any
 
 import numpy as np
 
+from normcore.layout.namespace import Array
+
 __all__ = ["rescale"]
 
 def rescale(
@@ -13,4 +15,4 @@ def rescale(
     mask: np.ndarray | None = None,
     refuse_infinite: bool = False,
     laid_out: Any = None,
-) -> tuple[np.ndarray, bool, Any]: ...
+) -> tuple[np.ndarray, bool, Array]: ...
