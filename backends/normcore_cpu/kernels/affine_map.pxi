@@ -1,12 +1,12 @@
-# Design: the four numbers of some lanes and the map that uses them, written once for the forward
-# kernel and for the gate of the backward ones.
-
+# Design: the four coefficients of some lanes and the map that uses them, written once for the
+# forward kernel and for the ReLU mask of the backward ones. Rows of coefficients are `ld` apart,
+# their leading dimension.
 
 cdef enum:
-    CENTER, SCALE, GAMMA, BETA, NUMBERS     # rows of what is known of a channel
-    LEAST = NUMBERS, MOST, BOUNDED          # just below and above gamma / scale, where there are
+    CENTER, SCALE, GAMMA, BETA, COEFFICIENTS    # rows of what is known of a channel
+    LEAST = COEFFICIENTS, MOST, BOUNDED         # just below and above gamma / scale, if there are
 
-cdef struct numbers_t:
+cdef struct coefficients_t:
     lanes_t center
     lanes_t scale
     lanes_t gamma
@@ -14,21 +14,21 @@ cdef struct numbers_t:
 
 
 cdef inline lanes_t lanes_of(const double* row, Py_ssize_t lane, bint along) noexcept nogil:
-    """Return the numbers of some lanes: along positions, that of their channel."""
+    """Return the coefficients of some lanes: along positions, that of their channel."""
     return splat(row[0]) if along else load_double(row + lane)
 
 
-cdef inline numbers_t numbers_of(
-    const double* rows, Py_ssize_t across, Py_ssize_t lane, bint along
+cdef inline coefficients_t coefficients_of(
+    const double* rows, Py_ssize_t ld, Py_ssize_t lane, bint along
 ) noexcept nogil:
-    cdef numbers_t numbers
-    numbers.center = lanes_of(rows + CENTER * across, lane, along)
-    numbers.scale = lanes_of(rows + SCALE * across, lane, along)
-    numbers.gamma = lanes_of(rows + GAMMA * across, lane, along)
-    numbers.beta = lanes_of(rows + BETA * across, lane, along)
-    return numbers
+    cdef coefficients_t coefficients
+    coefficients.center = lanes_of(rows + CENTER * ld, lane, along)
+    coefficients.scale = lanes_of(rows + SCALE * ld, lane, along)
+    coefficients.gamma = lanes_of(rows + GAMMA * ld, lane, along)
+    coefficients.beta = lanes_of(rows + BETA * ld, lane, along)
+    return coefficients
 
 
 @cython.cdivision(True)
-cdef inline lanes_t mapped(lanes_t x, numbers_t numbers) noexcept nogil:
-    return ((x - numbers.center) / numbers.scale) * numbers.gamma + numbers.beta
+cdef inline lanes_t mapped(lanes_t x, coefficients_t coefficients) noexcept nogil:
+    return ((x - coefficients.center) / coefficients.scale) * coefficients.gamma + coefficients.beta

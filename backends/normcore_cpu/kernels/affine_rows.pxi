@@ -1,47 +1,47 @@
-# Design: rows of float32 or float64 lanes are read, mapped and written; past the caches where the
-# result is large, which spares reading it first. What is read is asked for 2 kB before: streamed
-# stores keep some processors from seeing that a stream is read. Every operation is rounded once in
-# float64, and the result once more. Two vectors go together, so that what is decided is decided
-# once for both.
+# Design: rows of float32 or float64 lanes are read, mapped and written; non-temporal stores of a
+# large result spare reading it first. What is read is prefetched 2 kB before: such stores keep some
+# processors from seeing that a stream is read. Every operation is rounded once in float64, and the
+# result once more. Two vectors go together, so that what is
+# decided is decided once for both.
 #
 # The division sets the pace of data in the caches. For float32 it is spared where its result is
 # known: with slopes 2**-50 below and above gamma / scale, (x - center) * slope + beta lies below
 # and above the specified float64, as rounding keeps the order; where both round to the same
-# float32, that is the result. One of some 2**25 elements is divided after all.
+# float32, that is the result: Ziv's rounding test (ACM TOMS 17, 1991). One of some 2**25 elements
+# is divided after all.
 #
-# The numbers of a long row take more to read than its elements. Rows that go past the caches
-# anyway are mapped side by side, a line of memory of each in turn, so that the numbers are read
-# once. A part of a line would be written by itself, and rows a multiple of a page apart push each
-# other out of the first cache: those go one after another.
-
+# The coefficients of a long row take more to read than its elements. Rows that are stored
+# non-temporally anyway are mapped side by side, a line of memory of each in turn, so that the
+# coefficients are read once. A part of a line would be written by itself, and rows a multiple of a
+# page apart push each other out of L1: those go one after another.
 
 cdef struct options_t:
-    bint clipped, relu, refuse_infinite, stream, bounded
+    bint clipped, relu, refuse_infinite, nontemporal, bounded
     double low, high
 
-# Rows of lanes. Along positions, each row has the numbers of a channel, `step` apart.
-cdef struct strip_t:
+# Contiguous rows. Along positions, each row has the coefficients of a channel, `step` apart.
+cdef struct block_t:
     const char* x
     Py_ssize_t x_stride         # in elements
     char* y
     Py_ssize_t y_stride
     Py_ssize_t rows
     Py_ssize_t lanes
-    const double* affine        # rows of numbers
-    Py_ssize_t across
+    const double* affine        # rows of coefficients
+    Py_ssize_t ld
     Py_ssize_t step
 
-# Lanes of a row from which on its last, partial vector does not matter, and the first cache does
-# not keep their numbers from row to row.
+# Lanes of a row from which on its last, partial vector does not matter, and L1 does not keep their
+# coefficients from row to row.
 cdef Py_ssize_t LONG = 1024
 
-# Rows that share the reading of their numbers, and lanes from which on that takes so long.
+# Rows that share the reading of their coefficients, and lanes from which on that takes so long.
 cdef enum:
     SIDE_BY_SIDE = 4
     LONGER = 1 << 12
-    AHEAD_IN_ROW = 2048     # bytes that are asked for before they are read
+    PREFETCH_IN_ROW = 2048  # bytes before they are read
 
-# Bytes after which lines have the same place in the first cache.
+# Bytes after which lines have the same place in L1.
 cdef size_t PAGE = 4096
 
 # What bounds the results of some lanes; `least` and `most` are slopes.
@@ -53,22 +53,22 @@ cdef struct bounds_t:
 
 
 cdef inline bounds_t bounds_of(
-    const double* affine, Py_ssize_t across, Py_ssize_t lane, bint along
+    const double* affine, Py_ssize_t ld, Py_ssize_t lane, bint along
 ) noexcept nogil:
     cdef bounds_t bounds
-    bounds.center = lanes_of(affine + CENTER * across, lane, along)
-    bounds.least = lanes_of(affine + LEAST * across, lane, along)
-    bounds.most = lanes_of(affine + MOST * across, lane, along)
-    bounds.beta = lanes_of(affine + BETA * across, lane, along)
+    bounds.center = lanes_of(affine + CENTER * ld, lane, along)
+    bounds.least = lanes_of(affine + LEAST * ld, lane, along)
+    bounds.most = lanes_of(affine + MOST * ld, lane, along)
+    bounds.beta = lanes_of(affine + BETA * ld, lane, along)
     return bounds
 
 
 cdef inline lanes_t finished(lanes_t v, const options_t* options) noexcept nogil:
     if options.clipped:
-        v = choose(less(v, splat(options.low)), splat(options.low), v)
-        v = choose(less(splat(options.high), v), splat(options.high), v)
+        v = blend(less(v, splat(options.low)), splat(options.low), v)
+        v = blend(less(splat(options.high), v), splat(options.high), v)
     if options.relu:
-        v = choose(less_equal(v, splat(0.0)), splat(0.0), v)
+        v = blend(less_equal(v, splat(0.0)), splat(0.0), v)
     return v
 
 
@@ -79,98 +79,102 @@ cdef inline words_t narrow_between(lanes_t v, bounds_t bounds, floats_t* y) noex
     return differing_bits(y[0], narrow(near_sum(xmu, bounds.most, bounds.beta)))
 
 
-cdef inline void put_floats(float* y, floats_t v, bint stream) noexcept nogil:
-    if stream:
-        stream_floats(y, v)
+cdef inline void put_floats(float* y, floats_t v, bint nontemporal) noexcept nogil:
+    if nontemporal:
+        store_floats_nontemporal(y, v)
     else:
         store_floats(y, v)
 
 
-cdef inline void put(real* y, lanes_t v, bint stream) noexcept nogil:
-    if stream:
-        stream_to(y, v)
+cdef inline void put(real* y, lanes_t v, bint nontemporal) noexcept nogil:
+    if nontemporal:
+        store_nontemporal(y, v)
     else:
         store(y, v)
 
 
 cdef inline lanes_t map_line(
     const real* x, Py_ssize_t x_stride, real* y, Py_ssize_t y_stride, const double* affine,
-    Py_ssize_t across, bint refuse_infinite, bint stream, bint bounded, lanes_t greatest,
+    Py_ssize_t ld, bint refuse_infinite, bint nontemporal, bint bounded, lanes_t greatest,
 ) noexcept nogil:
     """Map a line of each row of a band; return the greatest magnitudes, if these matter."""
     cdef bounds_t bounds[LANES]
-    cdef numbers_t numbers[LANES]
+    cdef coefficients_t coefficients[LANES]
     cdef lanes_t v[SIDE_BY_SIDE * LANES]
     cdef floats_t narrowed
     cdef int row, i, vectors = LANES // WIDTH
     for i in range(vectors):
         if bounded:
-            bounds[i] = bounds_of(affine, across, i * WIDTH, False)
+            bounds[i] = bounds_of(affine, ld, i * WIDTH, False)
         else:
-            numbers[i] = numbers_of(affine, across, i * WIDTH, False)
-    for row in range(SIDE_BY_SIDE):  # read before one is written, which may be at the same place of a page
+            coefficients[i] = coefficients_of(affine, ld, i * WIDTH, False)
+    # All are read before one is written, which may be at the same place of a page.
+    for row in range(SIDE_BY_SIDE):
         for i in range(vectors):
             v[row * vectors + i] = load(x + row * x_stride + i * WIDTH)
             if refuse_infinite:
-                greatest = greater(magnitude_of(v[row * vectors + i]), greatest)
-        prefetch(<const char*> (x + row * x_stride) + AHEAD_IN_ROW)
+                greatest = max_lanes(magnitude_of(v[row * vectors + i]), greatest)
+        prefetch(<const char*> (x + row * x_stride) + PREFETCH_IN_ROW)
         if LANES * sizeof(real) > LINE:
-            prefetch(<const char*> (x + row * x_stride) + AHEAD_IN_ROW + LINE)
+            prefetch(<const char*> (x + row * x_stride) + PREFETCH_IN_ROW + LINE)
     for row in range(SIDE_BY_SIDE):
         for i in range(vectors):
             if real is float:
                 if bounded:
                     if any_word(narrow_between(v[row * vectors + i], bounds[i], &narrowed)):
                         narrowed = narrow(mapped(
-                            v[row * vectors + i], numbers_of(affine, across, i * WIDTH, False)
+                            v[row * vectors + i], coefficients_of(affine, ld, i * WIDTH, False)
                         ))
-                    put_floats(y + row * y_stride + i * WIDTH, narrowed, stream)
+                    put_floats(y + row * y_stride + i * WIDTH, narrowed, nontemporal)
                     continue
-            put(y + row * y_stride + i * WIDTH, mapped(v[row * vectors + i], numbers[i]), stream)
+            put(
+                y + row * y_stride + i * WIDTH, mapped(v[row * vectors + i], coefficients[i]),
+                nontemporal,
+            )
     return greatest
 
 
 cdef inline lanes_t map_band(
     const real* x, Py_ssize_t x_stride, real* y, Py_ssize_t y_stride, Py_ssize_t lanes,
-    const double* affine, Py_ssize_t across, bint refuse_infinite, bint bounded, lanes_t greatest,
+    const double* affine, Py_ssize_t ld, bint refuse_infinite, bint bounded, lanes_t greatest,
 ) noexcept nogil:
-    """Map long rows side by side past the caches; the first and last lines overlap others."""
+    """Map long rows side by side, non-temporally; the first and last lines overlap others."""
     cdef Py_ssize_t lane = <Py_ssize_t> (-<size_t> y % LINE) // <Py_ssize_t> sizeof(real)
     cdef Py_ssize_t last = lanes - LANES
     if lane:
         greatest = map_line(
-            x, x_stride, y, y_stride, affine, across, refuse_infinite, False, bounded, greatest
+            x, x_stride, y, y_stride, affine, ld, refuse_infinite, False, bounded, greatest
         )
     while lane <= last:
         greatest = map_line(
-            x + lane, x_stride, y + lane, y_stride, affine + lane, across, refuse_infinite, True,
+            x + lane, x_stride, y + lane, y_stride, affine + lane, ld, refuse_infinite, True,
             bounded, greatest,
         )
         lane += LANES
     if lane < lanes:
         greatest = map_line(
-            x + last, x_stride, y + last, y_stride, affine + last, across, refuse_infinite, False,
+            x + last, x_stride, y + last, y_stride, affine + last, ld, refuse_infinite, False,
             bounded, greatest,
         )
     return greatest
 
 
-cdef inline bint go_side_by_side(const real* _, const strip_t* strip) noexcept nogil:
+cdef inline bint go_side_by_side(const real* _, const block_t* block) noexcept nogil:
     """Whether the lines of some rows can be read and written in turn."""
-    cdef size_t x_stride = strip.x_stride * sizeof(real), y_stride = strip.y_stride * sizeof(real)
+    cdef size_t x_stride = block.x_stride * sizeof(real), y_stride = block.y_stride * sizeof(real)
     return (
-        strip.lanes >= LONGER and y_stride % LINE == 0
+        block.lanes >= LONGER and y_stride % LINE == 0
         and x_stride % PAGE != 0 and y_stride % PAGE != 0
     )
 
 
 cdef inline bint map_rows(
-    const real* _, const strip_t* strip, const options_t* options, bint along, bint plain,
-    bint stream, bint bounded,
+    const real* _, const block_t* block, const options_t* options, bint along, bint plain,
+    bint nontemporal, bint bounded,
 ) noexcept nogil:
     """Map rows of lanes; return whether one was infinite, where that matters."""
-    cdef Py_ssize_t row = 0, lane, i, lanes = strip.lanes, full = lanes // WIDTH * WIDTH
-    cdef Py_ssize_t across = strip.across
+    cdef Py_ssize_t row = 0, lane, i, lanes = block.lanes, full = lanes // WIDTH * WIDTH
+    cdef Py_ssize_t ld = block.ld
     cdef bint refuse_infinite = options.refuse_infinite
     cdef const double* affine
     cdef lanes_t v, w, last, greatest = splat(0.0)
@@ -178,18 +182,18 @@ cdef inline bint map_rows(
     cdef real rest[WIDTH]
     cdef const real* source
     cdef real* target
-    if stream and not along and go_side_by_side(_, strip):
-        while row + SIDE_BY_SIDE <= strip.rows:
+    if nontemporal and not along and go_side_by_side(_, block):
+        while row + SIDE_BY_SIDE <= block.rows:
             greatest = map_band(
-                <const real*> strip.x + row * strip.x_stride, strip.x_stride,
-                <real*> strip.y + row * strip.y_stride, strip.y_stride, lanes, strip.affine,
-                across, refuse_infinite, bounded, greatest,
+                <const real*> block.x + row * block.x_stride, block.x_stride,
+                <real*> block.y + row * block.y_stride, block.y_stride, lanes, block.affine,
+                ld, refuse_infinite, bounded, greatest,
             )
             row += SIDE_BY_SIDE
-    for row in range(row, strip.rows):
-        source = <const real*> strip.x + row * strip.x_stride
-        target = <real*> strip.y + row * strip.y_stride
-        affine = strip.affine + row * strip.step
+    for row in range(row, block.rows):
+        source = <const real*> block.x + row * block.x_stride
+        target = <real*> block.y + row * block.y_stride
+        affine = block.affine + row * block.step
         # The last vector overlaps the one before; in place, what it reads must not be mapped yet.
         last = splat(0.0)
         if full < lanes:
@@ -202,41 +206,41 @@ cdef inline bint map_rows(
         lane = 0
         while lane + 2 * WIDTH <= full:
             v, w = load(source + lane), load(source + lane + WIDTH)
-            prefetch(<const char*> (source + lane) + AHEAD_IN_ROW)
+            prefetch(<const char*> (source + lane) + PREFETCH_IN_ROW)
             if WIDTH * sizeof(real) >= LINE:
-                prefetch(<const char*> (source + lane + WIDTH) + AHEAD_IN_ROW)
+                prefetch(<const char*> (source + lane + WIDTH) + PREFETCH_IN_ROW)
             if refuse_infinite:
-                greatest = greater(magnitude_of(w), greater(magnitude_of(v), greatest))
+                greatest = max_lanes(magnitude_of(w), max_lanes(magnitude_of(v), greatest))
             if real is float:
                 if bounded:
                     if any_word(
-                        narrow_between(v, bounds_of(affine, across, lane, along), &y)
-                        | narrow_between(w, bounds_of(affine, across, lane + WIDTH, along), &z)
+                        narrow_between(v, bounds_of(affine, ld, lane, along), &y)
+                        | narrow_between(w, bounds_of(affine, ld, lane + WIDTH, along), &z)
                     ):
-                        y = narrow(mapped(v, numbers_of(affine, across, lane, along)))
-                        z = narrow(mapped(w, numbers_of(affine, across, lane + WIDTH, along)))
-                    put_floats(target + lane, y, stream)
-                    put_floats(target + lane + WIDTH, z, stream)
+                        y = narrow(mapped(v, coefficients_of(affine, ld, lane, along)))
+                        z = narrow(mapped(w, coefficients_of(affine, ld, lane + WIDTH, along)))
+                    put_floats(target + lane, y, nontemporal)
+                    put_floats(target + lane + WIDTH, z, nontemporal)
                     lane += 2 * WIDTH
                     continue
-            v = mapped(v, numbers_of(affine, across, lane, along))
-            w = mapped(w, numbers_of(affine, across, lane + WIDTH, along))
+            v = mapped(v, coefficients_of(affine, ld, lane, along))
+            w = mapped(w, coefficients_of(affine, ld, lane + WIDTH, along))
             if not plain:
                 v, w = finished(v, options), finished(w, options)
-            put(target + lane, v, stream)
-            put(target + lane + WIDTH, w, stream)
+            put(target + lane, v, nontemporal)
+            put(target + lane + WIDTH, w, nontemporal)
             lane += 2 * WIDTH
         if lane < full:
             v = load(source + lane)
             if refuse_infinite:
-                greatest = greater(magnitude_of(v), greatest)
-            v = mapped(v, numbers_of(affine, across, lane, along))
-            put(target + lane, v if plain else finished(v, options), stream)
+                greatest = max_lanes(magnitude_of(v), greatest)
+            v = mapped(v, coefficients_of(affine, ld, lane, along))
+            put(target + lane, v if plain else finished(v, options), nontemporal)
         if full < lanes:
             lane = lanes - WIDTH if full else 0
             if refuse_infinite:
-                greatest = greater(magnitude_of(last), greatest)
-            last = mapped(last, numbers_of(affine, across, lane, along))
+                greatest = max_lanes(magnitude_of(last), greatest)
+            last = mapped(last, coefficients_of(affine, ld, lane, along))
             if not plain:
                 last = finished(last, options)
             if full:
@@ -249,35 +253,35 @@ cdef inline bint map_rows(
 
 
 cdef inline bint map_plain_rows(
-    const real* _, const strip_t* strip, const options_t* options, bint along, bint stream
+    const real* _, const block_t* block, const options_t* options, bint along, bint nontemporal
 ) noexcept nogil:
     if real is float:
         if options.bounded:
-            return map_rows(_, strip, options, along, True, stream, True)
-    return map_rows(_, strip, options, along, True, stream, False)
+            return map_rows(_, block, options, along, True, nontemporal, True)
+    return map_rows(_, block, options, along, True, nontemporal, False)
 
 
 cdef inline bint map_lanes(
-    const real* _, const strip_t* strip, const options_t* options, bint along
+    const real* _, const block_t* block, const options_t* options, bint along
 ) noexcept nogil:
-    # A line that is written partly around the caches and partly through them is written slowly.
-    cdef bint stream = (
-        options.stream and (strip.lanes % WIDTH == 0 or strip.lanes >= LONG)
+    # A line of which only a part is stored non-temporally is written slowly.
+    cdef bint nontemporal = (
+        options.nontemporal and (block.lanes % WIDTH == 0 or block.lanes >= LONG)
         and (
-            <size_t> strip.y | (0 if strip.rows == 1 else strip.y_stride * sizeof(real))
+            <size_t> block.y | (0 if block.rows == 1 else block.y_stride * sizeof(real))
         ) % 16 == 0
     )
     if options.clipped or options.relu:
-        return map_rows(_, strip, options, along, False, False, False)
-    if stream:
-        return map_plain_rows(_, strip, options, along, True)
-    return map_plain_rows(_, strip, options, along, False)
+        return map_rows(_, block, options, along, False, False, False)
+    if nontemporal:
+        return map_plain_rows(_, block, options, along, True)
+    return map_plain_rows(_, block, options, along, False)
 
 
 cdef bint map_as(
-    const real* _, const strip_t* strip, const options_t* options, bint along
+    const real* _, const block_t* block, const options_t* options, bint along
 ) noexcept nogil:
     """Choose the loop."""
     if along:
-        return map_lanes(_, strip, options, True)
-    return map_lanes(_, strip, options, False)
+        return map_lanes(_, block, options, True)
+    return map_lanes(_, block, options, False)

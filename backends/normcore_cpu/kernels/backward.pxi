@@ -1,17 +1,18 @@
-# Design: what the passes of batch norm's backward share; the gradient is layer norm's, too. A gate
-# (the forward map under a ReLU) is computed again from x instead of being kept. Rows of float32 or
-# float64 are read and written in place; other dtypes, and masks, go through tiles of float64.
+# Design: what the passes of batch norm's backward share; the gradient is layer norm's, too. The
+# mask of a ReLU, where its forward map is positive, is computed again from x instead of being kept.
+# Rows of float32 or float64 are read and written in place; other dtypes, and masks, go through
+# tiles of float64.
 
 cdef enum:
-    MEAN, A, B, D, GATE, VECTORS = 8    # rows of what is known of a channel
+    MEAN, A, B, D, FORWARD, VECTORS = 8    # rows of what is known of a channel
 
 
-cdef inline lanes_t through_gate(
-    lanes_t dy, lanes_t x, const double* vectors, Py_ssize_t across, Py_ssize_t lane, bint along
+cdef inline lanes_t through_relu(
+    lanes_t dy, lanes_t x, const double* vectors, Py_ssize_t ld, Py_ssize_t lane, bint along
 ) noexcept nogil:
     """Return dy where the forward map of x is positive or NaN, and 0 elsewhere."""
-    cdef lanes_t y = mapped(x, numbers_of(vectors + GATE * across, across, lane, along))
-    return choose(less_equal(y, splat(0.0)), splat(0.0), dy)
+    cdef lanes_t y = mapped(x, coefficients_of(vectors + FORWARD * ld, ld, lane, along))
+    return blend(less_equal(y, splat(0.0)), splat(0.0), dy)
 
 
 cdef inline lanes_t gradient(
@@ -25,23 +26,23 @@ cdef class BackwardTask(Task):
     """What both passes share."""
 
     cdef view_t dy, mask
-    cdef const double* vectors      # (VECTORS, across): what each channel or lane needs to know
-    cdef Py_ssize_t across
-    cdef bint masked, gated
+    cdef const double* vectors      # (VECTORS, ld): what each channel or lane needs to know
+    cdef Py_ssize_t ld
+    cdef bint masked, relu_mask
 
-    def __init__(self, dy, x, vectors, bint gated, mask):
+    def __init__(self, dy, x, vectors, bint relu_mask, mask):
         self.begin(x)
         self.dy = self.view(dy)
-        self.gated = gated
+        self.relu_mask = relu_mask
         self.masked = mask is not None
         if self.masked:
             self.mask = self.view(mask, True)
-        self.vectors = self.numbers(vectors, VECTORS, &self.across)
+        self.vectors = self.coefficients(vectors, VECTORS, &self.ld)
 
     cdef void gather_both(self, const tile_t* at, double* dy, double* x) noexcept nogil:
         """Gather dy and x; where the mask is 0, dy and x - mean are, whatever they hold."""
         cdef double mask[TILE]
-        cdef const double* mean = self.vectors + MEAN * self.across + self.first_number(at)
+        cdef const double* mean = self.vectors + MEAN * self.ld + self.first_coefficient(at)
         cdef Py_ssize_t i
         gather(&self.dy, &self.plan, at, 0.0, dy)
         gather(&self.x, &self.plan, at, 0.0, x)

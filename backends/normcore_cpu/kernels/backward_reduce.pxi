@@ -1,8 +1,7 @@
 # Design: sum(dy) and sum(dy * (x - mean)), one read of dy and x: eight rows in pairs, then two_sum,
 # each lane by itself; lanes and ranges are added up in order at the end. Across channels, groups
 # side by side take eight rows in turn, and of each row a whole line at once, which may not stay in
-# the first cache for a second visit.
-
+# L1 for a second visit.
 
 cdef enum:
     # Rows of the sums of a lane.
@@ -15,22 +14,22 @@ cdef struct terms_t:
 
 
 cdef inline terms_t terms_of(
-    const real* dy, const real* x, const double* vectors, Py_ssize_t across, Py_ssize_t lane,
-    bint along, bint has_gate,
+    const real* dy, const real* x, const double* vectors, Py_ssize_t ld, Py_ssize_t lane,
+    bint along, bint relu_mask,
 ) noexcept nogil:
     cdef terms_t terms
     cdef lanes_t v = load(x + lane)
     terms.dy = load(dy + lane)
-    if has_gate:
-        terms.dy = through_gate(terms.dy, v, vectors, across, lane, along)
-    terms.dy_xmu = terms.dy * (v - lanes_of(vectors + MEAN * across, lane, along))
+    if relu_mask:
+        terms.dy = through_relu(terms.dy, v, vectors, ld, lane, along)
+    terms.dy_xmu = terms.dy * (v - lanes_of(vectors + MEAN * ld, lane, along))
     return terms
 
 
 cdef inline void reduce_band(
     const real* dy, Py_ssize_t dy_stride, const real* x, Py_ssize_t x_stride, Py_ssize_t rows,
-    const double* vectors, Py_ssize_t across, double* sums, Py_ssize_t sums_across, bint along,
-    bint has_gate,
+    const double* vectors, Py_ssize_t ld, double* sums, Py_ssize_t sums_ld, bint along,
+    bint relu_mask,
 ) noexcept nogil:
     """Add up to eight rows of 16 lanes to the sums of their lanes."""
     cdef Py_ssize_t first = 0, lane, row, i
@@ -43,12 +42,12 @@ cdef inline void reduce_band(
             for i in range(ABREAST):
                 lane = first + i * WIDTH
                 terms = terms_of(
-                    dy + row * dy_stride, x + row * x_stride, vectors, across, lane, along, has_gate
+                    dy + row * dy_stride, x + row * x_stride, vectors, ld, lane, along, relu_mask
                 )
                 if row + 1 < rows:
                     more = terms_of(
-                        dy + (row + 1) * dy_stride, x + (row + 1) * x_stride, vectors, across,
-                        lane, along, has_gate,
+                        dy + (row + 1) * dy_stride, x + (row + 1) * x_stride, vectors, ld,
+                        lane, along, relu_mask,
                     )
                     terms.dy = terms.dy + more.dy
                     terms.dy_xmu = terms.dy_xmu + more.dy_xmu
@@ -57,21 +56,22 @@ cdef inline void reduce_band(
         for i in range(ABREAST):
             lane = first + i * WIDTH
             add_sum(
-                sums + DY_HI * sums_across + lane, sums + DY_LO * sums_across + lane, total[i].dy
+                sums + DY_HI * sums_ld + lane, sums + DY_LO * sums_ld + lane, total[i].dy
             )
             add_sum(
-                sums + DY_XMU_HI * sums_across + lane, sums + DY_XMU_LO * sums_across + lane,
+                sums + DY_XMU_HI * sums_ld + lane, sums + DY_XMU_LO * sums_ld + lane,
                 total[i].dy_xmu,
             )
         first += ABREAST * WIDTH
 
 
 cdef inline void sweep(
-    const real* dy, Py_ssize_t dy_stride, Py_ssize_t dy_ahead, const real* x, Py_ssize_t x_stride,
-    Py_ssize_t x_ahead, Py_ssize_t rows, Py_ssize_t groups, const double* vectors,
-    Py_ssize_t across, double* sums, Py_ssize_t sums_across, bint along, bint has_gate,
+    const real* dy, Py_ssize_t dy_stride, Py_ssize_t dy_distance, const real* x,
+    Py_ssize_t x_stride, Py_ssize_t x_distance, Py_ssize_t rows, Py_ssize_t groups,
+    const double* vectors, Py_ssize_t ld, double* sums, Py_ssize_t sums_ld, bint along,
+    bint relu_mask,
 ) noexcept nogil:
-    """Add rows of groups side by side, and ask for those `ahead` of them."""
+    """Add rows of groups side by side, and prefetch those at a distance."""
     cdef Py_ssize_t row = 0, group, step
     cdef const real* at_dy
     cdef const real* at_x
@@ -80,46 +80,46 @@ cdef inline void sweep(
         for group in range(groups):
             at_dy, at_x = dy + row * dy_stride + group * LANES, x + row * x_stride + group * LANES
             prefetch_band(
-                at_dy, dy_stride * sizeof(real), sizeof(real), <Py_ssize_t> BAND, dy_ahead, group,
-                groups,
+                at_dy, dy_stride * sizeof(real), sizeof(real), <Py_ssize_t> BAND, dy_distance,
+                group, groups,
             )
             prefetch_band(
-                at_x, x_stride * sizeof(real), sizeof(real), <Py_ssize_t> BAND, x_ahead, group,
+                at_x, x_stride * sizeof(real), sizeof(real), <Py_ssize_t> BAND, x_distance, group,
                 groups,
             )
             if step == BAND:  # a constant number of rows becomes straight vector code
                 reduce_band(
                     at_dy, dy_stride, at_x, x_stride, <Py_ssize_t> BAND, vectors + group * LANES,
-                    across, sums + group * LANES, sums_across, along, has_gate,
+                    ld, sums + group * LANES, sums_ld, along, relu_mask,
                 )
             else:
                 reduce_band(
-                    at_dy, dy_stride, at_x, x_stride, step, vectors + group * LANES, across,
-                    sums + group * LANES, sums_across, along, has_gate,
+                    at_dy, dy_stride, at_x, x_stride, step, vectors + group * LANES, ld,
+                    sums + group * LANES, sums_ld, along, relu_mask,
                 )
         row += step
 
 
 cdef void sweep_as(
     const real* _, const rows_t* dy, const rows_t* x, Py_ssize_t rows, Py_ssize_t groups,
-    const double* vectors, Py_ssize_t across, double* sums, Py_ssize_t sums_across, bint along,
-    bint has_gate,
+    const double* vectors, Py_ssize_t ld, double* sums, Py_ssize_t sums_ld, bint along,
+    bint relu_mask,
 ) noexcept nogil:
     """Choose the loop."""
-    if has_gate:
+    if relu_mask:
         sweep(
-            <const real*> dy.data, dy.stride, dy.ahead, <const real*> x.data, x.stride, x.ahead,
-            rows, groups, vectors, across, sums, sums_across, along, True,
+            <const real*> dy.data, dy.stride, dy.distance, <const real*> x.data, x.stride,
+            x.distance, rows, groups, vectors, ld, sums, sums_ld, along, True,
         )
     elif along:
         sweep(
-            <const real*> dy.data, dy.stride, dy.ahead, <const real*> x.data, x.stride, x.ahead,
-            rows, groups, vectors, across, sums, sums_across, True, False,
+            <const real*> dy.data, dy.stride, dy.distance, <const real*> x.data, x.stride,
+            x.distance, rows, groups, vectors, ld, sums, sums_ld, True, False,
         )
     else:
         sweep(
-            <const real*> dy.data, dy.stride, dy.ahead, <const real*> x.data, x.stride, x.ahead,
-            rows, groups, vectors, across, sums, sums_across, False, False,
+            <const real*> dy.data, dy.stride, dy.distance, <const real*> x.data, x.stride,
+            x.distance, rows, groups, vectors, ld, sums, sums_ld, False, False,
         )
 
 
@@ -127,8 +127,8 @@ cdef class BackwardReduceTask(BackwardTask):
     cdef double* sums               # (range, SUMS, width), of lanes or, along positions, channels
     cdef Py_ssize_t width
 
-    def __init__(self, dy, x, vectors, bint gated, mask):
-        BackwardTask.__init__(self, dy, x, vectors, gated, mask)
+    def __init__(self, dy, x, vectors, bint relu_mask, mask):
+        BackwardTask.__init__(self, dy, x, vectors, relu_mask, mask)
         self.whole_rows = (
             not self.masked and not self.plan.along and self.x.real == self.dy.real
             and self.direct and is_direct(&self.dy, &self.plan)
@@ -174,8 +174,8 @@ cdef class BackwardReduceTask(BackwardTask):
             dy.data, x.data = start_of(&self.dy, &self.plan, at), start_of(&self.x, &self.plan, at)
             dy.stride = row_stride_of(&self.dy, &self.plan)
             x.stride = row_stride_of(&self.x, &self.plan)
-            dy.ahead = sheet_ahead(&self.dy, &self.plan)
-            x.ahead = sheet_ahead(&self.x, &self.plan)
+            dy.distance = contiguous_distance(&self.dy, &self.plan)
+            x.distance = contiguous_distance(&self.x, &self.plan)
             dy.real = x.real = self.x.real
             self.add(&dy, &x, at, full, sums, self.width)
             rest.group += full
@@ -184,7 +184,7 @@ cdef class BackwardReduceTask(BackwardTask):
         if rest.lanes:
             self.take(&rest, sums + full * LANES, self.width)
 
-    cdef void take(self, const tile_t* at, double* sums, Py_ssize_t across) noexcept nogil:
+    cdef void take(self, const tile_t* at, double* sums, Py_ssize_t ld) noexcept nogil:
         """Add a tile of one group to the sums of its lanes."""
         cdef double dy_copy[TILE]
         cdef double x_copy[TILE]
@@ -198,32 +198,32 @@ cdef class BackwardReduceTask(BackwardTask):
             in_place = dy.real == x.real
         if not in_place:
             self.gather_both(at, dy_copy, x_copy)
-            dy.real, dy.data, dy.stride, dy.ahead = DOUBLE, <char*> dy_copy, LANES, 0
-            x.data, x.stride, x.ahead = <char*> x_copy, LANES, 0
+            dy.real, dy.data, dy.stride, dy.distance = DOUBLE, <char*> dy_copy, LANES, 0
+            x.data, x.stride, x.distance = <char*> x_copy, LANES, 0
         if at.lanes == LANES:
-            self.add(&dy, &x, at, 1, sums, across)
+            self.add(&dy, &x, at, 1, sums, ld)
             return
         for i in range(SUMS):
-            memcpy(kept + i * LANES, sums + i * across, sizeof(double) * LANES)
+            memcpy(kept + i * LANES, sums + i * ld, sizeof(double) * LANES)
         self.add(&dy, &x, at, 1, kept, LANES)
         for i in range(SUMS):  # lanes that are not there hold 0 * (0 - mean), maybe NaN
-            memcpy(sums + i * across, kept + i * LANES, sizeof(double) * at.lanes)
+            memcpy(sums + i * ld, kept + i * LANES, sizeof(double) * at.lanes)
 
     cdef void add(
         self, const rows_t* dy, const rows_t* x, const tile_t* at, Py_ssize_t groups, double* sums,
-        Py_ssize_t across,
+        Py_ssize_t ld,
     ) noexcept nogil:
         """Add rows of groups side by side to the sums of their lanes."""
-        cdef const double* vectors = self.vectors + self.first_number(at)
+        cdef const double* vectors = self.vectors + self.first_coefficient(at)
         if dy.real == FLOAT:
             sweep_as(
-                <const float*> NULL, dy, x, at.rows, groups, vectors, self.across, sums, across,
-                self.plan.along, self.gated,
+                <const float*> NULL, dy, x, at.rows, groups, vectors, self.ld, sums, ld,
+                self.plan.along, self.relu_mask,
             )
         else:
             sweep_as(
-                <const double*> NULL, dy, x, at.rows, groups, vectors, self.across, sums, across,
-                self.plan.along, self.gated,
+                <const double*> NULL, dy, x, at.rows, groups, vectors, self.ld, sums, ld,
+                self.plan.along, self.relu_mask,
             )
 
     cdef object channels(self):
@@ -249,20 +249,20 @@ cdef class BackwardReduceTask(BackwardTask):
 
 
 cdef dd added(
-    const double* sums, Py_ssize_t across, Py_ssize_t lanes, Py_ssize_t step
+    const double* sums, Py_ssize_t ld, Py_ssize_t lanes, Py_ssize_t step
 ) noexcept nogil:
     """Add up the sums of some lanes, `step` apart: those in the first row, then what they lost."""
     cdef dd total, sum
     cdef Py_ssize_t lane
-    total.hi, total.lo = sums[0], sums[across]
+    total.hi, total.lo = sums[0], sums[ld]
     for lane in range(1, lanes):
         sum = two_sum(total.hi, sums[lane * step])
         total.hi = sum.hi
-        total.lo += sum.lo + sums[across + lane * step]
+        total.lo += sum.lo + sums[ld + lane * step]
     return total
 
 
-def backward_reduce(dy, x, vectors, bint gated=False, mask=None):
+def backward_reduce(dy, x, vectors, bint relu_mask=False, mask=None):
     """Return ``sum(dy)`` and ``sum(dy * (x - mean))`` of each channel, of shape (2, C).
 
     Parameters
@@ -270,11 +270,11 @@ def backward_reduce(dy, x, vectors, bint gated=False, mask=None):
     dy, x : arrays of shape (N, C, S), any strides
     vectors : C-contiguous float64 array of shape (8, C)
         The mean; a, b and d of :func:`backward_elemt`; and the forward map under a ReLU.
-    gated : bool
+    relu_mask : bool
         Whether there is a ReLU.
     mask : array of shape (N, S), optional
         Positions where it is 0 do not count.
     """
-    cdef BackwardReduceTask task = BackwardReduceTask(dy, x, vectors, gated, mask)
+    cdef BackwardReduceTask task = BackwardReduceTask(dy, x, vectors, relu_mask, mask)
     task.spread()
     return task.channels()

@@ -50,7 +50,7 @@ cdef object affine_of(object parts, object gamma, object beta, double eps):
     """Return the map that moments decide, as an array of shape (4, C)."""
     cdef Py_ssize_t channels = parts.shape[1]
     cdef const double* states = doubles_of(parts)
-    result = np.empty((NUMBERS, channels))
+    result = np.empty((COEFFICIENTS, channels))
     cdef double* rows = doubles_of(result)
     set_means(states, channels, rows + CENTER * channels)
     set_scales(states, channels, eps, rows + SCALE * channels)
@@ -110,7 +110,7 @@ def normalize_backward(
     vectors = np.empty((VECTORS, channels))
     vectors[MEAN] = affine[CENTER]
     if relu:
-        vectors[GATE:] = affine
+        vectors[FORWARD:] = affine
     sums = backward_reduce(dy, x, vectors, relu, mask)
     grads = np.empty((2, channels))
     cdef const double* states = doubles_of(parts)

@@ -11,7 +11,6 @@
 # With weights everything is float64, and sums of weights take the place of counts; each lane sums
 # in the order of its rows, whatever the width of vectors.
 
-
 cdef enum:
     NANS, INFINITE, COUNT, TOTALS
     BELOW = 0, EQUAL_LOWER, INSIDE, EQUAL_UPPER, SUMS
@@ -76,9 +75,11 @@ cdef class BracketsTask(Task):
         cdef uint32_t* counts = self.counts + state * self.num_ranks * COUNTERS * LANES
         cdef bint finite
         if stride == LANES:
-            finite = all_finite(x, stride, at.rows, rows.next, rows.apart, <real*> NULL)
+            finite = all_finite(
+                x, stride, at.rows, rows.prefetch_start, rows.prefetch_stride, <real*> NULL
+            )
         else:
-            finite = all_finite(x, stride, at.rows, rows.next, rows.apart, copy)
+            finite = all_finite(x, stride, at.rows, rows.prefetch_start, rows.prefetch_stride, copy)
             x, stride = copy, LANES
         if not finite:
             count_others(x, stride, at, self.totals + state * 2 * LANES)

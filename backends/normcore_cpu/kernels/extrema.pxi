@@ -5,7 +5,6 @@
 # item is in work, and is folded into the range's row of lanes at the end, and from there to
 # channels. Adding 0.0 there makes -0.0 and 0.0 one value, whichever came first.
 
-
 cdef enum:
     COUNT, MIN, MAX
 
@@ -41,8 +40,8 @@ cdef inline void see_lanes(
             count = load_long(<uint64_t*> (<uint32_t*> s.count + lane))
             for k in range(rows):
                 packed = load_pack(x + k * stride + lane)
-                least_pack = lesser_pack(packed, least_pack)
-                largest_pack = greater_pack(packed, largest_pack)
+                least_pack = min_pack(packed, least_pack)
+                largest_pack = max_pack(packed, largest_pack)
                 count = count_pack(count, packed)
             store_pack(<float*> s.least + lane, least_pack)
             store_pack(<float*> s.largest + lane, largest_pack)
@@ -53,7 +52,7 @@ cdef inline void see_lanes(
             count = load_long(&s.count[lane])
             for k in range(rows):
                 v = load_double(x + k * stride + lane)
-                least, largest = lesser(v, least), greater(v, largest)
+                least, largest = min_lanes(v, least), max_lanes(v, largest)
                 count = count - equal(v, v)
             store_double(&s.least[lane], least)
             store_double(&s.largest[lane], largest)
@@ -62,10 +61,10 @@ cdef inline void see_lanes(
 
 
 cdef void sweep_extrema(
-    const real* x, Py_ssize_t stride, Py_ssize_t rows, Py_ssize_t ahead, extrema_t* s,
+    const real* x, Py_ssize_t stride, Py_ssize_t rows, Py_ssize_t distance, extrema_t* s,
     Py_ssize_t groups,
 ) noexcept nogil:
-    """Bring groups side by side up to date, and ask for the rows `ahead` of these."""
+    """Bring groups side by side up to date, and prefetch the rows at a distance."""
     cdef Py_ssize_t row = 0, group, step
     cdef const real* p
     while row < rows:
@@ -73,7 +72,7 @@ cdef void sweep_extrema(
         for group in range(groups):
             p = x + row * stride + group * LANES
             prefetch_band(
-                p, stride * sizeof(real), sizeof(real), <Py_ssize_t> BAND, ahead, group, groups
+                p, stride * sizeof(real), sizeof(real), <Py_ssize_t> BAND, distance, group, groups
             )
             if step == BAND:  # a constant number of rows becomes straight vector code
                 see_lanes(p, stride, <Py_ssize_t> BAND, &s[group])
@@ -139,7 +138,7 @@ cdef class ExtremaTask(Task):
         if self.whole_rows and full:
             x.data = start_of(&self.x, &self.plan, at)
             x.stride = row_stride_of(&self.x, &self.plan)
-            x.ahead = sheet_ahead(&self.x, &self.plan)
+            x.distance = contiguous_distance(&self.x, &self.plan)
             self.see(&x, at.rows, s, full, part)
             s += full
             rest.group += full
@@ -158,9 +157,9 @@ cdef class ExtremaTask(Task):
         """Bring groups side by side up to date by the rows of a tile."""
         cdef Py_ssize_t group
         if self.narrow:
-            sweep_extrema(<const float*> x.data, x.stride, rows, x.ahead, s, groups)
+            sweep_extrema(<const float*> x.data, x.stride, rows, x.distance, s, groups)
         else:
-            sweep_extrema(<const double*> x.data, x.stride, rows, x.ahead, s, groups)
+            sweep_extrema(<const double*> x.data, x.stride, rows, x.distance, s, groups)
         for group in range(groups):
             s[group].rows += rows
             if s[group].rows > MANY:

@@ -1,7 +1,7 @@
 # Design: where running sums begin. Some rows of the first tile show about where each lane's mean is
-# and how large its values are; the center and the quantum of its fixed point follow. Whether they
-# were chosen well is seen from the sums themselves, so that the sample may be small.
-
+# and how large its values are; the center and the extraction constant of its pre-rounded sums
+# follow, and the constant's unit in the last place. Whether they were chosen well is seen from the
+# sums themselves, so that the sample may be small.
 
 # Of what is summed; where a sample holds nothing but 0, any will do at first.
 cdef double LEAST_MAGNITUDE = ldexp(1.0, -308)
@@ -26,10 +26,10 @@ cdef inline void sample(
     while row < rows:
         for k in range(LANES // WIDTH):
             v = load(x + row * stride + k * WIDTH)
-            magnitudes[k] = greater(magnitude_of(v), magnitudes[k])
+            magnitudes[k] = max_lanes(magnitude_of(v), magnitudes[k])
             if skipna:
                 counts[k] = counts[k] + keep(equal(v, v), splat(1.0))
-                v = choose(equal(v, v), v, pivots[k])
+                v = blend(equal(v, v), v, pivots[k])
             totals[k] = totals[k] + (v - pivots[k])
         row += step
     for k in range(LANES // WIDTH):
@@ -56,7 +56,7 @@ cdef inline int64_t exponent_of(double largest) noexcept nogil:
 cdef bint look(
     const real* x, Py_ssize_t stride, Py_ssize_t rows, Py_ssize_t step, running_t* s
 ) noexcept nogil:
-    """Choose center and quantum by every `step`-th row of a tile; return whether they fit."""
+    """Choose center and unit by every `step`-th row of a tile; return whether they fit."""
     cdef double pivot[LANES]
     cdef double total[LANES]
     cdef double count[LANES]
@@ -99,11 +99,11 @@ cdef bint look(
         # Of 256 rows as large as the sample. Four of the largest that it allows are below
         # 2**exponent.
         s.bound[lane] = power_of_two(2 * exponent - 6)
-        s.quantum[lane] = power_of_two(exponent - 51)
-        s.grid[lane] = 3.0 * power_of_two(exponent)
-        s.grid_center[lane] = (s.center[lane] + s.grid[lane]) - s.grid[lane]
-        if real is float:  # x - center is exact, as both are on the grid
-            s.center[lane] = s.grid_center[lane]
+        s.unit[lane] = power_of_two(exponent - 51)
+        s.extraction[lane] = 3.0 * power_of_two(exponent)
+        s.rounded_center[lane] = (s.center[lane] + s.extraction[lane]) - s.extraction[lane]
+        if real is float:  # x - center is exact, as both are multiples of the unit
+            s.center[lane] = s.rounded_center[lane]
     if real is float:
         set_thresholds(s, largest)
     s.started = True
@@ -111,12 +111,12 @@ cdef bint look(
 
 
 cdef inline void set_thresholds(running_t* s, const double* largest) noexcept nogil:
-    """Set what magnitudes must not be below, so that none has a bit below the quantum."""
+    """Set what magnitudes must not be below, so that none has a bit below the unit."""
     cdef Py_ssize_t lane
     cdef int64_t exponent
     memset(s.sums.least, 0xff, sizeof(s.sums.least))
     for lane in range(LANES):
-        # The bits of the float32 2**(exponent - 28), twice, less 1. Where the quantum is as small
+        # The bits of the float32 2**(exponent - 28), twice, less 1. Where the unit is as small
         # as the least subnormal number, nothing can be below it.
         exponent = exponent_of(largest[lane])
         s.threshold[lane] = (<uint32_t> (exponent + 99) << 24) - 1 if exponent > -98 else 0

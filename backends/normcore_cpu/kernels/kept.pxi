@@ -3,7 +3,6 @@
 # values each list gets is counted on the way. So arrays of the right size can be allocated, and
 # streams are dealt out to them at once, each to its own stretch, and freed.
 
-
 cdef enum:
     ROOM = 4096  # values
 

@@ -2,7 +2,6 @@
 # (Knuth, TAOCP 2, 4.2.2) of whole vectors, for the backward kernels.
 
 
-
 cdef inline void add_sum(double* hi, double* lo, lanes_t more) noexcept nogil:
     """Add to WIDTH double-double sums."""
     cdef lanes_t before = load_double(hi)

@@ -191,10 +191,11 @@ static inline longs_t equal(lanes_t a, lanes_t b) { return -(longs_t)(a == b); }
 static inline lanes_t keep(longs_t mask, lanes_t v) { return from_bits(mask & bits_of(v)); }
 
 /* a where the mask is set, b elsewhere */
-static inline lanes_t choose(longs_t mask, lanes_t a, lanes_t b)
+static inline lanes_t blend(longs_t mask, lanes_t a, lanes_t b)
 {
 #if WIDTH == 8
-    return (lanes_t)_mm512_mask_blend_pd(_mm512_movepi64_mask((__m512i)mask), (__m512d)b, (__m512d)a);
+    return (lanes_t)_mm512_mask_blend_pd(
+        _mm512_movepi64_mask((__m512i)mask), (__m512d)b, (__m512d)a);
 #elif WIDTH == 4
     return (lanes_t)_mm256_blendv_pd((__m256d)b, (__m256d)a, (__m256d)mask);
 #else
@@ -204,25 +205,25 @@ static inline lanes_t choose(longs_t mask, lanes_t a, lanes_t b)
 
 /* a < b ? a : b and a > b ? a : b: b where one of them is NaN */
 
-static inline lanes_t lesser(lanes_t a, lanes_t b)
+static inline lanes_t min_lanes(lanes_t a, lanes_t b)
 {
 #if WIDTH == 8
     return (lanes_t)_mm512_min_pd((__m512d)a, (__m512d)b);
 #elif WIDTH == 4
     return (lanes_t)_mm256_min_pd((__m256d)a, (__m256d)b);
 #else
-    return choose(less(a, b), a, b);
+    return blend(less(a, b), a, b);
 #endif
 }
 
-static inline lanes_t greater(lanes_t a, lanes_t b)
+static inline lanes_t max_lanes(lanes_t a, lanes_t b)
 {
 #if WIDTH == 8
     return (lanes_t)_mm512_max_pd((__m512d)a, (__m512d)b);
 #elif WIDTH == 4
     return (lanes_t)_mm256_max_pd((__m256d)a, (__m256d)b);
 #else
-    return choose(less(b, a), a, b);
+    return blend(less(b, a), a, b);
 #endif
 }
 
@@ -267,7 +268,7 @@ static inline pack_t load_pack(const float *source)
 
 static inline void store_pack(float *target, pack_t v) { memcpy(target, &v, sizeof v); }
 
-static inline pack_t choose_pack(packed_t mask, pack_t a, pack_t b)
+static inline pack_t blend_pack(packed_t mask, pack_t a, pack_t b)
 {
 #if WIDTH > 1
     return (pack_t)((mask & (packed_t)a) | (~mask & (packed_t)b));
@@ -276,25 +277,25 @@ static inline pack_t choose_pack(packed_t mask, pack_t a, pack_t b)
 #endif
 }
 
-static inline pack_t lesser_pack(pack_t a, pack_t b)
+static inline pack_t min_pack(pack_t a, pack_t b)
 {
 #if WIDTH == 8
     return (pack_t)_mm512_min_ps((__m512)a, (__m512)b);
 #elif WIDTH == 4
     return (pack_t)_mm256_min_ps((__m256)a, (__m256)b);
 #else
-    return choose_pack((packed_t)(a < b), a, b);
+    return blend_pack((packed_t)(a < b), a, b);
 #endif
 }
 
-static inline pack_t greater_pack(pack_t a, pack_t b)
+static inline pack_t max_pack(pack_t a, pack_t b)
 {
 #if WIDTH == 8
     return (pack_t)_mm512_max_ps((__m512)a, (__m512)b);
 #elif WIDTH == 4
     return (pack_t)_mm256_max_ps((__m256)a, (__m256)b);
 #else
-    return choose_pack((packed_t)(a > b), a, b);
+    return blend_pack((packed_t)(a > b), a, b);
 #endif
 }
 
@@ -317,10 +318,10 @@ static inline packed_t load_packed(const uint32_t *source)
 
 static inline void store_packed(uint32_t *target, packed_t v) { memcpy(target, &v, sizeof v); }
 
-/* The lesser of what is there and twice the bits of float32 values, less 1: so the sign does not
+/* The min_lanes of what is there and twice the bits of float32 values, less 1: so the sign does not
  * count, and 0 is the largest.
  */
-static inline packed_t least_bits(packed_t least, const float *source)
+static inline packed_t min_bits(packed_t least, const float *source)
 {
     packed_t v;
     memcpy(&v, source, sizeof v);

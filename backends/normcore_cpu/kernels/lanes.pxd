@@ -1,5 +1,6 @@
-# Design: lanes.h and nontemporal.h as Cython sees them. A vector is declared as the number that one of its lanes is,
-# so that arithmetic is written with operators; comparisons and conversions are the functions.
+# Design: lanes.h and nontemporal.h as Cython sees them. A vector is declared as the number that one
+# of its lanes is, so that arithmetic is written with operators; comparisons and conversions are the
+# functions.
 
 from libc.stdint cimport uint32_t, uint64_t
 
@@ -40,25 +41,25 @@ cdef extern from "lanes.h" nogil:
     longs_t less_equal(lanes_t a, lanes_t b)
     longs_t equal(lanes_t a, lanes_t b)
     lanes_t keep(longs_t mask, lanes_t v)
-    lanes_t choose(longs_t mask, lanes_t a, lanes_t b)
-    lanes_t lesser(lanes_t a, lanes_t b)
-    lanes_t greater(lanes_t a, lanes_t b)
+    lanes_t blend(longs_t mask, lanes_t a, lanes_t b)
+    lanes_t min_lanes(lanes_t a, lanes_t b)
+    lanes_t max_lanes(lanes_t a, lanes_t b)
     lanes_t magnitude_of(lanes_t v)
     bint any_set(longs_t mask)
     pack_t load_pack(const float* source)
     void store_pack(float* target, pack_t v)
-    pack_t lesser_pack(pack_t a, pack_t b)
-    pack_t greater_pack(pack_t a, pack_t b)
+    pack_t min_pack(pack_t a, pack_t b)
+    pack_t max_pack(pack_t a, pack_t b)
     longs_t count_pack(longs_t count, pack_t v)
     packed_t load_packed(const uint32_t* source)
     void store_packed(uint32_t* target, packed_t v)
-    packed_t least_bits(packed_t least, const float* source)
+    packed_t min_bits(packed_t least, const float* source)
     bint any_below(packed_t a, packed_t b)
 
 cdef extern from "nontemporal.h" nogil:
-    void stream_double(double* target, lanes_t v)
-    void stream_float(float* target, lanes_t v)
-    void stream_floats(float* target, floats_t v)
+    void store_double_nontemporal(double* target, lanes_t v)
+    void store_float_nontemporal(float* target, lanes_t v)
+    void store_floats_nontemporal(float* target, floats_t v)
     void fence()
 
 
@@ -82,8 +83,8 @@ cdef inline void store(real* target, lanes_t v) noexcept nogil:
         store_double(target, v)
 
 
-cdef inline void stream_to(real* target, lanes_t v) noexcept nogil:
+cdef inline void store_nontemporal(real* target, lanes_t v) noexcept nogil:
     if real is float:
-        stream_float(target, v)
+        store_float_nontemporal(target, v)
     else:
-        stream_double(target, v)
+        store_double_nontemporal(target, v)

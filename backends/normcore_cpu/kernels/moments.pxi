@@ -1,6 +1,6 @@
 # Design: one read of memory. The tiles of a group go into its running sums (running_sums.pyx),
 # across channels all groups of a slab at once. A tile that does not fit there is taken again:
-# with the remainders below the quantum, without NaN, or after a new look at its mean and its
+# with the remainders below the unit, without NaN, or after a new look at its mean and its
 # largest magnitude, when what was summed so far is merged into the state of the channel.
 #
 # What fixed point cannot hold (infinity, magnitudes beyond 2**-300 .. 2**300, weights) goes
@@ -8,7 +8,6 @@
 # alone and not on their memory order or on other channels. States merge by statistics.merged, in
 # order within a range, then in range order. Nothing is allocated but one state a lane in work and
 # one a range and channel.
-
 
 # Elements up to which the time does not matter.
 cdef Py_ssize_t SMALL = 1 << 14
@@ -72,7 +71,7 @@ cdef class MomentsTask(Task):
         cdef char* data
         cdef tile_t rest = at[0]
         cdef Py_ssize_t full = at.lanes // LANES, stride = row_stride_of(&self.x, &self.plan)
-        cdef Py_ssize_t ahead = sheet_ahead(&self.x, &self.plan)
+        cdef Py_ssize_t distance = contiguous_distance(&self.x, &self.plan)
         if state == NULL:
             return
         s = &(<moments_state_t*> state).running[at.group - (<moments_state_t*> state).first]
@@ -82,9 +81,9 @@ cdef class MomentsTask(Task):
         if full:
             data = start_of(&self.x, &self.plan, at)
             if self.x.real == FLOAT:
-                self.take_all(<const float*> data, stride, ahead, s, full, part, at)
+                self.take_all(<const float*> data, stride, distance, s, full, part, at)
             else:
-                self.take_all(<const double*> data, stride, ahead, s, full, part, at)
+                self.take_all(<const double*> data, stride, distance, s, full, part, at)
         if at.lanes % LANES:
             rest = self.group_of(at, full)
             self.take_group(&s[full], part, &rest)
@@ -98,8 +97,8 @@ cdef class MomentsTask(Task):
         return at
 
     cdef void take_all(
-        self, const real* x, Py_ssize_t stride, Py_ssize_t ahead, running_t* s, Py_ssize_t groups,
-        Py_ssize_t part, const tile_t* at,
+        self, const real* x, Py_ssize_t stride, Py_ssize_t distance, running_t* s,
+        Py_ssize_t groups, Py_ssize_t part, const tile_t* at,
     ) noexcept nogil:
         """Add a tile of full groups side by side to their sums."""
         cdef Py_ssize_t group
@@ -107,7 +106,7 @@ cdef class MomentsTask(Task):
         cdef int found
         for group in range(groups):
             s[group].fits = prepare(x + group * LANES, stride, at.rows, &s[group])
-        sweep_sums(x, stride, at.rows, ahead, s, groups)
+        sweep_sums(x, stride, at.rows, distance, s, groups)
         for group in range(groups):
             found = verdict(&s[group], at.rows, LANES) if s[group].fits else NOT_A_NUMBER
             if found != DONE:
@@ -125,14 +124,14 @@ cdef class MomentsTask(Task):
         if not (self.weighted or self.small):
             x = rows_of(&self.x, &self.plan, at, NAN, copy)
             if x.real == FLOAT:
-                taken = self.take(<const float*> x.data, x.stride, x.ahead, s, part, at)
+                taken = self.take(<const float*> x.data, x.stride, x.distance, s, part, at)
             else:
-                taken = self.take(<const double*> x.data, x.stride, x.ahead, s, part, at)
+                taken = self.take(<const double*> x.data, x.stride, x.distance, s, part, at)
         if not taken:
             self.take_exactly(s, part, at, copy)
 
     cdef bint take(
-        self, const real* x, Py_ssize_t stride, Py_ssize_t ahead, running_t* s, Py_ssize_t part,
+        self, const real* x, Py_ssize_t stride, Py_ssize_t distance, running_t* s, Py_ssize_t part,
         const tile_t* at,
     ) noexcept nogil:
         """Add a tile to the sums; return whether they could take it."""
@@ -144,7 +143,7 @@ cdef class MomentsTask(Task):
         for _ in range(5):
             if not prepare(x, stride, at.rows, s):
                 return False
-            sweep_sums(x, stride, at.rows, ahead, s, 1)
+            sweep_sums(x, stride, at.rows, distance, s, 1)
             found = verdict(s, at.rows, at.lanes)
             if found == DONE:
                 return True
@@ -155,7 +154,7 @@ cdef class MomentsTask(Task):
 
     cdef bint recover(self, running_t* s, Py_ssize_t part, int found) noexcept nogil:
         """Prepare sums that may fit the tile better; return False where none would."""
-        if found == OFF_GRID:
+        if found == BELOW_UNIT:
             s.rests = True
             return True
         if found == NOT_A_NUMBER and (s.skipna or not s.may_skip):

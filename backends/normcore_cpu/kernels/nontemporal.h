@@ -6,7 +6,7 @@
 
 #include "lanes.h"
 
-static inline void stream_double(double *target, lanes_t v)
+static inline void store_double_nontemporal(double *target, lanes_t v)
 {
 #if WIDTH == 8
     _mm_stream_pd(target, _mm512_extractf64x2_pd((__m512d)v, 0));
@@ -21,7 +21,7 @@ static inline void stream_double(double *target, lanes_t v)
 #endif
 }
 
-static inline void stream_floats(float *target, floats_t v)
+static inline void store_floats_nontemporal(float *target, floats_t v)
 {
 #if WIDTH == 8
     _mm_stream_ps(target, _mm256_castps256_ps128((__m256)v));
@@ -33,7 +33,10 @@ static inline void stream_floats(float *target, floats_t v)
 #endif
 }
 
-static inline void stream_float(float *target, lanes_t v) { stream_floats(target, narrow(v)); }
+static inline void store_float_nontemporal(float *target, lanes_t v)
+{
+    store_floats_nontemporal(target, narrow(v));
+}
 
 static inline void fence(void)
 {

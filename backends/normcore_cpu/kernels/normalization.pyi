@@ -24,14 +24,14 @@ def backward_reduce(
     dy: np.ndarray,
     x: np.ndarray,
     vectors: np.ndarray,
-    gated: bool = False,
+    relu_mask: bool = False,
     mask: np.ndarray | None = None,
 ) -> np.ndarray: ...
 def backward_elemt(
     dy: np.ndarray,
     x: np.ndarray,
     vectors: np.ndarray,
-    gated: bool = False,
+    relu_mask: bool = False,
     mask: np.ndarray | None = None,
     out: np.ndarray | None = None,
 ) -> np.ndarray: ...

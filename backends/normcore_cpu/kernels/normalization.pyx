@@ -19,18 +19,20 @@ from normcore.statistics cimport (
 from normcore.threads.pool cimport Work
 
 from .lanes cimport (
-    ABREAST, LANES, LINE, WIDTH, aligned, any_set, any_word, choose, differing_bits, equal, fence,
-    floats_t, greater, lanes_t, less, less_equal, load, load_double, magnitude_of, narrow, near_sum,
-    real, splat, store, store_double, store_floats, stream_floats, stream_to, words_t,
+    ABREAST, LANES, LINE, WIDTH, aligned, any_set, any_word, blend, differing_bits, equal, fence,
+    floats_t, lanes_t, less, less_equal, load, load_double, magnitude_of, max_lanes, narrow,
+    near_sum, real, splat, store, store_double, store_floats, store_floats_nontemporal,
+    store_nontemporal, words_t,
 )
 from .prefetch cimport prefetch, prefetch_band
 from .statistics cimport (
     BLOCK, GROUP, padded, row_moments, row_scale, row_scale_t, sum_lanes, widened_sum,
 )
 from .tiling cimport (
-    AHEAD, BAND, DOUBLE, FLOAT, OTHER, TILE, Task, doubles_of, gather, is_dense, is_direct,
-    is_sheet, lengthen_rows, plan_t, result_like, row_stride_of, rows_of, rows_t, scatter, share,
-    sheet_ahead, sheet_stride_of, start_of, tile_t, view_of, view_t, zero_where,
+    BAND, DOUBLE, FLOAT, OTHER, PREFETCH_BYTES, TILE, Task, are_contiguous, contiguous_distance,
+    contiguous_stride_of, doubles_of, gather, is_dense, is_direct, lengthen_rows, plan_t,
+    result_like, row_stride_of, rows_of, rows_t, scatter, share, start_of, tile_t, view_of, view_t,
+    zero_where,
 )
 
 from .statistics import moments

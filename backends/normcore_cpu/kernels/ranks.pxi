@@ -1,9 +1,8 @@
-# Design: values are found by rank without sorting. A few of them, at places that are random but
-# always the same, tell between which two the rank probably lies; one walk with `sift` counts those
-# below and keeps those between, a quarter or so, until few are left, whose order is found by
-# counting. Values that were misjudged are walked again with twice the margin, and a sort ends what
-# does not shrink. Only the values themselves say what is found.
-
+# Design: values are found by rank without sorting, after Floyd and Rivest (CACM 18, 1975). A few of
+# them, at places that are random but always the same, tell between which two the rank probably
+# lies; one walk with `sift` counts those below and keeps those between, a quarter or so, until few
+# are left, whose order is found by counting. Values that were misjudged are walked again with twice
+# the margin, and a sort ends what does not shrink. Only the values themselves say what is found.
 
 cdef double MARGIN = 3.0    # standard errors
 cdef uint64_t SEED = 0x9e3779b97f4a7c15

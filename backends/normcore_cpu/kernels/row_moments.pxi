@@ -13,7 +13,6 @@
 # lanes; what is beyond the columns is 0 in sums and the mean among the squares. Lanes and chains
 # are fixed, so the bits are too.
 
-
 cdef enum:
     CHAIN = 4
 
@@ -48,9 +47,9 @@ cdef dd sum_lanes(double* hi, double* lo) noexcept nogil:
 
 
 cdef double widened_sum(
-    const float* x, Py_ssize_t columns, Py_ssize_t ahead, double* row, double* unit
+    const float* x, Py_ssize_t columns, Py_ssize_t distance, double* row, double* unit
 ) noexcept nogil:
-    """Widen a row and return its sum, rounded as it comes; ask for what is ahead of it.
+    """Widen a row and return its sum, rounded as it comes; prefetch what comes at a distance.
 
     `unit` is the unit in the last place of the least magnitude that is not 0.
     """
@@ -69,13 +68,13 @@ cdef double widened_sum(
         least[k] = load_packed(&bits[k * PACK])
     while i < columns:
         p = x + i
-        prefetch(p + ahead)
+        prefetch(p + distance)
         if i + LANES > columns:
             for lane in range(LANES):
                 rest[lane] = x[i + lane] if i + lane < columns else 0.0
             p = rest
         for k in range(LANES // PACK):
-            least[k] = least_bits(least[k], p + k * PACK)
+            least[k] = min_bits(least[k], p + k * PACK)
         for k in range(LANES // WIDTH):
             wide = load_float(p + k * WIDTH)
             store_double(row + i + k * WIDTH, wide)
@@ -161,7 +160,7 @@ cdef inline dd sum_squares(double* x, Py_ssize_t columns, double center) noexcep
                     second = add_square(second, x + i + k * LANES, centers)
             first = first + second
             second = high + first  # fast_two_sum of the larger and the smaller
-            low = low + (lesser(high, first) - (second - greater(high, first)))
+            low = low + (min_lanes(high, first) - (second - max_lanes(high, first)))
             high = second
             i += 2 * CHAIN * LANES
         store_double(&hi[lane], high)
@@ -228,18 +227,18 @@ cdef void row_moments(
     cdef dd total[GROUP]
     cdef dd mean[GROUP]
     cdef dd square[GROUP]
-    cdef Py_ssize_t row, across = padded(columns)
+    cdef Py_ssize_t row, ld = padded(columns)
     cdef double* p
     for row in range(rows):
         if units == NULL:
-            total[row] = careful_sum(x + row * across, columns)
+            total[row] = careful_sum(x + row * ld, columns)
         else:
             total[row].hi, total[row].lo = sums[row], 0.0
         mean[row] = mean_of(total[row], columns)
     for row in range(rows):
-        square[row] = sum_squares(x + row * across, columns, mean[row].hi)
+        square[row] = sum_squares(x + row * ld, columns, mean[row].hi)
     for row in range(rows):
-        p = x + row * across
+        p = x + row * ld
         if units != NULL and not is_exact(
             units[row], columns, square[row].hi, mean[row].hi
         ):

@@ -1,16 +1,15 @@
 # Design: layer and RMS norm, with one read and one write of memory. A few rows at a time are
-# widened to float64 into a copy that fits into the first cache; there their moments are found,
+# widened to float64 into a copy that fits into L1; there their moments are found,
 # from there they are mapped into the result. Longer rows are swept twice, block by block. The map
 # is ((x - center) * (1 / scale)) * gamma + beta, each operation rounded once in float64 and the
 # result once more to its dtype; contiguous float32 and float64 are written directly, a large
-# result past the caches. What is written has been read before, so the output may be the input.
-
+# result by non-temporal stores. What is written has been read before, so the output may be the
+# input.
 
 cdef enum:
     GROUP_BYTES = 2 << 13   # of the copy
     # Elements below which another thread costs more than it saves.
     MIN_ELEMENTS = 1 << 14
-
 
 
 cdef bint in_place(const view_t* array) noexcept nogil:
@@ -22,23 +21,23 @@ cdef bint in_place(const view_t* array) noexcept nogil:
 
 cdef void gather_block(
     const view_t* x, Py_ssize_t row, Py_ssize_t rows, Py_ssize_t column, Py_ssize_t columns,
-    double* copy, Py_ssize_t across,
+    double* copy, Py_ssize_t ld,
 ) noexcept nogil:
-    """Convert some columns of rows to float64; rows of the copy are `across` apart."""
+    """Convert some columns of rows to float64; rows of the copy are `ld` apart."""
     x.load(
         x.data + row * x.stride + column * x.channel_stride, x.stride, rows, x.channel_stride,
-        columns, copy, across,
+        columns, copy, ld,
     )
 
 
 cdef void scatter_block(
     const view_t* out, Py_ssize_t row, Py_ssize_t rows, Py_ssize_t column, Py_ssize_t columns,
-    const double* copy, Py_ssize_t across,
+    const double* copy, Py_ssize_t ld,
 ) noexcept nogil:
     """Round some columns of rows into an array: the mirror of `gather_block`."""
     out.store(
         out.data + row * out.stride + column * out.channel_stride, out.stride, rows,
-        out.channel_stride, columns, copy, across,
+        out.channel_stride, columns, copy, ld,
     )
 
 
@@ -57,14 +56,14 @@ cdef class RowsTask(Work):
     cdef view_t x, out
     cdef Py_ssize_t num_rows, columns, group
     cdef double eps
-    cdef bint centered, stream, out_of_memory
+    cdef bint centered, nontemporal, out_of_memory
 
     cdef int begin(self, object x, object out, double eps, bint centered) except -1:
         self.arrays = []
         self.x, self.out = self.view(x), self.view(out)
         self.num_rows, self.columns = x.shape
         self.eps, self.centered = eps, centered
-        self.stream = self.num_rows * self.columns * self.out.itemsize >= STREAM
+        self.nontemporal = self.num_rows * self.columns * self.out.itemsize >= NONTEMPORAL_BYTES
         self.out_of_memory = False
         return 0
 
@@ -87,25 +86,25 @@ cdef class RowsTask(Work):
             raise MemoryError("not enough memory for the rows in work")
         return 0
 
-    cdef bint streams(self, Py_ssize_t row) noexcept nogil:
-        """Whether rows from this one on can be written past the caches."""
+    cdef bint writes_nontemporal(self, Py_ssize_t row) noexcept nogil:
+        """Whether rows from this one on can be stored non-temporally."""
         return (
-            self.stream and self.columns % WIDTH == 0
+            self.nontemporal and self.columns % WIDTH == 0
             and (<size_t> (self.out.data + row * self.out.stride) | self.out.stride) % 16 == 0
         )
 
 
 cdef inline void normalize_row(
     const double* x, real* y, Py_ssize_t columns, row_scale_t row, const double* gamma,
-    const double* beta, bint stream,
+    const double* beta, bint nontemporal,
 ) noexcept nogil:
     cdef lanes_t v, center = splat(row.center), factor = splat(1.0 / row.scale)
     cdef real rest[WIDTH]
     cdef Py_ssize_t i = 0, k
     while i < columns:
         v = (load_double(x + i) - center) * factor * load_double(gamma + i) + load_double(beta + i)
-        if stream:
-            stream_to(y + i, v)
+        if nontemporal:
+            store_nontemporal(y + i, v)
         elif i + WIDTH <= columns:
             store(y + i, v)
         else:
@@ -129,7 +128,7 @@ cdef class NormalizeRowsTask(RowsTask):
         self.states = doubles_of(self.array)
         self.float_input = self.x.real == FLOAT and in_place(&self.x)
         self.in_place = in_place(&self.out)
-        self.stream = self.stream and self.in_place and self.x.data != self.out.data
+        self.nontemporal = self.nontemporal and self.in_place and self.x.data != self.out.data
         self.group = max(1, min(
             <Py_ssize_t> GROUP, GROUP_BYTES // <Py_ssize_t> sizeof(double) // max(self.columns, 1)
         ))
@@ -137,19 +136,19 @@ cdef class NormalizeRowsTask(RowsTask):
     cdef void work(self, Py_ssize_t start, Py_ssize_t stop) noexcept nogil:
         cdef Py_ssize_t block = min(self.columns, <Py_ssize_t> BLOCK), row = start, rows
         cdef void* memory = malloc(self.group * padded(block) * sizeof(double) + LINE)
-        cdef bint stream = self.streams(start)
+        cdef bint nontemporal = self.writes_nontemporal(start)
         if memory == NULL:
             self.out_of_memory = True
             return
         while row < stop:
             rows = min(stop - row, self.group)
-            self.normalize(row, rows, aligned(memory), stream)
+            self.normalize(row, rows, aligned(memory), nontemporal)
             row += rows
         fence()
         free(memory)
 
     cdef void normalize(
-        self, Py_ssize_t first, Py_ssize_t rows, double* copy, bint stream
+        self, Py_ssize_t first, Py_ssize_t rows, double* copy, bint nontemporal
     ) noexcept nogil:
         """Normalize some rows, or a single one of any length."""
         cdef moments_t states[GROUP]
@@ -168,7 +167,7 @@ cdef class NormalizeRowsTask(RowsTask):
         while column < self.columns:
             if self.columns > BLOCK:
                 gather_block(&self.x, first, 1, column, self.block(column), copy, 0)
-            self.map(first, rows, column, copy, scales, stream)
+            self.map(first, rows, column, copy, scales, nontemporal)
             column += BLOCK
 
     cdef Py_ssize_t block(self, Py_ssize_t column) noexcept nogil:
@@ -194,7 +193,7 @@ cdef class NormalizeRowsTask(RowsTask):
 
     cdef void map(
         self, Py_ssize_t first, Py_ssize_t rows, Py_ssize_t column, double* copy,
-        const row_scale_t* scales, bint stream,
+        const row_scale_t* scales, bint nontemporal,
     ) noexcept nogil:
         """Map a block of rows from the copy into the result."""
         cdef Py_ssize_t row, columns = self.block(column)
@@ -206,8 +205,8 @@ cdef class NormalizeRowsTask(RowsTask):
             if not self.in_place:
                 normalize_row(x, x, columns, scales[row], gamma, beta, False)
             elif self.out.real == DOUBLE:
-                normalize_row(x, <double*> y, columns, scales[row], gamma, beta, stream)
-            elif stream:
+                normalize_row(x, <double*> y, columns, scales[row], gamma, beta, nontemporal)
+            elif nontemporal:
                 normalize_row(x, <float*> y, columns, scales[row], gamma, beta, True)
             else:
                 normalize_row(x, <float*> y, columns, scales[row], gamma, beta, False)

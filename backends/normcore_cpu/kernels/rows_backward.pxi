@@ -1,7 +1,7 @@
 # Design: the backward pass of layer and RMS norm, with one read of dy and x and one write of dx.
 #
 #   a) Two rows at a time, g = dy * gamma and x - center are kept in a copy, if that fits into the
-#      first cache, while sum(g) and sum(g * (x - center)) of each row are taken, and dy and
+#      L1, while sum(g) and sum(g * (x - center)) of each row are taken, and dy and
 #      dy * (x - center) / scale are added to the sums of the columns.
 #   b) From the copy, dx = a * g - (b + d * (x - center)) as in batch norm's backward, in float64
 #      and rounded once to the result. Longer rows of float32, of whole lanes, are not copied but
@@ -10,15 +10,14 @@
 # The sums of a row are taken in 16 lanes, 32 steps at most before they go to a sum in two parts;
 # those of a column row by row, 64 rows before they do. A range of rows has column sums of its
 # own, and ranges are added up in order: they depend on the shape alone, so the bits do too. Rows
-# of the copy and of the sums are a little further apart than they are long, lest a power of two
-# pushes them out of the first cache.
-
+# of the copy and of the sums are a little further sums_ld than they are long, lest a power of two
+# pushes them out of L1.
 
 cdef enum:
     PAIR = 2            # rows in work at once
     SUM_COLUMNS = 512   # of a row, before its sums go to two parts
     SUM_ROWS = 64       # of a column
-    FEW_COLUMNS = 512   # whose copy fits into the first cache beside all else
+    FEW_COLUMNS = 512   # whose copy fits into L1 beside all else
     MAX_RANGES = 64
     # Rows of the column sums of a range: as they grow, and in two parts.
     DGAMMA = 0, DBETA = 1, DGAMMA_HI = 2, DGAMMA_LO = 3, DBETA_HI = 4, DBETA_LO = 5, COLUMN_SUMS = 6
@@ -35,7 +34,7 @@ cdef struct row_t:
 
 cdef inline void reduce_rows(
     const real* dy, Py_ssize_t dy_stride, const real* x, Py_ssize_t x_stride, Py_ssize_t rows,
-    Py_ssize_t columns, const double* gamma, double* g, double* xmu, Py_ssize_t across,
+    Py_ssize_t columns, const double* gamma, double* g, double* xmu, Py_ssize_t ld,
     double* dgamma, double* dbeta, row_t* at, bint keep,
 ) noexcept nogil:
     """Add whole vectors of lanes of some rows to all sums; `keep` g and x - center."""
@@ -65,8 +64,8 @@ cdef inline void reduce_rows(
                 sum_g[row][k] = sum_g[row][k] + weighted
                 sum_g_xmu[row][k] = sum_g_xmu[row][k] + weighted * centered
                 if keep:
-                    store_double(g + row * across + lane, weighted)
-                    store_double(xmu + row * across + lane, centered)
+                    store_double(g + row * ld + lane, weighted)
+                    store_double(xmu + row * ld + lane, centered)
             store_double(dgamma + lane, total_dgamma)
             store_double(dbeta + lane, total_dbeta)
         i += LANES
@@ -79,37 +78,37 @@ cdef inline void reduce_rows(
 
 cdef void reduce_as(
     const real* dy, Py_ssize_t dy_stride, const real* x, Py_ssize_t x_stride, Py_ssize_t rows,
-    Py_ssize_t columns, const double* gamma, double* g, double* xmu, Py_ssize_t across,
+    Py_ssize_t columns, const double* gamma, double* g, double* xmu, Py_ssize_t ld,
     double* dgamma, double* dbeta, row_t* at, bint keep,
 ) noexcept nogil:
     """Choose the loop."""
     if rows == PAIR and not keep:
         reduce_rows(
-            dy, dy_stride, x, x_stride, PAIR, columns, gamma, g, xmu, across, dgamma, dbeta, at,
+            dy, dy_stride, x, x_stride, PAIR, columns, gamma, g, xmu, ld, dgamma, dbeta, at,
             False,
         )
     elif rows == PAIR:
         reduce_rows(
-            dy, dy_stride, x, x_stride, PAIR, columns, gamma, g, xmu, across, dgamma, dbeta, at,
+            dy, dy_stride, x, x_stride, PAIR, columns, gamma, g, xmu, ld, dgamma, dbeta, at,
             True,
         )
     else:
         reduce_rows(
-            dy, dy_stride, x, x_stride, 1, columns, gamma, g, xmu, across, dgamma, dbeta, at, keep
+            dy, dy_stride, x, x_stride, 1, columns, gamma, g, xmu, ld, dgamma, dbeta, at, keep
         )
 
 
 cdef inline void differentiate_row(
     const double* g, const double* xmu, real* dx, Py_ssize_t columns, double a, double b, double d,
-    bint stream,
+    bint nontemporal,
 ) noexcept nogil:
     cdef lanes_t v
     cdef real rest[WIDTH]
     cdef Py_ssize_t i = 0, k
     while i < columns:
         v = gradient(load_double(g + i), load_double(xmu + i), splat(a), splat(b), splat(d))
-        if stream:
-            stream_to(dx + i, v)
+        if nontemporal:
+            store_nontemporal(dx + i, v)
         elif i + WIDTH <= columns:
             store(dx + i, v)
         else:
@@ -121,7 +120,7 @@ cdef inline void differentiate_row(
 
 cdef inline void differentiate_row_again(
     const float* dy, const float* x, const double* gamma, float* dx, Py_ssize_t columns,
-    double center, double a, double b, double d, bint stream,
+    double center, double a, double b, double d, bint nontemporal,
 ) noexcept nogil:
     """Map a row of whole lanes from where it was read."""
     cdef lanes_t v, g
@@ -129,8 +128,8 @@ cdef inline void differentiate_row_again(
     while i < columns:
         g = load(dy + i) * load_double(gamma + i)
         v = gradient(g, load(x + i) - splat(center), splat(a), splat(b), splat(d))
-        if stream:
-            stream_to(dx + i, v)
+        if nontemporal:
+            store_nontemporal(dx + i, v)
         else:
             store(dx + i, v)
         i += WIDTH
@@ -141,7 +140,7 @@ cdef class NormalizeRowsBackwardTask(RowsTask):
     cdef const double* gamma
     cdef const double* states       # (MOMENTS_ROWS, row)
     cdef double* sums               # (range, COLUMN_SUMS, columns)
-    cdef Py_ssize_t ranges, apart
+    cdef Py_ssize_t ranges, sums_ld
     cdef bint direct, in_place, again
 
     def __init__(self, dy, x, states, gamma, out, double eps, bint centered):
@@ -150,8 +149,8 @@ cdef class NormalizeRowsBackwardTask(RowsTask):
         self.states, self.gamma = doubles_of(states), self.padded_vector(gamma)
         self.arrays.append(states)
         self.ranges = max(1, min(self.num_rows // SUM_ROWS, <Py_ssize_t> MAX_RANGES))
-        self.apart = padded(self.columns) + LANES
-        sums = aligned_zeros(self.ranges * COLUMN_SUMS * self.apart)
+        self.sums_ld = padded(self.columns) + LANES
+        sums = aligned_zeros(self.ranges * COLUMN_SUMS * self.sums_ld)
         self.arrays.append(sums)
         self.sums = doubles_of(sums)
         self.direct = self.x.real == self.dy.real and in_place(&self.x) and in_place(&self.dy)
@@ -160,15 +159,15 @@ cdef class NormalizeRowsBackwardTask(RowsTask):
             self.direct and self.in_place and self.x.real == self.out.real == FLOAT
             and self.columns > FEW_COLUMNS and self.columns % LANES == 0
         )
-        self.stream = (
-            self.stream and self.in_place and self.out.data != self.x.data
+        self.nontemporal = (
+            self.nontemporal and self.in_place and self.out.data != self.x.data
             and self.out.data != self.dy.data
         )
 
     cdef void work(self, Py_ssize_t start, Py_ssize_t stop) noexcept nogil:
-        cdef Py_ssize_t across = padded(min(self.columns, <Py_ssize_t> BLOCK)) + LANES
+        cdef Py_ssize_t ld = padded(min(self.columns, <Py_ssize_t> BLOCK)) + LANES
         cdef Py_ssize_t part, row, last, first, rows
-        cdef void* memory = malloc(2 * PAIR * across * sizeof(double) + LINE)
+        cdef void* memory = malloc(2 * PAIR * ld * sizeof(double) + LINE)
         cdef double* copy = aligned(memory)
         if memory == NULL:
             self.out_of_memory = True
@@ -178,7 +177,7 @@ cdef class NormalizeRowsBackwardTask(RowsTask):
             last = self.num_rows * (part + 1) // self.ranges
             while row < last:
                 rows = min(last - row, <Py_ssize_t> PAIR)
-                self.differentiate(part, row, rows, copy, copy + PAIR * across, across)
+                self.differentiate(part, row, rows, copy, copy + PAIR * ld, ld)
                 row += rows
                 if (row - first) % SUM_ROWS == 0 or row == last:
                     self.settle(part)
@@ -186,27 +185,27 @@ cdef class NormalizeRowsBackwardTask(RowsTask):
         free(memory)
 
     cdef inline double* sums_of(self, Py_ssize_t part) noexcept nogil:
-        return self.sums + part * COLUMN_SUMS * self.apart
+        return self.sums + part * COLUMN_SUMS * self.sums_ld
 
     cdef void settle(self, Py_ssize_t part) noexcept nogil:
         """Move the column sums of a range to those in two parts."""
-        cdef Py_ssize_t i = 0, across = self.apart
+        cdef Py_ssize_t i = 0, ld = self.sums_ld
         cdef double* sums = self.sums_of(part)
-        while i < across:
+        while i < ld:
             add_sum(
-                sums + DGAMMA_HI * across + i, sums + DGAMMA_LO * across + i,
-                load_double(sums + DGAMMA * across + i),
+                sums + DGAMMA_HI * ld + i, sums + DGAMMA_LO * ld + i,
+                load_double(sums + DGAMMA * ld + i),
             )
             add_sum(
-                sums + DBETA_HI * across + i, sums + DBETA_LO * across + i,
-                load_double(sums + DBETA * across + i),
+                sums + DBETA_HI * ld + i, sums + DBETA_LO * ld + i,
+                load_double(sums + DBETA * ld + i),
             )
             i += WIDTH
-        memset(sums, 0, 2 * across * sizeof(double))
+        memset(sums, 0, 2 * ld * sizeof(double))
 
     cdef void differentiate(
         self, Py_ssize_t part, Py_ssize_t first, Py_ssize_t rows, double* g, double* xmu,
-        Py_ssize_t across,
+        Py_ssize_t ld,
     ) noexcept nogil:
         """Find dx of one or two rows, and add to the column sums."""
         cdef row_t at[PAIR]
@@ -220,7 +219,7 @@ cdef class NormalizeRowsBackwardTask(RowsTask):
             at[row].scale = row_scale(&state, self.eps, self.centered)
             at[row].factor = 1.0 / at[row].scale.scale
         while column < self.columns:
-            self.reduce(part, first, rows, column, g, xmu, across, at)
+            self.reduce(part, first, rows, column, g, xmu, ld, at)
             column += BLOCK
         for row in range(rows):
             sum_g[row] = sum_lanes(at[row].sum_hi, at[row].sum_lo)
@@ -228,9 +227,9 @@ cdef class NormalizeRowsBackwardTask(RowsTask):
         column = 0
         while column < self.columns:
             if self.columns > BLOCK and not self.again:
-                self.widen(first, rows, column, g, xmu, across, at)
+                self.widen(first, rows, column, g, xmu, ld, at)
             self.map(
-                first, rows, column, g, xmu, across, at, sum_g, sum_g_xmu,
+                first, rows, column, g, xmu, ld, at, sum_g, sum_g_xmu,
             )
             column += BLOCK
 
@@ -239,12 +238,12 @@ cdef class NormalizeRowsBackwardTask(RowsTask):
 
     cdef void reduce(
         self, Py_ssize_t part, Py_ssize_t first, Py_ssize_t rows, Py_ssize_t column, double* g,
-        double* xmu, Py_ssize_t across, row_t* at,
+        double* xmu, Py_ssize_t ld, row_t* at,
     ) noexcept nogil:
         """Add a block of rows to all sums."""
         cdef Py_ssize_t done = 0, step, columns = self.block(column)
         cdef double* sums = self.sums_of(part) + column
-        cdef Py_ssize_t apart = self.apart
+        cdef Py_ssize_t sums_ld = self.sums_ld
         cdef const double* gamma = self.gamma + column
         while done < columns:
             step = min(columns - done, <Py_ssize_t> SUM_COLUMNS)
@@ -256,15 +255,15 @@ cdef class NormalizeRowsBackwardTask(RowsTask):
                     self.dy.stride // self.dy.itemsize,
                     <const float*> self.address(&self.x, first, column + done),
                     self.x.stride // self.x.itemsize, rows, step, gamma + done, g + done,
-                    xmu + done, across, sums + DGAMMA * apart + done, sums + DBETA * apart + done,
+                    xmu + done, ld, sums + DGAMMA * sums_ld + done, sums + DBETA * sums_ld + done,
                     at, not self.again,
                 )
             else:
-                self.gather(first, rows, column + done, step, g + done, xmu + done, across, at)
+                self.gather(first, rows, column + done, step, g + done, xmu + done, ld, at)
                 reduce_as(
-                    <const double*> g + done, across, <const double*> xmu + done, across, rows,
-                    padded(step), gamma + done, g + done, xmu + done, across,
-                    sums + DGAMMA * apart + done, sums + DBETA * apart + done, at, True,
+                    <const double*> g + done, ld, <const double*> xmu + done, ld, rows,
+                    padded(step), gamma + done, g + done, xmu + done, ld,
+                    sums + DGAMMA * sums_ld + done, sums + DBETA * sums_ld + done, at, True,
                 )
             done += step
 
@@ -275,38 +274,38 @@ cdef class NormalizeRowsBackwardTask(RowsTask):
 
     cdef void gather(
         self, Py_ssize_t first, Py_ssize_t rows, Py_ssize_t column, Py_ssize_t columns, double* dy,
-        double* x, Py_ssize_t across, const row_t* at,
+        double* x, Py_ssize_t ld, const row_t* at,
     ) noexcept nogil:
         """Copy some columns of dy and x; beyond them dy and x - center are 0."""
         cdef Py_ssize_t row, i
-        gather_block(&self.dy, first, rows, column, columns, dy, across)
-        gather_block(&self.x, first, rows, column, columns, x, across)
+        gather_block(&self.dy, first, rows, column, columns, dy, ld)
+        gather_block(&self.x, first, rows, column, columns, x, ld)
         for row in range(rows):
             for i in range(columns, padded(columns)):
-                dy[row * across + i], x[row * across + i] = 0.0, at[row].scale.center
+                dy[row * ld + i], x[row * ld + i] = 0.0, at[row].scale.center
 
     cdef void widen(
         self, Py_ssize_t first, Py_ssize_t rows, Py_ssize_t column, double* g, double* xmu,
-        Py_ssize_t across, const row_t* at,
+        Py_ssize_t ld, const row_t* at,
     ) noexcept nogil:
         """Copy a block of rows once more."""
         cdef Py_ssize_t row, i, columns = self.block(column)
-        self.gather(first, rows, column, columns, g, xmu, across, at)
+        self.gather(first, rows, column, columns, g, xmu, ld, at)
         for row in range(rows):
             for i in range(columns):
-                g[row * across + i] *= self.gamma[column + i]
-                xmu[row * across + i] -= at[row].scale.center
+                g[row * ld + i] *= self.gamma[column + i]
+                xmu[row * ld + i] -= at[row].scale.center
 
     cdef void map(
         self, Py_ssize_t first, Py_ssize_t rows, Py_ssize_t column, double* g, double* xmu,
-        Py_ssize_t across, const row_t* at, const dd* sum_g, const dd* sum_g_xmu,
+        Py_ssize_t ld, const row_t* at, const dd* sum_g, const dd* sum_g_xmu,
     ) noexcept nogil:
         """Write dx of a block of rows."""
         cdef Py_ssize_t row, columns = self.block(column)
         cdef double a, b, d
         cdef double* target
         cdef char* dx
-        cdef bint stream
+        cdef bint nontemporal
         for row in range(rows):
             a = at[row].factor
             b = a * (sum_g[row].hi / self.columns) if self.centered else 0.0
@@ -314,32 +313,32 @@ cdef class NormalizeRowsBackwardTask(RowsTask):
                 at[row].scale.scale * at[row].scale.scale
             )
             dx = self.address(&self.out, first + row, column)
-            target = g + row * across
-            stream = self.streams(first + row)
-            if self.again and stream:
+            target = g + row * ld
+            nontemporal = self.writes_nontemporal(first + row)
+            if self.again and nontemporal:
                 self.map_again(first + row, column, columns, &at[row], a, b, d, True)
             elif self.again:
                 self.map_again(first + row, column, columns, &at[row], a, b, d, False)
             elif not self.in_place:
-                differentiate_row(target, xmu + row * across, target, columns, a, b, d, False)
+                differentiate_row(target, xmu + row * ld, target, columns, a, b, d, False)
             elif self.out.real == DOUBLE:
-                differentiate_row(target, xmu + row * across, <double*> dx, columns, a, b, d, False)
-            elif stream:
-                differentiate_row(target, xmu + row * across, <float*> dx, columns, a, b, d, True)
+                differentiate_row(target, xmu + row * ld, <double*> dx, columns, a, b, d, False)
+            elif nontemporal:
+                differentiate_row(target, xmu + row * ld, <float*> dx, columns, a, b, d, True)
             else:
-                differentiate_row(target, xmu + row * across, <float*> dx, columns, a, b, d, False)
+                differentiate_row(target, xmu + row * ld, <float*> dx, columns, a, b, d, False)
         if not self.in_place:
-            scatter_block(&self.out, first, rows, column, columns, g, across)
+            scatter_block(&self.out, first, rows, column, columns, g, ld)
 
     cdef inline void map_again(
         self, Py_ssize_t row, Py_ssize_t column, Py_ssize_t columns, const row_t* at, double a,
-        double b, double d, bint stream,
+        double b, double d, bint nontemporal,
     ) noexcept nogil:
         differentiate_row_again(
             <const float*> self.address(&self.dy, row, column),
             <const float*> self.address(&self.x, row, column), self.gamma + column,
             <float*> self.address(&self.out, row, column), columns, at.scale.center, a, b, d,
-            stream,
+            nontemporal,
         )
 
     cdef object column_sums(self):
@@ -353,11 +352,11 @@ cdef class NormalizeRowsBackwardTask(RowsTask):
         cdef double* lo = doubles_of(low)
         for which in range(2):
             for part in range(self.ranges):
-                more = self.sums_of(part) + (DGAMMA_HI + 2 * which) * self.apart
+                more = self.sums_of(part) + (DGAMMA_HI + 2 * which) * self.sums_ld
                 for i in range(self.columns):
                     total = two_sum(hi[i], more[i])
                     hi[i] = total.hi
-                    lo[i] += total.lo + more[self.apart + i]
+                    lo[i] += total.lo + more[self.sums_ld + i]
             for i in range(self.columns):
                 if isfinite(hi[i]):
                     hi[i] += lo[i]

@@ -1,11 +1,13 @@
 # Design: the sums of rows of 16 lanes, without rounding, from one look at each element.
 #
-#   a) Four rows add up in float64 without rounding, if every x is a multiple of a quantum q and
-#      small beside 2**53 q. Added to a large constant, their sum is a number whose bits are that
-#      multiple: so all rows add up as integers, without error. float32 has bits below q only where
-#      it is very small beside the largest, which the least magnitude shows; then, and in float64,
-#      x is first rounded to a multiple of q, and the rest of it is summed apart: its multiples of
-#      a finer quantum, which add up without rounding in float64, and what is left.
+#   a) Pre-rounded sums, after Rump, Ogita and Oishi (SIAM J. Sci. Comput. 31, 2008) and, where they
+#      are reproducible, Demmel and Nguyen (ARITH 2013). Four rows add up in float64 without
+#      rounding, if every x is a multiple of a unit q and small beside 2**53 q. Added to an
+#      extraction constant, of which q is the unit in the last place, their sum is a number whose
+#      bits are that multiple: so all rows add up as integers, without error. float32 has bits below
+#      q only where it is very small beside the largest, which the least magnitude shows; then, and
+#      in float64, x is first rounded to a multiple of q, and the rest of it is summed by itself:
+#      its multiples of a finer unit, which add up without rounding in float64, and what is left.
 #   b) The sum of squares runs about a center near the mean: eight rows in pairs, then a sum in two
 #      parts. In float32 the center is a multiple of q, so x - center is exact, too. The sum of
 #      x - center, known from a), gives in closed form what is to be taken off.
@@ -14,14 +16,13 @@
 #      of the mean. Otherwise the tile is to be forgotten.
 #
 # Groups of 16 lanes side by side are swept in bands of eight rows: memory is read in its own
-# order, eight rows at once, and what is summed comes from the first two caches. Rows further on
-# are asked for in time.
-
+# order, eight rows at once, and what is summed comes from L1 and L2. Rows further on are
+# prefetched in time.
 
 # What became of a tile: summed; or its values are elsewhere than the center and the limit, or have
-# bits below the quantum, or some are NaN or infinite.
+# bits below the unit, or some are NaN or infinite.
 cdef enum:
-    DONE, MOVED, OFF_GRID, NOT_A_NUMBER
+    DONE, MOVED, BELOW_UNIT, NOT_A_NUMBER
 
 cdef enum:
     HALF = 4
@@ -31,7 +32,7 @@ cdef enum:
     # 2048 rows of multiples below 2**51 fit into 63 bits.
     ROWS_OF_SUM = 2048
 
-# The finer quantum beside the other: the rests of ROWS_OF_SUM rows are below 2**53 of it.
+# The finer unit beside the other: the rests of ROWS_OF_SUM rows are below 2**53 of it.
 cdef double FINER = ldexp(1.0, -42)
 
 cdef uint64_t ALL_BITS = 0xffffffffffffffff
@@ -44,29 +45,29 @@ cdef struct rest_t:
 
 
 cdef inline lanes_t add(
-    const real* x, lanes_t center, lanes_t grid, lanes_t missing, lanes_t* total,
+    const real* x, lanes_t center, lanes_t extraction, lanes_t missing, lanes_t* total,
     rest_t* rest, longs_t* count, bint begins, bint rests, bint skipna,
 ) noexcept nogil:
     """Add one row of WIDTH lanes to a sum, or begin it; return the squares about the center."""
-    cdef lanes_t v = load(x), d = v - center, on_grid, below, on_finer
+    cdef lanes_t v = load(x), d = v - center, extracted, below, finer_extracted
     cdef longs_t valid
     if skipna:
         valid = equal(v, v)
         count[0] = count[0] - valid
-        d, v = keep(valid, d), choose(valid, v, missing)
+        d, v = keep(valid, d), blend(valid, v, missing)
     if rests:
-        on_grid = (v + grid) - grid
-        below = v - on_grid
-        on_finer = (below + rest.finer) - rest.finer
-        rest.hi = rest.hi + on_finer
-        rest.lo = rest.lo + (below - on_finer)
-        v = on_grid
+        extracted = (v + extraction) - extraction
+        below = v - extracted
+        finer_extracted = (below + rest.finer) - rest.finer
+        rest.hi = rest.hi + finer_extracted
+        rest.lo = rest.lo + (below - finer_extracted)
+        v = extracted
     total[0] = v if begins else total[0] + v
     return d * d
 
 
 cdef inline lanes_t add_rows(
-    const real* x, Py_ssize_t stride, Py_ssize_t rows, lanes_t center, lanes_t grid,
+    const real* x, Py_ssize_t stride, Py_ssize_t rows, lanes_t center, lanes_t extraction,
     lanes_t missing, lanes_t* totals, rest_t* rest, longs_t* count, bint rests, bint skipna,
 ) noexcept nogil:
     """Set the sums of the first and the second four rows; return the squares, added in pairs."""
@@ -77,13 +78,13 @@ cdef inline lanes_t add_rows(
         squares[k] = splat(0.0)
         if k < rows:
             squares[k] = add(
-                x + k * stride, center, grid, missing, &totals[0], rest, count, k == 0, rests,
+                x + k * stride, center, extraction, missing, &totals[0], rest, count, k == 0, rests,
                 skipna,
             )
         if k + HALF < rows:
             squares[k] = squares[k] + add(
-                x + (k + HALF) * stride, center, grid, missing, &totals[1], rest, count, k == 0,
-                rests, skipna,
+                x + (k + HALF) * stride, center, extraction, missing, &totals[1], rest, count,
+                k == 0, rests, skipna,
             )
     return (squares[0] + squares[1]) + (squares[2] + squares[3])
 
@@ -93,7 +94,7 @@ cdef inline void accumulate(
 ) noexcept nogil:
     """Add up to eight rows of 16 lanes to the sums."""
     cdef Py_ssize_t lane = 0, k
-    cdef lanes_t center, grid, missing, square, hi, sum_hi
+    cdef lanes_t center, extraction, missing, square, hi, sum_hi
     cdef lanes_t totals[2]
     cdef rest_t rest
     cdef longs_t count
@@ -104,33 +105,33 @@ cdef inline void accumulate(
                 least = load_packed(&s.sums.least[lane])
                 if rows == BAND:
                     for k in range(BAND):
-                        least = least_bits(least, x + k * stride + lane)
+                        least = min_bits(least, x + k * stride + lane)
                 else:
                     for k in range(rows):
-                        least = least_bits(least, x + k * stride + lane)
+                        least = min_bits(least, x + k * stride + lane)
                 store_packed(&s.sums.least[lane], least)
                 lane += PACK
             lane = 0
     while lane < LANES:
-        center, grid = load_double(&s.center[lane]), load_double(&s.grid[lane])
-        missing, count = load_double(&s.grid_center[lane]), load_long(&s.sums.count[lane])
-        rest.finer = splat(FINER) * grid
+        center, extraction = load_double(&s.center[lane]), load_double(&s.extraction[lane])
+        missing, count = load_double(&s.rounded_center[lane]), load_long(&s.sums.count[lane])
+        rest.finer = splat(FINER) * extraction
         rest.hi, rest.lo = load_double(&s.sums.rest_hi[lane]), load_double(&s.sums.rest_lo[lane])
         if rows == BAND:  # a number that is known unrolls the loop
             square = add_rows(
-                x + lane, stride, BAND, center, grid, missing, totals, &rest, &count, rests,
+                x + lane, stride, BAND, center, extraction, missing, totals, &rest, &count, rests,
                 skipna,
             )
         else:
             square = add_rows(
-                x + lane, stride, rows, center, grid, missing, totals, &rest, &count, rests,
+                x + lane, stride, rows, center, extraction, missing, totals, &rest, &count, rests,
                 skipna,
             )
         store_long(
             &s.sums.fixed[lane],
             load_long(&s.sums.fixed[lane])
-            + (bits_of(totals[0] + grid) - bits_of(grid))
-            + (bits_of(totals[1] + grid) - bits_of(grid)),
+            + (bits_of(totals[0] + extraction) - bits_of(extraction))
+            + (bits_of(totals[1] + extraction) - bits_of(extraction)),
         )
         hi = load_double(&s.sums.square_hi[lane])
         sum_hi = hi + square  # fast_two_sum of the larger and the smaller
@@ -138,7 +139,7 @@ cdef inline void accumulate(
         store_double(
             &s.sums.square_lo[lane],
             load_double(&s.sums.square_lo[lane])
-            + (lesser(hi, square) - (sum_hi - greater(hi, square))),
+            + (min_lanes(hi, square) - (sum_hi - max_lanes(hi, square))),
         )
         if rests:
             store_double(&s.sums.rest_hi[lane], rest.hi)
@@ -149,10 +150,10 @@ cdef inline void accumulate(
 
 
 cdef void sweep_sums(
-    const real* x, Py_ssize_t stride, Py_ssize_t rows, Py_ssize_t ahead, running_t* s,
+    const real* x, Py_ssize_t stride, Py_ssize_t rows, Py_ssize_t distance, running_t* s,
     Py_ssize_t groups,
 ) noexcept nogil:
-    """Add rows of groups side by side, and ask for those `ahead` of them."""
+    """Add rows of groups side by side, and prefetch those at a distance."""
     cdef Py_ssize_t row = 0, group, step
     cdef const real* p
     cdef bint rests
@@ -161,7 +162,7 @@ cdef void sweep_sums(
         for group in range(groups):
             p = x + row * stride + group * LANES
             prefetch_band(
-                p, stride * sizeof(real), sizeof(real), <Py_ssize_t> BAND, ahead, group, groups
+                p, stride * sizeof(real), sizeof(real), <Py_ssize_t> BAND, distance, group, groups
             )
             rests = s[group].rests or real is double
             if s[group].skipna:
@@ -183,7 +184,7 @@ cdef int judge(const running_t* s) noexcept nogil:
     """Say whether the sums can be trusted after a tile."""
     cdef longs_t bounded = splat_long(ALL_BITS), near = splat_long(ALL_BITS)
     cdef longs_t numbers = splat_long(ALL_BITS), fixed
-    cdef lanes_t square, grown, grid, grid_center, off, count = splat(<double> s.all_rows)
+    cdef lanes_t square, grown, extraction, rounded_center, off, count = splat(<double> s.all_rows)
     cdef Py_ssize_t lane = 0
     while lane < LANES:
         square = load_double(&s.sums.square_hi[lane])
@@ -191,18 +192,19 @@ cdef int judge(const running_t* s) noexcept nogil:
         numbers = numbers & equal(grown, grown)
         bounded = bounded & less_equal(grown, load_double(&s.bound[lane]))
         if not s.fresh:
-            grid_center, grid = load_double(&s.grid_center[lane]), load_double(&s.grid[lane])
+            rounded_center = load_double(&s.rounded_center[lane])
+            extraction = load_double(&s.extraction[lane])
             fixed = load_long(&s.sums.fixed[lane]) - (
-                (bits_of(grid_center + grid) - bits_of(grid)) * splat_long(s.rows)
+                (bits_of(rounded_center + extraction) - bits_of(extraction)) * splat_long(s.rows)
             )
             if s.skipna:
                 count = signed_to_double(load_long(&s.sums.count[lane]))
             off = (
                 load_double(&s.total_hi[lane])
-                + signed_to_double(fixed) * load_double(&s.quantum[lane])
+                + signed_to_double(fixed) * load_double(&s.unit[lane])
             ) + (
                 load_double(&s.sums.rest_hi[lane])
-                - count * (load_double(&s.center[lane]) - grid_center)
+                - count * (load_double(&s.center[lane]) - rounded_center)
             )
             near = near & less_equal(off * off, splat(0.125) * count * square)
         lane += WIDTH
@@ -213,13 +215,13 @@ cdef int judge(const running_t* s) noexcept nogil:
     lane = 0
     while lane < LANES and not s.rests:
         if any_below(load_packed(&s.sums.least[lane]), load_packed(&s.threshold[lane])):
-            return OFF_GRID
+            return BELOW_UNIT
         lane += PACK
     return MOVED if any_set(~near) else DONE
 
 
 cdef bint has_rest(const running_t* s) noexcept nogil:
-    """Whether the tile in work left something below the quantum."""
+    """Whether the tile in work left something below the unit."""
     cdef Py_ssize_t lane
     for lane in range(LANES):
         if (
@@ -256,7 +258,7 @@ cdef void forget(running_t* s, Py_ssize_t rows) noexcept nogil:
 cdef bint prepare(
     const real* x, Py_ssize_t stride, Py_ssize_t rows, running_t* s
 ) noexcept nogil:
-    """Choose center and quantum where there are none; return whether there are such.
+    """Choose center and unit where there are none; return whether there are such.
 
     In any case what `forget` goes back to are the sums as they are now.
     """

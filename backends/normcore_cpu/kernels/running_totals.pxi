@@ -1,18 +1,17 @@
-# Design: what running sums come to. Fixed-point sums, and the rests below their quantum, move to
+# Design: what running sums come to. Fixed-point sums, and the rests below their unit, move to
 # two float64 before they overflow; at the end the moments follow from the sums in closed form, in
 # double-double arithmetic: of each lane, or of 16 lanes that share a channel, and so a center and a
-# quantum.
-
+# unit.
 
 cdef uint64_t LOW_BITS = 0xffffffff
 
 
 cdef inline int64_t multiples(const running_t* s, Py_ssize_t lane) noexcept nogil:
-    """Return the sum of (x - grid_center) / quantum."""
-    cdef double grid = s.grid[lane], center = s.grid_center[lane] + grid
+    """Return the sum of (x - rounded_center) / unit."""
+    cdef double extraction = s.extraction[lane], center = s.rounded_center[lane] + extraction
     cdef uint64_t bits, zero
     memcpy(&bits, &center, sizeof(bits))
-    memcpy(&zero, &grid, sizeof(zero))
+    memcpy(&zero, &extraction, sizeof(zero))
     return <int64_t> (s.sums.fixed[lane] - <uint64_t> s.rows * (bits - zero))
 
 
@@ -28,10 +27,10 @@ cdef void settle(running_t* s) noexcept nogil:
     for lane in range(LANES):
         multiple = multiples(s, lane)
         part = two_sum(
-            s.total_hi[lane], <double> (multiple >> 32) * (4294967296.0 * s.quantum[lane])
+            s.total_hi[lane], <double> (multiple >> 32) * (4294967296.0 * s.unit[lane])
         )
         s.total_lo[lane] += part.lo
-        part = two_sum(part.hi, <double> (<uint64_t> multiple & LOW_BITS) * s.quantum[lane])
+        part = two_sum(part.hi, <double> (<uint64_t> multiple & LOW_BITS) * s.unit[lane])
         s.total_lo[lane] += part.lo
         part = two_sum(part.hi, s.sums.rest_hi[lane])
         s.total_lo[lane] += part.lo + s.sums.rest_lo[lane]
@@ -46,7 +45,7 @@ cdef void finish(running_t* s, double* parts) noexcept nogil:
     # Copies, which nothing else points to: so compilers make vectors of the lanes.
     cdef double count[LANES]
     cdef double center[LANES]
-    cdef double grid_center[LANES]
+    cdef double rounded_center[LANES]
     cdef dd total[LANES]
     cdef dd square[LANES]
     cdef double result[MOMENTS_ROWS * LANES]
@@ -55,7 +54,7 @@ cdef void finish(running_t* s, double* parts) noexcept nogil:
         settle(s)
     for lane in range(LANES):
         count[lane] = count_of(s, lane)
-        center[lane], grid_center[lane] = s.center[lane], s.grid_center[lane]
+        center[lane], rounded_center[lane] = s.center[lane], s.rounded_center[lane]
         total[lane].hi, total[lane].lo = s.total_hi[lane], s.total_lo[lane]
         square[lane].hi, square[lane].lo = s.sums.square_hi[lane], s.sums.square_lo[lane]
     if s.one_channel:
@@ -64,14 +63,14 @@ cdef void finish(running_t* s, double* parts) noexcept nogil:
         total[0] = shared_total(s)
         square[0] = sum_lanes(s.sums.square_hi, s.sums.square_lo)
         store_moments(
-            parts, LANES, about_center(count[0], center[0], grid_center[0], total[0], square[0])
+            parts, LANES, about_center(count[0], center[0], rounded_center[0], total[0], square[0])
         )
     else:
         for lane in range(LANES):
             store_moments(
                 result + lane, LANES,
                 about_center(
-                    count[lane], center[lane], grid_center[lane],
+                    count[lane], center[lane], rounded_center[lane],
                     two_sum(total[lane].hi, total[lane].lo),
                     fast_two_sum(square[lane].hi, square[lane].lo),
                 ),
@@ -102,7 +101,7 @@ cdef inline void clear_sums(running_t* s) noexcept nogil:
 
 
 cdef dd shared_total(running_t* s) noexcept nogil:
-    """Add the sums of lanes that share their quantum."""
+    """Add the sums of lanes that share their unit."""
     cdef Py_ssize_t lane
     cdef int64_t multiple, high = 0, low = 0
     cdef dd total
@@ -111,7 +110,7 @@ cdef dd shared_total(running_t* s) noexcept nogil:
         high += multiple >> 32
         low += <int64_t> (<uint64_t> multiple & LOW_BITS)
     total = two_sum(
-        <double> high * (4294967296.0 * s.quantum[0]), <double> low * s.quantum[0]
+        <double> high * (4294967296.0 * s.unit[0]), <double> low * s.unit[0]
     )
     if s.rows != s.all_rows:
         total = dd_add(total, sum_lanes(s.total_hi, s.total_lo))
@@ -119,14 +118,14 @@ cdef dd shared_total(running_t* s) noexcept nogil:
 
 
 cdef inline moments_t about_center(
-    double count, double center, double grid_center, dd total, dd square
+    double count, double center, double rounded_center, dd total, dd square
 ) noexcept nogil:
     """Return the moments of sums about a center."""
     cdef moments_t m
     cdef dd off, correction
-    off = dd_sub(total, two_prod(count, center - grid_center))
+    off = dd_sub(total, two_prod(count, center - rounded_center))
     correction.hi, correction.lo = off.hi * off.hi / count, 0.0
     m.m2 = dd_sub(square, correction)
-    m.sum = dd_add(total, two_prod(count, grid_center))
+    m.sum = dd_add(total, two_prod(count, rounded_center))
     m.count.hi, m.count.lo, m.exponent = count, 0.0, 0.0
     return m

@@ -3,7 +3,6 @@
 # by row and written run by run, both from the cache. Ranks are found in whole lists, each by one
 # thread, with room that is allocated once a range of lists.
 
-
 cdef enum:
     BLOCK = 64          # positions, where channels are closest in memory
     LONG_BLOCK = 2048   # where positions are

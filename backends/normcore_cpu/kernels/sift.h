@@ -154,8 +154,8 @@ static inline uint64_t double_bits_of(double_mask mask)
  * counters, for the lower end, and in the third. A NaN is nothing of this.
  *
  * all_finite returns whether there is neither NaN nor infinity, and copies the rows, one after
- * another, where a copy is wanted. As many rows from `next` on, `apart` bytes from each other, are
- * asked for.
+ * another, where a copy is wanted. As many rows from `prefetch_start` on,
+ * `prefetch_stride` bytes from each other, are prefetched.
  *
  * order_few sorts at most FEW numbers, in an array of FEW, by counting for each how many are less;
  * of equal ones, the first one's place is found so, and the places after it are filled.
@@ -200,8 +200,8 @@ static inline uint64_t double_bits_of(double_mask mask)
     } \
 \
     static inline int type##_all_finite( \
-        const type *x, ptrdiff_t stride, ptrdiff_t rows, const char *next, ptrdiff_t apart, \
-        type *copy) \
+        const type *x, ptrdiff_t stride, ptrdiff_t rows, const char *prefetch_start, \
+        ptrdiff_t prefetch_stride, type *copy) \
     { \
         enum { VALUES = sizeof(type##_values) / sizeof(type) }; \
         type sums[16]; \
@@ -211,8 +211,8 @@ static inline uint64_t double_bits_of(double_mask mask)
             for (; row + 1 < rows; row += 2) { \
                 const type *p = x + row * stride + lane; \
                 if (lane * sizeof(type) % LINE == 0) { \
-                    prefetch(next + row * apart + lane * sizeof(type)); \
-                    prefetch(next + (row + 1) * apart + lane * sizeof(type)); \
+                    prefetch(prefetch_start + row * prefetch_stride + lane * sizeof(type)); \
+                    prefetch(prefetch_start + (row + 1) * prefetch_stride + lane * sizeof(type)); \
                 } \
                 memcpy(&v, p, sizeof v); \
                 memcpy(&w, p + stride, sizeof w); \

@@ -1,6 +1,5 @@
 # Design: sift.h as Cython sees it, one name for both dtypes.
 
-
 cdef extern from "sift.h" nogil:
     enum:
         SIFT_ROWS
@@ -17,12 +16,12 @@ cdef extern from "sift.h" nogil:
         bint strict, uint32_t* counts, uint64_t* words,
     )
     bint float_all_finite(
-        const float* x, Py_ssize_t stride, Py_ssize_t rows, const char* next, Py_ssize_t apart,
-        float* copy,
+        const float* x, Py_ssize_t stride, Py_ssize_t rows, const char* prefetch_start,
+        Py_ssize_t prefetch_stride, float* copy,
     )
     bint double_all_finite(
-        const double* x, Py_ssize_t stride, Py_ssize_t rows, const char* next, Py_ssize_t apart,
-        double* copy,
+        const double* x, Py_ssize_t stride, Py_ssize_t rows, const char* prefetch_start,
+        Py_ssize_t prefetch_stride, double* copy,
     )
     void float_order_few(const float* x, int count, float* ordered)
     void double_order_few(const double* x, int count, double* ordered)
@@ -51,13 +50,13 @@ cdef inline void sift(
 
 
 cdef inline bint all_finite(
-    const real* x, Py_ssize_t stride, Py_ssize_t rows, const char* next, Py_ssize_t apart,
-    real* copy,
+    const real* x, Py_ssize_t stride, Py_ssize_t rows, const char* prefetch_start,
+    Py_ssize_t prefetch_stride, real* copy,
 ) noexcept nogil:
     if real is float:
-        return float_all_finite(x, stride, rows, next, apart, copy)
+        return float_all_finite(x, stride, rows, prefetch_start, prefetch_stride, copy)
     else:
-        return double_all_finite(x, stride, rows, next, apart, copy)
+        return double_all_finite(x, stride, rows, prefetch_start, prefetch_stride, copy)
 
 
 cdef inline void order_few(const real* x, Py_ssize_t count, real* ordered) noexcept nogil:

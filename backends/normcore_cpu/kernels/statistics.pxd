@@ -20,7 +20,7 @@ cdef struct row_scale_t:
     double scale
 
 cdef double widened_sum(
-    const float* x, Py_ssize_t columns, Py_ssize_t ahead, double* row, double* unit
+    const float* x, Py_ssize_t columns, Py_ssize_t distance, double* row, double* unit
 ) noexcept nogil
 cdef void row_moments(
     double* x, Py_ssize_t rows, Py_ssize_t columns, const double* sums, const double* units,

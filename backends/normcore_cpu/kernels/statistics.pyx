@@ -17,16 +17,15 @@ from normcore.statistics cimport (
 )
 
 from .lanes cimport (
-    LANES, LINE, PACK, WIDTH, aligned, any_below, any_set, bits_of, choose, count_pack, equal,
-    greater, greater_pack, keep, lanes_t, least_bits, less_equal, lesser, lesser_pack, load,
-    load_double, load_float, load_long, load_pack, load_packed, longs_t, magnitude_of, pack_t,
-    packed_t, real, signed_to_double, splat, splat_long, store_double, store_long, store_pack,
-    store_packed,
+    LANES, LINE, PACK, WIDTH, aligned, any_below, any_set, bits_of, blend, count_pack, equal, keep,
+    lanes_t, less_equal, load, load_double, load_float, load_long, load_pack, load_packed, longs_t,
+    magnitude_of, max_lanes, max_pack, min_bits, min_lanes, min_pack, pack_t, packed_t, real,
+    signed_to_double, splat, splat_long, store_double, store_long, store_pack, store_packed,
 )
 from .prefetch cimport prefetch, prefetch_band
 from .tiling cimport (
-    BAND, FLOAT, MAX_ROWS, TILE, Task, doubles_of, gather, row_stride_of, rows_of, rows_t,
-    set_rows, sheet_ahead, start_of, tile_t, view_t,
+    BAND, FLOAT, MAX_ROWS, TILE, Task, contiguous_distance, doubles_of, gather, row_stride_of,
+    rows_of, rows_t, set_rows, start_of, tile_t, view_t,
 )
 
 __all__ = ["extrema", "moments"]

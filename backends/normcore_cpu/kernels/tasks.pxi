@@ -6,7 +6,6 @@
 # bits. What a kernel remembers from tile to tile is opened before the first one of an item and
 # closed after the last one.
 
-
 # Elements below which another thread costs more than it saves.
 cdef Py_ssize_t MIN_ELEMENTS = 1 << 15
 # Times as many are worth waking one that sleeps.
@@ -60,30 +59,31 @@ cdef class Task:
         self.plan.slabs = max(1, min(self.plan.groups // groups, MOST_ITEMS // self.plan.ranges))
 
     cdef double* scratch(self, Py_ssize_t count) except NULL:
-        """Return memory for some numbers, all 0, aligned, that lives as long as the task."""
+        """Return memory for some float64, all 0, aligned, that lives as long as the task."""
         cdef bytearray memory = bytearray(count * sizeof(double) + LINE)
         self.arrays.append(memory)
         return aligned(PyByteArray_AS_STRING(memory))
 
-    cdef double* numbers(self, object rows, Py_ssize_t room, Py_ssize_t* across) except NULL:
-        """Lay out numbers of channels, an array of shape (rows, C), as lanes find them.
+    cdef double* coefficients(self, object rows, Py_ssize_t room, Py_ssize_t* ld) except NULL:
+        """Lay out coefficients of channels, an array of shape (rows, C), as lanes find them.
 
         Along positions, a tile has those of its channel; across channels, each lane its own, and
-        vectors may end beyond the last one. There is room for more rows, `across` apart.
+        vectors may end beyond the last one. There is room for more rows, `ld`
+        apart.
         """
         cdef Py_ssize_t fold = 1 if self.plan.along else self.plan.fold
         cdef double* lanes
-        # A line more, so that the numbers of a lane do not push each other out of the first cache.
-        across[0] = (fold * self.plan.channels + 2 * LANES - 1) // LANES * LANES
-        lanes = self.scratch(room * across[0])
+        # A line more, so that the coefficients of a lane do not push each other out of L1.
+        ld[0] = (fold * self.plan.channels + 2 * LANES - 1) // LANES * LANES
+        lanes = self.scratch(room * ld[0])
         spread_rows(
             <const double*> cnp.PyArray_DATA(rows), cnp.PyArray_DIM(rows, 0), self.plan.channels,
-            fold, lanes, across[0],
+            fold, lanes, ld[0],
         )
         return lanes
 
-    cdef Py_ssize_t first_number(self, const tile_t* at) noexcept nogil:
-        """Return where the numbers of a tile's first lane stand."""
+    cdef Py_ssize_t first_coefficient(self, const tile_t* at) noexcept nogil:
+        """Return where the coefficients of a tile's first lane stand."""
         return at.channel if self.plan.along else at.group * LANES
 
     cdef int spread(self) except -1:

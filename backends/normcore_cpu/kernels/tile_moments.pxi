@@ -9,7 +9,6 @@
 # Where positions are missing, weighted or NaN to be skipped, the weighted form of the same loops
 # runs, with weight 0 where there is nothing.
 
-
 # Beyond these the squares, or the products of a later merge, could leave float64.
 cdef double LARGE_SUM = ldexp(1.0, 400)
 cdef double LARGE_M2 = ldexp(1.0, 800)

@@ -2,14 +2,13 @@
 # kernels read and write memory in place; `gather` converts any other tile to float64, `scatter`
 # rounds one into the result, and short runs of float32 positions are joined as they are.
 
-
 cdef Py_ssize_t MAX_BLOCK = 1 << 13     # elements
 
 
 cdef inline bint in_order(const rows_t* rows, const plan_t* plan, const tile_t* at) noexcept nogil:
-    """Whether the groups of a dense array ask for what follows in the order of memory.
+    """Whether the groups of a dense array prefetch what follows in the order of memory.
 
-    A large block leaves the first cache before its last group is read.
+    A large block leaves L1 before its last group is read.
     """
     return (
         plan.groups > 1 and plan.slabs == 1 and not plan.along
@@ -25,20 +24,20 @@ cdef rows_t rows_of(
     Lanes that are not there become `missing`.
     """
     cdef rows_t rows
-    rows.real, rows.ahead = x.real, 0
+    rows.real, rows.distance = x.real, 0
     if at.lanes == LANES and is_direct(x, plan):
         rows.data = start_of(x, plan, at)
         rows.stride = row_stride_of(x, plan)
-        rows.ahead = rows_ahead(x, plan)
-        rows.apart = rows.stride * x.itemsize
-        rows.next = rows.data + rows.ahead * rows.apart
+        rows.distance = tile_distance(x, plan)
+        rows.prefetch_stride = rows.stride * x.itemsize
+        rows.prefetch_start = rows.data + rows.distance * rows.prefetch_stride
         if in_order(&rows, plan, at):
-            # The next tiles of all groups are a block, of which each has a part, as in ahead.h.
-            rows.next += at.group * LANES * x.itemsize * (at.rows - 1)
-            rows.apart = LANES * x.itemsize
+            # The next tiles of all groups are a block, of which each has a part, as in prefetch.h.
+            rows.prefetch_start += at.group * LANES * x.itemsize * (at.rows - 1)
+            rows.prefetch_stride = LANES * x.itemsize
         return rows
     rows.data, rows.stride = <char*> copy, LANES
-    rows.next, rows.apart = rows.data, 0
+    rows.prefetch_start, rows.prefetch_stride = rows.data, 0
     if plan.along and x.real == FLOAT and x.stride == x.itemsize:
         join_runs(x, plan, at, missing, <float*> copy)
     else:
@@ -64,7 +63,7 @@ cdef inline void copy_run(float* target, const float* source, Py_ssize_t length)
 cdef void join_runs(
     const view_t* x, const plan_t* plan, const tile_t* at, double missing, float* copy
 ) noexcept nogil:
-    """Copy short runs of positions one after another, and ask for those of the next channel."""
+    """Copy short runs of positions one after another, and prefetch those of the next channel."""
     cdef Py_ssize_t position = at.run * plan.length + at.start, s = position % x.length
     cdef Py_ssize_t count = (at.rows - 1) * LANES + at.lanes, step, index = 0, byte
     cdef const char* run = (
@@ -153,14 +152,14 @@ cdef void move(
 
 cdef void spread_rows(
     const double* rows, Py_ssize_t num_rows, Py_ssize_t channels, Py_ssize_t fold, double* lanes,
-    Py_ssize_t across,
+    Py_ssize_t ld,
 ) noexcept nogil:
-    """Lay out numbers of channels for lanes, (num_rows, C) to (num_rows, across)."""
+    """Lay out coefficients of channels for lanes, (num_rows, C) to (num_rows, ld)."""
     cdef Py_ssize_t row, position
     for row in range(num_rows):
         for position in range(fold):
             memcpy(
-                lanes + row * across + position * channels, rows + row * channels,
+                lanes + row * ld + position * channels, rows + row * channels,
                 channels * sizeof(double),
             )
 

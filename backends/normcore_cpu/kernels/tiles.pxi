@@ -45,7 +45,7 @@ cdef bint is_dense(const view_t* x) noexcept nogil:
 cdef void lengthen_rows(plan_t* p, const view_t* x) noexcept nogil:
     """Fold a dense array into long rows, whose ends are few, for what reduces nothing."""
     cdef Py_ssize_t times = WIDE // max(p.width, 1)
-    if times > 1 and x.positions >= 64 * times * p.fold:  # numbers are laid out for each lane
+    if times > 1 and x.positions >= 64 * times * p.fold:  # coefficients are laid out a lane
         p.fold, p.width = p.fold * times, p.width * times
         p.groups = (p.width + LANES - 1) // LANES
         set_rows(p, ROWS)
@@ -136,24 +136,24 @@ cdef Py_ssize_t row_stride_of(const view_t* x, const plan_t* plan) noexcept nogi
     return plan.fold * x.stride // x.itemsize
 
 
-cdef Py_ssize_t rows_ahead(const view_t* x, const plan_t* plan) noexcept nogil:
-    """Return how many rows ahead memory is asked for, so that it comes in time."""
+cdef Py_ssize_t tile_distance(const view_t* x, const plan_t* plan) noexcept nogil:
+    """Return how many rows ahead a tile prefetches, so that memory comes in time."""
     if not plan.along and plan.groups > 1:
         return plan.rows  # the next tile of the group, after all other groups
-    return AHEAD // max(plan.fold * magnitude(x.stride), 1) + 1
+    return PREFETCH_BYTES // max(plan.fold * magnitude(x.stride), 1) + 1
 
 
-cdef Py_ssize_t sheet_ahead(const view_t* x, const plan_t* plan) noexcept nogil:
-    """Return how many rows ahead memory is asked for where whole rows are read."""
-    return AHEAD // max(plan.fold * magnitude(x.stride), 1) + BAND
+cdef Py_ssize_t contiguous_distance(const view_t* x, const plan_t* plan) noexcept nogil:
+    """Return how many rows ahead is prefetched where contiguous rows are read."""
+    return PREFETCH_BYTES // max(plan.fold * magnitude(x.stride), 1) + BAND
 
 
-cdef Py_ssize_t sheet_stride_of(const view_t* x, const plan_t* plan) noexcept nogil:
+cdef Py_ssize_t contiguous_stride_of(const view_t* x, const plan_t* plan) noexcept nogil:
     """Return the distance between whole rows in elements: of positions, or of channels."""
     return x.channel_stride // x.itemsize if plan.along else row_stride_of(x, plan)
 
 
-cdef bint is_sheet(const view_t* x, const plan_t* plan) noexcept nogil:
+cdef bint are_contiguous(const view_t* x, const plan_t* plan) noexcept nogil:
     """Whether whole rows can be read and written in place."""
     if plan.along:
         return x.real != OTHER and x.stride == x.itemsize

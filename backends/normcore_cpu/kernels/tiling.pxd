@@ -56,7 +56,7 @@ cdef enum:
     MAX_FOLDED = 1024   # lanes of a folded array
     WIDE = 512          # lanes that are enough for a row
     MAX_LANES = 4096    # that keep a state, over all ranges
-    AHEAD = 16384       # bytes
+    PREFETCH_BYTES = 16384      # that lie between what is read and what is prefetched
     BAND = 8            # rows in work at once
 
 # How tiles cover an array.
@@ -97,10 +97,10 @@ cdef tile_t rest_of(
 ) noexcept nogil
 cdef char* start_of(const view_t* x, const plan_t* plan, const tile_t* at) noexcept nogil
 cdef Py_ssize_t row_stride_of(const view_t* x, const plan_t* plan) noexcept nogil
-cdef Py_ssize_t sheet_stride_of(const view_t* x, const plan_t* plan) noexcept nogil
-cdef bint is_sheet(const view_t* x, const plan_t* plan) noexcept nogil
-cdef Py_ssize_t sheet_ahead(const view_t* x, const plan_t* plan) noexcept nogil
-cdef Py_ssize_t rows_ahead(const view_t* x, const plan_t* plan) noexcept nogil
+cdef Py_ssize_t contiguous_stride_of(const view_t* x, const plan_t* plan) noexcept nogil
+cdef bint are_contiguous(const view_t* x, const plan_t* plan) noexcept nogil
+cdef Py_ssize_t contiguous_distance(const view_t* x, const plan_t* plan) noexcept nogil
+cdef Py_ssize_t tile_distance(const view_t* x, const plan_t* plan) noexcept nogil
 
 
 @cython.cdivision(True)
@@ -116,10 +116,10 @@ cdef inline Py_ssize_t channel_of(
 cdef struct rows_t:
     char* data
     Py_ssize_t stride       # in elements
-    Py_ssize_t ahead        # the rows to ask for while these are read
+    Py_ssize_t distance     # of the rows to prefetch while these are read
     int real
-    const char* next        # what to ask for in the order of memory: as many rows ...
-    Py_ssize_t apart        # ... this many bytes from each other
+    const char* prefetch_start      # what to prefetch in the order of memory: as many rows ...
+    Py_ssize_t prefetch_stride      # ... this many bytes from each other
 
 cdef rows_t rows_of(
     const view_t* x, const plan_t* plan, const tile_t* at, double missing, double* copy
@@ -132,7 +132,7 @@ cdef void scatter(
 ) noexcept nogil
 cdef void spread_rows(
     const double* rows, Py_ssize_t num_rows, Py_ssize_t channels, Py_ssize_t fold, double* lanes,
-    Py_ssize_t across,
+    Py_ssize_t ld,
 ) noexcept nogil
 cdef void zero_where(
     const view_t* mask, const plan_t* plan, const tile_t* at, double* tile
@@ -156,8 +156,8 @@ cdef class Task(Work):
     cdef view_t view(self, object array, bint plane=*) except *
     cdef void split_rows(self) noexcept
     cdef double* scratch(self, Py_ssize_t count) except NULL
-    cdef double* numbers(self, object rows, Py_ssize_t room, Py_ssize_t* across) except NULL
-    cdef Py_ssize_t first_number(self, const tile_t* at) noexcept nogil
+    cdef double* coefficients(self, object rows, Py_ssize_t room, Py_ssize_t* ld) except NULL
+    cdef Py_ssize_t first_coefficient(self, const tile_t* at) noexcept nogil
     cdef int spread(self) except -1
     cdef void walk(self, Py_ssize_t part, Py_ssize_t first, Py_ssize_t groups) noexcept nogil
 

@@ -3,7 +3,6 @@
 # all channels; a plane (N, S) is shared by every channel. Between loading and storing every kernel
 # computes in float64, so each dtype is written once, here.
 
-
 cdef extern from "half.h" nogil:
     ctypedef struct half_t:
         uint16_t bits
