@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from libraries import to_strict, to_torch
 
 import normcore as nc
 from normcore.array_backend.abstract import InfiniteInput
@@ -221,15 +222,6 @@ def test_backward_reduce_survives_cancellation() -> None:
 
 
 # -- any array library ---------------------------------------------------------------------
-
-
-def to_torch(array: np.ndarray) -> Any:
-    pytest.importorskip("array_api_compat")
-    return pytest.importorskip("torch").from_numpy(array)
-
-
-def to_strict(array: np.ndarray) -> Any:
-    return pytest.importorskip("array_api_strict").asarray(array)
 
 
 @pytest.mark.parametrize("convert", [to_torch, to_strict])

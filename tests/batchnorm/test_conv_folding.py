@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
 from numpy.testing import assert_allclose, assert_array_equal
 
 from normcore.functional import fold_batch_norm
+
+pytest.importorskip("torch")
+import torch
 
 
 def example(channels, dtype):

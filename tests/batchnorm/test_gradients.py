@@ -7,6 +7,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+from central_differences import central_differences
 from numpy.testing import assert_allclose, assert_array_equal
 
 import normcore as nc
@@ -17,19 +18,6 @@ SHAPES = [(7, 3), (6, 3, 4), (4, 3, 2, 3), (3, 2, 2, 3, 2)]
 
 def example(shape, seed):
     return np.random.default_rng(seed).normal(size=shape)
-
-
-def central_differences(function, x, step=1e-5):
-    """The gradient of a scalar function, by two calls for each element."""
-    gradient = np.empty_like(x)
-    for index in np.ndindex(x.shape):
-        values = []
-        for sign in (1, -1):
-            moved = x.copy()
-            moved[index] += sign * step
-            values.append(function(moved))
-        gradient[index] = (values[0] - values[1]) / (2 * step)
-    return gradient
 
 
 @pytest.mark.parametrize("activation", [None, "relu"])

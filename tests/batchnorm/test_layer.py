@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from batchnorm_examples import assert_same_state, state
 from numpy.testing import assert_allclose, assert_array_equal
 
 import normcore as nc
@@ -18,19 +19,6 @@ def batches(number=4, shape=(6, 3, 2), dtype=np.float64):
     rng = np.random.default_rng(0)
     offset = np.array([0.0, 5.0, -2.0])[:, None]
     return [(rng.normal(size=shape) * (1 + step) + offset).astype(dtype) for step in range(number)]
-
-
-def state(bn):
-    arrays = (bn.gamma, bn.beta, bn.running_mean, bn.running_var)
-    return [None if each is None else each.copy() for each in arrays] + [
-        bn.num_batches_tracked,
-        bn.training,
-    ]
-
-
-def assert_same_state(bn, before):
-    for found, expected in zip(state(bn), before, strict=True):
-        assert_array_equal(found, expected)
 
 
 def test_fresh_layer():

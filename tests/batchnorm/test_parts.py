@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
 from batchnorm_examples import (
     CLOSE,
     EPS,
@@ -16,12 +15,6 @@ from batchnorm_examples import (
 from numpy.testing import assert_allclose, assert_array_equal
 
 from normcore import BatchNorm
-
-
-@pytest.fixture
-def rng():
-    return np.random.default_rng(0)
-
 
 # -- virtual batches and groups ------------------------------------------------------------------
 
@@ -152,6 +145,7 @@ def renormalized(x, mean, var, gamma, beta, r_max, d_max):
 @pytest.mark.parametrize("relu", [False, True])
 @pytest.mark.parametrize(("r_max", "d_max"), [(1, 0), (1.1, 0.2), (3, 5), (float("inf"), 1e9)])
 def test_renormalization(on, rng, r_max, d_max, relu):
+    torch = pytest.importorskip("torch")
     x, dy = rng.normal(size=(2, 6, 3))
     x = x * [0.5, 1.0, 4.0] + [0.1, 1.0, -3.0]
     bn = on.BatchNorm(3, r_max=r_max, d_max=d_max, activation="relu" if relu else None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from batchnorm_examples import assert_same_state, state
 from numpy.testing import assert_allclose, assert_array_equal
 
 import normcore as nc
@@ -13,16 +14,6 @@ import normcore as nc
 def batches():
     rng = np.random.default_rng(0)
     return [rng.normal(step, 1 + step, size=(size, 2)) for step, size in enumerate((5, 3, 8))]
-
-
-def state(bn):
-    arrays = bn.running_mean.copy(), bn.running_var.copy()
-    return [*arrays, bn.num_batches_tracked, bn.training, bn.frozen]
-
-
-def assert_same_state(bn, before):
-    for found, expected in zip(state(bn), before, strict=True):
-        assert_array_equal(found, expected)
 
 
 @pytest.mark.parametrize("ddof", [0, 1])

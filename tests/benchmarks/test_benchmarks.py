@@ -9,12 +9,12 @@ import re
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
+from paths import ROOT
 
-FOLDER = Path(__file__).resolve().parents[2] / "benchmarks"
+FOLDER = ROOT / "benchmarks"
 
 
 def package():
@@ -135,7 +135,7 @@ def test_reused_memory_takes_no_pages(tmp_path):
     if not any(job.reuses for job in TABLE):
         pytest.skip("needs PyTorch and glibc")
     # In a process of its own, for malloc is not the same afterwards.
-    command = [sys.executable, "-c", STEPS_IN_REUSED_MEMORY, FOLDER.parent]
+    command = [sys.executable, "-c", STEPS_IN_REUSED_MEMORY, ROOT]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert float(done.stdout) < 2.0  # inputs' worth, of 10 that PyTorch's steps take freshly
@@ -297,14 +297,13 @@ def test_another_run_is_not_resumed(found, tmp_path):
 
 
 def test_pages_are_those_of_the_run():
-    root = FOLDER.parent
-    path = root / "docs" / "benchmarks.jsonl"
+    path = ROOT / "docs" / "benchmarks.jsonl"
     if not path.exists():
         pytest.skip("the source distribution leaves the figures out")
     run = storage.load(path)
-    assert report.markdown(run) == (root / "docs" / "benchmarks.md").read_text(encoding="utf-8")
-    assert report.chosen(run) in (root / "README.md").read_text(encoding="utf-8")
-    page = (root / "docs" / "performance.md").read_text(encoding="utf-8")
+    assert report.markdown(run) == (ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8")
+    assert report.chosen(run) in (ROOT / "README.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "performance.md").read_text(encoding="utf-8")
     assert run.command in page
     assert f"In {len(run.beaten)} of the {len(run.rows)} jobs" in page
 
@@ -316,7 +315,7 @@ def command_line(folder, only, *options):
 
 def test_command_line(tmp_path):
     command = command_line(tmp_path, "transform 1x30 float64", "--markdown", tmp_path / "table.md")
-    done = subprocess.run(command, cwd=FOLDER.parent, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     stored = storage.load(tmp_path / "benchmarks.jsonl")
     assert len(stored.rows) == 3
@@ -332,7 +331,7 @@ def test_run_that_was_killed_is_resumed(tmp_path):
     command = command_line(tmp_path, "transform 1x30", "--budget", "0.2")
     path = tmp_path / "benchmarks.jsonl"
     with subprocess.Popen(
-        command, cwd=FOLDER.parent, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     ) as run:
         while run.poll() is None and not (path.exists() and path.read_bytes().count(b"\n") > 1):
             time.sleep(0.01)
@@ -340,7 +339,7 @@ def test_run_that_was_killed_is_resumed(tmp_path):
     assert run.returncode not in (0, 1)  # it did not come to its end
     left = path.read_bytes()
     whole = left[: left.rindex(b"\n") + 1]
-    done = subprocess.run([*command, "--resume"], cwd=FOLDER.parent, capture_output=True, text=True)
+    done = subprocess.run([*command, "--resume"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert path.read_bytes().startswith(whole)
     wanted = [job.label for job in jobs.quick_jobs() if "transform 1x30" in job.label]

@@ -7,24 +7,21 @@ import math
 import os
 import subprocess
 import sys
-from pathlib import Path
 from types import SimpleNamespace
 
-import normcore_cpu
-import normcore_cupy
-import normcore_maxabs
 import numpy as np
 import pytest
 from cuda_host import build
 from cuda_host.arrays import unwrap
 from cuda_host.fake_cupy import installed
 from normcore_cupy import compiler, probe
+from paths import ROOT
+from processes import environment
 
 import normcore as nc
 
-pytestmark = pytest.mark.skipif(build.compiler() is None, reason="there is no g++")
+pytestmark = build.needs_compiler
 
-ROOT = Path(__file__).parents[2]
 SCRIPTS = ROOT / "benchmarks" / "gpu"
 NAMES = ("common", "report", "table", "small_shapes")
 JOBS = {
@@ -34,7 +31,7 @@ JOBS = {
 
 
 @pytest.fixture
-def environment(tmp_path):
+def with_fake(tmp_path):
     """An environment in which `python3` has the fake CuPy, and a compute-sanitizer is there."""
     programs = {
         "python": f'exec "{sys.executable}" -P -W ignore -m cuda_host.on_fake "$@"',
@@ -46,29 +43,24 @@ def environment(tmp_path):
         path.parent.mkdir(exist_ok=True)
         path.write_text(f"#!/bin/sh\n{line}\n")
         path.chmod(0o755)
-    # The normcore that this process has, whether of the tree or installed.
-    packages = [
-        Path(each.__file__).parents[1]
-        for each in (nc, normcore_cpu, normcore_cupy, normcore_maxabs)
-    ]
-    return os.environ | {
-        "INSTALLED": "1",
-        "PATH": f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}",
-        "PYTHON": str(tmp_path / "bin" / "python"),
-        "PYTHONPATH": os.pathsep.join(map(str, [*packages, ROOT / "tests" / "helpers"])),
-        "QUICK": "1",
-    }
+    # INSTALLED: the normcore that this process has, whether of the tree or installed.
+    return environment(
+        INSTALLED="1",
+        PATH=f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}",
+        PYTHON=str(tmp_path / "bin" / "python"),
+        QUICK="1",
+    )
 
 
-def run(environment, results, **more):
+def run(with_fake, results, **more):
     return subprocess.run(
         ["bash", str(ROOT / "benchmarks" / "gpu.sh"), str(results)],
-        env=environment | more, capture_output=True, text=True, check=False, timeout=300,
+        env=with_fake | more, capture_output=True, text=True, check=False, timeout=300,
     )  # fmt: skip
 
 
-def test_the_command_measures(environment, tmp_path):
-    done = run(environment, tmp_path / "results", STEPS="table")
+def test_the_command_measures(with_fake, tmp_path):
+    done = run(with_fake, tmp_path / "results", STEPS="table")
     assert done.returncode == 0, done.stdout + done.stderr
     report = json.loads((tmp_path / "results" / "gpu.json").read_text())
     assert report["machine"]["device"] == "emulated"
@@ -96,9 +88,9 @@ def test_the_command_measures(environment, tmp_path):
         assert (tmp_path / "results" / "gpu.png").read_bytes()[:4] == b"\x89PNG"
 
 
-def test_the_command_looks_for_races_and_bad_accesses(environment, tmp_path):
+def test_the_command_looks_for_races_and_bad_accesses(with_fake, tmp_path):
     """One tool after another, also after one that finds something; and the exit tells of it."""
-    done = run(environment, tmp_path / "results", STEPS="sanitize dance")
+    done = run(with_fake, tmp_path / "results", STEPS="sanitize dance")
     assert done.returncode == 1, done.stdout + done.stderr
     assert "there is no step dance" in done.stderr
     assert done.stdout.splitlines()[-1] == "FAILED: initcheck dance"
@@ -107,15 +99,15 @@ def test_the_command_looks_for_races_and_bad_accesses(environment, tmp_path):
         assert log == [tool, "30", "cases"]
 
 
-def test_the_command_tests(environment):
+def test_the_command_tests(with_fake):
     """The suite is imported whole; what is run here is what no other test runs."""
     laws = "adopt_and_release or every_dtype or host_agree or (OnDevice and rescale_in_place)"
     options = ["-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-k", laws]
     options += ["--rootdir", str(ROOT), "-c", str(ROOT / "pyproject.toml")]
-    path = os.pathsep.join([environment["PYTHONPATH"], str(SCRIPTS)])
+    path = os.pathsep.join([with_fake["PYTHONPATH"], str(SCRIPTS)])
     done = subprocess.run(
-        [environment["PYTHON"], "-P", "-m", "pytest", *options, str(SCRIPTS)],
-        env=environment | {"PYTHONPATH": path}, capture_output=True, text=True, check=False,
+        [with_fake["PYTHON"], "-P", "-m", "pytest", *options, str(SCRIPTS)],
+        env=with_fake | {"PYTHONPATH": path}, capture_output=True, text=True, check=False,
         timeout=300,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
@@ -123,10 +115,10 @@ def test_the_command_tests(environment):
     assert "failed" not in done.stdout
 
 
-def test_without_a_device_the_command_says_so(environment, tmp_path):
+def test_without_a_device_the_command_says_so(with_fake, tmp_path):
     if probe._loads("libcuda.so.1"):
         pytest.skip("there is a driver")
-    done = run(environment, tmp_path / "results", PYTHON=sys.executable)
+    done = run(with_fake, tmp_path / "results", PYTHON=sys.executable)
     assert done.returncode == 1
     assert "the backend 'cupy' is not ready: " in done.stdout
 

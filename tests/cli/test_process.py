@@ -11,26 +11,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from processes import environment, run_python
 
 pytest.importorskip("pyarrow")
 pytest.importorskip("rich")
 pytest.importorskip("click")
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals and terminals")
-ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
 COMMAND = [sys.executable, "-m", "normcore"]
 
 
-def run(*args, cwd, **more):
-    return subprocess.run(
-        [*COMMAND, *map(str, args)],
-        cwd=cwd,
-        env=ENVIRONMENT,
-        capture_output=True,
-        text=True,
-        check=False,
-        **more,
-    )
+def run(*args, cwd, **options):
+    return run_python("-m", "normcore", *args, cwd=cwd, check=False, **options)
 
 
 @pytest.fixture
@@ -84,7 +76,7 @@ def test_a_signal_in_the_middle(number, existing, tmp_path):
     process = subprocess.Popen(
         [sys.executable, "-c", STOPPED, "fit-transform", "data.csv", "--scaler", "standard",
          "-o", "out.csv", "--save", "s.json", "--batch-rows", "500"],
-        cwd=tmp_path, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         preexec_fn=partial(signal.signal, number, signal.SIG_DFL),  # which nohup has ignored
     )  # fmt: skip
     try:
@@ -129,7 +121,7 @@ def test_a_signal_at_any_moment(suffix, tmp_path):
         output.write_text("old")
         process = subprocess.Popen(
             [*COMMAND, *map(str, args)],
-            cwd=tmp_path, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip
         time.sleep(duration * (0.5 + 0.15 * i))
         process.send_signal(number)
@@ -154,7 +146,7 @@ def test_a_terminal(columns, data, tmp_path):
     process = subprocess.Popen(
         [*COMMAND, "fit-transform", "wide.csv", "--scaler", "standard", "-o", "out.csv",
          "--batch-rows", "10"],
-        cwd=tmp_path, env={**ENVIRONMENT, "TERM": "xterm"}, stdout=slave, stderr=slave,
+        cwd=tmp_path, env=environment(TERM="xterm"), stdout=slave, stderr=slave,
         stdin=slave,
     )  # fmt: skip
     os.close(slave)
@@ -188,7 +180,7 @@ def test_no_progress_on_a_terminal(data, tmp_path):
         master, slave = pty.openpty()
         process = subprocess.Popen(
             [*COMMAND, "fit", "data.csv", "--scaler", "standard", "--save", "s.json", *options],
-            cwd=tmp_path, env={**ENVIRONMENT, "TERM": "xterm"}, stdout=subprocess.PIPE,
+            cwd=tmp_path, env=environment(TERM="xterm"), stdout=subprocess.PIPE,
             stderr=slave,
         )  # fmt: skip
         process.communicate(timeout=30)
@@ -208,7 +200,7 @@ def test_a_reader_that_leaves_early(tmp_path):
     (tmp_path / "wide.csv").write_text(f"{names}\n{','.join('1' * 20_000)}\n")
     process = subprocess.Popen(
         [*COMMAND, "fit", "wide.csv", "--scaler", "standard", "--save", "s.json"],
-        cwd=tmp_path, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
     process.stdout.readline()
     process.stdout.close()
@@ -222,10 +214,7 @@ def test_a_reader_that_leaves_early(tmp_path):
 @pytest.mark.parametrize("library", ["click", "rich"])
 def test_without_the_extra(library, tmp_path):
     code = f"import sys; sys.modules[{library!r}] = None; from normcore.cli import main; main()"
-    result = subprocess.run(
-        [sys.executable, "-c", code, "scalers"],
-        cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    result = run_python("-c", code, "scalers", cwd=tmp_path, check=False)
     assert result.returncode == 1
     assert result.stderr == (
         f'normcore: error: the command line needs {library}: pip install "normcore-arrays[cli]"\n'
@@ -240,10 +229,7 @@ def test_looking_imports_no_pyarrow(tmp_path):
         "except SystemExit: pass\n"
         "print('pyarrow' in sys.modules)"
     )
-    result = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, check=True,
-    )  # fmt: skip
+    result = run_python("-c", code, cwd=tmp_path)
     assert result.stdout.splitlines()[-1] == "False"
 
 
@@ -271,11 +257,16 @@ def test_an_input_that_may_not_be_read(data, tmp_path):
 
 def test_names_that_the_terminal_cannot_show(tmp_path):
     (tmp_path / "data.csv").write_text("höhe,漢\n1,2\n3,4\n", encoding="utf-8")
-    result = subprocess.run(
-        [*COMMAND, "fit", "data.csv", "--scaler", "standard", "--save", "s.json"],
-        cwd=tmp_path, env={**ENVIRONMENT, "PYTHONIOENCODING": "ascii"}, capture_output=True,
-        text=True, check=False,
-    )  # fmt: skip
+    result = run(
+        "fit",
+        "data.csv",
+        "--scaler",
+        "standard",
+        "--save",
+        "s.json",
+        cwd=tmp_path,
+        PYTHONIOENCODING="ascii",
+    )
     assert (result.returncode, result.stderr) == (0, "")
     assert "h\\xf6he" in result.stdout
     assert "\\u6f22" in result.stdout
@@ -285,6 +276,6 @@ def test_names_that_the_terminal_cannot_show(tmp_path):
 def test_a_closed_stdout(tmp_path):
     result = subprocess.run(
         f"'{sys.executable}' -m normcore scalers >&-",
-        shell=True, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, check=False,
+        shell=True, cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert (result.returncode, result.stderr) == (0, "")

@@ -7,6 +7,7 @@ import pickle
 
 import numpy as np
 import pytest
+from batchnorm_examples import assert_same_state, state
 from numpy.testing import assert_allclose, assert_array_equal
 from thread_ranks import on_ranks
 
@@ -29,15 +30,6 @@ def made(**options):
         if getattr(bn, name) is not None:
             setattr(bn, name, value)
     return bn
-
-
-def state(bn):
-    return bn.running_mean.copy(), bn.running_var.copy(), bn.num_batches_tracked
-
-
-def assert_same_state(bn, before):
-    for found, expected in zip(state(bn), before, strict=True):
-        assert_array_equal(found, expected)
 
 
 def no_error(found):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import os
 import shutil
 import subprocess
 import sys
@@ -12,16 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import ranks
-from numpy.testing import assert_allclose, assert_array_equal
-from ranks import check_core_layer, joined
-
-from normcore import functional
+from processes import environment, run_python
+from ranks import check_against_one_process, check_core_layer
 
 MPIRUN = shutil.which("mpirun")
 if MPIRUN is None:
     pytest.skip("there is no mpirun", allow_module_level=True)
-if importlib.util.find_spec("mpi4py") is None:
-    pytest.skip("mpi4py is not installed", allow_module_level=True)
+pytest.importorskip("mpi4py")
 
 SCRIPT = Path(ranks.__file__)
 LIMIT = 120
@@ -29,27 +24,13 @@ LIMIT = 120
 
 def mpirun(task, directory, size=2):
     """Run a task in processes of its own; returns what each rank saved, and how it ended."""
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     done = subprocess.run(
         [MPIRUN, "--allow-run-as-root", "--oversubscribe", "-n", str(size),
          sys.executable, SCRIPT, "mpi", task, directory],
-        env=environment, capture_output=True, text=True, timeout=LIMIT, stdin=subprocess.DEVNULL,
+        env=environment(), capture_output=True, text=True, timeout=LIMIT, stdin=subprocess.DEVNULL,
     )  # fmt: skip
     paths = [directory / f"{rank}.npz" for rank in range(size)]
     return [dict(np.load(path)) if path.exists() else None for path in paths], done
-
-
-def check_against_one_process(found):
-    x, dy, gamma, beta = joined()
-    y, moments = functional.batch_norm(x, gamma, beta)
-    dx, dgamma, dbeta = functional.batch_norm_backward(dy, x, moments, gamma)
-    for key, expected in (("y", y), ("dx", dx)):
-        together = np.concatenate([each[key] for each in found])
-        assert_allclose(together, expected, rtol=1e-12, atol=1e-12)
-    for key, expected in (("dgamma", dgamma), ("dbeta", dbeta)):
-        assert_allclose(sum(each[key] for each in found), expected, rtol=1e-12, atol=1e-12)
-    for each in found:
-        assert_array_equal(each["parts"], found[0]["parts"])
 
 
 def test_functions(tmp_path):
@@ -92,8 +73,4 @@ def test_communicator_of_ones_own():
         "assert (own.rank, own.size) == (0, 1)\n"
         "assert own.allreduce(np.ones((2, 3))[:, ::2]).tolist() == [[1, 1], [1, 1]]\n"
     )
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=LIMIT
-    )
-    assert done.returncode == 0, done.stderr
+    run_python("-c", code, timeout=LIMIT)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import doctest
 import io
 import re
-from pathlib import Path
 
 import pytest
+from paths import ROOT
 
 import normcore as nc
 
-DOCS = Path(__file__).resolve().parents[2] / "docs"
+DOCS = ROOT / "docs"
 PAGE = (DOCS / "batchnorm.md").read_text(encoding="utf-8")
 
 

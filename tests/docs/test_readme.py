@@ -5,13 +5,12 @@ from __future__ import annotations
 import re
 import shlex
 import tomllib
-from pathlib import Path
 
 import numpy as np
 import pytest
-from processes import pip_install, run
+from paths import ROOT
+from processes import pip_install, run_python
 
-ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 INSTALL_AND_RUN, INSTALL_AND_TEST = re.findall(r"^```sh\n(.*)\n```$", README, re.MULTILINE)
 
@@ -48,7 +47,7 @@ def test_console_shows_what_the_first_command_prints(tmp_path, monkeypatch):
     (tmp_path / data).parent.mkdir(parents=True)
     (tmp_path / data).write_bytes((ROOT / data).read_bytes())
     monkeypatch.chdir(tmp_path)
-    done = run("-m", "normcore", *arguments)
+    done = run_python("-m", "normcore", *arguments)
     printed = [line.rstrip() for line in done.stdout.splitlines()]
     position = 0
     for line in shown:
@@ -87,12 +86,12 @@ def test_plugin_in_full(tmp_path):
     site = pip_install(tmp_path / "site", source)
     assert re.search(
         r"halfrange +ready +normcore-halfrange 0.1 ",
-        run("-m", "normcore", "scalers", site=site).stdout,
+        run_python("-m", "normcore", "scalers", site=site).stdout,
     )
     test = tmp_path / "test_halfrange.py"
     test.write_text("from normcore import HalfRangeScaler\n" + block("class TestHalfRangeScaler"))
     options = ("-q", "-p", "no:cacheprovider", "--rootdir", tmp_path, "-c", "/dev/null")
-    done = run("-m", "pytest", *options, test, site=site)
+    done = run_python("-m", "pytest", *options, test, site=site)
     assert re.search(r"\d\d passed", done.stdout)
     assert "failed" not in done.stdout
 

@@ -9,15 +9,15 @@ import subprocess
 import sys
 from dataclasses import replace
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import pytest
+from paths import ROOT
+from processes import environment, run_python
 
 pytest.importorskip("sklearn")
 pytest.importorskip("matplotlib")
 
-ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES, DOCS = ROOT / "examples", ROOT / "docs"
 sys.path.append(str(EXAMPLES))  # not the tree, which would hide what is installed
 from digits_experiments import claims, data, network, pictures, report, training  # noqa: E402
@@ -157,21 +157,9 @@ def test_identity_is_represented_to_rounding(digits):
 # -- the command -------------------------------------------------------------------------
 
 
-ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))}
-
-
 def command(*arguments, folder, check=True):
     """Run the example, in a folder, as `python` would."""
-    done = subprocess.run(
-        [sys.executable, EXAMPLES / "digits.py", *map(str, arguments)],
-        cwd=folder,
-        env=ENVIRONMENT,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0 or not check, done.stdout + done.stderr
-    return done
+    return run_python(EXAMPLES / "digits.py", *arguments, cwd=folder, check=check)
 
 
 @pytest.fixture(scope="module")
@@ -241,7 +229,7 @@ def test_progress_bar_on_a_terminal(tmp_path, options):
     master, slave = pty.openpty()
     process = subprocess.Popen(
         [sys.executable, EXAMPLES / "digits.py", *arguments, "--output", tmp_path],
-        env={**ENVIRONMENT, "TERM": "xterm"},
+        env=environment(TERM="xterm"),
         stdout=subprocess.DEVNULL,
         stderr=slave,
     )

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal, assert_array_max_ulp
 
 from normcore import functional
+from normcore.testing.exact import exact_sqrt
 
 
 def test_known_numbers(backend):
@@ -35,8 +36,7 @@ def test_forward_against_exact_arithmetic(values, exponent):
     y, _ = functional.batch_norm(np.array(values, dtype=np.float64)[:, None], eps=float(eps))
     mean = Fraction(sum(values), len(values))
     var = sum((value - mean) ** 2 for value in values) / len(values)
-    # an integer square root of 2^-400 times the value: 100 digits
-    scale = Fraction(math.isqrt(int((var + eps) * 4**400)), 2**400)
+    scale = exact_sqrt(var + eps, bits=400)
     for value, normalized in zip(values, y[:, 0], strict=True):
         exact = (value - mean) / scale
         # 1 ulp of the mean, as promised, and a few roundings of the quotient

@@ -18,6 +18,17 @@ from normcore.layout.namespace import to_numpy
 LIBRARIES = ["cpu", "reference", "strict", "torch", "torch on cpu", "cupy"]
 
 
+def to_strict(array: np.ndarray) -> Any:
+    """Return a copy that has what the array API standard asks for, and nothing else."""
+    return pytest.importorskip("array_api_strict").asarray(np.array(array))
+
+
+def to_torch(array: np.ndarray) -> Any:
+    """Return a copy as a tensor."""
+    pytest.importorskip("array_api_compat")
+    return pytest.importorskip("torch").from_numpy(np.array(array, order="C"))
+
+
 class Library:
     """A kind of arrays, and the backend that takes them.
 
@@ -103,13 +114,9 @@ def library(name: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Library]:
     elif name == "reference":
         yield Library(name, np.array, "reference")
     elif name == "strict":
-        strict = pytest.importorskip("array_api_strict")
-        yield Library(name, lambda array: strict.asarray(np.array(array)), "reference")
+        yield Library(name, to_strict, "reference")
     elif name.startswith("torch"):
-        pytest.importorskip("array_api_compat")
-        torch = pytest.importorskip("torch")
-        backend = "reference" if name == "torch" else "cpu"
-        yield Library(name, lambda array: torch.from_numpy(np.array(array, order="C")), backend)
+        yield Library(name, to_torch, "reference" if name == "torch" else "cpu")
     else:
         from cuda_host.build import compiler
         from cuda_host.fake_cupy import installed

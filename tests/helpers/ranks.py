@@ -30,6 +30,28 @@ def joined():
     return 5 * x + 100, dy, np.array([0.5, -2.0, 1.0]), np.array([0.1, 0.2, 0.3])
 
 
+def check_against_one_process(found, prefix="", parameters="sum"):
+    """Compare all that ranks returned with what one process gives for the joined batch."""
+    x, dy, gamma, beta = joined()
+    y, moments = functional.batch_norm(x, gamma, beta)
+    dx, dgamma, dbeta = functional.batch_norm_backward(dy, x, moments, gamma)
+
+    def every(key):
+        return [each[prefix + key] for each in found]
+
+    assert_allclose(np.concatenate(every("y")), y, rtol=1e-12, atol=1e-12)
+    assert_allclose(np.concatenate(every("dx")), dx, rtol=1e-12, atol=1e-12)
+    for key, expected in (("dgamma", dgamma), ("dbeta", dbeta)):
+        if parameters == "sum":
+            assert_allclose(sum(every(key)), expected, rtol=1e-12, atol=1e-12)
+        else:
+            for each in every(key):
+                assert_allclose(each, expected / len(found), rtol=1e-12, atol=1e-12)
+    for each in every("parts"):
+        assert_array_equal(each, found[0][prefix + "parts"])
+    return moments
+
+
 def check_core_layer(found):
     """Compare what the ranks of `core_layer` returned with one layer on the joined batch."""
     x, dy, gamma, beta = joined()

@@ -5,41 +5,13 @@ import os
 
 import numpy as np
 import pytest
+from tables import as_frame, numeric, read
 
 import normcore as nc
 from normcore.io import ArrayBatch, fit_file, fit_transform_file, open_table, transform_file
 from normcore.io.table import source_class
 
 pytest.importorskip("pyarrow")
-
-
-@pytest.fixture
-def write(tmp_path):
-    def write(content, name="data.csv"):
-        path = tmp_path / name
-        path.write_bytes(content if isinstance(content, bytes) else content.encode())
-        return path
-
-    return write
-
-
-def numeric(path):
-    with open_table(path) as table:
-        return [field.name for field in table.fields if field.dtype is not None]
-
-
-def read(path, names=None):
-    """Return the numeric columns of all batches, and all other columns as text."""
-    with open_table(path) as table:
-        names = numeric(path) if names is None else names
-        batches = list(table.batches(names))
-        matrix = np.concatenate([batch.matrix(names) for batch in batches])
-        text = {
-            field.name: [v for b in batches for v in b.to_arrow().column(field.name).to_pylist()]
-            for field in table.fields
-            if field.name not in names
-        }
-    return matrix, text
 
 
 def test_plain(write):
@@ -108,10 +80,6 @@ def test_late_text_names_line_and_column(write, tmp_path):
     last = (tmp_path / "out.csv").read_text().splitlines()[-1].split(",")
     assert last[0] == "x1"
     assert float(last[1]) == expected
-
-
-def as_frame(data):
-    return pytest.importorskip("pandas").DataFrame(data)
 
 
 def test_lines_are_counted_past_embedded_line_breaks(write):

@@ -10,10 +10,10 @@ import pytest
 import normcore as nc
 from normcore.io import fit_file, fit_transform_file, transform_file
 
-pa = pytest.importorskip("pyarrow")
-pq = pytest.importorskip("pyarrow.parquet")
-pa_csv = pytest.importorskip("pyarrow.csv")
-
+pytest.importorskip("pyarrow")
+import pyarrow as pa
+import pyarrow.csv as pa_csv
+import pyarrow.parquet as pq
 
 # -- what passes through -----------------------------------------------------------------------
 

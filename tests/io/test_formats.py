@@ -20,8 +20,9 @@ from normcore.io import (
 )
 from normcore.io.table import source_class
 
-pa = pytest.importorskip("pyarrow")
-pq = pytest.importorskip("pyarrow.parquet")
+pytest.importorskip("pyarrow")
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 ROWS = 1000
 RNG = np.random.default_rng(0)

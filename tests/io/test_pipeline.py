@@ -1,18 +1,19 @@
 """Fitting and transforming files: what is computed, what is remembered, how much is held."""
 
 import os
-import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from processes import run_python
 
 import normcore as nc
 from normcore.io import fit_file, fit_transform_file, open_table, transform_file
 
-pa = pytest.importorskip("pyarrow")
-pq = pytest.importorskip("pyarrow.parquet")
+pytest.importorskip("pyarrow")
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 RNG = np.random.default_rng(0)
 X = RNG.normal([1e7, 0, 1e-6], [1, 1e5, 1e-9], (700, 3))
@@ -252,15 +253,7 @@ def test_memory_does_not_grow_with_the_file(suffix, tmp_path):
         write_repeated(path, names, block, repeats)
     output = tmp_path / f"out{suffix}"
     root = Path(nc.__file__).parents[1]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    result = subprocess.run(
-        [sys.executable, "-c", MEASURE, *map(str, paths), str(output)],
-        capture_output=True,
-        text=True,
-        check=True,
-        env=environment,
-        cwd=root,
-    )
+    result = run_python("-c", MEASURE, *paths, output, cwd=root)
     grown, size = int(result.stdout), rows * columns * 8
     assert grown < 64 << 20
     assert size >= 80_000_000

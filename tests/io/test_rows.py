@@ -6,6 +6,7 @@ import random
 
 import numpy as np
 import pytest
+from tables import as_frame, read
 
 import normcore as nc
 from normcore.io import (
@@ -21,30 +22,6 @@ from normcore.io import table as table_module
 from normcore.io.table import source_class
 
 pytest.importorskip("pyarrow")
-
-
-@pytest.fixture
-def write(tmp_path):
-    def write(content, name="data.csv"):
-        path = tmp_path / name
-        path.write_bytes(content.encode())
-        return path
-
-    return write
-
-
-def as_frame(data):
-    return pytest.importorskip("pandas").DataFrame(data)
-
-
-def read(path, names):
-    """Return numeric columns of all batches as rows, and all others as text."""
-    with open_table(path) as table:
-        batches = list(table.batches(names))
-        matrix = np.concatenate([batch.matrix(names) for batch in batches])
-        others = [field.name for field in table.fields if field.name not in names]
-        text = {n: [v for b in batches for v in b.to_arrow().column(n).to_pylist()] for n in others}
-    return matrix, text
 
 
 MIB = 1 << 20

@@ -14,6 +14,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 import normcore as nc
 from normcore import functional
+from normcore.testing.exact import exact_sqrt
 from normcore.testing.strategies import LAYOUTS, arrange
 
 EPS = 1e-3
@@ -173,7 +174,7 @@ def test_against_exact_arithmetic(values, exponent):
         "group_norm": (functional.group_norm(x, 1, eps=float(eps))[0], mean, square - mean**2),
     }
     for y, center, spread in found.values():
-        scale = Fraction(math.isqrt(int((spread + eps) * 4**400)), 2**400)
+        scale = exact_sqrt(spread + eps, bits=400)
         for value, normalized in zip(values, y[0], strict=True):
             exact = (value - center) / scale
             bound = Fraction(math.ulp(float(mean))) / scale + abs(exact) * Fraction(8, 2**53)

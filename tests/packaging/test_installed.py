@@ -17,12 +17,12 @@ from importlib.machinery import ExtensionFileLoader, SourceFileLoader
 from pathlib import Path
 
 import pytest
-from processes import run
+from paths import ROOT
+from processes import run_python
 
 import normcore
 from normcore.registration import discovery
 
-ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 IN_TREE = Path(normcore.__file__).resolve().is_relative_to(ROOT / "normcore")
 
@@ -140,7 +140,7 @@ def test_third_party_can_cimport_the_statistics(tmp_path):
         capture_output=True,
     )
     assert list(tmp_path.glob(f"embedding*{sysconfig.get_config_var('EXT_SUFFIX')}"))
-    done = run(
+    done = run_python(
         "-c",
         "import embedding, normcore as nc, numpy as np\n"
         "parts = (nc.functional.moments(np.array([x]), channel_axis=1).parts\n"
@@ -160,8 +160,7 @@ def test_source_distribution_has_all_that_a_build_and_the_tests_need(tmp_path):
     )
     tree = shutil.copytree(ROOT, tmp_path / "tree", ignore=ignored)
     code = f"from setuptools import build_meta; print(build_meta.build_sdist({str(tmp_path)!r}))"
-    done = subprocess.run([sys.executable, "-c", code], cwd=tree, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    done = run_python("-c", code, cwd=tree)
     with tarfile.open(tmp_path / done.stdout.splitlines()[-1]) as archive:
         packed = {name.partition("/")[2] for name in archive.getnames()}
     wanted = {

@@ -13,10 +13,10 @@ from pathlib import Path
 import normcore_cpu
 import pytest
 import setuptools
+from paths import ROOT
 
 import normcore
 
-ROOT = Path(__file__).resolve().parents[2]
 SUFFIX = EXTENSION_SUFFIXES[0]
 INSTALLED = {
     "normcore": Path(normcore.__file__).parent,

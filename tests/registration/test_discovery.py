@@ -7,15 +7,15 @@ import os
 import re
 import shutil
 import sysconfig
-from pathlib import Path
 
 import plugin_wheels as wheels
 import pytest
-from processes import evaluate, pip_install, run
+from paths import HELPERS
+from processes import evaluate, pip_install, run_python
 
 from normcore.registration import builtin, hookspecs
 
-OUTSIDE = Path(__file__).parents[1] / "helpers" / "outside"
+OUTSIDE = HELPERS / "outside"
 
 
 @pytest.fixture(scope="module")
@@ -100,15 +100,15 @@ def test_outside_backend_is_used_by_name(outside):
 
 @pytest.mark.parametrize(("command", "name"), [("scalers", "unit-range"), ("backends", "outside")])
 def test_outside_appears_on_the_command_line(outside, command, name):
-    without = run("-m", "normcore", command).stdout
+    without = run_python("-m", "normcore", command).stdout
     assert name not in without
-    with_it = run("-m", "normcore", command, site=outside).stdout
+    with_it = run_python("-m", "normcore", command, site=outside).stdout
     assert re.search(rf"\b{name}\b.*normcore-outside", with_it)
 
 
 def test_outside_conforms(outside, tmp_path):
     options = ("-q", "-p", "no:cacheprovider", "--rootdir", tmp_path, "-c", os.devnull)
-    done = run("-m", "pytest", *options, OUTSIDE / "conformance.py", site=outside)
+    done = run_python("-m", "pytest", *options, OUTSIDE / "conformance.py", site=outside)
     assert re.search(r"\d\d passed", done.stdout)
 
 
@@ -152,12 +152,12 @@ def test_broken_plugins_leave_the_others_working(among_broken, broken):
 
 
 def test_importing_normcore_says_nothing_of_broken_plugins(broken):
-    done = run("-W", "error", "-c", "import normcore; normcore.StandardScaler", site=broken)
+    done = run_python("-W", "error", "-c", "import normcore; normcore.StandardScaler", site=broken)
     assert done.stderr == ""
 
 
 def test_command_line_works_among_broken_plugins(broken):
-    done = run("-m", "normcore", "scalers", site=broken)
+    done = run_python("-m", "normcore", "scalers", site=broken)
     assert "maxabs" in done.stdout
     assert "plugin 'raising' of normcore-raising 0.1: its hook failed" in done.stderr
 

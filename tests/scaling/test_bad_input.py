@@ -4,11 +4,9 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+from scalers import each_scaler
 
 import normcore as nc
-
-SCALERS = [nc.StandardScaler, nc.MinMaxScaler, nc.RobustScaler]
-each_scaler = pytest.mark.parametrize("cls", SCALERS)
 
 
 def good():

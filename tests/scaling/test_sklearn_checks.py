@@ -1,10 +1,7 @@
 """scikit-learn's own checks of an estimator, every one of them."""
 
-import os
-import subprocess
-import sys
-
 import pytest
+from processes import run_python
 
 import normcore as nc
 
@@ -49,7 +46,4 @@ assert ran, "every check was skipped"
 def test_array_api_checks():
     pytest.importorskip("torch")
     pytest.importorskip("array_api_compat")
-    environment = os.environ | {"SCIPY_ARRAY_API": "1"}
-    command = [sys.executable, "-W", "ignore", "-c", ARRAY_API]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    run_python("-W", "ignore", "-c", ARRAY_API, SCIPY_ARRAY_API="1")

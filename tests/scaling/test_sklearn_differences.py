@@ -7,10 +7,9 @@ import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from scalers import SCALERS
 
 import normcore as nc
-
-SCALERS = [nc.StandardScaler, nc.MinMaxScaler, nc.RobustScaler]
 
 
 def theirs(name):

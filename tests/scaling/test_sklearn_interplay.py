@@ -1,17 +1,15 @@
-# ruff: noqa: E402 (imports follow importorskip)
 """The scalers inside scikit-learn: pipelines, searches, routing, output containers, joblib."""
-
-import subprocess
-import sys
 
 import numpy as np
 import pytest
+from processes import run_python
+from scalers import each_scaler
 
 import normcore as nc
 
-sklearn = pytest.importorskip("sklearn")
-
+pytest.importorskip("sklearn")
 import joblib
+import sklearn
 from sklearn.base import clone
 from sklearn.compose import ColumnTransformer
 from sklearn.datasets import load_breast_cancer, load_wine
@@ -21,9 +19,6 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import FeatureUnion, Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 from sklearn.utils.validation import check_is_fitted
-
-SCALERS = [nc.StandardScaler, nc.MinMaxScaler, nc.RobustScaler]
-each_scaler = pytest.mark.parametrize("cls", SCALERS)
 
 
 @pytest.fixture(scope="module")
@@ -206,4 +201,4 @@ assert not loaded & {"sklearn", "pandas", "polars", "scipy", "pyarrow", "torch"}
 
 
 def test_everything_works_without_importing_scikit_learn():
-    subprocess.run([sys.executable, "-W", "error", "-c", WITHOUT_SKLEARN], check=True)
+    run_python("-W", "error", "-c", WITHOUT_SKLEARN)

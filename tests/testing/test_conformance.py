@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 from faulty import Faulty, check
+from libraries import to_strict, to_torch
 from normcore_cpu.backend import CpuBackend
 from normcore_cpu.instruction_sets import available
 
@@ -36,7 +37,7 @@ class TestReferenceOnStrictArrays(BackendConformance):
     backend = "reference"
 
     def to_native(self, array: np.ndarray) -> Any:
-        return pytest.importorskip("array_api_strict").asarray(np.array(array))
+        return to_strict(array)
 
     # The reference is one thread; its laws of threads hold on NumPy above.
     test_any_number_of_threads_gives_the_same_bits = None
@@ -47,8 +48,7 @@ class TestReferenceOnTorch(BackendConformance):
     backend = "reference"
 
     def to_native(self, array: np.ndarray) -> Any:
-        pytest.importorskip("array_api_compat")
-        return pytest.importorskip("torch").from_numpy(np.array(array, order="C"))
+        return to_torch(array)
 
     # The reference is one thread; its laws of threads hold on NumPy above.
     test_any_number_of_threads_gives_the_same_bits = None

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from processes import printed
 
 import normcore as nc
 
@@ -71,16 +71,8 @@ def test_affinity_is_set_for_hosts_that_allow_it_and_given_back(
     library = tmp_path / "telltale.so"
     command = [COMPILER, "-shared", "-fPIC", tmp_path / "telltale.c", "-o", library, "-ldl"]
     subprocess.run(command, check=True)
-    script = f"import sys; sys.path[:] = {sys.path!r}\n" + WAKE.replace("SETTING", setting)
-    done = subprocess.run(
-        [sys.executable, "-c", script],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        env=os.environ | {"LD_PRELOAD": str(library)},
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    *calls, last = done.stdout.splitlines()
+    shown = printed(WAKE.replace("SETTING", setting), LD_PRELOAD=str(library))
+    *calls, last = shown.splitlines()
     assert last == "True True"
     assert set(calls) == ({"set"} if sets else set())
 

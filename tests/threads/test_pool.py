@@ -4,27 +4,16 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
 
 import numpy as np
 import pytest
+from processes import printed
 
 import normcore as nc
 from normcore import threads
-
-
-def evaluate(code: str) -> list[str]:
-    """Return what a process of its own prints; it has a minute."""
-    script = f"import sys; sys.path[:] = {sys.path!r}\n{code}"
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    return done.stdout.splitlines()
 
 
 def in_threads(number: int, function: Callable[[], None]) -> None:
@@ -68,8 +57,9 @@ def test_a_caller_waits_for_no_thread_that_has_not_come() -> None:
 
 
 def test_small_work_wakes_no_thread_that_sleeps_unless_it_follows_other_work() -> None:
-    assert evaluate(
-        """
+    assert (
+        printed(
+            """
 import threading, time
 import normcore as nc
 from normcore import threads
@@ -95,7 +85,9 @@ time.sleep(0.5)
 threads.run(lambda start, stop: barrier.wait(30), 2)  # is woken
 print("woken")
 """
-    ) == ["1", "True", "woken"]
+        )
+        == "1\nTrue\nwoken"
+    )
 
 
 def test_small_work_stays_in_the_caller() -> None:
@@ -164,8 +156,9 @@ def test_an_interrupt_of_the_caller_waits_for_the_chunks_that_run() -> None:
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="needs Linux's /proc")
 def test_workers_that_are_woken_again_and_again_do_not_become_more() -> None:
-    assert evaluate(
-        """
+    assert (
+        printed(
+            """
 import os, threading, time
 import normcore as nc
 from normcore import threads
@@ -184,7 +177,9 @@ while number() > before + 1 and time.monotonic() < end:
     time.sleep(0.01)
 print(number() - before)
 """
-    ) == ["1"]
+        )
+        == "1"
+    )
 
 
 def test_nested_use_stays_in_its_thread() -> None:
@@ -207,7 +202,7 @@ def test_nested_use_stays_in_its_thread() -> None:
 
 def test_callers_share_the_threads() -> None:
     """Four callers at once, three threads each: at work are they and the pool's two, not twelve."""
-    printed = evaluate(
+    shown = printed(
         """if True:
         import os, threading, time
         import normcore as nc
@@ -244,7 +239,7 @@ def test_callers_share_the_threads() -> None:
         print(max(together, default=0), max(seen), tasks() - before)
         """
     )
-    together, alone, workers = map(int, printed[0].split())
+    together, alone, workers = map(int, shown.split())
     assert together <= 4 + 2
     assert alone <= 3
     assert workers <= 2
@@ -301,7 +296,7 @@ needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 
 @needs_fork
 def test_a_forked_child_computes() -> None:
-    assert evaluate(COMPUTE + "    print(child(), moments() == expected)") == ["0 True"]
+    assert printed(COMPUTE + "    print(child(), moments() == expected)") == "0 True"
 
 
 @needs_fork
@@ -319,7 +314,7 @@ def test_a_child_forked_amid_the_kernels_of_others_computes() -> None:
     [each.join() for each in others]
     print(moments() == expected)
     """
-    assert evaluate(COMPUTE + code) == ["{0}", "True"]
+    assert printed(COMPUTE + code) == "{0}\nTrue"
 
 
 @needs_fork
@@ -343,7 +338,7 @@ def test_a_child_forked_inside_a_parallel_function_does_not_hang() -> None:
         os._exit(0 if "forked" in outcome and moments() == expected else 1)
     print(outcome, os.waitpid(pids[0], 0)[1])
     """
-    assert evaluate(COMPUTE + code) == ["computed 0"]
+    assert printed(COMPUTE + code) == "computed 0"
 
 
 EXIT = """if True:
@@ -368,7 +363,7 @@ def test_kernels_work_while_the_interpreter_exits() -> None:
             print(mean(), finalizing())
     at_the_end = AtTheEnd()
     """
-    assert evaluate(EXIT + code) == ["1.0", "1.0 True"]
+    assert printed(EXIT + code) == "1.0\n1.0 True"
 
 
 def test_kernels_of_others_do_not_hinder_exit() -> None:
@@ -379,4 +374,4 @@ def test_kernels_of_others_do_not_hinder_exit() -> None:
     for _ in range(3):
         threading.Thread(target=work, daemon=True).start()
     """
-    assert evaluate(EXIT + code) == ["1.0"]
+    assert printed(EXIT + code) == "1.0"

@@ -11,9 +11,12 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 from processes import printed_json
+from torch_examples import normal, run
 
-torch = pytest.importorskip("torch")
-import normcore.torch as nt  # noqa: E402
+pytest.importorskip("torch")
+import torch
+
+import normcore.torch as nt
 
 SHAPES = {"BatchNorm1d": [(7, 3), (5, 3, 4)], "BatchNorm2d": [(4, 3, 5, 2)],
           "BatchNorm3d": [(3, 3, 2, 4, 2)], "SyncBatchNorm": [(7, 3), (4, 3, 5, 2)]}  # fmt: skip
@@ -36,21 +39,11 @@ def pair(kind, num_features=3, dtype=torch.float64, seed=0, **options):
 
 
 def example(shape, seed=0, dtype=torch.float64):
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(shape, generator=generator, dtype=torch.float64).mul(3).add(5).to(dtype)
+    return normal(shape, seed).mul(3).add(5).to(dtype)
 
 
 def assert_close(found, expected, tolerance=1e-12):
     torch.testing.assert_close(found, expected, rtol=tolerance, atol=tolerance)
-
-
-def run(layer, x, dy):
-    """Return the output and the gradients of the input and of the parameters."""
-    x = x.detach().requires_grad_()
-    layer.zero_grad()
-    y = layer(x)
-    y.backward(dy)
-    return y, x.grad, *(each.grad for each in layer.parameters())
 
 
 @pytest.mark.parametrize(("kind", "shape"), CASES)

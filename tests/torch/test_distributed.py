@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,11 +10,14 @@ import numpy as np
 import pytest
 import ranks
 from numpy.testing import assert_allclose, assert_array_equal
-from ranks import TIMEOUT, check_core_layer, joined
+from processes import environment
+from ranks import TIMEOUT, check_against_one_process, check_core_layer, joined
 
 from normcore import functional
 
-torch = pytest.importorskip("torch")
+pytest.importorskip("torch")
+import torch
+
 pytestmark = pytest.mark.skipif(
     not (torch.distributed.is_available() and torch.distributed.is_gloo_available()),
     reason="this PyTorch has no gloo",
@@ -28,16 +30,10 @@ LIMIT = 240
 
 def gloo(task, size, directory, codes=None):
     """Run a task in processes of its own; returns what each rank saved."""
-    environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
-        "GLOO_SOCKET_IFNAME": "lo",
-        "OMP_NUM_THREADS": "1",
-    }
     processes = [
         subprocess.Popen(
             [sys.executable, SCRIPT, "gloo", task, directory, str(rank), str(size)],
-            env=environment,
+            env=environment(GLOO_SOCKET_IFNAME="lo", OMP_NUM_THREADS="1"),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -55,26 +51,6 @@ def gloo(task, size, directory, codes=None):
     assert [each.returncode for each in processes] == (codes or [0] * size), "\n".join(outputs)
     paths = [directory / f"{rank}.npz" for rank in range(size)]
     return [dict(np.load(path)) if path.exists() else None for path in paths]
-
-
-def check_against_one_process(found, prefix="", parameters="sum"):
-    """Compare all that ranks returned with what one process gives for the joined batch."""
-    x, dy, gamma, beta = joined()
-    y, moments = functional.batch_norm(x, gamma, beta)
-    dx, dgamma, dbeta = functional.batch_norm_backward(dy, x, moments, gamma)
-
-    def every(key):
-        return [each[prefix + key] for each in found]
-
-    assert_allclose(np.concatenate(every("y")), y, rtol=1e-12, atol=1e-12)
-    assert_allclose(np.concatenate(every("dx")), dx, rtol=1e-12, atol=1e-12)
-    for key, expected in (("dgamma", dgamma), ("dbeta", dbeta)):
-        if parameters == "sum":
-            assert_allclose(sum(every(key)), expected, rtol=1e-12, atol=1e-12)
-        else:
-            for each in every(key):
-                assert_allclose(each, expected / len(found), rtol=1e-12, atol=1e-12)
-    return moments
 
 
 @pytest.mark.parametrize("size", [2, 3])

@@ -7,11 +7,12 @@ import copy
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch")
-from torch import nn  # noqa: E402
+pytest.importorskip("torch")
+import torch
+from torch import nn
 
-import normcore as nc  # noqa: E402
-import normcore.torch as nt  # noqa: E402
+import normcore as nc
+import normcore.torch as nt
 
 
 class Block(nn.Module):

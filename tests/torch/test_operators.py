@@ -6,19 +6,19 @@ import copy
 import shutil
 
 import pytest
+import torch_examples
 
-torch = pytest.importorskip("torch")
-from torch.autograd import gradcheck, gradgradcheck  # noqa: E402
-from torch.library import opcheck  # noqa: E402
+pytest.importorskip("torch")
+import torch
+from torch.autograd import gradcheck, gradgradcheck
+from torch.library import opcheck
 
-import normcore.torch as nt  # noqa: E402
-from normcore.torch import batch_operators as operators  # noqa: E402
+import normcore.torch as nt
+from normcore.torch import batch_operators as operators
 
 
-def normal(*shape, seed=0, dtype=torch.float64, grad=True):
-    generator = torch.Generator().manual_seed(seed)
-    x = torch.randn(shape, generator=generator, dtype=torch.float64).to(dtype)
-    return x.requires_grad_(grad)
+def normal(*shape, grad=True, **options):
+    return torch_examples.normal(shape, **options).requires_grad_(grad)
 
 
 def vectors(present, dtype=torch.float64):

@@ -6,19 +6,16 @@ import copy
 import pickle
 
 import pytest
+from torch_examples import normal, run
 
-from normcore import functional
+pytest.importorskip("torch")
+import torch
+from torch import nn
+from torch.autograd import gradcheck, gradgradcheck
+from torch.library import opcheck
 
-torch = pytest.importorskip("torch")
-if not hasattr(functional, "layer_norm"):
-    pytest.skip("normcore.functional has no layer_norm", allow_module_level=True)
-
-from torch import nn  # noqa: E402
-from torch.autograd import gradcheck, gradgradcheck  # noqa: E402
-from torch.library import opcheck  # noqa: E402
-
-import normcore.torch as nt  # noqa: E402
-from normcore.torch import row_operators  # noqa: E402
+import normcore.torch as nt
+from normcore.torch import row_operators
 
 PARAMETERS = [{}, {"elementwise_affine": False}]
 CASES = [
@@ -35,11 +32,6 @@ CASES = [
 ]  # fmt: skip
 
 
-def normal(shape, seed=0, dtype=torch.float64):
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(shape, generator=generator, dtype=torch.float64).to(dtype)
-
-
 def pair(kind, arguments, dtype=torch.float64, **options):
     """Return normcore's layer and PyTorch's, in the same state."""
     ours = getattr(nt, kind)(*arguments, dtype=dtype, **options)
@@ -50,14 +42,6 @@ def pair(kind, arguments, dtype=torch.float64, **options):
     theirs.load_state_dict(ours.state_dict())
     assert repr(ours) == repr(theirs)
     return ours, theirs
-
-
-def run(layer, x, dy):
-    x = x.detach().requires_grad_()
-    layer.zero_grad()
-    y = layer(x)
-    y.backward(dy)
-    return y, x.grad, *(each.grad for each in layer.parameters())
 
 
 def assert_agree(layers, x, dy, tolerance=1e-12):

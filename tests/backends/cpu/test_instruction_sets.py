@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -12,6 +9,7 @@ from hypothesis import strategies as st
 from normcore_cpu import instruction_sets
 from normcore_cpu.backend import CpuBackend
 from normcore_cpu.instruction_sets import VARIABLE, available, chosen
+from processes import printed, run_python
 
 import normcore as nc
 from normcore.affine import Affine
@@ -186,14 +184,7 @@ def test_best_build_is_chosen(monkeypatch) -> None:
 @pytest.mark.parametrize("name", available())
 def test_variable_names_a_build(name: str) -> None:
     code = "import normcore as nc; print(nc.get_backend('cpu').instruction_set)"
-    found = subprocess.run(
-        [sys.executable, "-c", code],
-        env={**_environment(), VARIABLE: name},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert found.stdout.strip() == name
+    assert printed(code, **{VARIABLE: name}) == name
 
 
 def test_unknown_build_is_a_clear_error(monkeypatch) -> None:
@@ -207,12 +198,7 @@ def test_unknown_build_is_a_clear_error(monkeypatch) -> None:
 
 def test_slower_backend_does_not_step_in_for_an_unknown_build() -> None:
     code = "import numpy, normcore as nc; nc.StandardScaler().fit(numpy.ones((3, 2)))"
-    found = subprocess.run(
-        [sys.executable, "-c", code],
-        env={**_environment(), VARIABLE: "sse9"},
-        capture_output=True,
-        text=True,
-    )
+    found = run_python("-c", code, check=False, **{VARIABLE: "sse9"})
     assert "\nValueError: backend 'cpu', which serves numpy.ndarray, is not ready" in found.stderr
     assert "'cpu', which serves numpy.ndarray, is not ready: NORMCORE_INSTR" in found.stderr
     assert "'sse9', which is no instruction set; known: baseline, avx2" in found.stderr
@@ -228,9 +214,3 @@ def test_build_that_the_processor_lacks_is_a_clear_error(monkeypatch) -> None:
 def test_unknown_build_cannot_be_made() -> None:
     with pytest.raises(ValueError, match="'sse9'"):
         CpuBackend("sse9")
-
-
-def _environment() -> dict[str, str]:
-    import os
-
-    return {key: value for key, value in os.environ.items() if key != VARIABLE}

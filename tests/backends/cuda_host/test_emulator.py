@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 from cuda_host import toy
-from cuda_host.build import SANITIZE, CompileError, build, compiler, kernel_names
+from cuda_host.build import SANITIZE, CompileError, build, kernel_names, needs_compiler
 from cuda_host.launch import ORDERS, KernelError, Order, launch
 from cuda_host.memory import Memory, StrayWrite
 from cuda_host.toy import SOURCE, run
 
-pytestmark = pytest.mark.skipif(compiler() is None, reason="g++ is not installed")
+pytestmark = needs_compiler
 
 
 @pytest.fixture(params=ORDERS, ids=lambda order: f"order{order.kind}-{order.seed}")

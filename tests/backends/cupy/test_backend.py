@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from cuda_host import build
 from cuda_host.arrays import DeviceArray, unwrap
-from cuda_host.fake_cupy import Tensor, installed
+from cuda_host.fake_cupy import Tensor
 from normcore_cupy import backend as cupy_backend
 
 import normcore as nc
@@ -18,23 +18,7 @@ from normcore.affine import Affine
 from normcore.array_backend.reference import ReferenceBackend
 from normcore.testing.checks import check_brackets
 
-pytestmark = pytest.mark.skipif(build.compiler() is None, reason="there is no g++")
-
-
-@pytest.fixture
-def cupy(monkeypatch):
-    with installed(monkeypatch) as module:
-        yield module
-
-
-@pytest.fixture
-def backend(cupy):
-    return cupy_backend.CupyBackend(chunk_bytes=4096)
-
-
-@pytest.fixture
-def x():
-    return np.random.default_rng(0).standard_normal((700, 3)) * [1.0, 5.0, 1e-3] + 1e5
+pytestmark = build.needs_compiler
 
 
 def host(array):

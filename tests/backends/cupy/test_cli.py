@@ -2,37 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
-import normcore_cpu
-import normcore_cupy
-import normcore_maxabs
 import numpy as np
 import pytest
 from cuda_host import build
+from processes import run_python
 
-import normcore as nc
-
-pytestmark = pytest.mark.skipif(build.compiler() is None, reason="there is no g++")
-
-PACKAGES = [
-    Path(each.__file__).parents[1] for each in (nc, normcore_cpu, normcore_cupy, normcore_maxabs)
-]
+pytestmark = build.needs_compiler
 
 
 def normcore(directory, *arguments, fake=True):
     program = ["-m", "cuda_host.on_fake"] if fake else []
-    command = [sys.executable, "-P", *program, "-m", "normcore", *arguments]
-    path = os.pathsep.join(map(str, [*PACKAGES, Path(__file__).parents[2] / "helpers"]))
-    done = subprocess.run(
-        command, env=os.environ | {"PYTHONPATH": path}, cwd=directory, capture_output=True,
-        text=True, check=False, timeout=120,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    return run_python("-P", *program, "-m", "normcore", *arguments, cwd=directory).stdout
 
 
 def test_a_table_is_the_same_by_way_of_the_device(tmp_path):

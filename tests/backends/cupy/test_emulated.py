@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from cuda_host.arrays import DeviceArray
-from cuda_host.build import compiler, kernel_names
+from cuda_host.build import kernel_names, needs_compiler
 from cuda_host.conformance import EmulatedConformance
 from cuda_host.emulated import EmulatedBackend, EmulatedDevice
 from cuda_host.launch import ORDERS
@@ -18,7 +18,7 @@ from normcore.array_backend.abstract import batch_scale
 from normcore.array_backend.reference import ReferenceBackend
 from normcore.testing.checks import check_moments
 
-pytestmark = pytest.mark.skipif(compiler() is None, reason="g++ is not installed")
+pytestmark = needs_compiler
 
 #: NC with many and few channels, NCHW with few and many channels and small images, NHWC.
 SHAPES = [(1031, 40, 1), (2053, 3, 1), (6, 3, 389), (3, 70, 49), (5, 300, 1), (411, 64, 1)]

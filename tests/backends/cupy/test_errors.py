@@ -16,23 +16,7 @@ from normcore_cupy.compiler import CompileError
 import normcore as nc
 from normcore.affine import Affine
 
-pytestmark = pytest.mark.skipif(build.compiler() is None, reason="there is no g++")
-
-
-@pytest.fixture
-def cupy(monkeypatch):
-    with installed(monkeypatch) as module:
-        yield module
-
-
-@pytest.fixture
-def backend(cupy):
-    return cupy_backend.CupyBackend(chunk_bytes=4096)
-
-
-@pytest.fixture
-def x():
-    return np.random.default_rng(0).standard_normal((700, 3)) * [1.0, 5.0, 1e-3] + 1e5
+pytestmark = build.needs_compiler
 
 
 def state(thing):

@@ -6,14 +6,14 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import pytest
-from cuda_host.build import compiler
+from cuda_host.build import needs_compiler
 from cuda_host.conformance import EmulatedConformance
 from cuda_host.emulated import EmulatedBackend, EmulatedDevice
 from cuda_host.launch import KernelError
 from faulty import check
 from normcore_cupy.device import source
 
-pytestmark = pytest.mark.skipif(compiler() is None, reason="g++ is not installed")
+pytestmark = needs_compiler
 
 
 class Fault(NamedTuple):

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cuda_host.build import compiler, kernel_names
+from cuda_host.build import kernel_names, needs_compiler
 from cuda_host.emulated import EmulatedBackend, EmulatedDevice
 from normcore_cupy import counting, host
 from normcore_cupy.device import VIEW, source, view
@@ -19,8 +19,6 @@ from normcore.array_backend.abstract import Backend
 from normcore.statistics import Extrema
 from normcore.testing.checks import check_moments
 from normcore.testing.strategies import LAYOUTS, arrange
-
-emulated = pytest.mark.skipif(compiler() is None, reason="needs g++")
 
 
 class Counting(EmulatedDevice):
@@ -145,7 +143,7 @@ def test_constants_agree_with_the_kernels() -> None:
 # -- what is launched ------------------------------------------------------------------------
 
 
-@emulated
+@needs_compiler
 def test_forward_and_backward_never_wait(engine: EmulatedBackend) -> None:
     x, dy = (engine.adopt(each) for each in (data(), data()[::-1]))
     gamma = engine.adopt(np.linspace(1, 2, 5))
@@ -164,7 +162,7 @@ def test_forward_and_backward_never_wait(engine: EmulatedBackend) -> None:
     assert "to_host" not in events
 
 
-@emulated
+@needs_compiler
 def test_merging_is_one_launch_and_chan_s_law(engine: EmulatedBackend) -> None:
     x = data((100, 5, 7), np.float64)
     a, b = (engine.moments(engine.adopt(each)) for each in np.split(x, [31]))
@@ -180,7 +178,7 @@ def test_merging_is_one_launch_and_chan_s_law(engine: EmulatedBackend) -> None:
     assert isinstance(engine.merge(*[engine.extrema(engine.adopt(x))] * 2), Extrema)
 
 
-@emulated
+@needs_compiler
 @pytest.mark.parametrize("activation", [None, "relu"])
 @pytest.mark.parametrize("masked", [False, True])
 def test_one_go_has_the_bits_of_the_steps(
@@ -228,7 +226,7 @@ HARD = {
 }
 
 
-@emulated
+@needs_compiler
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("columns", [False, True])
 def test_moments_of_hard_channels(engine: EmulatedBackend, weighted: bool, columns: bool) -> None:
@@ -242,7 +240,7 @@ def test_moments_of_hard_channels(engine: EmulatedBackend, weighted: bool, colum
     check_moments(engine.moments(engine.adopt(x), weights=weights).to_host(), x, plane)
 
 
-@emulated
+@needs_compiler
 @pytest.mark.parametrize("weighted", [False, True])
 def test_moments_where_the_first_values_are_far_from_the_mean(
     engine: EmulatedBackend, monkeypatch: pytest.MonkeyPatch, weighted: bool
@@ -256,7 +254,7 @@ def test_moments_where_the_first_values_are_far_from_the_mean(
     check_moments(engine.moments(engine.adopt(x), weights=weights).to_host(), x, plane)
 
 
-@emulated
+@needs_compiler
 def test_a_channel_does_not_depend_on_its_neighbours(engine: EmulatedBackend) -> None:
     x = np.stack([make(2000) for make in HARD.values()], axis=1)[:, :, None]
     calm = x.copy()
@@ -265,7 +263,7 @@ def test_a_channel_does_not_depend_on_its_neighbours(engine: EmulatedBackend) ->
     np.testing.assert_array_equal(*parts)
 
 
-@emulated
+@needs_compiler
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("dtype", ["float64", "float32", "float16", "int16", "bool"])
 def test_rescale_has_the_bits_of_the_cpu(engine: EmulatedBackend, dtype: str, layout: str) -> None:
@@ -277,7 +275,7 @@ def test_rescale_has_the_bits_of_the_cpu(engine: EmulatedBackend, dtype: str, la
     assert got.get().tobytes() == expected.tobytes()
 
 
-@emulated
+@needs_compiler
 def test_relu_of_zero_has_the_sign_of_the_cpu(engine: EmulatedBackend) -> None:
     x, affine = np.full((2, 3, 1), -0.0), Affine(beta=-0.0)
     for activation in (None, "relu"):
@@ -286,14 +284,14 @@ def test_relu_of_zero_has_the_sign_of_the_cpu(engine: EmulatedBackend) -> None:
         assert got.get().tobytes() == expected.tobytes()
 
 
-@emulated
+@needs_compiler
 def test_results_keep_the_memory_order_of_the_input(engine: EmulatedBackend) -> None:
     for layout in ("C", "F", "transposed"):
         x = engine.adopt(arrange(data(), layout))
         assert engine.rescale(x, Affine()).strides == x.strides
 
 
-@emulated
+@needs_compiler
 def test_planes_of_any_dtype_and_stride(engine: EmulatedBackend) -> None:
     x = data((40, 5, 7), np.float64)
     numbers = np.arange(40) % 3
@@ -310,7 +308,7 @@ def test_planes_of_any_dtype_and_stride(engine: EmulatedBackend) -> None:
             np.testing.assert_array_equal(y, np.where(whole[:, None, :] != 0, x, 0.0))
 
 
-@emulated
+@needs_compiler
 def test_gradients_of_another_dtype(engine: EmulatedBackend) -> None:
     x, dy = data(), data(dtype=np.float16)[::-1]
     vectors = np.random.default_rng(2).standard_normal((4, 5))
@@ -320,7 +318,7 @@ def test_gradients_of_another_dtype(engine: EmulatedBackend) -> None:
     np.testing.assert_array_equal(got.get(), expected.astype(np.float32))
 
 
-@emulated
+@needs_compiler
 def test_more_ranks_than_registers_hold(engine: EmulatedBackend) -> None:
     x = data((500, 4, 3), np.float64)
     q = np.linspace(0, 1, 2 * counting.RANKS + 1)
@@ -338,7 +336,7 @@ def test_more_ranks_than_registers_hold(engine: EmulatedBackend) -> None:
 # -- bad arguments ---------------------------------------------------------------------------
 
 
-@emulated
+@needs_compiler
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [

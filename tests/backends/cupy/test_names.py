@@ -16,7 +16,8 @@ from normcore_cupy import backend as cupy_backend
 
 import normcore
 
-cupy = pytest.importorskip("cupy", exc_type=ImportError)
+pytest.importorskip("cupy", exc_type=ImportError)
+import cupy
 
 #: Names below cupy, with the parameters that are passed; some take an instance first.
 USED = {

@@ -13,7 +13,9 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-__all__ = ["SANITIZE", "CompileError", "build", "compiler", "kernel_names"]
+import pytest
+
+__all__ = ["SANITIZE", "CompileError", "build", "compiler", "kernel_names", "needs_compiler"]
 
 _HERE = Path(__file__).parent
 _KERNEL = re.compile(r"__global__\s+void\s+(?:__launch_bounds__\([^)]*\)\s*)?(\w+)\s*\(")
@@ -49,6 +51,9 @@ def kernel_names(source: str) -> list[str]:
 def compiler() -> str | None:
     """Return the path of g++, or None."""
     return shutil.which(os.environ.get("CXX", "g++"))
+
+
+needs_compiler = pytest.mark.skipif(compiler() is None, reason="g++ is not installed")
 
 
 @functools.cache
