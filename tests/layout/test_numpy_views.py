@@ -11,12 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import normcore as nc
-from normcore import layout
 from normcore.affine import Affine
 from normcore.array_backend.abstract import Backend
 from normcore.array_backend.selection import get_backend
 from normcore.batchnorm.inference import Inference
-from normcore.layout import numpy_views, out_argument
+from normcore.layout import array_views, numpy_views, out_argument
 
 
 @given(st.lists(st.integers(1, 4), min_size=1, max_size=4), st.integers(-5, 4))
@@ -27,7 +26,7 @@ def test_views_are_those_of_the_general_form(shape: list[int], axis: int) -> Non
         assert found is None
         return
     assert found is not None
-    (expected,) = layout._views(axis, (x, x + 1))
+    (expected,) = array_views._views(axis, (x, x + 1))
     for view, other in zip(found, expected, strict=True):
         # the general form may take positions from one of N and S to the other
         assert view.shape[1] == other.shape[1]
