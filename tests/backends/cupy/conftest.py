@@ -1,0 +1,22 @@
+"""The CuPy backend over a fake CuPy, in chunks so small that most arrays have several."""
+
+import numpy as np
+import pytest
+from cuda_host.fake_cupy import installed
+from normcore_cupy.backend import CupyBackend
+
+
+@pytest.fixture
+def cupy(monkeypatch):
+    with installed(monkeypatch) as module:
+        yield module
+
+
+@pytest.fixture
+def backend(cupy):
+    return CupyBackend(chunk_bytes=4096)
+
+
+@pytest.fixture
+def x():
+    return np.random.default_rng(0).standard_normal((700, 3)) * [1.0, 5.0, 1e-3] + 1e5

@@ -1,0 +1,132 @@
+"""Faults of the kind that kernels have, each put into a copy of the source: the laws must fail."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import pytest
+from cuda_host.build import needs_compiler
+from cuda_host.conformance import EmulatedConformance
+from cuda_host.emulated import EmulatedBackend, EmulatedDevice
+from cuda_host.launch import KernelError
+from faulty import check
+from normcore_cupy.device import source
+
+pytestmark = needs_compiler
+
+
+class Fault(NamedTuple):
+    """An exact piece of the kernels, what takes its place, and the law that must notice."""
+
+    old: str
+    new: str
+    law: str
+    arguments: tuple[Any, ...] = ()
+
+
+MOMENTS = "test_moments_of_many_positions", ((1, 2, 30011), 0.0, False)
+RANGES = "test_parts_of_a_channel_merge", ((203, 4, 61),)
+BRACKETS = ("test_brackets_equal_reference",)
+RESCALE = ("test_rescale_has_the_bits_of_the_reference",)
+
+# A fault that goes far out of bounds has a law of kernels that only read: the process lives on.
+FAULTS = {
+    "no barrier before warps are merged": Fault(
+        "half /= 2) {\n        __syncthreads();\n", "half /= 2) {\n", *MOMENTS
+    ),
+    "no barrier before the result is read": Fault(
+        "    __syncthreads();\n    mine = warps[0]", "    mine = warps[0]", *MOMENTS
+    ),
+    "no barrier before the next merge": Fault(
+        "    __syncthreads(); // before the next call writes\n", "",
+        "test_moments_that_take_more_than_one_pass", ((1, 2, 3001), 1e200),
+    ),
+    "a barrier for some warps": Fault(
+        "        __syncthreads();\n        if (warp < half",
+        "        if (warp < half) __syncthreads();\n        if (warp < half",
+        *MOMENTS,
+    ),
+    "half the shuffle distance": Fault("words[i], distance)", "words[i], distance / 2)", *MOMENTS),
+    "twice the shuffle distance": Fault("words[i], distance)", "words[i], 2 * distance)", *MOMENTS),
+    "one shuffle too few": Fault("distance >= width", "distance > width", *MOMENTS),
+    "one shuffle too many": Fault(
+        "distance >= width; distance /= 2)", "2 * distance >= width && distance; distance /= 2)",
+        "test_moments_of_many_positions", ((3001, 19, 1), 0.0, False),
+    ),
+    "a lost warp": Fault("[warp + half]", "[warp + half - (half > 1)]", *MOMENTS),
+    "a lost block of moments": Fault(
+        "range < ranges; range += blockDim.y)\n            mine = merged(mine, load_moments",
+        "range < ranges - 1; range += blockDim.y)\n            mine = merged(mine, load_moments",
+        *MOMENTS,
+    ),
+    "a lost block of extrema": Fault(
+        "range < ranges; range += blockDim.y) {\n"
+        "            const double* part = parts + range * 3",
+        "range < ranges - (ranges > 1); range += blockDim.y) {\n"
+        "            const double* part = parts + range * 3",
+        *RANGES,
+    ),
+    "a lost block of gradients": Fault(
+        "range < ranges; range += blockDim.y) {\n"
+        "            const double* part = parts + range * 4",
+        "range < ranges - (ranges > 1); range += blockDim.y) {\n"
+        "            const double* part = parts + range * 4",
+        *RANGES,
+    ),
+    "a lost block of counts": Fault(
+        "for (long long range = threadIdx.y; range < ranges; range += blockDim.y)\n"
+        "            mine.value",
+        "for (long long range = threadIdx.y; range < ranges - (ranges > 1); range += blockDim.y)\n"
+        "            mine.value",
+        *RANGES,
+    ),
+    "the tail left out": Fault(
+        "(end - first - 1) / blockDim.y) + 1", "(end - first) / blockDim.y)", *RESCALE
+    ),
+    "one position too many at the tail": Fault("(end - first - 1) / b", "(end - first) / b",
+                                               *MOMENTS),
+    "ranges that overlap": Fault("end = first + per_range;", "end = first + per_range + 1;",
+                                 *MOMENTS),
+    "one channel too many": Fault("some = channel < x.c", "some = channel <= x.c", *RESCALE),
+    "what was not loaded is used": Fault(
+        "if (at.left > 0) visit(loaded[i], at);", "visit(loaded[i], at);", *MOMENTS
+    ),
+    "a row that does not end": Fault("if (s >= inner) {", "if (s > inner) {", *RANGES),
+    "kept values on top of each other": Fault("++next[i];", "", *BRACKETS),
+}  # fmt: skip
+
+
+def broken(fault: Fault) -> Callable[[str], str]:
+    """Return the sources with a fault in them."""
+    found = source().count(fault.old)
+    if found != 1:
+        raise LookupError(
+            f"the kernels have {fault.old!r} {found} times; bring the fault up to date"
+        )
+    return lambda kernel: source(kernel).replace(fault.old, fault.new)
+
+
+def run(backend: EmulatedBackend, fault: Fault) -> None:
+    members = {"backend": backend, "dtypes": ("float64",)}
+    check(type("Kit", (EmulatedConformance,), members)(), fault.law, *fault.arguments)
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_fault_is_caught(name: str) -> None:
+    fault = FAULTS[name]
+    backend = EmulatedBackend(EmulatedDevice(broken(fault)))
+    with pytest.raises((AssertionError, KernelError)) as caught:
+        run(backend, fault)
+    print(f"{name}: {str(caught.value).strip().splitlines()[0]}")
+
+
+@pytest.mark.parametrize("fault", {each[2:]: each for each in FAULTS.values()}.values(),
+                         ids=lambda fault: fault.law)  # fmt: skip
+def test_sound_kernels_pass(fault: Fault) -> None:
+    run(EmulatedBackend(), fault)
+
+
+def test_a_fault_that_no_longer_applies_is_an_error() -> None:
+    with pytest.raises(LookupError, match="0 times"):
+        broken(Fault("no such text", "", "law"))

@@ -1,0 +1,158 @@
+"""What the backend asks of CuPy is in the CuPy that is installed, and so is what its fake has."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import types
+from functools import reduce
+from pathlib import Path
+
+import normcore_cupy
+import numpy as np
+import pytest
+from cuda_host.fake_cupy import FakeCupy, Stream
+from normcore_cupy import backend as cupy_backend
+
+import normcore
+
+pytest.importorskip("cupy", exc_type=ImportError)
+import cupy
+
+#: Names below cupy, with the parameters that are passed; some take an instance first.
+USED = {
+    "RawModule": ["path"],
+    "RawModule.get_function": ["name"],
+    "RawKernel.__call__": ["grid", "block", "args"],
+    "asarray": ["a", "dtype"],
+    "cuda.Device": [],
+    "cuda.Stream": ["non_blocking"],
+    "cuda.Stream.from_external": ["obj"],
+    "cuda.Stream.record": [],
+    "cuda.Stream.synchronize": [],
+    "cuda.Stream.wait_event": ["event"],
+    "cuda.alloc_pinned_memory": ["size"],
+    "cuda.get_current_stream": [],
+    "cuda.get_cuda_path": [],
+    "cuda.nvrtc.compileProgram": ["prog", "options"],
+    "cuda.nvrtc.createProgram": ["src", "name", "headers", "include_names"],
+    "cuda.nvrtc.destroyProgram": ["prog"],
+    "cuda.nvrtc.getCUBIN": ["prog"],
+    "cuda.nvrtc.getPTX": ["prog"],
+    "cuda.nvrtc.getProgramLog": ["prog"],
+    "cuda.nvrtc.getSupportedArchs": [],
+    "cuda.nvrtc.getVersion": [],
+    "cuda.runtime.getDevice": [],
+    "cuda.runtime.getDeviceCount": [],
+    "cuda.runtime.runtimeGetVersion": [],
+    "cumsum": ["a"],
+    "empty": ["shape", "dtype"],
+    "from_dlpack": ["array"],
+    "ndarray.__dlpack__": ["stream"],
+    "ndarray.get": ["stream", "out", "blocking"],
+    "ndarray.set": ["arr", "stream"],
+    "sum": ["a", "axis"],
+    "zeros": ["shape", "dtype"],
+    # of the benchmarks
+    "cuda.Event": [],
+    "cuda.get_elapsed_time": ["start_event", "end_event"],
+    "cuda.memory.MemoryPointer.copy_from_device_async": ["src", "size"],
+    "cuda.runtime.driverGetVersion": [],
+    "cuda.runtime.getDeviceProperties": [],
+    "cuda.runtime.memGetInfo": [],
+    "cuda.set_allocator": ["allocator"],
+    "get_default_memory_pool": [],
+    "lib.stride_tricks.as_strided": ["x", "shape", "strides"],
+    "percentile": ["a", "q", "axis"],
+    "random.standard_normal": ["size", "dtype"],
+}
+
+
+def found(name):
+    return reduce(getattr, name.split("."), cupy)
+
+
+def parameters(function):
+    """Return names, from the signature or, as Cython keeps it, the first line of the docstring."""
+    try:
+        return list(inspect.signature(function).parameters)
+    except (TypeError, ValueError):
+        first = (function.__doc__ or "").strip().splitlines()[0]
+        inside = re.search(r"\((.*)\)", first)
+        assert inside, f"{function} does not say what it takes"
+        given = [each.partition("=")[0].split() for each in inside[1].split(",")]
+        return [words[-1] for words in given if words]
+
+
+@pytest.mark.parametrize("name", USED)
+def test_what_is_called_takes_what_is_passed(name):
+    function = found(name)
+    assert callable(function)
+    if USED[name]:
+        assert set(USED[name]) <= set(parameters(function))
+
+
+def test_the_namespace_has_what_is_asked_of_it():
+    """The fake answers with whatever NumPy has, and CuPy has less."""
+    modules = [
+        path
+        for package in (normcore, normcore_cupy)
+        for path in Path(package.__file__).parent.rglob("*.py")
+    ]
+    asked = {
+        name
+        for path in modules
+        for name in re.findall(r"\bxp\.([a-z]\w*)", path.read_text("utf-8"))
+    }
+    assert {"where", "isdtype", "broadcast_to", "cumsum"} <= asked
+    assert [name for name in sorted(asked) if not hasattr(cupy, name)] == []
+
+
+def test_errors_are_what_is_caught():
+    assert issubclass(cupy.cuda.memory.OutOfMemoryError, MemoryError)
+    error = cupy.cuda.runtime.CUDARuntimeError(cupy_backend._MEMORY_ALLOCATION)
+    assert error.status == cupy_backend._MEMORY_ALLOCATION
+    assert "cudaErrorMemoryAllocation" in str(error)
+    assert issubclass(cupy.cuda.driver.CUDADriverError, RuntimeError)  # made by the driver alone
+    assert issubclass(cupy.cuda.nvrtc.NVRTCError, Exception)
+
+
+def test_memory_tells_whose_it_is():
+    """CuPy's own kinds have these names; lent memory is of none of them."""
+    memory = cupy.cuda.memory
+    own = tuple(getattr(memory, name) for name in cupy_backend._OWN)
+    assert all(issubclass(each, memory.BaseMemory) for each in own)
+    lent = types.SimpleNamespace(data=types.SimpleNamespace(mem=memory.UnownedMemory))
+    assert not issubclass(memory.UnownedMemory, own)
+    assert cupy_backend._is_lent(cupy, lent)
+    from cupy._core import dlpack
+
+    assert not issubclass(dlpack.DLPackMemory, own)
+
+
+def test_pinned_memory_is_a_buffer_that_can_be_written():
+    """As any memory is that its pointer is made of."""
+    host = np.arange(8.0)
+    memory = types.SimpleNamespace(ptr=host.ctypes.data, size=host.nbytes)
+    pinned = cupy.cuda.PinnedMemoryPointer(memory, 0)
+    view = np.frombuffer(pinned, np.float32, 5)
+    assert np.shares_memory(view, host)
+    view[:] = -1.0
+    assert host.view(np.float32)[:6].tolist() == [-1.0] * 5 + [host.view(np.float32)[5]]
+
+
+def test_the_fake_has_nothing_that_cupy_has_not():
+    fake = FakeCupy()
+    for module, name in ((fake.cuda, "cuda"), (fake.cuda.runtime, "cuda.runtime")):
+        for each in vars(module):
+            assert each.startswith("_") or hasattr(found(name), each), f"cupy.{name}.{each}"
+    for each in vars(fake.cuda.memory):
+        assert hasattr(cupy.cuda.memory, each)
+    for each, method in vars(type(fake.nvrtc)).items():
+        if inspect.isfunction(method) and not each.startswith("_"):
+            real = parameters(getattr(cupy.cuda.nvrtc, each))
+            assert list(inspect.signature(method).parameters)[1:] == real, each
+    for each, method in vars(Stream).items():
+        if inspect.isfunction(method) and not each.startswith("_"):
+            real = inspect.signature(getattr(cupy.cuda.Stream, each)).parameters
+            assert list(inspect.signature(method).parameters) == list(real), each

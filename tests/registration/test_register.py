@@ -1,0 +1,268 @@
+"""Registering plugins, by hosts and by discovery, and what they can register."""
+
+from __future__ import annotations
+
+import inspect
+import operator
+import re
+import textwrap
+import threading
+import types
+import warnings
+from collections import OrderedDict
+
+import plugin_wheels as wheels
+import pytest
+from discovery import fresh_discovery, make_plugin
+from processes import evaluate
+
+import normcore as nc
+from normcore import registration
+from normcore.registration import discovery
+from normcore.registration.registry import Catalog, Plugin, Registration, Registry
+
+
+@pytest.fixture
+def fresh(monkeypatch):
+    """Discovery as in a new process, without entry points."""
+    fresh_discovery(monkeypatch)
+
+
+# -- register ---------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("fresh")
+def test_register_takes_a_module_or_an_object():
+    nc.register(make_plugin("registry.scaler('hosted', 'collections:OrderedDict')"))
+
+    class Host:
+        @nc.hookimpl
+        def normcore_register(self, registry):
+            registry.function("half", "operator:neg")
+
+    host = Host()
+    nc.register(host)
+    nc.register(host)  # again changes nothing
+    assert registration.scaler("hosted") is OrderedDict
+    assert registration.supplied("half") is operator.neg
+    assert len([row for row in registration.registrations() if row.name == "half"]) == 1
+
+
+@pytest.mark.usefixtures("fresh")
+@pytest.mark.parametrize(
+    "name", ["hookless", "unmarked", "callable", "misspelt", "arguments", "raising", "malformed"]
+)
+def test_register_raises_and_registers_nothing(name):
+    source, message = wheels.BROKEN[name]
+    module = types.ModuleType(f"normcore_{name}")
+    exec(textwrap.dedent(source), module.__dict__)
+    before = registration.registrations()
+    with pytest.raises(nc.PluginError, match=re.escape(message)):
+        nc.register(module)
+    assert registration.registrations() == before
+    module.normcore_register = make_plugin("registry.function('mended', 'a:b')").normcore_register
+    vars(module).pop("normcore_regsiter", None)
+    nc.register(module)  # nothing of the failure is left behind
+    assert len(registration.registrations()) == len(before) + 1
+
+
+@pytest.mark.usefixtures("fresh")
+def test_register_refuses_a_name_that_is_taken():
+    with pytest.raises(nc.PluginError, match="'standard' is already registered by plugin 'core'"):
+        nc.register(make_plugin("registry.scaler('standard', 'a:B')"))
+    nc.register(make_plugin("registry.scaler('mine', 'a:B')", name="first"))
+    with pytest.raises(
+        nc.PluginError, match=r"plugin 'second'.*already registered by plugin 'first'"
+    ):
+        nc.register(make_plugin("registry.scaler('mine', 'a:B')", name="second"))
+
+
+@pytest.mark.usefixtures("fresh")
+def test_registered_before_discovery_wins_over_entry_points(monkeypatch):
+    mine, theirs = (make_plugin("registry.function('shared', 'a:b')", name=n) for n in "ab")
+    found = [
+        discovery._Loaded(Plugin("theirs", "other", "1"), theirs),
+        discovery._Loaded(Plugin("mine", "own", "1"), mine),  # known already: no duplicate
+    ]
+    monkeypatch.setattr(discovery, "_load_entry_points", lambda: found)
+    nc.register(mine)
+    with pytest.warns(nc.PluginWarning, match="plugin 'theirs' of other 1.*by plugin 'a'") as said:
+        registration.registrations()
+    assert len(said) == 1
+
+
+def test_frozen_programs_need_no_metadata():
+    """A program that was frozen without metadata registers the first-party plugins itself."""
+    result, said = evaluate(
+        """
+        import importlib.metadata
+        importlib.metadata.distributions = lambda: []
+        import normcore_cpu.plugin, normcore_maxabs.plugin
+        before = sorted(nc.scalers())
+        nc.register(normcore_maxabs.plugin)
+        nc.register(normcore_cpu.plugin)
+        result = before, sorted(nc.scalers()), sorted(nc.backends()), nc.MaxAbsScaler.__module__
+        """
+    )
+    assert result == [
+        ["minmax", "robust", "standard"],
+        ["maxabs", "minmax", "robust", "standard"],
+        ["cpu", "reference"],
+        "normcore_maxabs.scaler",
+    ]
+    assert said == []
+
+
+# -- discovery --------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("fresh")
+def test_discovery_runs_once_for_many_threads(monkeypatch):
+    calls = []
+    module = make_plugin("calls.append(1)", "registry.function('counted', 'a:b')")
+    module.calls = calls
+    loads = [discovery._Loaded(Plugin("counted", "counted", "1"), module)]
+    barrier = threading.Barrier(8)
+
+    def load():
+        barrier.wait(10)  # all threads are looking at once
+        return loads
+
+    monkeypatch.setattr(discovery, "_load_entry_points", load)
+    seen = []
+    threads = [
+        threading.Thread(target=lambda: seen.append(registration.registrations())) for _ in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(seen) == 8
+    assert all(each == seen[0] for each in seen)
+    assert len(calls) == 1
+
+
+@pytest.mark.usefixtures("fresh")
+def test_everything_else_has_taken_effect_when_the_warning_is_an_error(monkeypatch):
+    found = [
+        discovery._Loaded(Plugin("bad", "bad", "1"), problem="plugin 'bad' of bad 1: it is bad"),
+        discovery._Loaded(
+            Plugin("good", "good", "1"), make_plugin("registry.function('g', 'a:b')")
+        ),
+    ]
+    monkeypatch.setattr(discovery, "_load_entry_points", lambda: found)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(nc.PluginWarning, match=r"it is bad. It is not used."):
+            registration.registrations()
+        assert "g" in {row.name for row in registration.registrations()}
+
+
+@pytest.mark.usefixtures("fresh")
+def test_interrupted_discovery_can_be_repeated(monkeypatch):
+    module = make_plugin("interrupt()", "registry.function('late', 'a:b')")
+    found = [discovery._Loaded(Plugin("late", "late", "1"), module)]
+    monkeypatch.setattr(discovery, "_load_entry_points", lambda: found)
+
+    def interrupt():
+        raise KeyboardInterrupt
+
+    module.interrupt = interrupt
+    with pytest.raises(KeyboardInterrupt):
+        registration.registrations()
+    module.interrupt = lambda: None
+    assert "late" in {row.name for row in registration.registrations()}
+
+
+# -- the registry -----------------------------------------------------------------------
+
+
+def registry():
+    return Registry(Plugin("test", "testing", "1"))
+
+
+def test_registry_scaler():
+    r = registry()
+    r.scaler("name", "package.module:Class")
+    assert r._close() == [Registration("scaler", "name", "package.module:Class", r._plugin)]
+    for name in ("", "two words", "-x", 3, None):
+        with pytest.raises(ValueError, match="cannot name a scaler"):
+            registry().scaler(name, "a:B")
+    for target in ("", "a", "a.b", "a:", ":b", "a:b.c", "a:b:c", "a :b", "1a:b", "a..b:c", None):
+        with pytest.raises(ValueError, match="not of the form 'module:attribute'"):
+            registry().scaler("name", target)
+    r = registry()
+    r.scaler("name", "a:B")
+    with pytest.raises(ValueError, match="scaler 'name' is registered twice"):
+        r.scaler("name", "a:C")
+
+
+def test_registry_backend():
+    r = registry()
+    r.backend("b", "a:B", arrays=["cupy.ndarray"], devices={"cuda"}, priority=10)
+    (only,) = r._close()
+    assert (only.arrays, only.devices, only.priority) == (("cupy.ndarray",), ("cuda",), 10)
+    for options in ({"arrays": "cupy.ndarray"}, {"devices": "cuda"}, {"devices": [1]}):
+        with pytest.raises(TypeError, match="is a sequence of strings"):
+            registry().backend("b", "a:B", **options)
+
+
+def test_registry_kernel():
+    r = registry()
+    r.kernel("k", "a:f", backend="cpu")
+    r.kernel("k", "a:g", backend="cupy")  # another backend's form of the same
+    assert [each.backend for each in r._close()] == ["cpu", "cupy"]
+    with pytest.raises(ValueError, match="cannot be the name of a backend"):
+        registry().kernel("k", "a:f", backend="")
+
+
+def test_registry_function():
+    r = registry()
+    r.function("scale", "a:f")
+    assert r._close()[0].supplied_name == "scale"
+    for name in ("_private", "not-python", "1", ""):
+        with pytest.raises(ValueError, match="is not a public Python name"):
+            registry().function(name, "a:f")
+
+
+def test_registry_source():
+    r = registry()
+    r.source(".csv", "a:B")
+    r.source(".csv.gz", "a:C")
+    assert [each.name for each in r._close()] == [".csv", ".csv.gz"]
+    for suffix in ("csv", ".", ".CSV", ".a/b", 1):
+        with pytest.raises(ValueError, match="is not a file suffix"):
+            registry().source(suffix, "a:B")
+
+
+def test_registry_closes_when_the_hook_has_returned():
+    r = registry()
+    r._close()
+    with pytest.raises(RuntimeError, match=r"plugin 'test' of testing 1: .* while its hook runs"):
+        r.scaler("late", "a:B")
+
+
+def test_catalog_adds_all_or_nothing():
+    first, second = Plugin("first", "one", "1"), Plugin("second", "two", "1")
+    before = Catalog().extended([Registration("scaler", "x", "a:X", first)])
+    with pytest.raises(nc.PluginError, match=r"plugin 'second' of two 1.*plugin 'first' of one 1"):
+        before.extended(
+            [Registration("scaler", "y", "a:Y", second), Registration("scaler", "x", "a:Z", second)]
+        )
+    assert [each.name for each in before] == ["x"]
+    after = before.extended([Registration("kernel", "x", "a:k", second, backend="cpu")])
+    assert [each.name for each in before] == ["x"]
+    assert after.get("kernel", "x", "cpu") is not None
+    assert after.get("kernel", "x", "cupy") is None
+
+
+def test_everything_a_plugin_can_register_has_documentation_and_a_test():
+    methods = {
+        name: method
+        for name, method in vars(Registry).items()
+        if inspect.isfunction(method) and not name.startswith("_")
+    }
+    assert {row.kind for row in registration.registrations()} < set(methods)
+    for name, method in methods.items():
+        assert len(inspect.getdoc(method) or "") > 40, name
+        assert f"test_registry_{name}" in globals(), name
