@@ -12,6 +12,7 @@ Network Training by Reducing Internal Covariate Shift", ICML 2015.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from normcore.array_backend.abstract import Backend
 from normcore.batchnorm.arguments import Batch
 from normcore.batchnorm.conv_folding import fold_batch_norm
 from normcore.batchnorm.forward_backward import differentiated, normalized
-from normcore.batchnorm.inference import normalized_with
+from normcore.batchnorm.inference import infer
 from normcore.batchnorm.renorm import batch_renorm, batch_renorm_backward
 from normcore.distributed.communicator import Communicator, process_group_of
 from normcore.layernorm import (
@@ -119,9 +120,11 @@ def moments(
     chosen = selection.select_backend(x, backend)
     if weights is not None:
         weights = chosen.adopt(over_views.as_weights(weights, x))
-    options: dict[str, Any] = {"weights": weights, "skipna": skipna, "merge": chosen.merge}
     x = chosen.adopt(x)
-    return over_views.observe(wide_integers.exactly(chosen.moments, x), x, channel_axis, **options)
+    return over_views.observe(
+        wide_integers.exactly(chosen.moments, x), x, channel_axis,
+        weights=weights, merge=chosen.merge, skipna=skipna,
+    )  # fmt: skip
 
 
 def extrema(
@@ -134,8 +137,9 @@ def extrema(
     """Smallest and largest value of each channel; parameters as for :func:`moments`."""
     x = layout.as_array(x)
     chosen = selection.select_backend(x, backend)
-    options: dict[str, Any] = {"skipna": skipna, "merge": chosen.merge}
-    return over_views.observe(chosen.extrema, chosen.adopt(x), channel_axis, **options)
+    return over_views.observe(
+        chosen.extrema, chosen.adopt(x), channel_axis, merge=chosen.merge, skipna=skipna
+    )
 
 
 def quantiles(
@@ -173,7 +177,7 @@ def quantiles(
     if weights is not None:
         weights = chosen.adopt(over_views.as_weights(weights, x))
 
-    def observe(view: Array, **options: Any) -> Any:
+    def observe(view: Array, **options: Array) -> Quantiles:
         return chosen.quantiles(view, ranks, **options)
 
     groups = [
@@ -194,11 +198,11 @@ def batch_norm(
     mask: Array = None,
     out: Array = None,
     communicator: Communicator | None = None,
-    groups: Any = None,
+    groups: Array | Sequence[slice] = None,
     virtual_batch_size: int | None = None,
     single: str = "error",
     backend: str | Backend | None = None,
-) -> tuple[Array, Array]:
+) -> tuple[Array, Any]:
     """Normalize `x` with the statistics of this batch (Algorithm 1 of the paper).
 
     ``y = (x - mean) / sqrt(var + eps) * gamma + beta``, where `mean` and the biased `var` are
@@ -302,16 +306,16 @@ def batch_norm_inference(
         As for :func:`batch_norm`, but a single value per channel is fine here; ValueError also if
         a `var` on the host is negative.
     """
-    options = {
-        "axis": axis, "eps": eps, "activation": activation, "mask": mask, "backend": backend
-    }  # fmt: skip
-    return normalized_with(x, mean, var, gamma, beta, out, options)
+    return infer(
+        x, mean, var, gamma, beta, out,
+        axis=axis, eps=eps, activation=activation, mask=mask, backend=backend,
+    )[0]  # fmt: skip
 
 
 def batch_norm_backward(
     dy: Array,
     x: Array,
-    moments: Any,
+    moments: Moments | Sequence[Moments],
     gamma: Array = None,
     beta: Array = None,
     *,
@@ -322,7 +326,7 @@ def batch_norm_backward(
     training: bool = True,
     out: Array = None,
     communicator: Communicator | None = None,
-    groups: Any = None,
+    groups: Array | Sequence[slice] = None,
     virtual_batch_size: int | None = None,
     backend: str | Backend | None = None,
 ) -> tuple[Array, Array, Array]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import operator
+from collections.abc import Callable
 from copy import copy
-from typing import Any, Self
+from typing import Self, SupportsIndex
 
 import numpy as np
 
@@ -19,7 +21,7 @@ from normcore.layout.namespace import Array, array_namespace, is_on_host, to_num
 from normcore.layout.scalar_argument import as_float
 from normcore.statistics import Moments, wide_integers
 
-__all__ = ["Batch", "check_eps"]
+__all__ = ["Batch", "check_eps", "check_integer"]
 
 _FLOAT64 = np.dtype(np.float64)
 
@@ -28,7 +30,7 @@ class Batch:
     """The arguments that forward, inference and backward share.
 
     Parameters are those of :func:`normcore.functional.batch_norm`, which says what is raised.
-    Arrays are kept as the backend's own, gamma and beta as float64 vectors or numbers.
+    Arrays are kept as the backend's own, gamma and beta as float64 vectors or scalars.
     """
 
     __slots__ = (
@@ -79,7 +81,7 @@ class Batch:
                 raise TypeError(f"mask must be an array of bool, got dtype {mask.dtype}")
             self.mask = self.backend.adopt(mask)
 
-    def vector(self, value: Any, name: str) -> Any:
+    def vector(self, value: Array, name: str) -> Array:
         """Return one number for each channel, named in errors, as a vector beside the batch."""
         value = layout.as_array(value, what=name)
         if isinstance(value, np.ndarray) or not hasattr(value, "__dlpack__"):
@@ -100,7 +102,7 @@ class Batch:
         if process_group is not None:
             self.process_group = process_group.bind(self.backend, self.axis)
 
-    def beside(self, value: Any) -> Array:
+    def beside(self, value: Array) -> Array:
         """Return a vector as float64 of the library and on the device of the batch."""
         xp = array_namespace(self.x)
         if xp is np:
@@ -199,23 +201,22 @@ class Batch:
 
     def normalize(self, out: Array) -> tuple[Array, Moments]:
         """Normalize with the statistics of the batch; return y and the statistics."""
-        given = self.gamma, self.beta, self.eps
-        options: dict[str, Any] = {"activation": self.activation}
-        pieces, out = self._pieces(self.x, out=out)
-        if pieces is not None:
-            return pieces.normalize(self.x, *given, mask=self.mask, out=out, **options)
+        given, activation = (self.gamma, self.beta, self.eps), self.activation
+        composite, out = self._composite(self.x, out=out)
+        if composite is not None:
+            return composite.normalize(
+                self.x, *given, activation=activation, mask=self.mask, out=out
+            )
 
-        function: Any = self.backend.normalize
-
-        def kernel(x: Array, **planes: Any) -> Array:
-            return function(x, *given, **options, **planes)
+        def kernel(x: Array, **planes: Array) -> tuple[Array, ...]:
+            return self.backend.normalize(x, *given, activation=activation, **planes)
 
         y, moments = self._in_one_go(kernel, self.x, out=out)
         self._refuse_rounded(moments)
         return y, moments
 
     def backward(
-        self, dy: Array, moments: Any, training: bool, out: Array
+        self, dy: Array, moments: object, training: bool, out: Array
     ) -> tuple[Array, Array, Array]:
         """Return dx, dgamma and dbeta as the caller's kind of array.
 
@@ -223,14 +224,14 @@ class Batch:
         """
         dy = layout.as_array(dy)
         upstream = self.adopt_gradient(dy)
-        self.check_moments(moments)
+        checked = self.check_moments(moments)
         target = self.adopt_out(out, upstream)
-        dx, dgamma, dbeta = self._gradients(upstream, moments, training, target)
+        dx, dgamma, dbeta = self._gradients(upstream, checked, training, target)
         release = self.backend.release
         return release(dx, dy) if out is None else out, release(dgamma, dy), release(dbeta, dy)
 
-    def check_moments(self, moments: Any) -> None:
-        """Refuse what are not moments of as many channels."""
+    def check_moments(self, moments: object) -> Moments:
+        """Return moments; refuse what are none, or of another number of channels."""
         if not isinstance(moments, Moments):
             raise TypeError(f"moments must be Moments, not {type(moments).__name__}")
         if moments.num_channels != self.num_channels:
@@ -238,6 +239,7 @@ class Batch:
                 f"moments are of {moments.num_channels} channels, but x has {self.num_channels} "
                 f"on axis {self.axis}"
             )
+        return moments
 
     def _gradients(
         self, dy: Array, moments: Moments, training: bool, out: Array
@@ -248,16 +250,18 @@ class Batch:
             return xp.empty_like(dy) if out is None else out, zeros[0, ...], zeros[1, ...]
         moments = Moments(self.beside(moments.parts))
         self._refuse_rounded(moments)
-        given = (moments, self.gamma, self.beta, self.eps)
-        options: dict[str, Any] = {"training": training, "activation": self.activation}
-        pieces, out = self._pieces(dy, self.x, out=out)
-        if pieces is not None:
-            return pieces.normalize_backward(dy, self.x, *given, mask=self.mask, out=out, **options)
+        given, activation = (moments, self.gamma, self.beta, self.eps), self.activation
+        composite, out = self._composite(dy, self.x, out=out)
+        if composite is not None:
+            return composite.normalize_backward(
+                dy, self.x, *given, training=training, activation=activation, mask=self.mask,
+                out=out,
+            )  # fmt: skip
 
-        function: Any = self.backend.normalize_backward
-
-        def kernel(dy: Array, x: Array, **planes: Any) -> Array:
-            return function(dy, x, *given, **options, **planes)
+        def kernel(dy: Array, x: Array, **planes: Array) -> tuple[Array, ...]:
+            return self.backend.normalize_backward(
+                dy, x, *given, training=training, activation=activation, **planes
+            )
 
         return self._in_one_go(kernel, dy, self.x, out=out)
 
@@ -267,32 +271,48 @@ class Batch:
             scale = batch_scale(moments, self.eps)
             wide_integers.refuse_rounded(self.x, self.axis, moments.mean, scale)
 
-    def _pieces(self, *arrays: Array, out: Array) -> tuple[Any, Any]:
-        """Return what has the kernels of arrays that are several views, or a part, or None; and
-        what they write to, if that is known.
+    def _composite(self, *arrays: Array, out: Array) -> tuple[Pieces | None, Array]:
+        """Return the kernels of arrays that are several views, or a part, or None for one view;
+        and what they write to, if that is known.
         """
         if self.process_group is not None:
             return self.process_group, out
         out, is_one_view = layout.with_result(self.axis, *arrays, out=out, mask=self.mask)
         return None if is_one_view else Pieces(self.backend, self.axis), out
 
-    def _in_one_go(self, kernel: Any, *arrays: Array, out: Array) -> tuple[Array, ...]:
+    def _in_one_go(
+        self, kernel: Callable[..., tuple[Array, ...]], *arrays: Array, out: Array
+    ) -> tuple[Array, ...]:
         """Call a kernel that returns more than its result on arrays that are one view."""
-        more: list[Any] = []
+        more: list[Array] = []
 
-        def result(*views: Any, **planes: Any) -> Any:
+        def result(*views: Array, **planes: Array) -> Array:
             y, *more[:] = kernel(*views, **planes)
             return y
 
         return over_views.elementwise(result, self.axis, *arrays, mask=self.mask, out=out), *more
 
 
-def check_eps(eps: Any) -> float:
+def check_eps(eps: object) -> float:
     """Return ``eps``, after making sure that it is a positive, finite number."""
     value = as_float("eps", eps)
     if not (value > 0 and math.isfinite(value)):
         raise ValueError(f"eps must be positive and finite, got {eps!r}")
     return value
+
+
+def check_integer(name: str, value: SupportsIndex) -> int:
+    """Return an integer argument.
+
+    Raises
+    ------
+    TypeError
+        If it is none.
+    """
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be an integer, got {value!r}") from None
 
 
 def _is_bool(mask: Array) -> bool:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from normcore import layout
@@ -19,7 +17,7 @@ __all__ = ["fold_batch_norm"]
 
 def fold_batch_norm(
     weight: Array,
-    bias: Any,
+    bias: Array,
     mean: Array,
     var: Array,
     gamma: Array = None,
@@ -32,7 +30,7 @@ def fold_batch_norm(
     groups: int = 1,
     padding: int | None = None,
     backend: str | Backend | None = None,
-) -> tuple[Any, Any]:
+) -> tuple[Array, Array]:
     """Return the weight and bias of the one map that equals a batch norm and a linear map.
 
     Parameters
@@ -118,12 +116,12 @@ def _inference(
     )
 
 
-def _vector(backend: Backend, name: str, value: Any, length: int) -> np.ndarray:
+def _vector(backend: Backend, name: str, value: Array, length: int) -> np.ndarray:
     vector = _on_host(backend, value).astype(np.float64)
     if vector.shape != (length,):
         raise ValueError(f"{name} must have shape ({length},), got {vector.shape}")
     return vector
 
 
-def _on_host(backend: Backend, value: Any) -> np.ndarray:
+def _on_host(backend: Backend, value: Array) -> np.ndarray:
     return to_numpy(backend.adopt(layout.as_array(value)))

@@ -1,4 +1,4 @@
-"""What a backward pass needs of its forward pass: of a whole batch, or of its parts.
+"""Forward passes of a batch as a whole or in parts, and what their backward passes need.
 
 Parts are batches of their own that share arrays; :mod:`normcore.batchnorm.virtual_batches` says
 which there are.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from copy import copy
-from typing import Any
 
 import numpy as np
 
@@ -21,11 +20,17 @@ from normcore.layout.namespace import Array, array_namespace, to_numpy
 from normcore.layout.scalar_argument import check_choice
 from normcore.statistics import Moments
 
-__all__ = ["Forward", "SplitForward", "differentiated", "normalized", "overwritten_input_error"]
+__all__ = [
+    "PartitionedForward",
+    "SavedForward",
+    "differentiated",
+    "normalized",
+    "overwritten_input_error",
+]
 
 
-class Forward:
-    """A batch and the statistics that normalized it.
+class SavedForward:
+    """What the backward pass needs: a batch and the statistics that normalized it.
 
     Parameters
     ----------
@@ -34,22 +39,30 @@ class Forward:
         Those of the batch, in training, or else the given mean and variance.
     training : bool
         Whether the gradient flows through the statistics.
-    follows : bool
-        Whether running statistics are to follow the batch.
+    update_stats : bool
+        Whether the batch is to update running statistics.
     """
 
-    __slots__ = ("batch", "follows", "moments", "process_group", "training")
+    __slots__ = ("batch", "moments", "process_group", "training", "update_stats")
 
-    def __init__(self, batch: Batch, moments: Any, training: bool, follows: bool) -> None:
+    def __init__(
+        self,
+        batch: Batch,
+        moments: Moments | tuple[Array, Array],
+        training: bool,
+        update_stats: bool,
+    ) -> None:
         self.batch: Batch | None = batch
         self.process_group = (
             process_group_of(None) if batch.process_group is None else batch.process_group
         )
-        self.moments, self.training, self.follows = moments, training, follows
+        self.moments, self.training, self.update_stats = moments, training, update_stats
 
-    def followed(self) -> Sequence[Moments]:
-        """Return the moments that running statistics are to follow, one batch after another."""
-        return (self.moments,) if self.follows else ()
+    def moments_for_update(self) -> Sequence[Moments]:
+        """Return the moments that are to update running statistics, one batch after another."""
+        if self.update_stats and isinstance(self.moments, Moments):
+            return (self.moments,)
+        return ()
 
     def overwrite(self) -> None:
         """Note that the input is lost, so that there is no backward pass."""
@@ -64,13 +77,20 @@ class Forward:
             if not isinstance(moments, Moments):
                 moments = Moments.of(np.ones(batch.num_channels), *map(to_numpy, moments))
             gradients = batch.backward(dy, moments, self.training, out)
-            if out is not None and out_argument.overlap(batch.x, batch.backend.adopt(out)):
-                self.overwrite()
+            self.note_out(out)
             return gradients
 
+    def note_out(self, out: Array) -> None:
+        """Note that the input is lost if ``out``, an array that was written to, overlaps it."""
+        batch = self.batch
+        if out is None or batch is None:
+            return
+        if out_argument.overlap(batch.x, batch.backend.adopt(out)):
+            self.overwrite()
 
-class SplitForward:
-    """A batch of which each part is normalized by itself.
+
+class PartitionedForward:
+    """A batch of which each part is normalized by itself, and what the backward pass needs.
 
     Parameters
     ----------
@@ -89,9 +109,11 @@ class SplitForward:
         if batch.mask is not None:
             ordered.mask = partition.sorted(batch.mask, batch, 0)
         self.batches = [ordered.samples(each) for each in partition.slices]
-        self.forwards: list[Forward] = []
+        self.forwards: list[SavedForward] = []
 
-    def normalize(self, normalize: Callable[[int, Any], tuple[Any, Forward]], out: Array) -> Array:
+    def normalize(
+        self, normalize: Callable[[int, Array], tuple[Array, SavedForward]], out: Array
+    ) -> Array:
         """Normalize each part by ``normalize(index, out)`` of its number; return the result."""
         batch = self.batch
         assert batch is not None
@@ -103,9 +125,9 @@ class SplitForward:
 
         return self._in_parts(part, batch, self.x, out_argument.result_dtype(batch.x), out)
 
-    def followed(self) -> Sequence[Moments]:
-        """Return the moments that running statistics are to follow, in the order of the parts."""
-        return [moments for each in self.forwards for moments in each.followed()]
+    def moments_for_update(self) -> Sequence[Moments]:
+        """Return the moments that are to update running statistics, in the order of the parts."""
+        return [moments for each in self.forwards for moments in each.moments_for_update()]
 
     def overwrite(self) -> None:
         """Note that the input is lost, so that there is no backward pass."""
@@ -136,8 +158,13 @@ class SplitForward:
         return release(dx, dy) if out is None else out, *(release(each, dy) for each in sums)
 
     def _in_parts(
-        self, part: Callable[[int, Any], Any], batch: Batch, like: Array, dtype: Any, out: Array
-    ) -> Any:
+        self,
+        part: Callable[[int, Array], Array],
+        batch: Batch,
+        like: Array,
+        dtype: object,
+        out: Array,
+    ) -> Array:
         """Put what ``part(index, target)`` gives into its samples of ``out``, or a fresh array.
 
         That is in the memory order of ``like``, which has the parts' arrays for its slices.
@@ -160,8 +187,12 @@ class SplitForward:
 
 
 def normalized(
-    batch: Batch, out: Array, groups: Any, virtual_batch_size: int | None, single: str
-) -> tuple[Array, Array]:
+    batch: Batch,
+    out: Array,
+    groups: Array | Sequence[slice],
+    virtual_batch_size: int | None,
+    single: str,
+) -> tuple[Array, Moments | Sequence[Moments]]:
     """Do what :func:`normcore.functional.batch_norm` says of a batch, whole or in parts."""
     if single != "error":
         check_choice("single", single, ("error", "skip"))
@@ -174,21 +205,26 @@ def normalized(
             batch.refuse_single_values(single)
         y, moments = batch.normalize(target)
         return batch.release(y, out), moments
-    forward = SplitForward(batch, partition)
+    forward = PartitionedForward(batch, partition)
     for each in forward.batches:
         each.refuse_single_values(single)
 
-    def normalize(index: int, out: Array) -> tuple[Array, Forward]:
+    def normalize(index: int, out: Array) -> tuple[Array, SavedForward]:
         part = forward.batches[index]
         y, moments = part.normalize(out)
-        return y, Forward(part, moments, True, True)
+        return y, SavedForward(part, moments, True, True)
 
     y = forward.normalize(normalize, target)
-    return batch.release(y, out), forward.followed()
+    return batch.release(y, out), forward.moments_for_update()
 
 
 def differentiated(
-    batch: Batch, dy: Array, moments: Any, out: Array, groups: Any, virtual_batch_size: int | None
+    batch: Batch,
+    dy: Array,
+    moments: Moments | Sequence[Moments],
+    out: Array,
+    groups: Array | Sequence[slice],
+    virtual_batch_size: int | None,
 ) -> tuple[Array, Array, Array]:
     """Do what :func:`normcore.functional.batch_norm_backward` says of training."""
     partition = Partition.of(batch, groups, virtual_batch_size)
@@ -200,10 +236,10 @@ def differentiated(
             f"moments must be a sequence, one for each of the {len(partition.slices)} parts of "
             f"the batch, not {type(moments).__name__}{number}"
         )
-    forward = SplitForward(batch, partition)
+    forward = PartitionedForward(batch, partition)
     for each, part in zip(moments, forward.batches, strict=True):
         part.check_moments(each)
-        forward.forwards.append(Forward(part, each, True, True))
+        forward.forwards.append(SavedForward(part, each, True, True))
     return forward.backward(dy, out)
 
 

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any, Self, TypeAlias
 
 import numpy as np
+from numpy.typing import DTypeLike
 
-from normcore.batchnorm.framework_conventions import FLAX, KERAS, ONNX, TORCH, Convention
+from normcore.batchnorm.framework_names import FLAX, KERAS, ONNX, TORCH, Convention
+from normcore.batchnorm.layer_state import LayerState
 from normcore.layout.namespace import Array
 from normcore.layout.scalar_argument import check_choice
 
-__all__ = ["Conversions"]
+__all__ = ["FrameworkConversions"]
+
+#: Options by a framework's names, as its own classes take them.
+Options: TypeAlias = dict[str, Any]
 
 
-class Conversions:
+class FrameworkConversions(LayerState):
     """What BatchNorm has to do with the batch norms of PyTorch, Keras, Flax and ONNX.
 
     None of them is needed, but for PyTorch in :meth:`to_torch`.
@@ -58,7 +63,7 @@ class Conversions:
         tracked = arrays["running_mean"] is not None
         if tracked and not module.track_running_stats:
             raise ValueError(
-                "the module has running statistics that it uses in evaluation and does not follow "
+                "the module has running statistics that it uses in evaluation and does not update "
                 "(track_running_stats=False), which BatchNorm has no option for"
             )
         options = {
@@ -71,12 +76,12 @@ class Conversions:
             "trainable": not getattr(module, "frozen", False),
         }
         vectors = {name: value for name, value in arrays.items() if value is not None}
-        layer: Any = TORCH.build(cls, vectors or module.num_features, options)
+        layer = TORCH.build(cls, vectors or module.num_features, options)
         if tracked and module.num_batches_tracked is not None:
             layer.num_batches_tracked = int(module.num_batches_tracked)
         return layer
 
-    def to_torch(self, dims: int, *, dtype: Any = None, device: Any = None) -> Any:
+    def to_torch(self, dims: int, *, dtype: object = None, device: object = None) -> Any:
         """Return a PyTorch module with the state, options and mode of this layer.
 
         Parameters
@@ -115,24 +120,23 @@ class Conversions:
                 "to_torch needs PyTorch: pip install 'normcore-arrays[torch]'"
             ) from None
         dtype = torch.get_default_dtype() if dtype is None else dtype
-        layer: Any = self
-        vectors, options = TORCH.write(layer, torch.finfo(dtype).max)
+        vectors, options = TORCH.write(self, torch.finfo(dtype).max)
         module = getattr(torch.nn, f"BatchNorm{dims}d")(
-            layer.num_features, affine=bool(layer.affine), dtype=dtype, device=device, **options
+            self.num_features, affine=bool(self.affine), dtype=dtype, device=device, **options
         )
         with torch.no_grad():
             for name, vector in vectors.items():
                 getattr(module, name).copy_(torch.from_numpy(np.array(vector)))
-        if layer.affine == "gamma":
+        if self.affine == "gamma":
             module.bias = None
-        elif layer.affine == "beta":  # PyTorch's layers would initialize a weight that is None
+        elif self.affine == "beta":  # PyTorch's layers would initialize a weight that is None
             module.weight.requires_grad_(False)
-        if layer.track_running_stats:
-            module.num_batches_tracked.fill_(layer.num_batches_tracked)
-        return module.train(layer.training)
+        if self.track_running_stats:
+            module.num_batches_tracked.fill_(self.num_batches_tracked)
+        return module.train(self.training)
 
     @classmethod
-    def from_keras(cls, arrays: Array, *, renorm: bool = False, **config: Any) -> Self:
+    def from_keras(cls, arrays: Array, *, renorm: bool = False, **config: object) -> Self:
         """Return a layer with the weights and configuration of Keras's BatchNormalization.
 
         Parameters
@@ -173,7 +177,7 @@ class Conversions:
             raise ValueError("Keras's renorm=True keeps statistics that BatchNorm does not have")
         return KERAS.read(cls, arrays, config)
 
-    def to_keras(self, *, dtype: Any = np.float32) -> tuple[list[np.ndarray], dict[str, Any]]:
+    def to_keras(self, *, dtype: DTypeLike = np.float32) -> tuple[list[np.ndarray], Options]:
         """Return weights and configuration for Keras's BatchNormalization.
 
         Parameters
@@ -206,7 +210,7 @@ class Conversions:
         return list(arrays.values()), config
 
     @classmethod
-    def from_flax(cls, variables: Any, **options: Any) -> Self:
+    def from_flax(cls, variables: Mapping[str, Array] | int, **options: object) -> Self:
         """Return a layer with the variables and options of Flax's BatchNorm, linen's or nnx's.
 
         Parameters
@@ -242,8 +246,8 @@ class Conversions:
         return FLAX.read(cls, variables, options)
 
     def to_flax(
-        self, *, dtype: Any = np.float32
-    ) -> tuple[dict[str, dict[str, np.ndarray]], dict[str, Any]]:
+        self, *, dtype: DTypeLike = np.float32
+    ) -> tuple[dict[str, dict[str, np.ndarray]], Options]:
         """Return variables and options for Flax's BatchNorm.
 
         Parameters
@@ -270,7 +274,7 @@ class Conversions:
         return {"params": arrays, "batch_stats": statistics}, options
 
     @classmethod
-    def from_onnx(cls, arrays: Array, **attributes: Any) -> Self:
+    def from_onnx(cls, arrays: Array, **attributes: object) -> Self:
         """Return a layer with the inputs and attributes of an ONNX BatchNormalization node.
 
         Parameters
@@ -302,7 +306,7 @@ class Conversions:
         """
         return ONNX.read(cls, arrays, attributes)
 
-    def to_onnx(self, *, dtype: Any = np.float32) -> tuple[list[np.ndarray], dict[str, Any]]:
+    def to_onnx(self, *, dtype: DTypeLike = np.float32) -> tuple[list[np.ndarray], Options]:
         """Return inputs and attributes for an ONNX BatchNormalization node (opset 15).
 
         Parameters
@@ -331,8 +335,8 @@ class Conversions:
 
 
 def _arrays(
-    convention: Convention, layer: Any, dtype: Any
-) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    convention: Convention, layer: LayerState, dtype: DTypeLike
+) -> tuple[dict[str, np.ndarray], Options]:
     dtype = np.dtype(dtype)
     if dtype.kind != "f":
         raise TypeError(f"dtype must be one of floats, got {dtype}")

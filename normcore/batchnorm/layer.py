@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import operator
+from collections.abc import Sequence
 from copy import deepcopy
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 
 from normcore.array_backend.abstract import Backend, is_relu
-from normcore.batchnorm.arguments import Batch, check_eps
-from normcore.batchnorm.forward_backward import Forward, SplitForward
-from normcore.batchnorm.framework_conversion import Conversions
+from normcore.batchnorm.arguments import Batch, check_eps, check_integer
+from normcore.batchnorm.forward_backward import PartitionedForward, SavedForward
+from normcore.batchnorm.framework_conversion import FrameworkConversions
 from normcore.batchnorm.inference import Inference
-from normcore.batchnorm.modes import Modes
-from normcore.batchnorm.options import MOMENTUM, check_limits, weight_of_batch
-from normcore.batchnorm.renorm import RenormBatch
+from normcore.batchnorm.renorm import RenormBatch, check_limits
+from normcore.batchnorm.running_statistics import MOMENTUM, weight_of_batch
 from normcore.batchnorm.virtual_batches import Partition
 from normcore.distributed.communicator import (
     Communicator,
@@ -26,11 +25,19 @@ from normcore.distributed.communicator import (
 from normcore.layout import out_argument
 from normcore.layout.namespace import Array, to_numpy
 from normcore.layout.scalar_argument import check_choice, check_size
+from normcore.statistics import Moments
 
-__all__ = ["BatchNorm"]
+__all__ = ["BatchNorm", "Population"]
 
 
-class BatchNorm(Modes, Conversions):
+class Population(Protocol):
+    """What :func:`normcore.population_statistics` collects of a layer."""
+
+    def update(self, moments: Moments, backend: Backend) -> None:
+        """Take in the moments of one more batch."""
+
+
+class BatchNorm(FrameworkConversions):
     """Normalize each channel of a batch, then scale and shift it.
 
     In training the statistics are those of the batch (Algorithm 1 of the paper) and running ones
@@ -68,8 +75,8 @@ class BatchNorm(Modes, Conversions):
         the running statistics, as in evaluation. It never changes the running statistics.
     virtual_batch_size : int, optional
         Splits batches in training into virtual (ghost) ones of at most this many samples, of
-        sizes that differ by at most one, each normalized by itself. Running statistics follow one
-        after another.
+        sizes that differ by at most one, each normalized by itself. They update the running
+        statistics one after another.
     r_max, d_max : float, optional
         Both of them turn on batch renormalization: in training, what comes out of the statistics
         of the batch is multiplied by ``r = clip(sigma_B / sigma, 1 / r_max, r_max)`` and moved by
@@ -80,7 +87,7 @@ class BatchNorm(Modes, Conversions):
     communicator : Communicator, optional
         Joins the processes that train copies of the layer, each with batches of its own, of any
         number of samples: in training the statistics are those of the batches of all of them, and
-        the running ones follow those. Every process must then call :meth:`forward` and
+        those update the running ones. Every process must then call :meth:`forward` and
         :meth:`backward` as often as the others; where one raises, all do.
     backend : str or Backend, optional
         Overrides the selection by context and by kind of array.
@@ -131,8 +138,8 @@ class BatchNorm(Modes, Conversions):
     __module__ = "normcore"
 
     communicator: Communicator | None
-    _forward: Forward | SplitForward | Inference | None
-    _population: Any  # what population_statistics collects of this layer, while it does
+    _forward: SavedForward | PartitionedForward | Inference | None
+    _population: Population | None  # what population_statistics collects, while it does
 
     def __init__(
         self,
@@ -154,10 +161,7 @@ class BatchNorm(Modes, Conversions):
         backend: str | Backend | None = None,
     ) -> None:
         super().__init__(num_features, affine, track_running_stats)
-        try:
-            self.axis = operator.index(axis)
-        except TypeError:
-            raise TypeError(f"axis must be an integer, got {axis!r}") from None
+        self.axis = check_integer("axis", axis)
         self.eps = check_eps(eps)
         self.momentum = weight_of_batch(momentum, decay)
         self.ddof = check_choice("ddof", ddof, (0, 1))
@@ -175,7 +179,6 @@ class BatchNorm(Modes, Conversions):
                 name = "single" if self.virtual_batch_size is None else "virtual_batch_size"
                 raise single_process_error(name, getattr(self, name))
         self.backend = backend
-        self.training = True
         self.frozen = False
 
     def __call__(
@@ -184,7 +187,7 @@ class BatchNorm(Modes, Conversions):
         out: Array = None,
         *,
         mask: Array = None,
-        groups: Any = None,
+        groups: Array | Sequence[slice] = None,
         update_stats: bool = True,
     ) -> Array:
         """Return :meth:`forward` of the same arguments."""
@@ -196,7 +199,7 @@ class BatchNorm(Modes, Conversions):
         out: Array = None,
         *,
         mask: Array = None,
-        groups: Any = None,
+        groups: Array | Sequence[slice] = None,
         update_stats: bool = True,
     ) -> Array:
         """Normalize a batch and, in training, update the running statistics.
@@ -213,10 +216,10 @@ class BatchNorm(Modes, Conversions):
             channel axis. The others stay out of the statistics, and the result is 0 there.
         groups : array of shape (N,), or sequence of slices, optional
             A label for each sample, or slices that have each sample once: in training each group
-            is normalized by itself, as a domain of its own is, and the running statistics follow
+            is normalized by itself, as a domain of its own is, and updates the running statistics
             one after another, in the order of the labels or slices. Without effect in evaluation.
         update_stats : bool
-            Whether running statistics follow, in training.
+            Whether the batch updates the running statistics, in training.
 
         Returns
         -------
@@ -235,8 +238,11 @@ class BatchNorm(Modes, Conversions):
             If another rank of the communicator raised.
         """
         training = not self.track_running_stats or (self.training and not self.frozen)
-        if not training and groups is None and self._limits is None:
-            inference = self._infer(x, mask, out)
+        if not training and mask is None and groups is None and self._limits is None:
+            inference = Inference.of(
+                x, self._running_mean, self._running_var, self._gamma, self._beta, out,
+                self.axis, self.eps, self.activation, self.backend, self._forward,
+            )  # fmt: skip
             if inference is not None:
                 self._forward = inference
                 return inference.y
@@ -252,7 +258,7 @@ class BatchNorm(Modes, Conversions):
                 forward.overwrite()
             result = batch.release(y, out)  # may fail, and then nothing has changed
         if update_stats and training and self.training and self.track_running_stats:
-            self._remember(forward, batch.backend)
+            self._update(forward, batch.backend)
         self._forward = forward
         return result
 
@@ -296,7 +302,7 @@ class BatchNorm(Modes, Conversions):
     def __copy__(self) -> Self:
         return self._copy_of(self.__getstate__())
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+    def __deepcopy__(self, memo: dict[int, object]) -> Self:
         return self._copy_of(deepcopy(self.__getstate__(), memo))
 
     def _copy_of(self, state: dict[str, Any]) -> Self:
@@ -306,22 +312,13 @@ class BatchNorm(Modes, Conversions):
         other.communicator = self.communicator
         return other
 
-    def _start_cache(self) -> None:
-        super()._start_cache()
+    def _reset_transient(self) -> None:
+        super()._reset_transient()
         self._forward = self._population = self.communicator = None
 
-    def _infer(self, x: Array, mask: Array, out: Array) -> Inference | None:
-        options = {
-            "axis": self.axis, "eps": self.eps, "activation": self.activation, "mask": mask,
-            "backend": self.backend,
-        }  # fmt: skip
-        vectors = self._running_mean, self._running_var, self._gamma, self._beta
-        return Inference.of(x, *vectors, out, options, self._forward)
-
     def _batch(self, x: Array, mask: Array, training: bool) -> Batch:
-        kind = Batch if self._limits is None else RenormBatch
         # Copies: an optimizer may change them in place between forward and backward.
-        batch = kind(
+        batch = (Batch if self._limits is None else RenormBatch)(
             x,
             _copy(self._gamma),
             _copy(self._beta),
@@ -332,13 +329,13 @@ class BatchNorm(Modes, Conversions):
             backend=self.backend,
             num_features=self.num_features,
         )
-        if self._limits is not None and training:
+        if self._limits is not None and isinstance(batch, RenormBatch) and training:
             mean, var = (batch.beside(each) for each in self._running(batch))
-            batch.towards(mean, var, *self._limits)  # type: ignore[attr-defined]
+            batch.towards(mean, var, *self._limits)
         return batch
 
     def _plan(self, batch: Batch) -> tuple[bool, bool]:
-        """Whether a batch in training gives its statistics, and whether the running ones follow."""
+        """Whether to take the statistics of a batch in training, and to update the running ones."""
         if batch.process_group is not None:
             return True, True
         count = batch.count()
@@ -351,11 +348,11 @@ class BatchNorm(Modes, Conversions):
 
     def _normalize(
         self, batch: Batch, partition: Partition | None, target: Array, training: bool
-    ) -> tuple[Any, Forward | SplitForward]:
+    ) -> tuple[Array, SavedForward | PartitionedForward]:
         if partition is None:
             plan = self._plan(batch) if training else (False, False)
             return self._normalize_whole(batch, target, *plan)
-        forward = SplitForward(batch, partition)
+        forward = PartitionedForward(batch, partition)
         plans = [self._plan(each) for each in forward.batches]
         parts = forward.batches
         y = forward.normalize(
@@ -364,25 +361,26 @@ class BatchNorm(Modes, Conversions):
         return y, forward
 
     def _normalize_whole(
-        self, batch: Batch, target: Array, training: bool, follows: bool
-    ) -> tuple[Any, Forward]:
+        self, batch: Batch, target: Array, training: bool, update_stats: bool
+    ) -> tuple[Array, SavedForward]:
         if training:
             y, moments = batch.normalize(target)
-            return y, Forward(batch, moments, True, follows)
+            return y, SavedForward(batch, moments, True, update_stats)
         statistics = self._running(batch)
         mean, var = (batch.beside(each) for each in statistics)
-        return batch.rescale(mean, var, target), Forward(batch, statistics, False, False)
+        return batch.rescale(mean, var, target), SavedForward(batch, statistics, False, False)
 
-    def _running(self, batch: Batch) -> tuple[Any, Any]:
+    def _running(self, batch: Batch) -> tuple[Array, Array]:
         return _beside(self._running_mean, batch.x), _beside(self._running_var, batch.x)
 
-    def _remember(self, forward: Forward | SplitForward, backend: Backend) -> None:
-        batches = forward.followed()
+    def _update(self, forward: SavedForward | PartitionedForward, backend: Backend) -> None:
+        """Update the population statistics that are being collected, or else the running ones."""
+        batches = forward.moments_for_update()
         if self._population is not None:
             for moments in batches:
-                self._population.follow(moments, backend)
+                self._population.update(moments, backend)
         elif batches:
-            self._follow(batches, backend)
+            self._update_running_stats(batches, backend)
 
 
 def _copy(vector: np.ndarray | None) -> np.ndarray | None:

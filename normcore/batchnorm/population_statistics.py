@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any
 
 import numpy as np
 
@@ -25,14 +24,14 @@ class _Pooled:
         self.moments: Moments | None = None
         self.number = 0
 
-    def follow(self, moments: Moments, backend: Backend) -> None:
+    def update(self, moments: Moments, backend: Backend) -> None:
         before = self.moments
         if before is not None and type(before.parts) is not type(moments.parts):
             before = Moments(backend.release(to_numpy(before.parts), moments.parts))
         self.moments = moments if before is None else backend.merge(before, moments)
         self.number += 1
 
-    def statistics(self) -> tuple[Any, Any]:
+    def statistics(self) -> tuple[Array, Array]:
         assert self.moments is not None
         return self.moments.mean, self.moments.var(self.ddof)
 
@@ -42,10 +41,10 @@ class _Algorithm2:
 
     def __init__(self, layer: BatchNorm) -> None:
         self.count: Array = None
-        self.average: tuple[Any, Any] = (0.0, 0.0)
+        self.average: tuple[Array, Array] = (0.0, 0.0)
         self.number = 0
 
-    def follow(self, moments: Moments, backend: Backend) -> None:
+    def update(self, moments: Moments, backend: Backend) -> None:
         count = to_numpy(moments.count)
         if self.count is None:
             self.count, self.average = count, (moments.mean, moments.var(ddof=1))
@@ -60,11 +59,14 @@ class _Algorithm2:
             self.average = moments.running(*self.average, 1.0 / (self.number + 1))
         self.number += 1
 
-    def statistics(self) -> tuple[Any, Any]:
+    def statistics(self) -> tuple[Array, Array]:
         return self.average
 
 
-_METHODS: dict[str, Any] = {"pooled": _Pooled, "algorithm2": _Algorithm2}
+_METHODS: dict[str, type[_Pooled] | type[_Algorithm2]] = {
+    "pooled": _Pooled,
+    "algorithm2": _Algorithm2,
+}
 
 
 @contextmanager
@@ -120,13 +122,13 @@ def population_statistics(layers: Iterable[BatchNorm], *, method: str = "pooled"
             raise ValueError(f"{layer!r} is collecting population statistics already")
         if not layer.frozen:
             chosen[id(layer)] = layer
+    populations = [(layer, kind(layer)) for layer in chosen.values()]
     with ExitStack() as restoring:
-        for layer in chosen.values():
+        for layer, population in populations:
             restoring.callback(_restore, layer, layer.training)
-            layer._population = kind(layer)
+            layer._population = population
             layer.train()
         yield
-        populations = [(layer, layer._population) for layer in chosen.values()]
     reached = [(layer, each) for layer, each in populations if each.number]
     if chosen and not reached:
         raise ValueError("no batch reached a layer that population_statistics was given")

@@ -9,20 +9,29 @@ Reducing Minibatch Dependence in Batch-Normalized Models", NeurIPS 2017.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from copy import copy
-from typing import Any, Self
+from typing import Any, Self, TypedDict, Unpack
 
 from normcore.affine import Affine
 from normcore.array_backend.abstract import Backend, batch_scale
 from normcore.array_backend.composite import Pieces
 from normcore.batchnorm.arguments import Batch
 from normcore.batchnorm.forward_backward import differentiated, normalized
-from normcore.batchnorm.options import check_limits
 from normcore.distributed.communicator import Communicator, ProcessGroup, process_group_of
 from normcore.layout.namespace import Array, array_namespace
+from normcore.layout.scalar_argument import as_float
 from normcore.statistics import Moments
 
-__all__ = ["RenormBatch", "batch_renorm", "batch_renorm_backward"]
+__all__ = ["RenormBatch", "batch_renorm", "batch_renorm_backward", "check_limits"]
+
+
+class _BatchOptions(TypedDict, total=False):
+    axis: int
+    eps: float
+    activation: str | None
+    mask: Array
+    backend: str | Backend | None
 
 
 class RenormBatch(Batch):
@@ -51,13 +60,11 @@ class RenormBatch(Batch):
 
     def normalize(self, out: Array) -> tuple[Array, Moments]:
         """Normalize with the statistics of the batch and correct; return y and the statistics."""
-        pieces = self.process_group or Pieces(self.backend, self.axis)
-        moments: Moments = pieces.moments(self.x, weights=self.mask)
+        kernels = self.process_group or Pieces(self.backend, self.axis)
+        moments: Moments = kernels.moments(self.x, weights=self.mask)
         batch, scale = self.corrected(*self.corrections(moments)), batch_scale(moments, self.eps)
         affine = Affine(center=moments.mean, scale=scale, gamma=batch.gamma, beta=batch.beta)
-        y = pieces.rescale(
-            self.x, affine, activation=self.activation, mask=self.mask, out=out
-        )  # fmt: skip
+        y = kernels.rescale(self.x, affine, activation=self.activation, mask=self.mask, out=out)
         return y, moments
 
     def _gradients(
@@ -81,11 +88,11 @@ def batch_renorm(
     d_max: float,
     out: Array = None,
     communicator: Communicator | None = None,
-    groups: Any = None,
+    groups: Array | Sequence[slice] = None,
     virtual_batch_size: int | None = None,
     single: str = "error",
-    **options: Any,
-) -> tuple[Array, Array]:
+    **options: Unpack[_BatchOptions],
+) -> tuple[Array, Any]:
     """Normalize `x` with the statistics of this batch, corrected towards running ones.
 
     With ``scale = sqrt(var + eps)`` of the batch (B) and of the running statistics::
@@ -124,7 +131,7 @@ def batch_renorm(
 def batch_renorm_backward(
     dy: Array,
     x: Array,
-    moments: Any,
+    moments: Moments | Sequence[Moments],
     mean: Array,
     var: Array,
     gamma: Array = None,
@@ -134,9 +141,9 @@ def batch_renorm_backward(
     d_max: float,
     out: Array = None,
     communicator: Communicator | None = None,
-    groups: Any = None,
+    groups: Array | Sequence[slice] = None,
     virtual_batch_size: int | None = None,
-    **options: Any,
+    **options: Unpack[_BatchOptions],
 ) -> tuple[Array, Array, Array]:
     """Gradients of :func:`batch_renorm` with respect to `x`, `gamma` and `beta`.
 
@@ -173,3 +180,24 @@ def _renorm_batch(
     )
     batch.join(process_group)
     return batch.towards(batch.vector(mean, "mean"), batch.vector(var, "var"), *limits)
+
+
+def check_limits(r_max: float | None, d_max: float | None) -> tuple[float, float] | None:
+    """Return the limits of batch renormalization as floats; None where there are none.
+
+    Raises
+    ------
+    ValueError
+        If there is only one, if ``r_max`` is below 1 or ``d_max`` below 0.
+    TypeError
+        If one of them is no number.
+    """
+    if r_max is None and d_max is None:
+        return None
+    if r_max is None or d_max is None:
+        raise ValueError("r_max and d_max go together: batch renormalization needs both")
+    limits = as_float("r_max", r_max), as_float("d_max", d_max)
+    for name, value, least in zip(("r_max", "d_max"), limits, (1, 0), strict=True):
+        if not value >= least:
+            raise ValueError(f"{name} must be at least {least}, got {value!r}")
+    return limits

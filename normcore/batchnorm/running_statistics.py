@@ -1,51 +1,87 @@
-"""What a batch norm layer holds of each channel: parameters and running statistics."""
+"""Running statistics of channels, and how batches update them."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from normcore.array_backend.abstract import Backend
 from normcore.layout.namespace import Array, to_numpy
-from normcore.layout.scalar_argument import as_floats, check_count
+from normcore.layout.scalar_argument import as_float, as_floats, check_count
 from normcore.statistics import Moments
 
-__all__ = ["ChannelState"]
-
-#: Values of `affine`, and whether there are gamma and beta.
-AFFINE = {True: (True, True), False: (False, False), "gamma": (True, False), "beta": (False, True)}
+__all__ = ["MOMENTUM", "RunningStatistics", "weight_of_batch"]
 
 
-class ChannelState:
-    """Vectors of length C, checked when they are assigned.
+class _Default(float):
+    """A default that can be told from the same number given."""
 
-    A layer sets `momentum` and `ddof`.
+
+MOMENTUM: float = _Default(0.1)
+
+
+def weight_of_batch(momentum: float | None, decay: float | None = None) -> float | None:
+    """Return the weight of the new batch, from whichever was given; None for equal weights.
+
+    Raises
+    ------
+    ValueError
+        If both are given, or the one is outside [0, 1].
+    TypeError
+        If it is no number.
+    """
+    if decay is None:
+        return None if momentum is None else _unit("momentum", momentum)
+    if momentum is not MOMENTUM:
+        raise ValueError(
+            f"there are both momentum={momentum!r}, the weight of the new batch, and "
+            f"decay={decay!r}, the weight of the old value; give one of them"
+        )
+    return 1.0 - _unit("decay", decay)
+
+
+def _unit(name: str, value: object) -> float:
+    number = as_float(name, value, "a number or None")
+    if not 0 <= number <= 1:
+        raise ValueError(f"{name} must be None or lie in [0, 1], got {value!r}")
+    return number
+
+
+class RunningStatistics:
+    """A layer's running mean and variance of each channel, and whether it is in training.
+
+    Vectors are of length C, and checked when they are assigned. A layer sets `momentum`.
     """
 
     momentum: float | None
-    ddof: int
+    ddof: int = 1
 
-    def __init__(self, num_features: int, affine: bool | str, track_running_stats: bool) -> None:
+    def __init__(self, num_features: int, track_running_stats: bool) -> None:
         self.num_features = check_count("num_features", num_features)
-        if isinstance(affine, str) and affine not in AFFINE:
-            raise ValueError(f"affine must be True, False, 'gamma' or 'beta', got {affine!r}")
-        self.affine = affine if isinstance(affine, str) else bool(affine)
         self.track_running_stats = bool(track_running_stats)
-        has_gamma, has_beta = AFFINE[self.affine]
-        self._gamma: Array = np.ones(self.num_features) if has_gamma else None
-        self._beta: Array = np.zeros(self.num_features) if has_beta else None
+        self.training = True
         self.reset_running_stats()
-        self._start_cache()
+        self._reset_transient()
+
+    def train(self, mode: bool = True) -> Self:
+        """Normalize with the statistics of the data itself from now on; returns self."""
+        self.training = bool(mode)
+        return self
+
+    def eval(self) -> Self:
+        """Normalize with the running statistics from now on, if there are any; returns self."""
+        return self.train(False)
 
     def reset_running_stats(self) -> None:
         """Forget all batches: mean 0, variance 1."""
         tracked = self.track_running_stats
-        self._running_mean: Any = np.zeros(self.num_features) if tracked else None
-        self._running_var: Any = np.ones(self.num_features) if tracked else None
-        self._num_batches_tracked: Any = 0 if tracked else None
+        self._running_mean: Array = np.zeros(self.num_features) if tracked else None
+        self._running_var: Array = np.ones(self.num_features) if tracked else None
+        self._num_batches_tracked = 0
 
     def replace_running_stats(self, mean: Array, var: Array, num_batches: int) -> None:
         """Take other running statistics, of this many batches, where they are."""
@@ -54,35 +90,13 @@ class ChannelState:
             self._num_batches_tracked = num_batches
 
     @property
-    def gamma(self) -> Array:
-        """Scale of each channel, shape (C,), or None."""
-        return self._gamma
-
-    @gamma.setter
-    def gamma(self, value: Any) -> None:
-        self._gamma = self._vector(
-            "gamma", value, self._gamma is not None, f"affine={self.affine!r}"
-        )
-
-    @property
-    def beta(self) -> Array:
-        """Shift of each channel, shape (C,), or None."""
-        return self._beta
-
-    @beta.setter
-    def beta(self, value: Any) -> None:
-        self._beta = self._vector("beta", value, self._beta is not None, f"affine={self.affine!r}")
-
-    @property
     def running_mean(self) -> Array:
         """Running mean of each channel, shape (C,), or None."""
         return None if self._running_mean is None else to_numpy(self._running_mean)
 
     @running_mean.setter
-    def running_mean(self, value: Any) -> None:
-        self._running_mean = self._vector(
-            "running_mean", value, self.track_running_stats, "track_running_stats=False"
-        )
+    def running_mean(self, value: ArrayLike) -> None:
+        self._running_mean = self._running_vector("running_mean", value)
 
     @property
     def running_var(self) -> Array:
@@ -90,21 +104,19 @@ class ChannelState:
         return None if self._running_var is None else to_numpy(self._running_var)
 
     @running_var.setter
-    def running_var(self, value: Any) -> None:
-        vector = self._vector(
-            "running_var", value, self.track_running_stats, "track_running_stats=False"
-        )
+    def running_var(self, value: ArrayLike) -> None:
+        vector = self._running_vector("running_var", value)
         if np.any(vector < 0):
             raise ValueError(f"running_var is negative in channel {int(np.argmax(vector < 0))}")
         self._running_var = vector
 
     @property
-    def num_batches_tracked(self) -> Any:
+    def num_batches_tracked(self) -> int | None:
         """Number of training batches in the running statistics, or None."""
-        return self._num_batches_tracked
+        return self._num_batches_tracked if self.track_running_stats else None
 
     @num_batches_tracked.setter
-    def num_batches_tracked(self, value: Any) -> None:
+    def num_batches_tracked(self, value: int) -> None:
         if not self.track_running_stats:
             raise ValueError("there is no num_batches_tracked with track_running_stats=False")
         self._num_batches_tracked = check_count("num_batches_tracked", value)
@@ -116,29 +128,40 @@ class ChannelState:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self._start_cache()
+        self._reset_transient()
 
-    def _start_cache(self) -> None:
+    def _reset_transient(self) -> None:
+        """Set what does not travel in pickles and copies to what a new layer has."""
         self._lock = threading.Lock()
 
-    def _follow(self, batches: Iterable[Moments], backend: Backend) -> None:
-        """Move running statistics, where they are: nothing waits for a device.
-
-        A channel without a variance, under a mask, leaves its running statistics alone.
-        """
+    def _update_running_stats(self, batches: Iterable[Moments], backend: Backend) -> None:
+        """Update the running statistics by one batch after another."""
         with self._lock:
             number = self._num_batches_tracked
-            after = self._running_mean, self._running_var
+            mean, var = self._running_mean, self._running_var
             for moments in batches:
                 number += 1
                 weight = 1.0 / number if self.momentum is None else self.momentum
-                if type(after[0]) is not type(moments.parts):
-                    after = tuple(backend.release(to_numpy(each), moments.parts) for each in after)
-                after = moments.running(*after, weight, self.ddof)
-            self._running_mean, self._running_var = after
+                mean, var = self._updated(mean, var, moments, weight, backend)
+            self._running_mean, self._running_var = mean, var
             self._num_batches_tracked = number
 
-    def _vector(self, name: str, value: Any, present: bool, reason: str) -> np.ndarray:
+    def _updated(
+        self, mean: Array, var: Array, moments: Moments, weight: float, backend: Backend
+    ) -> tuple[Array, Array]:
+        """Return running statistics moved towards a batch, where it is: nothing waits for a device.
+
+        A channel without a variance, under a mask, leaves its running statistics alone.
+        """
+        if type(mean) is not type(moments.parts):
+            mean, var = (backend.release(to_numpy(each), moments.parts) for each in (mean, var))
+        updated: tuple[Array, Array] = moments.running(mean, var, weight, self.ddof)
+        return updated
+
+    def _running_vector(self, name: str, value: ArrayLike) -> np.ndarray:
+        return self._vector(name, value, self.track_running_stats, "track_running_stats=False")
+
+    def _vector(self, name: str, value: ArrayLike, present: bool, reason: str) -> np.ndarray:
         if not present:
             raise ValueError(f"there is no {name} with {reason}")
         vector = as_floats(name, value)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 
@@ -20,7 +19,7 @@ __all__ = ["Partition"]
 
 
 class Partition:
-    """Slices of samples, after sorting them where those of a part are not side by side.
+    """A partition of the samples: slices, after sorting where a part is not side by side.
 
     Parameters
     ----------
@@ -35,7 +34,7 @@ class Partition:
         If they are not.
     """
 
-    def __init__(self, number: int, groups: Any) -> None:
+    def __init__(self, number: int, groups: Array | Sequence[slice]) -> None:
         self.order: np.ndarray | None = None
         if isinstance(groups, list | tuple) and any(isinstance(each, slice) for each in groups):
             self.slices = _checked_slices(number, groups)
@@ -64,7 +63,9 @@ class Partition:
         return partition
 
     @classmethod
-    def of(cls, batch: Batch, groups: Any, virtual_batch_size: Any) -> Partition | None:
+    def of(
+        cls, batch: Batch, groups: Array | Sequence[slice], virtual_batch_size: int | None
+    ) -> Partition | None:
         """Return how a batch is split, or None.
 
         Raises
@@ -102,7 +103,7 @@ def _taken(array: Array, order: np.ndarray, batch: Batch, axis: int) -> Array:
     return array_namespace(array).take(array, batch.backend.release(order, array), axis=axis)
 
 
-def _checked_slices(number: int, groups: Sequence[Any]) -> list[slice]:
+def _checked_slices(number: int, groups: Sequence[slice]) -> list[slice]:
     times = np.zeros(number, dtype=np.intp)
     for each in groups:
         if not isinstance(each, slice):

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import operator
-from typing import Any
-
 import numpy as np
 
 from normcore import layout
@@ -15,11 +12,11 @@ from normcore.layout import out_argument
 from normcore.layout.namespace import Array, array_namespace
 from normcore.statistics import Moments
 
-__all__ = ["Samples", "check_integer"]
+__all__ = ["PerSampleBatch"]
 
 
-class Samples(Batch):
-    """The arguments that forward and backward share.
+class PerSampleBatch(Batch):
+    """A batch of which each sample is normalized by itself.
 
     Arrays are kept as the backend's own, as :class:`~normcore.batchnorm.arguments.Batch` does,
     whose checks of `out` and of gradients hold here too.
@@ -32,8 +29,19 @@ class Samples(Batch):
         self.backend = selection.select_backend(self.given, backend)
         self.x = self.backend.adopt(self.given)
         self.eps = check_eps(eps)
+        self.process_group = None
 
-    def parameter(self, value: Any, name: str, shape: tuple[int, ...], of: str) -> Array:
+    def forward(self, out: Array) -> tuple[Array, Moments]:
+        """Return y as the caller's kind of array, and the moments that normalized it."""
+        raise NotImplementedError
+
+    def backward(
+        self, dy: Array, moments: object, training: bool, out: Array
+    ) -> tuple[Array, Array, Array]:
+        """Return dx, dgamma and dbeta as the caller's kind of array, in training."""
+        raise NotImplementedError
+
+    def parameter(self, value: Array, name: str, shape: tuple[int, ...], of: str) -> Array:
         """Return gamma or beta as a float64 vector beside the data; `of` says what has one each."""
         value = layout.as_array(value, what=name)
         if isinstance(value, np.ndarray) or not hasattr(value, "__dlpack__"):
@@ -64,7 +72,7 @@ class Samples(Batch):
             raise ValueError("out overlaps the input in part; pass the input itself or another one")
         return native
 
-    def statistics(self, moments: Any, number: int, what: str) -> Moments:
+    def statistics(self, moments: object, number: int, what: str) -> Moments:
         """Return the moments of a forward call beside the data."""
         if not isinstance(moments, Moments):
             raise TypeError(f"moments must be Moments, not {type(moments).__name__}")
@@ -74,20 +82,6 @@ class Samples(Batch):
                 f"{tuple(self.x.shape)} has {number}"
             )
         return Moments(self.on_backend(moments.parts))
-
-
-def check_integer(value: Any, name: str) -> int:
-    """Return an integer argument.
-
-    Raises
-    ------
-    TypeError
-        If it is none.
-    """
-    try:
-        return operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name} must be an integer, got {value!r}") from None
 
 
 def _is_same(a: Array, b: Array) -> bool:

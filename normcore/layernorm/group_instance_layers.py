@@ -2,30 +2,25 @@
 
 from __future__ import annotations
 
-import numbers
 from typing import Any
 
 import numpy as np
 
 from normcore import layout
 from normcore.array_backend.abstract import Backend
-from normcore.batchnorm.arguments import Batch
-from normcore.batchnorm.inference import normalized_with
-from normcore.layernorm.arguments import check_integer
-from normcore.layernorm.group_instance import (
-    group_norm,
-    group_norm_backward,
-    instance_norm,
-    instance_norm_backward,
-)
-from normcore.layernorm.sample_layer import Layer, SavedForward
+from normcore.batchnorm.arguments import check_integer
+from normcore.batchnorm.forward_backward import SavedForward
+from normcore.batchnorm.inference import Inference, infer
+from normcore.batchnorm.running_statistics import RunningStatistics, weight_of_batch
+from normcore.layernorm.group_instance import GroupBatch
+from normcore.layernorm.sample_layer import SampleLayer
 from normcore.layout.namespace import Array, to_numpy
 from normcore.statistics import Moments
 
 __all__ = ["GroupNorm", "InstanceNorm"]
 
 
-class _ChannelsLayer(Layer):
+class _ChannelsLayer(SampleLayer):
     """A layer whose parameters are of channels."""
 
     def __init__(
@@ -37,7 +32,7 @@ class _ChannelsLayer(Layer):
         backend: str | Backend | None,
     ) -> None:
         self._num_channels = num_channels
-        self.axis = check_integer(axis, "axis")
+        self.axis = check_integer("axis", axis)
         super().__init__((num_channels,), eps, affine, affine, backend)
 
     def _check(self, shape: tuple[int, ...]) -> None:
@@ -49,10 +44,6 @@ class _ChannelsLayer(Layer):
                 f"x has {found} channels on axis {self.axis} (its shape is {shape}), but this "
                 f"{type(self).__name__} has {self._num_channels}"
             )
-
-    @property
-    def _options(self) -> dict[str, Any]:
-        return {"axis": self.axis, "eps": self.eps}
 
 
 class GroupNorm(_ChannelsLayer):
@@ -95,8 +86,8 @@ class GroupNorm(_ChannelsLayer):
         affine: bool = True,
         backend: str | Backend | None = None,
     ) -> None:
-        self.num_groups = check_integer(num_groups, "num_groups")
-        self.num_channels = check_integer(num_channels, "num_channels")
+        self.num_groups = check_integer("num_groups", num_groups)
+        self.num_channels = check_integer("num_channels", num_channels)
         if self.num_groups < 1 or self.num_channels < 0 or self.num_channels % self.num_groups:
             raise ValueError(
                 f"num_groups must be positive and divide num_channels, got {num_groups} and "
@@ -110,22 +101,11 @@ class GroupNorm(_ChannelsLayer):
             f"eps={self.eps}, affine={self.affine}{self._named_backend})"
         )
 
-    def _normalize(
-        self, x: Array, gamma: Array, beta: Array, options: dict[str, Any]
-    ) -> tuple[Any, SavedForward]:
-        y, moments = group_norm(x, self.num_groups, gamma, beta, **self._options, **options)
-        return y, SavedForward(x, moments, gamma)
-
-    def _differentiate(
-        self, dy: Array, forward: SavedForward, options: dict[str, Any]
-    ) -> tuple[Any, ...]:
-        x, moments, gamma, _ = forward
-        return group_norm_backward(
-            dy, x, moments, self.num_groups, gamma, **self._options, **options
-        )
+    def _batch(self, x: Array, gamma: Array, beta: Array) -> GroupBatch:
+        return GroupBatch(x, gamma, beta, self.num_groups, self.axis, self.eps, self.backend)
 
 
-class InstanceNorm(_ChannelsLayer):
+class InstanceNorm(RunningStatistics, _ChannelsLayer):
     """Normalize each channel of each sample, then scale and shift it.
 
     Parameters
@@ -175,34 +155,12 @@ class InstanceNorm(_ChannelsLayer):
         track_running_stats: bool = False,
         backend: str | Backend | None = None,
     ) -> None:
-        self.num_features = check_integer(num_features, "num_features")
-        if self.num_features < 0:
-            raise ValueError(f"num_features must not be negative, got {num_features}")
-        if momentum is not None and not isinstance(momentum, numbers.Real):
-            raise TypeError(f"momentum must be a number or None, got {momentum!r}")
-        if momentum is not None and not 0 <= momentum <= 1:
-            raise ValueError(f"momentum must be None or lie in [0, 1], got {momentum!r}")
-        super().__init__(self.num_features, axis, eps, affine, backend)
-        self.momentum = momentum
-        self.track_running_stats = bool(track_running_stats)
-        self.training = True
-        self.reset_running_stats()
+        RunningStatistics.__init__(self, num_features, track_running_stats)
+        self.momentum = weight_of_batch(momentum)
+        _ChannelsLayer.__init__(self, self.num_features, axis, eps, affine, backend)
 
-    def train(self, mode: bool = True) -> InstanceNorm:
-        """Normalize with the statistics of each sample from now on; returns self."""
-        self.training = bool(mode)
-        return self
-
-    def eval(self) -> InstanceNorm:
-        """Normalize with the running statistics, if there are any, from now on; returns self."""
-        return self.train(False)
-
-    def reset_running_stats(self) -> None:
-        """Forget all batches: mean 0, variance 1."""
-        tracked = self.track_running_stats
-        self.running_mean: Any = np.zeros(self.num_features) if tracked else None
-        self.running_var: Any = np.ones(self.num_features) if tracked else None
-        self.num_batches_tracked: int | None = 0 if tracked else None
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "_forward": None}
 
     def __repr__(self) -> str:
         return (
@@ -211,43 +169,39 @@ class InstanceNorm(_ChannelsLayer):
             f"track_running_stats={self.track_running_stats}{self._named_backend})"
         )
 
+    def _batch(self, x: Array, gamma: Array, beta: Array) -> GroupBatch:
+        return GroupBatch(x, gamma, beta, None, self.axis, self.eps, self.backend)
+
     def _normalize(
-        self, x: Array, gamma: Array, beta: Array, options: dict[str, Any]
-    ) -> tuple[Any, SavedForward]:
+        self, x: Array, gamma: Array, beta: Array, out: Array
+    ) -> tuple[Array, SavedForward | Inference]:
         if self.track_running_stats and not self.training:
             mean, var = self.running_mean.copy(), self.running_var.copy()
-            out = options.pop("out")
-            y = normalized_with(x, mean, var, gamma, beta, out, self._batch_options(options))
-            moments = Moments.of(np.ones(self.num_features), mean, var)
-            return y, SavedForward(x, moments, gamma, training=False)
-        y, moments = instance_norm(x, gamma, beta, **self._options, **options)
+            y, inference = infer(
+                x, mean, var, gamma, beta, out, axis=self.axis, eps=self.eps, backend=self.backend
+            )
+            if isinstance(inference, SavedForward):
+                inference.note_out(out)
+            return y, inference
+        return super()._normalize(x, gamma, beta, out)
+
+    def _observe(self, moments: Moments, backend: Backend) -> None:
         if self.track_running_stats and moments.num_channels:
-            self._update_running_stats(moments)
-        return y, SavedForward(x, moments, gamma)
+            self._update_running_stats((moments,), backend)
 
-    def _differentiate(
-        self, dy: Array, forward: SavedForward, options: dict[str, Any]
-    ) -> tuple[Any, ...]:
-        x, moments, gamma, training = forward
-        if training:
-            return instance_norm_backward(dy, x, moments, gamma, **self._options, **options)
-        out = options.pop("out")
-        batch = Batch(x, gamma, None, **self._batch_options(options))
-        return batch.backward(dy, moments, False, out)
+    def _updated(
+        self, mean: Array, var: Array, moments: Moments, weight: float, backend: Backend
+    ) -> tuple[Array, Array]:
+        """Return running statistics moved towards the averages over the samples of a batch.
 
-    def _batch_options(self, options: dict[str, Any]) -> dict[str, Any]:
-        return {**self._options, **options, "activation": None, "mask": None}
-
-    def _update_running_stats(self, moments: Moments) -> None:
-        """Follow the batch; a sample with one value a channel has no variance to follow."""
-        number = (self.num_batches_tracked or 0) + 1
-        new = 1.0 / number if self.momentum is None else float(self.momentum)
-        mean, var = (
+        A sample with one value a channel has no variance, and leaves the running one alone.
+        """
+        new_mean, new_var = (
             np.mean(to_numpy(each).reshape(-1, self.num_features), axis=0)
             for each in (moments.mean, moments.var(ddof=1))
         )
-        self.running_mean = new * mean + (1.0 - new) * self.running_mean
-        self.running_var = np.where(
-            np.isnan(var), self.running_var, new * var + (1.0 - new) * self.running_var
+        moved = weight * new_var + (1.0 - weight) * var
+        return (
+            weight * new_mean + (1.0 - weight) * mean,
+            np.where(np.isnan(new_var), var, moved),
         )
-        self.num_batches_tracked = number

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
-from typing import Any
 
 from normcore import layout
 from normcore.array_backend.abstract import Backend, batch_scale
-from normcore.layernorm.arguments import Samples, check_integer
+from normcore.batchnorm.arguments import check_integer
+from normcore.layernorm.arguments import PerSampleBatch
 from normcore.layout.namespace import Array, array_namespace, is_on_host
 from normcore.statistics import Moments, wide_integers
 
-__all__ = ["layer_norm", "layer_norm_backward", "rms_norm", "rms_norm_backward"]
+__all__ = ["RowBatch", "layer_norm", "layer_norm_backward", "rms_norm", "rms_norm_backward"]
 
 
 def layer_norm(
@@ -61,7 +61,7 @@ def layer_norm(
     ValueError
         If a sample has no values, and if `gamma`, `beta`, `num_axes`, `eps` or `out` do not fit.
     """
-    return _forward(x, gamma, beta, num_axes, eps, out, backend, centered=True)
+    return RowBatch(x, gamma, beta, num_axes, eps, backend).forward(out)
 
 
 def layer_norm_backward(
@@ -105,7 +105,8 @@ def layer_norm_backward(
         If `dy` or `out` have another shape than `x`, if `moments` are of another number of
         samples, and as for :func:`layer_norm`.
     """
-    return _backward(dy, x, moments, gamma, num_axes, eps, out, backend, centered=True)
+    batch = RowBatch(x, gamma, None, num_axes, eps, backend)
+    return batch.backward(dy, moments, True, out)
 
 
 def rms_norm(
@@ -122,7 +123,7 @@ def rms_norm(
     ``y = x / sqrt(mean(x**2) + eps) * gamma``; parameters, results and errors are those of
     :func:`layer_norm`.
     """
-    return _forward(x, gamma, None, num_axes, eps, out, backend, centered=False)
+    return RowBatch(x, gamma, None, num_axes, eps, backend, centered=False).forward(out)
 
 
 def rms_norm_backward(
@@ -137,18 +138,28 @@ def rms_norm_backward(
     backend: str | Backend | None = None,
 ) -> tuple[Array, Array]:
     """Gradients of :func:`rms_norm` with respect to `x` and `gamma`; as layer norm's."""
-    dx, dgamma, _ = _backward(dy, x, moments, gamma, num_axes, eps, out, backend, centered=False)
-    return dx, dgamma
+    batch = RowBatch(x, gamma, None, num_axes, eps, backend, centered=False)
+    return batch.backward(dy, moments, True, out)[:2]
 
 
-class _Rows(Samples):
-    """Arguments whose arrays are rows (N, D)."""
+class RowBatch(PerSampleBatch):
+    """A batch whose samples are the rows of an array (N, D); RMS norm does not center them."""
 
-    __slots__ = ("num_rows", "shape")
+    __slots__ = ("centered", "num_rows", "shape")
 
-    def __init__(self, x: Array, num_axes: int, eps: float, backend: str | Backend | None) -> None:
+    def __init__(
+        self,
+        x: Array,
+        gamma: Array,
+        beta: Array,
+        num_axes: int,
+        eps: float,
+        backend: str | Backend | None,
+        *,
+        centered: bool = True,
+    ) -> None:
         super().__init__(x, eps, backend)
-        num_axes = check_integer(num_axes, "num_axes")
+        num_axes = check_integer("num_axes", num_axes)
         shape = tuple(self.x.shape)
         if not 1 <= num_axes <= len(shape):
             raise ValueError(
@@ -162,21 +173,54 @@ class _Rows(Samples):
                 f"{shape} hold none"
             )
         self.num_rows = math.prod(shape[:-num_axes])
+        self.centered = centered
+        self.gamma = 1.0 if gamma is None else self._along(gamma, "gamma")
+        self.beta = 0.0 if beta is None else self._along(beta, "beta")
 
-    def along(self, value: Any, name: str, absent: float) -> Array:
-        """Return gamma or beta as a vector along a row, or the number that stands for it."""
-        if value is None:
-            return absent
+    def forward(self, out: Array) -> tuple[Array, Moments]:
+        """Return y as the caller's kind of array, and the moments of each row."""
+        target = self.target(out, self.x)
+        rows = self._rows_to_write(target)
+        y, moments = self.backend.normalize_rows(
+            self._rows(self.x), self.gamma, self.beta, self.eps, centered=self.centered, out=rows
+        )
+        if self.centered:
+            self._refuse_rounded(moments)
+        return self._written(y, target, rows, out, self.given), moments
+
+    def backward(
+        self, dy: Array, moments: object, training: bool, out: Array
+    ) -> tuple[Array, Array, Array]:
+        """Return dx, dgamma and dbeta as the caller's kind of array, in training."""
+        dy = layout.as_array(dy)
+        upstream = self.adopt_gradient(dy)
+        checked = self.statistics(moments, self.num_rows, "samples")
+        target = self.target(out, upstream, self.x)
+        if self.centered:
+            self._refuse_rounded(checked)
+        rows = self._rows_to_write(target)
+        dx, *gradients = self.backend.normalize_rows_backward(
+            self._rows(upstream), self._rows(self.x), checked, self.gamma, self.eps,
+            centered=self.centered, out=rows,
+        )  # fmt: skip
+        dgamma, dbeta = (
+            self.backend.release(array_namespace(each).reshape(each, self.shape), dy)
+            for each in gradients
+        )
+        return self._written(dx, target, rows, out, dy), dgamma, dbeta
+
+    def _along(self, value: Array, name: str) -> Array:
+        """Return gamma or beta as a vector along a row."""
         return self.parameter(value, name, self.shape, "value of a sample")
 
-    def rows(self, array: Array) -> Array:
+    def _rows(self, array: Array) -> Array:
         """Return an array as rows, a copy where strides do not allow a view."""
         shape = (self.num_rows, math.prod(self.shape))
         return (
             array if tuple(array.shape) == shape else array_namespace(array).reshape(array, shape)
         )
 
-    def rows_to_write(self, array: Array) -> Any:
+    def _rows_to_write(self, array: Array) -> Array:
         """Return an array as rows that share its memory, or None."""
         if array is None or len(array.shape) == 2 == len(self.shape) + 1:
             return array
@@ -186,16 +230,16 @@ class _Rows(Samples):
         if not isinstance(strides, tuple):
             return None
         parts = zip(split, (strides[:depth], strides[depth:]), strict=True)
-        return self.rows(array) if all(_is_one_run(*part) for part in parts) else None
+        return self._rows(array) if all(_is_one_run(*part) for part in parts) else None
 
-    def refuse_rounded(self, moments: Any) -> None:
+    def _refuse_rounded(self, moments: Moments) -> None:
         """Refuse integers of which float64 would lose digits that matter."""
         if wide_integers.is_64_bit(self.x) and is_on_host(self.x):
             scale = batch_scale(moments, self.eps)
             label = "sample {} of x".format
-            wide_integers.refuse_rounded(self.rows(self.x), 0, moments.mean, scale, label)
+            wide_integers.refuse_rounded(self._rows(self.x), 0, moments.mean, scale, label)
 
-    def written(self, result: Array, target: Array, rows: Array, out: Array, like: Array) -> Any:
+    def _written(self, result: Array, target: Array, rows: Array, out: Array, like: Array) -> Array:
         """Return a result in rows as the caller wants it."""
         if out is None:
             result = array_namespace(result).reshape(result, tuple(self.x.shape))
@@ -209,43 +253,3 @@ def _is_one_run(shape: tuple[int, ...], strides: tuple[int, ...]) -> bool:
     """Whether axes can be merged into one without a copy."""
     axes = [each for each in zip(shape, strides, strict=True) if each[0] != 1]
     return all(stride == below * size for (_, stride), (size, below) in pairwise(axes))
-
-
-def _forward(
-    x: Array, gamma: Array, beta: Array, num_axes: int, eps: float, out: Array,
-    backend: str | Backend | None, *, centered: bool,
-) -> tuple[Array, Moments]:  # fmt: skip
-    samples = _Rows(x, num_axes, eps, backend)
-    gamma, beta = samples.along(gamma, "gamma", 1.0), samples.along(beta, "beta", 0.0)
-    target = samples.target(out, samples.x)
-    rows = samples.rows_to_write(target)
-    y, moments = samples.backend.normalize_rows(
-        samples.rows(samples.x), gamma, beta, samples.eps, centered=centered, out=rows
-    )
-    if centered:
-        samples.refuse_rounded(moments)
-    return samples.written(y, target, rows, out, samples.given), moments
-
-
-def _backward(
-    dy: Array, x: Array, moments: Moments, gamma: Array, num_axes: int, eps: float, out: Array,
-    backend: str | Backend | None, *, centered: bool,
-) -> tuple[Array, Array, Array]:  # fmt: skip
-    samples = _Rows(x, num_axes, eps, backend)
-    gamma = samples.along(gamma, "gamma", 1.0)
-    dy = layout.as_array(dy)
-    upstream = samples.adopt_gradient(dy)
-    moments = samples.statistics(moments, samples.num_rows, "samples")
-    target = samples.target(out, upstream, samples.x)
-    if centered:
-        samples.refuse_rounded(moments)
-    rows = samples.rows_to_write(target)
-    dx, *gradients = samples.backend.normalize_rows_backward(
-        samples.rows(upstream), samples.rows(samples.x), moments, gamma, samples.eps,
-        centered=centered, out=rows,
-    )  # fmt: skip
-    dgamma, dbeta = (
-        samples.backend.release(array_namespace(each).reshape(each, samples.shape), dy)
-        for each in gradients
-    )
-    return samples.written(dx, target, rows, out, dy), dgamma, dbeta

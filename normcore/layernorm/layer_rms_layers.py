@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from normcore.array_backend.abstract import Backend
-from normcore.layernorm.arguments import check_integer
-from normcore.layernorm.layer_rms import (
-    layer_norm,
-    layer_norm_backward,
-    rms_norm,
-    rms_norm_backward,
-)
-from normcore.layernorm.sample_layer import Layer, SavedForward
+from normcore.batchnorm.arguments import check_integer
+from normcore.layernorm.layer_rms import RowBatch
+from normcore.layernorm.sample_layer import SampleLayer
 from normcore.layout.namespace import Array
 
 __all__ = ["LayerNorm", "RMSNorm"]
 
 
-class LayerNorm(Layer):
+class LayerNorm(SampleLayer):
     """Normalize each sample over its last axes, then scale and shift its values.
 
     Parameters
@@ -58,7 +54,7 @@ class LayerNorm(Layer):
 
     def __init__(
         self,
-        normalized_shape: int | tuple[int, ...],
+        normalized_shape: int | Sequence[int],
         *,
         eps: float = 1e-5,
         affine: bool = True,
@@ -81,21 +77,8 @@ class LayerNorm(Layer):
                 f"are normalized_shape={self.normalized_shape}"
             )
 
-    def _normalize(
-        self, x: Array, gamma: Array, beta: Array, options: dict[str, Any]
-    ) -> tuple[Any, SavedForward]:
-        y, moments = layer_norm(x, gamma, beta, **self._options, **options)
-        return y, SavedForward(x, moments, gamma)
-
-    def _differentiate(
-        self, dy: Array, forward: SavedForward, options: dict[str, Any]
-    ) -> tuple[Any, ...]:
-        x, moments, gamma, _ = forward
-        return layer_norm_backward(dy, x, moments, gamma, **self._options, **options)
-
-    @property
-    def _options(self) -> dict[str, Any]:
-        return {"num_axes": len(self.normalized_shape), "eps": self.eps}
+    def _batch(self, x: Array, gamma: Array, beta: Array) -> RowBatch:
+        return RowBatch(x, gamma, beta, len(self._shape), self.eps, self.backend)
 
 
 class RMSNorm(LayerNorm):
@@ -109,7 +92,7 @@ class RMSNorm(LayerNorm):
 
     def __init__(
         self,
-        normalized_shape: int | tuple[int, ...],
+        normalized_shape: int | Sequence[int],
         *,
         eps: float = 1e-5,
         affine: bool = True,
@@ -123,23 +106,21 @@ class RMSNorm(LayerNorm):
             f"{self._named_backend})"
         )
 
-    def _normalize(
-        self, x: Array, gamma: Array, beta: Array, options: dict[str, Any]
-    ) -> tuple[Any, SavedForward]:
-        y, moments = rms_norm(x, gamma, **self._options, **options)
-        return y, SavedForward(x, moments, gamma)
+    def backward(self, dy: Array, out: Array = None) -> tuple[Array, ...]:
+        """Return dx and dgamma, as :meth:`LayerNorm.backward`."""
+        return super().backward(dy, out)[:2]
 
-    def _differentiate(
-        self, dy: Array, forward: SavedForward, options: dict[str, Any]
-    ) -> tuple[Any, ...]:
-        x, moments, gamma, _ = forward
-        return rms_norm_backward(dy, x, moments, gamma, **self._options, **options)
+    def _batch(self, x: Array, gamma: Array, beta: Array) -> RowBatch:
+        depth = len(self._shape)
+        return RowBatch(x, gamma, None, depth, self.eps, self.backend, centered=False)
 
 
-def _shape_of(normalized_shape: Any) -> tuple[int, ...]:
+def _shape_of(normalized_shape: int | Sequence[int]) -> tuple[int, ...]:
     """Return the shape of a sample."""
-    given = normalized_shape if isinstance(normalized_shape, tuple | list) else [normalized_shape]
-    shape = tuple(check_integer(each, "normalized_shape") for each in given)
+    given: Sequence[Any] = (
+        normalized_shape if isinstance(normalized_shape, tuple | list) else [normalized_shape]
+    )
+    shape = tuple(check_integer("normalized_shape", each) for each in given)
     if not shape or math.prod(shape) < 1 or min(shape) < 1:
         raise ValueError(
             f"normalized_shape must hold at least one positive length, got {normalized_shape!r}"

@@ -2,35 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from normcore import layout
-from normcore.array_backend import selection
 from normcore.array_backend.abstract import Backend
 from normcore.batchnorm.arguments import check_eps
-from normcore.layout import out_argument
+from normcore.batchnorm.forward_backward import SavedForward
+from normcore.batchnorm.inference import Inference
+from normcore.layernorm.arguments import PerSampleBatch
 from normcore.layout.namespace import Array
 from normcore.layout.scalar_argument import as_floats
 from normcore.statistics import Moments
 
-__all__ = ["Layer", "SavedForward"]
+__all__ = ["SampleLayer"]
 
 
-class SavedForward(NamedTuple):
-    """What the backward pass needs of the latest forward pass."""
-
-    x: Array
-    moments: Moments
-    gamma: Array
-    training: bool = True
-
-
-class Layer:
+class SampleLayer:
     """Parameters, the latest forward pass, and what both ask of their arguments."""
 
-    _forward: SavedForward | None
+    _forward: SavedForward | Inference | None
 
     def __init__(
         self,
@@ -45,8 +38,8 @@ class Layer:
         self.affine = bool(affine)
         self.bias = bool(affine and bias)
         self.backend = backend
-        self._gamma: Array = np.ones(shape) if self.affine else None
-        self._beta: Array = np.zeros(shape) if self.bias else None
+        self._gamma = np.ones(shape) if self.affine else None
+        self._beta = np.zeros(shape) if self.bias else None
         self._forward = None
 
     def __call__(self, x: Array, out: Array = None) -> Array:
@@ -76,13 +69,10 @@ class Layer:
             If the shape of `x` is not the layer's, or `out` does not fit.
         """
         x = layout.as_array(x)
-        chosen = selection.select_backend(x, self.backend)
         self._check(tuple(x.shape))
         # Copies: an optimizer may change them in place between forward and backward.
         gamma, beta = (None if each is None else each.copy() for each in (self._gamma, self._beta))
-        y, forward = self._normalize(x, gamma, beta, {"out": out, "backend": chosen})
-        in_place = out is not None and out_argument.overlap(chosen.adopt(x), chosen.adopt(out))
-        self._forward = forward._replace(x=None) if in_place else forward
+        y, self._forward = self._normalize(x, gamma, beta, out)
         return y
 
     def backward(self, dy: Array, out: Array = None) -> tuple[Array, ...]:
@@ -100,8 +90,7 @@ class Layer:
         dx : array
             Of the kind of `dy`; `out` if given.
         dgamma, dbeta : array of the shape of gamma and beta, float64, or None
-            Of the kind of `dy`; None where there is no such parameter. RMS norm has no beta, and
-            no dbeta.
+            Of the kind of `dy`; None where there is no such parameter.
 
         Raises
         ------
@@ -110,21 +99,11 @@ class Layer:
         TypeError, ValueError
             If `dy` or `out` have another dtype or shape than the output.
         """
-        forward, name = self._forward, type(self).__name__
-        if forward is None:
+        if self._forward is None:
+            name = type(self).__name__
             raise RuntimeError(f"backward needs a forward pass of this {name} first")
-        if forward.x is None:
-            raise RuntimeError(
-                "the latest forward or backward pass overwrote its input (out overlaps it), which "
-                "backward needs; give the forward pass an out of its own"
-            )
-        dx, *gradients = self._differentiate(dy, forward, {"out": out, "backend": self.backend})
-        if out is not None:
-            chosen = selection.select_backend(forward.x, self.backend)
-            if out_argument.overlap(chosen.adopt(forward.x), chosen.adopt(out)):
-                self._forward = forward._replace(x=None)
-        present = zip(gradients, (self.affine, self.bias), strict=False)
-        return dx, *(each if there else None for each, there in present)
+        dx, dgamma, dbeta = self._forward.backward(dy, out)
+        return dx, dgamma if self.affine else None, dbeta if self.bias else None
 
     @property
     def gamma(self) -> Array:
@@ -132,7 +111,7 @@ class Layer:
         return self._gamma
 
     @gamma.setter
-    def gamma(self, value: Any) -> None:
+    def gamma(self, value: ArrayLike) -> None:
         self._gamma = self._parameter("gamma", value, self.affine)
 
     @property
@@ -141,7 +120,7 @@ class Layer:
         return self._beta
 
     @beta.setter
-    def beta(self, value: Any) -> None:
+    def beta(self, value: ArrayLike) -> None:
         self._beta = self._parameter("beta", value, self.bias)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -151,7 +130,7 @@ class Layer:
     def _named_backend(self) -> str:
         return "" if self.backend is None else f", backend={self.backend!r}"
 
-    def _parameter(self, name: str, value: Any, present: bool) -> np.ndarray:
+    def _parameter(self, name: str, value: ArrayLike, present: bool) -> np.ndarray:
         if not present:
             raise ValueError(f"this {type(self).__name__} was made without {name}")
         array = as_floats(name, value)
@@ -163,14 +142,20 @@ class Layer:
         """Refuse an input of another shape than the layer's."""
         raise NotImplementedError
 
-    def _normalize(
-        self, x: Array, gamma: Array, beta: Array, options: dict[str, Any]
-    ) -> tuple[Any, SavedForward]:
-        """Return y, and what its backward pass needs."""
+    def _batch(self, x: Array, gamma: Array, beta: Array) -> PerSampleBatch:
+        """Return a batch with the options of the layer."""
         raise NotImplementedError
 
-    def _differentiate(
-        self, dy: Array, forward: SavedForward, options: dict[str, Any]
-    ) -> tuple[Any, ...]:
-        """Return dx and the gradients of all parameters that there may be."""
-        raise NotImplementedError
+    def _observe(self, moments: Moments, backend: Backend) -> None:
+        """Update what the layer keeps of the statistics of batches."""
+
+    def _normalize(
+        self, x: Array, gamma: Array, beta: Array, out: Array
+    ) -> tuple[Array, SavedForward | Inference]:
+        """Return y, and what its backward pass needs."""
+        batch = self._batch(x, gamma, beta)
+        y, moments = batch.forward(out)
+        self._observe(moments, batch.backend)
+        saved = SavedForward(batch, moments, training=True, update_stats=False)
+        saved.note_out(out)
+        return y, saved

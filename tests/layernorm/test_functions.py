@@ -357,13 +357,14 @@ def test_out_that_overlaps_in_part_is_refused():
 # -- the door ------------------------------------------------------------------------------
 
 
-def test_names_resolve_where_they_are_registered():
-    from normcore.layernorm.plugin import FUNCTIONS, LAYERS
+def test_layers_are_names_of_normcore_and_functions_of_functional():
+    from normcore import layernorm
 
-    assert set(FUNCTIONS) <= set(dir(functional))
-    assert not set(FUNCTIONS) & set(dir(nc))
-    for name in LAYERS:
-        assert getattr(nc, name).__name__ == name
+    for name in layernorm.__all__:
+        is_layer = name[0].isupper()
+        assert getattr(nc if is_layer else functional, name) is getattr(layernorm, name)
+        assert name in (dir(nc) if is_layer else dir(functional))
+        assert name not in (dir(functional) if is_layer else dir(nc))
     with pytest.raises(AttributeError, match=r"'normcore.functional' has no attribute 'layer_nrm'"):
         _ = functional.layer_nrm
     with pytest.raises(AttributeError, match="_private"):

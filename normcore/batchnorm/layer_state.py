@@ -1,35 +1,56 @@
-"""The modes of a batch norm layer, and the options that steer them."""
+"""What a batch norm layer holds: gamma and beta, running statistics, and its modes."""
 
 from __future__ import annotations
 
 from typing import Self
 
-from normcore.batchnorm.options import check_limits
-from normcore.batchnorm.running_statistics import ChannelState
+import numpy as np
+from numpy.typing import ArrayLike
 
-__all__ = ["Modes"]
+from normcore.batchnorm.renorm import check_limits
+from normcore.batchnorm.running_statistics import RunningStatistics
+from normcore.layout.namespace import Array
+
+__all__ = ["AFFINE", "LayerState"]
+
+#: Values of `affine`, and whether there are gamma and beta.
+AFFINE = {True: (True, True), False: (False, False), "gamma": (True, False), "beta": (False, True)}
 
 
-class Modes(ChannelState):
-    """Which statistics a layer normalizes with, and how far they are corrected."""
+class LayerState(RunningStatistics):
+    """Parameters, running statistics, and which statistics the layer normalizes with."""
 
     axis: int
     eps: float
-    training: bool
     frozen: bool
     _limits: tuple[float, float] | None  # of batch renormalization
 
-    def train(self, mode: bool = True) -> Self:
-        """Normalize with the statistics of the batch from now on; returns self.
+    def __init__(self, num_features: int, affine: bool | str, track_running_stats: bool) -> None:
+        super().__init__(num_features, track_running_stats)
+        if isinstance(affine, str) and affine not in AFFINE:
+            raise ValueError(f"affine must be True, False, 'gamma' or 'beta', got {affine!r}")
+        self.affine = affine if isinstance(affine, str) else bool(affine)
+        has_gamma, has_beta = AFFINE[self.affine]
+        self._gamma = np.ones(self.num_features) if has_gamma else None
+        self._beta = np.zeros(self.num_features) if has_beta else None
 
-        A frozen layer keeps to the running ones until :meth:`unfreeze`.
-        """
-        self.training = bool(mode)
-        return self
+    @property
+    def gamma(self) -> Array:
+        """Scale of each channel, shape (C,), or None."""
+        return self._gamma
 
-    def eval(self) -> Self:
-        """Normalize with the running statistics from now on; returns self."""
-        return self.train(False)
+    @gamma.setter
+    def gamma(self, value: ArrayLike) -> None:
+        self._gamma = self._parameter("gamma", value, self._gamma is not None)
+
+    @property
+    def beta(self) -> Array:
+        """Shift of each channel, shape (C,), or None."""
+        return self._beta
+
+    @beta.setter
+    def beta(self, value: ArrayLike) -> None:
+        self._beta = self._parameter("beta", value, self._beta is not None)
 
     def freeze(self) -> Self:
         """Normalize with the running statistics from now on, also after ``train()``; returns self.
@@ -47,7 +68,7 @@ class Modes(ChannelState):
         return self
 
     def unfreeze(self) -> Self:
-        """Follow :meth:`train` and :meth:`eval` again; returns self."""
+        """Let :meth:`train` and :meth:`eval` take effect again; returns self."""
         self.frozen = False
         return self
 
@@ -89,6 +110,9 @@ class Modes(ChannelState):
             f"momentum={self.momentum}, affine={self.affine!r}, "
             f"track_running_stats={self.track_running_stats}{options})"
         )
+
+    def _parameter(self, name: str, value: ArrayLike, present: bool) -> np.ndarray:
+        return self._vector(name, value, present, f"affine={self.affine!r}")
 
     def _renorm_limits(self, name: str) -> tuple[float, float]:
         if self._limits is None:

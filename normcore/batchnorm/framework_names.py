@@ -1,16 +1,16 @@
-"""How other frameworks spell batch norm: a table, read in both directions."""
+"""What other frameworks call the vectors and options of batch norm: tables for both directions."""
 
 from __future__ import annotations
 
 import inspect
 import numbers
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 
-from normcore.batchnorm.running_statistics import AFFINE
+from normcore.batchnorm.layer_state import AFFINE, LayerState
 from normcore.layout.namespace import Array, to_numpy
 
 __all__ = ["FLAX", "KERAS", "ONNX", "TORCH", "Convention"]
@@ -20,6 +20,9 @@ _AFFINE_OF = {parameters: affine for affine, parameters in AFFINE.items()}
 
 # Arguments of BatchNorm that every framework has in some way, and the one that none needs to.
 _EVERYWHERE = {"num_features", "affine", "eps", "momentum", "decay", "backend"}
+
+
+_Layer = TypeVar("_Layer", bound=LayerState)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +47,13 @@ class Convention:
 
     framework: str
     vectors: tuple[str, str, str, str]
-    options: dict[str, tuple[str, Any]]
-    fixed: dict[str, Any]
+    options: dict[str, tuple[str, object]]
+    fixed: dict[str, object]
     ignored: frozenset[str] = frozenset()
 
-    def read(self, kind: Any, arrays: Array, given: Mapping[str, Any]) -> Any:
+    def read(
+        self, kind: Callable[..., _Layer], arrays: Array, given: Mapping[str, object]
+    ) -> _Layer:
         """Return a layer of the framework's arrays, or of a number of channels, and its options."""
         fresh = isinstance(arrays, numbers.Integral)
         for name, value in given.items():
@@ -63,7 +68,9 @@ class Convention:
         options = {ours: given.get(theirs, default) for theirs, (ours, default) in named}
         return self.build(kind, arrays, options)
 
-    def build(self, kind: Any, arrays: Array, options: Mapping[str, Any]) -> Any:
+    def build(
+        self, kind: Callable[..., _Layer], arrays: Array, options: Mapping[str, object]
+    ) -> _Layer:
         """Return a layer as :meth:`read` does, of options named as in :func:`_describe`."""
         options = {**self.fixed, **options}
         affine = bool(options.get("has_gamma", True)), bool(options.get("has_beta", True))
@@ -86,7 +93,9 @@ class Convention:
         layer.frozen = not options.get("trainable", True)
         return layer
 
-    def write(self, layer: Any, largest: float) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    def write(
+        self, layer: LayerState, largest: float
+    ) -> tuple[dict[str, np.ndarray], dict[str, object]]:
         """Return the vectors and options of a layer under the framework's names.
 
         ``largest`` is the largest number of the dtype that the vectors are for.
@@ -134,7 +143,7 @@ class Convention:
             vectors[name] = value
         return vectors
 
-    def _check(self, layer: Any) -> None:
+    def _check(self, layer: LayerState) -> None:
         """Refuse a layer with an option that the framework does not have."""
         named = {ours for ours, _ in self.options.values()}
         arguments = inspect.signature(type(layer)).parameters.values()
@@ -205,7 +214,7 @@ ONNX = Convention(
 )
 
 
-def _describe(layer: Any) -> dict[str, Any]:
+def _describe(layer: LayerState) -> dict[str, object]:
     """Return what any of the frameworks has an option for."""
     return {
         "axis": layer.axis,
@@ -220,7 +229,7 @@ def _describe(layer: Any) -> dict[str, Any]:
     }
 
 
-def _on_host(value: Any) -> np.ndarray:
+def _on_host(value: Array) -> np.ndarray:
     """Return an array of any library as NumPy's; PyTorch's may have a gradient, or be bfloat16."""
     if hasattr(value, "detach"):
         value = value.detach().cpu().double()
