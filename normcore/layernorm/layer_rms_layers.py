@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 from normcore.array_backend.abstract import Backend
 from normcore.batchnorm.arguments import check_integer
@@ -117,9 +116,7 @@ class RMSNorm(LayerNorm):
 
 def _shape_of(normalized_shape: int | Sequence[int]) -> tuple[int, ...]:
     """Return the shape of a sample."""
-    given: Sequence[Any] = (
-        normalized_shape if isinstance(normalized_shape, tuple | list) else [normalized_shape]
-    )
+    given = normalized_shape if isinstance(normalized_shape, Sequence) else [normalized_shape]
     shape = tuple(check_integer("normalized_shape", each) for each in given)
     if not shape or math.prod(shape) < 1 or min(shape) < 1:
         raise ValueError(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -33,7 +31,7 @@ def check_dtype(input: Tensor, weight: Tensor | None, layer: nn.Module) -> None:
         )
 
 
-def to_core(tensor: Tensor | None) -> Any:
+def to_core(tensor: Tensor | None) -> Array:
     """Return a NumPy view of a tensor on the host; one on a device is its backend's to adopt.
 
     NumPy has no bfloat16: on the host it is worked on as a float32 copy, and what comes out of

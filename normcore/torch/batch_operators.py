@@ -2,17 +2,22 @@
 
 # Annotations are not postponed: torch.library reads schemas from them.
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
 from normcore import functional
-from normcore.layout.namespace import Array
 from normcore.statistics import Moments
 from normcore.torch.arrays import from_core, like, moments_of, to_core
 from normcore.torch.communicator import TorchCommunicator
-from normcore.torch.operators import Axes, Operation, along_channels, second_derivative
+from normcore.torch.operators import (
+    Arguments,
+    Axes,
+    Context,
+    Gradients,
+    Operation,
+    along_channels,
+    second_derivative,
+)
 
 __all__ = ["batch_norm", "batch_norm_inference"]
 
@@ -60,13 +65,15 @@ def _fake_backward(
     return torch.empty_like(x), vectors[0].clone(), vectors[1].clone()
 
 
-def _keep_for_backward_of_backward(ctx: Any, inputs: Array, output: Array) -> None:
+def _keep_for_backward_of_backward(
+    ctx: Context, inputs: Arguments, output: tuple[Tensor, ...]
+) -> None:
     dy, x, weight, statistics, ctx.eps, ctx.group = inputs
     ctx.set_materialize_grads(False)
     ctx.save_for_backward(dy, x, weight, statistics)
 
 
-def _backward_of_backward(ctx: Any, *cotangents: Tensor | None) -> tuple[Any, ...]:
+def _backward_of_backward(ctx: Context, *cotangents: Tensor | None) -> Gradients:
     if ctx.group:
         raise NotImplementedError("batch norm over several ranks has no second derivative")
     dy, x, weight, statistics = ctx.saved_tensors
@@ -122,7 +129,7 @@ def _fake_training(
     return torch.empty_like(x), parts, mean, var
 
 
-def _keep_training(ctx: Any, inputs: Array, output: Array) -> None:
+def _keep_training(ctx: Context, inputs: Arguments, output: tuple[Tensor, ...]) -> None:
     x, weight, bias, ctx.eps, ctx.group = inputs
     ctx.bias_dtype = None if bias is None else bias.dtype
     ctx.mark_non_differentiable(*output[1:])
@@ -130,15 +137,20 @@ def _keep_training(ctx: Any, inputs: Array, output: Array) -> None:
     ctx.save_for_backward(x, weight, output[1])
 
 
-def _training_backward(ctx: Any, dy: Tensor | None, *_: Any) -> tuple[Any, ...]:
+def _training_backward(ctx: Context, dy: Tensor | None, *_: Tensor | None) -> Gradients:
     x, weight, moments = ctx.saved_tensors
     dx, dweight, dbias = _gradients(ctx, dy, x, weight, moments, ctx.group)
     return dx, dweight, dbias, None, None
 
 
 def _gradients(
-    ctx: Any, dy: Tensor | None, x: Tensor, weight: Tensor | None, statistics: Tensor, group: str
-) -> tuple[Array, ...]:
+    ctx: Context,
+    dy: Tensor | None,
+    x: Tensor,
+    weight: Tensor | None,
+    statistics: Tensor,
+    group: str,
+) -> Gradients:
     if dy is None:
         return None, None, None
     dx, dweight, dbias = _batch_norm_backward(dy, x, weight, statistics, ctx.eps, group)
@@ -166,17 +178,17 @@ def _inference(
     return from_core(y, x.dtype, x)
 
 
-def _fake_inference(x: Tensor, *arguments: Any) -> Tensor:
+def _fake_inference(x: Tensor, *arguments: object) -> Tensor:
     return torch.empty_like(x)
 
 
-def _keep_inference(ctx: Any, inputs: Array, output: Array) -> None:
+def _keep_inference(ctx: Context, inputs: Arguments, output: Tensor) -> None:
     x, mean, var, weight, bias, ctx.eps = inputs
     ctx.bias_dtype = None if bias is None else bias.dtype
     ctx.save_for_backward(x, weight, mean, var)
 
 
-def _inference_backward(ctx: Any, dy: Tensor | None) -> tuple[Any, ...]:
+def _inference_backward(ctx: Context, dy: Tensor | None) -> Gradients:
     x, weight, mean, var = ctx.saved_tensors
     statistics = torch.stack([mean.detach().double(), var.detach().double()])
     dx, dweight, dbias = _gradients(ctx, dy, x, weight, statistics, "")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Self
 
 import torch
 from torch import Tensor, distributed, nn
@@ -26,10 +26,10 @@ class _BatchNorm(nn.modules.batchnorm._BatchNorm):
         if self.training or self.running_mean is None:
             group = self._group_name()
             y, parts, mean, var = batch_norm(input, self.weight, self.bias, self.eps, group)
-            # An empty batch has nothing to follow, unless other ranks have.
+            # An empty batch has no statistics, unless other ranks have.
             counts = bool(group) or input.numel() > 0
             if counts and self.training and self._has_running_statistics():
-                self._follow(parts, mean, var)
+                self._update_running_stats(parts, mean, var)
             return y
         return batch_norm_inference(
             input, self.running_mean, self.running_var, self.weight, self.bias, self.eps
@@ -66,14 +66,14 @@ class _BatchNorm(nn.modules.batchnorm._BatchNorm):
         """Name the process group over which the statistics are taken; "" is this process alone."""
         return ""
 
-    def _follow(self, parts: Tensor, mean: Tensor, var: Tensor) -> None:
+    def _update_running_stats(self, parts: Tensor, mean: Tensor, var: Tensor) -> None:
         """Update the running statistics, rounded once; nothing waits for a device."""
         self.num_batches_tracked.add_(1)
-        new: Any = self.momentum
-        if new is None:  # the average of all batches so far
-            new = self.num_batches_tracked.double().reciprocal()
+        weight: float | Tensor | None = self.momentum
+        if weight is None:  # the average of all batches so far
+            weight = self.num_batches_tracked.double().reciprocal()
         for running, now in ((self.running_mean, mean), (self.running_var, var)):
-            running.copy_(torch.lerp(running.double(), now, new))
+            running.copy_(torch.lerp(running.double(), now, weight))
 
 
 class BatchNorm1d(_BatchNorm, nn.BatchNorm1d):
@@ -112,10 +112,10 @@ class SyncBatchNorm(_BatchNorm):
         momentum: float | None = 0.1,
         affine: bool = True,
         track_running_stats: bool = True,
-        process_group: Any = None,
-        device: Any = None,
-        dtype: Any = None,
-        **options: Any,
+        process_group: distributed.ProcessGroup | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        **options: bool,
     ) -> None:
         super().__init__(
             num_features, eps, momentum, affine, track_running_stats, device, dtype, **options
@@ -123,7 +123,9 @@ class SyncBatchNorm(_BatchNorm):
         self.process_group = process_group
 
     @classmethod
-    def convert_sync_batchnorm(cls, module: nn.Module, process_group: Any = None) -> nn.Module:
+    def convert_sync_batchnorm(
+        cls, module: nn.Module, process_group: distributed.ProcessGroup | None = None
+    ) -> nn.Module:
         """Make every batch norm of a model, PyTorch's or normcore's, a synchronized one.
 
         The layers change in place: their parameters, buffers, hooks and mode remain.

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import torch
 from torch import distributed
@@ -34,7 +32,7 @@ class TorchCommunicator:
 
     __module__ = "normcore.torch"
 
-    def __init__(self, group: Any = None) -> None:
+    def __init__(self, group: distributed.ProcessGroup | None = None) -> None:
         if not (distributed.is_available() and distributed.is_initialized()):
             raise RuntimeError(
                 "there is no process group; call torch.distributed.init_process_group first"

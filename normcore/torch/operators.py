@@ -11,15 +11,30 @@ where the operator's way through the dispatcher is the longer one.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from normcore.layout.namespace import Array
+__all__ = [
+    "Arguments",
+    "Axes",
+    "Context",
+    "Gradients",
+    "Operation",
+    "along_channels",
+    "second_derivative",
+]
 
-__all__ = ["Axes", "Operation", "along_channels", "second_derivative"]
+#: Of an autograd function, to which attributes are added.
+Context: TypeAlias = Any
+#: Of an operation: tensors, and numbers and names.
+Arguments: TypeAlias = tuple[Any, ...]
+#: With respect to each argument; None where there is none.
+Gradients: TypeAlias = tuple[Tensor | None, ...]
+#: Of an operation: a tensor or several.
+Results: TypeAlias = Any
 
 #: Others (fake tensors, subclasses) have their own ways through the dispatcher.
 _PLAIN = frozenset({Tensor, torch.nn.Parameter})
@@ -59,10 +74,10 @@ class Operation:
     def __init__(
         self,
         name: str,
-        implementation: Callable[..., Any],
-        fake: Callable[..., Any],
+        implementation: Callable[..., Results],
+        fake: Callable[..., Results],
         setup_context: Callable[..., None],
-        backward: Callable[..., Any],
+        backward: Callable[..., Gradients],
     ) -> None:
         self.implementation = implementation
         operator = torch.library.custom_op(f"normcore::{name}", implementation, mutates_args=())
@@ -71,7 +86,7 @@ class Operation:
         self.operator = getattr(torch.ops.normcore, name).default
 
         # Apart, forward and setup_context would have their signatures inspected at every call.
-        def forward(ctx: Any, *arguments: Any) -> Array:
+        def forward(ctx: Context, *arguments: object) -> Results:
             results = implementation(*arguments)
             setup_context(ctx, arguments, results)
             return results
@@ -79,7 +94,7 @@ class Operation:
         parts = {"forward": staticmethod(forward), "backward": staticmethod(backward)}
         self.function = type(name, (Function,), parts).apply  # type: ignore[attr-defined]
 
-    def __call__(self, *arguments: Any) -> Array:
+    def __call__(self, *arguments: Any) -> Results:
         """Return the operation's results."""
         first = arguments[0]
         if torch.compiler.is_compiling() or type(first) not in _PLAIN or first.is_meta:

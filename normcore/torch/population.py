@@ -23,7 +23,7 @@ class _Pool:
         self.moments: Moments | None = None
         self.num_batches = 0
 
-    def follow(self, parts: Tensor, mean: Tensor, var: Tensor) -> None:
+    def update(self, parts: Tensor, mean: Tensor, var: Tensor) -> None:
         moments = moments_of(parts)
         self.moments = moments if self.moments is None else self.moments.merge(moments)
         self.num_batches += 1
@@ -31,7 +31,10 @@ class _Pool:
 
 @torch.no_grad()
 def population_statistics(
-    model: nn.Module, loader: Iterable[Any], *, device: torch.device | str | None = None
+    model: nn.Module,
+    loader: Iterable[Any],
+    *,
+    device: torch.device | str | None = None,
 ) -> None:
     """Set the running statistics of every batch norm to those of all the samples of a loader.
 
@@ -77,8 +80,8 @@ def population_statistics(
     with ExitStack() as restoring:
         for layer, pool in pools.items():
             restoring.callback(layer.train, layer.training)
-            restoring.callback(delattr, layer, "_follow")
-            layer._follow = pool.follow  # type: ignore[method-assign]
+            restoring.callback(delattr, layer, "_update_running_stats")
+            layer._update_running_stats = pool.update  # type: ignore[method-assign]
             layer.train()
         for batch in loader:
             given = batch[0] if isinstance(batch, list | tuple) else batch

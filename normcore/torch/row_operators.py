@@ -4,7 +4,6 @@
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,13 +11,21 @@ from torch import Tensor
 from normcore import functional
 from normcore.layout.namespace import Array
 from normcore.torch.arrays import from_core, like, moments_of, to_core
-from normcore.torch.operators import Axes, Operation, along_channels, second_derivative
+from normcore.torch.operators import (
+    Arguments,
+    Axes,
+    Context,
+    Gradients,
+    Operation,
+    along_channels,
+    second_derivative,
+)
 
 __all__ = ["row_norm"]
 
 # Of each kind, forward and backward, and how its values lie in rows with one mean each. `extent`
 # is how many of the last axes are a row, or in group norm how many rows a sample is.
-_FORWARD: dict[str, Callable[..., Any]] = {
+_FORWARD: dict[str, Callable[..., tuple[Array, ...]]] = {
     "layer": lambda x, gamma, beta, extent, eps: functional.layer_norm(
         x, gamma, beta, num_axes=extent, eps=eps
     ),
@@ -29,7 +36,7 @@ _FORWARD: dict[str, Callable[..., Any]] = {
         x, extent, gamma, beta, eps=eps
     ),
 }
-_BACKWARD: dict[str, Callable[..., Any]] = {
+_BACKWARD: dict[str, Callable[..., tuple[Array, ...]]] = {
     "layer": lambda dy, x, moments, gamma, extent, eps: functional.layer_norm_backward(
         dy, x, moments, gamma, num_axes=extent, eps=eps
     ),
@@ -75,13 +82,15 @@ def _fake_backward(
     )
 
 
-def _keep_for_backward_of_backward(ctx: Any, inputs: Array, output: Array) -> None:
+def _keep_for_backward_of_backward(
+    ctx: Context, inputs: Arguments, output: tuple[Tensor, ...]
+) -> None:
     dy, x, weight, _, *ctx.options = inputs
     ctx.set_materialize_grads(False)
     ctx.save_for_backward(dy, x, weight)
 
 
-def _backward_of_backward(ctx: Any, *cotangents: Tensor | None) -> tuple[Any, ...]:
+def _backward_of_backward(ctx: Context, *cotangents: Tensor | None) -> Gradients:
     dy, x, weight = ctx.saved_tensors
     kind, extent, eps = ctx.options
     axes = _axes_of_groups(x, extent) if kind == "group" else _last_axes(x, extent)
@@ -136,7 +145,7 @@ def _fake_forward(
     return torch.empty_like(x), x.new_empty((7, num_rows), dtype=torch.float64)
 
 
-def _keep(ctx: Any, inputs: Array, output: Array) -> None:
+def _keep(ctx: Context, inputs: Arguments, output: tuple[Tensor, ...]) -> None:
     x, weight, bias, *ctx.options = inputs
     ctx.bias_dtype = None if bias is None else bias.dtype
     ctx.mark_non_differentiable(output[1])
@@ -144,7 +153,7 @@ def _keep(ctx: Any, inputs: Array, output: Array) -> None:
     ctx.save_for_backward(x, weight, output[1])
 
 
-def _gradients(ctx: Any, dy: Tensor | None, _: Any) -> tuple[Array, ...]:
+def _gradients(ctx: Context, dy: Tensor | None, _: Tensor | None) -> Gradients:
     if dy is None:
         return (None,) * 6
     x, weight, parts = ctx.saved_tensors

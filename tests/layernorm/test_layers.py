@@ -145,7 +145,9 @@ def test_optimizers_and_pickles(which):
     layer = with_parameters(layers()[which])
     x, dy = example(), example(1)
     y = layer(x)
-    for other in (pickle.loads(pickle.dumps(layer)), copy.deepcopy(layer)):
+    assert type(layer).__module__ == "normcore"  # where pickles find it
+    for other in (pickle.loads(pickle.dumps(layer)), copy.copy(layer), copy.deepcopy(layer)):
+        assert type(other) is type(layer)
         assert repr(other) == repr(layer)
         with pytest.raises(RuntimeError, match="needs a forward pass"):
             other.backward(dy)

@@ -185,7 +185,7 @@ def test_population_statistics_of_every_layer_at_once():
         torch.testing.assert_close(layer.running_mean, pooled.mean(1), rtol=1e-12, atol=1e-12)
         torch.testing.assert_close(layer.running_var, pooled.var(1), rtol=1e-12, atol=1e-12)
         assert layer.num_batches_tracked == 3
-        assert "_follow" not in vars(layer)
+        assert "_update_running_stats" not in vars(layer)
     assert len(seen) == 10
 
 
