@@ -1,13 +1,13 @@
-"""Four numbers per channel: apply, invert, compose.
+"""The map of every affine normalizer, by the coefficients of each channel: apply, invert, compose.
 
-Every affine normalizer maps ``y = ((x - center) / scale) * gamma + beta``: first zero center and
+It is ``y = ((x - center) / scale) * gamma + beta``: first zero center and
 unit scale, then shift and scale.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import ModuleType
-from typing import Any
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from normcore.layout.namespace import Array, to_numpy
 
 __all__ = ["Affine", "nonconstant"]
 
-NAMES = ("center", "scale", "gamma", "beta")
+COEFFICIENTS = ("center", "scale", "gamma", "beta")
 
 # A spread of at most this many units of rounding of the location is the noise of a constant.
 CONSTANT_EPS = 8.0 * float(np.finfo(np.float64).eps)
@@ -47,23 +47,23 @@ class Affine:
     Parameters
     ----------
     center, scale, gamma, beta : scalar or array of shape (C,)
-        One number for all channels or one for each; the defaults are the identity.
+        The coefficients, one for all channels or one for each; the defaults are the identity.
     center_low : array of shape (C,), optional
         What rounding took from the center. Where it is given, 64-bit integers are subtracted
         exactly from ``center + center_low``, and all else from the center alone.
     """
 
-    __slots__ = ("_packed", "center_low", "laid_out", *NAMES)
+    __slots__ = ("_coefficients", "backend_cache", "center_low", *COEFFICIENTS)
     __module__ = "normcore"
 
     center: Array
     scale: Array
     gamma: Array
     beta: Array
-    center_low: Any
-    _packed: Any
-    #: What the backend that used it last keeps beside it, to be used again; see :meth:`keep`.
-    laid_out: Any
+    center_low: Array
+    #: What the backend that used the map last made of it; see :meth:`cache`.
+    backend_cache: object
+    _coefficients: np.ndarray | None
 
     def __init__(
         self,
@@ -72,7 +72,7 @@ class Affine:
         scale: Array = 1.0,
         gamma: Array = 1.0,
         beta: Array = 0.0,
-        center_low: Any = None,
+        center_low: Array = None,
     ) -> None:
         place = object.__setattr__
         place(self, "center", center)
@@ -80,34 +80,35 @@ class Affine:
         place(self, "gamma", gamma)
         place(self, "beta", beta)
         place(self, "center_low", center_low)
-        place(self, "_packed", None)
-        place(self, "laid_out", None)
+        place(self, "_coefficients", None)
+        place(self, "backend_cache", None)
 
     @classmethod
-    def of_rows(cls, rows: np.ndarray) -> Affine:
-        """Return the map whose numbers are the rows of a float64 array of shape (4, C)."""
+    def from_coefficients(cls, rows: np.ndarray) -> Affine:
+        """Return the map whose coefficients are the rows of a float64 array of shape (4, C)."""
         affine = object.__new__(cls)
-        object.__setattr__(affine, "_packed", rows)
+        object.__setattr__(affine, "_coefficients", rows)
         object.__setattr__(affine, "center_low", None)
-        object.__setattr__(affine, "laid_out", None)
+        object.__setattr__(affine, "backend_cache", None)
         return affine
 
-    def keep(self, laid_out: Any) -> None:
-        """Keep what a backend made of the numbers, in place of what was kept before."""
-        object.__setattr__(self, "laid_out", laid_out)
+    def cache(self, made: object) -> None:
+        """Keep what a backend made of the coefficients, in place of what was kept before."""
+        object.__setattr__(self, "backend_cache", made)
 
-    def __getattr__(self, name: str) -> Any:
-        """Return a number that stands among the rows only."""
-        if name not in NAMES:
+    def __getattr__(self, name: str) -> Array:
+        """Return a coefficient of a map that was made from rows."""
+        if name not in COEFFICIENTS:
             raise AttributeError(f"Affine has no attribute {name!r}", name=name, obj=self)
-        row = self._packed[NAMES.index(name)]
+        assert self._coefficients is not None
+        row = self._coefficients[COEFFICIENTS.index(name)]
         object.__setattr__(self, name, row)
         return row
 
-    def __setattr__(self, name: str, value: Any) -> None:
+    def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"Affine is immutable; make a new one with another {name}")
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[Callable[..., Affine], tuple[Array, ...]]:
         return _affine, (self.center, self.scale, self.gamma, self.beta, self.center_low)
 
     def __repr__(self) -> str:
@@ -117,7 +118,7 @@ class Affine:
         )
 
     def inverse(self) -> Affine:
-        """Return the inverse map: the same four numbers, swapped.
+        """Return the inverse map: the same coefficients, swapped.
 
         Raises
         ------
@@ -156,22 +157,24 @@ class Affine:
             self._vector("beta", num_channels, xp),
         )
 
-    def packed(self, num_channels: int) -> np.ndarray:
+    def coefficients(self, num_channels: int) -> np.ndarray:
         """Return :meth:`vectors` as the rows of one read-only (4, C) array, made once."""
-        packed: np.ndarray | None = self._packed
-        if packed is None or packed.shape[1] != num_channels:
+        rows = self._coefficients
+        if rows is None or rows.shape[1] != num_channels:
             vectors = self.vectors(num_channels)
-            packed = np.concatenate(vectors).reshape(len(NAMES), num_channels)
-            packed.flags.writeable = False
-            object.__setattr__(self, "_packed", packed)
-        return packed
+            rows = np.concatenate(vectors).reshape(len(COEFFICIENTS), num_channels)
+            rows.flags.writeable = False
+            object.__setattr__(self, "_coefficients", rows)
+        return rows
 
-    def select(self, channels: Any) -> Affine:
+    def select(self, channels: slice | np.ndarray) -> Affine:
         """Return the map of some of the channels (an index array or a slice)."""
         return Affine(
             **{
                 name: value if np.ndim(value) == 0 else value[channels]
-                for name, value in ((name, getattr(self, name)) for name in (*NAMES, "center_low"))
+                for name, value in (
+                    (name, getattr(self, name)) for name in (*COEFFICIENTS, "center_low")
+                )
             }
         )
 
@@ -195,6 +198,6 @@ class Affine:
 
 
 def _affine(
-    center: Array, scale: Array, gamma: Array, beta: Array, center_low: Any = None
+    center: Array, scale: Array, gamma: Array, beta: Array, center_low: Array = None
 ) -> Affine:
     return Affine(center=center, scale=scale, gamma=gamma, beta=beta, center_low=center_low)

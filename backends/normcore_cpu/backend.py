@@ -124,12 +124,12 @@ class CpuBackend(Backend):
         refuse_infinite: bool = False,
     ) -> Array:
         relu = activation is not None and is_relu(activation)
-        known = affine.laid_out
-        out, infinite, laid_out = self._rescale(
-            x, affine.packed(x.shape[1]), out, clip, relu, mask, refuse_infinite, known
+        known = affine.backend_cache
+        out, infinite, made = self._rescale(
+            x, affine.coefficients(x.shape[1]), out, clip, relu, mask, refuse_infinite, known
         )
-        if laid_out is not known:
-            affine.keep(laid_out)
+        if made is not known:
+            affine.cache(made)
         if infinite:
             raise InfiniteInput("the input contains infinity")
         return out

@@ -109,12 +109,12 @@ def _map_of(
     """Return the map and a copy of the variance, those of ``latest`` where nothing has changed."""
     if isinstance(latest, Inference) and latest._eps == eps:
         affine, kept_var = latest._affine, latest._var
-        rows = affine.packed(kept_var.shape[0])
+        rows = affine.coefficients(kept_var.shape[0])
         if numpy_views.still_normalizing(rows, kept_var, mean, var, gamma, beta):
             return affine, kept_var
     var = var.copy()  # another thread may change it in place
     made = numpy_views.normalizing(mean, var, gamma, beta, eps)
-    return None if made is None else (Affine.of_rows(made), var)
+    return None if made is None else (Affine.from_coefficients(made), var)
 
 
 def infer(

@@ -16,7 +16,7 @@ from normcore.layout.namespace import Array
 from normcore.layout.numpy_views import is_floats
 from normcore.scaling import input_validation
 from normcore.scaling.scaler import Scaler
-from normcore.statistics import wide_integers
+from normcore.statistics import Statistic, wide_integers
 
 __all__ = ["AffineScaler"]
 
@@ -24,7 +24,7 @@ __all__ = ["AffineScaler"]
 class AffineScaler(Scaler):
     """Base of scalers that map ``y = ((x - center) / scale) * gamma + beta``.
 
-    A subclass names its :attr:`statistic` and gives the four numbers in :meth:`affine`;
+    A subclass names its :attr:`statistic` and gives the four coefficients in :meth:`affine`;
     streaming, merging, the inverse, saving and scikit-learn's protocol come with the base.
     """
 
@@ -39,7 +39,7 @@ class AffineScaler(Scaler):
         The base then replaces a scale of 0 by 1, and sets ``scale_`` where this does not.
         """
 
-    def _prepare(self, statistic: Any) -> None:
+    def _prepare(self, statistic: Statistic | None) -> None:
         affine = self.affine(statistic)
         num_features = self.n_features_in_
         center, scale, gamma, beta = affine.vectors(num_features)
@@ -54,7 +54,9 @@ class AffineScaler(Scaler):
         self._affine = Affine(
             center=center, scale=scale, gamma=gamma, beta=beta, center_low=affine.center_low
         )
-        self._affine.packed(num_features)  # now: the public attributes may be changed in place
+        self._affine.coefficients(
+            num_features
+        )  # now: the public attributes may be changed in place
         if "scale_" not in self.__dict__:
             self.scale_ = scale
 

@@ -77,8 +77,8 @@ def test_the_numbers_of_a_map_are_its_rows() -> None:
     mean, var = np.array([1.0, -2.0, np.nan]), np.array([4.0, 0.0, 1e300])
     rows = numpy_views.normalizing(mean, var, None, None, 1e-5)
     np.testing.assert_array_equal(rows, [mean, np.sqrt(var + 1e-5), np.ones(3), np.zeros(3)])
-    affine = Affine.of_rows(rows)
-    assert affine.packed(3) is rows
+    affine = Affine.from_coefficients(rows)
+    assert affine.coefficients(3) is rows
     for name, row in zip(("center", "scale", "gamma", "beta"), rows, strict=True):
         np.testing.assert_array_equal(getattr(affine, name), row)
     with pytest.raises(AttributeError, match="no attribute 'delta'"):
