@@ -61,9 +61,9 @@ def scaler_columns(table: TableSource, scaler: Any) -> tuple[str, ...]:
         return _numeric_columns(table, [str(name) for name in names])
     num_features = getattr(scaler, "n_features_in_", None)
     if num_features is None:
-        from normcore.scaling.estimator import not_fitted
+        from normcore.scaling.estimator import not_fitted_error
 
-        raise not_fitted(scaler)
+        raise not_fitted_error(scaler)
     found = tuple(field.name for field in table.fields if field.dtype is not None)
     if len(found) != num_features:
         raise ValueError(

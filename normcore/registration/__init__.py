@@ -46,8 +46,7 @@ class _Sources(Mapping[str, type]):
         self._registered = registered
 
     def __getitem__(self, suffix: str) -> type:
-        found: type = self._registered[suffix].resolve()
-        return found
+        return self._registered[suffix].resolve()
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._registered)
@@ -75,8 +74,7 @@ def scaler(name: str) -> type:
     PluginError
         If it does not import.
     """
-    found: type = _find("scaler", name).resolve()
-    return found
+    return _find("scaler", name).resolve()
 
 
 def scaler_name(cls: type) -> str | None:
@@ -102,8 +100,7 @@ def source(suffix: str) -> type:
     PluginError
         If it does not import.
     """
-    found: type = _find("source", suffix.lower()).resolve()
-    return found
+    return _find("source", suffix.lower()).resolve()
 
 
 def kernel(name: str, backend: str) -> Callable[..., Any] | None:
@@ -112,7 +109,7 @@ def kernel(name: str, backend: str) -> Callable[..., Any] | None:
     return None if registration is None else _resolve_or_warn(registration)
 
 
-def supplied(name: str) -> Any:
+def supplied(name: str) -> object:
     """Return what a plugin supplies as ``normcore.<name>``; the name may be dotted.
 
     Raises

@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Iterable
 from importlib import import_module
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import pluggy
 
@@ -49,7 +49,7 @@ class _Loaded(NamedTuple):
     """An imported entry point, or why there is none."""
 
     plugin: Plugin
-    module: Any = None
+    module: object = None
     problem: str = ""
 
 

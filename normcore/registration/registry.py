@@ -141,13 +141,14 @@ class Registry:
         priority : int
             Among backends that serve an array equally well the highest is used.
         """
-        details: dict[str, Any] = {"arrays": arrays, "devices": devices}
-        for key, given in details.items():
-            values = (None,) if isinstance(given, str) else tuple(given)
-            if not all(isinstance(each, str) for each in values):
-                raise TypeError(f"backend {name!r}: {key} is a sequence of strings, not {given!r}")
-            details[key] = values
-        self._add("backend", name, target, **details, priority=int(priority))
+        self._add(
+            "backend",
+            name,
+            target,
+            arrays=_strings(arrays, f"backend {name!r}: arrays"),
+            devices=_strings(devices, f"backend {name!r}: devices"),
+            priority=int(priority),
+        )
 
     def kernel(self, name: str, target: str, *, backend: str) -> None:
         """Offer a faster form, for one backend, of something that has an array-API form."""
@@ -171,7 +172,17 @@ class Registry:
             raise ValueError(f"{suffix!r} is not a file suffix such as '.csv', in lower case")
         self._add("source", suffix, target)
 
-    def _add(self, kind: str, name: str, target: str, **details: Any) -> None:
+    def _add(
+        self,
+        kind: str,
+        name: str,
+        target: str,
+        *,
+        arrays: tuple[str, ...] = (),
+        devices: tuple[str, ...] = (),
+        priority: int = 0,
+        backend: str = "",
+    ) -> None:
         if not self._open:
             raise RuntimeError(f"{self._plugin}: registrations are taken only while its hook runs")
         if kind != "source" and (not isinstance(name, str) or not _NAME.fullmatch(name)):
@@ -182,7 +193,9 @@ class Registry:
             raise ValueError(
                 f"the target {target!r} of {kind} {name!r} is not of the form 'module:attribute'"
             )
-        registration = Registration(kind, name, target, self._plugin, **details)
+        registration = Registration(
+            kind, name, target, self._plugin, arrays, devices, priority, backend
+        )
         if registration.key in self._registrations:
             raise ValueError(f"{kind} {name!r} is registered twice")
         self._registrations[registration.key] = registration
@@ -191,6 +204,13 @@ class Registry:
         """Take no more, and return what there is."""
         self._open = False
         return list(self._registrations.values())
+
+
+def _strings(given: Iterable[str], what: str) -> tuple[str, ...]:
+    values = tuple(given)
+    if isinstance(given, str) or not all(isinstance(each, str) for each in values):
+        raise TypeError(f"{what} is a sequence of strings, not {given!r}")
+    return values
 
 
 class Catalog:

@@ -28,21 +28,52 @@ from __future__ import annotations
 import json
 import math
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol, Self
 
 import numpy as np
 
 from normcore import registration
 from normcore.saving.atomic_output import atomic_output
 
-__all__ = ["load", "load_scaler", "save_scaler"]
+__all__ = ["load", "load_scaler", "registered_name", "save_scaler"]
 
 FORMAT = "normcore"
 VERSION = 1
 
 
-def save_scaler(scaler: Any, path: str | os.PathLike[str]) -> None:
+class SavableScaler(Protocol):
+    """A scaler that describes itself as JSON-able values and float64 arrays."""
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the description."""
+        ...
+
+    @classmethod
+    def from_dict(cls, saved: Mapping[str, object]) -> Self:
+        """Return the scaler of a description."""
+        ...
+
+
+def registered_name(cls: type) -> str:
+    """Return the name under which a scaler class is registered, by which files name it.
+
+    Raises
+    ------
+    ValueError
+        If there is none.
+    """
+    name = registration.scaler_name(cls)
+    if name is None:
+        raise ValueError(
+            f"{cls.__name__} is not registered, so a saved file could not name it; register "
+            "it in a plugin with registry.scaler(name, target)"
+        )
+    return name
+
+
+def save_scaler(scaler: SavableScaler, path: str | os.PathLike[str]) -> None:
     """Save a fitted scaler; :func:`load_scaler` restores it with its whole statistic.
 
     An existing file is replaced in one step, and stays as it was if anything goes wrong.
@@ -99,13 +130,13 @@ def load_scaler(path: str | os.PathLike[str]) -> Any:
 load = load_scaler
 
 
-def _load(path: Path) -> Any:
+def _load(path: Path) -> SavableScaler:
     entries = _read(path)
     name = entries.get("scaler")
     if not isinstance(name, str):
         raise ValueError(f"{path} is damaged: it does not say which scaler it holds")
     try:
-        cls: Any = registration.scaler(name)
+        cls: type[SavableScaler] = registration.scaler(name)
     except ValueError as error:
         hint = f"install the plugin that provides {entries.get('class') or name}"
         raise ValueError(f"{path}: {error}; {hint}") from error
@@ -116,7 +147,7 @@ def _load(path: Path) -> Any:
         raise ValueError(f"{path} is damaged: {reason}; save the scaler again") from error
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path) -> dict[str, object]:
     with open(path, "rb") as file:
         start = file.read(64)
         if not start.strip():
@@ -154,11 +185,11 @@ def _refuse_constant(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is not JSON")
 
 
-def _dumps(value: Any) -> str:
+def _dumps(value: object) -> str:
     return json.dumps(_encode(value), allow_nan=False, ensure_ascii=False)
 
 
-def _encode(value: Any) -> Any:
+def _encode(value: object) -> object:
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, float) and not math.isfinite(value):
@@ -186,7 +217,7 @@ def _number(value: float) -> float | str:
     return value if math.isfinite(value) else repr(value)
 
 
-def _decode(value: Any) -> Any:
+def _decode(value: object) -> object:
     if isinstance(value, list):
         return [_decode(each) for each in value]
     if not isinstance(value, dict):

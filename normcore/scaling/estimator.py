@@ -10,15 +10,17 @@ import html
 import importlib
 import inspect
 import sys
-from typing import Any, Self
+from collections.abc import Callable, Mapping
+from typing import Any, Self, TypeAlias
 from weakref import WeakKeyDictionary
 
 import numpy as np
 
 from normcore.layout.namespace import Array
 from normcore.scaling import input_validation
+from normcore.scaling.input_validation import Names
 
-__all__ = ["Estimator", "not_fitted", "sklearn_config"]
+__all__ = ["Estimator", "not_fitted_error", "sklearn_config"]
 
 CONTAINERS = ("default", "pandas", "polars")
 # Arguments of methods that are data or buffers, not metadata to be routed.
@@ -26,18 +28,20 @@ NOT_METADATA = frozenset({"self", "X", "y", "out"})
 ROUTED_METHODS = ("fit", "partial_fit", "transform", "inverse_transform")
 
 
-_get_config: Any = None  # scikit-learn's, for good once that is loaded
+#: Parameters by name, or the settings of scikit-learn: values of any type.
+Named: TypeAlias = dict[str, Any]
+
+_get_config: Callable[[], Named] | None = None  # scikit-learn's, for good once that is loaded
 
 
-def sklearn_config() -> dict[str, Any]:
+def sklearn_config() -> Named:
     """Return scikit-learn's configuration, empty where it is not loaded."""
     global _get_config
     if _get_config is None:
         _get_config = getattr(sys.modules.get("sklearn"), "get_config", None)
         if _get_config is None:
             return {}
-    config: dict[str, Any] = _get_config()
-    return config
+    return _get_config()
 
 
 class NotFittedError(ValueError, AttributeError):
@@ -46,7 +50,7 @@ class NotFittedError(ValueError, AttributeError):
     __module__ = "normcore"
 
 
-def not_fitted(estimator: Any) -> Exception:
+def not_fitted_error(estimator: object) -> Exception:
     """Return the error of an estimator that is used before it is fitted."""
     exceptions = sys.modules.get("sklearn.exceptions")
     error = getattr(exceptions, "NotFittedError", NotFittedError)
@@ -57,10 +61,10 @@ def not_fitted(estimator: Any) -> Exception:
 
 
 #: Parameters of the classes seen so far, which may be defined in functions and go.
-_known_parameters: WeakKeyDictionary[Any, dict[str, Any]] = WeakKeyDictionary()
+_known_parameters: WeakKeyDictionary[type, Named] = WeakKeyDictionary()
 
 
-def _parameters(cls: type) -> dict[str, Any]:
+def _parameters(cls: type) -> Named:
     """Return the constructor's parameters and their defaults, in order of definition."""
     found = _known_parameters.get(cls)
     if found is None:
@@ -68,8 +72,8 @@ def _parameters(cls: type) -> dict[str, Any]:
     return found
 
 
-def _inspected(cls: type) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+def _inspected(cls: type) -> Named:
+    found: Named = {}
     constructor = inspect.getattr_static(cls, "__init__")
     if constructor is object.__init__:
         return found
@@ -103,13 +107,13 @@ class _RequestMethod:
     def __init__(self, method: str) -> None:
         self.method = method
 
-    def __get__(self, instance: Any, owner: type) -> Any:
+    def __get__(self, instance: Estimator | None, owner: type) -> Callable[..., Estimator]:
         method = self.method
         keys = _metadata(owner, method)
         if not keys:
             raise AttributeError(f"{owner.__name__!r} has no metadata to request in {method}")
 
-        def request(*args: Any, **requests: Any) -> Any:
+        def request(*args: Any, **requests: object) -> Estimator:
             target, args = (args[0], args[1:]) if instance is None else (instance, args)
             return _request(target, method, keys, args, requests)
 
@@ -123,8 +127,12 @@ class _RequestMethod:
 
 
 def _request(
-    estimator: Any, method: str, keys: tuple[str, ...], args: Any, requests: dict[str, Any]
-) -> Any:
+    estimator: Estimator,
+    method: str,
+    keys: tuple[str, ...],
+    args: tuple[object, ...],
+    requests: Mapping[str, object],
+) -> Estimator:
     routing = importlib.import_module("sklearn.utils.metadata_routing")
     sklearn = sys.modules["sklearn"]
     if not sklearn.get_config().get("enable_metadata_routing"):
@@ -154,10 +162,15 @@ class Estimator:
 
     n_features_in_: int
     feature_names_in_: np.ndarray
+    _metadata_request: object
+
+    #: Of the subclass.
+    fit: Callable[..., Self]
+    transform: Callable[..., Array]
 
     # -- parameters ------------------------------------------------------------------------
 
-    def get_params(self, deep: bool = True) -> dict[str, Any]:
+    def get_params(self, deep: bool = True) -> Named:
         """Return the parameters by name.
 
         Parameters
@@ -172,7 +185,7 @@ class Estimator:
                 params.update({f"{name}__{key}": v for key, v in value.get_params().items()})
         return params
 
-    def set_params(self, **params: Any) -> Self:
+    def set_params(self, **params: object) -> Self:
         """Set parameters by name; none is set where one is unknown.
 
         Raises
@@ -234,7 +247,7 @@ class Estimator:
 
     # -- feature names ---------------------------------------------------------------------
 
-    def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
+    def get_feature_names_out(self, input_features: Array = None) -> np.ndarray:
         """Return the names of the output's features, which are those of the input.
 
         Parameters
@@ -251,7 +264,7 @@ class Estimator:
             If the scaler is not fitted.
         """
         if not self.__sklearn_is_fitted__():
-            raise not_fitted(self)
+            raise not_fitted_error(self)
         seen = getattr(self, "feature_names_in_", None)
         if input_features is None:
             if seen is not None:
@@ -267,7 +280,7 @@ class Estimator:
             )
         return names
 
-    def _check_features(self, X: Array, names: Any) -> None:
+    def _check_features(self, X: Array, names: Names | None) -> None:
         """Refuse an ``X`` whose width or names are not those seen in fit."""
         input_validation.check_names(
             getattr(self, "feature_names_in_", None), names, type(self).__name__
@@ -303,7 +316,7 @@ class Estimator:
         self._sklearn_output_config = {"transform": transform}
         return self
 
-    def _contained(self, values: Array, X: Array, config: dict[str, Any]) -> Any:
+    def _contained(self, values: Array, X: Array, config: Named) -> Array:
         """Return transformed values in the container that the user, or scikit-learn, chose."""
         chosen = self.__dict__.get("_sklearn_output_config")
         if chosen is None:
@@ -370,7 +383,6 @@ class Estimator:
                 getattr(request, method).add_request(param=name, alias=None)
         return request
 
-    def fit_transform(self, X: Array, y: Array = None, **fit_params: Any) -> Any:
+    def fit_transform(self, X: Array, y: Array = None, **fit_params: object) -> Array:
         """Fit to ``X`` and return it transformed; ``fit_params`` go to ``fit``."""
-        fitted: Any = self
-        return fitted.fit(X, y, **fit_params).transform(X)
+        return self.fit(X, y, **fit_params).transform(X)

@@ -8,30 +8,35 @@ its checks and its users rely on it.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from numbers import Real
 from types import ModuleType
-from typing import Any
+from typing import TypeAlias
 
 import numpy as np
 
-from normcore.layout.namespace import Array
+from normcore.layout.namespace import Array, array_namespace
 from normcore.layout.scalar_argument import as_float
 
 __all__ = [
+    "Names",
     "as_table",
     "as_weights",
     "check_flags",
     "check_names",
     "column_names",
     "first_infinity",
-    "infinity",
+    "refuse_infinity",
 ]
+
+#: Names of columns, all of them strings.
+Names: TypeAlias = Sequence[str] | np.ndarray
 
 # Rows looked at together when an infinity is being located.
 BLOCK_ROWS = 4096
 
 
-def as_table(X: Array, owner: str) -> Any:
+def as_table(X: Array, owner: str) -> Array:
     """Return ``X`` as a two-dimensional array of real numbers.
 
     Parameters
@@ -106,7 +111,7 @@ def column_names(X: Array) -> np.ndarray | None:
     return None
 
 
-def check_names(fitted: Any, given: Any, owner: str) -> None:
+def check_names(fitted: Names | None, given: Names | None, owner: str) -> None:
     """Compare the feature names of X with those seen in fit; either may be None.
 
     Raises
@@ -140,7 +145,7 @@ def check_names(fitted: Any, given: Any, owner: str) -> None:
         raise ValueError("\n".join(lines) + "\n")
 
 
-def check_flags(**flags: Any) -> None:
+def check_flags(**flags: object) -> None:
     """Refuse parameters that are neither True nor False: the text "False" would count as True.
 
     Raises
@@ -153,7 +158,7 @@ def check_flags(**flags: Any) -> None:
             raise ValueError(f"{name} must be True or False, got {value!r}")
 
 
-def as_weights(sample_weight: Array, num_samples: int) -> Any:
+def as_weights(sample_weight: Array, num_samples: int) -> Array:
     """Return one weight for each sample.
 
     Parameters
@@ -202,17 +207,26 @@ def first_infinity(x: Array, xp: ModuleType) -> tuple[int, int] | None:
     return None
 
 
-def infinity(place: tuple[int, int], names: Any) -> ValueError:
-    """Return the error that names the place of an infinite element."""
+def refuse_infinity(x: Array, names: Names | None) -> None:
+    """Refuse a 2-D array with an infinite element.
+
+    Raises
+    ------
+    ValueError
+        Naming the place of the first one.
+    """
+    place = first_infinity(x, array_namespace(x))
+    if place is None:
+        return
     row, column = place
     label = column_label(column, names)
-    return ValueError(
+    raise ValueError(
         f"Input X contains infinity: {label}, first at row {row}. Remove the row, or replace the "
         "value by NaN, which scalers skip."
     )
 
 
-def column_label(column: int, names: Any) -> str:
+def column_label(column: int, names: Names | None) -> str:
     """Return the words that name a column: ``column 3``, or ``column 'age' (index 3)``."""
     return f"column {column}" if names is None else f"column {names[column]!r} (index {column})"
 
@@ -279,7 +293,7 @@ def _holds_times(X: Array) -> bool:
     return any(hasattr(dtype, "is_temporal") and dtype.is_temporal() for dtype in dtypes)
 
 
-def _real(values: np.ndarray, name: Any) -> np.ndarray:
+def _real(values: np.ndarray, name: object) -> np.ndarray:
     """Return real numbers of a dtype that kernels read; ``name`` is the frame's column, if any."""
     kind = values.dtype.kind
     where = "X" if name is None else f"column {name!r} of X"

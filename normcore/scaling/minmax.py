@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from numbers import Real
-from typing import Any
 
 import numpy as np
 
 from normcore.affine import Affine, nonconstant
+from normcore.array_backend.abstract import Backend
 from normcore.layout.namespace import Array
 from normcore.layout.out_argument import result_dtype
 from normcore.layout.scalar_argument import as_float
@@ -64,15 +64,15 @@ class MinMaxScaler(AffineScaler):
     statistic = Extrema
     immediate = AffineScaler.immediate | {"clip"}
 
-    _narrow: dict[Any, Affine]
+    _narrow: dict[np.dtype, Affine]
 
     def __init__(
         self,
-        feature_range: Any = (0, 1),
+        feature_range: tuple[float, float] = (0, 1),
         *,
-        copy: Any = True,
-        clip: Any = False,
-        backend: Any = None,
+        copy: bool = True,
+        clip: bool = False,
+        backend: str | Backend | None = None,
     ) -> None:
         self.feature_range = feature_range
         self.copy = copy
@@ -111,7 +111,7 @@ class MinMaxScaler(AffineScaler):
         return affine, clip
 
 
-def _checked_range(feature_range: Any) -> tuple[float, float]:
+def _checked_range(feature_range: tuple[float, float]) -> tuple[float, float]:
     try:
         lo, hi = feature_range
     except (TypeError, ValueError):
@@ -142,7 +142,7 @@ def _inside(lo: float, hi: float, minimum: np.ndarray, divisor: np.ndarray) -> A
     return Affine(center=minimum, scale=divisor, gamma=gamma, beta=lo)
 
 
-def _representable(lo: float, hi: float, dtype: Any) -> tuple[float, float]:
+def _representable(lo: float, hi: float, dtype: np.dtype) -> tuple[float, float]:
     """Return the widest range inside [lo, hi] whose ends are values of ``dtype``."""
     with np.errstate(over="ignore"):
         low, high = np.asarray(lo, dtype=dtype)[()], np.asarray(hi, dtype=dtype)[()]

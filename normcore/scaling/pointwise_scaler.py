@@ -13,6 +13,7 @@ from normcore.layout import out_argument
 from normcore.layout.namespace import Array, array_namespace
 from normcore.scaling import input_validation
 from normcore.scaling.scaler import Scaler
+from normcore.statistics import Statistic
 
 __all__ = ["PointwiseScaler"]
 
@@ -32,13 +33,13 @@ class PointwiseScaler(Scaler):
         """Return the map of ``x``, a float64 array of shape (n_samples, n_features)."""
 
     @abstractmethod
-    def inverse(self, xp: ModuleType, x: Array) -> Any:
+    def inverse(self, xp: ModuleType, x: Array) -> Array:
         """Return what :meth:`forward` maps to ``x``."""
 
     def prepare(self, statistic: Any) -> None:
         """Set fitted attributes from the statistic, in NumPy."""
 
-    def _prepare(self, statistic: Any) -> None:
+    def _prepare(self, statistic: Statistic | None) -> None:
         self.prepare(statistic)
 
     def _map(self, backend: Backend, x: Array, out: Array, inverse: bool) -> Array:

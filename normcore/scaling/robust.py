@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from numbers import Real
 from statistics import NormalDist
-from typing import Any
+from typing import NoReturn
 
 import numpy as np
 
@@ -63,18 +63,20 @@ class RobustScaler(AffineScaler):
 
     statistic = Quantiles
 
-    center_: Any
-    scale_: Any
+    center_: Array
+    scale_: Array
+
+    _statistic: Quantiles
 
     def __init__(
         self,
         *,
-        with_centering: Any = True,
-        with_scaling: Any = True,
-        quantile_range: Any = (25.0, 75.0),
-        copy: Any = True,
-        unit_variance: Any = False,
-        backend: Any = None,
+        with_centering: bool = True,
+        with_scaling: bool = True,
+        quantile_range: tuple[float, float] = (25.0, 75.0),
+        copy: bool = True,
+        unit_variance: bool = False,
+        backend: str | Backend | None = None,
     ) -> None:
         self.with_centering = with_centering
         self.with_scaling = with_scaling
@@ -84,7 +86,7 @@ class RobustScaler(AffineScaler):
         self.backend = backend
 
     @property
-    def partial_fit(self) -> Any:
+    def partial_fit(self) -> NoReturn:
         """Absent: exact quantiles cannot be continued from a fit."""
         raise AttributeError(
             "RobustScaler has no partial_fit: an exact fit keeps no sketch of the data to continue"
@@ -135,13 +137,13 @@ class RobustScaler(AffineScaler):
         self._refuse_rounded(x, np.maximum(location, self._affine.center))
 
 
-def _checked_quantiles(quantile_range: Any) -> tuple[float, float]:
+def _checked_quantiles(quantile_range: tuple[float, float]) -> tuple[float, float]:
     try:
         q_min, q_max = quantile_range
     except (TypeError, ValueError):
         raise ValueError(f"quantile_range must be a pair, got {quantile_range!r}") from None
-    numbers = isinstance(q_min, Real) and isinstance(q_max, Real)
-    if not (numbers and 0 <= q_min <= q_max <= 100):
+    are_numbers = isinstance(q_min, Real) and isinstance(q_max, Real)
+    if not (are_numbers and 0 <= q_min <= q_max <= 100):
         raise ValueError(
             f"Invalid quantile range: {quantile_range!r}. It must hold two percentages, "
             "0 <= q_min <= q_max <= 100."

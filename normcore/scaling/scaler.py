@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from functools import partial
@@ -9,15 +10,17 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from normcore import layout, registration
+from normcore import layout
 from normcore.array_backend import over_views
 from normcore.array_backend.abstract import Backend, InfiniteInput
 from normcore.array_backend.selection import select_backend
-from normcore.layout.namespace import Array, array_namespace
+from normcore.layout.namespace import Array
 from normcore.layout.numpy_views import is_table
-from normcore.saving.scaler_file import save_scaler
+from normcore.saving.parameter_values import from_json, same_value, to_json
+from normcore.saving.scaler_file import registered_name, save_scaler
 from normcore.scaling import input_validation
-from normcore.scaling.estimator import Estimator, not_fitted, sklearn_config
+from normcore.scaling.estimator import Estimator, not_fitted_error, sklearn_config
+from normcore.scaling.input_validation import Names
 from normcore.statistics import Statistic, wide_integers
 
 __all__ = ["Scaler"]
@@ -32,23 +35,23 @@ class Scaler(Estimator, ABC):
     """A statistic of each feature, and a map of each value that depends on it."""
 
     #: What a fit observes of each feature; None where nothing needs to be learned.
-    statistic: ClassVar[type[Any] | None] = None
+    statistic: ClassVar[type[Statistic] | None] = None
     #: Defaults of the parameters that every scaler has, for those that do not list them.
-    copy: Any = True
-    backend: Any = None
+    copy: bool = True
+    backend: str | Backend | None = None
 
     #: Parameters that take effect at once; the others wait for the next fit.
     immediate: ClassVar[frozenset[str]] = EXECUTION
 
     #: Rows seen; a subclass may count otherwise.
-    n_samples_seen_: Any
+    n_samples_seen_: int | float | np.ndarray
 
-    _statistic: Any = None
+    _statistic: Statistic | None = None
     _num_rows: int = 0
     #: The parameters when it was fitted.
-    _params: Mapping[str, Any]
+    _params: Mapping[str, object]
 
-    def __init__(self, *, copy: Any = True, backend: Any = None) -> None:
+    def __init__(self, *, copy: bool = True, backend: str | Backend | None = None) -> None:
         self.copy = copy
         self.backend = backend
 
@@ -121,10 +124,10 @@ class Scaler(Estimator, ABC):
         if type(other) is not type(self):
             raise TypeError(f"cannot merge {type(self).__name__} with {type(other).__name__}")
         if not other.__sklearn_is_fitted__():
-            raise not_fitted(other)
+            raise not_fitted_error(other)
         mine, theirs = self.get_params(deep=False), other.get_params(deep=False)
         differing = [
-            key for key in mine if key not in EXECUTION and not _equal(mine[key], theirs[key])
+            key for key in mine if key not in EXECUTION and not same_value(mine[key], theirs[key])
         ]
         if differing:
             pairs = ", ".join(f"{key}={mine[key]!r} and {theirs[key]!r}" for key in differing)
@@ -140,8 +143,9 @@ class Scaler(Estimator, ABC):
             statistic, num_rows = self._merged(statistic), num_rows + self._num_rows
         return self._learn(statistic, num_rows, other.n_features_in_, names)
 
-    def _merged(self, statistic: Any) -> Array:
-        return None if statistic is None else self._statistic.merge(statistic)
+    def _merged(self, statistic: Statistic | None) -> Statistic | None:
+        mine = self._statistic
+        return None if mine is None or statistic is None else mine.merge(statistic)
 
     def observe(self, backend: Backend, x: Array, *, weights: Array = None) -> Statistic:
         """Return the statistic of an ``(N, C, S)`` view, skipping NaN.
@@ -151,7 +155,7 @@ class Scaler(Estimator, ABC):
         assert self.statistic is not None
         return self.statistic.observe(backend, x, weights=weights, skipna=True)
 
-    def _observed(self, values: Array, weights: Array, names: Any) -> Any:
+    def _observed(self, values: Array, weights: Array, names: Names | None) -> Statistic | None:
         backend = select_backend(values, self.backend)
         x = backend.adopt(values)
         statistic = None
@@ -161,11 +165,16 @@ class Scaler(Estimator, ABC):
             observe = wide_integers.exactly(partial(self.observe, backend), x)
             statistic = over_views.observe(observe, x, 1, weights=weights).to_host()
         if statistic is None or _may_hold_infinity(statistic):
-            _refuse_infinity(x, names)
+            input_validation.refuse_infinity(x, names)
         return statistic
 
     def _learn(
-        self, statistic: Any, num_rows: int, num_features: int, names: Any, like: Array = None
+        self,
+        statistic: Statistic | None,
+        num_rows: int,
+        num_features: int,
+        names: Names | None,
+        like: Array = None,
     ) -> Self:
         """Replace all fitted attributes together; a failure leaves every one as it was."""
         learned = object.__new__(type(self))
@@ -197,7 +206,7 @@ class Scaler(Estimator, ABC):
         """Refuse parameters that make no sense; called before anything is learned."""
 
     @abstractmethod
-    def _prepare(self, statistic: Any) -> None:
+    def _prepare(self, statistic: Statistic | None) -> None:
         """Set what the map needs, from what was observed."""
 
     def _check_digits(self, x: Array) -> None:
@@ -236,10 +245,10 @@ class Scaler(Estimator, ABC):
         """Return scaled data as it was; parameters and errors are those of :meth:`transform`."""
         return self._transformed(X, True, self.copy, out)
 
-    def _transformed(self, X: Array, inverse: bool, copy: Any, out: Array) -> Any:
+    def _transformed(self, X: Array, inverse: bool, copy: bool, out: Array) -> Array:
         fitted = self.__dict__
         if "n_features_in_" not in fitted:
-            raise not_fitted(self)
+            raise not_fitted_error(self)
         if is_table(X, fitted["n_features_in_"]) and (inverse or "feature_names_in_" not in fitted):
             values = X
         else:
@@ -261,7 +270,7 @@ class Scaler(Estimator, ABC):
         try:
             result = self._map(backend, x, target, inverse)
         except InfiniteInput:
-            _refuse_infinity(x, fitted.get("feature_names_in_"))
+            input_validation.refuse_infinity(x, fitted.get("feature_names_in_"))
             raise
         if out is not None:
             if target is None:
@@ -272,7 +281,7 @@ class Scaler(Estimator, ABC):
 
     # -- saving ----------------------------------------------------------------------------
 
-    def save(self, path: Any) -> None:
+    def save(self, path: str | os.PathLike[str]) -> None:
         """Save the fitted scaler as one versioned JSON file; :func:`normcore.load` reads it.
 
         Raises
@@ -287,29 +296,23 @@ class Scaler(Estimator, ABC):
         """
         save_scaler(self, path)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Return the fitted scaler as JSON-able values and float64 arrays; see :meth:`save`."""
         if not self.__sklearn_is_fitted__():
-            raise not_fitted(self)
+            raise not_fitted_error(self)
         cls = type(self)
-        registered = registration.scaler_name(cls)
-        if registered is None:
-            raise ValueError(
-                f"{cls.__name__} is not registered, so a saved file could not name it; register "
-                "it in a plugin with registry.scaler(name, target)"
-            )
         params = self.get_params(deep=False)
         for name in params.keys() - self.immediate:
-            if not _equal(params[name], self._params[name]):
+            if not same_value(params[name], self._params[name]):
                 raise ValueError(
                     f"{name} was {self._params[name]!r} when this {cls.__name__} was fitted and is "
                     f"{params[name]!r} now; fit it again before saving it"
                 )
         names = getattr(self, "feature_names_in_", None)
-        saved: dict[str, Any] = {
-            "scaler": registered,
+        saved: dict[str, object] = {
+            "scaler": registered_name(cls),
             "class": f"{cls.__module__}:{cls.__qualname__}",
-            "params": {name: _plain(name, value) for name, value in params.items()},
+            "params": {name: to_json(name, value) for name, value in params.items()},
             "statistic": None,
             "n_features_in": self.n_features_in_,
             "feature_names_in": None if names is None else list(names),
@@ -334,7 +337,7 @@ class Scaler(Estimator, ABC):
         except KeyError as error:
             raise ValueError(f"the saved {cls.__name__} lacks {error}") from None
         try:
-            scaler = cls(**{name: _tuples(value) for name, value in params.items()})
+            scaler = cls(**{name: from_json(value) for name, value in params.items()})
         except TypeError as error:
             raise ValueError(f"the saved parameters do not fit {cls.__name__}: {error}") from None
         scaler._check_parameters()
@@ -361,7 +364,7 @@ def _is_fitted_name(name: str) -> bool:
     return name in FITTED or (name.endswith("_") and not name.startswith("_"))
 
 
-def _may_hold_infinity(statistic: Any) -> bool:
+def _may_hold_infinity(statistic: Statistic) -> bool:
     """Whether the data may have held infinity, which leaves its trace in every statistic."""
     infinite = getattr(statistic, "infinite", None)
     if infinite is not None:
@@ -376,13 +379,7 @@ def _beside(x: Array, weights: Array, backend: Backend) -> Array:
     return backend.adopt(backend.release(backend.adopt(weights), x))
 
 
-def _refuse_infinity(x: Array, names: Any) -> None:
-    place = input_validation.first_infinity(x, array_namespace(x))
-    if place is not None:
-        raise input_validation.infinity(place, names)
-
-
-def _native_out(out: Array, x: Array, backend: Backend) -> Any:
+def _native_out(out: Array, x: Array, backend: Backend) -> Array:
     """Return ``out`` as an array that kernels can write, or None where a copy must follow."""
     if isinstance(x, np.ndarray):
         return out if isinstance(out, np.ndarray) else backend.adopt(out)
@@ -395,27 +392,3 @@ def _native_out(out: Array, x: Array, backend: Backend) -> Any:
 
 def _is_writable_float(x: Array) -> bool:
     return isinstance(x, np.ndarray) and x.dtype.kind == "f" and x.flags.writeable
-
-
-def _equal(one: Any, other: Any) -> bool:
-    """Whether two values of a parameter are the same: ``[0, 1]`` is ``(0, 1)``, NaN is NaN."""
-    if isinstance(one, float) and isinstance(other, float) and np.isnan(one):
-        return bool(np.isnan(other))
-    return one is other or bool(np.array_equal(one, other))
-
-
-def _plain(name: str, value: Any) -> Any:
-    """Return a parameter as a value that JSON has."""
-    if isinstance(value, Backend):
-        return value.name
-    if isinstance(value, np.generic | np.ndarray):
-        value = value.tolist()
-    if isinstance(value, tuple | list):
-        return [_plain(name, each) for each in value]
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    raise TypeError(f"parameter {name}={value!r} cannot be saved: JSON has no {type(value)}")
-
-
-def _tuples(value: Any) -> Any:
-    return tuple(_tuples(each) for each in value) if isinstance(value, list) else value

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 
 from normcore.affine import Affine, nonconstant
+from normcore.array_backend.abstract import Backend
 from normcore.layout.namespace import Array
 from normcore.scaling import input_validation
 from normcore.scaling.affine_scaler import AffineScaler
@@ -57,12 +58,17 @@ class StandardScaler(AffineScaler):
 
     statistic = Moments
 
-    mean_: Any
-    var_: Any
-    scale_: Any
+    mean_: Array
+    var_: Array
+    scale_: Array
 
     def __init__(
-        self, *, copy: Any = True, with_mean: Any = True, with_std: Any = True, backend: Any = None
+        self,
+        *,
+        copy: bool = True,
+        with_mean: bool = True,
+        with_std: bool = True,
+        backend: str | Backend | None = None,
     ) -> None:
         self.copy = copy
         self.with_mean = with_mean
@@ -128,7 +134,7 @@ class StandardScaler(AffineScaler):
             center_low=center_low,
         )
 
-    def transform(self, X: Array, copy: Any = None, *, out: Array = None) -> Array:
+    def transform(self, X: Array, copy: bool | None = None, *, out: Array = None) -> Array:
         """Return ``X`` standardized.
 
         Parameters
@@ -150,12 +156,12 @@ class StandardScaler(AffineScaler):
         """
         return self._transformed(X, False, self.copy if copy is None else copy, out)
 
-    def inverse_transform(self, X: Array, copy: Any = None, *, out: Array = None) -> Array:
+    def inverse_transform(self, X: Array, copy: bool | None = None, *, out: Array = None) -> Array:
         """Return standardized data as it was; see :meth:`transform`."""
         return self._transformed(X, True, self.copy if copy is None else copy, out)
 
 
-def _plain_count(count: np.ndarray) -> Any:
+def _plain_count(count: np.ndarray) -> int | float | np.ndarray:
     """Return whole counts as integers, and one number where all features agree."""
     whole = bool(((count == np.floor(count)) & (count < 2.0**53)).all())
     if (count == count[0]).all():
