@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import click
 
 import normcore
 from normcore import registration
 from normcore.array_backend import selection
+from normcore.array_backend.abstract import BackendStatus
 from normcore.cli.errors import CommandGroup
 from normcore.cli.params import check_backend, make_scaler, parse_columns
 from normcore.cli.progress import progress_bar
 from normcore.cli.tables import print_fields, print_lines, print_rows, print_scaler, print_summary
 from normcore.io.columns import UnknownColumn
-from normcore.io.pipeline import ProgressCallback, fit_file, fit_transform_file, transform_file
+from normcore.io.pipeline import ReadOptions, fit_file, fit_transform_file, transform_file
 from normcore.registration.registry import PluginError
 from normcore.saving.atomic_output import check_paths
 from normcore.saving.scaler_file import load_scaler
@@ -59,6 +60,16 @@ RUN_OPTIONS = [
 ]
 
 
+class RunOptions(TypedDict):
+    """The values of ``RUN_OPTIONS``."""
+
+    header: bool | None
+    backend: str | None
+    batch_rows: int | None
+    no_progress: bool
+    quiet: bool
+
+
 def options(*lists: list[Command]) -> Callable[[Command], Command]:
     """Give a command options that several have."""
 
@@ -89,25 +100,17 @@ def fit(
     save: str,
     name: str,
     columns: str | None,
-    params: Any,
-    header: bool | None,
-    **run: Any,
+    params: tuple[str, ...],
+    **run: Unpack[RunOptions],
 ) -> None:
     """Fit a scaler to the columns of DATA and save it."""
     scaler, names = make_scaler(name, params), parse_columns(columns)
-    with _running(**run) as (batch_rows, progress, quiet):
+    with _running(run) as reading:
         check_paths(data, save)
         with _columns_are_usage(names):
-            report = fit_file(
-                data,
-                scaler,
-                columns=names,
-                header=header,
-                batch_rows=batch_rows,
-                progress=progress,
-            )
+            report = fit_file(data, scaler, columns=names, **reading)
         scaler.save(save)
-    if not quiet:
+    if not run["quiet"]:
         print_summary(report, scaler)
         print_lines(f"saved: {save}")
 
@@ -118,26 +121,16 @@ def fit(
 @click.option("-o", "--output", required=True, type=PATH, metavar="OUT", help="Result.")
 @click.option("--inverse", is_flag=True, help="Undo the transform instead.")
 @options(RUN_OPTIONS)
-def transform(
-    data: str, load: str, output: str, inverse: bool, header: bool | None, **run: Any
-) -> None:
+def transform(data: str, load: str, output: str, inverse: bool, **run: Unpack[RunOptions]) -> None:
     """Transform the columns of DATA with a fitted scaler."""
     check_paths(data, output)
     check_paths(load, output)
     scaler = load_scaler(load)
     if run["backend"] is not None:
         scaler.backend = None  # the command line comes before what was saved
-    with _running(**run) as (batch_rows, progress, quiet):
-        report = transform_file(
-            data,
-            output,
-            scaler,
-            inverse=inverse,
-            header=header,
-            batch_rows=batch_rows,
-            progress=progress,
-        )
-    if not quiet:
+    with _running(run) as reading:
+        report = transform_file(data, output, scaler, inverse=inverse, **reading)
+    if not run["quiet"]:
         print_summary(report, scaler)
         print_lines(f"written: {output}")
 
@@ -153,24 +146,14 @@ def fit_transform(
     save: str | None,
     name: str,
     columns: str | None,
-    params: Any,
-    header: bool | None,
-    **run: Any,
+    params: tuple[str, ...],
+    **run: Unpack[RunOptions],
 ) -> None:
     """Fit a scaler to the columns of DATA and transform them."""
     scaler, names = make_scaler(name, params), parse_columns(columns)
-    with _running(**run) as (batch_rows, progress, quiet), _columns_are_usage(names):
-        report = fit_transform_file(
-            data,
-            output,
-            scaler,
-            columns=names,
-            save=save,
-            header=header,
-            batch_rows=batch_rows,
-            progress=progress,
-        )
-    if not quiet:
+    with _running(run) as reading, _columns_are_usage(names):
+        report = fit_transform_file(data, output, scaler, columns=names, save=save, **reading)
+    if not run["quiet"]:
         print_summary(report, scaler)
         print_lines(f"written: {output}", *([f"saved: {save}"] if save else []))
 
@@ -219,7 +202,7 @@ def scalers() -> None:
     )
 
 
-def _status(status: Any) -> str:
+def _status(status: BackendStatus | None) -> str:
     if status is None:
         return "not ready"
     words = [word for word in (status.reason, status.detail) if word]
@@ -234,20 +217,19 @@ def _scaler_status(name: str) -> str:
     return "ready"
 
 
-def _distribution(row: Any) -> str:
+def _distribution(row: registration.Row) -> str:
     return f"{row.distribution} {row.version}".strip() or "(this program)"
 
 
 @contextmanager
-def _running(
-    backend: str | None, batch_rows: int | None, no_progress: bool, quiet: bool
-) -> Iterator[tuple[int | None, ProgressCallback | None, bool]]:
-    """Set up what every run has: its backend and its progress bar."""
+def _running(run: RunOptions) -> Iterator[ReadOptions]:
+    """Set up what every run has, its backend and its progress bar, and yield how to read."""
+    backend = run["backend"]
     if backend is not None:
         check_backend(backend)
     chosen = nullcontext() if backend is None else selection.use_backend(backend)
-    with chosen, progress_bar(not no_progress and not quiet) as progress:
-        yield batch_rows, progress, quiet
+    with chosen, progress_bar(not (run["no_progress"] or run["quiet"])) as progress:
+        yield {"header": run["header"], "batch_rows": run["batch_rows"], "progress": progress}
 
 
 @contextmanager

@@ -18,7 +18,9 @@ __all__ = ["CommandGroup"]
 
 DATA_ERROR = 1
 # click 8.1 prints the help itself.
-_NO_ARGUMENTS: Any = getattr(click.exceptions, "NoArgsIsHelpError", ())
+_NO_ARGUMENTS: type[click.UsageError] | tuple[()] = getattr(
+    click.exceptions, "NoArgsIsHelpError", ()
+)
 
 
 class Terminated(SystemExit):
@@ -91,10 +93,10 @@ def _signals_raise() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    previous: dict[int, Any] = {}
+    handled: list[int] = []
 
     def terminate(number: int, frame: FrameType | None) -> None:
-        for each in previous:  # once is enough: the clean-up must not be interrupted
+        for each in handled:  # once is enough: the clean-up must not be interrupted
             signal.signal(each, signal.SIG_IGN)
         raise Terminated(number)
 
@@ -102,18 +104,19 @@ def _signals_raise() -> Iterator[None]:
         number = getattr(signal, name, None)
         # A signal that the parent had ignored (nohup) stays ignored.
         if number is not None and signal.getsignal(number) is signal.SIG_DFL:
-            previous[number] = signal.signal(number, terminate)
+            handled.append(number)
+            signal.signal(number, terminate)
     try:
         yield
     finally:
-        for number, handler in previous.items():
+        for number in handled:
             with suppress(ValueError):
-                signal.signal(number, handler)
+                signal.signal(number, signal.SIG_DFL)
 
 
 @contextmanager
 def _warnings_in_one_line() -> Iterator[None]:
-    def show(message: Warning | str, *args: Any, **more: Any) -> None:
+    def show(message: Warning | str, *args: object, **more: object) -> None:
         click.echo(f"normcore: warning: {message}", err=True)
 
     with warnings.catch_warnings():

@@ -7,17 +7,20 @@ import csv
 import difflib
 import inspect
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
 from normcore import registration
 from normcore.array_backend import selection
 
+if TYPE_CHECKING:
+    from normcore.scaling.scaler import Scaler
+
 __all__ = ["check_backend", "make_scaler", "parse_columns"]
 
 
-def make_scaler(name: str, params: Iterable[str]) -> Any:
+def make_scaler(name: str, params: Iterable[str]) -> Scaler:
     """Return a new scaler.
 
     Parameters
@@ -39,7 +42,7 @@ def make_scaler(name: str, params: Iterable[str]) -> Any:
     accepted = dict(inspect.signature(cls).parameters)
     accepted.pop("copy", None)
     accepted.pop("backend", None)
-    values: dict[str, Any] = {}
+    values: dict[str, object] = {}
     for param in params:
         key, equals, text = param.partition("=")
         key = key.strip()
@@ -54,7 +57,7 @@ def make_scaler(name: str, params: Iterable[str]) -> Any:
         if key in values:
             raise click.UsageError(f"--param {key} is given twice")
         values[key] = _parse_value(key, text, accepted[key].default)
-    scaler: Any = cls(**values)
+    scaler: Scaler = cls(**values)
     try:
         scaler._check_parameters()  # now, not after the file was opened
     except (ValueError, TypeError, ArithmeticError) as error:
@@ -62,7 +65,7 @@ def make_scaler(name: str, params: Iterable[str]) -> Any:
     return scaler
 
 
-def _parse_value(key: str, text: str, default: Any) -> Any:
+def _parse_value(key: str, text: str, default: object) -> object:
     if isinstance(default, bool):  # any other word would count as true
         try:
             return click.BOOL.convert(text, None, None)

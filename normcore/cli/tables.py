@@ -7,7 +7,7 @@ line, for other programs to read.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 from rich.box import SIMPLE_HEAD
@@ -19,13 +19,16 @@ from rich.text import Text
 from normcore.io.pipeline import Report
 from normcore.layout.namespace import Array
 
+if TYPE_CHECKING:
+    from normcore.scaling.scaler import Scaler
+
 __all__ = ["print_fields", "print_lines", "print_rows", "print_scaler", "print_summary"]
 
 # Rows of a table on a terminal; a longer one is cut.
 MAX_ROWS = 40
 # Names in a list; a longer one is cut too.
 MAX_NAMES = 40
-# Longer names may be folded on a terminal.
+# Longer names may be wrapped on a terminal.
 MAX_NAME_WIDTH = 24
 # What rich puts between columns.
 GAP = 3
@@ -62,7 +65,7 @@ def print_rows(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     _print_columns(columns[0], columns[1:])
 
 
-def print_summary(report: Report, scaler: Any) -> None:
+def print_summary(report: Report, scaler: Scaler) -> None:
     """Print what each column held, how it was scaled and, if it was, what it holds now."""
     before, after = report.before, report.after
     name = _Column("column", report.columns, _word, "left")
@@ -98,15 +101,15 @@ def print_summary(report: Report, scaler: Any) -> None:
         print_lines(f"{what}: {', '.join(map(_word, others[:MAX_NAMES]))}{more}")
 
 
-def print_scaler(scaler: Any) -> None:
+def print_scaler(scaler: Scaler) -> None:
     """Print the numbers that a fitted scaler holds for each column."""
     width = scaler.n_features_in_
     names = getattr(scaler, "feature_names_in_", None)
     names = [f"x{i}" for i in range(width)] if names is None else names
     groups = []
-    statistic: Any = getattr(scaler, "_statistic", None)
-    if np.shape(getattr(statistic, "count", ())) == (width,):
-        groups.append([_Column("count", statistic.count, _whole)])
+    count = getattr(scaler._statistic, "count", ())
+    if np.shape(count) == (width,):
+        groups.append([_Column("count", count, _whole)])
     for attribute, value in sorted(vars(scaler).items()):
         public = attribute.endswith("_") and not attribute.startswith(("_", "n_samples_seen"))
         numeric = isinstance(value, np.ndarray) and value.dtype.kind in "biuf"
@@ -155,7 +158,7 @@ def _width(columns: list[_Column], num_rows: int) -> int:
 def _table(columns: list[_Column], num_rows: int) -> Table:
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for index, column in enumerate(columns):
-        # Where a row is too long its name is folded, and never a number.
+        # Where a row is too long its name is wrapped, and never a number.
         width = _cell_width(column, num_rows) if column.justify == "right" and index else None
         table.add_column(column.header, justify=column.justify, overflow="fold", min_width=width)
     for row in zip(*(_cells(column, num_rows) for column in columns), strict=True):
@@ -182,9 +185,9 @@ def _word(name: str) -> str:
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in name) or "''"
 
 
-def _number(value: Any) -> str:
+def _number(value: float) -> str:
     return f"{float(value):.5g}"
 
 
-def _whole(value: Any) -> str:
+def _whole(value: float) -> str:
     return f"{float(value):.15g}"

@@ -5,12 +5,12 @@ file format has to supply, and saved scalers are of :mod:`normcore.saving`. Impo
 imports none of the libraries that read files.
 """
 
+from normcore.io.array_batch import ArrayBatch
 from normcore.io.pipeline import Progress, Report, fit_file, fit_transform_file, transform_file
 from normcore.io.table import (
-    ArrayBatch,
-    Batch,
     Field,
     MissingLibrary,
+    TableBatch,
     TableSource,
     TableWriter,
     open_table,
@@ -20,11 +20,11 @@ from normcore.saving.scaler_file import load_scaler, save_scaler
 
 __all__ = [
     "ArrayBatch",
-    "Batch",
     "Field",
     "MissingLibrary",
     "Progress",
     "Report",
+    "TableBatch",
     "TableSource",
     "TableWriter",
     "atomic_output",

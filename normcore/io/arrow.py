@@ -14,19 +14,18 @@ import numpy as np
 from normcore.io.digits import check_decimals, check_integers
 from normcore.io.libraries import pa, pq
 from normcore.io.table import (
-    Batch,
     Field,
+    TableBatch,
     TableSource,
     TableWriter,
     choose_batch_rows,
     float_dtype,
 )
-from normcore.layout.namespace import Array
 
 __all__ = ["ArrowBatch", "ArrowIpc", "Parquet"]
 
 
-class ArrowBatch(Batch):
+class ArrowBatch(TableBatch):
     """Rows that are an Arrow record batch.
 
     Parameters
@@ -54,7 +53,7 @@ class ArrowBatch(Batch):
         self.passed_through = passed_through
 
     def matrix(self, names: Sequence[str]) -> np.ndarray:
-        """See :meth:`Batch.matrix`."""
+        """See :meth:`TableBatch.matrix`."""
         columns = [self.data.column(name) for name in names]
         dtypes = [_dtype(column.type) or np.dtype(np.float64) for column in columns]
         dtype = np.result_type(*dtypes) if dtypes else np.dtype(np.float64)
@@ -81,7 +80,7 @@ class ArrowBatch(Batch):
         return result
 
     def with_matrix(self, names: Sequence[str], values: np.ndarray) -> ArrowBatch:
-        """See :meth:`Batch.with_matrix`."""
+        """See :meth:`TableBatch.with_matrix`."""
         columns, fields = self.data.columns, list(self.data.schema)
         retyped: dict[str, str] = {}
         for name, column in zip(names, values.T, strict=True):
@@ -102,11 +101,11 @@ class ArrowBatch(Batch):
         )
 
     def to_arrow(self) -> pa.RecordBatch:
-        """See :meth:`Batch.to_arrow`."""
+        """See :meth:`TableBatch.to_arrow`."""
         return self.data
 
 
-def _dtype(type_: pa.DataType) -> np.dtype[Any] | None:
+def _dtype(type_: pa.DataType) -> np.dtype | None:
     """Return the float dtype for a column of numbers, None for any other."""
     if pa.types.is_integer(type_) or pa.types.is_floating(type_):
         return float_dtype(type_.to_pandas_dtype())
@@ -120,7 +119,9 @@ def _pandas(metadata: dict[bytes, bytes] | None) -> dict[str, Any]:
     return {}
 
 
-def _retyped(metadata: dict[bytes, bytes] | None, dtypes: dict[str, str]) -> Any:
+def _retyped(
+    metadata: dict[bytes, bytes] | None, dtypes: dict[str, str]
+) -> dict[bytes, bytes] | None:
     """Return the metadata with new dtypes; pandas would convert the columns to the old ones."""
     stored = _pandas(metadata)
     if not (dtypes and stored.get("columns")):
@@ -166,7 +167,7 @@ def _sliced(
 
 
 @contextmanager
-def _naming(path: Path, format_: str) -> Iterator[None]:
+def _read_errors(path: Path, format_: str) -> Iterator[None]:
     try:
         yield
     except pa.ArrowCancelled as error:
@@ -198,7 +199,7 @@ class _ArrowSource(TableSource):
 
     def batches(
         self, numeric: Sequence[str], *, others: bool = True, batch_rows: int | None = None
-    ) -> Iterator[Batch]:
+    ) -> Iterator[TableBatch]:
         """See :meth:`TableSource.batches`."""
         schema = self._schema
         if not others:
@@ -206,7 +207,7 @@ class _ArrowSource(TableSource):
             schema = pa.schema([field for field in schema if field.name in wanted])
         step = choose_batch_rows(len(schema), batch_rows)
         self.bytes_read = 0
-        with _naming(self.path, self.format):
+        with _read_errors(self.path, self.format):
             yield from _sliced(
                 self._parts(schema.names, step),
                 schema,
@@ -225,7 +226,7 @@ class Parquet(_ArrowSource):
         super().__init__(path)
         # A buffered stream per column instead of whole column chunks: memory stays small for
         # files of one large row group.
-        with _naming(self.path, self.format):
+        with _read_errors(self.path, self.format):
             self._file = pq.ParquetFile(self.path, pre_buffer=False, buffer_size=1 << 18)
             self._schema = self._file.schema_arrow
         self.num_rows = self._file.metadata.num_rows
@@ -256,12 +257,12 @@ class ArrowIpc(_ArrowSource):
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         super().__init__(path)
-        with _naming(self.path, self.format), self._open() as reader:
+        with _read_errors(self.path, self.format), self._open() as reader:
             self._schema = reader.schema
         self._set_fields(_fields(self._schema))
 
     @contextmanager
-    def _open(self) -> Iterator[Any]:
+    def _open(self) -> Iterator[pa.RecordBatchReader | pa.RecordBatchFileReader]:
         with pa.memory_map(str(self.path)) as file:
             is_file = file.read(6) == b"ARROW1"
             file.seek(0)
@@ -300,15 +301,19 @@ class _ArrowWriter(TableWriter):
     _GROUP_ROWS = 1 << 16
     _GROUP_BYTES = 1 << 25
 
-    def __init__(self, open_writer: Callable[[pa.Schema], Any], decode: bool = False) -> None:
+    def __init__(
+        self,
+        open_writer: Callable[[pa.Schema], pq.ParquetWriter | pa.RecordBatchWriter],
+        decode: bool = False,
+    ) -> None:
         self._open_writer = open_writer
         self._decode = decode
-        self._writer: Any = None
+        self._writer: pq.ParquetWriter | pa.RecordBatchWriter | None = None
         self._pending: list[pa.RecordBatch] = []
         self._pending_rows = 0
         self._pending_bytes = 0
 
-    def write(self, batch: Batch) -> None:
+    def write(self, batch: TableBatch) -> None:
         data = batch.to_arrow()
         if self._decode and not getattr(batch, "stable_dictionaries", False):
             data = _decoded(data)
@@ -322,6 +327,7 @@ class _ArrowWriter(TableWriter):
 
     def _flush(self) -> None:
         if self._pending_rows:
+            assert self._writer is not None
             self._writer.write_table(pa.Table.from_batches(self._pending).combine_chunks())
         self._pending = []
         self._pending_rows = self._pending_bytes = 0
@@ -341,5 +347,7 @@ def _decoded(data: pa.RecordBatch) -> pa.RecordBatch:
     return _record_batch(columns, fields, data.schema.metadata)
 
 
-def _record_batch(columns: list[Array], fields: list[Any], metadata: Any) -> pa.RecordBatch:
+def _record_batch(
+    columns: list[pa.Array], fields: list[pa.Field], metadata: dict[bytes, bytes] | None
+) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(columns, schema=pa.schema(fields, metadata=metadata))

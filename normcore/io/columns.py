@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 from normcore.io.table import TableSource
+
+if TYPE_CHECKING:
+    from normcore.scaling.scaler import Scaler
 
 __all__ = ["UnknownColumn", "chosen_columns", "other_columns", "scaler_columns"]
 
@@ -44,7 +47,7 @@ def chosen_columns(table: TableSource, columns: Sequence[str] | None) -> tuple[s
     return _numeric_columns(table, columns)
 
 
-def scaler_columns(table: TableSource, scaler: Any) -> tuple[str, ...]:
+def scaler_columns(table: TableSource, scaler: Scaler) -> tuple[str, ...]:
     """Return the columns that a fitted scaler transforms, in its order.
 
     Raises
@@ -61,7 +64,7 @@ def scaler_columns(table: TableSource, scaler: Any) -> tuple[str, ...]:
         return _numeric_columns(table, [str(name) for name in names])
     num_features = getattr(scaler, "n_features_in_", None)
     if num_features is None:
-        from normcore.scaling.estimator import not_fitted_error
+        from normcore.scaling.estimator import not_fitted_error  # slow to import
 
         raise not_fitted_error(scaler)
     found = tuple(field.name for field in table.fields if field.dtype is not None)

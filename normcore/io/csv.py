@@ -1,11 +1,8 @@
-"""CSV files, read and written in batches.
+"""Reading CSV files in batches.
 
-Reading: the first block of the file shows which columns are numeric, and the first value that
-comes later where a column has none there; numeric columns are float64 throughout, and cells such
-as ``NA`` or none at all are missing values. All others are text, kept character for character.
-
-Writing: a float64 is written with the fewest digits that restore it exactly, a missing value as
-an empty cell; text is quoted where it has to be. Rows end in a line feed.
+The first block of the file shows which columns are numeric, and the first value that comes later
+where a column has none there; numeric columns are float64 throughout, and cells such as ``NA`` or
+none at all are missing values. All others are text, kept character for character.
 """
 
 from __future__ import annotations
@@ -17,16 +14,23 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, BinaryIO, ClassVar
+from typing import BinaryIO, ClassVar
 
 import numpy as np
 
 from normcore.io.arrow import ArrowBatch
 from normcore.io.csv_errors import MISSING, explain, find_unclosed_quote
+from normcore.io.csv_writer import CsvWriter
 from normcore.io.digits import LostDigits, is_exact
 from normcore.io.libraries import pa, pa_csv, pc
-from normcore.io.table import Batch, Field, TableSource, TableWriter, choose_batch_rows, float_dtype
-from normcore.layout.namespace import Array
+from normcore.io.table import (
+    Field,
+    TableBatch,
+    TableSource,
+    TableWriter,
+    choose_batch_rows,
+    float_dtype,
+)
 
 __all__ = ["Csv"]
 
@@ -61,7 +65,7 @@ class Csv(TableSource):
         try:
             names, types = self._first_block()
         except UnicodeDecodeError as error:
-            raise self._malformed(error, ()) from error
+            raise self._malformed_error(error, ()) from error
         numbers = [] if header is not None else list(filter(_is_value, names))
         if numbers:
             raise ValueError(
@@ -79,7 +83,7 @@ class Csv(TableSource):
             ]
         )
 
-    def _first_block(self) -> tuple[list[str], list[Any]]:
+    def _first_block(self) -> tuple[list[str], list[pa.DataType]]:
         while True:
             try:
                 with self._open({}, None) as reader:
@@ -88,11 +92,11 @@ class Csv(TableSource):
                 # Both are also what pyarrow says of a first line longer than a block.
                 empty = "Empty CSV" in str(error)
                 if not empty and "straddling" not in str(error):
-                    raise self._malformed(error, ()) from error
+                    raise self._malformed_error(error, ()) from error
                 if self._grow_blocks():
                     continue
                 if not empty:
-                    raise self._malformed(error, ()) from error
+                    raise self._malformed_error(error, ()) from error
                 if self.num_bytes < self._block_bytes:
                     raise ValueError(f"{self.path} is empty: it has no header line") from error
                 raise ValueError(f"{self.path}: the first line is {_TOO_LONG}") from error
@@ -104,7 +108,7 @@ class Csv(TableSource):
         self._block_bytes = min(8 * self._block_bytes, _LARGEST_BLOCK_BYTES)
         return True
 
-    def _hexadecimal(self, names: list[str], types: list[Any]) -> set[str]:
+    def _hexadecimal(self, names: list[str], types: list[pa.DataType]) -> set[str]:
         """Return the columns that pyarrow takes for integers because they look like 0x1F."""
         with open(self.path, "rb") as file:
             if not re.search(rb"0[xX]", file.read(self._block_bytes)):
@@ -120,7 +124,7 @@ class Csv(TableSource):
                     found.add(name)
         return found
 
-    def _late_text(self, names: list[str], types: list[Any]) -> set[str]:
+    def _late_text(self, names: list[str], types: list[pa.DataType]) -> set[str]:
         """Return the columns whose first value, after the first block, is not a number."""
         open_ = [name for name, type_ in zip(names, types, strict=True) if pa.types.is_null(type_)]
         found: set[str] = set()
@@ -140,7 +144,9 @@ class Csv(TableSource):
         return found
 
     @contextmanager
-    def _open(self, types: dict[str, Any], only: Sequence[str] | None) -> Iterator[Any]:
+    def _open(
+        self, types: dict[str, pa.DataType], only: Sequence[str] | None
+    ) -> Iterator[pa.RecordBatchReader]:
         with (
             _Text(self.path) as file,
             pa_csv.open_csv(
@@ -167,21 +173,21 @@ class Csv(TableSource):
 
     def batches(
         self, numeric: Sequence[str], *, others: bool = True, batch_rows: int | None = None
-    ) -> Iterator[Batch]:
+    ) -> Iterator[TableBatch]:
         """See :meth:`TableSource.batches`."""
         wanted = set(numeric)
         types = {f.name: pa.float64() if f.name in wanted else pa.string() for f in self.fields}
         only = None if others else [f.name for f in self.fields if f.name in wanted]
         step = choose_batch_rows(len(only or types), batch_rows)
         first_row = 0
-        with _Follower(self.path) as follower:
+        with _ByteScanner(self.path) as scanner:
             for data in self._blocks(types, only):
                 for start in range(0, data.num_rows, step):
                     part = data.slice(start, step)
-                    self.bytes_read = follower.after_rows(first_row + part.num_rows)
+                    self.bytes_read = scanner.after_rows(first_row + part.num_rows)
                     yield _CsvBatch(first_row, part, self)
                     first_row += part.num_rows
-            if follower.quotes_at_end() % 2:
+            if scanner.quotes_at_end() % 2:
                 # pyarrow closes a quoted cell at the end of the file, whatever it has swallowed.
                 line = find_unclosed_quote(self.path, self.delimiter)
                 if line is not None:
@@ -195,7 +201,9 @@ class Csv(TableSource):
             schema = pa.schema([(name, types[name]) for name in names])
             yield ArrowBatch(0, pa.RecordBatch.from_pylist([], schema=schema))
 
-    def _blocks(self, types: dict[str, Any], only: Sequence[str] | None) -> Iterator[Any]:
+    def _blocks(
+        self, types: dict[str, pa.DataType], only: Sequence[str] | None
+    ) -> Iterator[pa.RecordBatch]:
         numeric = [name for name, type_ in types.items() if type_ == pa.float64()]
         done = 0
         while True:
@@ -215,7 +223,7 @@ class Csv(TableSource):
                 # A row longer than a block: read again in larger blocks, past what is done.
                 if "straddling" in str(error) and self._grow_blocks():
                     continue
-                raise self._malformed(error, numeric) from error
+                raise self._malformed_error(error, numeric) from error
             except pa.ArrowCancelled as error:
                 raise KeyboardInterrupt from error
 
@@ -244,7 +252,7 @@ class Csv(TableSource):
             first_row += data.num_rows
         self._exact.update(unknown)
 
-    def _malformed(self, error: Exception, numeric: Sequence[str]) -> ValueError:
+    def _malformed_error(self, error: Exception, numeric: Sequence[str]) -> ValueError:
         reason = explain(self.path, self.delimiter, numeric, self._header)
         if reason is None and "straddling" in str(error):
             reason = f"{self.path}: a row is {_TOO_LONG}"
@@ -253,7 +261,7 @@ class Csv(TableSource):
     @classmethod
     def sink(cls, path: Path) -> TableWriter:
         """See :meth:`TableSource.sink`."""
-        return _CsvWriter(path, cls.delimiter)
+        return CsvWriter(path, cls.delimiter)
 
 
 def _is_value(name: str) -> bool:
@@ -287,7 +295,7 @@ class _Text(io.BufferedReader):
 class _CsvBatch(ArrowBatch):
     """Rows whose numbers are those that pyarrow made of text."""
 
-    def __init__(self, first_row: int, data: Array, table: Csv) -> None:
+    def __init__(self, first_row: int, data: pa.RecordBatch, table: Csv) -> None:
         super().__init__(first_row, data)
         self._table = table
 
@@ -302,21 +310,21 @@ class _CsvBatch(ArrowBatch):
         return _CsvBatch(self.first_row, data, self._table)
 
 
-def _is_numeric(type_: Any) -> bool:
+def _is_numeric(type_: pa.DataType) -> bool:
     # A column that is empty in the first block may hold numbers later.
     return bool(
         pa.types.is_integer(type_) or pa.types.is_floating(type_) or pa.types.is_null(type_)
     )
 
 
-class _Follower:
-    """Follows the rows through the bytes of the file: how far they reach, and how many quotes."""
+class _ByteScanner:
+    """Reads the bytes of the file beside pyarrow: how far rows reach, and how many quotes."""
 
     def __init__(self, path: Path) -> None:
         self._file: BinaryIO = open(path, "rb")  # noqa: SIM115
         self._bytes = self._lines = self._quotes = 0
 
-    def __enter__(self) -> _Follower:
+    def __enter__(self) -> _ByteScanner:
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -339,58 +347,3 @@ class _Follower:
         while self._read():
             pass
         return self._quotes
-
-
-class _CsvWriter(TableWriter):
-    def __init__(self, path: Path, delimiter: str) -> None:
-        self._file: BinaryIO = open(path, "wb")  # noqa: SIM115
-        self._delimiter = delimiter
-        self._special = f'["\r\n{re.escape(delimiter)}]'
-        self._has_header = False
-
-    def write(self, batch: Batch) -> None:
-        data = batch.to_arrow()
-        if not self._has_header:
-            self._has_header = True
-            header = [pa.array([name], pa.large_string()) for name in data.schema.names]
-            self._write_lines([self._quoted(name) for name in header])
-        if data.num_rows:
-            self._write_lines([self._cells(f, data.column(i)) for i, f in enumerate(data.schema)])
-
-    def close(self) -> None:
-        self._file.close()
-
-    def _cells(self, field: Any, column: Array) -> Any:
-        try:
-            text = pc.cast(column, pa.large_string())
-        except (pa.ArrowNotImplementedError, pa.ArrowInvalid) as error:
-            raise ValueError(
-                f"column {field.name!r} holds {field.type}, which CSV cannot; write .parquet or "
-                ".arrow, or drop the column first"
-            ) from error
-        if pa.types.is_integer(column.type) or pa.types.is_floating(column.type):
-            return text
-        return self._quoted(text)
-
-    def _quoted(self, text: Any) -> Any:
-        special = pc.match_substring_regex(text, self._special)
-        if not pc.any(special).as_py():
-            return text
-        quoted = pc.replace_substring(text, '"', '""')
-        quoted = pc.binary_join_element_wise(_string('"'), quoted, _string('"'), _string(""))
-        return pc.if_else(special, quoted, text)
-
-    def _write_lines(self, cells: list[Any]) -> None:
-        if len(cells) == 1:
-            # A line without anything would be no row.
-            text = pc.fill_null(cells[0], "")
-            cells = [pc.if_else(pc.equal(text, _string("")), _string('""'), text)]
-        replace = {"null_handling": "replace", "null_replacement": ""}
-        lines = pc.binary_join_element_wise(*cells, _string(self._delimiter), **replace)
-        lines = pc.binary_join_element_wise(lines, _string(""), _string("\n"), **replace)
-        # The characters of all lines lie one after the other in one buffer.
-        self._file.write(lines.buffers()[2])
-
-
-def _string(value: str) -> Any:
-    return pa.scalar(value, pa.large_string())

@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, ClassVar
+from typing import BinaryIO, ClassVar
 
 import numpy as np
 
+from normcore.io.array_batch import ArrayBatch
 from normcore.io.table import (
-    ArrayBatch,
-    Batch,
     Field,
+    TableBatch,
     TableSource,
     TableWriter,
     choose_batch_rows,
@@ -66,7 +66,7 @@ class Npy(TableSource):
 
     def batches(
         self, numeric: Sequence[str], *, others: bool = True, batch_rows: int | None = None
-    ) -> Iterator[Batch]:
+    ) -> Iterator[TableBatch]:
         """See :meth:`TableSource.batches`."""
         names = [field.name for field in self.fields]
         step = choose_batch_rows(len(names), batch_rows)
@@ -92,10 +92,10 @@ class _NpyWriter(TableWriter):
         self._file: BinaryIO = open(path, "wb")  # noqa: SIM115
         self._num_rows = 0
         self._num_columns = 0
-        self._dtype: np.dtype[Any] | None = None
+        self._dtype: np.dtype | None = None
         self._header_size = 0
 
-    def write(self, batch: Batch) -> None:
+    def write(self, batch: TableBatch) -> None:
         if isinstance(batch, ArrayBatch):
             array = batch.array
         else:

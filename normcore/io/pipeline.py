@@ -16,19 +16,24 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypedDict
 
 import numpy as np
 
 from normcore.io.columns import chosen_columns, other_columns, scaler_columns
 from normcore.io.digits import LostDigits
-from normcore.io.table import Batch, TableSource, open_table, source_class
+from normcore.io.table import TableBatch, TableSource, open_table, source_class
 from normcore.io.tally import Tally
+from normcore.layout.namespace import Array
 from normcore.saving.atomic_output import check_paths
+
+if TYPE_CHECKING:
+    from normcore.scaling.scaler import Scaler
 
 __all__ = [
     "Progress",
     "ProgressCallback",
+    "ReadOptions",
     "Report",
     "fit_file",
     "fit_transform_file",
@@ -47,6 +52,14 @@ class Progress(NamedTuple):
 
 
 ProgressCallback = Callable[[Progress], object]
+
+
+class ReadOptions(TypedDict):
+    """How a table is read, as :func:`fit_file` says."""
+
+    header: bool | None
+    batch_rows: int | None
+    progress: ProgressCallback | None
 
 
 @dataclass
@@ -73,7 +86,7 @@ class Report:
 
 def fit_file(
     data: str | os.PathLike[str],
-    scaler: Any,
+    scaler: Scaler,
     *,
     columns: Sequence[str] | None = None,
     header: bool | None = None,
@@ -121,7 +134,7 @@ def fit_file(
                 learn = learner.partial_fit if index else learner.fit
                 learn(_Frame(names, x))
         else:
-            x = _gathered(matrices, table.num_rows, len(names))
+            x = _concatenated(matrices, table.num_rows, len(names))
             if len(x):
                 learner.fit(_Frame(names, x))
         if tally.num_rows == 0:
@@ -133,7 +146,7 @@ def fit_file(
 def transform_file(
     data: str | os.PathLike[str],
     output: str | os.PathLike[str],
-    scaler: Any,
+    scaler: Scaler,
     *,
     inverse: bool = False,
     header: bool | None = None,
@@ -170,31 +183,22 @@ def transform_file(
     OSError
         If a file cannot be read or written.
     """
-    return _transform_file(
-        data,
-        output,
-        scaler,
-        inverse=inverse,
-        header=header,
-        batch_rows=batch_rows,
-        progress=progress,
-    )
+    options: ReadOptions = {"header": header, "batch_rows": batch_rows, "progress": progress}
+    return _transform_file(data, output, scaler, options, inverse=inverse)
 
 
 def _transform_file(
     data: str | os.PathLike[str],
     output: str | os.PathLike[str],
-    scaler: Any,
+    scaler: Scaler,
+    options: ReadOptions,
     *,
     inverse: bool = False,
-    header: bool | None,
-    batch_rows: int | None,
-    progress: ProgressCallback | None,
     fitted_rows: int | None = None,
 ) -> Report:
     check_paths(data, output)
     sink = source_class(output)
-    with open_table(data, header=header) as table:
+    with open_table(data, header=options["header"]) as table:
         names = scaler_columns(table, scaler)
         sink.check_fields(table.fields)
         report = Report(names, other_columns(table, names), Tally(len(names)), Tally(len(names)))
@@ -202,10 +206,10 @@ def _transform_file(
         if sink.numbers_only:
             numeric = tuple(field.name for field in table.fields)
         with sink.writer(output) as writer:
-            for batch in table.batches(numeric, batch_rows=batch_rows):
-                with _naming(table):
+            for batch in table.batches(numeric, batch_rows=options["batch_rows"]):
+                with _errors_name(table):
                     writer.write(_transformed(batch, table, names, scaler, inverse, report))
-                _tell(progress, "transform", table, report.before.num_rows)
+                _report_progress(options["progress"], "transform", table, report.before.num_rows)
             # Before the output takes its name.
             _check_rows(table, report.before.num_rows, table.num_rows, "it says that it has")
             _check_rows(table, report.before.num_rows, fitted_rows, "the scaler was fitted to")
@@ -215,7 +219,7 @@ def _transform_file(
 def fit_transform_file(
     data: str | os.PathLike[str],
     output: str | os.PathLike[str],
-    scaler: Any,
+    scaler: Scaler,
     *,
     columns: Sequence[str] | None = None,
     save: str | os.PathLike[str] | None = None,
@@ -244,18 +248,9 @@ def fit_transform_file(
         chosen_columns(table, columns)
         source_class(output).check_fields(table.fields)
     learner = copy.copy(scaler)  # so that an error in any step leaves the scaler as it was
-    fit = fit_file(
-        data, learner, columns=columns, header=header, batch_rows=batch_rows, progress=progress
-    )
-    report = _transform_file(
-        data,
-        output,
-        learner,
-        header=header,
-        batch_rows=batch_rows,
-        progress=progress,
-        fitted_rows=fit.before.num_rows,
-    )
+    options: ReadOptions = {"header": header, "batch_rows": batch_rows, "progress": progress}
+    fit = fit_file(data, learner, columns=columns, **options)
+    report = _transform_file(data, output, learner, options, fitted_rows=fit.before.num_rows)
     if save is not None:
         learner.save(save)
     scaler.__dict__ = learner.__dict__
@@ -263,13 +258,13 @@ def fit_transform_file(
 
 
 def _transformed(
-    batch: Batch,
+    batch: TableBatch,
     table: TableSource,
     names: tuple[str, ...],
-    scaler: Any,
+    scaler: Scaler,
     inverse: bool,
     report: Report,
-) -> Batch:
+) -> TableBatch:
     assert report.after is not None
     x = batch.matrix(names)
     _count_in(x, batch, table, names, report.before)
@@ -292,12 +287,12 @@ def _matrices(
     progress: ProgressCallback | None,
 ) -> Iterator[np.ndarray]:
     for batch in table.batches(names, others=False, batch_rows=batch_rows):
-        with _naming(table):
+        with _errors_name(table):
             x = batch.matrix(names)
         _count_in(x, batch, table, names, tally)
         if batch.num_rows:
             yield x
-        _tell(progress, "fit", table, tally.num_rows)
+        _report_progress(progress, "fit", table, tally.num_rows)
     _check_rows(table, tally.num_rows, table.num_rows, "it says that it has")
 
 
@@ -310,7 +305,7 @@ def _check_rows(table: TableSource, rows: int, expected: int | None, whose: str)
 
 
 @contextmanager
-def _naming(table: TableSource) -> Iterator[None]:
+def _errors_name(table: TableSource) -> Iterator[None]:
     try:
         yield
     except LostDigits as error:
@@ -318,7 +313,7 @@ def _naming(table: TableSource) -> Iterator[None]:
 
 
 def _count_in(
-    x: np.ndarray, batch: Batch, table: TableSource, names: tuple[str, ...], tally: Tally
+    x: np.ndarray, batch: TableBatch, table: TableSource, names: tuple[str, ...], tally: Tally
 ) -> None:
     place = tally.add(x)
     if place is not None:
@@ -330,13 +325,17 @@ def _count_in(
         )
 
 
-def _tell(progress: ProgressCallback | None, step: str, table: TableSource, rows: int) -> None:
+def _report_progress(
+    progress: ProgressCallback | None, step: str, table: TableSource, rows: int
+) -> None:
     if progress is not None:
         done = min(table.bytes_read, table.num_bytes)
         progress(Progress(step, rows, table.num_rows, done, table.num_bytes))
 
 
-def _gathered(matrices: Iterator[np.ndarray], num_rows: int | None, num_columns: int) -> np.ndarray:
+def _concatenated(
+    matrices: Iterator[np.ndarray], num_rows: int | None, num_columns: int
+) -> np.ndarray:
     """Put all rows into one array, column after column in memory."""
     if num_rows is None:
         parts = list(matrices)
@@ -372,5 +371,5 @@ class _Frame:
         return self._values
 
 
-def _framed(names: tuple[str, ...], x: np.ndarray, scaler: Any) -> Any:
+def _framed(names: tuple[str, ...], x: np.ndarray, scaler: Scaler) -> Array:
     return x if getattr(scaler, "feature_names_in_", None) is None else _Frame(names, x)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
@@ -22,18 +22,17 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 import numpy as np
 
 from normcore import registration
-from normcore.io.digits import check_integers, check_wide_floats
 from normcore.registration.registry import PluginError
 from normcore.saving.atomic_output import atomic_output
 
 if TYPE_CHECKING:
     import pyarrow
+    from numpy.typing import DTypeLike
 
 __all__ = [
-    "ArrayBatch",
-    "Batch",
     "Field",
     "MissingLibrary",
+    "TableBatch",
     "TableSource",
     "TableWriter",
     "choose_batch_rows",
@@ -60,16 +59,16 @@ class Field(NamedTuple):
 
     name: str
     #: The float dtype in which the column is normalized; None if it does not hold numbers.
-    dtype: np.dtype[Any] | None
+    dtype: np.dtype | None
     #: What the column holds, in words, for messages.
     kind: str = "number"
 
 
-def float_dtype(dtype: Any) -> np.dtype[Any]:
+def float_dtype(dtype: DTypeLike) -> np.dtype:
     """Return the dtype of normalized values: floats up to 64 bits keep theirs."""
     dtype = np.dtype(dtype)
-    keep = dtype.kind == "f" and dtype.itemsize <= 8
-    return dtype.newbyteorder("=") if keep else np.dtype(np.float64)
+    narrow = dtype.kind == "f" and dtype.itemsize <= 8
+    return dtype.newbyteorder("=") if narrow else np.dtype(np.float64)
 
 
 def choose_batch_rows(num_columns: int, batch_rows: int | None = None) -> int:
@@ -87,7 +86,7 @@ def choose_batch_rows(num_columns: int, batch_rows: int | None = None) -> int:
     return batch_rows
 
 
-class Batch(ABC):
+class TableBatch(ABC):
     """Some consecutive rows of a table.
 
     Attributes
@@ -113,7 +112,7 @@ class Batch(ABC):
         """
 
     @abstractmethod
-    def with_matrix(self, names: Sequence[str], values: np.ndarray) -> Batch:
+    def with_matrix(self, names: Sequence[str], values: np.ndarray) -> TableBatch:
         """Return a batch with these columns replaced, each in its own float dtype.
 
         What was missing stays missing; all other columns stay as they are.
@@ -124,94 +123,11 @@ class Batch(ABC):
         """Return all columns as Arrow."""
 
 
-class ArrayBatch(Batch):
-    """Rows that are one 2-D array."""
-
-    def __init__(self, first_row: int, names: Sequence[str], array: np.ndarray) -> None:
-        self.first_row = first_row
-        self.num_rows = len(array)
-        self.names = tuple(names)
-        self.array = array
-
-    def matrix(self, names: Sequence[str]) -> np.ndarray:
-        """See :meth:`Batch.matrix`."""
-        dtype = float_dtype(self.array.dtype)
-        array = self.array if tuple(names) == self.names else self.array[:, self._indices(names)]
-        check_integers(array, names, self.first_row)
-        return array.astype(dtype, copy=False)
-
-    def with_matrix(self, names: Sequence[str], values: np.ndarray) -> ArrayBatch:
-        """See :meth:`Batch.with_matrix`."""
-        dtype = float_dtype(self.array.dtype)
-        if tuple(names) == self.names:
-            return ArrayBatch(self.first_row, self.names, values.astype(dtype, copy=False))
-        if dtype == self.array.dtype.newbyteorder("="):
-            array = self.array.astype(dtype)
-            array[:, self._indices(names)] = values
-            return ArrayBatch(self.first_row, self.names, array)
-        columns = dict(zip(self.names, self.array.T, strict=True))
-        return _ColumnBatch(self.first_row, columns).with_matrix(names, values)
-
-    def to_arrow(self) -> pyarrow.RecordBatch:
-        """See :meth:`Batch.to_arrow`."""
-        try:
-            import pyarrow as pa
-        except ImportError as error:
-            raise MissingLibrary("pyarrow", "writing this format") from error
-        columns = [
-            pa.array(np.ascontiguousarray(column, dtype=column.dtype.newbyteorder("=")))
-            for column in self._columns()
-        ]
-        return pa.RecordBatch.from_arrays(columns, names=list(self.names))
-
-    def _columns(self) -> Iterable[np.ndarray]:
-        return self.array.T
-
-    def _indices(self, names: Sequence[str]) -> list[int]:
-        position = {name: index for index, name in enumerate(self.names)}
-        return [position[name] for name in names]
-
-
-class _ColumnBatch(ArrayBatch):
-    """Rows of an array that is not of floats, some of whose columns have become floats."""
-
-    def __init__(self, first_row: int, columns: dict[str, np.ndarray]) -> None:
-        self.first_row = first_row
-        self.num_rows = len(next(iter(columns.values())))
-        self.names = tuple(columns)
-        self.columns = columns
-
-    @property
-    def array(self) -> np.ndarray:  # type: ignore[override]
-        return self.matrix(self.names)
-
-    def matrix(self, names: Sequence[str]) -> np.ndarray:
-        columns = [self.columns[name] for name in names]
-        dtype = np.result_type(*(float_dtype(column.dtype) for column in columns))
-        for name, column in zip(names, columns, strict=True):
-            check_integers(column[:, None], [name], self.first_row)
-            check_wide_floats(column, name, self.first_row)
-        return np.stack(columns, axis=1, dtype=dtype, casting="unsafe")
-
-    def with_matrix(self, names: Sequence[str], values: np.ndarray) -> ArrayBatch:
-        new = {
-            name: np.asarray(column, dtype=float_dtype(self.columns[name].dtype))
-            for name, column in zip(names, values.T, strict=True)
-        }
-        return _ColumnBatch(self.first_row, {**self.columns, **new})
-
-    def _columns(self) -> Iterable[np.ndarray]:
-        for name, column in self.columns.items():
-            check_wide_floats(column, name, self.first_row)
-            wide = column.dtype.kind == "f" and column.dtype.itemsize > 8
-            yield column.astype(np.float64) if wide else column
-
-
 class TableWriter(ABC):
     """Takes batches, all of the same columns; made by :meth:`TableSource.writer`."""
 
     @abstractmethod
-    def write(self, batch: Batch) -> None:
+    def write(self, batch: TableBatch) -> None:
         """Append the rows of a batch."""
 
     @abstractmethod
@@ -260,13 +176,13 @@ class TableSource(ABC):
     @abstractmethod
     def batches(
         self, numeric: Sequence[str], *, others: bool = True, batch_rows: int | None = None
-    ) -> Iterator[Batch]:
+    ) -> Iterator[TableBatch]:
         """Read the table from its beginning; at least one batch comes, if need be of zero rows.
 
         Parameters
         ----------
         numeric : sequence of str
-            The columns that :meth:`Batch.matrix` will be asked for.
+            The columns that :meth:`TableBatch.matrix` will be asked for.
         others : bool
             Whether the other columns are wanted too, exactly as they are in the file.
         batch_rows : int, optional
@@ -394,7 +310,7 @@ def open_table(path: str | os.PathLike[str], *, header: bool | None = None) -> T
     with open(path, "rb"):  # without permission, the error names the file
         pass
     source = source_class(path)
-    options: Any = {} if header is None else {"header": header}
+    options: dict[str, Any] = {} if header is None else {"header": header}
     if options and not source.has_header_line:
         raise ValueError(f"{path}: --header, --no-header and header= are for CSV files alone")
     return source(path, **options)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from normcore.layout.namespace import Array
+from normcore.statistics import Extrema, Moments
 
 __all__ = ["Tally"]
 
@@ -26,8 +25,6 @@ class Tally:
     """
 
     def __init__(self, num_columns: int) -> None:
-        from normcore.statistics import Extrema, Moments
-
         self.num_rows = 0
         self.moments = Moments.empty(num_columns)
         self.extrema = Extrema.empty(num_columns)
@@ -44,7 +41,7 @@ class Tally:
         tuple of int or None
             Row of ``x`` and column of the first infinite value; nothing is counted then.
         """
-        from normcore import functional
+        from normcore import functional  # slow to import; commands that read no table do not
 
         if not x.size:
             self.num_rows += len(x)
@@ -66,6 +63,6 @@ class Tally:
         return self.moments.count
 
     @property
-    def num_missing(self) -> Any:
+    def num_missing(self) -> Array:
         """Number of NaN and missing values of each column, shape (C,)."""
         return self.num_rows - self.moments.count

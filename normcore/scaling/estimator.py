@@ -28,13 +28,13 @@ NOT_METADATA = frozenset({"self", "X", "y", "out"})
 ROUTED_METHODS = ("fit", "partial_fit", "transform", "inverse_transform")
 
 
-#: Parameters by name, or the settings of scikit-learn: values of any type.
-Named: TypeAlias = dict[str, Any]
+#: Values of any type by name: parameters, or the configuration of scikit-learn.
+Settings: TypeAlias = dict[str, Any]
 
-_get_config: Callable[[], Named] | None = None  # scikit-learn's, for good once that is loaded
+_get_config: Callable[[], Settings] | None = None  # scikit-learn's, for good once that is loaded
 
 
-def sklearn_config() -> Named:
+def sklearn_config() -> Settings:
     """Return scikit-learn's configuration, empty where it is not loaded."""
     global _get_config
     if _get_config is None:
@@ -61,10 +61,10 @@ def not_fitted_error(estimator: object) -> Exception:
 
 
 #: Parameters of the classes seen so far, which may be defined in functions and go.
-_known_parameters: WeakKeyDictionary[type, Named] = WeakKeyDictionary()
+_known_parameters: WeakKeyDictionary[type, Settings] = WeakKeyDictionary()
 
 
-def _parameters(cls: type) -> Named:
+def _parameters(cls: type) -> Settings:
     """Return the constructor's parameters and their defaults, in order of definition."""
     found = _known_parameters.get(cls)
     if found is None:
@@ -72,8 +72,8 @@ def _parameters(cls: type) -> Named:
     return found
 
 
-def _inspected(cls: type) -> Named:
-    found: Named = {}
+def _inspected(cls: type) -> Settings:
+    found: Settings = {}
     constructor = inspect.getattr_static(cls, "__init__")
     if constructor is object.__init__:
         return found
@@ -170,7 +170,7 @@ class Estimator:
 
     # -- parameters ------------------------------------------------------------------------
 
-    def get_params(self, deep: bool = True) -> Named:
+    def get_params(self, deep: bool = True) -> Settings:
         """Return the parameters by name.
 
         Parameters
@@ -316,7 +316,7 @@ class Estimator:
         self._sklearn_output_config = {"transform": transform}
         return self
 
-    def _contained(self, values: Array, X: Array, config: Named) -> Array:
+    def _contained(self, values: Array, X: Array, config: Settings) -> Array:
         """Return transformed values in the container that the user, or scikit-learn, chose."""
         chosen = self.__dict__.get("_sklearn_output_config")
         if chosen is None:
