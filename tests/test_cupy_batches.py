@@ -159,8 +159,8 @@ def test_results_are_those_of_one_piece(x):
     )
     vectors = np.arange(12.0).reshape(4, 3)
     np.testing.assert_array_equal(
-        chunked.backward_elemt(x, x, *vectors, gate=affine, mask=mask),
-        cpu.backward_elemt(x, x, *vectors, gate=affine, mask=mask),
+        chunked.backward_elemt(x, x, *vectors, relu_mask=affine, mask=mask),
+        cpu.backward_elemt(x, x, *vectors, relu_mask=affine, mask=mask),
     )
 
 

@@ -136,11 +136,17 @@ class CpuBackend(Backend):
         return out
 
     def backward_reduce(
-        self, dy: Array, x: Array, mean: Array, *, gate: Affine | None = None, mask: Array = None
+        self,
+        dy: Array,
+        x: Array,
+        mean: Array,
+        *,
+        relu_mask: Affine | None = None,
+        mask: Array = None,
     ) -> tuple[Array, Array]:
-        vectors = _vectors(x.shape[1], gate, mean)
+        vectors = _vectors(x.shape[1], relu_mask, mean)
         kernel = self._kernels.backward_reduce.backward_reduce
-        sum_dy, sum_dy_xmu = kernel(dy, x, vectors, gate is not None, mask)
+        sum_dy, sum_dy_xmu = kernel(dy, x, vectors, relu_mask is not None, mask)
         return sum_dy, sum_dy_xmu
 
     def backward_elemt(
@@ -152,13 +158,13 @@ class CpuBackend(Backend):
         b: Array,
         d: Array,
         *,
-        gate: Affine | None = None,
+        relu_mask: Affine | None = None,
         mask: Array = None,
         out: Array = None,
     ) -> Array:
-        vectors = _vectors(x.shape[1], gate, mean, a, b, d)
+        vectors = _vectors(x.shape[1], relu_mask, mean, a, b, d)
         kernel = self._kernels.backward_elemt.backward_elemt
-        return kernel(dy, x, vectors, gate is not None, mask, out)
+        return kernel(dy, x, vectors, relu_mask is not None, mask, out)
 
     def normalize(
         self,
@@ -252,13 +258,13 @@ def _from_host(array: Array) -> np.ndarray:
         ) from error
 
 
-def _vectors(num_channels: int, gate: Affine | None, *rows: Array) -> np.ndarray:
-    """Return what the backward kernels know of each channel, as rows: mean, a, b, d, the gate."""
+def _vectors(num_channels: int, relu_mask: Affine | None, *rows: Array) -> np.ndarray:
+    """Return what the backward kernels know of each channel, as rows: mean, a, b, d, ReLU mask."""
     vectors = np.zeros((8, num_channels))
     for row, values in zip(vectors, rows, strict=False):
         row[...] = values
-    if gate is not None:
-        vectors[4:] = gate.packed(num_channels)
+    if relu_mask is not None:
+        vectors[4:] = relu_mask.packed(num_channels)
     return vectors
 
 

@@ -159,13 +159,15 @@ class Batches:
         x: np.ndarray,
         mean: Array,
         *,
-        gate: Affine | None = None,
+        relu_mask: Affine | None = None,
         mask: Array = None,
     ) -> tuple[Array, Array]:
         """Sum over the chunks."""
 
         def kernel(dy: Array, x: Array, plane: Array = None) -> Array:
-            return (yield self._kernels.backward_reduce(dy, x, mean, gate=gate, mask=plane))
+            return (
+                yield self._kernels.backward_reduce(dy, x, mean, relu_mask=relu_mask, mask=plane)
+            )
 
         sum_dy, sum_dy_xmu = np.zeros((2, x.shape[1]))
         with self._run(kernel, [dy, x], mask) as results:
@@ -178,7 +180,7 @@ class Batches:
         dy: np.ndarray,
         x: np.ndarray,
         *vectors: Array,
-        gate: Affine | None = None,
+        relu_mask: Affine | None = None,
         mask: Array = None,
         out: Array = None,
     ) -> np.ndarray:
@@ -188,7 +190,7 @@ class Batches:
 
         def kernel(dy: Array, x: Array, plane: Array = None) -> Array:
             dx = self._empty(dy.shape, target.dtype)
-            self._kernels.backward_elemt(dy, x, *vectors, gate=gate, mask=plane, out=dx)
+            self._kernels.backward_elemt(dy, x, *vectors, relu_mask=relu_mask, mask=plane, out=dx)
             return (yield (dx,))
 
         with self._run(kernel, [dy, x], mask) as results:

@@ -196,14 +196,22 @@ class DeviceBackend(Backend):
     # -- backward --------------------------------------------------------------------------
 
     def backward_reduce(
-        self, dy: Array, x: Array, mean: Array, *, gate: Affine | None = None, mask: Array = None
+        self,
+        dy: Array,
+        x: Array,
+        mean: Array,
+        *,
+        relu_mask: Affine | None = None,
+        mask: Array = None,
     ) -> tuple[Array, Array]:
         num_channels = x.shape[1]
         vectors = self._launcher.vectors(num_channels, {"mean": mean})
-        sums = self._backward_reduce(dy, x, vectors, self._gate(gate, num_channels), mask)
+        sums = self._backward_reduce(dy, x, vectors, self._relu_rows(relu_mask, num_channels), mask)
         return sums[0], sums[1]
 
-    def _backward_reduce(self, dy: Array, x: Array, vectors: Array, gate: Any, mask: Array) -> Any:
+    def _backward_reduce(
+        self, dy: Array, x: Array, vectors: Array, relu_mask: Any, mask: Array
+    ) -> Any:
         """Return the sums (2, C); the first row of ``vectors`` is the mean."""
         dy, x = self._launcher.of_one_dtype(dy, x)
         dtypes, num_channels = (dtype_name(x), "float64"), x.shape[1]
@@ -213,7 +221,7 @@ class DeviceBackend(Backend):
         parts = self.device.empty((over.ranges, 4, num_channels), np.float64)
         self._launcher.launch(
             "backward_reduce", dtypes, over, (dy, x, self._launcher.plane(mask, "bool", x)),
-            vectors, gate, over.per_range, parts,
+            vectors, relu_mask, over.per_range, parts,
         )  # fmt: skip
         sums = self.device.empty((2, num_channels), np.float64)
         self._launcher.run(
@@ -231,16 +239,18 @@ class DeviceBackend(Backend):
         b: Array,
         d: Array,
         *,
-        gate: Affine | None = None,
+        relu_mask: Affine | None = None,
         mask: Array = None,
         out: Array = None,
     ) -> Array:
         num_channels = x.shape[1]
         vectors = self._launcher.vectors(num_channels, {"mean": mean, "a": a, "b": b, "d": d})
-        return self._backward_elemt(dy, x, vectors, self._gate(gate, num_channels), mask, out)
+        return self._backward_elemt(
+            dy, x, vectors, self._relu_rows(relu_mask, num_channels), mask, out
+        )
 
     def _backward_elemt(
-        self, dy: Array, x: Array, vectors: Array, gate: Any, mask: Array, out: Array
+        self, dy: Array, x: Array, vectors: Array, relu_mask: Any, mask: Array, out: Array
     ) -> Any:
         out, _ = self._launcher.result(x, out)
         dy, x = self._launcher.of_one_dtype(dy, x)
@@ -249,7 +259,7 @@ class DeviceBackend(Backend):
             planes = dy, x, out, self._launcher.plane(mask, "bool", x)
             dtypes = dtype_name(x), dtype_name(out)
             self._launcher.launch(
-                "backward_elemt", dtypes, over, planes, vectors, gate, over.per_range
+                "backward_elemt", dtypes, over, planes, vectors, relu_mask, over.per_range
             )
         return out
 
@@ -292,15 +302,15 @@ class DeviceBackend(Backend):
         scaling = self._launcher.vectors(num_channels, {"gamma": gamma, "beta": beta})
         state = self._launcher.state(moments)
         affine = self._batch_affine(x, state, scaling, eps)
-        gate = affine if is_relu(activation) else None
-        sums = self._backward_reduce(dy, x, affine, gate, mask)
+        relu_mask = affine if is_relu(activation) else None
+        sums = self._backward_reduce(dy, x, affine, relu_mask, mask)
         vectors = self.device.empty((5, num_channels), np.float64)
         if num_channels:
             self._launcher.run(
                 "gradient_vectors", (dtype_name(x), "float64"), *of_columns(num_channels), state,
                 affine, sums, np.int32(training), np.int64(num_channels), vectors,
             )  # fmt: skip
-        dx = self._backward_elemt(dy, x, vectors, gate, mask, out)
+        dx = self._backward_elemt(dy, x, vectors, relu_mask, mask, out)
         return dx, vectors[4], sums[0]
 
     def _batch_affine(self, x: Array, state: Any, scaling: Any, eps: float) -> Any:
@@ -316,8 +326,10 @@ class DeviceBackend(Backend):
 
     # -- vectors ---------------------------------------------------------------------------
 
-    def _gate(self, gate: Affine | None, num_channels: int) -> Any:
-        return None if gate is None else self._launcher.vectors(num_channels, _numbers(gate))
+    def _relu_rows(self, relu_mask: Affine | None, num_channels: int) -> Any:
+        return (
+            None if relu_mask is None else self._launcher.vectors(num_channels, _numbers(relu_mask))
+        )
 
     def _host_vector(self, value: Any) -> np.ndarray:
         if not isinstance(value, np.ndarray) and hasattr(value, "dtype"):

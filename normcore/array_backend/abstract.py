@@ -139,14 +139,20 @@ class Backend(ABC):
 
     @abstractmethod
     def backward_reduce(
-        self, dy: Array, x: Array, mean: Array, *, gate: Affine | None = None, mask: Array = None
+        self,
+        dy: Array,
+        x: Array,
+        mean: Array,
+        *,
+        relu_mask: Affine | None = None,
+        mask: Array = None,
     ) -> tuple[Array, Array]:
         """Return ``sum(dy)`` and ``sum(dy * (x - mean))`` of each channel.
 
         Parameters
         ----------
-        gate : Affine, optional
-            The forward map under a ReLU: ``dy`` counts as 0 where the map of x is not positive.
+        relu_mask : Affine, optional
+            The forward map under a ReLU: ``dy`` counts as 0 where that of x is not positive.
         mask : (N, S) array of bool, optional
             Positions where it is False do not count.
         """
@@ -161,15 +167,15 @@ class Backend(ABC):
         b: Array,
         d: Array,
         *,
-        gate: Affine | None = None,
+        relu_mask: Affine | None = None,
         mask: Array = None,
         out: Array = None,
     ) -> Array:
         """Return ``dx = a * dy - (b + d * (x - mean))``, and 0 where the mask is False.
 
         ``a``, ``b`` and ``d`` are vectors that the core computes, so that training, frozen and
-        synchronized backward are one kernel. ``gate`` is as in :meth:`backward_reduce`; ``out``
-        may be ``dy`` or ``x`` itself.
+        synchronized backward are one kernel. ``relu_mask`` is as in :meth:`backward_reduce`;
+        ``out`` may be ``dy`` or ``x`` itself.
         """
 
     # -- optional forms --------------------------------------------------------------------
@@ -225,13 +231,13 @@ class Backend(ABC):
         them too.
         """
         mean, scale = moments.mean, batch_scale(moments, eps)
-        gate = None
+        relu_mask = None
         if activation is not None:
-            gate = Affine(center=mean, scale=scale, gamma=gamma, beta=beta)
-        sum_dy, sum_dy_xmu = self.backward_reduce(dy, x, mean, gate=gate, mask=mask)
+            relu_mask = Affine(center=mean, scale=scale, gamma=gamma, beta=beta)
+        sum_dy, sum_dy_xmu = self.backward_reduce(dy, x, mean, relu_mask=relu_mask, mask=mask)
         count = moments.count if training else math.inf
         a, b, d = gradient_vectors(gamma, scale, sum_dy, sum_dy_xmu, count)
-        dx = self.backward_elemt(dy, x, mean, a, b, d, gate=gate, mask=mask, out=out)
+        dx = self.backward_elemt(dy, x, mean, a, b, d, relu_mask=relu_mask, mask=mask, out=out)
         return dx, sum_dy_xmu / scale, sum_dy
 
     def normalize_rows(

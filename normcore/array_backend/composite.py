@@ -35,23 +35,25 @@ class Pieces:
         return over_views.rescale(self.backend, x, affine, self.axis, **options)
 
     def backward_reduce(
-        self, dy: Array, x: Array, mean: Array, *, gate: Any, mask: Array
+        self, dy: Array, x: Array, mean: Array, *, relu_mask: Any, mask: Array
     ) -> tuple[Array, Array]:
         """Return the sums over all views."""
         planes = () if mask is None else (layout.plane(mask, x, self.axis, "mask"),)
         sums = []
         for dy_view, x_view, *masks in layout.views(self.axis, dy, x, *planes):
             mask = layout.of_positions(masks[0]) if masks else None
-            sums.append(self.backend.backward_reduce(dy_view, x_view, mean, gate=gate, mask=mask))
+            sums.append(
+                self.backend.backward_reduce(dy_view, x_view, mean, relu_mask=relu_mask, mask=mask)
+            )
         sum_dy, sum_dy_xmu = (sum(parts) for parts in zip(*sums, strict=True))
         return sum_dy, sum_dy_xmu
 
     def backward_elemt(
-        self, dy: Array, x: Array, *vectors: Array, gate: Any, mask: Array, out: Array
+        self, dy: Array, x: Array, *vectors: Array, relu_mask: Any, mask: Array, out: Array
     ) -> Array:
         """Map each pair of views; see :func:`normcore.array_backend.over_views.elementwise`."""
 
         def kernel(dy: Array, x: Array, **planes: Any) -> Array:
-            return self.backend.backward_elemt(dy, x, *vectors, gate=gate, **planes)
+            return self.backend.backward_elemt(dy, x, *vectors, relu_mask=relu_mask, **planes)
 
         return over_views.elementwise(kernel, self.axis, dy, x, mask=mask, out=out)

@@ -167,7 +167,13 @@ class ReferenceBackend(Backend):
         return _fill(xp, x, out, compute)
 
     def backward_reduce(
-        self, dy: Array, x: Array, mean: Array, *, gate: Affine | None = None, mask: Array = None
+        self,
+        dy: Array,
+        x: Array,
+        mean: Array,
+        *,
+        relu_mask: Affine | None = None,
+        mask: Array = None,
     ) -> tuple[Array, Array]:
         """Sum ``dy`` and ``dy * (x - mean)`` in double-double."""
         xp = array_namespace(x)
@@ -177,7 +183,7 @@ class ReferenceBackend(Backend):
         plain = [zero, zero]
         with np.errstate(all="ignore"):
             for block in blocks(x.shape, _BLOCK):
-                gradient = _flatten(xp, _gradient(xp, dy, x, gate, mask, block))
+                gradient = _flatten(xp, _gradient(xp, dy, x, relu_mask, mask, block))
                 values = _flatten(xp, _masked(xp, _view(xp, x, block), mask, block))
                 nothing = xp.zeros_like(gradient)
                 xmu = dd.two_sum(values, -mean)
@@ -202,7 +208,7 @@ class ReferenceBackend(Backend):
         b: Array,
         d: Array,
         *,
-        gate: Affine | None = None,
+        relu_mask: Affine | None = None,
         mask: Array = None,
         out: Array = None,
     ) -> Array:
@@ -211,7 +217,7 @@ class ReferenceBackend(Backend):
         mean, a, b, d = (_vector(xp, x, each)[:, None] for each in (mean, a, b, d))
 
         def compute(block: Block) -> Array:
-            gradient = _gradient(xp, dy, x, gate, None, block)
+            gradient = _gradient(xp, dy, x, relu_mask, None, block)
             dx = a * gradient - (b + d * (_view(xp, x, block) - mean))
             return _masked(xp, dx, mask, block)
 
@@ -274,12 +280,12 @@ def _masked(xp: ModuleType, values: Array, mask: Array, block: Block) -> Array:
 
 
 def _gradient(
-    xp: ModuleType, dy: Array, x: Array, gate: Affine | None, mask: Array, block: Block
+    xp: ModuleType, dy: Array, x: Array, relu_mask: Affine | None, mask: Array, block: Block
 ) -> Array:
     """Return a block of dy, 0 where the ReLU was closed or the mask is False."""
     gradient = _view(xp, dy, block)
-    if gate is not None:
-        closed = _apply(_view(xp, x, block), _numbers(xp, x, gate)) <= 0
+    if relu_mask is not None:
+        closed = _apply(_view(xp, x, block), _numbers(xp, x, relu_mask)) <= 0
         gradient = xp.where(closed, xp.zeros_like(gradient), gradient)
     return _masked(xp, gradient, mask, block)
 

@@ -367,7 +367,10 @@ class BackendConformance(BatchLaws, RowLaws):
         return [
             *(value for state in states for value in state.to_host().to_state().values()),
             self.to_host(self.engine.rescale(x, affine)),
-            *(self.to_host(each) for each in self.engine.backward_reduce(x, x, mean, gate=affine)),
+            *(
+                self.to_host(each)
+                for each in self.engine.backward_reduce(x, x, mean, relu_mask=affine)
+            ),
             self.to_host(self.engine.backward_elemt(x, x, mean, scale, mean, scale)),
         ]
 

@@ -277,9 +277,9 @@ class BatchLaws:
         check_batch(y, x, moments.to_host(), gamma, beta, _EPS, activation="relu")
         sums = []
         for (each, gradient), (result, _) in zip(natives, forward, strict=True):
-            gated = self.to_native(self.to_host(gradient) * (self.to_host(result) > 0))
+            masked = self.to_native(self.to_host(gradient) * (self.to_host(result) > 0))
             both = Pieces(self.engine, 1).backward_reduce(
-                gated, each, moments.mean, gate=None, mask=None
+                masked, each, moments.mean, relu_mask=None, mask=None
             )
             sums.append(array_namespace(both[0]).stack(both))
         parts = [
