@@ -12,7 +12,7 @@ from normcore import layout
 from normcore.affine import Affine
 from normcore.array_backend import over_views, selection
 from normcore.array_backend.abstract import Backend, batch_scale, is_relu
-from normcore.array_backend.composite import Pieces
+from normcore.array_backend.composite import CompositeKernels
 from normcore.distributed.communicator import ProcessGroup
 from normcore.layout import numpy_views, out_argument
 from normcore.layout.namespace import Array, array_namespace, is_on_host, to_numpy
@@ -152,7 +152,7 @@ class Batch:
         """Return the number of values of a channel; of a mask on a device, as if it were True."""
         shape = self.x.shape
         if self.mask is not None and self.num_channels > 0 and is_on_host(self.mask):
-            valid = layout.plane(
+            valid = layout.broadcast_plane(
                 to_numpy(self.mask), np.broadcast_to(False, shape), self.axis, "mask"
             )
             return int(np.count_nonzero(np.take(valid, 0, self.axis)))
@@ -273,8 +273,8 @@ class Batch:
         """
         if self.process_group is not None:
             return self.process_group, out
-        out, is_one_view = layout.with_result(self.axis, *arrays, out=out, mask=self.mask)
-        return None if is_one_view else Pieces(self.backend, self.axis), out
+        out, is_single_view = layout.single_view_out(self.axis, *arrays, out=out, mask=self.mask)
+        return None if is_single_view else CompositeKernels(self.backend, self.axis), out
 
     def _in_one_go(self, kernel: Any, *arrays: Array, out: Array) -> tuple[Array, ...]:
         """Call a kernel that returns more than its result on arrays that are one view."""

@@ -81,7 +81,7 @@ class SplitForward:
 
     def __init__(self, batch: Batch, partition: Partition) -> None:
         if batch.mask is not None:
-            layout.plane(batch.mask, batch.x, batch.axis, "mask")
+            layout.broadcast_plane(batch.mask, batch.x, batch.axis, "mask")
         self.batch: Batch | None = batch
         self.partition = partition
         ordered = copy(batch)

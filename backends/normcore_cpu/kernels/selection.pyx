@@ -19,7 +19,7 @@ from .ranks cimport select, select_apart
 from .sift cimport SIFT_ROWS, all_finite
 from .views cimport FLOAT, OTHER, view_of, view_t
 
-__all__ = ["among", "at", "columns", "numbers"]
+__all__ = ["channel_values", "count_numbers", "values_at_ranks", "values_at_ranks_of_lists"]
 
 cnp.import_array()
 
@@ -98,7 +98,7 @@ cdef class Columns(Work):
             out = out + self.count
 
 
-def columns(x, taken=None):
+def channel_values(x, taken=None):
     """Return the values at some positions of an (N, C, S) array, or at all, as (C, P).
 
     Parameters
@@ -156,7 +156,7 @@ cdef class Numbers(Work):
         self.counts[0, row], self.counts[1, row] = size, infinite
 
 
-def numbers(values):
+def count_numbers(values):
     """Move NaN to the end of each row of a (C, P) array; return the numbers and infinities left.
 
     Two float64 arrays of shape (C,).
@@ -256,7 +256,7 @@ cdef class Selection(Work):
         self.found[0, i], self.found[1, i] = a, b
 
 
-def at(values, counts, first, second):
+def values_at_ranks(values, counts, first, second):
     """Return the values of two ranks of each row of a (C, P) array.
 
     Parameters
@@ -281,7 +281,7 @@ def at(values, counts, first, second):
     return work.spread().reshape(2, -1, num_ranks).swapaxes(1, 2)
 
 
-def among(list lists, first, second):
+def values_at_ranks_of_lists(list lists, first, second):
     """Return the values of two ranks of each of some lists of numbers.
 
     Parameters
@@ -289,7 +289,7 @@ def among(list lists, first, second):
     lists : list of lists of arrays of one dimension
         The pieces of each list.
     first, second : arrays of shape (number of lists,)
-        As for `at`.
+        As for `values_at_ranks`.
     """
     cdef Py_ssize_t i, piece = 0
     cdef Selection work
