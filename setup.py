@@ -4,7 +4,7 @@ import os
 import platform
 import shutil
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
@@ -12,13 +12,29 @@ import numpy as np
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
-# Contraction and fast-math stay off: the order and the rounding of operations are specified.
-# Nobody reads errno, which alone would keep roots from being taken in vectors.
-COMPILE_ARGS = (
-    ["/O2", "/fp:precise", "/std:c11"]
-    if sys.platform == "win32"
-    else ["-O3", "-g0", "-ffp-contract=off", "-fno-math-errno"]
+# What is compiled of the core's .py modules, in Cython's pure-Python mode. Folders that stay plain
+# hold nothing hot, or the door: pluggy does not see compiled hooks.
+COMPILED = (
+    "affine.py",
+    "functional.py",
+    "array_backend",
+    "batchnorm",
+    "distributed",
+    "layernorm",
+    "layout",
+    "scaling",
+    "statistics",
+    "threads",
 )
+
+# Contraction and fast-math stay off: the order and the rounding of operations are specified.
+# Nobody reads errno, which alone would keep roots from being taken in vectors. Modules that call
+# kernels have no loop that more than -O1 would help, and compile in a third of the time.
+if sys.platform == "win32":
+    HOT = COLD = ["/O2", "/fp:precise", "/std:c11"]
+else:
+    COMMON = ["-g0", "-ffp-contract=off", "-fno-math-errno"]
+    HOT, COLD = ["-O3", *COMMON], ["-O1", *COMMON]
 
 # The CPU backend's kernels are built once more for each of these, and one is chosen at import;
 # the bits are the same. Elsewhere the compiler's own baseline (SSE2, NEON) is all there is.
@@ -36,62 +52,52 @@ INSTRUCTION_SETS = {
 if platform.machine().lower() not in {"x86_64", "amd64"} or sys.platform == "win32":
     INSTRUCTION_SETS = {}
 
-# The core is compiled, .py modules in Cython's pure-Python mode. Folders that stay plain are those
-# where nothing is hot, and the door: pluggy does not see compiled hooks.
-COMPILED_FOLDERS = (
-    "array_backend",
-    "batchnorm",
-    "distributed",
-    "layernorm",
-    "layout",
-    "scaling",
-    "statistics",
-    "threads",
-)
-COMPILED_MODULES = ("affine.py", "functional.py")
 
-
-def sources() -> list[Path]:
-    """Return the source file of every extension module."""
-    core = [Path("normcore", name) for name in COMPILED_MODULES]
-    for folder in COMPILED_FOLDERS:
-        core += [path for path in Path("normcore", folder).glob("*.py") if path.stem != "__init__"]
-    compiled = [path for root in ("normcore", "backends") for path in Path(root).rglob("*.pyx")]
-    return sorted([*core, KERNELS.parent / "backend.py", *compiled])
-
-
-def extension(path: Path, root: str | Path = "", flags: tuple[str, ...] = ()) -> Extension:
+def extension(path: Path, root: Path, flags: list[str]) -> Extension:
     """Return the extension of one source file, named as it is imported from a root."""
-    if path.parts[0] == "backends":
-        root = "backends"
+    headers = KERNELS if COPIES in path.parents else path.parent
     return Extension(
         ".".join(path.relative_to(root).with_suffix("").parts),
         [path.as_posix()],
-        include_dirs=[np.get_include(), path.parent.as_posix()],
-        depends=sorted(each.as_posix() for each in path.parent.glob("*.h")),
-        extra_compile_args=[*COMPILE_ARGS, *flags],
+        include_dirs=[np.get_include(), headers.as_posix()],
+        depends=sorted(each.as_posix() for each in headers.glob("*.h")),
+        extra_compile_args=flags,
         define_macros=[("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION")],
     )
 
 
-def extensions() -> list[Extension]:
-    """Return all extensions, the kernels' once for each instruction set.
+def kernels() -> Iterator[Extension]:
+    """Yield the extensions of the kernels, once for each instruction set.
 
     A module's name is fixed when its C source is generated, so each instruction set is a package
-    of its own, with a copy of the sources.
+    of its own, with a copy of the modules and of what they cimport; what they include stays.
     """
-    built = [extension(path) for path in sources()]
+    for path in sorted(KERNELS.glob("*.pyx")):
+        yield extension(path, KERNELS.parents[1], HOT)
     for name, flags in INSTRUCTION_SETS.items():
         package = COPIES / KERNELS.parent.name / name
-        package.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(package, ignore_errors=True)
+        package.mkdir(parents=True)
         (package.parent / "__init__.py").touch()
-        for path in KERNELS.iterdir():
-            if path.suffix in {".h", ".pxd", ".py", ".pyx"}:
-                copy = package / path.name
-                if not copy.exists() or copy.read_bytes() != path.read_bytes():
-                    shutil.copyfile(path, copy)
-        built += [extension(path, COPIES, tuple(flags)) for path in sorted(package.glob("*.pyx"))]
-    return built
+        for path in (*KERNELS.glob("*.p[xy][dx]"), KERNELS / "__init__.py"):
+            shutil.copy2(path, package)  # and its time, so that only what changed is built again
+        for path in sorted(package.glob("*.pyx")):
+            yield extension(path, COPIES, [*HOT, *flags])
+
+
+def extensions() -> Iterator[Extension]:
+    """Yield all extensions, those that take the longest first."""
+    yield from kernels()
+    for root, package in ((Path(), Path("normcore")), (KERNELS.parents[1], KERNELS.parent)):
+        for path in sorted(package.rglob("*.pyx")):
+            if KERNELS not in path.parents:
+                yield extension(path, root, HOT)
+    for name in COMPILED:
+        path = Path("normcore", name)
+        for source in [path] if path.suffix else sorted(path.glob("*.py")):
+            if source.stem != "__init__":
+                yield extension(source, Path(), COLD)
+    yield extension(KERNELS.parent / "backend.py", KERNELS.parents[1], COLD)
 
 
 def remove_stale(folders: Iterable[Path], wanted: Iterable[Path]) -> None:
@@ -112,10 +118,12 @@ class CythonBuildExt(build_ext):
 
         generated = cythonize(
             self.extensions,
+            nthreads=os.cpu_count() or 1,
             build_dir=os.path.join(self.build_temp, "cython"),
-            include_path=[".", "backends", COPIES.as_posix()],
+            include_path=[".", "backends", COPIES.as_posix(), KERNELS.as_posix()],
             compiler_directives={
                 "language_level": 3,
+                "emit_code_comments": False,
                 "annotation_typing": False,  # annotations are for readers and for mypy
                 "binding": True,  # signatures, as scikit-learn's get_params reads them
                 "freethreading_compatible": True,  # what is shared is behind locks or never changes
@@ -133,8 +141,9 @@ class CythonBuildExt(build_ext):
         super().run()
 
 
-setup(
-    ext_modules=extensions(),
-    cmdclass={"build_ext": CythonBuildExt},
-    options={"build_ext": {"parallel": os.cpu_count() or 1}},
-)
+if __name__ == "__main__":  # also where the processes that generate sources import this file
+    setup(
+        ext_modules=list(extensions()),
+        cmdclass={"build_ext": CythonBuildExt},
+        options={"build_ext": {"parallel": os.cpu_count() or 1}},
+    )

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import sys
+import importlib
 import threading
 import time
 
 import numpy as np
 import pytest
+from normcore_cpu.instruction_sets import INSTRUCTION_SETS
 
 import normcore as nc
 from normcore.affine import NAMES, Affine
@@ -363,8 +364,8 @@ def test_batch_norm_in_one_go_refuses_vectors_of_another_length(cpu):
 
 @pytest.mark.parametrize("shape", [(64, 4000, 1), (1, 200_000, 1), (100_000, 4, 1), (3, 5, 40_000)])
 def test_element_wise_work_is_split_whatever_the_shape(cpu, shape, monkeypatch):
-    tasks = sys.modules[cpu._kernels.rescale.__name__.replace("rescale", "tasks")]
+    tiling = importlib.import_module(f"{INSTRUCTION_SETS[cpu.instruction_set]}.tiling")
     items = []
-    monkeypatch.setattr(tasks, "run", lambda task, number, **_: items.append(number))
+    monkeypatch.setattr(tiling, "run", lambda task, number, **_: items.append(number))
     cpu.rescale(np.ones(shape, np.float32), Affine())
     assert items[0] >= 4

@@ -74,7 +74,7 @@ def test_the_door_is_plain_python():
 
 def test_kernels_are_compiled():
     import normcore_cpu
-    from normcore_cpu.instruction_sets import INSTRUCTION_SETS, available
+    from normcore_cpu.instruction_sets import INSTRUCTION_SETS, UNITS, available
 
     sources = {path.stem for path in (ROOT / "backends/normcore_cpu/kernels").glob("*.pyx")}
     assert sources
@@ -83,6 +83,7 @@ def test_kernels_are_compiled():
             spec = importlib.util.find_spec(f"{package}.{name}")
             assert isinstance(spec.loader, ExtensionFileLoader)
             assert Path(spec.origin).parent.parent == Path(normcore_cpu.__file__).parent
+        assert sources >= set(UNITS)
 
 
 def packaged_files():
@@ -90,7 +91,7 @@ def packaged_files():
     for root in (ROOT, ROOT / "backends", ROOT / "plugins"):
         for package in sorted(root.glob("normcore*/__init__.py")):
             for path in package.parent.rglob("*"):
-                if path.suffix in {".py", ".pyi", ".pxd", ".pyx", ".h", ".cuh", ".typed"}:
+                if path.suffix in {".py", ".pyi", ".pxd", ".pxi", ".pyx", ".h", ".cuh", ".typed"}:
                     yield path.relative_to(root).as_posix(), path
 
 

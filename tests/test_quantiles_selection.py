@@ -15,7 +15,7 @@ from normcore_cpu.instruction_sets import available, kernels
 from normcore import get_backend, use_num_threads
 from normcore.statistics.rank_selection import NumpyRankSelection, RankSelection
 
-BUILDS: dict[str, RankSelection] = {name: kernels(name).selection for name in available()}
+BUILDS: dict[str, RankSelection] = {name: kernels(name) for name in available()}
 BUILDS["host"] = NumpyRankSelection(get_backend("cpu"))
 FEW = 128  # of sift.h
 

@@ -52,7 +52,7 @@ class CpuBackend(Backend):
     def __init__(self, instruction_set: str | None = None) -> None:
         self.instruction_set = check(instruction_set) if instruction_set else chosen()
         self._kernels = kernels(self.instruction_set)
-        self._rescale = self._kernels.rescale.rescale
+        self._rescale = self._kernels.rescale
 
     @classmethod
     def probe(cls) -> BackendStatus:
@@ -84,10 +84,10 @@ class CpuBackend(Backend):
         return sys.modules[type(like).__module__.split(".")[0]].from_dlpack(array)
 
     def moments(self, x: Array, *, weights: Array = None, skipna: bool = False) -> Moments:
-        return Moments(self._kernels.moments.moments(x, weights, skipna))
+        return Moments(self._kernels.moments(x, weights, skipna))
 
     def extrema(self, x: Array, *, skipna: bool = False) -> Extrema:
-        count, least, largest = self._kernels.extrema.extrema(x)
+        count, least, largest = self._kernels.extrema(x)
         if not skipna:
             positions = float(x.shape[0] * x.shape[2])
             incomplete = count < positions
@@ -104,14 +104,13 @@ class CpuBackend(Backend):
             raise ValueError(
                 f"brackets have shapes {lower.shape} and {upper.shape}, expected {expected}"
             )
-        found = self._kernels.brackets.brackets(x, lower, upper, weights, skipna)
+        found = self._kernels.brackets(x, lower, upper, weights, skipna)
         return Brackets(lower, upper, *found)
 
     def quantiles(
         self, x: Array, q: Array, *, weights: Array = None, skipna: bool = False
     ) -> Quantiles:
-        selection = self._kernels.selection
-        return exact(self, x, q, weights=weights, skipna=skipna, selection=selection)
+        return exact(self, x, q, weights=weights, skipna=skipna, selection=self._kernels)
 
     def rescale(
         self,
@@ -145,8 +144,9 @@ class CpuBackend(Backend):
         mask: Array = None,
     ) -> tuple[Array, Array]:
         vectors = _vectors(x.shape[1], relu_mask, mean)
-        kernel = self._kernels.backward_reduce.backward_reduce
-        sum_dy, sum_dy_xmu = kernel(dy, x, vectors, relu_mask is not None, mask)
+        sum_dy, sum_dy_xmu = self._kernels.backward_reduce(
+            dy, x, vectors, relu_mask is not None, mask
+        )
         return sum_dy, sum_dy_xmu
 
     def backward_elemt(
@@ -163,8 +163,7 @@ class CpuBackend(Backend):
         out: Array = None,
     ) -> Array:
         vectors = _vectors(x.shape[1], relu_mask, mean, a, b, d)
-        kernel = self._kernels.backward_elemt.backward_elemt
-        return kernel(dy, x, vectors, relu_mask is not None, mask, out)
+        return self._kernels.backward_elemt(dy, x, vectors, relu_mask is not None, mask, out)
 
     def normalize(
         self,
@@ -177,8 +176,8 @@ class CpuBackend(Backend):
         mask: Array = None,
         out: Array = None,
     ) -> tuple[Array, Moments]:
-        kernel = self._kernels.batchnorm.normalize
-        y, parts = kernel(x, gamma, beta, eps, is_relu(activation), mask, out)
+        relu = is_relu(activation)
+        y, parts = self._kernels.normalize(x, gamma, beta, eps, relu, mask, out)
         return y, Moments(parts)
 
     def normalize_backward(
@@ -195,9 +194,8 @@ class CpuBackend(Backend):
         mask: Array = None,
         out: Array = None,
     ) -> tuple[Array, Array, Array]:
-        kernel = self._kernels.batchnorm.normalize_backward
         relu = is_relu(activation)
-        gradients: tuple[Any, Any, Any] = kernel(
+        gradients: tuple[np.ndarray, np.ndarray, np.ndarray] = self._kernels.normalize_backward(
             dy, x, moments.parts, gamma, beta, eps, training, relu, mask, out
         )
         return gradients
@@ -217,7 +215,7 @@ class CpuBackend(Backend):
         if out is None:
             out = np.empty_like(x, dtype=result_dtype(x), subok=False)
         gamma, beta = _along_rows(gamma, x), _along_rows(beta, x)
-        states = self._kernels.rows.normalize_rows(x, gamma, beta, out, eps, centered)
+        states = self._kernels.normalize_rows(x, gamma, beta, out, eps, centered)
         return out, Moments(states)
 
     def normalize_rows_backward(
@@ -239,8 +237,9 @@ class CpuBackend(Backend):
             out = np.empty_like(x, dtype=result_dtype(x), subok=False)
         gamma = _along_rows(gamma, x)
         states = np.ascontiguousarray(moments.parts, dtype=np.float64)
-        kernel = self._kernels.rows_backward.normalize_rows_backward
-        dgamma, dbeta = kernel(dy, x, states, gamma, out, eps, centered)
+        dgamma, dbeta = self._kernels.normalize_rows_backward(
+            dy, x, states, gamma, out, eps, centered
+        )
         return out, dgamma, dbeta
 
 

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 from normcore_cpu.processor import supports
 
-__all__ = ["INSTRUCTION_SETS", "VARIABLE", "available", "check", "chosen", "kernels"]
+__all__ = ["INSTRUCTION_SETS", "UNITS", "VARIABLE", "available", "check", "chosen", "kernels"]
 
 #: Names and the packages that hold the modules built for them, the best one last.
 INSTRUCTION_SETS = {
@@ -19,18 +19,27 @@ INSTRUCTION_SETS = {
     "avx512": "normcore_cpu.avx512",
 }
 VARIABLE = "NORMCORE_INSTRUCTION_SET"
-MODULES = (
-    "backward_elemt",
-    "backward_reduce",
-    "batchnorm",
-    "brackets",
-    "extrema",
-    "moments",
-    "rescale",
-    "rows",
-    "rows_backward",
-    "selection",
-)
+
+#: The modules of each package, and their entry points.
+UNITS = {
+    "statistics": ("moments", "extrema"),
+    "order_statistics": (
+        "brackets",
+        "channel_values",
+        "count_numbers",
+        "values_at_ranks",
+        "values_at_ranks_of_lists",
+    ),
+    "normalization": (
+        "rescale",
+        "backward_reduce",
+        "backward_elemt",
+        "normalize",
+        "normalize_backward",
+        "normalize_rows",
+        "normalize_rows_backward",
+    ),
+}
 
 
 @cache
@@ -66,9 +75,26 @@ def check(name: str, what: str = "the instruction set is") -> str:
     return name
 
 
+@cache
 def kernels(instruction_set: str) -> SimpleNamespace:
-    """Return the modules of kernels, by name, as built for an instruction set."""
+    """Return the entry points of the kernels, by name, as built for an instruction set.
+
+    Raises
+    ------
+    ImportError
+        If a module is missing, or was built from other sources.
+    """
     package = INSTRUCTION_SETS[instruction_set]
-    return SimpleNamespace(
-        **{name: importlib.import_module(f"{package}.{name}") for name in MODULES}
-    )
+    try:
+        return SimpleNamespace(
+            **{
+                name: getattr(importlib.import_module(f"{package}.{unit}"), name)
+                for unit, names in UNITS.items()
+                for name in names
+            }
+        )
+    except (AttributeError, ImportError, TypeError, ValueError) as error:
+        raise ImportError(
+            f"the kernels in {package} are not built, or not all from the same sources; "
+            f"run `pip install .` in the source tree ({error})"
+        ) from error

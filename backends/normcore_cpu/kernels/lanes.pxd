@@ -1,4 +1,4 @@
-# Design: lanes.h as Cython sees it. A vector is declared as the number that one of its lanes is,
+# Design: lanes.h and nontemporal.h as Cython sees them. A vector is declared as the number that one of its lanes is,
 # so that arithmetic is written with operators; comparisons and conversions are the functions.
 
 from libc.stdint cimport uint32_t, uint64_t
@@ -54,11 +54,12 @@ cdef extern from "lanes.h" nogil:
     void store_packed(uint32_t* target, packed_t v)
     packed_t least_bits(packed_t least, const float* source)
     bint any_below(packed_t a, packed_t b)
+
+cdef extern from "nontemporal.h" nogil:
     void stream_double(double* target, lanes_t v)
     void stream_float(float* target, lanes_t v)
     void stream_floats(float* target, floats_t v)
     void fence()
-    void prefetch(const void* address)
 
 
 # The dtypes that are read and written directly.

@@ -9,7 +9,7 @@
 
 #include <stddef.h>
 
-#include "lanes.h"
+#include "prefetch.h"
 
 #define SIFT_ROWS 256
 #define SIFT_WORDS (SIFT_ROWS / 4)

@@ -1,0 +1,52 @@
+# Design: what the passes of batch norm's backward share; the gradient is layer norm's, too. A gate
+# (the forward map under a ReLU) is computed again from x instead of being kept. Rows of float32 or
+# float64 are read and written in place; other dtypes, and masks, go through tiles of float64.
+
+cdef enum:
+    MEAN, A, B, D, GATE, VECTORS = 8    # rows of what is known of a channel
+
+
+cdef inline lanes_t through_gate(
+    lanes_t dy, lanes_t x, const double* vectors, Py_ssize_t across, Py_ssize_t lane, bint along
+) noexcept nogil:
+    """Return dy where the forward map of x is positive or NaN, and 0 elsewhere."""
+    cdef lanes_t y = mapped(x, numbers_of(vectors + GATE * across, across, lane, along))
+    return choose(less_equal(y, splat(0.0)), splat(0.0), dy)
+
+
+cdef inline lanes_t gradient(
+    lanes_t g, lanes_t xmu, lanes_t a, lanes_t b, lanes_t d
+) noexcept nogil:
+    """Return dx of some lanes, of which xmu is x - mean."""
+    return a * g - (b + d * xmu)
+
+
+cdef class BackwardTask(Task):
+    """What both passes share."""
+
+    cdef view_t dy, mask
+    cdef const double* vectors      # (VECTORS, across): what each channel or lane needs to know
+    cdef Py_ssize_t across
+    cdef bint masked, gated
+
+    def __init__(self, dy, x, vectors, bint gated, mask):
+        self.begin(x)
+        self.dy = self.view(dy)
+        self.gated = gated
+        self.masked = mask is not None
+        if self.masked:
+            self.mask = self.view(mask, True)
+        self.vectors = self.numbers(vectors, VECTORS, &self.across)
+
+    cdef void gather_both(self, const tile_t* at, double* dy, double* x) noexcept nogil:
+        """Gather dy and x; where the mask is 0, dy and x - mean are, whatever they hold."""
+        cdef double mask[TILE]
+        cdef const double* mean = self.vectors + MEAN * self.across + self.first_number(at)
+        cdef Py_ssize_t i
+        gather(&self.dy, &self.plan, at, 0.0, dy)
+        gather(&self.x, &self.plan, at, 0.0, x)
+        if self.masked:
+            gather(&self.mask, &self.plan, at, 0.0, mask)
+            for i in range(at.rows * LANES):
+                if mask[i] == 0.0:
+                    dy[i], x[i] = 0.0, mean[0 if self.plan.along else i % LANES]

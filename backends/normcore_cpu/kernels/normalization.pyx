@@ -1,0 +1,59 @@
+# cython: boundscheck=False, wraparound=False, cdivision=True
+# Design: what writes an array as large as its input: affine maps, batch norm and its backward pass,
+# layer and RMS norm and theirs. Each operation is rounded once in float64 and the result once more
+# to its dtype.
+
+import numpy as np
+
+cimport cython
+cimport numpy as cnp
+from libc.math cimport INFINITY, fabs, isfinite, ldexp, sqrt
+from libc.stdlib cimport calloc, free, malloc
+from libc.string cimport memcpy, memset
+
+from normcore.statistics.double_double cimport dd, two_sum
+from normcore.statistics cimport (
+    COUNT_HI, COUNT_LO, MOMENTS_ROWS, load_moments, merged, moments_t, set_means, set_vars, std_of,
+    store_moments,
+)
+from normcore.threads.pool cimport Work
+
+from .lanes cimport (
+    ABREAST, LANES, LINE, WIDTH, aligned, any_set, any_word, choose, differing_bits, equal, fence,
+    floats_t, greater, lanes_t, less, less_equal, load, load_double, magnitude_of, narrow, near_sum,
+    real, splat, store, store_double, store_floats, stream_floats, stream_to, words_t,
+)
+from .prefetch cimport prefetch, prefetch_band
+from .statistics cimport (
+    BLOCK, GROUP, padded, row_moments, row_scale, row_scale_t, sum_lanes, widened_sum,
+)
+from .tiling cimport (
+    AHEAD, BAND, DOUBLE, FLOAT, OTHER, TILE, Task, doubles_of, gather, is_dense, is_direct,
+    is_sheet, lengthen_rows, plan_t, result_like, row_stride_of, rows_of, rows_t, scatter, share,
+    sheet_ahead, sheet_stride_of, start_of, tile_t, view_of, view_t, zero_where,
+)
+
+from .statistics import moments
+
+__all__ = [
+    "backward_elemt",
+    "backward_reduce",
+    "normalize",
+    "normalize_backward",
+    "normalize_rows",
+    "normalize_rows_backward",
+    "rescale",
+]
+
+cnp.import_array()
+
+include "affine_map.pxi"
+include "affine_rows.pxi"
+include "rescale.pxi"
+include "lane_sums.pxi"
+include "backward.pxi"
+include "backward_reduce.pxi"
+include "backward_elemt.pxi"
+include "batchnorm.pxi"
+include "rows.pxi"
+include "rows_backward.pxi"

@@ -1,0 +1,385 @@
+# Design: the backward pass of layer and RMS norm, with one read of dy and x and one write of dx.
+#
+#   a) Two rows at a time, g = dy * gamma and x - center are kept in a copy, if that fits into the
+#      first cache, while sum(g) and sum(g * (x - center)) of each row are taken, and dy and
+#      dy * (x - center) / scale are added to the sums of the columns.
+#   b) From the copy, dx = a * g - (b + d * (x - center)) as in batch norm's backward, in float64
+#      and rounded once to the result. Longer rows of float32, of whole lanes, are not copied but
+#      read again from the caches. All others are copied, beyond a block once more block by block.
+#
+# The sums of a row are taken in 16 lanes, 32 steps at most before they go to a sum in two parts;
+# those of a column row by row, 64 rows before they do. A range of rows has column sums of its
+# own, and ranges are added up in order: they depend on the shape alone, so the bits do too. Rows
+# of the copy and of the sums are a little further apart than they are long, lest a power of two
+# pushes them out of the first cache.
+
+
+cdef enum:
+    PAIR = 2            # rows in work at once
+    SUM_COLUMNS = 512   # of a row, before its sums go to two parts
+    SUM_ROWS = 64       # of a column
+    FEW_COLUMNS = 512   # whose copy fits into the first cache beside all else
+    MAX_RANGES = 64
+    # Rows of the column sums of a range: as they grow, and in two parts.
+    DGAMMA = 0, DBETA = 1, DGAMMA_HI = 2, DGAMMA_LO = 3, DBETA_HI = 4, DBETA_LO = 5, COLUMN_SUMS = 6
+
+# What is known of a row in work.
+cdef struct row_t:
+    row_scale_t scale
+    double factor               # 1 / scale
+    double sum_hi[LANES]        # of g
+    double sum_lo[LANES]
+    double sum_xmu_hi[LANES]    # of g * (x - center)
+    double sum_xmu_lo[LANES]
+
+
+cdef inline void reduce_rows(
+    const real* dy, Py_ssize_t dy_stride, const real* x, Py_ssize_t x_stride, Py_ssize_t rows,
+    Py_ssize_t columns, const double* gamma, double* g, double* xmu, Py_ssize_t across,
+    double* dgamma, double* dbeta, row_t* at, bint keep,
+) noexcept nogil:
+    """Add whole vectors of lanes of some rows to all sums; `keep` g and x - center."""
+    cdef lanes_t sum_g[PAIR][LANES]
+    cdef lanes_t sum_g_xmu[PAIR][LANES]
+    cdef lanes_t center[PAIR]
+    cdef lanes_t factor[PAIR]
+    cdef lanes_t upstream, centered, weighted, total_dgamma, total_dbeta
+    cdef Py_ssize_t i = 0, k, row, lane
+    for row in range(rows):
+        center[row], factor[row] = splat(at[row].scale.center), splat(at[row].factor)
+        for k in range(LANES // WIDTH):
+            sum_g[row][k] = sum_g_xmu[row][k] = splat(0.0)
+    while i < columns:
+        for row in range(rows):
+            prefetch(dy + (row + rows) * dy_stride + i)
+            prefetch(x + (row + rows) * x_stride + i)
+        for k in range(LANES // WIDTH):
+            lane = i + k * WIDTH
+            total_dgamma, total_dbeta = load_double(dgamma + lane), load_double(dbeta + lane)
+            for row in range(rows):
+                upstream = load(dy + row * dy_stride + lane)
+                centered = load(x + row * x_stride + lane) - center[row]
+                weighted = upstream * load_double(gamma + lane)
+                total_dbeta = total_dbeta + upstream
+                total_dgamma = total_dgamma + upstream * (centered * factor[row])
+                sum_g[row][k] = sum_g[row][k] + weighted
+                sum_g_xmu[row][k] = sum_g_xmu[row][k] + weighted * centered
+                if keep:
+                    store_double(g + row * across + lane, weighted)
+                    store_double(xmu + row * across + lane, centered)
+            store_double(dgamma + lane, total_dgamma)
+            store_double(dbeta + lane, total_dbeta)
+        i += LANES
+    for row in range(rows):
+        for k in range(LANES // WIDTH):
+            lane = k * WIDTH
+            add_sum(&at[row].sum_hi[lane], &at[row].sum_lo[lane], sum_g[row][k])
+            add_sum(&at[row].sum_xmu_hi[lane], &at[row].sum_xmu_lo[lane], sum_g_xmu[row][k])
+
+
+cdef void reduce_as(
+    const real* dy, Py_ssize_t dy_stride, const real* x, Py_ssize_t x_stride, Py_ssize_t rows,
+    Py_ssize_t columns, const double* gamma, double* g, double* xmu, Py_ssize_t across,
+    double* dgamma, double* dbeta, row_t* at, bint keep,
+) noexcept nogil:
+    """Choose the loop."""
+    if rows == PAIR and not keep:
+        reduce_rows(
+            dy, dy_stride, x, x_stride, PAIR, columns, gamma, g, xmu, across, dgamma, dbeta, at,
+            False,
+        )
+    elif rows == PAIR:
+        reduce_rows(
+            dy, dy_stride, x, x_stride, PAIR, columns, gamma, g, xmu, across, dgamma, dbeta, at,
+            True,
+        )
+    else:
+        reduce_rows(
+            dy, dy_stride, x, x_stride, 1, columns, gamma, g, xmu, across, dgamma, dbeta, at, keep
+        )
+
+
+cdef inline void differentiate_row(
+    const double* g, const double* xmu, real* dx, Py_ssize_t columns, double a, double b, double d,
+    bint stream,
+) noexcept nogil:
+    cdef lanes_t v
+    cdef real rest[WIDTH]
+    cdef Py_ssize_t i = 0, k
+    while i < columns:
+        v = gradient(load_double(g + i), load_double(xmu + i), splat(a), splat(b), splat(d))
+        if stream:
+            stream_to(dx + i, v)
+        elif i + WIDTH <= columns:
+            store(dx + i, v)
+        else:
+            store(<real*> rest, v)
+            for k in range(columns - i):
+                dx[i + k] = rest[k]
+        i += WIDTH
+
+
+cdef inline void differentiate_row_again(
+    const float* dy, const float* x, const double* gamma, float* dx, Py_ssize_t columns,
+    double center, double a, double b, double d, bint stream,
+) noexcept nogil:
+    """Map a row of whole lanes from where it was read."""
+    cdef lanes_t v, g
+    cdef Py_ssize_t i = 0
+    while i < columns:
+        g = load(dy + i) * load_double(gamma + i)
+        v = gradient(g, load(x + i) - splat(center), splat(a), splat(b), splat(d))
+        if stream:
+            stream_to(dx + i, v)
+        else:
+            store(dx + i, v)
+        i += WIDTH
+
+
+cdef class NormalizeRowsBackwardTask(RowsTask):
+    cdef view_t dy
+    cdef const double* gamma
+    cdef const double* states       # (MOMENTS_ROWS, row)
+    cdef double* sums               # (range, COLUMN_SUMS, columns)
+    cdef Py_ssize_t ranges, apart
+    cdef bint direct, in_place, again
+
+    def __init__(self, dy, x, states, gamma, out, double eps, bint centered):
+        self.begin(x, out, eps, centered)
+        self.dy = self.view(dy)
+        self.states, self.gamma = doubles_of(states), self.padded_vector(gamma)
+        self.arrays.append(states)
+        self.ranges = max(1, min(self.num_rows // SUM_ROWS, <Py_ssize_t> MAX_RANGES))
+        self.apart = padded(self.columns) + LANES
+        sums = aligned_zeros(self.ranges * COLUMN_SUMS * self.apart)
+        self.arrays.append(sums)
+        self.sums = doubles_of(sums)
+        self.direct = self.x.real == self.dy.real and in_place(&self.x) and in_place(&self.dy)
+        self.in_place = in_place(&self.out)
+        self.again = (
+            self.direct and self.in_place and self.x.real == self.out.real == FLOAT
+            and self.columns > FEW_COLUMNS and self.columns % LANES == 0
+        )
+        self.stream = (
+            self.stream and self.in_place and self.out.data != self.x.data
+            and self.out.data != self.dy.data
+        )
+
+    cdef void work(self, Py_ssize_t start, Py_ssize_t stop) noexcept nogil:
+        cdef Py_ssize_t across = padded(min(self.columns, <Py_ssize_t> BLOCK)) + LANES
+        cdef Py_ssize_t part, row, last, first, rows
+        cdef void* memory = malloc(2 * PAIR * across * sizeof(double) + LINE)
+        cdef double* copy = aligned(memory)
+        if memory == NULL:
+            self.out_of_memory = True
+            return
+        for part in range(start, stop):
+            row = first = self.num_rows * part // self.ranges
+            last = self.num_rows * (part + 1) // self.ranges
+            while row < last:
+                rows = min(last - row, <Py_ssize_t> PAIR)
+                self.differentiate(part, row, rows, copy, copy + PAIR * across, across)
+                row += rows
+                if (row - first) % SUM_ROWS == 0 or row == last:
+                    self.settle(part)
+        fence()
+        free(memory)
+
+    cdef inline double* sums_of(self, Py_ssize_t part) noexcept nogil:
+        return self.sums + part * COLUMN_SUMS * self.apart
+
+    cdef void settle(self, Py_ssize_t part) noexcept nogil:
+        """Move the column sums of a range to those in two parts."""
+        cdef Py_ssize_t i = 0, across = self.apart
+        cdef double* sums = self.sums_of(part)
+        while i < across:
+            add_sum(
+                sums + DGAMMA_HI * across + i, sums + DGAMMA_LO * across + i,
+                load_double(sums + DGAMMA * across + i),
+            )
+            add_sum(
+                sums + DBETA_HI * across + i, sums + DBETA_LO * across + i,
+                load_double(sums + DBETA * across + i),
+            )
+            i += WIDTH
+        memset(sums, 0, 2 * across * sizeof(double))
+
+    cdef void differentiate(
+        self, Py_ssize_t part, Py_ssize_t first, Py_ssize_t rows, double* g, double* xmu,
+        Py_ssize_t across,
+    ) noexcept nogil:
+        """Find dx of one or two rows, and add to the column sums."""
+        cdef row_t at[PAIR]
+        cdef moments_t state
+        cdef dd sum_g[PAIR]
+        cdef dd sum_g_xmu[PAIR]
+        cdef Py_ssize_t row, column = 0
+        for row in range(rows):
+            state = load_moments(self.states + first + row, self.num_rows)
+            memset(&at[row], 0, sizeof(row_t))
+            at[row].scale = row_scale(&state, self.eps, self.centered)
+            at[row].factor = 1.0 / at[row].scale.scale
+        while column < self.columns:
+            self.reduce(part, first, rows, column, g, xmu, across, at)
+            column += BLOCK
+        for row in range(rows):
+            sum_g[row] = sum_lanes(at[row].sum_hi, at[row].sum_lo)
+            sum_g_xmu[row] = sum_lanes(at[row].sum_xmu_hi, at[row].sum_xmu_lo)
+        column = 0
+        while column < self.columns:
+            if self.columns > BLOCK and not self.again:
+                self.widen(first, rows, column, g, xmu, across, at)
+            self.map(
+                first, rows, column, g, xmu, across, at, sum_g, sum_g_xmu,
+            )
+            column += BLOCK
+
+    cdef Py_ssize_t block(self, Py_ssize_t column) noexcept nogil:
+        return min(self.columns - column, <Py_ssize_t> BLOCK)
+
+    cdef void reduce(
+        self, Py_ssize_t part, Py_ssize_t first, Py_ssize_t rows, Py_ssize_t column, double* g,
+        double* xmu, Py_ssize_t across, row_t* at,
+    ) noexcept nogil:
+        """Add a block of rows to all sums."""
+        cdef Py_ssize_t done = 0, step, columns = self.block(column)
+        cdef double* sums = self.sums_of(part) + column
+        cdef Py_ssize_t apart = self.apart
+        cdef const double* gamma = self.gamma + column
+        while done < columns:
+            step = min(columns - done, <Py_ssize_t> SUM_COLUMNS)
+            if step > LANES:  # lanes that are not all there are a step of their own
+                step -= step % LANES
+            if self.direct and step % LANES == 0 and self.x.real == FLOAT:
+                reduce_as(
+                    <const float*> self.address(&self.dy, first, column + done),
+                    self.dy.stride // self.dy.itemsize,
+                    <const float*> self.address(&self.x, first, column + done),
+                    self.x.stride // self.x.itemsize, rows, step, gamma + done, g + done,
+                    xmu + done, across, sums + DGAMMA * apart + done, sums + DBETA * apart + done,
+                    at, not self.again,
+                )
+            else:
+                self.gather(first, rows, column + done, step, g + done, xmu + done, across, at)
+                reduce_as(
+                    <const double*> g + done, across, <const double*> xmu + done, across, rows,
+                    padded(step), gamma + done, g + done, xmu + done, across,
+                    sums + DGAMMA * apart + done, sums + DBETA * apart + done, at, True,
+                )
+            done += step
+
+    cdef char* address(
+        self, const view_t* array, Py_ssize_t row, Py_ssize_t column
+    ) noexcept nogil:
+        return array.data + row * array.stride + column * array.channel_stride
+
+    cdef void gather(
+        self, Py_ssize_t first, Py_ssize_t rows, Py_ssize_t column, Py_ssize_t columns, double* dy,
+        double* x, Py_ssize_t across, const row_t* at,
+    ) noexcept nogil:
+        """Copy some columns of dy and x; beyond them dy and x - center are 0."""
+        cdef Py_ssize_t row, i
+        gather_block(&self.dy, first, rows, column, columns, dy, across)
+        gather_block(&self.x, first, rows, column, columns, x, across)
+        for row in range(rows):
+            for i in range(columns, padded(columns)):
+                dy[row * across + i], x[row * across + i] = 0.0, at[row].scale.center
+
+    cdef void widen(
+        self, Py_ssize_t first, Py_ssize_t rows, Py_ssize_t column, double* g, double* xmu,
+        Py_ssize_t across, const row_t* at,
+    ) noexcept nogil:
+        """Copy a block of rows once more."""
+        cdef Py_ssize_t row, i, columns = self.block(column)
+        self.gather(first, rows, column, columns, g, xmu, across, at)
+        for row in range(rows):
+            for i in range(columns):
+                g[row * across + i] *= self.gamma[column + i]
+                xmu[row * across + i] -= at[row].scale.center
+
+    cdef void map(
+        self, Py_ssize_t first, Py_ssize_t rows, Py_ssize_t column, double* g, double* xmu,
+        Py_ssize_t across, const row_t* at, const dd* sum_g, const dd* sum_g_xmu,
+    ) noexcept nogil:
+        """Write dx of a block of rows."""
+        cdef Py_ssize_t row, columns = self.block(column)
+        cdef double a, b, d
+        cdef double* target
+        cdef char* dx
+        cdef bint stream
+        for row in range(rows):
+            a = at[row].factor
+            b = a * (sum_g[row].hi / self.columns) if self.centered else 0.0
+            d = a * (sum_g_xmu[row].hi / self.columns) / (
+                at[row].scale.scale * at[row].scale.scale
+            )
+            dx = self.address(&self.out, first + row, column)
+            target = g + row * across
+            stream = self.streams(first + row)
+            if self.again and stream:
+                self.map_again(first + row, column, columns, &at[row], a, b, d, True)
+            elif self.again:
+                self.map_again(first + row, column, columns, &at[row], a, b, d, False)
+            elif not self.in_place:
+                differentiate_row(target, xmu + row * across, target, columns, a, b, d, False)
+            elif self.out.real == DOUBLE:
+                differentiate_row(target, xmu + row * across, <double*> dx, columns, a, b, d, False)
+            elif stream:
+                differentiate_row(target, xmu + row * across, <float*> dx, columns, a, b, d, True)
+            else:
+                differentiate_row(target, xmu + row * across, <float*> dx, columns, a, b, d, False)
+        if not self.in_place:
+            scatter_block(&self.out, first, rows, column, columns, g, across)
+
+    cdef inline void map_again(
+        self, Py_ssize_t row, Py_ssize_t column, Py_ssize_t columns, const row_t* at, double a,
+        double b, double d, bint stream,
+    ) noexcept nogil:
+        differentiate_row_again(
+            <const float*> self.address(&self.dy, row, column),
+            <const float*> self.address(&self.x, row, column), self.gamma + column,
+            <float*> self.address(&self.out, row, column), columns, at.scale.center, a, b, d,
+            stream,
+        )
+
+    cdef object column_sums(self):
+        """Add up the ranges: dgamma and dbeta."""
+        cdef Py_ssize_t part, i, which
+        cdef dd total
+        cdef const double* more
+        result = np.zeros((2, self.columns))
+        low = np.zeros((2, self.columns))
+        cdef double* hi = doubles_of(result)
+        cdef double* lo = doubles_of(low)
+        for which in range(2):
+            for part in range(self.ranges):
+                more = self.sums_of(part) + (DGAMMA_HI + 2 * which) * self.apart
+                for i in range(self.columns):
+                    total = two_sum(hi[i], more[i])
+                    hi[i] = total.hi
+                    lo[i] += total.lo + more[self.apart + i]
+            for i in range(self.columns):
+                if isfinite(hi[i]):
+                    hi[i] += lo[i]
+            hi, lo = hi + self.columns, lo + self.columns
+        return result
+
+
+def normalize_rows_backward(dy, x, states, gamma, out, double eps, bint centered=True):
+    """Write dx of :func:`normalize_rows` to ``out``, and return dgamma and dbeta.
+
+    Parameters
+    ----------
+    dy, x : arrays of shape (N, D), any strides
+    states : C-contiguous float64 array of shape (7, N)
+        The moments that the forward pass returned.
+    gamma : float64 array of shape (D,)
+    out : floating array of shape (N, D), any strides
+        May be ``dy`` or ``x`` itself.
+    """
+    cdef NormalizeRowsBackwardTask task = NormalizeRowsBackwardTask(
+        dy, x, states, gamma, out, eps, centered
+    )
+    task.spread(task.ranges)
+    result = task.column_sums()
+    return result[0], result[1]

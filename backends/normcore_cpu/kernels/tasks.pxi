@@ -1,0 +1,159 @@
+# Design: a kernel is a Task with a `visit` for one tile. The tiles of an array are spread over
+# the pool in items: a range of positions of a slab of groups. Across channels an item walks
+# along the positions, its groups side by side, and along positions group by group: memory is
+# read in its own order. What is reduced has one state for each range and channel, merged in range
+# order afterwards; ranges depend on the shape alone, so the number of threads never shows in the
+# bits. What a kernel remembers from tile to tile is opened before the first one of an item and
+# closed after the last one.
+
+
+# Elements below which another thread costs more than it saves.
+cdef Py_ssize_t MIN_ELEMENTS = 1 << 15
+# Times as many are worth waking one that sleeps.
+cdef Py_ssize_t WAKING = 8
+cdef Py_ssize_t MOST_ITEMS = 128
+# Runs of positions that occupy many threads without being cut.
+cdef Py_ssize_t FEW_RUNS = 16
+
+
+cdef int share(
+    Work kernel, Py_ssize_t items, Py_ssize_t elements, Py_ssize_t min_elements
+) except -1:
+    """Work on items of `elements` in all, in threads that have `min_elements` each or more."""
+    if not elements:
+        return 0
+    if elements < 2 * min_elements:
+        with nogil:
+            kernel.work(0, items)
+    else:
+        run(
+            kernel, items, min_items=max(1, min_elements * items // elements),
+            wake=elements >= WAKING * min_elements,
+        )
+    return 0
+
+
+cdef class Task:
+    """Visit every tile of an array."""
+
+    cdef int begin(self, object x) except -1:
+        self.arrays = []
+        self.x = self.view(x)
+        self.plan = plan_of(&self.x)
+        self.direct = is_direct(&self.x, &self.plan)
+        self.whole_rows = self.out_of_memory = False
+        return 0
+
+    cdef view_t view(self, object array, bint plane=False) except *:
+        """Describe an array and keep it alive: an interrupted caller may leave before a worker."""
+        self.arrays.append(array)
+        return view_of(array, plane)
+
+    cdef void split_rows(self) noexcept:
+        """Where nothing is reduced, cut an array in the order of memory: along samples first."""
+        cdef Py_ssize_t pieces = self.plan.tiles, groups = 32
+        if self.plan.along:
+            if not self.whole_rows or self.x.runs < FEW_RUNS:
+                return
+            pieces, groups = self.x.runs, 1 + MIN_ELEMENTS // max(self.x.length, 1)
+        self.plan.ranges = min(max(pieces, 1), MOST_ITEMS)
+        self.plan.slabs = max(1, min(self.plan.groups // groups, MOST_ITEMS // self.plan.ranges))
+
+    cdef double* scratch(self, Py_ssize_t count) except NULL:
+        """Return memory for some numbers, all 0, aligned, that lives as long as the task."""
+        cdef bytearray memory = bytearray(count * sizeof(double) + LINE)
+        self.arrays.append(memory)
+        return aligned(PyByteArray_AS_STRING(memory))
+
+    cdef double* numbers(self, object rows, Py_ssize_t room, Py_ssize_t* across) except NULL:
+        """Lay out numbers of channels, an array of shape (rows, C), as lanes find them.
+
+        Along positions, a tile has those of its channel; across channels, each lane its own, and
+        vectors may end beyond the last one. There is room for more rows, `across` apart.
+        """
+        cdef Py_ssize_t fold = 1 if self.plan.along else self.plan.fold
+        cdef double* lanes
+        # A line more, so that the numbers of a lane do not push each other out of the first cache.
+        across[0] = (fold * self.plan.channels + 2 * LANES - 1) // LANES * LANES
+        lanes = self.scratch(room * across[0])
+        spread_rows(
+            <const double*> cnp.PyArray_DATA(rows), cnp.PyArray_DIM(rows, 0), self.plan.channels,
+            fold, lanes, across[0],
+        )
+        return lanes
+
+    cdef Py_ssize_t first_number(self, const tile_t* at) noexcept nogil:
+        """Return where the numbers of a tile's first lane stand."""
+        return at.channel if self.plan.along else at.group * LANES
+
+    cdef int spread(self) except -1:
+        """Visit all tiles on the shared pool."""
+        cdef Py_ssize_t items = self.plan.ranges * self.plan.slabs
+        share(self, items, self.x.positions * self.plan.channels, MIN_ELEMENTS)
+        if self.out_of_memory:
+            raise MemoryError("not enough memory for the state of the kernel")
+        return 0
+
+    cdef void work(self, Py_ssize_t start, Py_ssize_t stop) noexcept nogil:
+        cdef Py_ssize_t item, part, slab, group, last, side_by_side
+        cdef const plan_t* plan = &self.plan
+        for item in range(start, stop):
+            part, slab = item // plan.slabs, item % plan.slabs
+            group = plan.groups * slab // plan.slabs
+            last = plan.groups * (slab + 1) // plan.slabs
+            if plan.along and self.whole_rows:
+                self.walk_runs(part, group, last - group)
+                continue
+            side_by_side = 1 if plan.along else last - group
+            while group < last:
+                self.walk(part, group, side_by_side)
+                group += side_by_side
+
+    cdef void walk(self, Py_ssize_t part, Py_ssize_t first, Py_ssize_t groups) noexcept nogil:
+        """Visit the tiles of a range, groups side by side."""
+        cdef const plan_t* plan = &self.plan
+        cdef Py_ssize_t tile, group, step = groups if self.whole_rows else 1
+        cdef tile_t at
+        cdef void* state = self.open(first, groups)
+        for tile in range(
+            plan.tiles * part // plan.ranges, plan.tiles * (part + 1) // plan.ranges
+        ):
+            group = first
+            while group < first + groups:
+                at = tile_at(plan, tile, group, step)
+                if at.rows:
+                    self.visit(state, part, &at)
+                if at.rest:
+                    at = rest_of(plan, &at, step)
+                    if at.rows:
+                        self.visit(state, part, &at)
+                group += step
+        self.close(state, part)
+
+    cdef void walk_runs(self, Py_ssize_t part, Py_ssize_t first, Py_ssize_t groups) noexcept nogil:
+        """Visit the runs of a range: channels side by side are rows, positions their lanes."""
+        cdef const plan_t* plan = &self.plan
+        cdef Py_ssize_t whole = self.x.length if self.x.runs >= plan.ranges else 1
+        cdef Py_ssize_t pieces = self.x.positions // whole
+        cdef Py_ssize_t position = pieces * part // plan.ranges * whole
+        cdef Py_ssize_t last = pieces * (part + 1) // plan.ranges * whole
+        cdef tile_t at
+        cdef void* state = self.open(first, groups)
+        at.group = at.channel = first
+        at.rows, at.rest = groups, 0
+        while position < last:
+            at.run, at.start = position // self.x.length, position % self.x.length
+            at.lanes = min(self.x.length - at.start, last - position)
+            self.visit(state, part, &at)
+            position += at.lanes
+        self.close(state, part)
+
+    cdef void* open(self, Py_ssize_t first, Py_ssize_t groups) noexcept nogil:
+        """Return the state of groups side by side, or NULL for none."""
+        return NULL
+
+    cdef void visit(self, void* state, Py_ssize_t part, const tile_t* at) noexcept nogil:
+        """Work on one tile of a range; tiles of one channel and range come in order."""
+
+    cdef void close(self, void* state, Py_ssize_t part) noexcept nogil:
+        """Put what the state holds where it belongs, and free it."""

@@ -1,0 +1,25 @@
+# cython: boundscheck=False, wraparound=False, cdivision=True
+# Design: how every kernel meets an array. A view knows its memory and dtype, tiles cut it into rows
+# of 16 lanes, and a task spreads them over the pool. The other units take these by cimport.
+
+cimport numpy as cnp
+from cpython.bytearray cimport PyByteArray_AS_STRING
+from cpython.ref cimport Py_INCREF
+from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.string cimport memcpy
+
+from normcore.threads import run
+
+from normcore.threads.pool cimport Work
+
+from .lanes cimport LANES, LINE, PACK, aligned, load_pack, store_pack
+from .prefetch cimport prefetch
+
+__all__ = []  # for the other units only, by cimport
+
+cnp.import_array()
+
+include "views.pxi"
+include "tiles.pxi"
+include "tile_rows.pxi"
+include "tasks.pxi"
