@@ -182,7 +182,7 @@ def quantiles(
 
     groups = [
         over_views.observe(observe, group, axis, weights=plane, skipna=skipna)
-        for group, axis, plane in layout.in_one_view(chosen.adopt(x), channel_axis, weights)
+        for group, axis, plane in layout.as_single_views(chosen.adopt(x), channel_axis, weights)
     ]
     return Quantiles.side_by_side(groups)
 

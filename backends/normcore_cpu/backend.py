@@ -135,10 +135,18 @@ class CpuBackend(Backend):
         return out
 
     def backward_reduce(
-        self, dy: Array, x: Array, mean: Array, *, gate: Affine | None = None, mask: Array = None
+        self,
+        dy: Array,
+        x: Array,
+        mean: Array,
+        *,
+        relu_mask: Affine | None = None,
+        mask: Array = None,
     ) -> tuple[Array, Array]:
-        vectors = _vectors(x.shape[1], gate, mean)
-        sum_dy, sum_dy_xmu = self._kernels.backward_reduce(dy, x, vectors, gate is not None, mask)
+        vectors = _vectors(x.shape[1], relu_mask, mean)
+        sum_dy, sum_dy_xmu = self._kernels.backward_reduce(
+            dy, x, vectors, relu_mask is not None, mask
+        )
         return sum_dy, sum_dy_xmu
 
     def backward_elemt(
@@ -150,12 +158,12 @@ class CpuBackend(Backend):
         b: Array,
         d: Array,
         *,
-        gate: Affine | None = None,
+        relu_mask: Affine | None = None,
         mask: Array = None,
         out: Array = None,
     ) -> Array:
-        vectors = _vectors(x.shape[1], gate, mean, a, b, d)
-        return self._kernels.backward_elemt(dy, x, vectors, gate is not None, mask, out)
+        vectors = _vectors(x.shape[1], relu_mask, mean, a, b, d)
+        return self._kernels.backward_elemt(dy, x, vectors, relu_mask is not None, mask, out)
 
     def normalize(
         self,
@@ -249,13 +257,13 @@ def _from_host(array: Array) -> np.ndarray:
         ) from error
 
 
-def _vectors(num_channels: int, gate: Affine | None, *rows: Array) -> np.ndarray:
-    """Return what the backward kernels know of each channel, as rows: mean, a, b, d, the gate."""
+def _vectors(num_channels: int, relu_mask: Affine | None, *rows: Array) -> np.ndarray:
+    """Return what the backward kernels know of each channel, as rows: mean, a, b, d, ReLU mask."""
     vectors = np.zeros((8, num_channels))
     for row, values in zip(vectors, rows, strict=False):
         row[...] = values
-    if gate is not None:
-        vectors[4:] = gate.packed(num_channels)
+    if relu_mask is not None:
+        vectors[4:] = relu_mask.packed(num_channels)
     return vectors
 
 

@@ -23,7 +23,13 @@ VARIABLE = "NORMCORE_INSTRUCTION_SET"
 #: The modules of each package, and their entry points.
 UNITS = {
     "statistics": ("moments", "extrema"),
-    "order_statistics": ("brackets", "columns", "numbers", "at", "among"),
+    "order_statistics": (
+        "brackets",
+        "channel_values",
+        "count_numbers",
+        "values_at_ranks",
+        "values_at_ranks_of_lists",
+    ),
     "normalization": (
         "rescale",
         "backward_reduce",

@@ -54,19 +54,19 @@ struct Pair {
     bool masked;
 };
 
-// Under a ReLU, dy counts as 0 where the forward map (the gate) was not positive.
-__device__ inline double gated(const Pair& loaded, const Affine& gate, bool has_gate)
+// Under a ReLU, dy counts as 0 where the forward map (relu_mask) was not positive.
+__device__ inline double through_relu(const Pair& loaded, const Affine& relu_mask, bool has_relu)
 {
-    return has_gate && gate(to_double(loaded.x)) <= 0.0 ? 0.0 : to_double(loaded.dy);
+    return has_relu && relu_mask(to_double(loaded.x)) <= 0.0 ? 0.0 : to_double(loaded.dy);
 }
 
 // parts (ranges, 4, C)
 extern "C" __global__ void __launch_bounds__(MAX_THREADS)
-backward_reduce(View dy, View x, View mask, const double* mean, const double* gate,
+backward_reduce(View dy, View x, View mask, const double* mean, const double* relu_mask,
                 long long per_range, double* parts)
 {
     Positions at(x, per_range);
-    Affine map(gate, x, at);
+    Affine map(relu_mask, x, at);
     double center = at.left > 0 ? mean[at.channel] : 0.0;
     Gradient sums = {{0.0, 0.0}, {0.0, 0.0}};
     walk(
@@ -76,7 +76,7 @@ backward_reduce(View dy, View x, View mask, const double* mean, const double* ga
         },
         [&](const Pair& loaded, const Positions&) {
             if (loaded.masked) return;
-            double gradient = gated(loaded, map, gate != nullptr);
+            double gradient = through_relu(loaded, map, relu_mask != nullptr);
             accumulate(sums.dy, gradient);
             accumulate(sums.dy_xmu, gradient * (to_double(loaded.x) - center));
         });
@@ -111,12 +111,12 @@ merge_backward(const double* parts, long long ranges, long long channels, double
 
 // dx = a * dy - (b + d * (x - mean)); vectors (4, C) are mean, a, b and d. out may be dy or x.
 extern "C" __global__ void __launch_bounds__(MAX_THREADS)
-backward_elemt(View dy, View x, View out, View mask, const double* vectors, const double* gate,
+backward_elemt(View dy, View x, View out, View mask, const double* vectors, const double* relu_mask,
                long long per_range)
 {
     Positions at(x, per_range);
     if (at.left <= 0) return;
-    Affine map(gate, x, at);
+    Affine map(relu_mask, x, at);
     const double* own = vectors + at.channel;
     double mean = own[0], a = own[x.c], b = own[2 * x.c], d = own[3 * x.c];
     walk(
@@ -125,7 +125,7 @@ backward_elemt(View dy, View x, View out, View mask, const double* vectors, cons
             return Pair{element<NC_T>(dy, here), element<NC_T>(x, here), is_masked(mask, here)};
         },
         [&](const Pair& loaded, const Positions& here) {
-            double gradient = gated(loaded, map, gate != nullptr);
+            double gradient = through_relu(loaded, map, relu_mask != nullptr);
             double dx = a * gradient - (b + d * (to_double(loaded.x) - mean));
             element<NC_OUT>(out, here) = Rounded<NC_OUT>::of(loaded.masked ? 0.0 : dx);
         });

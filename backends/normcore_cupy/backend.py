@@ -7,17 +7,19 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, ClassVar
+from types import ModuleType
+from typing import ClassVar, cast
 
 import numpy as np
 
 from normcore.array_backend.abstract import Backend, BackendStatus
 from normcore.layout.namespace import Array
-from normcore_cupy.batches import CHUNK_BYTES, Batches
+from normcore.statistics.statistic import StatisticT
+from normcore_cupy.chunks import CHUNK_BYTES, ChunkedKernels
 from normcore_cupy.cupy_device import CupyDevice
 from normcore_cupy.host import DeviceBackend
-from normcore_cupy.lanes import CupyLane, lanes
 from normcore_cupy.probe import status
+from normcore_cupy.streams import CupyStream, take_streams
 
 __all__ = ["CupyBackend"]
 
@@ -53,11 +55,11 @@ class CupyBackend(DeviceBackend):
             raise ValueError(f"chunk_bytes must be positive, got {chunk_bytes}")
         super().__init__(CupyDevice())
         self._process = os.getpid()
-        idle: dict[int, list[CupyLane]] = {}
-        self._batches = Batches(
-            _DeviceKernels(self),
+        idle: dict[int, list[CupyStream]] = {}
+        self._chunked = ChunkedKernels(
+            cast(DeviceBackend, super()),  # for arrays of the device alone
             self.device.empty,
-            lambda: lanes(self.device.xp, idle),
+            lambda: take_streams(self.device.xp, idle),
             chunk_bytes,
         )
 
@@ -122,7 +124,7 @@ class CupyBackend(DeviceBackend):
         if theirs is None or theirs == current.ptr:
             yield
             return
-        stream = cupy.cuda.Stream.from_external(_Stream(theirs))
+        stream = cupy.cuda.Stream.from_external(_ExternalStream(theirs))
         stream.wait_event(current.record())
         try:
             with stream:
@@ -130,7 +132,7 @@ class CupyBackend(DeviceBackend):
         finally:
             current.wait_event(stream.record())
 
-    def merge(self, statistic: Any, other: Any) -> Any:
+    def merge(self, statistic: StatisticT, other: StatisticT) -> StatisticT:
         with self._memory_errors(_ON_DEVICE):
             return super().merge(statistic, other)
 
@@ -150,11 +152,11 @@ class CupyBackend(DeviceBackend):
                 raise
             raise MemoryError(f"{error}. Results so far are intact. {advice}") from error
 
-    def _in_chunks(self, name: str, *args: Any, **options: Any) -> Any:
+    def _in_chunks(self, name: str, *args: Array, **options: object) -> Array:
         """Run a required kernel on host arrays."""
-        advice = _IN_CHUNKS.format(self._batches.chunk_bytes)
+        advice = _IN_CHUNKS.format(self._chunked.chunk_bytes)
         with self._memory_errors(advice):
-            return getattr(self._batches, name)(*args, **options)
+            return getattr(self._chunked, name)(*args, **options)
 
 
 _ON_DEVICE = (
@@ -167,7 +169,7 @@ _IN_CHUNKS = (
 )
 
 
-class _Stream:
+class _ExternalStream:
     """A stream of another library, as the CUDA stream protocol wants it."""
 
     def __init__(self, address: int) -> None:
@@ -177,20 +179,10 @@ class _Stream:
         return 0, self._address
 
 
-class _DeviceKernels:
-    """The kernels of a backend for arrays of the device alone."""
-
-    def __init__(self, backend: CupyBackend) -> None:
-        self._backend = backend
-
-    def __getattr__(self, name: str) -> Any:
-        return functools.partial(getattr(DeviceBackend, name), self._backend)
-
-
 # -- where a kernel runs -------------------------------------------------------------------
 
 
-def _dispatched(name: str, names: tuple[str, ...]) -> Callable[..., Any]:
+def _dispatched(name: str, names: tuple[str, ...]) -> Callable[..., Array]:
     """Return a method that runs a kernel where its arrays are: on the device, or in chunks.
 
     ``names`` are those of the leading arguments that are arrays of the shape of x.
@@ -199,7 +191,7 @@ def _dispatched(name: str, names: tuple[str, ...]) -> Callable[..., Any]:
     composed = getattr(Backend, name)
 
     @functools.wraps(on_device)
-    def method(self: CupyBackend, *args: Any, **options: Any) -> Any:
+    def method(self: CupyBackend, *args: Array, **options: object) -> Array:
         arrays = dict(zip(names, args, strict=False))
         arrays.update((key, options.get(key)) for key in ("weights", "mask", "out"))
         present = {key: array for key, array in arrays.items() if array is not None}
@@ -229,7 +221,7 @@ for _name, _names in {
     setattr(CupyBackend, _name, _dispatched(_name, _names))
 
 
-def _on_host(arrays: dict[str, Any]) -> bool:
+def _on_host(arrays: dict[str, Array]) -> bool:
     """Whether arrays are NumPy's; they must all be, or none.
 
     Raises
@@ -258,7 +250,7 @@ def _device_kind(array: Array) -> int:
     return 1 if device is None else int(device()[0])
 
 
-def _borrowed(cupy: Any, array: Array) -> Any:
+def _borrowed(cupy: ModuleType, array: Array) -> Array:
     """View an array of another library through DLPack, in order with its stream."""
     detached = getattr(array, "detach", None)  # a tensor that records gradients refuses DLPack
     if detached is not None:
@@ -294,7 +286,7 @@ def _native_host(array: np.ndarray) -> np.ndarray:
 _OWN = ("Memory", "MemoryAsync", "ManagedMemory", "SystemMemory", "PooledMemory")
 
 
-def _is_lent(cupy: Any, array: Array) -> bool:
+def _is_lent(cupy: ModuleType, array: Array) -> bool:
     """Whether the memory of an array of CuPy belongs, or may belong, to another library.
 
     That is memory of DLPack and of the CUDA array interface, and of an allocator that another

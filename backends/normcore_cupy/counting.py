@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 
@@ -62,7 +61,7 @@ class Counting:
         )  # fmt: skip
         return sums, kept
 
-    def keep(self, kept: Any, total: int) -> tuple[Any, ...]:
+    def keep(self, kept: Array, total: int) -> tuple[Array, ...]:
         """Return the ``total`` values inside, by rank and channel, and their weights if any."""
         flat = kept.reshape(-1)
         offsets = self._device.xp.cumsum(flat) - flat

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import threading
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from normcore.layout.namespace import Array
 from normcore_cupy import compiler
-from normcore_cupy.device import source
+from normcore_cupy.device import Scalar, source
+
+if TYPE_CHECKING:
+    import cupy
 
 __all__ = ["CupyDevice"]
+
+#: Device, dtypes, and the name or the text of a kernel.
+_Key: TypeAlias = tuple[int, tuple[str, str], str]
 
 
 class CupyDevice:
@@ -21,14 +29,14 @@ class CupyDevice:
         import cupy
 
         self.xp = cupy
-        self._modules: dict[tuple[int, tuple[str, str], str], Any] = {}
-        self._kernels: dict[tuple[int, tuple[str, str], str], Any] = {}
+        self._modules: dict[_Key, cupy.RawModule] = {}
+        self._kernels: dict[_Key, Callable[..., None]] = {}
         self._lock = threading.Lock()
 
-    def empty(self, shape: tuple[int, ...], dtype: Any) -> Array:
+    def empty(self, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
         return self.xp.empty(shape, dtype)
 
-    def zeros(self, shape: tuple[int, ...], dtype: Any) -> Array:
+    def zeros(self, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
         return self.xp.zeros(shape, dtype)
 
     def asarray(self, array: Array) -> Array:
@@ -47,7 +55,7 @@ class CupyDevice:
         dtypes: tuple[str, str],
         grid: tuple[int, int, int],
         block: tuple[int, int, int],
-        args: tuple[Any, ...],
+        args: tuple[Scalar, ...],
     ) -> None:
         key = self.xp.cuda.runtime.getDevice(), dtypes, kernel
         function = self._kernels.get(key)
@@ -56,7 +64,7 @@ class CupyDevice:
             self._kernels[key] = function
         function(grid, block, args)
 
-    def _module(self, device: int, dtypes: tuple[str, str], text: str) -> Any:
+    def _module(self, device: int, dtypes: tuple[str, str], text: str) -> cupy.RawModule:
         """Return the loaded kernels of a text for a pair of dtypes."""
         with self._lock:
             module = self._modules.get((device, dtypes, text))

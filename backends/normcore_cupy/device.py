@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import functools
 from importlib.resources import files
-from typing import Any, Protocol
+from types import ModuleType
+from typing import Protocol, TypeAlias
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from normcore.layout.namespace import Array
 
-__all__ = ["C_TYPES", "VIEW", "Device", "source", "view"]
+__all__ = ["C_TYPES", "VIEW", "Device", "Scalar", "source", "view"]
 
 #: The struct ``View`` of common.cuh, by value: an address, an (N, C, S) shape and strides in
 #: elements. A plane (N, S) is a view whose channels have stride 0; an address of 0 means absent.
@@ -28,6 +30,10 @@ C_TYPES = {
 }  # fmt: skip
 
 
+#: What a kernel takes by value: a NumPy scalar or a 0-dimensional array.
+Scalar: TypeAlias = np.generic | np.ndarray
+
+
 class Device(Protocol):
     """Memory, copies and launches of one device.
 
@@ -38,12 +44,12 @@ class Device(Protocol):
     """
 
     #: Array-API namespace of its arrays, for arithmetic on vectors of length C.
-    xp: Any
+    xp: ModuleType
 
-    def empty(self, shape: tuple[int, ...], dtype: Any) -> Array:
+    def empty(self, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
         """Return an uninitialized C-contiguous device array."""
 
-    def zeros(self, shape: tuple[int, ...], dtype: Any) -> Array:
+    def zeros(self, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
         """Return a C-contiguous device array of zeros."""
 
     def asarray(self, array: Array) -> Array:
@@ -61,7 +67,7 @@ class Device(Protocol):
         dtypes: tuple[str, str],
         grid: tuple[int, int, int],
         block: tuple[int, int, int],
-        args: tuple[Any, ...],
+        args: tuple[Scalar, ...],
     ) -> None:
         """Launch a kernel that :func:`source` gives the text of.
 
@@ -73,7 +79,7 @@ class Device(Protocol):
             Names of the dtypes that the defines NC_T and NC_OUT stand for, of
             :data:`C_TYPES`.
         grid, block : triples of int
-        args : tuple of NumPy scalars and 0-dimensional arrays
+        args : tuple of Scalar
             Passed by value, ``arg.tobytes()`` each: int32 (``int``), int64 (``long long``, and
             addresses), float64, :data:`VIEW`. The arrays behind addresses stay referenced by
             the caller until the call returns; freeing them later must be stream-ordered.

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Generator
-from typing import Any
 
 import numpy as np
 
@@ -18,6 +17,7 @@ from normcore.array_backend.abstract import Backend, is_relu
 from normcore.layout.namespace import Array
 from normcore.statistics import Extrema, Moments
 from normcore.statistics.brackets import Brackets
+from normcore.statistics.statistic import StatisticT
 from normcore_cupy.counting import Counting
 from normcore_cupy.device import Device
 from normcore_cupy.launcher import Launcher, dtype_name
@@ -46,7 +46,7 @@ class DeviceBackend(Backend):
     def moments(self, x: Array, *, weights: Array = None, skipna: bool = False) -> Moments:
         return Moments(self._moments(x, weights, skipna))
 
-    def _moments(self, x: Array, weights: Array, skipna: bool) -> Any:
+    def _moments(self, x: Array, weights: Array, skipna: bool) -> Array:
         """Return the (7, C) state."""
         dtypes = dtype_name(x), "float64"
         num_channels = x.shape[1]
@@ -62,7 +62,7 @@ class DeviceBackend(Backend):
         )
         return self._merged_moments(dtypes, None, parts)
 
-    def _merged_moments(self, dtypes: tuple[str, str], first: Array, parts: Array) -> Any:
+    def _merged_moments(self, dtypes: tuple[str, str], first: Array, parts: Array) -> Array:
         """Merge (ranges, 7, C) states, in order, after the state ``first``."""
         ranges, _, num_channels = parts.shape
         out = self.device.empty((_STATE_ROWS, num_channels), np.float64)
@@ -109,7 +109,7 @@ class DeviceBackend(Backend):
 
     def bracket_steps(
         self, x: Array, lower: Array, upper: Array, *, weights: Array = None, skipna: bool = False
-    ) -> Generator[tuple[Any, ...], tuple[np.ndarray, ...], Brackets]:
+    ) -> Generator[tuple[Array, ...], tuple[np.ndarray, ...], Brackets]:
         """Yield arrays of the device, to be sent back on the host, and return the brackets.
 
         What is sent back is copied. Raises as :meth:`brackets`.
@@ -120,9 +120,9 @@ class DeviceBackend(Backend):
             raise ValueError(
                 f"brackets have shapes {lower.shape} and {upper.shape}, expected {expected}"
             )
-        sums: Array = np.zeros((4 * num_ranks + 3, num_channels))
-        sizes: Any = np.zeros(expected, np.int64)
-        inside: list[Array] = [np.empty(0), np.empty(0)]
+        sums = np.zeros((4 * num_ranks + 3, num_channels))
+        sizes = np.zeros(expected, np.int64)
+        inside = [np.empty(0), np.empty(0)]
         if 0 not in x.shape:
             keeps = bool(np.any(lower < upper))
             counting = Counting(self._launcher, x, lower, upper, weights)
@@ -145,10 +145,12 @@ class DeviceBackend(Backend):
             _split(inside[0], sizes), None if weights is None else _split(inside[1], sizes),
         )  # fmt: skip
 
-    def merge(self, statistic: Any, other: Any) -> Any:
-        if not isinstance(statistic, Moments) or type(other) is not type(statistic):
+    def merge(self, statistic: StatisticT, other: StatisticT) -> StatisticT:
+        if not (isinstance(statistic, Moments) and isinstance(other, Moments)):
             return statistic.merge(other)
-        if isinstance(statistic.parts, np.ndarray) or statistic.parts.shape != other.parts.shape:
+        if type(other) is not type(statistic) or statistic.parts.shape != other.parts.shape:
+            return statistic.merge(other)
+        if isinstance(statistic.parts, np.ndarray):
             return statistic.merge(other)
         if 0 in statistic.parts.shape:
             return statistic
@@ -171,7 +173,7 @@ class DeviceBackend(Backend):
     ) -> Array:
         """Return the rescaled array; infinity propagates, as finding it would mean waiting."""
         relu = is_relu(activation)
-        vectors = self._launcher.vectors(x.shape[1], _numbers(affine))
+        vectors = self._launcher.vectors(x.shape[1], _coefficients(affine))
         return self._rescale(x, vectors, clip, relu, mask, out)
 
     def _rescale(
@@ -182,7 +184,7 @@ class DeviceBackend(Backend):
         relu: bool,
         mask: Array,
         out: Array,
-    ) -> Any:
+    ) -> Array:
         out, dtypes = self._launcher.result(x, out)
         if 0 not in x.shape:
             low, high = (-math.inf, math.inf) if clip is None else clip
@@ -196,14 +198,22 @@ class DeviceBackend(Backend):
     # -- backward --------------------------------------------------------------------------
 
     def backward_reduce(
-        self, dy: Array, x: Array, mean: Array, *, gate: Affine | None = None, mask: Array = None
+        self,
+        dy: Array,
+        x: Array,
+        mean: Array,
+        *,
+        relu_mask: Affine | None = None,
+        mask: Array = None,
     ) -> tuple[Array, Array]:
         num_channels = x.shape[1]
         vectors = self._launcher.vectors(num_channels, {"mean": mean})
-        sums = self._backward_reduce(dy, x, vectors, self._gate(gate, num_channels), mask)
+        sums = self._backward_reduce(dy, x, vectors, self._relu_rows(relu_mask, num_channels), mask)
         return sums[0], sums[1]
 
-    def _backward_reduce(self, dy: Array, x: Array, vectors: Array, gate: Any, mask: Array) -> Any:
+    def _backward_reduce(
+        self, dy: Array, x: Array, vectors: Array, relu_rows: Array, mask: Array
+    ) -> Array:
         """Return the sums (2, C); the first row of ``vectors`` is the mean."""
         dy, x = self._launcher.of_one_dtype(dy, x)
         dtypes, num_channels = (dtype_name(x), "float64"), x.shape[1]
@@ -213,7 +223,7 @@ class DeviceBackend(Backend):
         parts = self.device.empty((over.ranges, 4, num_channels), np.float64)
         self._launcher.launch(
             "backward_reduce", dtypes, over, (dy, x, self._launcher.plane(mask, "bool", x)),
-            vectors, gate, over.per_range, parts,
+            vectors, relu_rows, over.per_range, parts,
         )  # fmt: skip
         sums = self.device.empty((2, num_channels), np.float64)
         self._launcher.run(
@@ -231,17 +241,19 @@ class DeviceBackend(Backend):
         b: Array,
         d: Array,
         *,
-        gate: Affine | None = None,
+        relu_mask: Affine | None = None,
         mask: Array = None,
         out: Array = None,
     ) -> Array:
         num_channels = x.shape[1]
         vectors = self._launcher.vectors(num_channels, {"mean": mean, "a": a, "b": b, "d": d})
-        return self._backward_elemt(dy, x, vectors, self._gate(gate, num_channels), mask, out)
+        return self._backward_elemt(
+            dy, x, vectors, self._relu_rows(relu_mask, num_channels), mask, out
+        )
 
     def _backward_elemt(
-        self, dy: Array, x: Array, vectors: Array, gate: Any, mask: Array, out: Array
-    ) -> Any:
+        self, dy: Array, x: Array, vectors: Array, relu_rows: Array, mask: Array, out: Array
+    ) -> Array:
         out, _ = self._launcher.result(x, out)
         dy, x = self._launcher.of_one_dtype(dy, x)
         if 0 not in x.shape:
@@ -249,7 +261,7 @@ class DeviceBackend(Backend):
             planes = dy, x, out, self._launcher.plane(mask, "bool", x)
             dtypes = dtype_name(x), dtype_name(out)
             self._launcher.launch(
-                "backward_elemt", dtypes, over, planes, vectors, gate, over.per_range
+                "backward_elemt", dtypes, over, planes, vectors, relu_rows, over.per_range
             )
         return out
 
@@ -277,7 +289,7 @@ class DeviceBackend(Backend):
         self,
         dy: Array,
         x: Array,
-        moments: Any,
+        moments: Moments,
         gamma: Array,
         beta: Array,
         eps: float,
@@ -292,18 +304,18 @@ class DeviceBackend(Backend):
         scaling = self._launcher.vectors(num_channels, {"gamma": gamma, "beta": beta})
         state = self._launcher.state(moments)
         affine = self._batch_affine(x, state, scaling, eps)
-        gate = affine if is_relu(activation) else None
-        sums = self._backward_reduce(dy, x, affine, gate, mask)
+        relu_rows = affine if is_relu(activation) else None
+        sums = self._backward_reduce(dy, x, affine, relu_rows, mask)
         vectors = self.device.empty((5, num_channels), np.float64)
         if num_channels:
             self._launcher.run(
                 "gradient_vectors", (dtype_name(x), "float64"), *of_columns(num_channels), state,
                 affine, sums, np.int32(training), np.int64(num_channels), vectors,
             )  # fmt: skip
-        dx = self._backward_elemt(dy, x, vectors, gate, mask, out)
+        dx = self._backward_elemt(dy, x, vectors, relu_rows, mask, out)
         return dx, vectors[4], sums[0]
 
-    def _batch_affine(self, x: Array, state: Any, scaling: Any, eps: float) -> Any:
+    def _batch_affine(self, x: Array, state: Array, scaling: Array, eps: float) -> Array:
         """Return center, scale, gamma and beta (4, C) of a batch with these moments."""
         num_channels = x.shape[1]
         affine = self.device.empty((4, num_channels), np.float64)
@@ -316,16 +328,20 @@ class DeviceBackend(Backend):
 
     # -- vectors ---------------------------------------------------------------------------
 
-    def _gate(self, gate: Affine | None, num_channels: int) -> Any:
-        return None if gate is None else self._launcher.vectors(num_channels, _numbers(gate))
+    def _relu_rows(self, relu_mask: Affine | None, num_channels: int) -> Array:
+        return (
+            None
+            if relu_mask is None
+            else self._launcher.vectors(num_channels, _coefficients(relu_mask))
+        )
 
-    def _host_vector(self, value: Any) -> np.ndarray:
+    def _host_vector(self, value: Array) -> np.ndarray:
         if not isinstance(value, np.ndarray) and hasattr(value, "dtype"):
             value = self.device.to_host(value)
         return np.ascontiguousarray(value, dtype=np.float64)
 
 
-def _numbers(affine: Affine) -> dict[str, Any]:
+def _coefficients(affine: Affine) -> dict[str, Array]:
     return {name: getattr(affine, name) for name in ("center", "scale", "gamma", "beta")}
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
+from numpy.typing import DTypeLike
 
 from normcore.layout.namespace import Array
 from normcore.statistics import Moments
-from normcore_cupy.device import C_TYPES, Device, view
+from normcore_cupy.device import C_TYPES, Device, Scalar, view
 from normcore_cupy.plan import ELEMENTWISE, Plan, plan
 
 __all__ = ["Launcher", "dtype_name"]
@@ -28,7 +27,7 @@ class Launcher:
     def __init__(self, device: Device) -> None:
         self.device = device
 
-    def vectors(self, num_channels: int, named: dict[str, Any]) -> Array:
+    def vectors(self, num_channels: int, named: dict[str, Array]) -> Array:
         """Return scalars and vectors, on the host or the device, as rows of one device array.
 
         Raises
@@ -55,7 +54,7 @@ class Launcher:
             vectors[row, ...] = value
         return vectors
 
-    def state(self, moments: Moments) -> Any:
+    def state(self, moments: Moments) -> Array:
         """Return the state as a contiguous array of the device."""
         state = self.device.asarray(moments.parts)
         if state.strides == (8 * state.shape[1], 8):
@@ -86,7 +85,7 @@ class Launcher:
         converted = self.converted(distinct[:, None, :], dtype)[:, 0, :]
         return self.device.xp.broadcast_to(converted, expected)
 
-    def of_one_dtype(self, dy: Array, x: Array) -> tuple[Any, Any]:
+    def of_one_dtype(self, dy: Array, x: Array) -> tuple[Array, Array]:
         """Return dy and x as one kernel reads them; float64 holds both where they differ.
 
         Raises
@@ -100,7 +99,7 @@ class Launcher:
             return dy, x
         return self.converted(dy, "float64"), self.converted(x, "float64")
 
-    def converted(self, x: Array, dtype: str) -> Any:
+    def converted(self, x: Array, dtype: str) -> Array:
         """Return the array in another dtype, itself where it has that already."""
         if dtype_name(x) == dtype:
             return x
@@ -110,7 +109,7 @@ class Launcher:
             self.launch("convert", (dtype_name(x), dtype), over, (x, out), over.per_range)
         return out
 
-    def result(self, x: Array, out: Array) -> tuple[Any, tuple[str, str]]:
+    def result(self, x: Array, out: Array) -> tuple[Array, tuple[str, str]]:
         """Return ``out``, allocated where it is None, and the dtypes of input and output.
 
         Raises
@@ -129,14 +128,19 @@ class Launcher:
             raise ValueError(f"out has shape {tuple(out.shape)}, but x has {tuple(x.shape)}")
         return out, (name, dtype_name(out))
 
-    def like(self, x: Array, dtype: Any) -> Any:
+    def like(self, x: Array, dtype: DTypeLike) -> Array:
         """Return an uninitialized array of the shape and the memory order of ``x``."""
         order = sorted(range(3), key=lambda axis: -abs(x.strides[axis]))
         array = self.device.empty(tuple(x.shape[axis] for axis in order), dtype)
         return array.transpose(tuple(order.index(axis) for axis in range(3)))
 
     def launch(
-        self, kernel: str, dtypes: tuple[str, str], over: Plan, arrays: Array, *args: Any
+        self,
+        kernel: str,
+        dtypes: tuple[str, str],
+        over: Plan,
+        arrays: tuple[Array, ...],
+        *args: Array,
     ) -> None:
         """Launch over views: ``arrays`` first, then as :meth:`run`."""
         views = (view(self.device, array, over.axes) for array in arrays)
@@ -148,10 +152,10 @@ class Launcher:
         dtypes: tuple[str, str],
         grid: tuple[int, int, int],
         block: tuple[int, int, int],
-        *args: Any,
+        *args: Array,
     ) -> None:
         """Launch with NumPy values as they are, and contiguous device arrays by address."""
-        values = tuple(
+        values: tuple[Scalar, ...] = tuple(
             _NOWHERE if each is None
             else each if isinstance(each, np.generic | np.ndarray)
             else np.int64(self.device.pointer(each))

@@ -9,7 +9,8 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
-from typing import Any, NamedTuple
+from types import ModuleType
+from typing import NamedTuple
 
 from normcore.array_backend.abstract import BackendStatus
 
@@ -50,7 +51,7 @@ def status() -> BackendStatus:
     return BackendStatus(True, detail=f"CuPy {cupy.__version__}")
 
 
-def _why_no_device(cupy: Any) -> str:
+def _why_no_device(cupy: ModuleType) -> str:
     if not _loads("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"):
         return "no NVIDIA driver is installed"
     driver = find_driver()
@@ -94,7 +95,7 @@ def why_hidden(driver: Driver, visible: str | None) -> str:
     )
 
 
-def _why_cuda_fails(cupy: Any) -> str:
+def _why_cuda_fails(cupy: ModuleType) -> str:
     try:
         if cupy.cuda.runtime.getDeviceCount() == 0:
             return "the NVIDIA driver finds no device"
@@ -131,7 +132,7 @@ def find_driver() -> Driver | None:
     return None if any(codes) else Driver(version.value, number.value, uuids)
 
 
-def _uuid(library: Any, index: int) -> str:
+def _uuid(library: ctypes.CDLL, index: int) -> str:
     device, text = ctypes.c_void_p(), ctypes.create_string_buffer(_UUID_BYTES)
     if library.nvmlDeviceGetHandleByIndex_v2(ctypes.c_uint(index), ctypes.byref(device)) != 0:
         return ""
@@ -140,7 +141,7 @@ def _uuid(library: Any, index: int) -> str:
     return text.value.decode(errors="replace")
 
 
-def _loads(name: str) -> Any:
+def _loads(name: str) -> ctypes.CDLL | None:
     """Return a shared library, or None."""
     try:
         return ctypes.CDLL(name)

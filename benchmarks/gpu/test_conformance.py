@@ -51,7 +51,7 @@ class TestOnHost(BackendConformance):
 
     @pytest.fixture(autouse=True)
     def small_chunks(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(ENGINE._batches, "chunk_bytes", 8192)
+        monkeypatch.setattr(ENGINE._chunked, "chunk_bytes", 8192)
 
 
 class TestStandard(ScalerConformance):

@@ -5,14 +5,16 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from typing import Any, ClassVar, NamedTuple
+from types import ModuleType
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 
 from normcore.affine import Affine
 from normcore.layout.namespace import Array, array_namespace
 from normcore.layout.out_argument import result_dtype
-from normcore.statistics import exact_quantiles
+from normcore.statistics import Brackets, Extrema, Moments, Quantiles, exact_quantiles
+from normcore.statistics.statistic import StatisticT
 
 __all__ = [
     "Backend",
@@ -58,7 +60,7 @@ class Backend(ABC):
 
     name: ClassVar[str]
     #: Namespace of the arrays of length C that kernels take and return.
-    xp: Any = np
+    xp: ModuleType = np
 
     @classmethod
     def probe(cls) -> BackendStatus:
@@ -82,20 +84,20 @@ class Backend(ABC):
     # -- required kernels ------------------------------------------------------------------
 
     @abstractmethod
-    def moments(self, x: Array, *, weights: Array = None, skipna: bool = False) -> Any:
+    def moments(self, x: Array, *, weights: Array = None, skipna: bool = False) -> Moments:
         """Return the :class:`~normcore.Moments` of each channel.
 
         ``skipna`` leaves NaN out; otherwise NaN and infinity propagate.
         """
 
     @abstractmethod
-    def extrema(self, x: Array, *, skipna: bool = False) -> Any:
+    def extrema(self, x: Array, *, skipna: bool = False) -> Extrema:
         """Return the :class:`~normcore.Extrema` of each channel."""
 
     @abstractmethod
     def brackets(
         self, x: Array, lower: Array, upper: Array, *, weights: Array = None, skipna: bool = False
-    ) -> Any:
+    ) -> Brackets:
         """Count, for R ranks, what lies below, on and between two values of each channel.
 
         Parameters
@@ -139,14 +141,20 @@ class Backend(ABC):
 
     @abstractmethod
     def backward_reduce(
-        self, dy: Array, x: Array, mean: Array, *, gate: Affine | None = None, mask: Array = None
+        self,
+        dy: Array,
+        x: Array,
+        mean: Array,
+        *,
+        relu_mask: Affine | None = None,
+        mask: Array = None,
     ) -> tuple[Array, Array]:
         """Return ``sum(dy)`` and ``sum(dy * (x - mean))`` of each channel.
 
         Parameters
         ----------
-        gate : Affine, optional
-            The forward map under a ReLU: ``dy`` counts as 0 where the map of x is not positive.
+        relu_mask : Affine, optional
+            The forward map under a ReLU: ``dy`` counts as 0 where that of x is not positive.
         mask : (N, S) array of bool, optional
             Positions where it is False do not count.
         """
@@ -161,24 +169,26 @@ class Backend(ABC):
         b: Array,
         d: Array,
         *,
-        gate: Affine | None = None,
+        relu_mask: Affine | None = None,
         mask: Array = None,
         out: Array = None,
     ) -> Array:
         """Return ``dx = a * dy - (b + d * (x - mean))``, and 0 where the mask is False.
 
         ``a``, ``b`` and ``d`` are vectors that the core computes, so that training, frozen and
-        synchronized backward are one kernel. ``gate`` is as in :meth:`backward_reduce`; ``out``
-        may be ``dy`` or ``x`` itself.
+        synchronized backward are one kernel. ``relu_mask`` is as in :meth:`backward_reduce`;
+        ``out`` may be ``dy`` or ``x`` itself.
         """
 
     # -- optional forms --------------------------------------------------------------------
 
-    def quantiles(self, x: Array, q: Array, *, weights: Array = None, skipna: bool = False) -> Any:
+    def quantiles(
+        self, x: Array, q: Array, *, weights: Array = None, skipna: bool = False
+    ) -> Quantiles:
         """Return the exact :class:`~normcore.statistics.brackets.Quantiles` at ``q`` in [0, 1]."""
         return exact_quantiles.exact(self, x, q, weights=weights, skipna=skipna)
 
-    def merge(self, statistic: Any, other: Any) -> Any:
+    def merge(self, statistic: StatisticT, other: StatisticT) -> StatisticT:
         """Return the statistic of both; one launch on a device instead of many."""
         return statistic.merge(other)
 
@@ -192,7 +202,7 @@ class Backend(ABC):
         activation: str | None = None,
         mask: Array = None,
         out: Array = None,
-    ) -> tuple[Array, Array]:
+    ) -> tuple[Array, Moments]:
         """Normalize with the moments of ``x`` itself: batch norm's training forward.
 
         Returns
@@ -209,7 +219,7 @@ class Backend(ABC):
         self,
         dy: Array,
         x: Array,
-        moments: Any,
+        moments: Moments,
         gamma: Array,
         beta: Array,
         eps: float,
@@ -225,13 +235,13 @@ class Backend(ABC):
         them too.
         """
         mean, scale = moments.mean, batch_scale(moments, eps)
-        gate = None
+        relu_mask = None
         if activation is not None:
-            gate = Affine(center=mean, scale=scale, gamma=gamma, beta=beta)
-        sum_dy, sum_dy_xmu = self.backward_reduce(dy, x, mean, gate=gate, mask=mask)
+            relu_mask = Affine(center=mean, scale=scale, gamma=gamma, beta=beta)
+        sum_dy, sum_dy_xmu = self.backward_reduce(dy, x, mean, relu_mask=relu_mask, mask=mask)
         count = moments.count if training else math.inf
         a, b, d = gradient_vectors(gamma, scale, sum_dy, sum_dy_xmu, count)
-        dx = self.backward_elemt(dy, x, mean, a, b, d, gate=gate, mask=mask, out=out)
+        dx = self.backward_elemt(dy, x, mean, a, b, d, relu_mask=relu_mask, mask=mask, out=out)
         return dx, sum_dy_xmu / scale, sum_dy
 
     def normalize_rows(
@@ -243,7 +253,7 @@ class Backend(ABC):
         *,
         centered: bool = True,
         out: Array = None,
-    ) -> tuple[Array, Array]:
+    ) -> tuple[Array, Moments]:
         """Normalize each sample by its own statistics: layer norm, or RMS norm uncentered.
 
         Parameters
@@ -275,7 +285,7 @@ class Backend(ABC):
         self,
         dy: Array,
         x: Array,
-        moments: Any,
+        moments: Moments,
         gamma: Array,
         eps: float,
         *,
@@ -318,7 +328,7 @@ def is_relu(activation: str | None) -> bool:
     return activation == "relu"
 
 
-def batch_scale(moments: Any, eps: float) -> Array:
+def batch_scale(moments: Moments, eps: float) -> Array:
     """Return ``sqrt(var + eps)``; where var overflows, eps is negligible and std has a value.
 
     The root of the sum is within 1 ulp and has the same bits everywhere; hypot has not.
@@ -342,7 +352,7 @@ def gradient_vectors(
         return a, a * (sum_dy / count), a * (sum_dy_xmu / count) / (scale * scale)
 
 
-def _row_affine(moments: Any, eps: float, centered: bool) -> Affine:
+def _row_affine(moments: Moments, eps: float, centered: bool) -> Affine:
     with np.errstate(all="ignore"):  # what is not finite propagates
         mean = moments.mean
         if centered:

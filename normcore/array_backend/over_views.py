@@ -1,4 +1,4 @@
-"""Kernels of a backend over the views of an array of any layout.
+"""A backend's kernels over arrays of any layout, view by view.
 
 Statistics merge over the views; element-wise kernels write into each.
 """
@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import reduce
-from typing import Any
 
 import numpy as np
 
+from normcore.affine import Affine
+from normcore.array_backend.abstract import Backend
 from normcore.layout import numpy_views
-from normcore.layout.array_views import of_positions, plane, views
+from normcore.layout.array_views import broadcast_plane, plane_of, views
 from normcore.layout.namespace import Array, array_namespace, as_array, is_strided
 from normcore.layout.out_argument import (
     check_out,
@@ -21,11 +22,12 @@ from normcore.layout.out_argument import (
     result_like,
 )
 from normcore.statistics import wide_integers
+from normcore.statistics.statistic import StatisticT
 
 __all__ = ["as_weights", "check_weights", "elementwise", "observe", "rescale"]
 
 
-def as_weights(weights: Array, beside: Any = None) -> Any:
+def as_weights(weights: Array, beside: Array = None) -> Array:
     """Return weights as an array, as :func:`as_array`.
 
     Raises
@@ -60,14 +62,14 @@ def check_weights(weights: Array) -> None:
 
 
 def observe(
-    kernel: Callable[..., Any],
+    kernel: Callable[..., StatisticT],
     x: Array,
     axis: int | None,
     *,
     weights: Array = None,
-    merge: Callable[[Any, Any], Any] | None = None,
-    **options: Any,
-) -> Any:
+    merge: Callable[[StatisticT, StatisticT], StatisticT] | None = None,
+    **options: object,
+) -> StatisticT:
     """Observe a statistic of each channel of ``x``.
 
     Parameters
@@ -79,7 +81,7 @@ def observe(
     axis : int or None
         The channel axis; None makes all elements one channel.
     weights : array, optional
-        As in :func:`plane`; finite and not negative.
+        As in :func:`~normcore.layout.array_views.broadcast_plane`; finite and not negative.
     merge : callable, optional
         The backend's own, of two statistics; by default the first statistic's.
     """
@@ -91,22 +93,22 @@ def observe(
     if not isinstance(weights, np.ndarray):
         xp = array_namespace(weights)
         weights = xp.astype(weights, xp.float64)  # the standard's bool has no order
-    weights = plane(weights, x, axis, "weights")
+    weights = broadcast_plane(weights, x, axis, "weights")
     both = views(axis, x, weights)
-    return reduce(merge, (kernel(view, weights=of_positions(w), **options) for view, w in both))
+    return reduce(merge, (kernel(view, weights=plane_of(w), **options) for view, w in both))
 
 
-def _merge(statistic: Any, other: Any) -> Any:
+def _merge(statistic: StatisticT, other: StatisticT) -> StatisticT:
     return statistic.merge(other)
 
 
 def elementwise(
-    kernel: Callable[..., Any],
+    kernel: Callable[..., Array],
     axis: int | None,
     *arrays: Array,
     out: Array = None,
     mask: Array = None,
-    **options: Any,
+    **options: object,
 ) -> Array:
     """Map ``kernel(*views, mask=plane, out=view, **options)`` over arrays of one shape.
 
@@ -116,7 +118,7 @@ def elementwise(
         Of that shape and the result's dtype; may be one of ``arrays`` itself. By default a fresh
         array in the memory order of the first one.
     mask : array of bool, optional
-        As in :func:`plane`.
+        As in :func:`~normcore.layout.array_views.broadcast_plane`.
 
     Raises
     ------
@@ -137,11 +139,11 @@ def elementwise(
         except MemoryError as error:
             raise no_memory(error) from error
     xp = array_namespace(first)
-    planes = () if mask is None else (plane(mask, first, axis, "mask"),)
+    planes = () if mask is None else (broadcast_plane(mask, first, axis, "mask"),)
     if not is_strided(first):
         (inputs,) = views(axis, *arrays, *planes)
         if planes:
-            options["mask"] = of_positions(inputs[-1])
+            options["mask"] = plane_of(inputs[-1])
         inputs = inputs[: len(arrays)]
         result = xp.reshape(kernel(*inputs, **options), first.shape)
         if out is None:
@@ -156,15 +158,15 @@ def elementwise(
         refuse_partial_overlap(out, *arrays)
     for *parts, target in views(axis, *arrays, *planes, out):
         if planes:
-            options["mask"] = of_positions(parts.pop())
+            options["mask"] = plane_of(parts.pop())
         kernel(*parts, out=target, **options)
     return out
 
 
 def rescale(
-    backend: Any,
+    backend: Backend,
     x: Array,
-    affine: Any,
+    affine: Affine,
     axis: int | None,
     *,
     out: Array = None,

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from types import ModuleType
-from typing import Any
 
 import numpy as np
 
@@ -150,13 +149,13 @@ class ReferenceBackend(Backend):
         """Evaluate the map in float64, and round once at the end."""
         relu = is_relu(activation)
         xp = array_namespace(x)
-        numbers = _numbers(xp, x, affine)
+        coefficients = _coefficients(xp, x, affine)
 
         def compute(block: Block) -> Array:
             values = _view(xp, x, block)
             if refuse_infinite and bool(xp.any(xp.isinf(values))):
                 raise InfiniteInput("the input holds an infinite value")
-            y = _apply(values, numbers)
+            y = _apply(values, coefficients)
             if clip is not None:
                 for bound, beyond in ((clip[0], y < clip[0]), (clip[1], y > clip[1])):
                     y = xp.where(beyond, xp.full_like(y, bound), y)
@@ -167,7 +166,13 @@ class ReferenceBackend(Backend):
         return _fill(xp, x, out, compute)
 
     def backward_reduce(
-        self, dy: Array, x: Array, mean: Array, *, gate: Affine | None = None, mask: Array = None
+        self,
+        dy: Array,
+        x: Array,
+        mean: Array,
+        *,
+        relu_mask: Affine | None = None,
+        mask: Array = None,
     ) -> tuple[Array, Array]:
         """Sum ``dy`` and ``dy * (x - mean)`` in double-double."""
         xp = array_namespace(x)
@@ -177,7 +182,7 @@ class ReferenceBackend(Backend):
         plain = [zero, zero]
         with np.errstate(all="ignore"):
             for block in blocks(x.shape, _BLOCK):
-                gradient = _flatten(xp, _gradient(xp, dy, x, gate, mask, block))
+                gradient = _flatten(xp, _gradient(xp, dy, x, relu_mask, mask, block))
                 values = _flatten(xp, _masked(xp, _view(xp, x, block), mask, block))
                 nothing = xp.zeros_like(gradient)
                 xmu = dd.two_sum(values, -mean)
@@ -202,7 +207,7 @@ class ReferenceBackend(Backend):
         b: Array,
         d: Array,
         *,
-        gate: Affine | None = None,
+        relu_mask: Affine | None = None,
         mask: Array = None,
         out: Array = None,
     ) -> Array:
@@ -211,7 +216,7 @@ class ReferenceBackend(Backend):
         mean, a, b, d = (_vector(xp, x, each)[:, None] for each in (mean, a, b, d))
 
         def compute(block: Block) -> Array:
-            gradient = _gradient(xp, dy, x, gate, None, block)
+            gradient = _gradient(xp, dy, x, relu_mask, None, block)
             dx = a * gradient - (b + d * (_view(xp, x, block) - mean))
             return _masked(xp, dx, mask, block)
 
@@ -242,12 +247,12 @@ def _column(xp: ModuleType, x: Array, weights: Array, block: Block) -> Array:
     return xp.reshape(_vector(xp, x, weights[block[0], block[1]]), (-1, 1))
 
 
-def _numbers(xp: ModuleType, x: Array, affine: Affine) -> list[Array]:
+def _coefficients(xp: ModuleType, x: Array, affine: Affine) -> list[Array]:
     """Return center, scale, gamma and beta shaped to meet a block (n, C, s).
 
     They may live in another library than ``x``: fitted on one device, used on another.
     """
-    numbers = []
+    coefficients = []
     for name in ("center", "scale", "gamma", "beta"):
         vector = _vector(xp, x, getattr(affine, name))
         if vector.ndim == 0:
@@ -256,12 +261,12 @@ def _numbers(xp: ModuleType, x: Array, affine: Affine) -> list[Array]:
             raise ValueError(
                 f"{name} has shape {tuple(vector.shape)}, but there are {x.shape[1]} channels"
             )
-        numbers.append(vector[:, None])
-    return numbers
+        coefficients.append(vector[:, None])
+    return coefficients
 
 
-def _apply(values: Array, numbers: list[Any]) -> Array:
-    center, scale, gamma, beta = numbers
+def _apply(values: Array, coefficients: list[Array]) -> Array:
+    center, scale, gamma, beta = coefficients
     return ((values - center) / scale) * gamma + beta
 
 
@@ -274,17 +279,17 @@ def _masked(xp: ModuleType, values: Array, mask: Array, block: Block) -> Array:
 
 
 def _gradient(
-    xp: ModuleType, dy: Array, x: Array, gate: Affine | None, mask: Array, block: Block
+    xp: ModuleType, dy: Array, x: Array, relu_mask: Affine | None, mask: Array, block: Block
 ) -> Array:
     """Return a block of dy, 0 where the ReLU was closed or the mask is False."""
     gradient = _view(xp, dy, block)
-    if gate is not None:
-        closed = _apply(_view(xp, x, block), _numbers(xp, x, gate)) <= 0
+    if relu_mask is not None:
+        closed = _apply(_view(xp, x, block), _coefficients(xp, x, relu_mask)) <= 0
         gradient = xp.where(closed, xp.zeros_like(gradient), gradient)
     return _masked(xp, gradient, mask, block)
 
 
-def _fill(xp: ModuleType, like: Array, out: Array, compute: Callable[[Block], Any]) -> Array:
+def _fill(xp: ModuleType, like: Array, out: Array, compute: Callable[[Block], Array]) -> Array:
     """Write ``compute(block)`` of all blocks into ``out``, allocated like ``like`` if None."""
     with np.errstate(all="ignore"):
         if out is None:
@@ -300,7 +305,7 @@ def _fill(xp: ModuleType, like: Array, out: Array, compute: Callable[[Block], An
     return out
 
 
-def _vector(xp: ModuleType, x: Array, value: Any) -> Array:
+def _vector(xp: ModuleType, x: Array, value: Array) -> Array:
     """Bring a small array to the library and device of ``x``, as float64."""
     if xp is not np and isinstance(value, np.ndarray | np.generic):
         value = np.array(value, dtype=np.float64)  # libraries differ on strides and read-only
@@ -309,5 +314,5 @@ def _vector(xp: ModuleType, x: Array, value: Any) -> Array:
     return xp.asarray(value, dtype=xp.float64, device=_device(x))
 
 
-def _device(x: Array) -> Any:
+def _device(x: Array) -> object:
     return getattr(x, "device", None)

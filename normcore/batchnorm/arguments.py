@@ -14,7 +14,7 @@ from normcore import layout
 from normcore.affine import Affine
 from normcore.array_backend import over_views, selection
 from normcore.array_backend.abstract import Backend, batch_scale, is_relu
-from normcore.array_backend.composite import Pieces
+from normcore.array_backend.composite import CompositeKernels
 from normcore.distributed.communicator import ProcessGroup
 from normcore.layout import numpy_views, out_argument
 from normcore.layout.namespace import Array, array_namespace, is_on_host, to_numpy
@@ -154,7 +154,7 @@ class Batch:
         """Return the number of values of a channel; of a mask on a device, as if it were True."""
         shape = self.x.shape
         if self.mask is not None and self.num_channels > 0 and is_on_host(self.mask):
-            valid = layout.plane(
+            valid = layout.broadcast_plane(
                 to_numpy(self.mask), np.broadcast_to(False, shape), self.axis, "mask"
             )
             return int(np.count_nonzero(np.take(valid, 0, self.axis)))
@@ -271,14 +271,14 @@ class Batch:
             scale = batch_scale(moments, self.eps)
             wide_integers.refuse_rounded(self.x, self.axis, moments.mean, scale)
 
-    def _composite(self, *arrays: Array, out: Array) -> tuple[Pieces | None, Array]:
+    def _composite(self, *arrays: Array, out: Array) -> tuple[CompositeKernels | None, Array]:
         """Return the kernels of arrays that are several views, or a part, or None for one view;
         and what they write to, if that is known.
         """
         if self.process_group is not None:
             return self.process_group, out
-        out, is_one_view = layout.with_result(self.axis, *arrays, out=out, mask=self.mask)
-        return None if is_one_view else Pieces(self.backend, self.axis), out
+        out, is_single_view = layout.single_view_out(self.axis, *arrays, out=out, mask=self.mask)
+        return None if is_single_view else CompositeKernels(self.backend, self.axis), out
 
     def _in_one_go(
         self, kernel: Callable[..., tuple[Array, ...]], *arrays: Array, out: Array

@@ -101,7 +101,7 @@ class PartitionedForward:
 
     def __init__(self, batch: Batch, partition: Partition) -> None:
         if batch.mask is not None:
-            layout.plane(batch.mask, batch.x, batch.axis, "mask")
+            layout.broadcast_plane(batch.mask, batch.x, batch.axis, "mask")
         self.batch: Batch | None = batch
         self.partition = partition
         ordered = copy(batch)

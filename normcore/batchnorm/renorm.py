@@ -15,7 +15,7 @@ from typing import Any, Self, TypedDict, Unpack
 
 from normcore.affine import Affine
 from normcore.array_backend.abstract import Backend, batch_scale
-from normcore.array_backend.composite import Pieces
+from normcore.array_backend.composite import CompositeKernels
 from normcore.batchnorm.arguments import Batch
 from normcore.batchnorm.forward_backward import differentiated, normalized
 from normcore.distributed.communicator import Communicator, ProcessGroup, process_group_of
@@ -60,7 +60,7 @@ class RenormBatch(Batch):
 
     def normalize(self, out: Array) -> tuple[Array, Moments]:
         """Normalize with the statistics of the batch and correct; return y and the statistics."""
-        kernels = self.process_group or Pieces(self.backend, self.axis)
+        kernels = self.process_group or CompositeKernels(self.backend, self.axis)
         moments: Moments = kernels.moments(self.x, weights=self.mask)
         batch, scale = self.corrected(*self.corrections(moments)), batch_scale(moments, self.eps)
         affine = Affine(center=moments.mean, scale=scale, gamma=batch.gamma, beta=batch.beta)

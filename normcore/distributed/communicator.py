@@ -11,12 +11,12 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager, suppress
 from functools import reduce
-from typing import Any, Protocol, Self
+from typing import Protocol, Self
 
 import numpy as np
 
 from normcore.array_backend.abstract import Backend, batch_scale
-from normcore.array_backend.composite import Pieces
+from normcore.array_backend.composite import CompositeKernels
 from normcore.layout.namespace import Array, array_namespace
 from normcore.statistics import Moments
 
@@ -77,7 +77,7 @@ class Communicator(Protocol):
         ...
 
 
-class ProcessGroup(Pieces):
+class ProcessGroup(CompositeKernels):
     """A backend's kernels over an array of which each rank has a part.
 
     The compositions of :class:`~normcore.Backend` in terms of moments and sums hold for the whole.
@@ -114,12 +114,12 @@ class ProcessGroup(Pieces):
         self.has_met = False
         return self
 
-    def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
+    def __exit__(self, kind: object, error: object, traceback: object) -> None:
         if isinstance(error, Exception) and not self.has_met:
             with suppress(Exception):  # the error that counts is the one being raised
                 self._shapes(_REFUSED)
 
-    def moments(self, x: Array, **options: Any) -> Moments:
+    def moments(self, x: Array, **options: Array) -> Moments:
         """Return the moments of the batches of all ranks."""
         own = super().moments(x, **options)
         moments: Moments = reduce(self.backend.merge, map(Moments, self.gather(own.parts)))
@@ -132,7 +132,7 @@ class ProcessGroup(Pieces):
         return moments
 
     def backward_reduce(
-        self, dy: Array, x: Array, mean: Array, **options: Any
+        self, dy: Array, x: Array, mean: Array, **options: Array
     ) -> tuple[Array, Array]:
         """Return the sums over the batches of all ranks, and keep this rank's own."""
         self.own_sums = super().backward_reduce(dy, x, mean, **options)
@@ -141,7 +141,7 @@ class ProcessGroup(Pieces):
         return total[0, ...], total[1, ...]
 
     def normalize_backward(
-        self, dy: Array, x: Array, moments: Moments, *given: Any, **options: Any
+        self, dy: Array, x: Array, moments: Moments, *given: Array, **options: Array
     ) -> tuple[Array, Array, Array]:
         """Return dx through the statistics of all ranks, and this rank's dgamma and dbeta."""
         dx, _, _ = super().normalize_backward(dy, x, moments, *given, **options)
@@ -191,7 +191,7 @@ def process_group_of(
     return _ALONE if communicator is None else ProcessGroup(communicator)
 
 
-def single_process_error(name: str, value: Any) -> ValueError:
+def single_process_error(name: str, value: object) -> ValueError:
     """Return the error of an option that makes no sense with a communicator."""
     return ValueError(
         f"{name}={value!r} is of the batch of one process, but the communicator joins the batches "

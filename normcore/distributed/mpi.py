@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from normcore.layout.namespace import Array, array_namespace, to_numpy
+
+if TYPE_CHECKING:
+    from mpi4py.MPI import Intracomm
 
 __all__ = ["MPICommunicator"]
 
@@ -27,7 +30,7 @@ class MPICommunicator:
         If mpi4py is missing.
     """
 
-    def __init__(self, comm: Any = None) -> None:
+    def __init__(self, comm: Intracomm | None = None) -> None:
         try:
             from mpi4py import MPI
         except ImportError as error:

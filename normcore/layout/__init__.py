@@ -1,24 +1,24 @@
 """Arrays as ``(N, C, S)`` views, and what results are written to."""
 
 from normcore.layout.array_views import (
-    in_one_view,
-    is_one_view,
-    of_positions,
-    plane,
+    as_single_views,
+    broadcast_plane,
+    is_single_view,
+    plane_of,
     positive_axis,
+    single_view_out,
     views,
-    with_result,
 )
 from normcore.layout.namespace import as_array, is_strided
 
 __all__ = [
     "as_array",
-    "in_one_view",
-    "is_one_view",
+    "as_single_views",
+    "broadcast_plane",
+    "is_single_view",
     "is_strided",
-    "of_positions",
-    "plane",
+    "plane_of",
     "positive_axis",
+    "single_view_out",
     "views",
-    "with_result",
 ]

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 import numpy as np
 
@@ -19,13 +18,13 @@ from normcore.layout.namespace import Array, array_namespace, is_strided, native
 from normcore.layout.out_argument import kind_of, result_like
 
 __all__ = [
-    "in_one_view",
-    "is_one_view",
-    "of_positions",
-    "plane",
+    "as_single_views",
+    "broadcast_plane",
+    "is_single_view",
+    "plane_of",
     "positive_axis",
+    "single_view_out",
     "views",
-    "with_result",
 ]
 
 
@@ -48,7 +47,7 @@ def positive_axis(axis: int, ndim: int) -> int:
     return axis % ndim
 
 
-def views(axis: int | None, *arrays: Array) -> Iterable[tuple[Any, ...]]:
+def views(axis: int | None, *arrays: Array) -> Iterable[tuple[Array, ...]]:
     """Return tuples of ``(N, C, S)`` views of arrays of one shape.
 
     Parameters
@@ -63,7 +62,7 @@ def views(axis: int | None, *arrays: Array) -> Iterable[tuple[Any, ...]]:
     return _views(axis, arrays) if found is None else (found,)
 
 
-def _views(axis: int | None, arrays: tuple[Array, ...]) -> Iterator[tuple[Any, ...]]:
+def _views(axis: int | None, arrays: tuple[Array, ...]) -> Iterator[tuple[Array, ...]]:
     first = arrays[0]
     if axis is None:
         yield from _views(-1, tuple(array[..., None] for array in arrays))
@@ -71,31 +70,31 @@ def _views(axis: int | None, arrays: tuple[Array, ...]) -> Iterator[tuple[Any, .
     axis = positive_axis(axis, first.ndim)
     shape = first.shape
     if not all(is_strided(array) for array in arrays):
-        folded = math.prod(shape[:axis]), shape[axis], math.prod(shape[axis + 1 :])
-        yield tuple(array_namespace(array).reshape(array, folded) for array in arrays)
+        merged = math.prod(shape[:axis]), shape[axis], math.prod(shape[axis + 1 :])
+        yield tuple(array_namespace(array).reshape(array, merged) for array in arrays)
     elif math.prod(shape) == 0:
-        folded = math.prod(shape[:axis]) * math.prod(shape[axis + 1 :]), shape[axis], 1
-        yield tuple(array.reshape(folded) for array in arrays)
+        merged = math.prod(shape[:axis]) * math.prod(shape[axis + 1 :]), shape[axis], 1
+        yield tuple(array.reshape(merged) for array in arrays)
     elif first.ndim == 2 and axis == 1 and abs(first.strides[0]) >= abs(first.strides[1]):
         yield tuple(array[:, :, None] for array in arrays)
     else:
         yield from _strided_views(axis, arrays)
 
 
-def is_one_view(axis: int | None, *arrays: Array) -> bool:
+def is_single_view(axis: int | None, *arrays: Array) -> bool:
     """Whether :func:`views` yields a single tuple."""
     pieces = iter(views(axis, *arrays))
     next(pieces)
     return next(pieces, None) is None
 
 
-def with_result(
+def single_view_out(
     axis: int | None, *arrays: Array, out: Array = None, mask: Array = None
-) -> tuple[Any, bool]:
-    """Return what a kernel that must see all data at once writes to, and whether it can.
+) -> tuple[Array, bool]:
+    """Return the ``out`` of a kernel that must see all data in a single view, and whether it can.
 
-    It can where the arrays, the mask and the result are one view. A fresh result has a say in
-    that: where it has strides of its own, it is made here; otherwise ``out`` is returned.
+    It can where the arrays, the mask and the result are a single view. A fresh result has a say
+    in that: where it has strides of its own, it is made here; otherwise ``out`` is returned.
     """
     if (mask is None and numpy_views.views(axis, arrays, out) is not None) or not is_strided(
         arrays[0]
@@ -103,16 +102,19 @@ def with_result(
         return out, True
     if out is None:
         out = result_like(arrays[0])
-    planes = () if mask is None else (plane(mask, arrays[0], axis, "mask"),)
-    return out, is_one_view(axis, *arrays, *planes, out)
+    planes = () if mask is None else (broadcast_plane(mask, arrays[0], axis, "mask"),)
+    return out, is_single_view(axis, *arrays, *planes, out)
 
 
-def in_one_view(
+def as_single_views(
     x: Array, axis: int | None, weights: Array = None
-) -> Iterator[tuple[Any, int | None, Any]]:
-    """Yield ``x``, its axis and its weights, or copies of a few channels at a time, as one view."""
-    planes = () if weights is None else (plane(weights, x, axis, "weights"),)
-    if is_one_view(axis, x, *planes):
+) -> Iterator[tuple[Array, int | None, Array]]:
+    """Yield ``x``, its axis and its weights; or copies of a few channels at a time.
+
+    What is yielded is a single view of :func:`views`.
+    """
+    planes = () if weights is None else (broadcast_plane(weights, x, axis, "weights"),)
+    if is_single_view(axis, x, *planes):
         yield x, axis, weights
         return
     rows, *flat = (
@@ -125,7 +127,7 @@ def in_one_view(
         yield part.reshape(-1, part.shape[-1]), 1, weights
 
 
-def _strided_views(axis: int, arrays: tuple[Array, ...]) -> Iterator[tuple[Any, ...]]:
+def _strided_views(axis: int, arrays: tuple[Array, ...]) -> Iterator[tuple[Array, ...]]:
     first = arrays[0]
     inner = abs(first.strides[axis])
     order = sorted(
@@ -153,15 +155,15 @@ def _strided_views(axis: int, arrays: tuple[Array, ...]) -> Iterator[tuple[Any, 
         groups = [only, []] if channels_inside else [[], only]
     unit = [each for each in range(first.ndim) if each != axis and first.shape[each] == 1]
     permutation = [*unit, *groups[0], axis, *groups[1]]
-    folded = (
+    merged = (
         math.prod(first.shape[each] for each in groups[0]),
         first.shape[axis],
         math.prod(first.shape[each] for each in groups[1]),
     )
-    yield tuple(array.transpose(*permutation).reshape(folded) for array in arrays)
+    yield tuple(array.transpose(*permutation).reshape(merged) for array in arrays)
 
 
-def plane(values: Array, x: Array, axis: int | None, what: str) -> Array:
+def broadcast_plane(values: Array, x: Array, axis: int | None, what: str) -> Array:
     """Broadcast weights or a mask of positions to the shape of ``x``, without a copy.
 
     Parameters
@@ -201,8 +203,8 @@ def plane(values: Array, x: Array, axis: int | None, what: str) -> Array:
     return xp.broadcast_to(values, x.shape)
 
 
-def of_positions(view: Array) -> Any:
-    """Return the plane ``(N, S)`` of the view of one that :func:`plane` broadcast."""
+def plane_of(view: Array) -> Array:
+    """Return the plane ``(N, S)`` that a view of what :func:`broadcast_plane` gave repeats."""
     if view.shape[1]:
         return view[:, 0, :]
     shape, xp = (view.shape[0], view.shape[2]), array_namespace(view)

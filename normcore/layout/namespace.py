@@ -10,6 +10,7 @@ import numpy as np
 
 __all__ = [
     "Array",
+    "DType",
     "array_namespace",
     "as_array",
     "is_on_host",
@@ -21,6 +22,8 @@ __all__ = [
 
 #: An array of any library: NumPy, CuPy, PyTorch, or whatever follows the array-API standard.
 Array: TypeAlias = Any
+#: A dtype of such a library.
+DType: TypeAlias = Any
 
 # DLPack's kinds of devices: host memory, ordinary and pinned; CUDA's own and managed memory.
 _HOST, _CUDA = (1, 3, 11), (2, 13)
@@ -98,7 +101,7 @@ def place(array: Array) -> str:
     return f"on CUDA device {number}" if kind in _CUDA else f"on device {number} of DLPack's {kind}"
 
 
-def as_array(x: Any, *, what: str = "x", beside: Any = None) -> Any:
+def as_array(x: Array, *, what: str = "x", beside: Array = None) -> Array:
     """Return ``x``, or the NumPy array of a nested sequence or of what speaks DLPack alone.
 
     Parameters

@@ -2,7 +2,7 @@
 # Design: NumPy arrays in C order are what nearly every call brings. They are recognized and viewed
 # here, by a few looks at their C structures, where Python would make a dozen objects and take
 # longer than the kernel of a small batch. What is not plainly such a case is answered by None or
-# False, and then the general forms, in layout and results, do it or say what is wrong.
+# False, and then the general forms, in array_views and out_argument, do it or say what is wrong.
 
 cimport numpy as cnp
 from libc.math cimport INFINITY, NAN, sqrt
@@ -80,20 +80,20 @@ def views(axis, tuple arrays, out=None):
     cdef cnp.ndarray first = arrays[0]
     cdef Py_ssize_t i, channel, ndim = cnp.PyArray_NDIM(first)
     cdef const cnp.npy_intp* shape = cnp.PyArray_DIMS(first)
-    cdef cnp.npy_intp folded[3]
+    cdef cnp.npy_intp merged[3]
     cdef cnp.PyArray_Dims dims
-    dims.ptr, dims.len = folded, 3
+    dims.ptr, dims.len = merged, 3
     if not -ndim <= axis < ndim:
         return None
     channel = axis if axis >= 0 else axis + ndim
     if shape[channel] < 2:
         return None
-    folded[0], folded[1], folded[2] = 1, shape[channel], 1
+    merged[0], merged[1], merged[2] = 1, shape[channel], 1
     for i in range(channel):
-        folded[0] *= shape[i]
+        merged[0] *= shape[i]
     for i in range(channel + 1, ndim):
-        folded[2] *= shape[i]
-    if folded[0] * folded[2] == 0:
+        merged[2] *= shape[i]
+    if merged[0] * merged[2] == 0:
         return None
     result = [cnp.PyArray_Newshape(array, &dims, cnp.NPY_CORDER) for array in arrays]
     if out is not None:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from functools import partial
 from itertools import combinations
-from typing import Any
 
 import numpy as np
 
 from normcore.layout import numpy_views
-from normcore.layout.namespace import Array, array_namespace
+from normcore.layout.namespace import Array, DType, array_namespace
 
 __all__ = [
     "check_out",
@@ -23,7 +22,7 @@ __all__ = [
 ]
 
 
-def result_dtype(x: Array) -> Any:
+def result_dtype(x: Array) -> DType:
     """Return the dtype of a normalized ``x``: floats keep theirs, the others become float64."""
     if numpy_views.is_floats(x):
         return x.dtype
@@ -35,7 +34,7 @@ def result_dtype(x: Array) -> Any:
     return x.dtype if xp.isdtype(x.dtype, "real floating") else xp.float64
 
 
-def result_like(x: Array) -> Any:
+def result_like(x: Array) -> Array:
     """Return a fresh array for a result, in the memory order of ``x``."""
     xp = array_namespace(x)
     empty_like = partial(np.empty_like, subok=False) if xp is np else xp.empty_like

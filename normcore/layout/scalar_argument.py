@@ -5,14 +5,16 @@ from __future__ import annotations
 import numbers
 import operator
 import sys
-from typing import Any
+from typing import SupportsIndex, TypeVar
 
 import numpy as np
 
 __all__ = ["as_float", "as_floats", "check_choice", "check_count", "check_size"]
 
+T = TypeVar("T")
 
-def as_float(name: str, value: Any, what: str = "a number") -> float:
+
+def as_float(name: str, value: object, what: str = "a number") -> float:
     """Return a real number as a float.
 
     Raises
@@ -32,7 +34,7 @@ def as_float(name: str, value: Any, what: str = "a number") -> float:
         raise ValueError(f"{name} is a number beyond the largest float64") from None
 
 
-def as_floats(name: str, value: Any) -> np.ndarray:
+def as_floats(name: str, value: object) -> np.ndarray:
     """Return a new float64 array of numbers; a ValueError if one is beyond the largest float64."""
     try:
         return np.array(value, dtype=np.float64)
@@ -40,7 +42,7 @@ def as_floats(name: str, value: Any) -> np.ndarray:
         raise ValueError(f"{name} holds a number beyond the largest float64") from None
 
 
-def check_count(name: str, value: Any) -> int:
+def check_count(name: str, value: SupportsIndex) -> int:
     """Return how many there are of something, a number that arrays can have of it.
 
     Raises
@@ -61,7 +63,7 @@ def check_count(name: str, value: Any) -> int:
     return count
 
 
-def check_choice(name: str, value: Any, choices: tuple[Any, ...]) -> Any:
+def check_choice(name: str, value: object, choices: tuple[T, ...]) -> T:
     """Return the one of the choices that ``value`` equals.
 
     Raises
@@ -75,7 +77,7 @@ def check_choice(name: str, value: Any, choices: tuple[Any, ...]) -> Any:
     raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
 
 
-def check_size(name: str, value: Any) -> int | None:
+def check_size(name: str, value: SupportsIndex | None) -> int | None:
     """Return a positive integer, or None.
 
     Raises

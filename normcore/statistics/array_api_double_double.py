@@ -9,13 +9,14 @@ extending the available precision" (1971); Knuth, TAOCP volume 2, section 4.2.2.
 from __future__ import annotations
 
 from types import ModuleType
-from typing import Any
+from typing import TypeAlias
 
 from normcore.layout.namespace import Array
 
 __all__ = ["add", "divide", "fast_two_sum", "multiply", "sum_rows", "two_product", "two_sum"]
 
-Pair = tuple[Any, Any]
+#: The two halves of a double-double.
+Pair: TypeAlias = tuple[Array, Array]
 
 _SPLITTER = 134217729.0  # 2**27 + 1
 

@@ -7,7 +7,6 @@ m2_lo and exponent: the sum counts in units of ``2**exponent`` and m2 in ``4**ex
 from __future__ import annotations
 
 from types import ModuleType
-from typing import Any
 
 import numpy as np
 
@@ -129,11 +128,11 @@ def _state(
     )
 
 
-def _is_zero(state: Any) -> Array:
+def _is_zero(state: Array) -> Array:
     return (state[2, ...] == 0) & (state[4, ...] == 0)
 
 
-def _in_unit(xp: ModuleType, state: Any, exponent: Array) -> tuple[dd.Pair, dd.Pair, dd.Pair]:
+def _in_unit(xp: ModuleType, state: Array, exponent: Array) -> tuple[dd.Pair, dd.Pair, dd.Pair]:
     """Return count, sum and m2 in the unit of a larger exponent."""
     shift = state[6, ...] - exponent
     shift = xp.where(_is_zero(state), xp.zeros_like(shift), shift)

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from types import ModuleType
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
 from normcore.layout.namespace import Array, array_namespace, to_numpy
-from normcore.statistics.statistic import Statistic, check_count
+from normcore.statistics.statistic import Channels, Statistic, check_count
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+    from normcore.statistics.kernels import StatisticKernels
 
 __all__ = ["Brackets", "Quantiles"]
 
@@ -81,14 +86,14 @@ class Brackets(Statistic):
     @classmethod
     def observe(
         cls,
-        backend: Any,
+        backend: StatisticKernels,
         x: Array,
         *,
         weights: Array = None,
         skipna: bool = False,
         lower: Array = None,
         upper: Array = None,
-    ) -> Any:
+    ) -> Brackets:
         """Return the statistic of an ``(N, C, S)`` view between ``lower`` and ``upper``."""
         return backend.brackets(x, lower, upper, weights=weights, skipna=skipna)
 
@@ -102,7 +107,7 @@ class Brackets(Statistic):
         """The number of brackets of each channel, R."""
         return int(self.lower.shape[0])
 
-    def merge(self, other: Any) -> Brackets:
+    def merge(self, other: Brackets) -> Brackets:
         """Return the statistic of both pieces of data.
 
         Raises
@@ -146,7 +151,7 @@ class Brackets(Statistic):
             first.lower, first.upper, inside=gather("inside"), inside_weights=weights, **sums
         )
 
-    def select(self, channels: Any) -> Brackets:
+    def select(self, channels: Channels) -> Brackets:
         """Return the statistic of some of the channels (an index array or a slice)."""
         chosen = np.arange(self.num_channels)[channels]
         weights = self.inside_weights
@@ -180,7 +185,7 @@ class Brackets(Statistic):
         return state
 
     @classmethod
-    def from_state(cls, state: Mapping[str, Any]) -> Brackets:
+    def from_state(cls, state: Mapping[str, ArrayLike]) -> Brackets:
         """Return the statistic of a state that :meth:`to_state` gave.
 
         Raises
@@ -249,13 +254,13 @@ class Quantiles(Statistic):
     @classmethod
     def observe(
         cls,
-        backend: Any,
+        backend: StatisticKernels,
         x: Array,
         *,
         weights: Array = None,
         skipna: bool = False,
-        q: Array = (0.25, 0.5, 0.75),
-    ) -> Any:
+        q: ArrayLike = (0.25, 0.5, 0.75),
+    ) -> Quantiles:
         """Return the quantiles of an ``(N, C, S)`` view at ``q``."""
         return backend.quantiles(x, q, weights=weights, skipna=skipna)
 
@@ -264,7 +269,7 @@ class Quantiles(Statistic):
         """The number of channels, C."""
         return int(self.count.shape[0])
 
-    def merge(self, other: Any) -> Quantiles:
+    def merge(self, other: Quantiles) -> Quantiles:
         """Return the side that saw data, where the other saw none.
 
         Raises
@@ -292,7 +297,7 @@ class Quantiles(Statistic):
         )
         return cls(groups[0].q, *joined)
 
-    def select(self, channels: Any) -> Quantiles:
+    def select(self, channels: Channels) -> Quantiles:
         """Return the statistic of some of the channels (an index array or a slice)."""
         return type(self)(
             self.q, self.values[:, channels], self.count[channels], self.infinite[channels]
@@ -303,7 +308,7 @@ class Quantiles(Statistic):
         return {name: to_numpy(getattr(self, name)) for name in _QUANTILES}
 
     @classmethod
-    def from_state(cls, state: Mapping[str, Any]) -> Quantiles:
+    def from_state(cls, state: Mapping[str, ArrayLike]) -> Quantiles:
         """Return the statistic of a state that :meth:`to_state` gave.
 
         Raises
@@ -331,7 +336,9 @@ _SUMS = ("below", "equal_lower", "inside_count", "equal_upper", "count", "infini
 _QUANTILES = ("q", "values", "count", "infinite")
 
 
-def _arrays(state: Mapping[str, Any], names: Iterable[str], kind: str) -> dict[str, np.ndarray]:
+def _arrays(
+    state: Mapping[str, ArrayLike], names: Iterable[str], kind: str
+) -> dict[str, np.ndarray]:
     missing = [name for name in names if name not in state]
     if missing:
         raise ValueError(f"the state of {kind} lacks {missing[0]!r}")

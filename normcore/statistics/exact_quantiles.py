@@ -4,6 +4,11 @@ A sample gives each rank a bracket of two values; one pass counts what lies belo
 what lies inside, among which the quantile is found. The result never depends on the sample:
 the counts prove that a rank lies inside its bracket, and a rank that does not is read again, at
 last by a search on the bits of float64 that ends whatever the data. Memory stays bounded.
+
+References
+----------
+R. W. Floyd and R. L. Rivest, "Expected time bounds for selection", Communications of the ACM 18
+(1975): two values of a sample bracket the rank.
 """
 
 # Design: the sample of N positions has 4 * N**(2/3) of them, which balances the work on it with
@@ -16,17 +21,24 @@ last by a search on the bits of float64 that ends whatever the data. Memory stay
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TypeAlias
 
 import numpy as np
 
 from normcore.layout.namespace import Array
 from normcore.layout.tiling import blocks
 from normcore.statistics.brackets import Quantiles
-from normcore.statistics.quantile_interpolation import Linear, Seen, Weighted
-from normcore.statistics.rank_selection import HostSelection, Selection
+from normcore.statistics.kernels import StatisticKernels
+from normcore.statistics.quantile_interpolation import (
+    InvertedCDF,
+    LinearInterpolation,
+    ObservedBrackets,
+)
+from normcore.statistics.rank_selection import NumpyRankSelection, RankSelection
 
 __all__ = ["exact"]
+
+_Rule: TypeAlias = LinearInterpolation | InvertedCDF
 
 _WHOLE = 1 << 14  # positions of which all are a sample
 _PART = 32  # one in so many values may be in memory ...
@@ -41,13 +53,13 @@ _PIVOTS = 16
 
 
 def exact(
-    backend: Any,
+    backend: StatisticKernels,
     x: Array,
     q: Array,
     *,
     weights: Array = None,
     skipna: bool = False,
-    selection: Selection | None = None,
+    selection: RankSelection | None = None,
 ) -> Quantiles:
     """Return the exact quantiles of each channel.
 
@@ -62,7 +74,7 @@ def exact(
         Not negative; values of weight 0 do not count.
     skipna : bool
         Leave NaN out; otherwise a NaN makes its channel's quantiles NaN.
-    selection : Selection, optional
+    selection : RankSelection, optional
         Takes values from ``x`` and finds them by rank; by default in NumPy.
 
     Returns
@@ -81,10 +93,10 @@ def exact(
     if q.ndim != 1 or not q.size or not bool(np.all((q >= 0) & (q <= 1))):
         raise ValueError(f"q must hold numbers in [0, 1], not {q}")
     if selection is None:
-        selection = HostSelection(backend)
-    rule: Linear | Weighted = Linear(selection)
+        selection = NumpyRankSelection(backend)
+    rule: _Rule = LinearInterpolation(selection)
     if weights is not None:
-        rule = Weighted(selection, np.asarray(backend.release(weights, np.empty(0))))
+        rule = InvertedCDF(selection, np.asarray(backend.release(weights, np.empty(0))))
     num_samples, num_channels, num_inner = x.shape
     num_positions = num_samples * num_inner
     whole = num_positions <= _WHOLE
@@ -96,7 +108,7 @@ def exact(
         for slab in _slabs(num_positions, num_channels, held):
             part = x[:, slab, :]
             values[:, slab], count[slab], infinite[slab] = (
-                rule.whole(part, q, skipna)
+                rule.quantiles_of_all(part, q, skipna)
                 if whole
                 else _bracketed(backend, rule, part, q, weights, skipna)
             )
@@ -134,7 +146,7 @@ def _sample(num_positions: int, attempt: int) -> np.ndarray:
 
 
 def _bracketed(
-    backend: Any, rule: Linear | Weighted, x: Array, q: np.ndarray, weights: Array, skipna: bool
+    backend: StatisticKernels, rule: _Rule, x: Array, q: np.ndarray, weights: Array, skipna: bool
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Find the quantiles of more data than a sample by passes over it."""
     num_channels = x.shape[1]
@@ -151,12 +163,12 @@ def _bracketed(
             slab = slice(used[0], used[-1] + 1)
             part, open_ = x[:, slab, :], left[:, slab]
             taken = _sample(x.shape[0] * x.shape[2], attempt)
-            lower, upper = rule.ends(part, ranks, taken, errors)
+            lower, upper = rule.bracket_ends(part, ranks, taken, errors)
             lower[~open_] = upper[~open_] = np.inf
             seen = _observe(backend, part, lower, upper, weights, skipna)
             count[slab], infinite[slab] = seen.count, seen.infinite
             open_ &= seen.count > 0  # and not NaN
-            quantiles, there = rule.find(seen, ranks, open_)
+            quantiles, there = rule.quantiles_in_brackets(seen, ranks, open_)
             found[:, slab][there] = quantiles[there]
             open_ &= ~there
         for channel in np.flatnonzero(left.any(axis=0)):
@@ -168,8 +180,13 @@ def _bracketed(
 
 
 def _observe(
-    backend: Any, x: Array, lower: np.ndarray, upper: np.ndarray, weights: Array, skipna: bool
-) -> Seen:
+    backend: StatisticKernels,
+    x: Array,
+    lower: np.ndarray,
+    upper: np.ndarray,
+    weights: Array,
+    skipna: bool,
+) -> ObservedBrackets:
     """Read everything once; what keeps too much is dropped on the way."""
     num_ranks, num_channels = lower.shape
     num_positions = x.shape[0] * x.shape[2]
@@ -199,7 +216,7 @@ def _observe(
         for rank, channel in np.argwhere(kept > limit):
             pieces[rank][channel].clear()
     below, equal_lower, inside_count, equal_upper = sums
-    return Seen(
+    return ObservedBrackets(
         lower=lower,
         upper=upper,
         below=below,
@@ -214,15 +231,15 @@ def _observe(
 
 
 def _bisect(
-    backend: Any, rule: Linear | Weighted, x: Array, q: np.ndarray, weights: Array, skipna: bool
+    backend: StatisticKernels, rule: _Rule, x: Array, q: np.ndarray, weights: Array, skipna: bool
 ) -> np.ndarray:
     """Find quantiles of one channel by counting alone, 4 bits of the answer in each pass.
 
     Brackets of equal ends count what is at most a pivot; pivots divide the float64 numbers, in
     their order, that can still be the answer. 17 passes at most, and no memory.
     """
-    low = np.full((q.size, rule.targets), _key(-np.inf), dtype=np.uint64)
-    high = np.full((q.size, rule.targets), _key(np.inf), dtype=np.uint64)
+    low = np.full((q.size, rule.num_targets), _key(-np.inf), dtype=np.uint64)
+    high = np.full((q.size, rule.num_targets), _key(np.inf), dtype=np.uint64)
     total = np.zeros(1)
     while bool(np.any(low < high)):
         width = high - low
@@ -237,12 +254,14 @@ def _bisect(
         seen = _observe(backend, x, ends, ends, weights, skipna)
         total = seen.count
         cumulated = (seen.below + seen.equal_lower).reshape(pivots.shape)
-        number = np.sum(~rule.reached(cumulated, total, q), axis=-1)  # pivots below the answer
+        number = np.sum(
+            ~rule.reaches_targets(cumulated, total, q), axis=-1
+        )  # pivots below the answer
         above = np.take_along_axis(pivots, np.minimum(number, _PIVOTS - 1)[..., None], axis=-1)
         under = np.take_along_axis(pivots, np.maximum(number - 1, 0)[..., None], axis=-1)
         high = np.where((number < _PIVOTS) & (low < high), above[..., 0], high)
         low = np.minimum(np.where(number > 0, under[..., 0] + np.uint64(1), low), high)
-    return rule.made_of(_from_key(low), total, q)
+    return rule.quantiles_of(_from_key(low), total, q)
 
 
 def _key(value: float) -> Array:

@@ -4,12 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import ModuleType
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar, Self
 
 import numpy as np
 
 from normcore.layout.namespace import Array, array_namespace, to_numpy
-from normcore.statistics.statistic import Statistic, check_count, state_array, where_valid
+from normcore.statistics.statistic import (
+    Channels,
+    Statistic,
+    check_count,
+    state_array,
+    where_valid,
+)
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+    from normcore.statistics.kernels import StatisticKernels
 
 __all__ = ["Extrema"]
 
@@ -38,13 +49,12 @@ class Extrema(Statistic):
 
     @classmethod
     def observe(
-        cls, backend: Any, x: Array, *, weights: Array = None, skipna: bool = False
-    ) -> Self:
+        cls, backend: StatisticKernels, x: Array, *, weights: Array = None, skipna: bool = False
+    ) -> Extrema:
         """Return the extrema of an ``(N, C, S)`` view; there are none of weighted data."""
         if weights is not None:
             raise TypeError("extrema take no weights")
-        found: Self = backend.extrema(x, skipna=skipna)
-        return found
+        return backend.extrema(x, skipna=skipna)
 
     @property
     def num_channels(self) -> int:
@@ -71,7 +81,7 @@ class Extrema(Statistic):
             xp.maximum(self._max, other._max),
         )
 
-    def select(self, channels: Any) -> Self:
+    def select(self, channels: Channels) -> Self:
         """Return the extrema of some of the channels."""
         return type(self)(self.count[channels], self._min[channels], self._max[channels])
 
@@ -84,7 +94,7 @@ class Extrema(Statistic):
         }
 
     @classmethod
-    def from_state(cls, state: Mapping[str, Any]) -> Self:
+    def from_state(cls, state: Mapping[str, ArrayLike]) -> Self:
         """Return the extrema of a state; ValueError if its arrays do not fit together."""
         arrays = [state_array(state, key, 1, "extrema") for key in ("count", "min", "max")]
         if len({array.shape for array in arrays}) > 1:

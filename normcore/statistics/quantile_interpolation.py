@@ -1,7 +1,12 @@
 """Which values a quantile is made of: NumPy's ``linear`` and, with weights, its ``inverted_cdf``.
 
-A rule says so in the words of each way to look at data: all of it, a sample of it, brackets, and
-counts of what is at most some pivots.
+A rule says so for each way to look at data: all of it, a sample of it, brackets, and counts of
+what is at most some pivots.
+
+References
+----------
+R. J. Hyndman and Y. Fan, "Sample quantiles in statistical packages", The American Statistician
+50 (1996): ``linear`` is type 7, and ``inverted_cdf`` type 1.
 """
 
 from __future__ import annotations
@@ -11,9 +16,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from normcore.layout.namespace import Array
-from normcore.statistics.rank_selection import Selection
+from normcore.statistics.rank_selection import RankSelection
 
-__all__ = ["Linear", "Seen", "Weighted"]
+__all__ = ["InvertedCDF", "LinearInterpolation", "ObservedBrackets"]
 
 _ROUNDING = 2.0**-44
 
@@ -21,7 +26,7 @@ Found = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 @dataclass(frozen=True)
-class Seen:
+class ObservedBrackets:
     """Brackets of all the data; what lies inside in pieces, values or pairs with their weights."""
 
     lower: np.ndarray
@@ -36,42 +41,44 @@ class Seen:
     dropped: np.ndarray
 
 
-class Linear:
-    """Interpolation between the two ranks around the quantile, each value weighing the same."""
+class LinearInterpolation:
+    """Interpolation between the values around a rank, all of one weight (type 7)."""
 
-    targets = 2
+    num_targets = 2  # order statistics that a quantile is made of
 
-    def __init__(self, selection: Selection) -> None:
+    def __init__(self, selection: RankSelection) -> None:
         self._selection = selection
 
-    def whole(self, x: Array, q: np.ndarray, skipna: bool) -> Found:
+    def quantiles_of_all(self, x: Array, q: np.ndarray, skipna: bool) -> Found:
         """Return the quantiles, the count and the infinite values of each channel."""
-        values = self._selection.columns(x)
-        count, infinite = self._selection.numbers(values)
+        values = self._selection.channel_values(x)
+        count, infinite = self._selection.count_numbers(values)
         first, second, t = _neighbours(q[:, None], count)
-        a, b = self._selection.at(values, count, first, second)
+        a, b = self._selection.values_at_ranks(values, count, first, second)
         found = _interpolate(a, b, t)
         if not skipna:
             absent = count < values.shape[1]
             found[:, absent] = count[absent] = np.nan
         return found, count, infinite
 
-    def ends(
+    def bracket_ends(
         self, x: Array, q: np.ndarray, taken: np.ndarray, errors: float
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return ends of brackets (R, C) some standard errors to either side of the quantiles.
 
         A few ranks are added for quantiles near an end, where the error is far from normal.
         """
-        values = self._selection.columns(x, taken)
-        count, _ = self._selection.numbers(values)
+        values = self._selection.channel_values(x, taken)
+        count, _ = self._selection.count_numbers(values)
         middle = q[:, None] * count
         reach = errors * np.sqrt(middle * (1.0 - q[:, None])) + 6.0
         low, high = np.floor(middle - reach), np.ceil(middle + reach)
-        lower, upper = self._selection.at(values, count, low, high)
+        lower, upper = self._selection.values_at_ranks(values, count, low, high)
         return np.where(low >= 0, lower, -np.inf), np.where(high < count, upper, np.inf)
 
-    def find(self, seen: Seen, q: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def quantiles_in_brackets(
+        self, seen: ObservedBrackets, q: np.ndarray, wanted: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Return quantiles (R, C), and which of the wanted ones are those."""
         first, second, t = _neighbours(q[:, None], np.nan_to_num(seen.count))
         edge = seen.below + seen.equal_lower
@@ -81,7 +88,7 @@ class Linear:
         found &= ~(inside & seen.dropped)
         inside &= found
         kept = np.full((2, *inside.shape), np.nan)
-        kept[:, inside] = self._selection.among(
+        kept[:, inside] = self._selection.values_at_ranks_of_lists(
             [seen.pieces[rank][channel] for rank, channel in np.argwhere(inside)],
             (first - edge)[inside],
             (second - edge)[inside],
@@ -92,28 +99,30 @@ class Linear:
         )
         return _interpolate(a, b, t), found
 
-    def reached(self, cumulated: np.ndarray, total: np.ndarray, q: np.ndarray) -> np.ndarray:
+    def reaches_targets(
+        self, cumulated: np.ndarray, total: np.ndarray, q: np.ndarray
+    ) -> np.ndarray:
         """Whether counts (R, targets, pivots) of what is at most a pivot include the targets."""
         first, second, _ = _neighbours(q, total)
         return cumulated > np.stack([first, second], axis=1)[..., None]
 
-    def made_of(self, values: np.ndarray, total: np.ndarray, q: np.ndarray) -> np.ndarray:
+    def quantiles_of(self, values: np.ndarray, total: np.ndarray, q: np.ndarray) -> np.ndarray:
         """Return the quantiles that values (R, targets) make."""
         return _interpolate(values[:, 0], values[:, 1], _neighbours(q, total)[2])
 
 
-class Weighted:
-    """The first value at which the cumulated weight reaches the quantile."""
+class InvertedCDF:
+    """The first value at which the cumulated weight reaches the quantile (type 1)."""
 
-    targets = 1
+    num_targets = 1  # order statistics that a quantile is made of
 
-    def __init__(self, selection: Selection, weights: np.ndarray) -> None:
+    def __init__(self, selection: RankSelection, weights: np.ndarray) -> None:
         self._selection = selection
         self._weights = weights.reshape(-1)
 
-    def whole(self, x: Array, q: np.ndarray, skipna: bool) -> Found:
+    def quantiles_of_all(self, x: Array, q: np.ndarray, skipna: bool) -> Found:
         """Return the quantiles, the sum of weights and the infinite values of each channel."""
-        columns = self._selection.columns(x).astype(np.float64)
+        columns = self._selection.channel_values(x).astype(np.float64)
         values = np.full((q.size, len(columns)), np.nan)
         count, infinite = np.zeros(len(columns)), np.zeros(len(columns))
         present = self._weights > 0
@@ -133,11 +142,11 @@ class Weighted:
                 values[:, channel] = column[order[np.argmax(reached, axis=1)]]
         return values, count, infinite
 
-    def ends(
+    def bracket_ends(
         self, x: Array, q: np.ndarray, taken: np.ndarray, errors: float
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return ends of brackets (R, C) some standard errors to either side of the quantiles."""
-        sample = self._selection.columns(x, taken).astype(np.float64)
+        sample = self._selection.channel_values(x, taken).astype(np.float64)
         weight = self._weights[taken].astype(np.float64)
         lower, upper = np.full((2, q.size, len(sample)), np.inf)
         lower.fill(-np.inf)
@@ -154,14 +163,18 @@ class Weighted:
                     upper[rank, channel] = column[high]
         return lower, upper
 
-    def find(self, seen: Seen, q: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def quantiles_in_brackets(
+        self, seen: ObservedBrackets, q: np.ndarray, wanted: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Return quantiles (R, C), and which of the wanted ones are those."""
         values = np.full(wanted.shape, np.nan)
         for rank, channel in np.argwhere(wanted & ~seen.dropped):
-            values[rank, channel] = self._find_one(seen, q[rank], rank, channel)
+            values[rank, channel] = self._quantile_in_bracket(seen, q[rank], rank, channel)
         return values, ~np.isnan(values)
 
-    def _find_one(self, seen: Seen, q: float, rank: int, channel: int) -> Array:
+    def _quantile_in_bracket(
+        self, seen: ObservedBrackets, q: float, rank: int, channel: int
+    ) -> Array:
         at = rank, channel
         total, edge = seen.count[channel], seen.below[at] + seen.equal_lower[at]
         if _reaches(seen.below[at], total, q):
@@ -178,17 +191,19 @@ class Weighted:
         end = edge + seen.inside_count[at] + seen.equal_upper[at]
         return seen.upper[at] if _reaches(end, total, q) else np.nan
 
-    def reached(self, cumulated: np.ndarray, total: np.ndarray, q: np.ndarray) -> np.ndarray:
+    def reaches_targets(
+        self, cumulated: np.ndarray, total: np.ndarray, q: np.ndarray
+    ) -> np.ndarray:
         """Whether weights (R, targets, pivots) of what is at most a pivot reach the quantiles."""
         return np.asarray(_reaches(cumulated, total, q[:, None, None]))
 
-    def made_of(self, values: np.ndarray, total: np.ndarray, q: np.ndarray) -> np.ndarray:
+    def quantiles_of(self, values: np.ndarray, total: np.ndarray, q: np.ndarray) -> np.ndarray:
         """Return the quantiles that values (R, targets) make."""
         return values[:, 0]
 
 
 def _neighbours(q: Array, count: Array) -> tuple[Array, Array, Array]:
-    """Return the two ranks around each quantile and the weight of the second (method 7)."""
+    """Return the two ranks around each quantile and the weight of the second (type 7)."""
     virtual = (count - 1.0) * q
     first = np.clip(np.floor(virtual), 0.0, np.maximum(count - 1.0, 0.0))
     second = np.minimum(first + 1.0, np.maximum(count - 1.0, 0.0))

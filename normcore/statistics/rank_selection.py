@@ -1,20 +1,21 @@
-"""Taking values out of an array and finding them by rank, in NumPy."""
+"""Selection: taking values out of an array and finding them by rank, here by NumPy."""
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
 from normcore.layout.namespace import Array, array_namespace
+from normcore.statistics.kernels import StatisticKernels
 
-__all__ = ["HostSelection", "Selection"]
+__all__ = ["NumpyRankSelection", "RankSelection"]
 
 
-class Selection(Protocol):
+class RankSelection(Protocol):
     """What exact quantiles need beside brackets. A backend may have a faster one."""
 
-    def columns(self, x: Array, taken: np.ndarray | None = None) -> np.ndarray:
+    def channel_values(self, x: Array, taken: np.ndarray | None = None) -> np.ndarray:
         """Return values of an ``(N, C, S)`` array in NumPy: float32 ones as they are, others in
         float64.
 
@@ -29,8 +30,8 @@ class Selection(Protocol):
             Not shared with ``x``.
         """
 
-    def numbers(self, values: np.ndarray) -> np.ndarray:
-        """Move the numbers of each row of a (C, P) array to its front, for :meth:`at`.
+    def count_numbers(self, values: np.ndarray) -> np.ndarray:
+        """Count the numbers of each row of a (C, P) array, and move them to its front.
 
         Returns
         -------
@@ -38,7 +39,7 @@ class Selection(Protocol):
             How many numbers there are, and how many of them are infinite.
         """
 
-    def at(
+    def values_at_ranks(
         self, values: np.ndarray, counts: np.ndarray, first: np.ndarray, second: np.ndarray
     ) -> np.ndarray:
         """Return what has two ranks in each row, as two float64 arrays of shape (R, C).
@@ -46,23 +47,23 @@ class Selection(Protocol):
         Parameters
         ----------
         values : array of shape (C, P)
-            As :meth:`numbers` left it.
+            As :meth:`count_numbers` left it.
         counts : array of shape (C,)
             Numbers of each row; a row without any has NaN at every rank.
         first, second : arrays of shape (R, C)
             ``first <= second``; ranks beyond the numbers are those of the ends.
         """
 
-    def among(
+    def values_at_ranks_of_lists(
         self, lists: list[list[np.ndarray]], first: np.ndarray, second: np.ndarray
     ) -> np.ndarray:
         """Return what has two ranks in each of L lists of numbers, given in pieces.
 
-        As two float64 arrays of shape (L,); ranks as in :meth:`at`.
+        As two float64 arrays of shape (L,); ranks as in :meth:`values_at_ranks`.
         """
 
 
-class HostSelection:
+class NumpyRankSelection:
     """By sorting and partitioning in NumPy.
 
     Parameters
@@ -71,11 +72,11 @@ class HostSelection:
         Releases its arrays to the host.
     """
 
-    def __init__(self, backend: Any) -> None:
+    def __init__(self, backend: StatisticKernels) -> None:
         self._backend = backend
 
-    def columns(self, x: Array, taken: np.ndarray | None = None) -> np.ndarray:
-        """See :meth:`Selection.columns`."""
+    def channel_values(self, x: Array, taken: np.ndarray | None = None) -> np.ndarray:
+        """See :meth:`RankSelection.channel_values`."""
         num_channels, num_inner = x.shape[1:]
         if taken is None:
             host = self._host(x).transpose(1, 0, 2).reshape(num_channels, -1)
@@ -85,25 +86,25 @@ class HostSelection:
             host = self._host(x[row, xp.arange(num_channels)[None, :], inner]).T
         return np.array(host, dtype=host.dtype if host.dtype == np.float32 else np.float64)
 
-    def numbers(self, values: np.ndarray) -> np.ndarray:
-        """See :meth:`Selection.numbers`; sorts, which moves NaN to the end."""
+    def count_numbers(self, values: np.ndarray) -> np.ndarray:
+        """See :meth:`RankSelection.count_numbers`; sorts, which moves NaN to the end."""
         values.sort(axis=1)
         counts = values.shape[1] - np.isnan(values).sum(axis=1, dtype=np.float64)
         return np.stack([counts, np.isinf(values).sum(axis=1, dtype=np.float64)])
 
-    def at(
+    def values_at_ranks(
         self, values: np.ndarray, counts: np.ndarray, first: np.ndarray, second: np.ndarray
     ) -> np.ndarray:
-        """See :meth:`Selection.at`."""
+        """See :meth:`RankSelection.values_at_ranks`."""
         ranks = np.clip(np.stack([first, second]), 0, np.maximum(counts - 1, 0)).astype(np.intp)
         found = values[np.arange(len(values)), ranks].astype(np.float64)
         found[..., counts == 0] = np.nan
         return found
 
-    def among(
+    def values_at_ranks_of_lists(
         self, lists: list[list[np.ndarray]], first: np.ndarray, second: np.ndarray
     ) -> np.ndarray:
-        """See :meth:`Selection.among`."""
+        """See :meth:`RankSelection.values_at_ranks_of_lists`."""
         found = np.full((2, len(lists)), np.nan)
         for i, pieces in enumerate(lists):
             values = np.concatenate([np.empty(0), *pieces])

@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import ModuleType
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar, Self, TypeAlias, TypeVar
 
 import numpy as np
 
 from normcore.layout.namespace import Array, array_namespace
 
-__all__ = ["Statistic", "check_count", "state_array", "where_valid"]
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+    from normcore.statistics.kernels import StatisticKernels
+
+__all__ = ["Channels", "Statistic", "StatisticT", "check_count", "state_array", "where_valid"]
+
+#: Some of the channels: an index array, a mask, or a slice.
+Channels: TypeAlias = np.ndarray | Sequence[int] | slice
+
+StatisticT = TypeVar("StatisticT", bound="Statistic")
 
 
 class Statistic(ABC):
@@ -28,7 +38,7 @@ class Statistic(ABC):
     @classmethod
     @abstractmethod
     def observe(
-        cls, backend: Any, x: Array, *, weights: Array = None, skipna: bool = False
+        cls, backend: StatisticKernels, x: Array, *, weights: Array = None, skipna: bool = False
     ) -> Self:
         """Return the statistic of an ``(N, C, S)`` view, by the backend's kernel."""
 
@@ -45,7 +55,7 @@ class Statistic(ABC):
         """
 
     @abstractmethod
-    def select(self, channels: Any) -> Self:
+    def select(self, channels: Channels) -> Self:
         """Return the statistic of some of the channels (an index array or a slice)."""
 
     @abstractmethod
@@ -54,7 +64,7 @@ class Statistic(ABC):
 
     @classmethod
     @abstractmethod
-    def from_state(cls, state: Mapping[str, Any]) -> Self:
+    def from_state(cls, state: Mapping[str, ArrayLike]) -> Self:
         """Return the statistic of a state that :meth:`to_state` gave.
 
         Raises
@@ -91,7 +101,7 @@ class Statistic(ABC):
     __hash__: ClassVar[None] = None  # type: ignore[assignment]
 
 
-def state_array(state: Mapping[str, Any], key: str, ndim: int, kind: str) -> np.ndarray:
+def state_array(state: Mapping[str, ArrayLike], key: str, ndim: int, kind: str) -> np.ndarray:
     """Return an array of a saved state of a statistic of this kind; ValueError if there is none."""
     try:
         array = np.array(state[key], dtype=np.float64)

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import reduce
 from types import ModuleType
-from typing import Any
+from typing import cast
 
 import numpy as np
 
@@ -25,6 +25,7 @@ from normcore.layout.tiling import Block, blocks
 from normcore.statistics import Moments
 from normcore.statistics import array_api_double_double as dd
 from normcore.statistics.array_api_moments import times_power
+from normcore.statistics.statistic import StatisticT
 
 __all__ = ["LARGE", "centered", "exactly", "is_64_bit", "refuse_rounded", "subtracted"]
 
@@ -44,27 +45,24 @@ def is_64_bit(x: Array) -> bool:
     return str(x.dtype).rpartition(".")[2] in ("int64", "uint64")
 
 
-def exactly(kernel: Callable[..., Any], x: Array) -> Callable[..., Any]:
+def exactly(kernel: Callable[..., StatisticT], x: Array) -> Callable[..., StatisticT]:
     """Return a kernel that observes views of ``x`` as ``kernel`` does, moments exactly."""
     if not is_64_bit(x):
         return kernel
 
-    def observe(view: Array, **options: Any) -> Any:
+    def observe(view: Array, **options: Array) -> StatisticT:
         statistic = kernel(view, **options)
         if not isinstance(statistic, Moments):
             return statistic  # of values as they are: rounding keeps their order
-        plain = statistic
-        if "weights" in options:
-            plain = kernel(view, **{key: each for key, each in options.items() if key != "weights"})
-        wide = _wide_channels(view, plain)
-        return statistic if wide is None else _moments(kernel, view, statistic, wide, options)
+        of_moments = cast("Callable[..., Moments]", kernel)
+        return cast("StatisticT", _moments(of_moments, view, statistic, options))
 
     return observe
 
 
 def centered(
-    x: Array, affine: Affine, axis: int | None, elementwise: Callable[..., Any]
-) -> tuple[Any, Affine]:
+    x: Array, affine: Affine, axis: int | None, elementwise: Callable[..., Array]
+) -> tuple[Array, Affine]:
     """Return integers less the center, where that is known exactly, and the rest of the map.
 
     All else stays as it is, unless :func:`refuse_rounded` refuses it. ``elementwise`` is
@@ -80,7 +78,7 @@ def centered(
     return elementwise(subtracted, axis, x, **numbers), rest
 
 
-def subtracted(x: Array, center: Array, center_low: Any, out: Array = None) -> Any:
+def subtracted(x: Array, center: Array, center_low: Array, out: Array = None) -> Array:
     """Return ``x - (center + center_low)`` of an ``(N, C, S)`` view of integers, as float64.
 
     Where ``center_low`` is 0, and for integers within 2**53, it is the difference rounded once.
@@ -157,7 +155,7 @@ def _column(xp: ModuleType, x: Array, vector: Array) -> Array:
     return vector[:, None]
 
 
-def _wide_channels(x: Array, moments: Moments) -> Any:
+def _wide_channels(x: Array, moments: Moments) -> Array:
     """Return which channels hold integers beyond 2**53, or None where none does.
 
     Parameters
@@ -177,9 +175,15 @@ def _wide_channels(x: Array, moments: Moments) -> Any:
 
 
 def _moments(
-    kernel: Callable[..., Any], x: Array, rounded: Moments, wide: Any, options: dict[str, Any]
+    kernel: Callable[..., Moments], x: Array, rounded: Moments, options: dict[str, Array]
 ) -> Moments:
     """Return the moments of ``x``, those of ``rounded`` for channels that are not wide."""
+    plain = rounded
+    if "weights" in options:
+        plain = kernel(x, **{key: each for key, each in options.items() if key != "weights"})
+    wide = _wide_channels(x, plain)
+    if wide is None:
+        return rounded
     xp = array_namespace(x)
     mean = rounded.mean
     pivot = xp.where(xp.isfinite(mean), xp.round(mean), xp.zeros_like(mean))
@@ -213,6 +217,6 @@ def _with_sum(moments: Moments, rest: Moments) -> Moments:
     return Moments(_replaced(xp, parts, dd.add((parts[2, ...], parts[3, ...]), added)))
 
 
-def _replaced(xp: ModuleType, parts: Array, total: dd.Pair) -> Any:
+def _replaced(xp: ModuleType, parts: Array, total: dd.Pair) -> Array:
     """Return the state with another sum."""
     return xp.concat([parts[:2, ...], total[0][None, :], total[1][None, :], parts[4:, ...]])

@@ -62,11 +62,11 @@ def draw_rescale_options(data: Array, x: np.ndarray) -> dict[str, Any]:
 def draw_backward(
     data: Array, dtypes: tuple[str, ...]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
-    """Draw x, dy, mean and the gate and mask of the backward kernels."""
+    """Draw x, dy, mean and the ReLU mask and the mask of the backward kernels."""
     x = data.draw(views(dtypes=dtypes, recipes=ORDINARY))
     rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
     layout = data.draw(st.sampled_from(["C", "F", "sliced", "read-only"]))
     dy = arrange(rng.standard_normal(x.shape).astype(x.dtype), layout)
-    gate = draw_affine(data, x.shape[1]) if data.draw(st.booleans()) else None
+    relu_mask = draw_affine(data, x.shape[1]) if data.draw(st.booleans()) else None
     mask = draw_plane(data, x, mask=True)
-    return x, dy, rng.standard_normal(x.shape[1]), {"gate": gate, "mask": mask}
+    return x, dy, rng.standard_normal(x.shape[1]), {"relu_mask": relu_mask, "mask": mask}

@@ -15,7 +15,7 @@ from normcore.affine import Affine
 from normcore.array_backend.abstract import Backend
 from normcore.array_backend.reference import ReferenceBackend
 from normcore.layout.namespace import Array
-from normcore.statistics import Extrema, Moments
+from normcore.statistics import Extrema, Moments, Statistic
 from normcore.statistics.brackets import Brackets
 from normcore.testing.arguments import (
     draw_affine,
@@ -355,19 +355,22 @@ class BackendConformance(BatchLaws, RowLaws):
         affine = Affine(center=mean, scale=scale, gamma=2.0, beta=scale)
         ends = np.full((1, num_channels), -0.5), np.full((1, num_channels), 0.25)
         weights = self.to_native(rng.integers(0, 3, (x.shape[0], x.shape[2])) * 1.0)
-        states = [
+        brackets = self.engine.brackets(x, *ends).to_host()
+        states: list[Statistic] = [
             self.engine.moments(x, skipna=True),
             self.engine.moments(x, weights=weights),
             self.engine.extrema(x),
-            self.engine.brackets(x, *ends),
+            brackets,
         ]
-        brackets = states[-1] = states[-1].to_host()
         for row in brackets.inside:
             row[:] = [np.sort(each) for each in row]
         return [
             *(value for state in states for value in state.to_host().to_state().values()),
             self.to_host(self.engine.rescale(x, affine)),
-            *(self.to_host(each) for each in self.engine.backward_reduce(x, x, mean, gate=affine)),
+            *(
+                self.to_host(each)
+                for each in self.engine.backward_reduce(x, x, mean, relu_mask=affine)
+            ),
             self.to_host(self.engine.backward_elemt(x, x, mean, scale, mean, scale)),
         ]
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from normcore import functional
-from normcore.array_backend.composite import Pieces
+from normcore.array_backend.composite import CompositeKernels
 from normcore.batchnorm.layer import BatchNorm
 from normcore.batchnorm.population_statistics import population_statistics
 from normcore.layout.namespace import Array, array_namespace
@@ -277,9 +277,9 @@ class BatchLaws:
         check_batch(y, x, moments.to_host(), gamma, beta, _EPS, activation="relu")
         sums = []
         for (each, gradient), (result, _) in zip(natives, forward, strict=True):
-            gated = self.to_native(self.to_host(gradient) * (self.to_host(result) > 0))
-            both = Pieces(self.engine, 1).backward_reduce(
-                gated, each, moments.mean, gate=None, mask=None
+            masked = self.to_native(self.to_host(gradient) * (self.to_host(result) > 0))
+            both = CompositeKernels(self.engine, 1).backward_reduce(
+                masked, each, moments.mean, relu_mask=None, mask=None
             )
             sums.append(array_namespace(both[0]).stack(both))
         parts = [

@@ -201,13 +201,13 @@ def test_masked_positions_do_not_reach_the_sums() -> None:
     assert (sum_dy[0], sum_dy_xmu[0]) == (2.0, 4.0)
 
 
-def test_closed_gate_stops_the_gradient() -> None:
+def test_closed_relu_stops_the_gradient() -> None:
     x = np.array([-1.0, 0.0, 2.0]).reshape(3, 1, 1)
     dy = np.array([5.0, 7.0, 11.0]).reshape(3, 1, 1)
-    sums = backend.backward_reduce(dy, x, np.zeros(1), gate=nc.Affine())
+    sums = backend.backward_reduce(dy, x, np.zeros(1), relu_mask=nc.Affine())
     assert [each[0] for each in sums] == [11.0, 22.0]
     zero, one = np.zeros(1), np.ones(1)
-    dx = backend.backward_elemt(dy, x, zero, one, zero, zero, gate=nc.Affine())
+    dx = backend.backward_elemt(dy, x, zero, one, zero, zero, relu_mask=nc.Affine())
     np.testing.assert_array_equal(dx.ravel(), [0.0, 0.0, 11.0])
 
 

@@ -13,15 +13,15 @@ from normcore_cpu.backend import CpuBackend
 from normcore_cpu.instruction_sets import available, kernels
 
 from normcore import get_backend, use_num_threads
-from normcore.statistics.rank_selection import HostSelection, Selection
+from normcore.statistics.rank_selection import NumpyRankSelection, RankSelection
 
-BUILDS: dict[str, Selection] = {name: kernels(name) for name in available()}
-BUILDS["host"] = HostSelection(get_backend("cpu"))
+BUILDS: dict[str, RankSelection] = {name: kernels(name) for name in available()}
+BUILDS["host"] = NumpyRankSelection(get_backend("cpu"))
 FEW = 128  # of sift.h
 
 
 @pytest.fixture(params=BUILDS)
-def selection(request: pytest.FixtureRequest) -> Selection:
+def selection(request: pytest.FixtureRequest) -> RankSelection:
     return BUILDS[request.param]
 
 
@@ -47,16 +47,16 @@ def rows(num_values: int, dtype: str) -> np.ndarray:
     ).astype(dtype)
 
 
-def check(selection: Selection, values: np.ndarray, *ranks: np.ndarray) -> None:
+def check(selection: RankSelection, values: np.ndarray, *ranks: np.ndarray) -> None:
     """Compare with what stands at these ranks in sorted rows."""
     ordered = np.sort(values, axis=1)
     counts = (~np.isnan(values)).sum(axis=1)
     given = values.copy()
-    found_counts, infinite = selection.numbers(given)
+    found_counts, infinite = selection.count_numbers(given)
     np.testing.assert_array_equal(found_counts, counts)
     np.testing.assert_array_equal(infinite, np.isinf(values).sum(axis=1))
     first, second = (np.minimum(each, np.maximum(counts - 1, 0)) for each in ranks)
-    found = selection.at(given, found_counts, *ranks)
+    found = selection.values_at_ranks(given, found_counts, *ranks)
     for got, rank in zip(found, (first, second), strict=True):
         want = np.take_along_axis(ordered.T, rank, axis=0).astype(np.float64)
         np.testing.assert_array_equal(got, np.where(counts > 0, want, np.nan))
@@ -64,12 +64,14 @@ def check(selection: Selection, values: np.ndarray, *ranks: np.ndarray) -> None:
         np.array_split(row[: int(count)], i % 4 + 1)
         for i, (row, count) in enumerate(zip(given, counts, strict=True))
     ]
-    np.testing.assert_array_equal(selection.among(lists, ranks[0][0], ranks[1][0]), found[:, 0])
+    np.testing.assert_array_equal(
+        selection.values_at_ranks_of_lists(lists, ranks[0][0], ranks[1][0]), found[:, 0]
+    )
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("num_values", [1, 2, 15, FEW, FEW + 1, 3 * FEW, 5003, 40_000])
-def test_ranks_of_rows(selection: Selection, num_values: int, dtype: str) -> None:
+def test_ranks_of_rows(selection: RankSelection, num_values: int, dtype: str) -> None:
     values = rows(num_values, dtype)
     share = np.array([0.0, 0.001, 0.25, 0.5, 0.9, 1.0])[:, None]
     first = np.floor(share * (num_values - 1)).astype(int) * np.ones(len(values), int)
@@ -102,7 +104,7 @@ def picked(count: int, rounds: int) -> np.ndarray:
 
 @pytest.mark.parametrize("rounds", [1, 2, 3, 8])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_guesses_that_mislead(selection: Selection, rounds: int, dtype: str) -> None:
+def test_guesses_that_mislead(selection: RankSelection, rounds: int, dtype: str) -> None:
     values = np.random.default_rng(0).standard_normal((1, 20_000)).astype(dtype)
     values[:, picked(20_000, rounds)] = 1e6
     for rank in (0, 5000, 10_000, 19_999):
@@ -112,7 +114,7 @@ def test_guesses_that_mislead(selection: Selection, rounds: int, dtype: str) -> 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "int8", "uint64", "bool"])
 @pytest.mark.parametrize("layout", ["C", "F", "NCS", "strided", "reversed"])
-def test_columns_by_position(selection: Selection, layout: str, dtype: str) -> None:
+def test_columns_by_position(selection: RankSelection, layout: str, dtype: str) -> None:
     rng = np.random.default_rng(1)
     x = (rng.standard_normal((331, 5, 7)) * 50).astype(dtype)
     if layout in "CF":
@@ -123,12 +125,12 @@ def test_columns_by_position(selection: Selection, layout: str, dtype: str) -> N
         x = x[::-1, :, ::-1]
     wide = np.float32 if dtype == "float32" else np.float64
     want = x.transpose(1, 0, 2).reshape(x.shape[1], -1).astype(wide)
-    got = selection.columns(x)
+    got = selection.channel_values(x)
     assert got.dtype == wide
     assert not np.shares_memory(got, x)
     np.testing.assert_array_equal(got, want)
     taken = np.sort(rng.integers(want.shape[1], size=100))
-    np.testing.assert_array_equal(selection.columns(x, taken), want[:, taken])
+    np.testing.assert_array_equal(selection.channel_values(x, taken), want[:, taken])
 
 
 def test_any_number_of_threads_selects_the_same() -> None:

@@ -203,7 +203,7 @@ class WritesToItsInput(Faulty):
 
 class IgnoresTheGate(Faulty):
     def backward_reduce(
-        self, dy: Any, x: Any, mean: Any, *, gate: Any = None, **options: Any
+        self, dy: Any, x: Any, mean: Any, *, relu_mask: Any = None, **options: Any
     ) -> Any:
         return super().backward_reduce(dy, x, mean, **options)
 

@@ -1,6 +1,12 @@
 import numpy as np
 
-__all__ = ["among", "at", "brackets", "columns", "numbers"]
+__all__ = [
+    "brackets",
+    "channel_values",
+    "count_numbers",
+    "values_at_ranks",
+    "values_at_ranks_of_lists",
+]
 
 def brackets(
     x: np.ndarray,
@@ -18,9 +24,11 @@ def brackets(
     list[list[np.ndarray]],
     list[list[np.ndarray]] | None,
 ]: ...
-def columns(x: np.ndarray, taken: np.ndarray | None = None) -> np.ndarray: ...
-def numbers(values: np.ndarray) -> np.ndarray: ...
-def at(
+def channel_values(x: np.ndarray, taken: np.ndarray | None = None) -> np.ndarray: ...
+def count_numbers(values: np.ndarray) -> np.ndarray: ...
+def values_at_ranks(
     values: np.ndarray, counts: np.ndarray, first: np.ndarray, second: np.ndarray
 ) -> np.ndarray: ...
-def among(lists: list[list[np.ndarray]], first: np.ndarray, second: np.ndarray) -> np.ndarray: ...
+def values_at_ranks_of_lists(
+    lists: list[list[np.ndarray]], first: np.ndarray, second: np.ndarray
+) -> np.ndarray: ...

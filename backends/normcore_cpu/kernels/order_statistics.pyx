@@ -25,7 +25,9 @@ from .tiling cimport (
     view_t,
 )
 
-__all__ = ["among", "at", "brackets", "columns", "numbers"]
+__all__ = [
+    "brackets", "channel_values", "count_numbers", "values_at_ranks", "values_at_ranks_of_lists",
+]
 
 cnp.import_array()
 

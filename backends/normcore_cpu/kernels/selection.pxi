@@ -84,7 +84,7 @@ cdef class Columns(Work):
             out = out + self.count
 
 
-def columns(x, taken=None):
+def channel_values(x, taken=None):
     """Return the values at some positions of an (N, C, S) array, or at all, as (C, P).
 
     Parameters
@@ -146,7 +146,7 @@ cdef class Numbers(Work):
         self.counts[row], self.counts[self.num_rows + row] = size, infinite
 
 
-def numbers(values):
+def count_numbers(values):
     """Move NaN to the end of each row of a (C, P) array; return the numbers and infinities left.
 
     Two float64 arrays of shape (C,).
@@ -250,7 +250,7 @@ cdef class Selection(Work):
         self.found[i], self.found[self.num_lists + i] = a, b
 
 
-def at(values, counts, first, second):
+def values_at_ranks(values, counts, first, second):
     """Return the values of two ranks of each row of a (C, P) array.
 
     Parameters
@@ -276,7 +276,7 @@ def at(values, counts, first, second):
     return work.spread().reshape(2, -1, num_ranks).swapaxes(1, 2)
 
 
-def among(list lists, first, second):
+def values_at_ranks_of_lists(list lists, first, second):
     """Return the values of two ranks of each of some lists of numbers.
 
     Parameters
@@ -284,7 +284,7 @@ def among(list lists, first, second):
     lists : list of lists of arrays of one dimension
         The pieces of each list.
     first, second : arrays of shape (number of lists,)
-        As for `at`.
+        As for `values_at_ranks`.
     """
     cdef Py_ssize_t i, piece = 0
     cdef Selection work

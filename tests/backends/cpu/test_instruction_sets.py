@@ -64,9 +64,9 @@ def test_every_kernel_gives_the_same_bits(shape, dtype, order, nan) -> None:
             backend.rescale(x, affine),
             backend.rescale(x, affine, clip=(-1.0, 1.0), activation="relu", mask=mask),
             *backend.backward_reduce(dy, x, center),
-            *backend.backward_reduce(dy, x, center, gate=affine, mask=mask),
+            *backend.backward_reduce(dy, x, center, relu_mask=affine, mask=mask),
             backend.backward_elemt(dy, x, center, gamma, beta, scale),
-            backend.backward_elemt(dy, x, center, gamma, beta, scale, gate=affine, mask=mask),
+            backend.backward_elemt(dy, x, center, gamma, beta, scale, relu_mask=affine, mask=mask),
             *in_one_go(backend, x, dy, gamma, beta),
             *in_one_go(backend, x, dy, gamma, beta, activation="relu", mask=mask),
         )

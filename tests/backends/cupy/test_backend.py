@@ -55,7 +55,7 @@ def test_transform_does_not_wait(backend, cupy, x):
 
 
 @pytest.mark.parametrize("scaler", [nc.StandardScaler, nc.MinMaxScaler, nc.RobustScaler])
-def test_host_arrays_go_through_lanes_and_come_back(backend, cupy, x, scaler):
+def test_host_arrays_go_through_streams_and_come_back(backend, cupy, x, scaler):
     expected = scaler().fit(x)
     cupy.log.clear()
     fitted = scaler(backend=backend).fit(x)
@@ -64,15 +64,15 @@ def test_host_arrays_go_through_lanes_and_come_back(backend, cupy, x, scaler):
     y = fitted.transform(x)
     assert isinstance(y, np.ndarray)
     np.testing.assert_array_equal(y, expected.transform(x))
-    lanes = {line for line in cupy.log if line.startswith("launch")}
-    assert "launch on 0" not in lanes
-    assert len(lanes) >= 2
+    streams = {line for line in cupy.log if line.startswith("launch")}
+    assert "launch on 0" not in streams
+    assert len(streams) >= 2
     ordered = [line for line in cupy.log if line.endswith("waits for 0")]
-    assert len(ordered) >= 2, "the lanes start before the caller's stream is done"
+    assert len(ordered) >= 2, "the streams start before the caller's stream is done"
 
 
 def test_copies_run_while_values_are_counted(backend, cupy, x):
-    """Of two lanes, one has been given its next chunk whenever the host waits for the other."""
+    """Of two streams, one has been given its next chunk whenever the host waits for the other."""
     view = np.repeat(x, 8, axis=0)[:, :, None]  # 66 chunks of 8 KiB
     ends = np.full((1, 3), 1e5), np.full((1, 3), 1e5 + 1.0)
     backend = cupy_backend.CupyBackend(chunk_bytes=1 << 16)
@@ -98,7 +98,7 @@ def test_copies_run_while_values_are_counted(backend, cupy, x):
     ]  # fmt: skip
 
 
-def test_lanes_are_used_again(backend, cupy, x):
+def test_streams_are_used_again(backend, cupy, x):
     for _ in range(3):
         nc.StandardScaler(backend=backend).fit_transform(x)
     assert len({line for line in cupy.log if line.startswith("launch")}) == 2

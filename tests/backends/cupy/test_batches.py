@@ -1,10 +1,10 @@
-"""Host arrays in chunks: the same results as in one piece, and lanes that overlap."""
+"""Host arrays in chunks: the same results as in one piece, and streams that overlap."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
-from normcore_cupy.batches import Batches
+from normcore_cupy.chunks import ChunkedKernels
 
 from normcore.affine import Affine
 from normcore.array_backend import selection
@@ -17,8 +17,8 @@ from normcore.testing.checks import check_brackets, check_moments
 CHUNK = 4096  # bytes, so that small arrays have many chunks
 
 
-class LateLane:
-    """A lane on which nothing runs before it is waited for, as on the slowest of devices.
+class LateStream:
+    """A stream on which nothing runs before it is waited for, as on the slowest of devices.
 
     Its buffers are filled with other values as soon as they may be used again.
     """
@@ -30,7 +30,7 @@ class LateLane:
         self.closed = False
 
     def submit(self, kernel, arrays):
-        assert self.work is None, "a lane was given work before its results were taken"
+        assert self.work is None, "a stream was given work before its results were taken"
         assert not self.closed
         for each in self.results:
             if isinstance(each, np.ndarray):
@@ -82,22 +82,22 @@ class Stepping:
 
 
 class Chunked(ReferenceBackend):
-    """A backend whose required kernels all go through lanes, to the kernels of the CPU."""
+    """A backend whose required kernels all go through streams, to the kernels of the CPU."""
 
     name = "chunked"
 
     def __init__(self, chunk_bytes=CHUNK):
         self.log = []
-        self._batches = Batches(
+        self._chunked = ChunkedKernels(
             Stepping(),
             poisoned,
-            lambda: [LateLane(name, self.log) for name in "ab"],
+            lambda: [LateStream(name, self.log) for name in "ab"],
             chunk_bytes,
         )
         for name in (
             "moments", "extrema", "brackets", "rescale", "backward_reduce", "backward_elemt",
         ):  # fmt: skip
-            setattr(self, name, getattr(self._batches, name))
+            setattr(self, name, getattr(self._chunked, name))
 
 
 class TestChunked(BackendConformance):
@@ -113,15 +113,15 @@ def x():
     return rng.standard_normal((2000, 3, 1)) * 10.0 + 1e6
 
 
-def test_chunks_take_turns_on_two_lanes(x):
+def test_chunks_take_turns_on_two_streams(x):
     backend = Chunked(CHUNK)
     backend.moments(x[:800])
     number = -(-800 * 3 * 8 // (CHUNK // 24 * 24))
-    lanes = "ab" * number
-    expected = [f"submit {lanes[0]}", f"submit {lanes[1]}"]
-    for index in range(2, number):  # one lane is always at work while the other is served
-        expected += [f"collect {lanes[index]}", f"submit {lanes[index]}"]
-    expected += [f"collect {lanes[index]}" for index in range(number - 2, number)]
+    streams = "ab" * number
+    expected = [f"submit {streams[0]}", f"submit {streams[1]}"]
+    for index in range(2, number):  # one stream is always at work while the other is served
+        expected += [f"collect {streams[index]}", f"submit {streams[index]}"]
+    expected += [f"collect {streams[index]}" for index in range(number - 2, number)]
     assert backend.log == [*expected, "close a", "close b"]
     assert number > 4
 
@@ -129,15 +129,17 @@ def test_chunks_take_turns_on_two_lanes(x):
 def test_a_chunk_holds_a_bounded_number_of_bytes(x):
     sizes = []
 
-    class Watching(LateLane):
+    class Watching(LateStream):
         def submit(self, kernel, arrays):
             sizes.append(max(array.nbytes for array in arrays))
             super().submit(kernel, arrays)
 
-    batches = Batches(selection.get_backend("cpu"), poisoned, lambda: [Watching("a", [])], CHUNK)
-    batches.extrema(x)
-    batches.extrema(x.transpose(1, 0, 2))  # 2000 channels: one position is more than a chunk
-    batches.extrema(np.ascontiguousarray(x.transpose(2, 1, 0)))
+    chunked = ChunkedKernels(
+        selection.get_backend("cpu"), poisoned, lambda: [Watching("a", [])], CHUNK
+    )
+    chunked.extrema(x)
+    chunked.extrema(x.transpose(1, 0, 2))  # 2000 channels: a position is more than a chunk
+    chunked.extrema(np.ascontiguousarray(x.transpose(2, 1, 0)))
     assert max(sizes) == 2000 * 8
     assert sorted(sizes)[-4] <= CHUNK
 
@@ -159,8 +161,8 @@ def test_results_are_those_of_one_piece(x):
     )
     vectors = np.arange(12.0).reshape(4, 3)
     np.testing.assert_array_equal(
-        chunked.backward_elemt(x, x, *vectors, gate=affine, mask=mask),
-        cpu.backward_elemt(x, x, *vectors, gate=affine, mask=mask),
+        chunked.backward_elemt(x, x, *vectors, relu_mask=affine, mask=mask),
+        cpu.backward_elemt(x, x, *vectors, relu_mask=affine, mask=mask),
     )
 
 
@@ -196,35 +198,35 @@ def test_infinity_is_refused_where_the_caller_refuses_it(x, row):
     assert np.isneginf(backend.rescale(x, affine)[row, 2, 0])
 
 
-def test_lanes_are_closed_after_an_error(x):
+def test_streams_are_closed_after_an_error(x):
     class Broken:
         def __getattr__(self, name):
             raise MemoryError("out of memory")
 
     log = []
-    lanes = [LateLane("a", log), LateLane("b", log)]
-    batches = Batches(Broken(), poisoned, lambda: lanes, CHUNK)
-    for call in (batches.moments, batches.extrema):
+    streams = [LateStream("a", log), LateStream("b", log)]
+    chunked = ChunkedKernels(Broken(), poisoned, lambda: streams, CHUNK)
+    for call in (chunked.moments, chunked.extrema):
         log.clear()
-        for lane in lanes:
-            lane.closed, lane.work = False, None
+        for stream in streams:
+            stream.closed, stream.work = False, None
         with pytest.raises(MemoryError):
             call(x)
         assert log[-2:] == ["close a", "close b"]
 
 
-def test_a_lane_that_does_not_close_keeps_no_other_from_it(x):
-    class Sticking(LateLane):
+def test_a_stream_that_does_not_close_keeps_no_other_from_it(x):
+    class Sticking(LateStream):
         def close(self):
             super().close()
             if self.name == "a":
                 raise RuntimeError("the device is lost")
 
     log = []
-    lanes = [Sticking("a", log), Sticking("b", log)]
-    batches = Batches(Stepping(), poisoned, lambda: lanes, CHUNK)
+    streams = [Sticking("a", log), Sticking("b", log)]
+    chunked = ChunkedKernels(Stepping(), poisoned, lambda: streams, CHUNK)
     with pytest.raises(RuntimeError, match="lost"):
-        batches.extrema(x)
+        chunked.extrema(x)
     assert log[-2:] == ["close a", "close b"]
 
 

@@ -72,8 +72,8 @@ def exercise(backend: EmulatedBackend, dtype: str, shape: tuple[int, int, int]) 
         *backend.extrema(x).to_host().to_state().values(),
         brackets.below, brackets.inside_count, *(each for rank in brackets.inside for each in rank),
         backend.rescale(x, affine, clip=(-1.0, 3.0), mask=mask),
-        *backend.backward_reduce(dy, x, mean, gate=affine, mask=mask),
-        backend.backward_elemt(dy, x, mean, mean, mean, mean, gate=affine, mask=mask),
+        *backend.backward_reduce(dy, x, mean, relu_mask=affine, mask=mask),
+        backend.backward_elemt(dy, x, mean, mean, mean, mean, relu_mask=affine, mask=mask),
     ]  # fmt: skip
     y, batch, *gradients = normalized(backend, x, dy, True, activation="relu", mask=mask)
     results += [y, batch.parts, *gradients]

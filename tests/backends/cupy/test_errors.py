@@ -84,7 +84,7 @@ def test_any_allocation_of_a_kernel_may_fail(cupy, x, kernel, place):
             raise error
     np.testing.assert_array_equal(result, expected)
     assert len(cupy.streams) == 1
-    assert cupy._made == (0 if place == "device" else 2), "a lane was lost"
+    assert cupy._made == (0 if place == "device" else 2), "a stream was lost"
 
 
 def failing(error):
@@ -160,7 +160,7 @@ def test_a_full_device_leaves_a_batch_norm_as_it_was(cupy, x, place):
 
 
 @pytest.mark.parametrize("failing", ["creation", "start"])
-def test_lanes_come_back_where_a_run_cannot_begin(backend, cupy, x, failing, monkeypatch):
+def test_streams_come_back_where_a_run_cannot_begin(backend, cupy, x, failing, monkeypatch):
     if failing == "creation":
         made = cupy.cuda.Stream
         monkeypatch.setattr(
@@ -173,7 +173,7 @@ def test_lanes_come_back_where_a_run_cannot_begin(backend, cupy, x, failing, mon
     monkeypatch.undo()
     with installed(monkeypatch):  # the undo took it away
         backend.extrema(x[:, :, None])
-    assert cupy._made == 2, "a lane was lost"
+    assert cupy._made == 2, "a stream was lost"
 
 
 # -- wherever it fails, nothing changes ----------------------------------------------------

@@ -76,9 +76,9 @@ class OutsideBackend(nc.Backend):
             raise ValueError(f"unknown activation {activation!r}")
         return self._store(y, x, mask, out)
 
-    def backward_reduce(self, dy, x, mean, *, gate=None, mask=None):
+    def backward_reduce(self, dy, x, mean, *, relu_mask=None, mask=None):
         """Return both sums, each rounded once."""
-        dy = self._gated(dy, x, gate, mask)
+        dy = self._through_relu(dy, x, relu_mask, mask)
         x = np.where(dy == 0, 0.0, np.asarray(x, np.float64))
         products = dy * (x - np.asarray(mean)[:, None])
         return tuple(
@@ -86,10 +86,12 @@ class OutsideBackend(nc.Backend):
             for terms in (dy, products)
         )
 
-    def backward_elemt(self, dy, x, mean, a, b, d, *, gate=None, mask=None, out=None):
+    def backward_elemt(self, dy, x, mean, a, b, d, *, relu_mask=None, mask=None, out=None):
         """Evaluate the gradient as its formula reads."""
         mean, a, b, d = (np.asarray(each)[:, None] for each in (mean, a, b, d))
-        dx = a * self._gated(dy, x, gate, None) - (b + d * (np.asarray(x, np.float64) - mean))
+        dx = a * self._through_relu(dy, x, relu_mask, None) - (
+            b + d * (np.asarray(x, np.float64) - mean)
+        )
         return self._store(dx, dy, mask, out)
 
     def _evaluate(self, x, affine):
@@ -97,10 +99,10 @@ class OutsideBackend(nc.Backend):
         with np.errstate(all="ignore"):
             return ((np.asarray(x, np.float64) - center) / scale) * gamma + beta
 
-    def _gated(self, dy, x, gate, mask):
+    def _through_relu(self, dy, x, relu_mask, mask):
         dy = np.asarray(dy, np.float64)
-        if gate is not None:
-            dy = np.where(self._evaluate(x, gate) <= 0, 0.0, dy)
+        if relu_mask is not None:
+            dy = np.where(self._evaluate(x, relu_mask) <= 0, 0.0, dy)
         return dy if mask is None else np.where(np.asarray(mask, bool)[:, None, :], dy, 0.0)
 
     def _store(self, y, like, mask, out):

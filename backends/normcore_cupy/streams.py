@@ -1,55 +1,53 @@
-"""Lanes on CuPy: a stream each, and pinned buffers that copies overlap with kernels from."""
+"""CUDA streams that work on chunks, with the pinned buffers that copies overlap kernels from."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Generator
 from types import ModuleType
-from typing import Any
 
 import numpy as np
 
 from normcore.layout.namespace import Array
 from normcore.statistics import Statistic
-from normcore_cupy.batches import Kernel
+from normcore_cupy.chunks import Kernel, Steps
 
-__all__ = ["CupyLane", "lanes"]
+__all__ = ["CupyStream", "take_streams"]
 
-_LANES = 2
+_STREAMS = 2  # of a run
 
 
-def lanes(xp: ModuleType, idle: dict[int, list[CupyLane]]) -> list[CupyLane]:
-    """Return the lanes of one run on the current device.
+def take_streams(xp: ModuleType, idle: dict[int, list[CupyStream]]) -> list[CupyStream]:
+    """Return the streams of one run on the current device.
 
     Those in ``idle``, by device, are used first: what a stream has freed, CuPy's pool keeps for
     that stream, so that a new one for every run would pile memory up.
     """
     ours = idle.setdefault(xp.cuda.runtime.getDevice(), [])
-    taken: list[CupyLane] = []
+    taken: list[CupyStream] = []
     try:
-        for _ in range(_LANES):
+        for _ in range(_STREAMS):
             try:
-                lane = ours.pop()
+                stream = ours.pop()
             except IndexError:  # all are at work, in this thread or another
-                lane = CupyLane(xp, ours)
-            taken.append(lane)
-        for lane in taken:
-            lane.start()
+                stream = CupyStream(xp, ours)
+            taken.append(stream)
+        for stream in taken:
+            stream.start()
     except BaseException:
         ours.extend(taken)
         raise
     return taken
 
 
-class CupyLane:
-    """A stream of its own; ``idle`` is where it waits for its next use."""
+class CupyStream:
+    """One of CuPy's streams and its buffers; ``idle`` is where it waits for its next use."""
 
-    def __init__(self, xp: ModuleType, idle: list[CupyLane]) -> None:
+    def __init__(self, xp: ModuleType, idle: list[CupyStream]) -> None:
         self._xp, self._idle = xp, idle
         self._stream = xp.cuda.Stream(non_blocking=True)
-        self._pinned: dict[tuple[str, int], tuple[int, Any]] = {}
-        self._steps: Generator[tuple[Any, ...], tuple[Any, ...], Any] | None = None
-        self._coming: tuple[Any, ...] = ()  # what the next step waits for
+        self._pinned: dict[tuple[str, int], tuple[int, Array]] = {}
+        self._steps: Steps | None = None
+        self._coming: tuple[Array, ...] = ()  # what the next step waits for
         self._num_out = 0
         self._result: Array = None
 
@@ -94,7 +92,7 @@ class CupyLane:
         self._pinned.clear()
         self._idle.append(self)
 
-    def _resume(self, there: tuple[Any, ...] | None) -> None:
+    def _resume(self, there: tuple[Array, ...] | None) -> None:
         """Run the kernel to its next yield, and fetch what it yields; or to its end."""
         assert self._steps is not None
         try:
@@ -113,7 +111,7 @@ class CupyLane:
         array.get(stream=self._stream, out=host, blocking=False)
         return host
 
-    def _buffer(self, use: str, number: int, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    def _buffer(self, use: str, number: int, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
         """Return pinned memory; it is kept, and grows with the arrays that it is used for."""
         count = math.prod(shape)
         num_bytes = max(1, count * dtype.itemsize)

@@ -1,9 +1,9 @@
 """Arrays on the host, worked on in chunks: copies and kernels overlap, device memory stays small.
 
-Chunks take turns on two lanes, each a stream with pinned buffers of its own. While one lane
-copies and computes, the host fills the other's buffers and takes over what came back. Kernels are
-generators: one that must know something on the host before it can go on yields it, and is resumed
-when its lane's turn has come, so that it never waits itself. Statistics are merged on the host in
+Chunks take turns on two streams, each with pinned buffers of its own. While one stream copies and
+computes, the host fills the other's buffers and takes over what came back. Kernels are generators:
+one that must know something on the host before it can go on yields it, and is resumed when its
+stream's turn has come, so that it never waits itself. Statistics are merged on the host in
 the order of the chunks, so a run gives the same bits as any other.
 """
 
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -24,19 +24,24 @@ from normcore.layout.tiling import Block, blocks
 from normcore.statistics import Extrema, Moments
 from normcore.statistics.brackets import Brackets
 
-__all__ = ["CHUNK_BYTES", "Batches", "Kernel", "Lane"]
+if TYPE_CHECKING:
+    from normcore_cupy.host import DeviceBackend
+
+__all__ = ["CHUNK_BYTES", "ChunkStream", "ChunkedKernels", "Kernel", "Steps"]
 
 #: Bytes of input that a chunk holds: enough for a copy at full speed, little beside a device.
 CHUNK_BYTES = 1 << 24
 # Exact quantiles ask for brackets of a few MiB at a time; there have to be chunks in these.
 _BRACKETS_SHARE = 8
 
-#: ``kernel(*copies)`` yields tuples of arrays of the device and of statistics, is sent each of
-#: these on the host, and returns what the chunk results in.
-Kernel = Callable[..., Generator[tuple[Any, ...], tuple[Any, ...], Any]]
+#: Yields tuples of arrays of the device and of statistics, is sent each of these on the host, and
+#: returns what the chunk results in.
+Steps = Generator[tuple[Array, ...], tuple[Array, ...], Array]
+#: ``kernel(*copies)``, of one chunk.
+Kernel = Callable[..., Steps]
 
 
-class Lane(Protocol):
+class ChunkStream(Protocol):
     """A stream with pinned buffers: one chunk at a time goes to the device and comes back."""
 
     def submit(self, kernel: Kernel, arrays: list[np.ndarray]) -> None:
@@ -55,34 +60,34 @@ class Lane(Protocol):
         """Wait for whatever is under way; buffers may be used by others afterwards."""
 
 
-class Batches:
+class ChunkedKernels:
     """The required kernels for arrays on the host, by those of a backend on a device.
 
     Parameters
     ----------
     kernels : DeviceBackend
-        Takes arrays of the device.
+        Those that take arrays of the device.
     empty : callable
         ``empty(shape, dtype)`` returns an array of the device.
-    lanes : callable
-        Returns the lanes of one run.
+    streams : callable
+        Returns the streams of one run, which it closes.
     chunk_bytes : int
     """
 
     def __init__(
         self,
-        kernels: Any,
-        empty: Callable[..., Any],
-        lanes: Callable[[], Sequence[Lane]],
+        kernels: DeviceBackend,
+        empty: Callable[..., Array],
+        streams: Callable[[], Sequence[ChunkStream]],
         chunk_bytes: int = CHUNK_BYTES,
     ) -> None:
         self._kernels, self._empty = kernels, empty
-        self._lanes, self.chunk_bytes = lanes, chunk_bytes
+        self._streams, self.chunk_bytes = streams, chunk_bytes
 
     def moments(self, x: np.ndarray, *, weights: Array = None, skipna: bool = False) -> Moments:
         """Observe and merge the moments of the chunks."""
 
-        def kernel(chunk: Array, plane: Array = None) -> Array:
+        def kernel(chunk: Array, plane: Array = None) -> Steps:
             return (yield (self._kernels.moments(chunk, weights=plane, skipna=skipna),))
 
         total = Moments.empty(x.shape[1])
@@ -94,7 +99,7 @@ class Batches:
     def extrema(self, x: np.ndarray, *, skipna: bool = False) -> Extrema:
         """Observe and merge the extrema of the chunks."""
 
-        def kernel(chunk: Array) -> Array:
+        def kernel(chunk: Array) -> Steps:
             return (yield (self._kernels.extrema(chunk, skipna=skipna),))
 
         total = Extrema.empty(x.shape[1])
@@ -114,7 +119,7 @@ class Batches:
     ) -> Brackets:
         """Count in the chunks; what lies inside comes back to the host."""
 
-        def kernel(chunk: Array, plane: Array = None) -> Array:
+        def kernel(chunk: Array, plane: Array = None) -> Steps:
             options = {"weights": plane, "skipna": skipna}
             return (yield from self._kernels.bracket_steps(chunk, lower, upper, **options))
 
@@ -130,19 +135,22 @@ class Batches:
         x: np.ndarray,
         affine: Affine,
         *,
+        clip: tuple[float, float] | None = None,
+        activation: str | None = None,
         mask: Array = None,
         out: Array = None,
         refuse_infinite: bool = False,
-        **options: Any,
     ) -> np.ndarray:
         """Map the chunks; infinity is looked for on the device, where it costs no copy."""
         target = _result(x) if out is None else out
         center, scale, gamma, beta = np.stack(affine.vectors(x.shape[1]))  # may be views of out
         affine = Affine(center=center, scale=scale, gamma=gamma, beta=beta)
 
-        def kernel(chunk: Array, plane: Array = None) -> Array:
+        def kernel(chunk: Array, plane: Array = None) -> Steps:
             y = self._empty(chunk.shape, target.dtype)
-            self._kernels.rescale(chunk, affine, mask=plane, out=y, **options)
+            self._kernels.rescale(
+                chunk, affine, clip=clip, activation=activation, mask=plane, out=y
+            )
             more = (self._kernels.extrema(chunk, skipna=True),) if refuse_infinite else ()
             return (yield y, *more)
 
@@ -159,13 +167,15 @@ class Batches:
         x: np.ndarray,
         mean: Array,
         *,
-        gate: Affine | None = None,
+        relu_mask: Affine | None = None,
         mask: Array = None,
     ) -> tuple[Array, Array]:
         """Sum over the chunks."""
 
-        def kernel(dy: Array, x: Array, plane: Array = None) -> Array:
-            return (yield self._kernels.backward_reduce(dy, x, mean, gate=gate, mask=plane))
+        def kernel(dy: Array, x: Array, plane: Array = None) -> Steps:
+            return (
+                yield self._kernels.backward_reduce(dy, x, mean, relu_mask=relu_mask, mask=plane)
+            )
 
         sum_dy, sum_dy_xmu = np.zeros((2, x.shape[1]))
         with self._run(kernel, [dy, x], mask) as results:
@@ -178,7 +188,7 @@ class Batches:
         dy: np.ndarray,
         x: np.ndarray,
         *vectors: Array,
-        gate: Affine | None = None,
+        relu_mask: Affine | None = None,
         mask: Array = None,
         out: Array = None,
     ) -> np.ndarray:
@@ -186,9 +196,9 @@ class Batches:
         target = _result(dy) if out is None else out
         vectors = tuple(np.array(each) for each in vectors)  # may be views of out
 
-        def kernel(dy: Array, x: Array, plane: Array = None) -> Array:
+        def kernel(dy: Array, x: Array, plane: Array = None) -> Steps:
             dx = self._empty(dy.shape, target.dtype)
-            self._kernels.backward_elemt(dy, x, *vectors, gate=gate, mask=plane, out=dx)
+            self._kernels.backward_elemt(dy, x, *vectors, relu_mask=relu_mask, mask=plane, out=dx)
             return (yield (dx,))
 
         with self._run(kernel, [dy, x], mask) as results:
@@ -199,38 +209,38 @@ class Batches:
     @contextmanager
     def _run(
         self, kernel: Kernel, arrays: list[np.ndarray], plane: Array = None, share: int = 1
-    ) -> Iterator[Iterator[tuple[Block, Any]]]:
+    ) -> Iterator[Iterator[tuple[Block, Array]]]:
         """Give blocks of the arrays, in order, with what the kernel makes of each."""
         num_bytes = self.chunk_bytes // share
         size = max(1, num_bytes // max(array.itemsize for array in arrays))
         pieces = blocks(arrays[0].shape, size)
-        with ExitStack() as stack:  # closes every lane, also where another does not close
-            lanes = self._lanes()
-            for lane in reversed(lanes):
-                stack.callback(lane.close)
-            yield _take_turns(lanes, kernel, pieces, arrays, plane)
+        with ExitStack() as stack:  # closes every stream, also where another does not close
+            streams = self._streams()
+            for stream in reversed(streams):
+                stack.callback(stream.close)
+            yield _take_turns(streams, kernel, pieces, arrays, plane)
 
 
 def _take_turns(
-    lanes: Sequence[Lane],
+    streams: Sequence[ChunkStream],
     kernel: Kernel,
     pieces: Iterator[Block],
     arrays: list[np.ndarray],
     plane: Array,
-) -> Iterator[tuple[Block, Any]]:
-    under_way: list[tuple[Lane, Block]] = []
+) -> Iterator[tuple[Block, Array]]:
+    under_way: list[tuple[ChunkStream, Block]] = []
     for number, block in enumerate(pieces):
-        lane = lanes[number % len(lanes)]
-        if len(under_way) == len(lanes):
+        stream = streams[number % len(streams)]
+        if len(under_way) == len(streams):
             oldest, its_block = under_way.pop(0)
             yield its_block, oldest.collect()
         chunks = [array[block[0], :, block[1]] for array in arrays]
         if plane is not None:
             chunks.append(plane[block[0], block[1]])
-        lane.submit(kernel, chunks)
-        under_way.append((lane, block))
-    for lane, block in under_way:
-        yield block, lane.collect()
+        stream.submit(kernel, chunks)
+        under_way.append((stream, block))
+    for stream, block in under_way:
+        yield block, stream.collect()
 
 
 def _result(x: np.ndarray) -> np.ndarray:
