@@ -12,29 +12,33 @@ import numpy as np
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
-# What is compiled of the core's .py modules, in Cython's pure-Python mode. Folders that stay plain
-# hold nothing hot, or the door: pluggy does not see compiled hooks.
+# What is compiled of the core's .py modules, in Cython's pure-Python mode, and how: every call of a
+# small array goes through the first ones. The others call kernels, have no loop that more than -O1
+# would help, and compile in a third of the time of -O3. Folders that stay plain hold nothing hot,
+# or the door: pluggy does not see compiled hooks.
 COMPILED = (
-    "affine.py",
-    "functional.py",
-    "array_backend",
-    "batchnorm",
-    "distributed",
-    "layernorm",
-    "layout",
-    "scaling",
-    "statistics",
-    "threads",
+    ("-O2", "affine.py", "layout/*.py", "array_backend/over_views.py"),
+    (
+        "-O1",
+        "functional.py",
+        "array_backend/*.py",
+        "batchnorm/*.py",
+        "distributed/*.py",
+        "layernorm/*.py",
+        "scaling/*.py",
+        "statistics/*.py",
+        "threads/*.py",
+    ),
 )
 
 # Contraction and fast-math stay off: the order and the rounding of operations are specified.
-# Nobody reads errno, which alone would keep roots from being taken in vectors. Modules that call
-# kernels have no loop that more than -O1 would help, and compile in a third of the time.
+# Nobody reads errno, which alone would keep roots from being taken in vectors. What GCC inlines, it
+# else decides by the size of a module, not of the kernel.
 if sys.platform == "win32":
-    HOT = COLD = ["/O2", "/fp:precise", "/std:c11"]
+    COMPILE_ARGS = KERNEL_ARGS = ["/O2", "/fp:precise", "/std:c11"]
 else:
-    COMMON = ["-g0", "-ffp-contract=off", "-fno-math-errno"]
-    HOT, COLD = ["-O3", *COMMON], ["-O1", *COMMON]
+    COMPILE_ARGS = ["-g0", "-ffp-contract=off", "-fno-math-errno"]
+    KERNEL_ARGS = [*COMPILE_ARGS, "-O3", "--param=large-unit-insns=1000000"]
 
 # The CPU backend's kernels are built once more for each of these, and one is chosen at import;
 # the bits are the same. Elsewhere the compiler's own baseline (SSE2, NEON) is all there is.
@@ -73,7 +77,7 @@ def kernels() -> Iterator[Extension]:
     of its own, with a copy of the modules and of what they cimport; what they include stays.
     """
     for path in sorted(KERNELS.glob("*.pyx")):
-        yield extension(path, KERNELS.parents[1], HOT)
+        yield extension(path, KERNELS.parents[1], KERNEL_ARGS)
     for name, flags in INSTRUCTION_SETS.items():
         package = COPIES / KERNELS.parent.name / name
         shutil.rmtree(package, ignore_errors=True)
@@ -82,22 +86,27 @@ def kernels() -> Iterator[Extension]:
         for path in (*KERNELS.glob("*.p[xy][dx]"), KERNELS / "__init__.py"):
             shutil.copy2(path, package)  # and its time, so that only what changed is built again
         for path in sorted(package.glob("*.pyx")):
-            yield extension(path, COPIES, [*HOT, *flags])
+            yield extension(path, COPIES, [*KERNEL_ARGS, *flags])
 
 
-def extensions() -> Iterator[Extension]:
-    """Yield all extensions, those that take the longest first."""
-    yield from kernels()
+def core() -> Iterator[Extension]:
+    """Yield the extensions of the core, and of what calls the kernels."""
     for root, package in ((Path(), Path("normcore")), (KERNELS.parents[1], KERNELS.parent)):
         for path in sorted(package.rglob("*.pyx")):
             if KERNELS not in path.parents:
-                yield extension(path, root, HOT)
-    for name in COMPILED:
-        path = Path("normcore", name)
-        for source in [path] if path.suffix else sorted(path.glob("*.py")):
-            if source.stem != "__init__":
-                yield extension(source, Path(), COLD)
-    yield extension(KERNELS.parent / "backend.py", KERNELS.parents[1], COLD)
+                yield extension(path, root, optimized("-O3"))
+    seen = set()
+    for level, *patterns in COMPILED:
+        for path in (path for each in patterns for path in sorted(Path("normcore").glob(each))):
+            if path.stem != "__init__" and path not in seen:
+                seen.add(path)
+                yield extension(path, Path(), optimized(level))
+    yield extension(KERNELS.parent / "backend.py", KERNELS.parents[1], optimized("-O1"))
+
+
+def optimized(level: str) -> list[str]:
+    """Return the flags of a level of optimization; MSVC has one for all."""
+    return COMPILE_ARGS if sys.platform == "win32" else [*COMPILE_ARGS, level]
 
 
 def remove_stale(folders: Iterable[Path], wanted: Iterable[Path]) -> None:
@@ -143,7 +152,7 @@ class CythonBuildExt(build_ext):
 
 if __name__ == "__main__":  # also where the processes that generate sources import this file
     setup(
-        ext_modules=list(extensions()),
+        ext_modules=[*kernels(), *core()],  # those that take the longest first
         cmdclass={"build_ext": CythonBuildExt},
         options={"build_ext": {"parallel": os.cpu_count() or 1}},
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
@@ -83,10 +83,12 @@ class CpuBackend(Backend):
             array = array.copy()
         return sys.modules[type(like).__module__.split(".")[0]].from_dlpack(array)
 
-    def moments(self, x: Array, *, weights: Array = None, skipna: bool = False) -> Moments:
+    def moments(
+        self, x: np.ndarray, *, weights: np.ndarray | None = None, skipna: bool = False
+    ) -> Moments:
         return Moments(self._kernels.moments(x, weights, skipna))
 
-    def extrema(self, x: Array, *, skipna: bool = False) -> Extrema:
+    def extrema(self, x: np.ndarray, *, skipna: bool = False) -> Extrema:
         count, least, largest = self._kernels.extrema(x)
         if not skipna:
             positions = float(x.shape[0] * x.shape[2])
@@ -96,7 +98,13 @@ class CpuBackend(Backend):
         return Extrema(count, least, largest)
 
     def brackets(
-        self, x: Array, lower: Array, upper: Array, *, weights: Array = None, skipna: bool = False
+        self,
+        x: np.ndarray,
+        lower: np.ndarray,
+        upper: np.ndarray,
+        *,
+        weights: np.ndarray | None = None,
+        skipna: bool = False,
     ) -> Brackets:
         lower, upper = (np.ascontiguousarray(each, dtype=np.float64) for each in (lower, upper))
         expected = (lower.shape[0], x.shape[1])
@@ -108,21 +116,26 @@ class CpuBackend(Backend):
         return Brackets(lower, upper, *found)
 
     def quantiles(
-        self, x: Array, q: Array, *, weights: Array = None, skipna: bool = False
+        self,
+        x: np.ndarray,
+        q: np.ndarray,
+        *,
+        weights: np.ndarray | None = None,
+        skipna: bool = False,
     ) -> Quantiles:
         return exact(self, x, q, weights=weights, skipna=skipna, selection=self._kernels)
 
     def rescale(
         self,
-        x: Array,
+        x: np.ndarray,
         affine: Affine,
         *,
         clip: tuple[float, float] | None = None,
         activation: str | None = None,
-        mask: Array = None,
-        out: Array = None,
+        mask: np.ndarray | None = None,
+        out: np.ndarray | None = None,
         refuse_infinite: bool = False,
-    ) -> Array:
+    ) -> np.ndarray:
         relu = activation is not None and is_relu(activation)
         known = affine.backend_cache
         out, infinite, made = self._rescale(
@@ -136,13 +149,13 @@ class CpuBackend(Backend):
 
     def backward_reduce(
         self,
-        dy: Array,
-        x: Array,
-        mean: Array,
+        dy: np.ndarray,
+        x: np.ndarray,
+        mean: np.ndarray,
         *,
         relu_mask: Affine | None = None,
-        mask: Array = None,
-    ) -> tuple[Array, Array]:
+        mask: np.ndarray | None = None,
+    ) -> tuple[np.ndarray, np.ndarray]:
         vectors = _vectors(x.shape[1], relu_mask, mean)
         sum_dy, sum_dy_xmu = self._kernels.backward_reduce(
             dy, x, vectors, relu_mask is not None, mask
@@ -151,49 +164,49 @@ class CpuBackend(Backend):
 
     def backward_elemt(
         self,
-        dy: Array,
-        x: Array,
-        mean: Array,
-        a: Array,
-        b: Array,
-        d: Array,
+        dy: np.ndarray,
+        x: np.ndarray,
+        mean: np.ndarray,
+        a: np.ndarray,
+        b: np.ndarray,
+        d: np.ndarray,
         *,
         relu_mask: Affine | None = None,
-        mask: Array = None,
-        out: Array = None,
-    ) -> Array:
+        mask: np.ndarray | None = None,
+        out: np.ndarray | None = None,
+    ) -> np.ndarray:
         vectors = _vectors(x.shape[1], relu_mask, mean, a, b, d)
         return self._kernels.backward_elemt(dy, x, vectors, relu_mask is not None, mask, out)
 
     def normalize(
         self,
-        x: Array,
-        gamma: Array,
-        beta: Array,
+        x: np.ndarray,
+        gamma: np.ndarray | float,
+        beta: np.ndarray | float,
         eps: float,
         *,
         activation: str | None = None,
-        mask: Array = None,
-        out: Array = None,
-    ) -> tuple[Array, Moments]:
+        mask: np.ndarray | None = None,
+        out: np.ndarray | None = None,
+    ) -> tuple[np.ndarray, Moments]:
         relu = is_relu(activation)
         y, parts = self._kernels.normalize(x, gamma, beta, eps, relu, mask, out)
         return y, Moments(parts)
 
     def normalize_backward(
         self,
-        dy: Array,
-        x: Array,
+        dy: np.ndarray,
+        x: np.ndarray,
         moments: Moments,
-        gamma: Array,
-        beta: Array,
+        gamma: np.ndarray | float,
+        beta: np.ndarray | float,
         eps: float,
         *,
         training: bool = True,
         activation: str | None = None,
-        mask: Array = None,
-        out: Array = None,
-    ) -> tuple[Array, Array, Array]:
+        mask: np.ndarray | None = None,
+        out: np.ndarray | None = None,
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         relu = is_relu(activation)
         gradients: tuple[np.ndarray, np.ndarray, np.ndarray] = self._kernels.normalize_backward(
             dy, x, moments.parts, gamma, beta, eps, training, relu, mask, out
@@ -202,14 +215,14 @@ class CpuBackend(Backend):
 
     def normalize_rows(
         self,
-        x: Array,
-        gamma: Array,
-        beta: Array,
+        x: np.ndarray,
+        gamma: np.ndarray | float,
+        beta: np.ndarray | float,
         eps: float,
         *,
         centered: bool = True,
-        out: Array = None,
-    ) -> tuple[Array, Array]:
+        out: np.ndarray | None = None,
+    ) -> tuple[np.ndarray, Moments]:
         if _is_few_long_rows(x):
             return super().normalize_rows(x, gamma, beta, eps, centered=centered, out=out)
         if out is None:
@@ -220,15 +233,15 @@ class CpuBackend(Backend):
 
     def normalize_rows_backward(
         self,
-        dy: Array,
-        x: Array,
-        moments: Any,
-        gamma: Array,
+        dy: np.ndarray,
+        x: np.ndarray,
+        moments: Moments,
+        gamma: np.ndarray | float,
         eps: float,
         *,
         centered: bool = True,
-        out: Array = None,
-    ) -> tuple[Array, Array, Array]:
+        out: np.ndarray | None = None,
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         if _is_few_long_rows(x):
             return super().normalize_rows_backward(
                 dy, x, moments, gamma, eps, centered=centered, out=out
@@ -257,22 +270,24 @@ def _from_host(array: Array) -> np.ndarray:
         ) from error
 
 
-def _vectors(num_channels: int, relu_mask: Affine | None, *rows: Array) -> np.ndarray:
-    """Return what the backward kernels know of each channel, as rows: mean, a, b, d, ReLU mask."""
+def _vectors(num_channels: int, relu: Affine | None, *rows: np.ndarray | float) -> np.ndarray:
+    """Return rows of what the backward kernels know of each channel: mean, a, b, d, the map under a
+    ReLU.
+    """
     vectors = np.zeros((8, num_channels))
     for row, values in zip(vectors, rows, strict=False):
         row[...] = values
-    if relu_mask is not None:
-        vectors[4:] = relu_mask.packed(num_channels)
+    if relu is not None:
+        vectors[4:] = relu.coefficients(num_channels)
     return vectors
 
 
-def _is_few_long_rows(x: Array) -> bool:
+def _is_few_long_rows(x: np.ndarray) -> bool:
     """Whether rows are too few to occupy threads and too long for one to take each."""
     return bool(x.shape[0] < 16 and x.shape[1] > 1 << 18)
 
 
-def _along_rows(vector: Array, x: Array) -> np.ndarray:
+def _along_rows(vector: np.ndarray | float, x: np.ndarray) -> np.ndarray:
     if type(vector) is np.ndarray and vector.dtype == np.float64 and vector.shape == x.shape[1:]:
         return vector
     along = np.broadcast_to(np.asarray(vector, dtype=np.float64), x.shape[1:])

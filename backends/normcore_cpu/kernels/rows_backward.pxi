@@ -146,6 +146,10 @@ cdef class NormalizeRowsBackwardTask(RowsTask):
     def __init__(self, dy, x, states, gamma, out, double eps, bint centered):
         self.begin(x, out, eps, centered)
         self.dy = self.view(dy)
+        if states.shape[1] != self.num_rows:
+            raise ValueError(
+                f"the moments are of {states.shape[1]} rows, but x has {self.num_rows}"
+            )
         self.states, self.gamma = doubles_of(states), self.padded_vector(gamma)
         self.arrays.append(states)
         self.ranges = max(1, min(self.num_rows // SUM_ROWS, <Py_ssize_t> MAX_RANGES))

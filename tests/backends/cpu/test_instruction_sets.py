@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -214,3 +216,42 @@ def test_build_that_the_processor_lacks_is_a_clear_error(monkeypatch) -> None:
 def test_unknown_build_cannot_be_made() -> None:
     with pytest.raises(ValueError, match="'sse9'"):
         CpuBackend("sse9")
+
+
+@pytest.mark.parametrize("name", available())
+def test_entry_points_are_of_one_build(name: str) -> None:
+    package = instruction_sets.INSTRUCTION_SETS[name]
+    for each, kernel in vars(instruction_sets.kernels(name)).items():
+        assert kernel.__name__ == each
+        assert kernel.__module__.rpartition(".")[0] == package
+
+
+@pytest.mark.parametrize(
+    ("modules", "missing"),
+    [
+        ({}, "statistics"),
+        ({"moments": "moments = abs", "extrema": "extrema = abs"}, "statistics"),
+        ({"statistics": "moments = abs"}, "extrema"),
+        ({"statistics": "from .tasks import Task"}, "tasks"),
+        ({"statistics": "raise ValueError('tiling.Task size changed')"}, "size changed"),
+    ],
+)
+def test_modules_that_are_missing_or_of_another_build_are_one_clear_error(
+    modules: dict[str, str], missing: str, tmp_path: Path, monkeypatch
+) -> None:
+    package = tmp_path / f"kernels_{tmp_path.name}"
+    package.mkdir()
+    for name, source in {"__init__": "", **modules}.items():
+        (package / f"{name}.py").write_text(source)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(instruction_sets.INSTRUCTION_SETS, "stale", package.name)
+    with pytest.raises(
+        ImportError, match=rf"in {package.name} are not built.*pip install.*{missing}"
+    ):
+        instruction_sets.kernels("stale")
+
+
+def _environment() -> dict[str, str]:
+    import os
+
+    return {key: value for key, value in os.environ.items() if key != VARIABLE}
