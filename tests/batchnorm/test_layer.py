@@ -81,7 +81,7 @@ def test_modes():
     expected = functional.batch_norm_inference(other, bn.running_mean, bn.running_var)
     assert_array_equal(bn(other), expected)
     assert_array_equal(bn.forward(other), expected)
-    before[-1] = False
+    before[-2] = False  # training; the last says whether it is frozen
     assert_same_state(bn, before)
     assert_array_equal(bn(other[:1, :, :1]), expected[:1, :, :1])  # one value is fine here
     assert bn.train() is bn

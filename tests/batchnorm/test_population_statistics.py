@@ -26,7 +26,7 @@ def test_pooled_statistics_are_those_of_all_samples(on, batches, ddof):
         for batch in batches:
             outputs.append(first(batch))
             second(outputs[-1] ** 2)
-            assert_array_equal(first.running_mean, before[0])
+            assert_array_equal(first.running_mean, before[2])
     for bn, seen in ((first, batches), (second, [each**2 for each in outputs])):
         samples = np.concatenate(seen)
         assert_allclose(bn.running_mean, samples.mean(0), rtol=1e-13)

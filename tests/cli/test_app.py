@@ -214,9 +214,8 @@ def test_scalers_and_backends():
     ]:
         assert re.search(rf"^{name} +ready +{distribution} +{target} *$", stdout, re.M)
     stdout = good("backends")
-    assert re.search(
-        rf"^reference +ready.* {distribution} +normcore\.array_backend\.reference:", stdout, re.M
-    )
+    target = r"normcore\.array_backend\.reference:"
+    assert re.search(rf"^reference +ready.* {distribution} +{target}", stdout, re.M)
     assert re.search(rf"^cpu +ready.* {distribution} +normcore_cpu\.backend:", stdout, re.M)
 
 
