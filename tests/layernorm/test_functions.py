@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
 import normcore as nc
-from normcore import functional
+from normcore import functional, layernorm
 from normcore.testing.exact import exact_sqrt
 from normcore.testing.strategies import LAYOUTS, arrange
 
@@ -358,7 +358,6 @@ def test_out_that_overlaps_in_part_is_refused():
 
 
 def test_layers_are_names_of_normcore_and_functions_of_functional():
-    from normcore import layernorm
 
     for name in layernorm.__all__:
         is_layer = name[0].isupper()
