@@ -247,7 +247,7 @@ def batch_norm(
         Of the kind and shape of `x`; `out` if that was given. Floats keep their dtype, integers
         and booleans become float64.
     moments : Moments, or list of Moments
-        The statistics of the batch, which :func:`batch_norm_backward` wants, and which move
+        The statistics of the batch, which :func:`batch_norm_backward` wants, and which update
         running ones (:meth:`normcore.Moments.running`); with `groups` or `virtual_batch_size`
         those of each part, in the order of the labels, slices or samples.
 

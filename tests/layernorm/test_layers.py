@@ -202,3 +202,25 @@ def test_instance_norm_averages_all_batches():
     layer.reset_running_stats()
     assert_array_equal(layer.running_var, 1.0)
     assert layer.num_batches_tracked == 0
+
+
+def test_running_statistics_of_instance_norm_are_checked():
+    layer = nc.InstanceNorm(2, track_running_stats=True)
+    with pytest.raises(ValueError, match="running_var is negative in channel 1"):
+        layer.running_var = [1.0, -1.0]
+    with pytest.raises(ValueError, match=r"running_mean must have shape \(2,\)"):
+        layer.running_mean = [1.0]
+    with pytest.raises(ValueError, match="no running_mean with track_running_stats=False"):
+        nc.InstanceNorm(2).running_mean = [1.0, 2.0]
+    assert nc.InstanceNorm(2).num_batches_tracked is None
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_evaluation_of_instance_norm_in_place(order):
+    layer = nc.InstanceNorm(6, track_running_stats=True)
+    x = np.array(example(), order=order)
+    layer(x)
+    y = layer.eval()(x)
+    assert_array_equal(layer(x, out=x), y)
+    with pytest.raises(RuntimeError, match="overwrote its input"):
+        layer.backward(x)
