@@ -51,14 +51,14 @@ def test_failure_is_one_line(tmp_path):
 STOPPED = """
 import sys, time
 from normcore.io import csv, table
-original = csv._CsvWriter.write
+original = csv.CsvWriter.write
 def write(self, batch):
     original(self, batch)
     if batch.first_row > 1000:
         self._file.flush()
         print("half", flush=True)
         time.sleep(60)
-csv._CsvWriter.write = write
+csv.CsvWriter.write = write
 from normcore.cli import main
 main()
 """
