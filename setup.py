@@ -64,9 +64,20 @@ def extension(path: Path, root: Path, flags: list[str]) -> Extension:
         ".".join(path.relative_to(root).with_suffix("").parts),
         [path.as_posix()],
         include_dirs=[np.get_include(), headers.as_posix()],
-        depends=sorted(each.as_posix() for each in headers.glob("*.h")),
+        depends=shared_sources(headers) if path.suffix == ".pyx" else [],
         extra_compile_args=flags,
         define_macros=[("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION")],
+    )
+
+
+def shared_sources(folder: Path) -> list[str]:
+    """Return what the .pyx files of a folder include and cimport.
+
+    Whichever is newer than a module, the module is built again: importing from the source tree
+    asks no less.
+    """
+    return sorted(
+        path.as_posix() for path in folder.iterdir() if path.suffix in {".h", ".pxd", ".pxi"}
     )
 
 

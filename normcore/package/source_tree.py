@@ -1,4 +1,4 @@
-"""What is imported from the source tree must be compiled, and from the sources that are there.
+"""Refuses an import from a source tree whose compiled modules are not those of its sources.
 
 Python prefers a compiled module to its source, whatever their ages. An installation is whole by
 itself, and does not load this module.
@@ -10,6 +10,8 @@ from importlib.machinery import EXTENSION_SUFFIXES
 __all__ = ["check_build"]
 
 _PACKAGES = ("normcore", os.path.join("backends", "normcore_cpu"))
+# What the .pyx files of a folder include and cimport; setup.py builds all of them again for it.
+_SHARED = (".h", ".pxd", ".pxi")
 _SHOWN = 3
 
 
@@ -19,7 +21,8 @@ def check_build(root: str) -> None:
     Raises
     ------
     ImportError
-        If a module is not compiled for this Python, is older than its source, or has none.
+        If a module is not compiled for this Python, is older than its source or than what that may
+        include, or has no source.
     """
     missing: list[str] = []
     outdated: list[str] = []
@@ -45,16 +48,16 @@ def check_build(root: str) -> None:
 
 def _compare(folder: str, missing: list[str], outdated: list[str]) -> None:
     built = _built(folder)
-    sources = _sources(folder)
-    if built and not sources:  # kernels that were built once more, for another instruction set
-        sources = _sources(os.path.join(os.path.dirname(folder), "kernels"))
-        required = set(sources)
-    else:
-        required = {stem for stem, each in sources.items() if each.name.endswith(".pyx")}
-    missing += [os.path.join(folder, f"{stem}.pyx") for stem in required - set(built)]
+    origin = folder
+    if built and not _sources(folder):  # kernels, built once more for an instruction set
+        origin = os.path.join(os.path.dirname(folder), "kernels")
+    sources = _sources(origin)
+    units = {stem for stem, each in sources.items() if each.name.endswith(".pyx")}
+    missing += [os.path.join(folder, f"{stem}.pyx") for stem in units - set(built)]
+    shared = max((_time(each) for each in _files(origin) if each.name.endswith(_SHARED)), default=0)
     for stem, each in built.items():
         source = sources.get(stem)
-        if source is None or source.stat().st_mtime_ns > each.stat().st_mtime_ns:
+        if source is None or _time(each) < max(_time(source), shared if stem in units else 0):
             outdated.append(each.path)
 
 
@@ -62,18 +65,24 @@ def _built(folder: str) -> "dict[str, os.DirEntry[str]]":
     """Return the modules of a folder that this Python would load, by name."""
     return {
         stem: each
-        for each in os.scandir(folder)
+        for each in _files(folder)
         for stem, _, suffix in [each.name.partition(".")]
         if f".{suffix}" in EXTENSION_SUFFIXES
     }
 
 
 def _sources(folder: str) -> "dict[str, os.DirEntry[str]]":
-    if not os.path.isdir(folder):
-        return {}
     return {
         stem: each
-        for each in os.scandir(folder)
+        for each in _files(folder)
         for stem, suffix in [os.path.splitext(each.name)]
         if suffix in (".py", ".pyx") and stem != "__init__"
     }
+
+
+def _files(folder: str) -> "list[os.DirEntry[str]]":
+    return list(os.scandir(folder)) if os.path.isdir(folder) else []
+
+
+def _time(file: "os.DirEntry[str]") -> int:
+    return file.stat().st_mtime_ns

@@ -87,7 +87,7 @@ def test_a_tree_that_was_built_works(built: Path) -> None:
 
 @pytest.mark.parametrize("code", IMPORTS)
 @pytest.mark.parametrize(
-    "module", ["normcore/statistics", "backends/normcore_cpu/processor"]
+    "module", ["normcore/layout/numpy_views", "backends/normcore_cpu/processor"]
 )  # of the core, of the backend
 def test_a_build_that_lacks_a_module_is_refused(built: Path, module: str, code: str) -> None:
     lost = built / f"{module}{SUFFIX}"
@@ -97,14 +97,12 @@ def test_a_build_that_lacks_a_module_is_refused(built: Path, module: str, code: 
     assert "pip install ." in printed
 
 
-@pytest.mark.parametrize("module", ["functional", "moved", "scaling/moved", "package", "gone/it"])
+@pytest.mark.parametrize("module", ["functional", "moved", "scaling/moved", "scaling", "gone/it"])
 def test_what_an_older_build_left_is_refused(built: Path, module: str) -> None:
     """Of a module that has changed, was moved, is a package now, or went with its package."""
     stale = built / "normcore" / f"{module}{SUFFIX}"
-    (built / "normcore" / "package").mkdir()
-    (built / "normcore" / "package" / "__init__.py").touch()
     stale.parent.mkdir(exist_ok=True)
-    shutil.copyfile(built / "normcore" / f"statistics{SUFFIX}", stale)
+    shutil.copyfile(built / "normcore" / "layout" / f"numpy_views{SUFFIX}", stale)
     age(stale, 1e8)
     printed = evaluate(built, "import normcore")
     assert f"(outdated: normcore/{module}{SUFFIX})" in printed
@@ -112,8 +110,31 @@ def test_what_an_older_build_left_is_refused(built: Path, module: str) -> None:
 
 
 def test_a_source_that_changed_after_the_build_is_not_passed_over(built: Path) -> None:
-    age(built / "normcore" / f"dense{SUFFIX}", 1e8)
-    assert f"(outdated: normcore/dense{SUFFIX})" in evaluate(built, "import normcore")
+    module = f"normcore/layout/numpy_views{SUFFIX}"
+    age(built / module, 1e8)
+    assert f"(outdated: {module})" in evaluate(built, "import normcore")
+
+
+@pytest.mark.parametrize("name", ["rows.pxi", "tiling.pxd", "lanes.h"])
+def test_so_is_what_the_kernels_include_and_cimport(built: Path, name: str) -> None:
+    kernels = built / "backends" / "normcore_cpu" / "kernels"
+    age(kernels / name, -1e8)
+    modules = sorted(
+        f"backends/normcore_cpu/kernels/{path.name}" for path in kernels.glob(f"*{SUFFIX}")
+    )
+    assert f"(outdated: {', '.join(modules[:3])} and {len(modules) - 3} more)" in evaluate(
+        built, "import normcore"
+    )
+
+
+def test_a_rebuild_asks_for_the_same_files(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or else a build would leave what an import refuses."""
+    monkeypatch.chdir(tree)
+    built = runpy.run_path(str(ROOT / "setup.py"))["kernels"]()
+    kernels = tree / "backends" / "normcore_cpu" / "kernels"
+    shared = {path for path in kernels.iterdir() if path.suffix in {".h", ".pxd", ".pxi"}}
+    for extension in built:
+        assert {tree / path for path in extension.depends} == shared
 
 
 def test_builds_for_instruction_sets_are_those_of_the_kernels(built: Path) -> None:
@@ -122,8 +143,8 @@ def test_builds_for_instruction_sets_are_those_of_the_kernels(built: Path) -> No
         name for name in names if not name.endswith((SUFFIX, "__init__.py"))
     ])  # fmt: skip
     assert evaluate(built, "import normcore") == ""
-    (package / "avx2" / f"rows{SUFFIX}").unlink()
-    assert "(not compiled: backends/normcore_cpu/avx2/rows.pyx)" in evaluate(
+    (package / "avx2" / f"statistics{SUFFIX}").unlink()
+    assert "(not compiled: backends/normcore_cpu/avx2/statistics.pyx)" in evaluate(
         built, "import normcore"
     )
 
@@ -134,7 +155,7 @@ def test_builds_for_other_pythons_do_not_matter(built: Path) -> None:
 
 
 def test_an_installation_is_not_searched(built: Path) -> None:
-    (built / "normcore" / f"dense{SUFFIX}").unlink()
+    (built / "normcore" / "layout" / f"numpy_views{SUFFIX}").unlink()
     shutil.rmtree(built / "backends")
     assert evaluate(built, "import normcore; print('source_tree' in dir(normcore))") == "False\n"
 
