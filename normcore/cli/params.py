@@ -1,4 +1,4 @@
-"""From words on the command line to a scaler."""
+"""Turns words on the command line into a scaler, a backend and names of columns."""
 
 from __future__ import annotations
 

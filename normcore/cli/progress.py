@@ -17,7 +17,7 @@ def progress_bar(enabled: bool) -> Iterator[ProgressCallback | None]:
     if not enabled or not sys.stderr.isatty():
         yield None
         return
-    from rich import progress
+    from rich import progress  # slow to import
     from rich.console import Console
 
     bar = progress.Progress(

@@ -17,7 +17,6 @@ from rich.table import Table
 from rich.text import Text
 
 from normcore.io.pipeline import Report
-from normcore.layout.namespace import Array
 
 if TYPE_CHECKING:
     from normcore.scaling.scaler import Scaler
@@ -36,7 +35,7 @@ GAP = 3
 
 class _Column(NamedTuple):
     header: str
-    values: Sequence[Array]
+    values: Sequence[str] | np.ndarray
     format: Callable[[Any], str]
     justify: Literal["left", "right"] = "right"
 

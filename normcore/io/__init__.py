@@ -1,7 +1,7 @@
-"""Saved scalers, and tables in files.
+"""Tables in files: scalers are fitted to them and transform them, batch by batch.
 
-:mod:`normcore.io.pipeline` fits and transforms files in batches, :mod:`normcore.io.table` is what a
-file format has to supply, and saved scalers are of :mod:`normcore.saving`. Importing this package
+:mod:`normcore.io.pipeline` fits and transforms, :mod:`normcore.io.table` is what a file format has
+to supply, and saved scalers are of :mod:`normcore.saving`. Importing this package
 imports none of the libraries that read files.
 """
 

@@ -1,4 +1,4 @@
-"""Which columns of a table a run normalizes."""
+"""Chooses the columns of a table that a run normalizes."""
 
 from __future__ import annotations
 

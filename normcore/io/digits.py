@@ -1,4 +1,4 @@
-"""Numbers that float64 cannot hold: found before they are rounded in silence."""
+"""Refuses numbers of a table that float64 would round."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from decimal import Decimal
 
 import numpy as np
-
-from normcore.layout.namespace import Array
 
 __all__ = ["LostDigits", "check_decimals", "check_integers", "check_wide_floats", "is_exact"]
 
@@ -84,7 +82,7 @@ def is_exact(value: Decimal) -> bool:
     return value == Decimal(repr(nearest))
 
 
-def check_wide_floats(column: np.ndarray[Array, Array], name: str, first_row: int) -> None:
+def check_wide_floats(column: np.ndarray, name: str, first_row: int) -> None:
     """Refuse floats of more than 64 bits that are no float64.
 
     Raises

@@ -18,7 +18,6 @@ from normcore.io.table import (
     choose_batch_rows,
     float_dtype,
 )
-from normcore.layout.namespace import Array
 
 __all__ = ["Npy"]
 
@@ -51,7 +50,7 @@ class Npy(TableSource):
 
     def _map(self) -> np.ndarray:
         try:
-            array: Array = np.load(self.path, mmap_mode="r", allow_pickle=False)
+            array: np.ndarray = np.load(self.path, mmap_mode="r", allow_pickle=False)
         except (ValueError, EOFError, SyntaxError) as error:
             if "array is too big" not in str(error) and "mmap" not in str(error):
                 reason = str(error).splitlines()[0] if str(error) else "it ends too early"

@@ -24,7 +24,6 @@ from normcore.io.columns import chosen_columns, other_columns, scaler_columns
 from normcore.io.digits import LostDigits
 from normcore.io.table import TableBatch, TableSource, open_table, source_class
 from normcore.io.tally import Tally
-from normcore.layout.namespace import Array
 from normcore.saving.atomic_output import check_paths
 
 if TYPE_CHECKING:
@@ -207,7 +206,7 @@ def _transform_file(
             numeric = tuple(field.name for field in table.fields)
         with sink.writer(output) as writer:
             for batch in table.batches(numeric, batch_rows=options["batch_rows"]):
-                with _errors_name(table):
+                with _path_in_errors(table):
                     writer.write(_transformed(batch, table, names, scaler, inverse, report))
                 _report_progress(options["progress"], "transform", table, report.before.num_rows)
             # Before the output takes its name.
@@ -287,7 +286,7 @@ def _matrices(
     progress: ProgressCallback | None,
 ) -> Iterator[np.ndarray]:
     for batch in table.batches(names, others=False, batch_rows=batch_rows):
-        with _errors_name(table):
+        with _path_in_errors(table):
             x = batch.matrix(names)
         _count_in(x, batch, table, names, tally)
         if batch.num_rows:
@@ -305,7 +304,7 @@ def _check_rows(table: TableSource, rows: int, expected: int | None, whose: str)
 
 
 @contextmanager
-def _errors_name(table: TableSource) -> Iterator[None]:
+def _path_in_errors(table: TableSource) -> Iterator[None]:
     try:
         yield
     except LostDigits as error:
@@ -371,5 +370,5 @@ class _Frame:
         return self._values
 
 
-def _framed(names: tuple[str, ...], x: np.ndarray, scaler: Scaler) -> Array:
+def _framed(names: tuple[str, ...], x: np.ndarray, scaler: Scaler) -> np.ndarray | _Frame:
     return x if getattr(scaler, "feature_names_in_", None) is None else _Frame(names, x)

@@ -1,10 +1,9 @@
-"""What a table's columns hold, gathered while their values stream by."""
+"""Moments and extrema of a table's columns, gathered while their values stream by."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from normcore.layout.namespace import Array
 from normcore.statistics import Extrema, Moments
 
 __all__ = ["Tally"]
@@ -58,11 +57,11 @@ class Tally:
         return None
 
     @property
-    def count(self) -> Array:
+    def count(self) -> np.ndarray:
         """Number of values of each column, shape (C,)."""
         return self.moments.count
 
     @property
-    def num_missing(self) -> Array:
+    def num_missing(self) -> np.ndarray:
         """Number of NaN and missing values of each column, shape (C,)."""
         return self.num_rows - self.moments.count

@@ -1,4 +1,4 @@
-"""The base of affine scalers: four coefficients a feature, made of a statistic."""
+"""AffineScaler, the base of scalers with four coefficients a feature, made of a statistic."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A given range."""
+"""MinMaxScaler: each feature mapped to a given range."""
 
 from __future__ import annotations
 

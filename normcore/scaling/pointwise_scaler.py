@@ -1,4 +1,4 @@
-"""The base of scalers that map each value by a function and its inverse."""
+"""PointwiseScaler, the base of scalers that map each value by a function and its inverse."""
 
 from __future__ import annotations
 

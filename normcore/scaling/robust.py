@@ -1,4 +1,4 @@
-"""Median and a range of quantiles."""
+"""RobustScaler: each feature centered by its median and scaled by a range of quantiles."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every scaler shares: fitting, streaming, merging, transforming, saving."""
+"""Scaler, what every scaler shares: fitting, streaming, merging, transforming, saving."""
 
 from __future__ import annotations
 

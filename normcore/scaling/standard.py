@@ -1,4 +1,4 @@
-"""Zero mean and unit variance."""
+"""StandardScaler: zero mean and unit variance of each feature."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Scaling by the largest absolute value."""
+"""MaxAbsScaler, which divides each feature by its largest absolute value, and its function."""
 
 from __future__ import annotations
 
