@@ -4,8 +4,8 @@
  * waker's, since one that sleeps counts as taken away by the host; a worker would come when it is
  * too late to help. Elsewhere than on Linux there is nothing to be done, and nothing is.
  */
-#ifndef NORMCORE_PLACING_H
-#define NORMCORE_PLACING_H
+#ifndef NORMCORE_AFFINITY_H
+#define NORMCORE_AFFINITY_H
 
 #if defined(__linux__)
 #include <sched.h>

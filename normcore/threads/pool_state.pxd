@@ -1,5 +1,5 @@
-# Design: what the pool of worksharing.pyx consists of. Jobs lie on the stacks of their callers, a
-# worker's memory is its own for ever, and all of it is guarded by the pool's lock.
+# Design: what the pool of pool.pyx consists of. Jobs lie on the stacks of their callers, a worker's
+# memory is its own for ever, and all of it is guarded by the pool's lock.
 
 from cpython.ref cimport PyObject
 
@@ -12,6 +12,17 @@ cdef extern from "affinity.h" nogil:
     void init_affinity(affinity_t* affinity)
     void exclude_current_cpu(affinity_t* affinity)
     void restore_affinity(affinity_t* affinity)
+
+# A symbol by which threadpoolctl_controller.py tells this pool from others' modules of the name.
+cdef extern from *:
+    """
+    #ifdef _WIN32
+    __declspec(dllexport)
+    #elif defined(__GNUC__)
+    __attribute__((visibility("default")))
+    #endif
+    const char normcore_thread_pool = 1;
+    """
 
 
 cdef struct job_t:

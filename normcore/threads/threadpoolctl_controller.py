@@ -42,7 +42,7 @@ def register_controller(
             internal_api = "normcore"
             # threadpoolctl asks only for libraries that it finds loaded: the pool.
             filename_prefixes = ("pool.",)
-            check_symbols = ("PyInit_pool",)
+            check_symbols = ("normcore_thread_pool",)  # of pool_state.pxd
 
             def get_num_threads(self) -> int:
                 return get_num_threads()
