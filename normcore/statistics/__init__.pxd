@@ -1,2 +1,2 @@
-# What other extension modules cimport: ``from normcore.statistics cimport moments_t, merged``.
+# What other extension modules cimport: ``from normcore.statistics cimport moments_t, merged, dd``.
 from normcore.statistics.moments cimport *

@@ -1,9 +1,14 @@
-"""Error-free transformations and double-double arithmetic on arrays of any array library.
+"""Double-double arithmetic on arrays of any array library.
 
 A double-double is a pair ``(hi, lo)`` of float64 arrays whose unevaluated sum carries about 106
 bits. Only the operators ``+ - *`` and ``/`` are used, so the same text runs on every namespace;
-each must round once (no contraction). Sources: Dekker, "A floating-point technique for
-extending the available precision" (1971); Knuth, TAOCP volume 2, section 4.2.2.
+each must round once (no contraction). On C scalars, in compiled kernels, it is double_double.pxd.
+
+References
+----------
+T. J. Dekker, "A floating-point technique for extending the available precision", Numerische
+Mathematik 18 (1971).
+D. E. Knuth, The Art of Computer Programming 2, section 4.2.2.
 """
 
 from __future__ import annotations

@@ -23,8 +23,9 @@ _SMALLEST, _LARGEST = 2.0**-400, 2.0**400
 def merge_moments(a: Array, b: Array) -> Array:
     """Merge two states of shape (7, C).
 
-    The pairwise update of Chan, Golub and LeVeque (1979) with every quantity a double-double.
-    An empty state is all zeros and leaves the other's bits alone.
+    The pairwise update of Chan, Golub and LeVeque (1979) with every quantity a double-double, as
+    :class:`~normcore.Moments` cites it. An empty state is all zeros and leaves the other's bits
+    alone.
     """
     xp = array_namespace(a)
     with np.errstate(all="ignore"):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from normcore.layout.namespace import Array, array_namespace, to_numpy
-from normcore.statistics.statistic import Channels, Statistic, check_count
+from normcore.statistics.statistic import Channels, Statistic, check_count, state_array
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -339,7 +339,4 @@ _QUANTILES = ("q", "values", "count", "infinite")
 def _arrays(
     state: Mapping[str, ArrayLike], names: Iterable[str], kind: str
 ) -> dict[str, np.ndarray]:
-    missing = [name for name in names if name not in state]
-    if missing:
-        raise ValueError(f"the state of {kind} lacks {missing[0]!r}")
-    return {name: np.array(state[name], dtype=np.float64) for name in names}
+    return {name: state_array(state, name, None, kind) for name in names}

@@ -1,7 +1,10 @@
-# Design: double-double arithmetic. A value is an unevaluated sum hi + lo of two float64 with
-# |lo| <= ulp(hi) / 2: about 106 bits. Error-free transformations after Dekker (1971) and Knuth
-# (TAOCP 2, 4.2.2); products split by Veltkamp, so that no fused multiply-add is needed and every
-# instruction set gives the same bits. Exact unless a product leaves 2**-900 .. 2**990, which the
+# Double-double arithmetic on C scalars, for compiled kernels; of arrays, of whatever library, it
+# is array_api_double_double.py.
+# Design: a value is an unevaluated sum hi + lo of two float64 with |lo| <= ulp(hi) / 2: about 106
+# bits. Error-free transformations after T. J. Dekker, "A floating-point technique for extending
+# the available precision" (1971), and D. E. Knuth, The Art of Computer Programming 2, 4.2.2;
+# products split by Veltkamp, so that no fused multiply-add is needed and every instruction set
+# gives the same bits. Exact unless a product leaves 2**-900 .. 2**990, which the
 # callers' power-of-two scaling sees to.
 
 cimport cython

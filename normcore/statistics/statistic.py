@@ -101,13 +101,15 @@ class Statistic(ABC):
     __hash__: ClassVar[None] = None  # type: ignore[assignment]
 
 
-def state_array(state: Mapping[str, ArrayLike], key: str, ndim: int, kind: str) -> np.ndarray:
+def state_array(
+    state: Mapping[str, ArrayLike], key: str, ndim: int | None, kind: str
+) -> np.ndarray:
     """Return an array of a saved state of a statistic of this kind; ValueError if there is none."""
     try:
         array = np.array(state[key], dtype=np.float64)
     except KeyError:
         raise ValueError(f"the state of {kind} lacks {key!r}") from None
-    if array.ndim != ndim:
+    if ndim is not None and array.ndim != ndim:
         raise ValueError(f"{key!r} of {kind} has shape {array.shape}, expected {ndim} dimensions")
     return array
 

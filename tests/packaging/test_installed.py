@@ -127,7 +127,7 @@ def test_third_party_can_cimport_the_statistics(tmp_path):
     (tmp_path / "embedding.pyx").write_text(
         "# cython: language_level=3\n"
         "from normcore.statistics.double_double cimport dd, dd_add\n"
-        "from normcore.statistics cimport load_moments, merged, moments_t\n"
+        "from normcore.statistics cimport dd_sub, load_moments, merged, moments_t\n"
         "\n"
         "def mean_of_both(const double[:, ::1] a, const double[:, ::1] b):\n"
         "    cdef moments_t both = merged(load_moments(&a[0, 0], a.shape[1]),\n"
