@@ -7,14 +7,14 @@ import statistics
 import sys
 from collections.abc import Callable
 from importlib import import_module, metadata
-from typing import Any
+from types import ModuleType
 
 import normcore as nc
 
 __all__ = ["backend", "describe", "milliseconds", "optional"]
 
 
-def backend() -> Any:
+def backend() -> nc.Backend:
     """Return the CuPy backend, registered here where no metadata of a distribution does it.
 
     Exits with the reason where it is not ready.
@@ -28,7 +28,7 @@ def backend() -> Any:
     return nc.get_backend("cupy")
 
 
-def optional(name: str) -> Any:
+def optional(name: str) -> ModuleType | None:
     """Import a library, or return None."""
     try:
         return import_module(name)
@@ -36,7 +36,7 @@ def optional(name: str) -> Any:
         return None
 
 
-def describe() -> dict[str, Any]:
+def describe() -> dict[str, object]:
     """Return the device, the driver and the versions that figures belong to."""
     import cupy
 
@@ -62,7 +62,7 @@ def describe() -> dict[str, Any]:
     }
 
 
-def milliseconds(function: Callable[[], Any], *, repeats: int = 20, warm_up: int = 3) -> float:
+def milliseconds(function: Callable[[], object], *, repeats: int = 20, warm_up: int = 3) -> float:
     """Return the median time of a call on the current stream, by the device's own clock."""
     import cupy
 

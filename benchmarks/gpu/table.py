@@ -13,7 +13,6 @@ import json
 from collections.abc import Callable, Iterator
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import common
 import cupy
@@ -21,6 +20,7 @@ import numpy as np
 from report import SHARE, Row, drawn, show, show_targets, targets
 
 import normcore as nc
+from normcore.layout.namespace import Array
 
 TORCH = common.optional("torch")
 if TORCH is not None and not TORCH.cuda.is_available():
@@ -32,7 +32,7 @@ SMALL = [(1, 30), (64, 256), (1024, 1024)]
 QUICK = [(2000, 8)], [(4, 3, 8, 8)], [(1, 30)]
 DTYPES = ("float32", "float16")
 
-Job = tuple[str, str, Callable[[], Any], float]  # job, library, call, bytes that it must move
+Job = tuple[str, str, Callable[[], object], float]  # job, library, call, bytes that it must move
 
 
 def main(directory: Path, quick: bool) -> None:
@@ -101,7 +101,7 @@ def prepared(jobs: Iterator[Job]) -> Iterator[Job]:
         print(f"no further jobs on this array: {type(error).__name__}: {error}")
 
 
-def table_jobs(x: Any, out: Any) -> Iterator[Job]:
+def table_jobs(x: Array, out: Array) -> Iterator[Job]:
     """Scalers and their statistics on a table."""
     size = float(x.nbytes)
     view = x[:, :, None]
@@ -129,7 +129,7 @@ def table_jobs(x: Any, out: Any) -> Iterator[Job]:
         yield "fit from the host", "normcore cpu", lambda: here.fit(host), size
 
 
-def sklearn_jobs(x: Any, fitted: Any, size: float) -> Iterator[Job]:
+def sklearn_jobs(x: Array, fitted: nc.StandardScaler, size: float) -> Iterator[Job]:
     """scikit-learn's scalers by array-API dispatch, the standard one fitted as ours."""
     from sklearn import config_context, preprocessing
 
@@ -138,7 +138,7 @@ def sklearn_jobs(x: Any, fitted: Any, size: float) -> Iterator[Job]:
     other.mean_, other.scale_ = (cupy.asarray(v, x.dtype) for v in (fitted.mean_, fitted.scale_))
     other.n_features_in_ = x.shape[1]
 
-    def dispatched(call: Callable[[Any], Any]) -> Callable[[], None]:
+    def dispatched(call: Callable[[Array], object]) -> Callable[[], None]:
         def run() -> None:
             with config_context(array_api_dispatch=True):
                 call(x)
@@ -150,7 +150,7 @@ def sklearn_jobs(x: Any, fitted: Any, size: float) -> Iterator[Job]:
     yield "rescale", "scikit-learn", dispatched(other.transform), 2 * size
 
 
-def image_jobs(x: Any, out: Any) -> Iterator[Job]:
+def image_jobs(x: Array, out: Array) -> Iterator[Job]:
     """Batch norm, forward and backward."""
     size = float(x.nbytes)
     num_channels = x.shape[1]
@@ -159,7 +159,7 @@ def image_jobs(x: Any, out: Any) -> Iterator[Job]:
     gamma, beta = cupy.ones(num_channels), cupy.zeros(num_channels)
     others = tuple(axis for axis in range(x.ndim) if axis != 1)
 
-    def formula() -> Any:
+    def formula() -> object:
         mean, var = (each(axis=others, keepdims=True) for each in (x.mean, x.var))
         scale, shift = (each.astype(x.dtype).reshape(mean.shape) for each in (gamma, beta))
         return cupy.add((x - mean) / cupy.sqrt(var + 1e-5) * scale, shift, out=out)
@@ -174,7 +174,7 @@ def image_jobs(x: Any, out: Any) -> Iterator[Job]:
             yield from torch_jobs(x, dy, size, "torch native" if native else "torch cuDNN", native)
 
 
-def torch_jobs(x: Any, dy: Any, size: float, library: str, native: bool) -> Iterator[Job]:
+def torch_jobs(x: Array, dy: Array, size: float, library: str, native: bool) -> Iterator[Job]:
     """PyTorch's batch norm on the same memory, and on the stream that CuPy's clock is on."""
     assert TORCH is not None
     if TORCH.cuda.current_stream().cuda_stream != cupy.cuda.get_current_stream().ptr:
@@ -184,14 +184,14 @@ def torch_jobs(x: Any, dy: Any, size: float, library: str, native: bool) -> Iter
     weight, bias = (TORCH.ones(num_channels, device="cuda") for _ in range(2))
     running = [TORCH.zeros(num_channels, device="cuda"), TORCH.ones(num_channels, device="cuda")]
 
-    def flagged(call: Callable[[], Any]) -> Callable[[], Any]:
-        def run() -> Any:
+    def flagged(call: Callable[[], object]) -> Callable[[], object]:
+        def run() -> object:
             with TORCH.backends.cudnn.flags(enabled=not native):
                 return call()
 
         return run
 
-    def forward() -> Any:
+    def forward() -> object:
         return TORCH.nn.functional.batch_norm(leaf, *running, weight, bias, training=True)
 
     wanted = [each.detach().clone().requires_grad_() for each in (leaf, weight, bias)]
@@ -199,7 +199,7 @@ def torch_jobs(x: Any, dy: Any, size: float, library: str, native: bool) -> Iter
         lambda: TORCH.nn.functional.batch_norm(wanted[0], *running, *wanted[1:], training=True)
     )()
 
-    def backward() -> Any:
+    def backward() -> object:
         return TORCH.autograd.grad(y, wanted, gradient, retain_graph=True)
 
     yield "forward", library, flagged(forward), 3 * size

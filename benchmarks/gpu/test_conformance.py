@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from typing import Any
 
 import common
 import cupy
@@ -13,13 +12,14 @@ from normcore_cupy.device import C_TYPES
 from numpy.lib.array_utils import byte_bounds
 
 import normcore as nc
+from normcore.layout.namespace import Array
 from normcore.testing import BackendConformance, ScalerConformance
 from normcore.testing.checks import check_moments
 
 ENGINE = common.backend()
 
 
-def with_strides(array: np.ndarray) -> Any:
+def with_strides(array: np.ndarray) -> Array:
     """Copy to the device, gaps and negative strides as they are."""
     if array.size == 0:
         return cupy.empty(array.shape, array.dtype)
@@ -39,7 +39,7 @@ class TestOnDevice(BackendConformance):
     backend = ENGINE
     dtypes = ("float64", "float32", "float16")
 
-    def to_native(self, array: np.ndarray) -> Any:
+    def to_native(self, array: np.ndarray) -> Array:
         return with_strides(array)
 
 
@@ -56,19 +56,19 @@ class TestOnHost(BackendConformance):
 
 class TestStandard(ScalerConformance):
     @staticmethod
-    def scaler() -> Any:
+    def scaler() -> nc.AffineScaler:
         return nc.StandardScaler(backend=ENGINE)
 
 
 class TestMinMax(ScalerConformance):
     @staticmethod
-    def scaler() -> Any:
+    def scaler() -> nc.AffineScaler:
         return nc.MinMaxScaler(backend=ENGINE)
 
 
 class TestRobust(ScalerConformance):
     @staticmethod
-    def scaler() -> Any:
+    def scaler() -> nc.AffineScaler:
         return nc.RobustScaler(backend=ENGINE)
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import common
 import pytest
 
@@ -20,7 +18,9 @@ TOLERANCE = {torch.float64: 1e-11, torch.float32: 3e-6, torch.float16: 3e-3, tor
 SHAPES = [(64, 17), (4096, 256), (8, 3, 33, 31), (16, 64, 14, 14), (2, 5, 4, 6, 7)]
 
 
-def tensors(shape: tuple[int, ...], dtype: Any, channels_last: bool) -> tuple[Any, Any]:
+def tensors(
+    shape: tuple[int, ...], dtype: torch.dtype, channels_last: bool
+) -> tuple[torch.Tensor, torch.Tensor]:
     generator = torch.Generator("cuda").manual_seed(0)
     x, dy = (
         torch.randn(shape, generator=generator, device="cuda", dtype=torch.float64).to(dtype)
@@ -36,7 +36,9 @@ def tensors(shape: tuple[int, ...], dtype: Any, channels_last: bool) -> tuple[An
 @pytest.mark.parametrize("channels_last", [False, True])
 @pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_forward_and_backward(shape: tuple[int, ...], dtype: Any, channels_last: bool) -> None:
+def test_forward_and_backward(
+    shape: tuple[int, ...], dtype: torch.dtype, channels_last: bool
+) -> None:
     if dtype == torch.bfloat16:
         pytest.importorskip("ml_dtypes")
     x, dy = tensors(shape, dtype, channels_last)
@@ -62,7 +64,7 @@ def test_forward_and_backward(shape: tuple[int, ...], dtype: Any, channels_last:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_inference_and_out(dtype: Any) -> None:
+def test_inference_and_out(dtype: torch.dtype) -> None:
     x, _ = tensors((16, 8, 5, 5), dtype, False)
     mean, var = torch.randn(8, device="cuda"), torch.rand(8, device="cuda") + 0.5
     expected = functional.batch_norm(x.double(), mean.double(), var.double())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 from hypothesis import strategies as st
@@ -14,14 +14,29 @@ from normcore.testing.strategies import ORDINARY, arrange, planes, views
 __all__ = ["draw_affine", "draw_backward", "draw_ends", "draw_plane", "draw_rescale_options"]
 
 
-def draw_plane(data: Array, x: np.ndarray, *, mask: bool = False) -> np.ndarray | None:
+class RescaleOptions(TypedDict):
+    """All that rescale takes besides x and out."""
+
+    affine: Affine
+    clip: tuple[float, float] | None
+    activation: str | None
+    mask: Array
+
+
+class BackwardOptions(TypedDict):
+    """What the backward kernels take by keyword, besides out."""
+
+    relu_mask: Affine | None
+    mask: Array
+
+
+def draw_plane(data: st.DataObject, x: np.ndarray, *, mask: bool = False) -> np.ndarray | None:
     """Draw weights, or a mask, of the positions of x; or None."""
     drawn = st.one_of(st.none(), planes(x.shape[0], x.shape[2], mask=mask))
-    plane: np.ndarray | None = data.draw(drawn)
-    return plane
+    return data.draw(drawn)
 
 
-def draw_ends(data: Array, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def draw_ends(data: st.DataObject, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Draw ends of brackets among the values themselves, apart from them, and infinite."""
     rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
     columns = np.moveaxis(x, 1, 0).reshape(x.shape[1], -1).astype(np.float64)
@@ -35,7 +50,7 @@ def draw_ends(data: Array, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return ends[0], ends[1]
 
 
-def draw_affine(data: Array, num_channels: int) -> Affine:
+def draw_affine(data: st.DataObject, num_channels: int) -> Affine:
     """Draw four numbers of each channel, none of them extreme; scale and gamma positive."""
     rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
     numbers = rng.standard_normal((4, num_channels)) + 3.0 * (rng.random((4, num_channels)) < 0.3)
@@ -49,7 +64,7 @@ def draw_affine(data: Array, num_channels: int) -> Affine:
     )
 
 
-def draw_rescale_options(data: Array, x: np.ndarray) -> dict[str, Any]:
+def draw_rescale_options(data: st.DataObject, x: np.ndarray) -> RescaleOptions:
     """Draw all that rescale takes besides x and out."""
     return {
         "affine": draw_affine(data, x.shape[1]),
@@ -60,8 +75,8 @@ def draw_rescale_options(data: Array, x: np.ndarray) -> dict[str, Any]:
 
 
 def draw_backward(
-    data: Array, dtypes: tuple[str, ...]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+    data: st.DataObject, dtypes: tuple[str, ...]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, BackwardOptions]:
     """Draw x, dy, mean and the ReLU mask and the mask of the backward kernels."""
     x = data.draw(views(dtypes=dtypes, recipes=ORDINARY))
     rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))

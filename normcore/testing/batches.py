@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, ClassVar
+from typing import Any, TypedDict
 
 import numpy as np
 import pytest
@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from normcore import functional
+from normcore.array_backend.abstract import Backend
 from normcore.array_backend.composite import CompositeKernels
 from normcore.batchnorm.layer import BatchNorm
 from normcore.batchnorm.population_statistics import population_statistics
@@ -19,6 +20,7 @@ from normcore.layout.namespace import Array, array_namespace
 from normcore.testing.arguments import draw_plane
 from normcore.testing.checks import check_batch, check_batch_gradients, check_moments
 from normcore.testing.strategies import ORDINARY, arrange, laws, out_like, shapes, views
+from normcore.testing.under_test import BackendUnderTest
 
 __all__ = ["BatchLaws"]
 
@@ -34,19 +36,39 @@ _PARTS: dict[str, tuple[dict[str, Any], dict[str, Any], list[list[int]]]] = {
 }
 
 
-class BatchLaws:
-    """The laws of :class:`normcore.BatchNorm` and of the functions of batch norm."""
+class BatchOptions(TypedDict):
+    """What a batch is normalized with, on the host."""
 
-    dtypes: ClassVar[tuple[str, ...]]
-    engine: Any
-    to_native: Any
-    to_host: Any
+    mask: Array
+    activation: str | None
+
+
+class NativeOptions(BatchOptions):
+    """The same on a backend."""
+
+    axis: int
+    eps: float
+    backend: Backend
+
+
+class SynchronizedOptions(TypedDict):
+    """What the ranks of a process group agree on."""
+
+    eps: float
+    activation: str
+    backend: Backend
+
+
+class BatchLaws(BackendUnderTest):
+    """The laws of :class:`normcore.BatchNorm` and of the functions of batch norm."""
 
     # -- one batch -------------------------------------------------------------------------
 
     @laws
     @given(data=st.data(), axis=_AXES)
-    def test_batches_are_normalized_by_their_own_moments(self, data: Array, axis: int) -> None:
+    def test_batches_are_normalized_by_their_own_moments(
+        self, data: st.DataObject, axis: int
+    ) -> None:
         x, gamma, beta, options = self._draw_batch(data)
         native, given = self.to_native(np.moveaxis(x, 1, axis)), self._native(options, axis)
         y, moments = functional.batch_norm(native, gamma, beta, **given)
@@ -64,7 +86,7 @@ class BatchLaws:
 
     @laws
     @given(data=st.data(), axis=_AXES, training=st.booleans())
-    def test_gradients_of_batches(self, data: Array, axis: int, training: bool) -> None:
+    def test_gradients_of_batches(self, data: st.DataObject, axis: int, training: bool) -> None:
         x, gamma, beta, options = self._draw_batch(data)
         rng = np.random.default_rng(x.size)
         dy = arrange(rng.standard_normal(x.shape).astype(x.dtype), data.draw(_LAYOUTS))
@@ -72,8 +94,8 @@ class BatchLaws:
         given = self._native(options, axis)
         y, moments = functional.batch_norm(native[0], gamma, beta, **given)
         arguments = native[1], native[0], moments, gamma, beta
-        found = functional.batch_norm_backward(*arguments, training=training, **given)
-        found = self._moved(found[0], axis), *map(self.to_host, found[1:])
+        dx, *sums = functional.batch_norm_backward(*arguments, training=training, **given)
+        found = self._moved(dx, axis), *map(self.to_host, sums)
         check_batch_gradients(
             found, dy, x, moments.to_host(), gamma, _EPS,
             y=self._moved(y, axis), training=training, **options,
@@ -100,7 +122,8 @@ class BatchLaws:
         for options in ({}, {"virtual_batch_size": 2}, {"r_max": 2.0, "d_max": 1.0}):
             layer = self._layer(**options)
             y = self.to_host(layer(self.to_native(x)))
-            assert (y.shape, y.dtype) == (shape, np.float32)
+            assert y.shape == shape
+            assert y.dtype == np.float32
             assert layer.num_batches_tracked == 0
             for vector in layer.backward(self.to_native(x))[1:]:
                 np.testing.assert_array_equal(self.to_host(vector), np.zeros(_CHANNELS))
@@ -220,7 +243,7 @@ class BatchLaws:
         sums = np.zeros((2, _CHANNELS))
         for part in parts:
             _, moments = functional.batch_norm(x[part], mask=mask[part], backend="reference")
-            given: dict[str, Any] = {"mask": mask[part], "activation": "relu"}
+            given: BatchOptions = {"mask": mask[part], "activation": "relu"}
             check_batch(y[part], x[part], moments, layer.gamma, layer.beta, _EPS, **given)
             vectors = layer.gamma, layer.beta
             own = functional.batch_norm_backward(
@@ -257,7 +280,7 @@ class BatchLaws:
     def test_ranks_are_one_batch(self) -> None:
         x, dy = _example(31, size=(2, 9, _CHANNELS, 3))
         gamma, beta = _example(32, size=(2, _CHANNELS))
-        options: dict[str, Any] = {"eps": _EPS, "activation": "relu", "backend": self.engine}
+        options: SynchronizedOptions = {"eps": _EPS, "activation": "relu", "backend": self.engine}
         halves = slice(0, 7), slice(7, 9)
         natives = [(self.to_native(x[half]), self.to_native(dy[half])) for half in halves]
         own = [
@@ -292,7 +315,7 @@ class BatchLaws:
         dx, dgamma, dbeta = (
             [self.to_host(each) for each in both] for both in zip(*parts, strict=True)
         )
-        found = np.concatenate(dx), sum(dgamma), sum(dbeta)
+        found = np.concatenate(dx), np.add(*dgamma), np.add(*dbeta)
         check_batch_gradients(found, dy, x, moments.to_host(), gamma, _EPS, y=y, activation="relu")
 
     # -- helpers ---------------------------------------------------------------------------
@@ -310,7 +333,7 @@ class BatchLaws:
         )
         return layer
 
-    def _native(self, options: dict[str, Any], axis: int) -> dict[str, Any]:
+    def _native(self, options: BatchOptions, axis: int) -> NativeOptions:
         mask = options["mask"]
         native = None if mask is None else self.to_native(mask)
         return {**options, "mask": native, "axis": axis, "eps": _EPS, "backend": self.engine}
@@ -319,7 +342,9 @@ class BatchLaws:
         """Return an array on the host, with its channels on axis 1."""
         return np.moveaxis(self.to_host(array), axis, 1)
 
-    def _draw_batch(self, data: Array) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+    def _draw_batch(
+        self, data: st.DataObject
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, BatchOptions]:
         """Draw a batch of two or more values to a channel, gamma, beta, and a mask or none."""
         shape = shapes(min_positions=1).filter(lambda each: each[0] * each[2] > 1)
         x = data.draw(views(shape=shape, dtypes=self.dtypes, recipes=ORDINARY))
@@ -338,9 +363,9 @@ class _Rank:
 
     size = 2
 
-    def __init__(self, rank: int, other: Any) -> None:
+    def __init__(self, rank: int, other: Array) -> None:
         self.rank = rank
-        self._others: Iterator[Any] = iter([np.array(other.shape, np.float64), other])
+        self._others: Iterator[Array] = iter([np.array(other.shape, np.float64), other])
 
     def allreduce(self, array: Array) -> Array:
         both = [array[self.rank, ...], next(self._others)]
@@ -351,7 +376,7 @@ def _example(seed: int, *, size: tuple[int, ...]) -> np.ndarray:
     return np.random.default_rng(seed).standard_normal(size) * 3.0 + 1.0
 
 
-def _weights(options: dict[str, Any]) -> np.ndarray | None:
+def _weights(options: BatchOptions) -> np.ndarray | None:
     mask = options["mask"]
     return None if mask is None else mask * 1.0
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
+from typing import SupportsFloat
 
 import numpy as np
 
@@ -70,7 +70,7 @@ def exact_sqrt(value: Fraction, bits: int = 200) -> Fraction:
     return Fraction(math.isqrt(shifted), 1 << scale)
 
 
-def ulp_error(value: Any, exact: Fraction) -> float:
+def ulp_error(value: SupportsFloat, exact: Fraction) -> float:
     """Return how far ``value`` lies from ``exact``, in units in the last place of ``exact``.
 
     Infinite if ``value`` is not finite, or if it is not infinite where ``exact`` exceeds float64.

@@ -92,7 +92,7 @@ class ScalerConformance:
 
     @laws
     @given(data=st.data())
-    def test_out_is_written_and_returned(self, data: Array) -> None:
+    def test_out_is_written_and_returned(self, data: st.DataObject) -> None:
         X = data.draw(tables(dtypes=self.dtypes))
         scaler = self.fitted(X)
         for method in (scaler.transform, scaler.inverse_transform):
@@ -183,7 +183,7 @@ class ScalerConformance:
 
     @laws
     @given(data=st.data())
-    def test_chunks_learn_what_the_whole_teaches(self, data: Array) -> None:
+    def test_chunks_learn_what_the_whole_teaches(self, data: st.DataObject) -> None:
         if not hasattr(self.make(), "partial_fit"):
             pytest.skip("this scaler does not stream")
         X = data.draw(tables(dtypes=self.dtypes, recipes=_WELL_SCALED))
@@ -274,7 +274,7 @@ class ScalerConformance:
                 assert result.tobytes() == expected.tobytes()
 
 
-def _all_nan(X: np.ndarray) -> Any:
+def _all_nan(X: np.ndarray) -> np.ndarray:
     """Columns without a value, whose every result is NaN."""
     return np.isnan(X).all(axis=0, keepdims=True)
 

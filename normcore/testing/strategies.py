@@ -7,13 +7,18 @@ drawn fast, stay small when they fail, and reach inputs longer than a tile or a 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TypeAlias
 
 import numpy as np
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
+from numpy.typing import DTypeLike
 
 __all__ = ["LAYOUTS", "RECIPES", "arrange", "laws", "planes", "shapes", "tables", "views"]
+
+Shape: TypeAlias = tuple[int, int, int]
+#: The values of a channel, from a generator and their number.
+Recipe: TypeAlias = Callable[[np.random.Generator, int], np.ndarray]
 
 #: Settings of every law; the rest, such as the number of examples, is hypothesis's profile.
 laws = settings(
@@ -33,7 +38,7 @@ _FEW = st.sampled_from([1, 2, 3, 4, 7, 9, 16, 17])
 _EMPTY = st.sampled_from([(0, 3, 1), (3, 2, 0), (0, 1, 4), (0, 1, 0), (1, 5, 0)])
 
 
-def shapes(*, min_positions: int = 0) -> st.SearchStrategy[Any]:
+def shapes(*, min_positions: int = 0) -> st.SearchStrategy[Shape]:
     """Draw shapes (N, C, S): rows of channels, channels of rows, and images; empty ones too.
 
     Up to 289 positions, and more than a vector or a tile along any axis.
@@ -45,20 +50,20 @@ def shapes(*, min_positions: int = 0) -> st.SearchStrategy[Any]:
     return st.sampled_from(kinds).flatmap(lambda kind: kind)
 
 
-def _normal(rng: np.random.Generator, size: int) -> Any:
+def _normal(rng: np.random.Generator, size: int) -> np.ndarray:
     return rng.standard_normal(size)
 
 
-def _scaled(factor: float) -> Callable[[np.random.Generator, int], Any]:
+def _scaled(factor: float) -> Recipe:
     return lambda rng, size: rng.standard_normal(size) * factor
 
 
-def _offset(offset: float) -> Callable[[np.random.Generator, int], Any]:
+def _offset(offset: float) -> Recipe:
     return lambda rng, size: rng.standard_normal(size) + offset
 
 
 #: What a channel may hold: name -> function of a generator and a size.
-RECIPES: dict[str, Callable[[np.random.Generator, int], Any]] = {
+RECIPES: dict[str, Recipe] = {
     "normal": _normal,
     "constant": lambda rng, size: np.full(size, rng.standard_normal()),
     "zeros": lambda rng, size: np.zeros(size),
@@ -106,7 +111,7 @@ def arrange(array: np.ndarray, layout: str) -> np.ndarray:
     return result
 
 
-def out_like(x: np.ndarray, dtype: Any, layout: str = "sliced") -> np.ndarray:
+def out_like(x: np.ndarray, dtype: DTypeLike, layout: str = "sliced") -> np.ndarray:
     """Return an array for a result of ``x``, in its memory order: C, reversed or sliced."""
     order = np.argsort([-abs(stride) for stride in x.strides], kind="stable")
     shape = [x.shape[axis] for axis in order]
@@ -118,7 +123,12 @@ LAYOUTS = ("C", "F", "reversed", "sliced", "transposed", "read-only")
 
 
 def _fill(
-    draw: Any, shape: tuple[int, ...], axis: int, dtype: Any, recipes: Sequence[str], nan: bool
+    draw: st.DrawFn,
+    shape: tuple[int, ...],
+    axis: int,
+    dtype: DTypeLike,
+    recipes: Sequence[str],
+    nan: bool,
 ) -> np.ndarray:
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     array = np.empty(shape, dtype=dtype)
@@ -136,10 +146,10 @@ def _fill(
 
 @st.composite
 def views(
-    draw: Any,
+    draw: st.DrawFn,
     *,
-    shape: st.SearchStrategy[Any] | None = None,
-    dtypes: Sequence[Any] = ("float64", "float32"),
+    shape: st.SearchStrategy[Shape] | None = None,
+    dtypes: Sequence[DTypeLike] = ("float64", "float32"),
     nan: bool = False,
     recipes: Sequence[str] | None = None,
     layouts: Sequence[str] = LAYOUTS,
@@ -169,7 +179,7 @@ def views(
 
 
 @st.composite
-def planes(draw: Any, num_samples: int, num_inner: int, *, mask: bool = False) -> np.ndarray:
+def planes(draw: st.DrawFn, num_samples: int, num_inner: int, *, mask: bool = False) -> np.ndarray:
     """Draw weights, or a mask, of shape (N, S): whole, fractional, zeros, with strides of 0."""
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     along = draw(st.sampled_from(["both", "samples", "inner"]))
@@ -190,9 +200,9 @@ def planes(draw: Any, num_samples: int, num_inner: int, *, mask: bool = False) -
 
 @st.composite
 def tables(
-    draw: Any,
+    draw: st.DrawFn,
     *,
-    dtypes: Sequence[Any] = ("float64", "float32"),
+    dtypes: Sequence[DTypeLike] = ("float64", "float32"),
     nan: bool = True,
     recipes: Sequence[str] | None = None,
     layouts: Sequence[str] = ("C", "F", "reversed", "sliced", "read-only"),
