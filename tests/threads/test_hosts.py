@@ -12,6 +12,7 @@ import pytest
 
 import normcore as nc
 from normcore import threads
+from normcore.threads import settings
 
 T = TypeVar("T")
 
@@ -41,7 +42,7 @@ class Census:
 
 @pytest.fixture
 def three_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(threads, "_num_threads", 3)
+    monkeypatch.setattr(settings, "_num_threads", 3)
 
 
 def assert_few_at_work(census: Census, callers: int) -> None:

@@ -11,12 +11,12 @@ import pytest
 from processes import printed
 
 import normcore as nc
-from normcore import threads
+from normcore.threads import settings
 
 
 @pytest.fixture(autouse=True)
 def nothing_set(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(threads, "_num_threads", None)
+    monkeypatch.setattr(settings, "_num_threads", None)
 
 
 def evaluate(code: str, **variables: str) -> str:
@@ -175,7 +175,7 @@ def test_control_groups_are_respected(
         path = tmp_path / "sys/fs/cgroup" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text + "\n")
-    granted = threads._granted_processors(str(tmp_path))
+    granted = settings._granted_processors(str(tmp_path))
     assert granted == (float("inf") if expected is None else expected)
 
 
@@ -184,12 +184,12 @@ def test_part_of_a_processor_counts_as_one(
     monkeypatch: pytest.MonkeyPatch, granted: float, expected: int
 ) -> None:
     monkeypatch.setattr(os, "process_cpu_count", lambda: 8, raising=False)
-    monkeypatch.setattr(threads, "_granted_processors", lambda: granted)
-    assert threads._num_processors() == expected
+    monkeypatch.setattr(settings, "_granted_processors", lambda: granted)
+    assert settings._num_processors() == expected
 
 
 def test_no_control_groups_is_no_limit(tmp_path: Path) -> None:
-    assert threads._granted_processors(str(tmp_path)) == float("inf")
+    assert settings._granted_processors(str(tmp_path)) == float("inf")
 
 
 @pytest.mark.parametrize(
