@@ -227,8 +227,8 @@ cdef class BackwardReduceTask(BackwardTask):
             )
 
     cdef object channels(self):
-        """Add up the ranges and folded lanes of each channel: sum(dy), sum(dy * (x - mean))."""
-        cdef Py_ssize_t c, part, which, lanes = 1 if self.plan.along else self.plan.fold
+        """Add up the ranges and packed lanes of each channel: sum(dy), sum(dy * (x - mean))."""
+        cdef Py_ssize_t c, part, which, lanes = 1 if self.plan.along else self.plan.row_positions
         cdef double hi, lo
         cdef dd total, more
         result = np.empty((2, self.plan.channels))

@@ -131,18 +131,18 @@ cdef class BracketsTask(Task):
                 counts[ON_UPPER * LANES + lane] += 1
         stream.size = size
 
-    cdef object folded(self, states):
+    cdef object summed_by_channel(self, states):
         """Add up the ranges and lanes of each channel in (range, group, ..., lane)."""
         states = np.moveaxis(states.sum(0, dtype=np.int64), 0, 1)
         if self.plan.along:
             return states.sum(2)
         states = states.reshape(len(states), self.plan.groups * LANES)[:, :self.plan.width]
-        return states.reshape(len(states), self.plan.fold, self.plan.channels).sum(1)
+        return states.reshape(len(states), self.plan.row_positions, self.plan.channels).sum(1)
 
     cdef tuple results(self):
-        counts = self.folded(self.counts_array)
+        counts = self.summed_by_channel(self.counts_array)
         counts = counts.reshape(self.num_ranks, COUNTERS, self.plan.channels)
-        nans, infinite = self.folded(self.totals_array)
+        nans, infinite = self.summed_by_channel(self.totals_array)
         kept = self.kept.array.sum(0, dtype=np.int64)
         kept = kept.reshape(self.num_ranks, self.plan.channels)
         valid = self.x.positions - nans

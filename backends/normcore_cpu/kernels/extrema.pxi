@@ -2,7 +2,7 @@
 # each in vectors of their own; comparisons with NaN are false, so NaN drops out by itself and
 # shows only in the count. Where lanes lie across channels, groups side by side are swept in bands
 # of eight rows: memory is read in its own order. What a group found stays in its dtype while an
-# item is in work, and is folded into the range's row of lanes at the end, and from there to
+# item is in work, and is combined with the range's row of lanes at the end, and from there to
 # channels. Adding 0.0 there makes -0.0 and 0.0 one value, whichever came first.
 
 cdef enum:
@@ -123,7 +123,7 @@ cdef class ExtremaTask(Task):
         if state == NULL:
             return
         for group in range((<extrema_state_t*> state).groups):
-            self.fold(&(<extrema_state_t*> state).found[group], part)
+            self.combine(&(<extrema_state_t*> state).found[group], part)
         free(state)
 
     cdef void visit(self, void* state, Py_ssize_t part, const tile_t* at) noexcept nogil:
@@ -163,7 +163,7 @@ cdef class ExtremaTask(Task):
         for group in range(groups):
             s[group].rows += rows
             if s[group].rows > MANY:
-                self.fold(&s[group], part)
+                self.combine(&s[group], part)
 
     cdef void empty(self, extrema_t* s) noexcept nogil:
         s.rows = 0
@@ -172,7 +172,7 @@ cdef class ExtremaTask(Task):
         else:
             clear_extrema(s.least, s.largest, s.count)
 
-    cdef void fold(self, extrema_t* s, Py_ssize_t part) noexcept nogil:
+    cdef void combine(self, extrema_t* s, Py_ssize_t part) noexcept nogil:
         """Move what a group found to its range; along positions, its lanes share a channel."""
         cdef Py_ssize_t first = s.group * self.kept
         cdef double* count = self.states + (3 * part + COUNT) * self.width + first
@@ -193,9 +193,9 @@ cdef class ExtremaTask(Task):
 
     cdef tuple channels(self):
         """Fold ranges and lanes to channels."""
-        cdef Py_ssize_t fold = 1 if self.plan.along else self.plan.fold
-        states = self.array[:, :, :fold * self.plan.channels]
-        states = states.reshape(self.plan.ranges, 3, fold, self.plan.channels)
+        cdef Py_ssize_t row_positions = 1 if self.plan.along else self.plan.row_positions
+        states = self.array[:, :, :row_positions * self.plan.channels]
+        states = states.reshape(self.plan.ranges, 3, row_positions, self.plan.channels)
         count = states[:, COUNT].sum((0, 1))
         return count, states[:, MIN].min((0, 1)) + 0.0, states[:, MAX].max((0, 1)) + 0.0
 

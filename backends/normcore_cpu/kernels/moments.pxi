@@ -177,7 +177,7 @@ cdef class MomentsTask(Task):
         if not s.started:
             return
         finish(s, parts)
-        if self.plan.fold == 1 and self.are_empty(part, channel, lanes):
+        if self.plan.row_positions == 1 and self.are_empty(part, channel, lanes):
             # As merging would do, and faster.
             for row in range(MOMENTS_ROWS):
                 for lane in range(lanes):

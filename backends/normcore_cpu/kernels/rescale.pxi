@@ -46,13 +46,13 @@ cdef class LaneCoefficients:
 
     cdef object memory
     cdef double* rows                   # (BOUNDED, ld)
-    cdef Py_ssize_t ld, channels, fold
+    cdef Py_ssize_t ld, channels, row_positions
     cdef bint along, has_bounds, tame
 
     cdef bint fit(self, const plan_t* plan, bint bounds) noexcept:
         """Whether they are for arrays that are covered so, with bounds where these are asked."""
         return (
-            self.channels == plan.channels and self.fold == plan.fold
+            self.channels == plan.channels and self.row_positions == plan.row_positions
             and self.along == plan.along and (self.has_bounds or not bounds)
         )
 
@@ -106,7 +106,8 @@ cdef class RescaleTask(Task):
         cdef LaneCoefficients coefficients = LaneCoefficients.__new__(LaneCoefficients)
         coefficients.rows = self.coefficients(affine, BOUNDED, &coefficients.ld)
         coefficients.memory = self.arrays.pop()  # that outlives the task
-        coefficients.channels, coefficients.fold = self.plan.channels, self.plan.fold
+        coefficients.channels = self.plan.channels
+        coefficients.row_positions = self.plan.row_positions
         coefficients.along, coefficients.has_bounds = self.plan.along, bounds
         coefficients.tame = bounds and set_bounds(
             coefficients.rows, self.plan.channels if self.plan.along else self.plan.width,

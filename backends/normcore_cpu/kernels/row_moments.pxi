@@ -20,7 +20,7 @@ cdef enum:
 cdef double EXACT_UNITS = ldexp(0.99, 53)
 
 
-cdef inline void fold(double* hi, double* lo, Py_ssize_t lanes) noexcept nogil:
+cdef inline void add_halves(double* hi, double* lo, Py_ssize_t lanes) noexcept nogil:
     """Add the second half of some lanes to the first."""
     cdef Py_ssize_t lane
     cdef double total, t
@@ -36,10 +36,10 @@ cdef inline void fold(double* hi, double* lo, Py_ssize_t lanes) noexcept nogil:
 cdef dd sum_lanes(double* hi, double* lo) noexcept nogil:
     """Add up 16 lanes in pairs; they are not kept."""
     cdef dd total
-    fold(hi, lo, 8)
-    fold(hi, lo, 4)
-    fold(hi, lo, 2)
-    fold(hi, lo, 1)
+    add_halves(hi, lo, 8)
+    add_halves(hi, lo, 4)
+    add_halves(hi, lo, 2)
+    add_halves(hi, lo, 1)
     if isfinite(hi[0]):
         return two_sum(hi[0], lo[0])
     total.hi, total.lo = hi[0], 0.0

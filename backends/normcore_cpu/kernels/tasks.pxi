@@ -71,14 +71,14 @@ cdef class Task:
         vectors may end beyond the last one. There is room for more rows, `ld`
         apart.
         """
-        cdef Py_ssize_t fold = 1 if self.plan.along else self.plan.fold
+        cdef Py_ssize_t row_positions = 1 if self.plan.along else self.plan.row_positions
         cdef double* lanes
         # A line more, so that the coefficients of a lane do not push each other out of L1.
-        ld[0] = (fold * self.plan.channels + 2 * LANES - 1) // LANES * LANES
+        ld[0] = (row_positions * self.plan.channels + 2 * LANES - 1) // LANES * LANES
         lanes = self.scratch(room * ld[0])
         spread_rows(
             <const double*> cnp.PyArray_DATA(rows), cnp.PyArray_DIM(rows, 0), self.plan.channels,
-            fold, lanes, ld[0],
+            row_positions, lanes, ld[0],
         )
         return lanes
 

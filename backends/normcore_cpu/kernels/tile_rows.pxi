@@ -123,20 +123,20 @@ cdef void move(
             position += step
         return
     while row < at.rows:
-        position = first + row * plan.fold
+        position = first + row * plan.row_positions
         n, s = position // x.length, position % x.length
         rows = at.rows - row
-        if x.runs > 1:  # without folding
+        if x.runs > 1:  # without packing
             rows = min(rows, x.length - s)
         source = x.data + n * x.run_stride + s * x.stride
-        if plan.fold == 1:
+        if plan.row_positions == 1:
             copy(
                 source + at.channel * x.channel_stride, x.stride, rows,
                 x.channel_stride, at.lanes, tile + row * LANES, LANES,
             )
         elif x.channel_stride == x.itemsize and x.stride == x.channels * x.itemsize:
             copy(
-                source + at.group * LANES * x.itemsize, plan.fold * x.stride, rows,
+                source + at.group * LANES * x.itemsize, plan.row_positions * x.stride, rows,
                 x.itemsize, at.lanes, tile + row * LANES, LANES,
             )
         else:
@@ -145,19 +145,19 @@ cdef void move(
                 channel = (at.group * LANES + lane) % plan.channels
                 copy(
                     source + offset * x.stride + channel * x.channel_stride,
-                    plan.fold * x.stride, rows, 0, 1, tile + row * LANES + lane, LANES,
+                    plan.row_positions * x.stride, rows, 0, 1, tile + row * LANES + lane, LANES,
                 )
         row += rows
 
 
 cdef void spread_rows(
-    const double* rows, Py_ssize_t num_rows, Py_ssize_t channels, Py_ssize_t fold, double* lanes,
-    Py_ssize_t ld,
+    const double* rows, Py_ssize_t num_rows, Py_ssize_t channels, Py_ssize_t row_positions,
+    double* lanes, Py_ssize_t ld,
 ) noexcept nogil:
     """Lay out coefficients of channels for lanes, (num_rows, C) to (num_rows, ld)."""
     cdef Py_ssize_t row, position
     for row in range(num_rows):
-        for position in range(fold):
+        for position in range(row_positions):
             memcpy(
                 lanes + row * ld + position * channels, rows + row * channels,
                 channels * sizeof(double),

@@ -2,7 +2,7 @@
 # know how:
 #
 #   a) lanes across channels, where channels are closest in memory (2-D data, NHWC). A dense array
-#      whose channels do not fill whole rows of lanes folds positions together until they do: 3
+#      whose channels do not fill whole rows of lanes packs positions into a row until they do: 3
 #      channels are 48 lanes of 16 positions. Groups of 16 lanes lie side by side.
 #   b) lanes along positions, where those are (NCHW, Fortran order, one channel): 16 neighbouring
 #      positions of one channel a row, each channel a group. Long runs of positions are cut into
@@ -17,21 +17,21 @@ cdef inline Py_ssize_t magnitude(Py_ssize_t stride) noexcept nogil:
     return -stride if stride < 0 else stride
 
 
-cdef Py_ssize_t fold_of(const view_t* x) noexcept nogil:
-    """Positions that fill whole rows of lanes together; 1 where folding does not pay."""
-    cdef Py_ssize_t a = x.channels, b = LANES, fold
+cdef Py_ssize_t row_positions_of(const view_t* x) noexcept nogil:
+    """Positions that fill whole rows of lanes together; 1 where packing does not pay."""
+    cdef Py_ssize_t a = x.channels, b = LANES, row_positions
     while b:
         a, b = b, a % b
-    fold = LANES // a
-    if fold * x.channels > MAX_FOLDED or x.positions < 2 * fold:
+    row_positions = LANES // a
+    if row_positions * x.channels > MAX_PACKED or x.positions < 2 * row_positions:
         return 1
-    return fold
+    return row_positions
 
 
 cdef void set_rows(plan_t* p, Py_ssize_t rows) noexcept nogil:
     """Set the rows of a full tile."""
     p.rows = rows
-    p.run_tiles = (p.length + rows * p.fold - 1) // (rows * p.fold)
+    p.run_tiles = (p.length + rows * p.row_positions - 1) // (rows * p.row_positions)
     p.tiles = p.runs * p.run_tiles
 
 
@@ -43,10 +43,11 @@ cdef bint is_dense(const view_t* x) noexcept nogil:
 
 
 cdef void lengthen_rows(plan_t* p, const view_t* x) noexcept nogil:
-    """Fold a dense array into long rows, whose ends are few, for what reduces nothing."""
+    """Pack a dense array into long rows, whose ends are few, for what reduces nothing."""
     cdef Py_ssize_t times = WIDE // max(p.width, 1)
-    if times > 1 and x.positions >= 64 * times * p.fold:  # coefficients are laid out a lane
-        p.fold, p.width = p.fold * times, p.width * times
+    # Coefficients are laid out for each lane, so rows must be many.
+    if times > 1 and x.positions >= 64 * times * p.row_positions:
+        p.row_positions, p.width = p.row_positions * times, p.width * times
         p.groups = (p.width + LANES - 1) // LANES
         set_rows(p, ROWS)
 
@@ -64,8 +65,8 @@ cdef plan_t plan_of(const view_t* x) noexcept nogil:
     p.runs, p.length = x.runs, x.length
     if x.length < CUT_RUNS or (x.length % LANES != 0 and x.length < 4 * CUT_RUNS):
         p.runs, p.length = 1, x.positions
-    p.fold = LANES if p.along else (fold_of(x) if dense else 1)
-    p.width = LANES if p.along else p.fold * x.channels
+    p.row_positions = LANES if p.along else (row_positions_of(x) if dense else 1)
+    p.width = LANES if p.along else p.row_positions * x.channels
     p.groups = x.channels if p.along else (p.width + LANES - 1) // LANES
     set_rows(&p, MAX_ROWS if p.along or p.groups == 1 else ROWS)
     # Each range keeps a state a lane: few enough to be small beside the data, and enough items in
@@ -77,7 +78,7 @@ cdef plan_t plan_of(const view_t* x) noexcept nogil:
         p.ranges = max(1, min(p.ranges, MAX_LANES // max(p.width, 1)))
         p.slabs = p.groups // (32 if p.ranges > 1 else 16)
         p.slabs = max(1, min(p.slabs, (64 + p.ranges - 1) // p.ranges))
-        if p.fold > 1:
+        if p.row_positions > 1:
             p.slabs = 1
     return p
 
@@ -89,7 +90,7 @@ cdef bint is_direct(const view_t* x, const plan_t* plan) noexcept nogil:
     if plan.along:
         return x.stride == x.itemsize
     return x.channel_stride == x.itemsize and (
-        plan.fold == 1 or x.stride == x.channels * x.itemsize
+        plan.row_positions == 1 or x.stride == x.channels * x.itemsize
     )
 
 
@@ -102,10 +103,10 @@ cdef tile_t tile_at(
     at.group = group
     at.channel = group if plan.along else group * LANES % plan.channels
     at.run = tile // plan.run_tiles
-    at.start = (tile % plan.run_tiles) * plan.rows * plan.fold
-    count = min(plan.rows * plan.fold, plan.length - at.start)
-    at.rows = count // plan.fold
-    at.rest = count % plan.fold
+    at.start = (tile % plan.run_tiles) * plan.rows * plan.row_positions
+    count = min(plan.rows * plan.row_positions, plan.length - at.start)
+    at.rows = count // plan.row_positions
+    at.rest = count % plan.row_positions
     at.lanes = LANES if plan.along else min(groups * LANES, plan.width - group * LANES)
     return at
 
@@ -118,7 +119,7 @@ cdef tile_t rest_of(
     cdef Py_ssize_t lanes = full.rest
     if not plan.along:
         lanes = full.rest * plan.channels - full.group * LANES
-    at.start += full.rows * plan.fold
+    at.start += full.rows * plan.row_positions
     at.rest = 0
     at.rows = 1 if lanes > 0 else 0
     at.lanes = min(lanes, groups * LANES)
@@ -127,25 +128,25 @@ cdef tile_t rest_of(
 
 cdef char* start_of(const view_t* x, const plan_t* plan, const tile_t* at) noexcept nogil:
     """Return the address of a tile that is read or written directly."""
-    cdef Py_ssize_t lane = at.channel if plan.fold == 1 or plan.along else at.group * LANES
+    cdef Py_ssize_t lane = at.channel if plan.row_positions == 1 or plan.along else at.group * LANES
     return x.data + lane * x.channel_stride + at.run * x.run_stride + at.start * x.stride
 
 
 cdef Py_ssize_t row_stride_of(const view_t* x, const plan_t* plan) noexcept nogil:
     """Return the distance between rows that are read or written in place, in elements."""
-    return plan.fold * x.stride // x.itemsize
+    return plan.row_positions * x.stride // x.itemsize
 
 
 cdef Py_ssize_t tile_distance(const view_t* x, const plan_t* plan) noexcept nogil:
     """Return how many rows ahead a tile prefetches, so that memory comes in time."""
     if not plan.along and plan.groups > 1:
         return plan.rows  # the next tile of the group, after all other groups
-    return PREFETCH_BYTES // max(plan.fold * magnitude(x.stride), 1) + 1
+    return PREFETCH_BYTES // max(plan.row_positions * magnitude(x.stride), 1) + 1
 
 
 cdef Py_ssize_t contiguous_distance(const view_t* x, const plan_t* plan) noexcept nogil:
     """Return how many rows ahead is prefetched where contiguous rows are read."""
-    return PREFETCH_BYTES // max(plan.fold * magnitude(x.stride), 1) + BAND
+    return PREFETCH_BYTES // max(plan.row_positions * magnitude(x.stride), 1) + BAND
 
 
 cdef Py_ssize_t contiguous_stride_of(const view_t* x, const plan_t* plan) noexcept nogil:

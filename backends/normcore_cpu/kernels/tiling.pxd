@@ -53,7 +53,7 @@ cdef enum:
     MAX_ROWS = 256      # of one that has not
     TILE = LANES * MAX_ROWS
     CUT_RUNS = 512      # shorter runs of positions are joined
-    MAX_FOLDED = 1024   # lanes of a folded array
+    MAX_PACKED = 1024   # lanes of a row that positions are packed into
     WIDE = 512          # lanes that are enough for a row
     MAX_LANES = 4096    # that keep a state, over all ranges
     PREFETCH_BYTES = 16384      # that lie between what is read and what is prefetched
@@ -65,7 +65,7 @@ cdef struct plan_t:
     bint along              # lanes along positions, not across channels
     Py_ssize_t runs         # runs that rows do not cross ...
     Py_ssize_t length       # ... and their positions
-    Py_ssize_t fold         # positions in a row of lanes
+    Py_ssize_t row_positions    # packed into a row of lanes
     Py_ssize_t width        # lanes side by side
     Py_ssize_t groups       # of 16 lanes
     Py_ssize_t rows         # of a full tile
@@ -131,8 +131,8 @@ cdef void scatter(
     const view_t* out, const plan_t* plan, const tile_t* at, double* tile
 ) noexcept nogil
 cdef void spread_rows(
-    const double* rows, Py_ssize_t num_rows, Py_ssize_t channels, Py_ssize_t fold, double* lanes,
-    Py_ssize_t ld,
+    const double* rows, Py_ssize_t num_rows, Py_ssize_t channels, Py_ssize_t row_positions,
+    double* lanes, Py_ssize_t ld,
 ) noexcept nogil
 cdef void zero_where(
     const view_t* mask, const plan_t* plan, const tile_t* at, double* tile
