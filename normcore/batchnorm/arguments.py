@@ -21,68 +21,34 @@ from normcore.layout.namespace import Array, array_namespace, is_on_host, to_num
 from normcore.layout.scalar_argument import as_float
 from normcore.statistics import Moments, wide_integers
 
-__all__ = ["Batch", "check_eps", "check_integer"]
+__all__ = ["Batch", "BatchInput", "check_eps", "check_integer"]
 
 _FLOAT64 = np.dtype(np.float64)
 
 
-class Batch:
-    """The arguments that forward, inference and backward share.
+class BatchInput:
+    """An input, and checks of what stands beside it.
 
-    Parameters are those of :func:`normcore.functional.batch_norm`, which says what is raised.
-    Arrays are kept as the backend's own, gamma and beta as float64 vectors or scalars.
+    Arrays are kept as the backend's own, and vectors in float64.
     """
 
-    __slots__ = (
-        "activation", "axis", "backend", "beta", "eps", "gamma", "given", "mask", "num_channels",
-        "process_group", "x",
-    )  # fmt: skip
+    __slots__ = ("backend", "given", "process_group", "x")
 
-    def __init__(
-        self,
-        x: Array,
-        gamma: Array,
-        beta: Array,
-        *,
-        axis: int,
-        eps: float,
-        activation: str | None,
-        mask: Array,
-        backend: str | Backend | None,
-        num_features: int | None = None,
-    ) -> None:
+    def __init__(self, x: Array, backend: str | Backend | None) -> None:
         self.given = layout.as_array(x)
         self.backend = selection.select_backend(self.given, backend)
         self.x = self.backend.adopt(self.given)
-        shape = self.x.shape
-        if len(shape) < 2:
-            raise ValueError(
-                f"batch normalization needs at least 2 dimensions, but x has shape {tuple(shape)}"
-            )
-        self.axis = layout.positive_axis(axis, len(shape))
-        self.num_channels = int(shape[self.axis])
-        if num_features is not None and self.num_channels != num_features:
-            raise ValueError(
-                f"x has {self.num_channels} channels on axis {axis} (its shape is "
-                f"{tuple(shape)}), but this BatchNorm has num_features={num_features}"
-            )
-        self.eps = check_eps(eps)
-        self.activation = activation if is_relu(activation) else None
-        self.gamma = 1.0 if gamma is None else self.vector(gamma, "gamma")
-        self.beta = 0.0 if beta is None else self.vector(beta, "beta")
         #: What has the kernels of all ranks, where the batch is a part of theirs.
         self.process_group: ProcessGroup | None = None
-        self.mask: Array = None
-        if mask is not None:
-            mask = layout.as_array(mask, what="mask", beside=self.given)
-            if not isinstance(mask, np.ndarray):
-                mask = self.backend.adopt(mask)
-            if not _is_bool(mask):
-                raise TypeError(f"mask must be an array of bool, got dtype {mask.dtype}")
-            self.mask = self.backend.adopt(mask)
 
-    def vector(self, value: Array, name: str) -> Array:
-        """Return one number for each channel, named in errors, as a vector beside the batch."""
+    def backward(
+        self, dy: Array, moments: object, training: bool, out: Array
+    ) -> tuple[Array, Array, Array]:
+        """Return dx, dgamma and dbeta as the caller's kind of array."""
+        raise NotImplementedError
+
+    def parameter(self, value: Array, name: str, shape: tuple[int, ...], of: str) -> Array:
+        """Return numbers, named in errors, of which each ``of`` has one, beside the batch."""
         value = layout.as_array(value, what=name)
         if isinstance(value, np.ndarray) or not hasattr(value, "__dlpack__"):
             value = np.asarray(value)
@@ -90,17 +56,11 @@ class Batch:
                 raise TypeError(f"{name} must be real numbers, got dtype {value.dtype}")
         else:
             value = self.backend.adopt(value)
-        if tuple(value.shape) != (self.num_channels,):
+        if tuple(value.shape) != shape:
             raise ValueError(
-                f"{name} must have shape ({self.num_channels},), one entry for each channel, "
-                f"got {tuple(value.shape)}"
+                f"{name} must have shape {shape}, one entry for each {of}, got {tuple(value.shape)}"
             )
         return self.beside(value)
-
-    def join(self, process_group: ProcessGroup | None) -> None:
-        """Have the batch normalized with those of other processes, if there are any."""
-        if process_group is not None:
-            self.process_group = process_group.bind(self.backend, self.axis)
 
     def beside(self, value: Array) -> Array:
         """Return a vector as float64 of the library and on the device of the batch."""
@@ -145,6 +105,66 @@ class Batch:
     def release(self, y: Array, out: Array) -> Array:
         """Return the caller's ``out``, or else the result as the caller's kind of array."""
         return self.backend.release(y, self.given) if out is None else out
+
+
+class Batch(BatchInput):
+    """The arguments that forward, inference and backward share.
+
+    Parameters are those of :func:`normcore.functional.batch_norm`, which says what is raised;
+    gamma and beta are float64 vectors or scalars.
+    """
+
+    __slots__ = (
+        "activation", "axis", "beta", "eps", "gamma", "mask", "num_channels",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        x: Array,
+        gamma: Array,
+        beta: Array,
+        *,
+        axis: int,
+        eps: float,
+        activation: str | None,
+        mask: Array,
+        backend: str | Backend | None,
+        num_features: int | None = None,
+    ) -> None:
+        super().__init__(x, backend)
+        shape = self.x.shape
+        if len(shape) < 2:
+            raise ValueError(
+                f"batch normalization needs at least 2 dimensions, but x has shape {tuple(shape)}"
+            )
+        self.axis = layout.positive_axis(axis, len(shape))
+        self.num_channels = int(shape[self.axis])
+        if num_features is not None and self.num_channels != num_features:
+            raise ValueError(
+                f"x has {self.num_channels} channels on axis {axis} (its shape is "
+                f"{tuple(shape)}), but this BatchNorm has num_features={num_features}"
+            )
+        self.eps = check_eps(eps)
+        self.activation = activation if is_relu(activation) else None
+        self.gamma = 1.0 if gamma is None else self.vector(gamma, "gamma")
+        self.beta = 0.0 if beta is None else self.vector(beta, "beta")
+        self.mask: Array = None
+        if mask is not None:
+            mask = layout.as_array(mask, what="mask", beside=self.given)
+            if not isinstance(mask, np.ndarray):
+                mask = self.backend.adopt(mask)
+            if not _is_bool(mask):
+                raise TypeError(f"mask must be an array of bool, got dtype {mask.dtype}")
+            self.mask = self.backend.adopt(mask)
+
+    def vector(self, value: Array, name: str) -> Array:
+        """Return one number for each channel, named in errors, as a vector beside the batch."""
+        return self.parameter(value, name, (self.num_channels,), "channel")
+
+    def join(self, process_group: ProcessGroup | None) -> None:
+        """Have the batch normalized with those of other processes, if there are any."""
+        if process_group is not None:
+            self.process_group = process_group.bind(self.backend, self.axis)
 
     def is_empty(self) -> bool:
         """Whether there is no value at all, masked ones included; never where ranks may have."""

@@ -12,7 +12,7 @@ from copy import copy
 import numpy as np
 
 from normcore import layout
-from normcore.batchnorm.arguments import Batch
+from normcore.batchnorm.arguments import Batch, BatchInput
 from normcore.batchnorm.virtual_batches import Partition
 from normcore.distributed.communicator import process_group_of, single_process_error
 from normcore.layout import out_argument
@@ -34,7 +34,7 @@ class SavedForward:
 
     Parameters
     ----------
-    batch : Batch
+    batch : BatchInput
     moments : Moments or pair of vectors
         Those of the batch, in training, or else the given mean and variance.
     training : bool
@@ -47,12 +47,12 @@ class SavedForward:
 
     def __init__(
         self,
-        batch: Batch,
+        batch: BatchInput,
         moments: Moments | tuple[Array, Array],
         training: bool,
         update_stats: bool,
     ) -> None:
-        self.batch: Batch | None = batch
+        self.batch: BatchInput | None = batch
         self.process_group = (
             process_group_of(None) if batch.process_group is None else batch.process_group
         )
@@ -75,7 +75,8 @@ class SavedForward:
             if batch is None:
                 raise overwritten_input_error()
             if not isinstance(moments, Moments):
-                moments = Moments.of(np.ones(batch.num_channels), *map(to_numpy, moments))
+                mean, var = map(to_numpy, moments)
+                moments = Moments.of(np.ones(mean.size), mean, var)
             gradients = batch.backward(dy, moments, self.training, out)
             self.note_out(out)
             return gradients

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from normcore import layout
-from normcore.array_backend import selection
 from normcore.array_backend.abstract import Backend
-from normcore.batchnorm.arguments import Batch, check_eps
+from normcore.batchnorm.arguments import BatchInput, check_eps
 from normcore.layout import out_argument
 from normcore.layout.namespace import Array, array_namespace
 from normcore.statistics import Moments
@@ -15,48 +13,26 @@ from normcore.statistics import Moments
 __all__ = ["PerSampleBatch"]
 
 
-class PerSampleBatch(Batch):
-    """A batch of which each sample is normalized by itself.
+class PerSampleBatch(BatchInput):
+    """A batch of which each sample is normalized by itself."""
 
-    Arrays are kept as the backend's own, as :class:`~normcore.batchnorm.arguments.Batch` does,
-    whose checks of `out` and of gradients hold here too.
-    """
-
-    __slots__ = ()
+    __slots__ = ("beta", "eps", "gamma")
 
     def __init__(self, x: Array, eps: float, backend: str | Backend | None) -> None:
-        self.given = layout.as_array(x)
-        self.backend = selection.select_backend(self.given, backend)
-        self.x = self.backend.adopt(self.given)
+        super().__init__(x, backend)
         self.eps = check_eps(eps)
-        self.process_group = None
 
     def forward(self, out: Array) -> tuple[Array, Moments]:
         """Return y as the caller's kind of array, and the moments that normalized it."""
         raise NotImplementedError
 
-    def backward(
-        self, dy: Array, moments: object, training: bool, out: Array
-    ) -> tuple[Array, Array, Array]:
-        """Return dx, dgamma and dbeta as the caller's kind of array, in training."""
-        raise NotImplementedError
-
-    def parameter(self, value: Array, name: str, shape: tuple[int, ...], of: str) -> Array:
-        """Return gamma or beta as a float64 vector beside the data; `of` says what has one each."""
-        value = layout.as_array(value, what=name)
-        if isinstance(value, np.ndarray) or not hasattr(value, "__dlpack__"):
-            value = np.asarray(value)
-            if value.dtype == np.float64 and value.shape == shape and type(self.x) is np.ndarray:
-                return value.reshape(-1)
-            if value.dtype.kind not in "fiub":
-                raise TypeError(f"{name} must be real numbers, got dtype {value.dtype}")
-        else:
-            value = self.backend.adopt(value)
-        if tuple(value.shape) != shape:
-            raise ValueError(
-                f"{name} must have shape {shape}, one entry for each {of}, got {tuple(value.shape)}"
-            )
-        return self.on_backend(array_namespace(value).reshape(value, (-1,)))
+    def vector(self, value: Array, name: str, shape: tuple[int, ...], of: str) -> Array:
+        """Return gamma or beta as a float64 vector of the backend's own kind."""
+        on_host = type(value) is type(self.x) is np.ndarray
+        if on_host and value.dtype == np.float64 and value.shape == shape:
+            return value.reshape(-1)
+        value = self.parameter(value, name, shape, of)
+        return self.backend.adopt(array_namespace(value).reshape(value, (-1,)))
 
     def on_backend(self, vector: Array) -> Array:
         """Return a vector as float64 of the backend's own kind, beside the data."""

@@ -167,7 +167,7 @@ def instance_norm_backward(
 class GroupBatch(PerSampleBatch):
     """A batch whose samples are groups of channels; None makes each channel a group."""
 
-    __slots__ = ("num_groups", "num_samples", "per_group")
+    __slots__ = ("axis", "num_channels", "num_groups", "num_samples", "per_group")
 
     def __init__(
         self,
@@ -272,7 +272,7 @@ class GroupBatch(PerSampleBatch):
         """Return gamma or beta as a vector over channels."""
         if value is None:
             return self.on_backend(np.full(self.num_channels, absent))
-        return self.parameter(value, name, (self.num_channels,), "channel")
+        return self.vector(value, name, (self.num_channels,), "channel")
 
     def _mapped(
         self, kernel: Callable[..., Array], arrays: tuple[Array, ...], target: Array

@@ -211,7 +211,7 @@ class RowBatch(PerSampleBatch):
 
     def _along(self, value: Array, name: str) -> Array:
         """Return gamma or beta as a vector along a row."""
-        return self.parameter(value, name, self.shape, "value of a sample")
+        return self.vector(value, name, self.shape, "value of a sample")
 
     def _rows(self, array: Array) -> Array:
         """Return an array as rows, a copy where strides do not allow a view."""
