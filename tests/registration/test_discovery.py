@@ -81,7 +81,7 @@ def test_outside_backend_is_used_by_name(outside):
     (status, chosen, means), said = evaluate(
         """
         import numpy as np
-        from normcore import registration
+        from normcore.array_backend import selection
         X = np.array([[1.0, 2.0], [3.0, 6.0]])
         with nc.use_backend("outside"):
             chosen = [selection.select_backend(X).name]

@@ -7,20 +7,13 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-import numpy as np
 import pytest
+from fits import fit, in_child
 
-import normcore as nc
 from normcore import threads
 from normcore.threads import settings
 
 T = TypeVar("T")
-
-X = np.random.default_rng(0).normal(size=(60_000, 12))
-
-
-def fit(_: int = 0) -> bytes:
-    return nc.StandardScaler().fit(X).var_.tobytes()
 
 
 class Census:
@@ -57,10 +50,6 @@ def test_joblib_threads(three_threads: None) -> None:
         joblib.Parallel()(joblib.delayed(threads.run)(census, 12) for _ in range(40))
         assert set(joblib.Parallel()(joblib.delayed(fit)() for _ in range(8))) == {fit()}
     assert_few_at_work(census, 4)
-
-
-def in_child(_: int) -> tuple[int, bytes]:
-    return nc.get_num_threads(), fit()
 
 
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
