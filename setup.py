@@ -14,8 +14,9 @@ from setuptools.command.build_ext import build_ext
 
 # What is compiled of the core's .py modules, in Cython's pure-Python mode, and how: every call of a
 # small array goes through the first ones. The others call kernels, have no loop that more than -O1
-# would help, and compile in a third of the time of -O3. Folders that stay plain hold nothing hot,
-# or the door: pluggy does not see compiled hooks.
+# would help, and compile in a third of the time of -O3. What stays plain works on whole arrays (the
+# .py modules of statistics), waits for other processes or files, or is the door: pluggy does not
+# see compiled hooks.
 COMPILED = (
     ("-O2", "affine.py", "layout/*.py", "array_backend/over_views.py"),
     (
@@ -23,10 +24,8 @@ COMPILED = (
         "functional.py",
         "array_backend/*.py",
         "batchnorm/*.py",
-        "distributed/*.py",
         "layernorm/*.py",
         "scaling/*.py",
-        "statistics/*.py",
         "threads/*.py",
     ),
 )

@@ -7,13 +7,17 @@
 
 import numpy as np
 
+cimport numpy as cnp
+
 from normcore.layout.namespace import array_namespace, to_numpy
-from normcore.statistics.array_api_double_double import add, divide, multiply, two_product
 from normcore.layout.scalar_argument import as_float
+from normcore.statistics.array_api_double_double import add, divide, multiply, two_product
 from normcore.statistics.array_api_moments import merge_moments
 from normcore.statistics.statistic import Statistic, check_count, state_array, where_valid
 
 __all__ = ["Moments"]
+
+cnp.import_array()
 
 
 class Moments(Statistic):
@@ -208,60 +212,65 @@ cdef enum:
     MEAN, VAR, STD
 
 
+cdef inline double* data_of(object array) noexcept:
+    return <double*> cnp.PyArray_DATA(<cnp.ndarray> array)
+
+
 def _finalized(parts, int which, double ddof):
     """Return the mean, variance or standard deviation of each channel."""
-    cdef const double[:, ::1] state = np.ascontiguousarray(parts, dtype=np.float64)
-    cdef Py_ssize_t c, num_channels = state.shape[1]
+    state = np.ascontiguousarray(parts, dtype=np.float64)
+    cdef Py_ssize_t c, num_channels = cnp.PyArray_DIM(state, 1)
     result = np.empty(num_channels)
-    cdef double[::1] found = result
-    if not num_channels:
-        return result
+    cdef const double* rows = data_of(state)
+    cdef double* found = data_of(result)
     if which == MEAN:
-        set_means(&state[0, 0], num_channels, &found[0])
+        set_means(rows, num_channels, found)
     elif which == VAR:
-        set_vars(&state[0, 0], num_channels, ddof, &found[0])
+        set_vars(rows, num_channels, ddof, found)
     else:
         for c in range(num_channels):
-            found[c] = std_of(load_moments(&state[0, c], num_channels), ddof)
+            found[c] = std_of(load_moments(rows + c, num_channels), ddof)
     return result
 
 
 def _running(parts, mean, var, double weight, double ddof):
-    """Return the averages moved towards the mean and variance of each channel that has one."""
-    cdef const double[:, ::1] state = np.ascontiguousarray(parts, dtype=np.float64)
-    cdef const double[::1] old_mean = mean
-    cdef const double[::1] old_var = var
-    cdef Py_ssize_t c, num_channels = state.shape[1]
+    """Return the averages moved towards the mean and variance of each channel that has one.
+
+    ``mean`` and ``var`` are contiguous float64 arrays of the channels.
+    """
+    state = np.ascontiguousarray(parts, dtype=np.float64)
+    cdef Py_ssize_t c, num_channels = cnp.PyArray_DIM(state, 1)
+    cdef const double* rows = data_of(state)
+    cdef const double* old_mean = data_of(mean)
+    cdef const double* old_var = data_of(var)
     cdef bint varied
     means, variances = np.empty(num_channels), np.empty(num_channels)
-    cdef double[::1] new_mean = means
-    cdef double[::1] new_var = variances
-    if not num_channels:
-        return means, variances
-    set_means(&state[0, 0], num_channels, &new_mean[0])
-    set_vars(&state[0, 0], num_channels, ddof, &new_var[0])
+    cdef double* new_mean = data_of(means)
+    cdef double* new_var = data_of(variances)
+    set_means(rows, num_channels, new_mean)
+    set_vars(rows, num_channels, ddof, new_var)
     for c in range(num_channels):
-        varied = state[COUNT_HI, c] + state[COUNT_LO, c] > ddof
+        varied = rows[COUNT_HI * num_channels + c] + rows[COUNT_LO * num_channels + c] > ddof
         new_mean[c] = weight * new_mean[c] + (1.0 - weight) * old_mean[c] if varied else old_mean[c]
         new_var[c] = weight * new_var[c] + (1.0 - weight) * old_var[c] if varied else old_var[c]
     return means, variances
 
 
 def _merge_parts(a, b):
-    cdef const double[:, ::1] left = np.ascontiguousarray(a, dtype=np.float64)
-    cdef const double[:, ::1] right = np.ascontiguousarray(b, dtype=np.float64)
-    cdef Py_ssize_t c, num_channels = left.shape[1]
+    left = np.ascontiguousarray(a, dtype=np.float64)
+    right = np.ascontiguousarray(b, dtype=np.float64)
+    cdef Py_ssize_t c, num_channels = cnp.PyArray_DIM(left, 1)
     result = np.empty((MOMENTS_ROWS, num_channels))
-    cdef double[:, ::1] both = result
-    if num_channels:
-        with nogil:
-            for c in range(num_channels):
-                store_moments(
-                    &both[0, c],
-                    num_channels,
-                    merged(
-                        load_moments(&left[0, c], num_channels),
-                        load_moments(&right[0, c], num_channels),
-                    ),
-                )
+    cdef const double* mine = data_of(left)
+    cdef const double* theirs = data_of(right)
+    cdef double* both = data_of(result)
+    with nogil:
+        for c in range(num_channels):
+            store_moments(
+                both + c,
+                num_channels,
+                merged(
+                    load_moments(mine + c, num_channels), load_moments(theirs + c, num_channels)
+                ),
+            )
     return result
