@@ -331,7 +331,7 @@ def test_a_communicator_needs_a_process_group():
 def test_only_normcore_torch_imports_pytorch():
     assert "torch" in sys.modules
     loaded = printed_json(
-        "import normcore\nfrom normcore import functional, synchronized\nimport normcore.mpi\n"
+        "import normcore\nfrom normcore import distributed, functional\nimport normcore.mpi\n"
         "print(json.dumps('torch' in sys.modules or 'mpi4py' in sys.modules))"
     )
     assert loaded is False
