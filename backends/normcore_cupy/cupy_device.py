@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
-from numpy.typing import DTypeLike
 
 from normcore.layout.namespace import Array
 from normcore_cupy import compiler
@@ -15,6 +14,7 @@ from normcore_cupy.device import Scalar, source
 
 if TYPE_CHECKING:
     import cupy
+    from numpy.typing import DTypeLike
 
 __all__ = ["CupyDevice"]
 

@@ -8,12 +8,14 @@ from __future__ import annotations
 import functools
 from importlib.resources import files
 from types import ModuleType
-from typing import Protocol, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import numpy as np
-from numpy.typing import DTypeLike
 
 from normcore.layout.namespace import Array
+
+if TYPE_CHECKING:
+    from numpy.typing import DTypeLike
 
 __all__ = ["C_TYPES", "VIEW", "Device", "Scalar", "source", "view"]
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-from numpy.typing import DTypeLike
 
 from normcore.layout.namespace import Array
 from normcore.statistics import Moments
 from normcore_cupy.device import C_TYPES, Device, Scalar, view
 from normcore_cupy.plan import ELEMENTWISE, Plan, plan
+
+if TYPE_CHECKING:
+    from numpy.typing import DTypeLike
 
 __all__ = ["Launcher", "dtype_name"]
 

@@ -51,16 +51,17 @@ def draw_ends(data: st.DataObject, x: np.ndarray) -> tuple[np.ndarray, np.ndarra
 
 
 def draw_affine(data: st.DataObject, num_channels: int) -> Affine:
-    """Draw four numbers of each channel, none of them extreme; scale and gamma positive."""
+    """Draw the coefficients of each channel, none of them extreme; scale and gamma positive."""
     rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
-    numbers = rng.standard_normal((4, num_channels)) + 3.0 * (rng.random((4, num_channels)) < 0.3)
+    coefficients = rng.standard_normal((4, num_channels))
+    coefficients += 3.0 * (rng.random((4, num_channels)) < 0.3)
     if data.draw(st.booleans()):
-        return Affine(center=numbers[0], scale=np.abs(numbers[1]) + 0.1)
+        return Affine(center=coefficients[0], scale=np.abs(coefficients[1]) + 0.1)
     return Affine(
-        center=float(numbers[0, 0]),
-        scale=np.abs(numbers[1]) + 0.1,
-        gamma=np.abs(numbers[2]) + 0.1,
-        beta=numbers[3],
+        center=float(coefficients[0, 0]),
+        scale=np.abs(coefficients[1]) + 0.1,
+        gamma=np.abs(coefficients[2]) + 0.1,
+        beta=coefficients[3],
     )
 
 
