@@ -17,7 +17,14 @@ from .peers import PEERS, found
 __all__ = ["default_threads", "facts", "refuse_uncompiled", "uncompiled", "use_threads"]
 
 #: Modules that every call goes through; a build compiles all of the core or nothing.
-COMPILED = ("affine", "batchnorm", "estimator", "functional", "layout", "statistics")
+COMPILED = (
+    "affine",
+    "batchnorm.layer",
+    "functional",
+    "layout.array_views",
+    "scaling.estimator",
+    "statistics.moments",
+)
 DISTRIBUTIONS = {"normcore": "normcore-arrays", "NumPy": "numpy", "PyTorch": "torch"}
 
 

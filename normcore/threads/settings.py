@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
+from importlib import import_module
 from math import ceil, inf
 from numbers import Real
 from pathlib import Path
@@ -217,8 +218,8 @@ def register_with_threadpoolctl() -> None:
     ImportError
         If threadpoolctl is not installed, or older than 3.2.
     """
-    import threadpoolctl
-
+    # A compiled import statement takes what stands in sys.modules, also where that is None.
+    threadpoolctl = import_module("threadpoolctl")
     if not _register(threadpoolctl):
         version = getattr(threadpoolctl, "__version__", "without a version")
         raise ImportError(

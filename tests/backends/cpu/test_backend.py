@@ -11,7 +11,7 @@ import pytest
 from normcore_cpu.instruction_sets import INSTRUCTION_SETS
 
 import normcore as nc
-from normcore.affine import NAMES, Affine
+from normcore.affine import COEFFICIENTS, Affine
 from normcore.array_backend.abstract import Backend, InfiniteInput
 
 
@@ -115,7 +115,9 @@ def test_long_rows_side_by_side_have_the_bits_of_each_by_itself(
     rows = 4 * ((1 << 24) // (4 * channels * np.dtype(dtype).itemsize)) + 7
     rng = np.random.default_rng(1)
     x = rng.normal(2.0, 3.0, (rows, channels, 1)).astype(dtype)
-    affine = Affine(**dict(zip(NAMES, rng.uniform(0.5, 2.0, (len(NAMES), channels)), strict=True)))
+    affine = Affine(
+        **dict(zip(COEFFICIENTS, rng.uniform(0.5, 2.0, (len(COEFFICIENTS), channels)), strict=True))
+    )
     memory = np.zeros(x.nbytes + 128, np.uint8)
     start = -memory.ctypes.data % 64 + offset
     out = memory[start : start + x.nbytes].view(dtype).reshape(x.shape)
@@ -182,7 +184,7 @@ def test_dense_tables_in_long_rows(cpu, channels, dtype) -> None:
     x = rng.normal(size=(80_000 // channels + 13, channels, 1)).astype(dtype)
     center, scale, gamma, beta = numbers = rng.uniform(1.0, 2.0, size=(4, channels, 1))
     expected = ((x - center) / scale * gamma + beta).astype(dtype)
-    affine = Affine(**dict(zip(NAMES, numbers[:, :, 0], strict=True)))
+    affine = Affine(**dict(zip(COEFFICIENTS, numbers[:, :, 0], strict=True)))
     np.testing.assert_array_equal(cpu.rescale(x, affine), expected)
     between_others = np.empty((len(x), channels + 1, 1), dtype)[:, :channels]
     np.testing.assert_array_equal(cpu.rescale(x, affine, out=between_others), expected)
