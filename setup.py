@@ -18,14 +18,20 @@ from setuptools.command.build_ext import build_ext
 # .py modules of statistics), waits for other processes or files, or is the door: pluggy does not
 # see compiled hooks.
 COMPILED = (
-    ("-O2", "affine.py", "layout/*.py", "array_backend/over_views.py"),
+    (
+        "-O2",
+        "affine.py",
+        "layout/*.py",
+        "scaling/*.py",
+        "array_backend/over_views.py",
+        "array_backend/selection.py",
+    ),
     (
         "-O1",
         "functional.py",
         "array_backend/*.py",
         "batchnorm/*.py",
         "layernorm/*.py",
-        "scaling/*.py",
         "threads/*.py",
     ),
 )
@@ -111,7 +117,7 @@ def core() -> Iterator[Extension]:
             if path.stem != "__init__" and path not in seen:
                 seen.add(path)
                 yield extension(path, Path(), optimized(level))
-    yield extension(KERNELS.parent / "backend.py", KERNELS.parents[1], optimized("-O1"))
+    yield extension(KERNELS.parent / "backend.py", KERNELS.parents[1], optimized("-O2"))
 
 
 def optimized(level: str) -> list[str]:

@@ -1,6 +1,6 @@
 """What memory allows: a sweep that reads every byte of an array, and a copy into another.
 
-The sweep folds the array into one word with a bitwise or, whose cost no value changes and which
+The sweep reduces the array to one word with a bitwise or, whose cost no value changes and which
 NumPy runs at the speed of memory; the copy is the C library's memmove, which stores around the
 caches where that pays. Both use as many threads as normcore, each on one piece, the caller taking
 a share; below a size at which waking a thread costs more than it saves, the caller works alone.

@@ -17,7 +17,7 @@ from normcore.layout.array_views import broadcast_plane, plane_of, views
 from normcore.layout.namespace import Array, array_namespace, as_array, is_strided
 from normcore.layout.out_argument import (
     check_out,
-    no_memory,
+    no_memory_error,
     refuse_partial_overlap,
     result_like,
 )
@@ -137,7 +137,7 @@ def elementwise(
         try:
             return numpy_views.shaped_as(kernel(*found, **options), first)
         except MemoryError as error:
-            raise no_memory(error) from error
+            raise no_memory_error(error) from error
     xp = array_namespace(first)
     planes = () if mask is None else (broadcast_plane(mask, first, axis, "mask"),)
     if not is_strided(first):
@@ -204,6 +204,6 @@ def rescale(
         )
     except MemoryError as error:
         if out is None:
-            raise no_memory(error) from error
+            raise no_memory_error(error) from error
         raise
     return numpy_views.shaped_as(y, x) if out is None else out

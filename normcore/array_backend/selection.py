@@ -187,7 +187,7 @@ def _candidates(known: Catalog, array_type: type, device: str) -> tuple[Backend,
     ready = [each for each in serving if _status(each).ready]
     if own and own[0] not in ready and (not ready or ready[0] not in own):
         # One that serves all kinds would work, many times slower, and nobody would know why.
-        raise _not_ready(
+        raise _not_ready_error(
             own[0], f", which serves {array_type.__module__}.{array_type.__qualname__},"
         )
     serving = ready
@@ -227,7 +227,7 @@ def _status(registration: Registration) -> BackendStatus:
         return BackendStatus(False, reason)
 
 
-def _not_ready(registration: Registration, whose: str = "") -> Exception:
+def _not_ready_error(registration: Registration, whose: str = "") -> Exception:
     """Return the error of asking for a backend that is not ready."""
     status = _status(registration)
     kind = ValueError if isinstance(status, Misconfigured) else RuntimeError
@@ -239,7 +239,7 @@ def _instance(registration: Registration) -> Backend:
     if backend is not None:
         return backend
     if not _status(registration).ready:
-        raise _not_ready(registration)
+        raise _not_ready_error(registration)
     try:
         backend = _class(registration)()
     except Exception as error:

@@ -14,7 +14,7 @@ __all__ = [
     "check_out",
     "kind_of",
     "may_overlap",
-    "no_memory",
+    "no_memory_error",
     "overlap",
     "refuse_partial_overlap",
     "result_dtype",
@@ -41,10 +41,10 @@ def result_like(x: Array) -> Array:
     try:
         return empty_like(x, dtype=result_dtype(x))
     except MemoryError as error:
-        raise no_memory(error) from error
+        raise no_memory_error(error) from error
 
 
-def no_memory(error: MemoryError) -> MemoryError:
+def no_memory_error(error: MemoryError) -> MemoryError:
     """Return the error of a result that does not fit into memory, with what to do."""
     return MemoryError(
         f"no memory for the result: {error}. Pass out=, or the data in parts; a NumPy array with "

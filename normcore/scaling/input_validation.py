@@ -17,6 +17,7 @@ import numpy as np
 
 from normcore.layout.namespace import Array, array_namespace
 from normcore.layout.scalar_argument import as_float
+from normcore.statistics.wide_integers import refuse_rounded
 
 __all__ = [
     "Names",
@@ -265,6 +266,40 @@ def _bullets(names: list[str], most: int = 5) -> list[str]:
 
 
 def _frame_values(X: Array) -> np.ndarray:
+    values = _converted_frame(X)
+    if values.dtype.kind == "f":
+        _refuse_rounded_columns(X)
+    return values
+
+
+def _refuse_rounded_columns(X: Array) -> None:
+    """Refuse 64-bit integers beside other columns, where float64 loses digits that matter."""
+    names = X.column_names if hasattr(X, "column_names") else X.columns
+    for j, name in enumerate(names):
+        if hasattr(X, "column_names"):
+            column = X.column(j)
+            kind, drop = str(column.type), "drop_null"
+        elif hasattr(X, "iloc"):
+            column = X.iloc[:, j]
+            kind, drop = str(column.dtype), "dropna"
+        else:
+            column = X[:, j]
+            kind, drop = str(column.dtype), "drop_nulls"
+        kind = kind.lower().partition("[")[0]
+        if kind in ("int64", "uint64"):
+            integers = np.asarray(getattr(column, drop)(), dtype=kind)
+            _refuse_rounded(integers, f"column {name!r} of X")
+
+
+def _refuse_rounded(integers: np.ndarray, where: str) -> None:
+    if not integers.size:
+        return
+    least, largest = int(integers.min()), int(integers.max())
+    magnitude = float(max(abs(least), abs(largest)))
+    refuse_rounded(integers, None, magnitude, float(largest - least), lambda _: where)
+
+
+def _converted_frame(X: Array) -> np.ndarray:
     if hasattr(X, "column_names"):  # an Arrow table or record batch
         columns = [
             _real(X.column(j).to_numpy(zero_copy_only=False), name)
@@ -314,6 +349,15 @@ def _real(values: np.ndarray, name: object) -> np.ndarray:
         raise type(error)(f"{_culprit(values, where)} is not numeric: {error}") from None
     if any(isinstance(value, str | bytes) for value in values.flat):
         raise ValueError(f"{_culprit(values, where)} holds text. Convert it to numbers first.")
+    if bool(np.any(np.abs(result) > 2.0**53)):
+        for j in range(values.shape[1] if values.ndim == 2 else 1):
+            column = values[:, j] if values.ndim == 2 else values.reshape(-1)
+            integers = [int(each) for each in column if isinstance(each, int | np.integer)]
+            dtype = np.dtype(np.int64 if min(integers, default=0) < 0 else np.uint64)
+            bounds = np.iinfo(dtype)
+            if all(bounds.min <= each <= bounds.max for each in integers):
+                label = f"column {j} of X" if values.ndim == 2 else where
+                _refuse_rounded(np.array(integers, dtype=dtype), label)
     return result
 
 

@@ -50,6 +50,10 @@ class Moments(Statistic):
             raise ValueError(f"parts has shape {tuple(parts.shape)}, expected (7, C)")
         self.parts, self.wide = parts, wide
 
+    def __setstate__(self, state):
+        slots = state[1]
+        self.parts, self.wide = slots["parts"], slots.get("wide")
+
     @classmethod
     def empty(cls, num_channels, xp=np):
         return cls(xp.zeros((MOMENTS_ROWS, num_channels), dtype=xp.float64))

@@ -35,7 +35,7 @@ LARGE = 2.0**52
 #: Half of the digits of float64.
 _HALF = 2.0**-26
 # Elements of one block of a walk.
-_BLOCK = 1 << 14
+_BLOCK = 1 << 18
 
 
 def is_64_bit(x: Array) -> bool:
@@ -109,7 +109,8 @@ def refuse_rounded(
     """Refuse integers of which ``(x - center) / scale`` would lose more than half the digits.
 
     That is so where float64 rounds some value of a channel whose scale is below ``2**-26`` of its
-    center: the error then exceeds ``2**-27`` of the scale.
+    center: the error then exceeds ``2**-27`` of the scale. Constants are refused, too, unless
+    their center is known exactly: what they map to depends on the digits that are lost.
 
     Parameters
     ----------

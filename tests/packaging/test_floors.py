@@ -7,7 +7,7 @@ import pytest
 from paths import ROOT
 
 CYTHON = (".pyx", ".pxd", ".pxi")
-STATEMENT = re.compile(r"^\s*(?:from\s+([\w.]+)\s+c?import\s+(.+)|c?import\s+([\w.]+))")
+STATEMENT = re.compile(r"^\s*(?:from\s+([\w.]+)\s+c?import\s+(.+)|c?import\s+([\w., ]+))")
 
 
 def contracts():
@@ -23,19 +23,22 @@ def floors():
 
 def imported(path, package):
     """Yield the dotted names that a Cython file imports, relative ones made absolute."""
-    for line in path.read_text().splitlines():
+    text = re.sub(r"\(([^()]*)\)", lambda found: " ".join(found[1].split()), path.read_text())
+    for line in text.splitlines():
         found = STATEMENT.match(line)
         if not found:
             continue
         module, names, alone = found.groups()
-        module = module or alone
+        if alone:
+            yield from (each.split()[0] for each in alone.split(",") if each.strip())
+            continue
         if module.startswith("."):
             level = len(module) - len(module.lstrip("."))
             base = package[: len(package) - level + 1]
             module = ".".join([*base, *filter(None, [module.lstrip(".")])])
         yield module
-        if module == "normcore" and names:
-            yield from (f"normcore.{name.strip()}" for name in names.split(","))
+        if module == "normcore":
+            yield from (f"normcore.{each.split()[0]}" for each in names.split(",") if each.strip())
 
 
 def sources(root, package, *suffixes):
@@ -107,3 +110,21 @@ def test_the_core_is_small_enough_to_read_from_its_list():
         if path.name not in hosts | {"__pycache__"} and not path.name.endswith(".so")
     }
     assert len(entries) <= 20, sorted(entries)
+
+
+@pytest.mark.parametrize(
+    ("line", "names"),
+    [
+        (
+            "from normcore import (\n    scaling,\n    io as tables,\n)",
+            ["normcore.scaling", "normcore.io"],
+        ),
+        ("import numpy, normcore.scaling as s", ["numpy", "normcore.scaling"]),
+        ("from normcore.threads.pool cimport Work", ["normcore.threads.pool"]),
+        ("from .tiling cimport (\n    plan_t,\n)", ["normcore.layout.tiling"]),
+    ],
+)
+def test_no_form_of_import_is_overlooked(line, names, tmp_path):
+    path = tmp_path / "module.pyx"
+    path.write_text(line + "\n")
+    assert set(names) <= set(imported(path, ("normcore", "layout")))

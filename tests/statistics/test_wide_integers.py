@@ -303,3 +303,60 @@ def test_differences_are_rounded_once(x, center):
         assert abs(Fraction(difference) - exact) <= abs(exact) / 2**52
         if abs(value) <= 2**53:
             assert difference == float(value) - center
+
+
+# -- beside other columns, and constants ---------------------------------------------------------
+
+
+def frames(library: str) -> list[object]:
+    """Frames and arrays that hold clocks beside other numbers, so that all become float64."""
+    clock, other = CLOCK + np.arange(6), np.arange(6) * 1.5
+    if library == "numpy":
+        table = np.empty((6, 2), dtype=object)
+        table[:, 0], table[:, 1] = clock.tolist(), other.tolist()
+        return [table, np.asfortranarray(table)]
+    found = pytest.importorskip(library)
+    if library == "pyarrow":
+        return [found.table({"clock": clock, "other": other})]
+    frame = found.DataFrame({"clock": clock, "other": other})
+    if library == "polars":
+        return [frame, frame.with_columns(found.col("clock").cast(found.UInt64))]
+    missing = frame.astype({"clock": "Int64"})
+    missing.iloc[2, 0] = None
+    return [frame, frame.astype({"clock": "Int64"}), frame.astype({"clock": "UInt64"}), missing]
+
+
+@pytest.mark.parametrize("library", ["numpy", "pandas", "polars", "pyarrow"])
+@pytest.mark.parametrize(
+    "make", [nc.StandardScaler, nc.MinMaxScaler, nc.RobustScaler, MaxAbsScaler]
+)
+def test_clocks_beside_other_columns_are_refused_by_name(library: str, make: type) -> None:
+    for table in frames(library):
+        where = "column 0 of X" if library == "numpy" else "column 'clock' of X"
+        with pytest.raises(ValueError, match=f"{where} holds integers beyond"):
+            make().fit(table)
+
+
+def test_wide_integers_far_apart_are_taken_beside_other_columns() -> None:
+    pd = pytest.importorskip("pandas")
+    keys = np.array([2**62 + 1, -(2**61) - 1, 2**60 + 3, 5])
+    frame = pd.DataFrame({"key": keys, "other": [0.5, 1.5, 2.5, 3.0]})
+    y = nc.StandardScaler().fit_transform(frame)
+    expected = (keys.astype(float) - keys.astype(float).mean()) / keys.astype(float).std()
+    np.testing.assert_allclose(y[:, 0], expected, rtol=1e-12)
+
+
+def test_constant_wide_integers_map_to_zero_where_their_mean_is_exact() -> None:
+    x = np.array([[2**60 + 1, i] for i in range(5)])
+    scaler = nc.StandardScaler().fit(x)
+    assert scaler.transform(x)[:, 0].tolist() == [0.0] * 5
+    assert scaler.transform(x + 5)[:, 0].tolist() == [5.0] * 5
+
+
+def test_moments_pickled_before_they_told_wide_channels_apart_go_on() -> None:
+    moments = nc.functional.moments(RNG.normal(size=(5, 2)), channel_axis=1)
+    old = nc.Moments.__new__(nc.Moments)
+    old.__setstate__((None, {"parts": moments.parts}))
+    assert old.wide is None
+    assert old.merge(moments) == moments.merge(moments)
+    assert pickle.loads(pickle.dumps(old)) == moments

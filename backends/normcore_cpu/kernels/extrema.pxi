@@ -192,7 +192,7 @@ cdef class ExtremaTask(Task):
         self.empty(s)
 
     cdef tuple channels(self):
-        """Fold ranges and lanes to channels."""
+        """Combine ranges and lanes to channels."""
         cdef Py_ssize_t row_positions = 1 if self.plan.along else self.plan.row_positions
         states = self.array[:, :, :row_positions * self.plan.channels]
         states = states.reshape(self.plan.ranges, 3, row_positions, self.plan.channels)

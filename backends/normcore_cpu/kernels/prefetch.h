@@ -1,8 +1,8 @@
 /* Prefetching: memory comes into the caches before it is read.
  *
  * Groups of 16 lanes side by side are swept in bands of rows, so a processor that looks for streams
- * sees lines a row apart. Where rows are dense, the groups of a band prefetch what follows in the
- * order of memory, each as much as it reads; otherwise a group prefetches its own lanes.
+ * sees lines a row apart. Where rows are contiguous, the groups of a band prefetch what follows in
+ * the order of memory, each as much as it reads; otherwise a group prefetches its own lanes.
  */
 #ifndef NORMCORE_PREFETCH_H
 #define NORMCORE_PREFETCH_H
@@ -20,12 +20,12 @@
 #define PREFETCH(address) (void)(address)
 #endif
 
-#define BANDS 4 /* of distance, where rows are dense */
+#define BANDS 4 /* of distance, where rows are contiguous */
 
 static inline void prefetch(const void *address) { PREFETCH(address); }
 
 /* `stride` bytes lie between rows, of 16 values of `size` bytes in each group; a band that is not
- * dense prefetches the rows at a `distance` from its own.
+ * contiguous prefetches the rows at a `distance` from its own.
  */
 PREFETCH_INLINE void prefetch_band(const void *group_rows, ptrdiff_t stride, ptrdiff_t size,
                                    ptrdiff_t band, ptrdiff_t distance, ptrdiff_t group,

@@ -84,7 +84,10 @@ cdef class RescaleTask(Task):
             self.x.real == self.out.real and not self.masked
             and are_contiguous(&self.x, &self.plan) and are_contiguous(&self.out, &self.plan)
         )
-        if self.whole_rows and not self.plan.along and is_dense(&self.x) and is_dense(&self.out):
+        if (
+            self.whole_rows and not self.plan.along
+            and is_contiguous(&self.x) and is_contiguous(&self.out)
+        ):
             lengthen_rows(&self.plan, &self.x)
         self.split_rows()
         self.options.nontemporal = (  # not a tile, which is read again at once

@@ -6,7 +6,7 @@ cdef Py_ssize_t MAX_BLOCK = 1 << 13     # elements
 
 
 cdef inline bint in_order(const rows_t* rows, const plan_t* plan, const tile_t* at) noexcept nogil:
-    """Whether the groups of a dense array prefetch what follows in the order of memory.
+    """Whether the groups of a contiguous array prefetch what follows in the order of memory.
 
     A large block leaves L1 before its last group is read.
     """

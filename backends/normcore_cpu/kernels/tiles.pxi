@@ -1,9 +1,9 @@
 # Design: every kernel sees an (N, C, S) array as rows of 16 lanes. Only this file and tile_rows
 # know how:
 #
-#   a) lanes across channels, where channels are closest in memory (2-D data, NHWC). A dense array
-#      whose channels do not fill whole rows of lanes packs positions into a row until they do: 3
-#      channels are 48 lanes of 16 positions. Groups of 16 lanes lie side by side.
+#   a) lanes across channels, where channels are closest in memory (2-D data, NHWC). A contiguous
+#      array whose channels do not fill whole rows of lanes packs positions into a row until they
+#      do: 3 channels are 48 lanes of 16 positions. Groups of 16 lanes lie side by side.
 #   b) lanes along positions, where those are (NCHW, Fortran order, one channel): 16 neighbouring
 #      positions of one channel a row, each channel a group. Long runs of positions are cut into
 #      rows by themselves, short ones are joined.
@@ -35,7 +35,7 @@ cdef void set_rows(plan_t* p, Py_ssize_t rows) noexcept nogil:
     p.tiles = p.runs * p.run_tiles
 
 
-cdef bint is_dense(const view_t* x) noexcept nogil:
+cdef bint is_contiguous(const view_t* x) noexcept nogil:
     """Whether positions, of all channels each, follow one another."""
     return x.runs == 1 and x.channel_stride == x.itemsize and (
         x.stride == x.channels * x.itemsize
@@ -43,7 +43,7 @@ cdef bint is_dense(const view_t* x) noexcept nogil:
 
 
 cdef void lengthen_rows(plan_t* p, const view_t* x) noexcept nogil:
-    """Pack a dense array into long rows, whose ends are few, for what reduces nothing."""
+    """Pack a contiguous array into long rows, whose ends are few, for what reduces nothing."""
     cdef Py_ssize_t times = WIDE // max(p.width, 1)
     # Coefficients are laid out for each lane, so rows must be many.
     if times > 1 and x.positions >= 64 * times * p.row_positions:
@@ -55,17 +55,17 @@ cdef void lengthen_rows(plan_t* p, const view_t* x) noexcept nogil:
 cdef plan_t plan_of(const view_t* x) noexcept nogil:
     """Choose lanes, tiles and ranges."""
     cdef plan_t p
-    cdef bint dense = is_dense(x)
+    cdef bint contiguous = is_contiguous(x)
     p.channels = x.channels
     p.along = (
         x.channels == 1
-        or (x.channels < LANES and not dense)
+        or (x.channels < LANES and not contiguous)
         or (x.length > 1 and magnitude(x.stride) < magnitude(x.channel_stride))
     )
     p.runs, p.length = x.runs, x.length
     if x.length < CUT_RUNS or (x.length % LANES != 0 and x.length < 4 * CUT_RUNS):
         p.runs, p.length = 1, x.positions
-    p.row_positions = LANES if p.along else (row_positions_of(x) if dense else 1)
+    p.row_positions = LANES if p.along else (row_positions_of(x) if contiguous else 1)
     p.width = LANES if p.along else p.row_positions * x.channels
     p.groups = x.channels if p.along else (p.width + LANES - 1) // LANES
     set_rows(&p, MAX_ROWS if p.along or p.groups == 1 else ROWS)

@@ -86,7 +86,7 @@ cdef struct tile_t:
 
 cdef plan_t plan_of(const view_t* x) noexcept nogil
 cdef void set_rows(plan_t* p, Py_ssize_t rows) noexcept nogil
-cdef bint is_dense(const view_t* x) noexcept nogil
+cdef bint is_contiguous(const view_t* x) noexcept nogil
 cdef void lengthen_rows(plan_t* p, const view_t* x) noexcept nogil
 cdef bint is_direct(const view_t* x, const plan_t* plan) noexcept nogil
 cdef tile_t tile_at(
