@@ -274,21 +274,17 @@ def _frame_values(X: Array) -> np.ndarray:
 
 def _refuse_rounded_columns(X: Array) -> None:
     """Refuse 64-bit integers beside other columns, where float64 loses digits that matter."""
-    names = X.column_names if hasattr(X, "column_names") else X.columns
-    for j, name in enumerate(names):
-        if hasattr(X, "column_names"):
-            column = X.column(j)
-            kind, drop = str(column.type), "drop_null"
-        elif hasattr(X, "iloc"):
-            column = X.iloc[:, j]
-            kind, drop = str(column.dtype), "dropna"
-        else:
-            column = X[:, j]
-            kind, drop = str(column.dtype), "drop_nulls"
-        kind = kind.lower().partition("[")[0]
+    is_arrow = hasattr(X, "column_names")
+    dtypes = X.schema.types if is_arrow else getattr(X, "dtypes", ())
+    for j, dtype in enumerate(dtypes):
+        kind = str(dtype).lower().partition("[")[0]
         if kind in ("int64", "uint64"):
-            integers = np.asarray(getattr(column, drop)(), dtype=kind)
-            _refuse_rounded(integers, f"column {name!r} of X")
+            name = (X.column_names if is_arrow else X.columns)[j]
+            if is_arrow:
+                present = X.column(j).drop_null()
+            else:
+                present = X.iloc[:, j].dropna() if hasattr(X, "iloc") else X[:, j].drop_nulls()
+            _refuse_rounded(np.asarray(present, dtype=kind), f"column {name!r} of X")
 
 
 def _refuse_rounded(integers: np.ndarray, where: str) -> None:
