@@ -54,9 +54,8 @@ class AffineScaler(Scaler):
         self._affine = Affine(
             center=center, scale=scale, gamma=gamma, beta=beta, center_low=affine.center_low
         )
-        self._affine.coefficients(
-            num_features
-        )  # now: the public attributes may be changed in place
+        # Now, as the public attributes may be changed in place.
+        self._affine.coefficients(num_features)
         if "scale_" not in self.__dict__:
             self.scale_ = scale
 
