@@ -14,6 +14,7 @@ import numpy as np
 
 from normcore.array_backend.abstract import Backend, BackendStatus
 from normcore.layout.namespace import Array
+from normcore.layout.out_argument import kind_of
 from normcore.statistics.statistic import StatisticT
 from normcore_cupy.chunks import CHUNK_BYTES, ChunkedKernels
 from normcore_cupy.cupy_device import CupyDevice
@@ -270,8 +271,8 @@ def _borrowed(cupy: ModuleType, array: Array) -> Array:
                 else "; NumPy has no bfloat16: convert to float32, which holds every value of it, "
                 "or move the array to the device first"
             )
-        raise TypeError(f"cannot view {_qualname(array)} through DLPack: {error}{hint}") from error
-    raise TypeError(f"{_qualname(array)} is on a device of DLPack's kind {kind}, which is not CUDA")
+        raise TypeError(f"cannot view {kind_of(array)} through DLPack: {error}{hint}") from error
+    raise TypeError(f"{kind_of(array)} is on a device of DLPack's kind {kind}, which is not CUDA")
 
 
 def _native_host(array: np.ndarray) -> np.ndarray:
@@ -294,7 +295,3 @@ def _is_lent(cupy: ModuleType, array: Array) -> bool:
     """
     own = tuple(getattr(cupy.cuda.memory, name) for name in _OWN if hasattr(cupy.cuda.memory, name))
     return not isinstance(array.data.mem, own)
-
-
-def _qualname(array: Array) -> str:
-    return f"{type(array).__module__}.{type(array).__qualname__}"

@@ -5,11 +5,10 @@ import re
 import shlex
 import tomllib
 from configparser import ConfigParser
-from pathlib import Path
 
 import pytest
+from paths import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), ROOT / "examples/data/README.md"]
 CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 COMMANDS = "\n".join(re.findall(r"^```sh\n(.*?)^```$", CONTRIBUTING, re.M | re.S)).splitlines()

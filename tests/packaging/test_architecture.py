@@ -3,11 +3,10 @@
 import importlib
 import re
 from functools import reduce
-from pathlib import Path
 
 import pytest
+from paths import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
 SOURCE_ROOTS = (ROOT, ROOT / "backends", ROOT / "plugins")
 KERNELS = ROOT / "backends" / "normcore_cpu" / "kernels"
