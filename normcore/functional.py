@@ -118,13 +118,14 @@ def moments(
     """
     x = layout.as_array(x)
     chosen = selection.select_backend(x, backend)
-    if weights is not None:
-        weights = chosen.adopt(over_views.as_weights(weights, x))
-    x = chosen.adopt(x)
-    return over_views.observe(
-        wide_integers.exactly(chosen.moments, x), x, channel_axis,
-        weights=weights, merge=chosen.merge, skipna=skipna,
-    )  # fmt: skip
+    with chosen.in_order_with(x):
+        if weights is not None:
+            weights = chosen.adopt(over_views.as_weights(weights, x))
+        x = chosen.adopt(x)
+        return over_views.observe(
+            wide_integers.exactly(chosen.moments, x), x, channel_axis,
+            weights=weights, merge=chosen.merge, skipna=skipna,
+        )  # fmt: skip
 
 
 def extrema(
@@ -137,9 +138,10 @@ def extrema(
     """Smallest and largest value of each channel; parameters as for :func:`moments`."""
     x = layout.as_array(x)
     chosen = selection.select_backend(x, backend)
-    return over_views.observe(
-        chosen.extrema, chosen.adopt(x), channel_axis, merge=chosen.merge, skipna=skipna
-    )
+    with chosen.in_order_with(x):
+        return over_views.observe(
+            chosen.extrema, chosen.adopt(x), channel_axis, merge=chosen.merge, skipna=skipna
+        )
 
 
 def quantiles(
@@ -174,16 +176,17 @@ def quantiles(
         raise ValueError(f"q must be one number or a sequence of numbers in [0, 1], got {q!r}")
     x = layout.as_array(x)
     chosen = selection.select_backend(x, backend)
-    if weights is not None:
-        weights = chosen.adopt(over_views.as_weights(weights, x))
 
     def observe(view: Array, **options: Array) -> Quantiles:
         return chosen.quantiles(view, ranks, **options)
 
-    groups = [
-        over_views.observe(observe, group, axis, weights=plane, skipna=skipna)
-        for group, axis, plane in layout.as_single_views(chosen.adopt(x), channel_axis, weights)
-    ]
+    with chosen.in_order_with(x):
+        if weights is not None:
+            weights = chosen.adopt(over_views.as_weights(weights, x))
+        groups = [
+            over_views.observe(observe, group, axis, weights=plane, skipna=skipna)
+            for group, axis, plane in layout.as_single_views(chosen.adopt(x), channel_axis, weights)
+        ]
     return Quantiles.side_by_side(groups)
 
 
@@ -264,7 +267,8 @@ def batch_norm(
     RuntimeError
         If another rank of the communicator raised.
     """
-    with process_group_of(communicator) as process_group:
+    ordered = selection.in_order_with
+    with process_group_of(communicator) as process_group, ordered(x, backend):
         batch = Batch(
             x, gamma, beta, axis=axis, eps=eps, activation=activation, mask=mask, backend=backend
         )
@@ -382,7 +386,9 @@ def batch_norm_backward(
     The last term of dx is lost where a standard deviation exceeds about 1e150: there its factor
     ``gamma / scale**2`` is below the range of float64.
     """
-    with process_group_of(communicator if training else None) as process_group:
+    ordered = selection.in_order_with
+    group = process_group_of(communicator if training else None)
+    with group as process_group, ordered(x, backend):
         batch = Batch(
             x, gamma, beta, axis=axis, eps=eps, activation=activation, mask=mask, backend=backend
         )

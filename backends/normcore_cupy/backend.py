@@ -6,7 +6,7 @@ import functools
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from types import ModuleType
 from typing import ClassVar, cast
 
@@ -19,6 +19,7 @@ from normcore.statistics.statistic import StatisticT
 from normcore_cupy.chunks import CHUNK_BYTES, ChunkedKernels
 from normcore_cupy.cupy_device import CupyDevice
 from normcore_cupy.host import DeviceBackend
+from normcore_cupy.ordering import CAPTURE_ERRORS, Ordering, capture_error, is_tensor
 from normcore_cupy.probe import status
 from normcore_cupy.streams import CupyStream, take_streams
 
@@ -54,7 +55,9 @@ class CupyBackend(DeviceBackend):
     def __init__(self, *, chunk_bytes: int = CHUNK_BYTES) -> None:
         if chunk_bytes < 1:
             raise ValueError(f"chunk_bytes must be positive, got {chunk_bytes}")
-        super().__init__(CupyDevice())
+        device = CupyDevice()
+        super().__init__(device)
+        self._ordering = Ordering(device.xp)
         self._process = os.getpid()
         idle: dict[int, list[CupyStream]] = {}
         self._chunked = ChunkedKernels(
@@ -78,10 +81,11 @@ class CupyBackend(DeviceBackend):
                 "processes by 'spawn' or 'forkserver', or use another backend"
             )
         cupy, native = self.device.xp, array
-        if not isinstance(array, np.ndarray | cupy.ndarray):
+        if not isinstance(array, (cupy.ndarray, np.ndarray)):
             native = _borrowed(cupy, array)
-        if native.dtype.kind not in "biuf" and native.dtype.name != "bfloat16":
-            raise TypeError(f"cannot normalize an array of dtype {native.dtype}; use real numbers")
+        dtype = native.dtype
+        if dtype.kind not in "biuf" and dtype.name != "bfloat16":
+            raise TypeError(f"cannot normalize an array of dtype {dtype}; use real numbers")
         if isinstance(native, np.ndarray):
             return _native_host(native)
         current = cupy.cuda.runtime.getDevice()
@@ -97,8 +101,14 @@ class CupyBackend(DeviceBackend):
         cupy = self.device.xp
         if isinstance(like, cupy.ndarray):
             return self._moved(array)
+        with self._ordering.of(like):
+            return self._released(array, like)
+
+    def _released(self, array: Array, like: Array) -> Array:
         if _device_kind(like) in _CUDA:
             array = self._moved(array)
+            if is_tensor(like):
+                return self._ordering.as_tensor(array)
         elif not isinstance(array, np.ndarray):
             array = self.device.to_host(array)
         if isinstance(like, np.ndarray) or not hasattr(like, "__dlpack__"):
@@ -109,54 +119,41 @@ class CupyBackend(DeviceBackend):
         module = sys.modules[type(like).__module__.partition(".")[0]] if named is None else named()
         return module.from_dlpack(array)
 
-    @contextmanager
-    def _on_stream_of(self, arrays: list[Array]) -> Iterator[None]:
-        """Work on PyTorch's current stream where it has lent memory, and else on CuPy's.
+    def in_order_with(self, array: Array) -> AbstractContextManager[None]:
+        """Return the context of work on an array: PyTorch's stream and memory for its tensors.
 
-        PyTorch reuses memory in the order of its own stream; so work elsewhere would have to be
-        waited for. CuPy's stream is put in order with it before and after.
+        An array of CuPy's is worked on on CuPy's current stream; where another library has lent
+        its memory, in order with PyTorch's current stream before and after.
         """
-        cupy, torch = self.device.xp, sys.modules.get("torch")
-        current = cupy.cuda.get_current_stream()
-        theirs = None
-        used = torch is not None and torch.cuda.is_initialized()
-        if torch is not None and used and any(_is_lent(cupy, each) for each in arrays):
-            theirs = torch.cuda.current_stream(arrays[0].data.device_id).cuda_stream
-        if theirs is None or theirs == current.ptr:
-            yield
-            return
-        stream = cupy.cuda.Stream.from_external(_ExternalStream(theirs))
-        stream.wait_event(current.record())
-        try:
-            with stream:
-                yield
-        finally:
-            current.wait_event(stream.record())
+        return self._ordering.of(array)
 
     def merge(self, statistic: StatisticT, other: StatisticT) -> StatisticT:
-        with self._memory_errors(_ON_DEVICE):
+        with self._cuda_errors(_ON_DEVICE):
             return super().merge(statistic, other)
 
     def _moved(self, array: Array) -> Array:
-        with self._memory_errors(_ON_DEVICE):
+        with self._cuda_errors(_ON_DEVICE):
             return self.device.asarray(array)
 
     @contextmanager
-    def _memory_errors(self, advice: str) -> Iterator[None]:
-        """Turn what CuPy raises where memory is out into one error that says what to do."""
+    def _cuda_errors(self, advice: str) -> Iterator[None]:
+        """Turn errors of memory that is out, and of graphs, into those that say what to do."""
         cuda = self.device.xp.cuda
         of_cuda = cuda.runtime.CUDARuntimeError, cuda.driver.CUDADriverError
         try:
             yield
         except (cuda.memory.OutOfMemoryError, *of_cuda) as error:
-            if getattr(error, "status", _MEMORY_ALLOCATION) != _MEMORY_ALLOCATION:
+            status = getattr(error, "status", _MEMORY_ALLOCATION)
+            if status in CAPTURE_ERRORS:
+                raise capture_error(error) from error
+            if status != _MEMORY_ALLOCATION:
                 raise
             raise MemoryError(f"{error}. Results so far are intact. {advice}") from error
 
     def _in_chunks(self, name: str, *args: Array, **options: object) -> Array:
         """Run a required kernel on host arrays."""
         advice = _IN_CHUNKS.format(self._chunked.chunk_bytes)
-        with self._memory_errors(advice):
+        with self._cuda_errors(advice):
             return getattr(self._chunked, name)(*args, **options)
 
 
@@ -170,17 +167,10 @@ _IN_CHUNKS = (
 )
 
 
-class _ExternalStream:
-    """A stream of another library, as the CUDA stream protocol wants it."""
-
-    def __init__(self, address: int) -> None:
-        self._address = address
-
-    def __cuda_stream__(self) -> tuple[int, int]:
-        return 0, self._address
-
-
 # -- where a kernel runs -------------------------------------------------------------------
+
+
+_PLANES = ("weights", "mask", "out")
 
 
 def _dispatched(name: str, names: tuple[str, ...]) -> Callable[..., Array]:
@@ -193,15 +183,20 @@ def _dispatched(name: str, names: tuple[str, ...]) -> Callable[..., Array]:
 
     @functools.wraps(on_device)
     def method(self: CupyBackend, *args: Array, **options: object) -> Array:
-        arrays = dict(zip(names, args, strict=False))
-        arrays.update((key, options.get(key)) for key in ("weights", "mask", "out"))
-        present = {key: array for key, array in arrays.items() if array is not None}
-        if _on_host(present):
+        given = [*args[: len(names)], *map(options.get, _PLANES)]
+        hosts = [isinstance(each, np.ndarray) for each in given if each is not None]
+        if any(hosts):
+            if not all(hosts):
+                raise _mixed_error(dict(zip((*names, *_PLANES), given, strict=True)))
             if getattr(composed, "__isabstractmethod__", False):
                 return self._in_chunks(name, *args, **options)
             return composed(self, *args, **options)
-        with self._memory_errors(_ON_DEVICE), self._on_stream_of(list(present.values())):
-            return on_device(self, *args, **options)
+        try:
+            with self._ordering.of(args[0]):
+                return on_device(self, *args, **options)
+        except Exception:
+            with self._cuda_errors(_ON_DEVICE):
+                raise
 
     return method
 
@@ -222,24 +217,17 @@ for _name, _names in {
     setattr(CupyBackend, _name, _dispatched(_name, _names))
 
 
-def _on_host(arrays: dict[str, Array]) -> bool:
-    """Whether arrays are NumPy's; they must all be, or none.
-
-    Raises
-    ------
-    TypeError
-        If some are and some are not.
-    """
-    host = [name for name, array in arrays.items() if isinstance(array, np.ndarray)]
-    device = [name for name in arrays if name not in host]
-    if host and device:
-        raise TypeError(
-            f"{' and '.join(host)} {'is' if len(host) == 1 else 'are'} in host memory, but "
-            f"{' and '.join(device)} {'is' if len(device) == 1 else 'are'} on CUDA device "
-            f"{arrays[device[0]].data.device_id}; bring them together with cupy.asarray or "
-            "cupy.asnumpy"
-        )
-    return bool(host)
+def _mixed_error(arrays: dict[str, Array]) -> TypeError:
+    """Return the error of arrays of which some are NumPy's and some are not."""
+    present = {name: array for name, array in arrays.items() if array is not None}
+    host = [name for name, array in present.items() if isinstance(array, np.ndarray)]
+    device = [name for name in present if name not in host]
+    return TypeError(
+        f"{' and '.join(host)} {'is' if len(host) == 1 else 'are'} in host memory, but "
+        f"{' and '.join(device)} {'is' if len(device) == 1 else 'are'} on CUDA device "
+        f"{present[device[0]].data.device_id}; bring them together with cupy.asarray or "
+        "cupy.asnumpy"
+    )
 
 
 # -- other libraries' arrays ---------------------------------------------------------------
@@ -280,18 +268,3 @@ def _native_host(array: np.ndarray) -> np.ndarray:
     if array.dtype.name != "bfloat16" and array.dtype.itemsize > 8:
         return array.astype(np.float64)
     return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
-
-
-# What CuPy allocates itself; all but the last are public names. Whatever is none of these counts as
-# lent, so that a name that CuPy changes costs the order of two streams, and never loses it.
-_OWN = ("Memory", "MemoryAsync", "ManagedMemory", "SystemMemory", "PooledMemory")
-
-
-def _is_lent(cupy: ModuleType, array: Array) -> bool:
-    """Whether the memory of an array of CuPy belongs, or may belong, to another library.
-
-    That is memory of DLPack and of the CUDA array interface, and of an allocator that another
-    library has put into CuPy.
-    """
-    own = tuple(getattr(cupy.cuda.memory, name) for name in _OWN if hasattr(cupy.cuda.memory, name))
-    return not isinstance(array.data.mem, own)

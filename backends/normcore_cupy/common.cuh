@@ -4,11 +4,12 @@
 //
 // A block is blockDim.x channels by blockDim.y positions (whole warps, powers of two, x <= 32):
 // many channels across where channels are neighbours in memory, one where positions are. It walks
-// the range blockIdx.y of positions for the tile blockIdx.x of channels; a thread stays with one
-// channel, so what belongs to the channel sits in registers, and keeps several loads in flight.
-// Threads of a channel merge by shuffles, then through shared memory; the ranges' states merge in
-// a second kernel. Every tree is fixed by the shape alone: the same bits in every run and on
-// every device. All indices are 64-bit.
+// the range blockIdx.y of positions for the tile blockIdx.x of channels; a thread stays with its
+// channels, so what belongs to them sits in registers, and keeps several loads in flight. Where
+// memory allows it a load is a vector: of positions of one channel (Along), or of one position of
+// several channels (Across); their views count in vectors. Threads of a channel merge by shuffles,
+// then through shared memory; the ranges' states merge in a second kernel. Every tree is fixed by
+// the shape and the walk alone: the same bits in every run and on every device.
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
@@ -27,6 +28,26 @@ struct View { // (N, C, S) and strides, in elements; data == 0: absent
 __device__ inline double to_double(__half v) { return __half2float(v); }
 __device__ inline double to_double(__nv_bfloat16 v) { return __bfloat162float(v); }
 template <class T> __device__ inline double to_double(T v) { return static_cast<double>(v); }
+
+template <class T> struct IsDouble {
+    static constexpr bool VALUE = false;
+};
+template <> struct IsDouble<double> {
+    static constexpr bool VALUE = true;
+};
+constexpr bool IS_DOUBLE = IsDouble<NC_T>::VALUE;
+
+// Whether float64 sums of some hundred values are exact: those of 32 bits without an exponent of
+// 8, or of 16 with one of 5.
+template <class T> struct HasExactSums {
+    static constexpr bool VALUE = sizeof(T) <= 4;
+};
+template <> struct HasExactSums<float> {
+    static constexpr bool VALUE = false;
+};
+template <> struct HasExactSums<__nv_bfloat16> {
+    static constexpr bool VALUE = false;
+};
 
 template <class T> struct Rounded {
     __device__ static T of(double v) { return static_cast<T>(v); }
@@ -111,12 +132,16 @@ struct Positions {
     long long channel, n, s, inner;
     int left, step_n, step_s; // of a thread: far below 2**31 for whatever memory holds
 
-    __device__ Positions(const View& x, long long per_range)
+    // Backwards from the last tile and range where what a pass before read last, and the cache
+    // still holds, shall come first.
+    __device__ Positions(const View& x, long long per_range, bool backwards = false)
     {
-        long long first = blockIdx.y * per_range, end = x.n * x.s;
+        unsigned tile = backwards ? gridDim.x - 1 - blockIdx.x : blockIdx.x;
+        unsigned range = backwards ? gridDim.y - 1 - blockIdx.y : blockIdx.y;
+        long long first = range * per_range, end = x.n * x.s;
         if (end > first + per_range) end = first + per_range;
         first += threadIdx.y;
-        channel = static_cast<long long>(blockIdx.x) * blockDim.x + threadIdx.x;
+        channel = static_cast<long long>(tile) * blockDim.x + threadIdx.x;
         inner = x.s;
         n = first / inner;
         s = first - n * inner;
@@ -159,46 +184,175 @@ __device__ inline void walk(Positions at, const Load& load, const Visit& visit)
     }
 }
 
-// -- merging the threads of a block --------------------------------------------------------------
+// -- walks ---------------------------------------------------------------------------------------
 
-// States are structs of doubles with a function merged(a, b).
-template <class S> __device__ inline S shuffled_down(S state, int distance)
-{
-    double* words = reinterpret_cast<double*>(&state);
+// Any strides, each array its own.
+struct Strided {
+    static constexpr int VALUES = 1, CHANNELS = 1, LOADS = 8; // of a load; loads in flight
+    static constexpr bool SHARED = false;                     // one offset for all arrays
+    using Offset = long long;
+};
+
+constexpr int LARGER = sizeof(NC_T) > sizeof(NC_OUT) ? sizeof(NC_T) : sizeof(NC_OUT);
+
+// One stride or another, the same for all arrays.
+struct Single {
+    static constexpr int VALUES = 1, CHANNELS = 1, LOADS = 8;
+    static constexpr bool SHARED = true;
+    using Offset = int;
+};
+
+// SIZE is that of the largest element; the host (plan.py) knows these numbers too.
+template <int SIZE> struct Along {
+    static constexpr int VALUES = SIZE > 4 ? 16 / SIZE : 4, CHANNELS = 1, LOADS = SIZE == 2 ? 6 : 4;
+    static constexpr bool SHARED = true;
+    using Offset = int;
+};
+
+template <int SIZE, int MOST> struct Across {
+    static constexpr int VALUES = 16 / SIZE < MOST ? 16 / SIZE : MOST, CHANNELS = VALUES;
+    static constexpr int BYTES = VALUES * SIZE;
+    static constexpr int LOADS = SIZE > 2 ? 64 / BYTES : VALUES > 2 ? 6 : 8; // no spills
+    static constexpr bool SHARED = true;
+    using Offset = int;
+};
+
+// For true divisions: one load at a time, to keep code small where they are rare.
+template <class W> struct Slowly : W {
+    static constexpr int LOADS = IS_DOUBLE ? W::LOADS : 1;
+};
+
+template <class T, int VALUES> struct alignas(sizeof(T) * VALUES) Vector {
+    T at[VALUES];
+};
+
+// Where a thread is in ARRAYS arrays and a plane (N, S), as offsets that are moved by adding.
+template <class W, int ARRAYS> struct Cursor {
+    static constexpr int OFFSETS = W::SHARED ? 1 : ARRAYS;
+    using Offset = typename W::Offset;
+    struct Place {
+        Offset array[OFFSETS], plane;
+        __device__ Offset operator[](int i) const { return array[W::SHARED ? 0 : i]; }
+    };
+    Place here, step, at_end; // what a step adds, and the end of an inner row
+    Offset s, inner;
+    int step_s, left;
+
+    __device__ Cursor(const Positions& at, const View* const (&arrays)[ARRAYS], const View& plane)
+        : s(static_cast<Offset>(at.s)), inner(static_cast<Offset>(at.inner)),
+          step_s(at.step_s), left(at.left)
+    {
 #pragma unroll
-    for (int i = 0; i < static_cast<int>(sizeof(S) / sizeof(double)); ++i)
-        words[i] = __shfl_down_sync(ALL_LANES, words[i], distance);
-    return state;
-}
-
-// Return to every thread the merged states of all threads of its channel.
-template <class S> __device__ S merged_block(S mine)
-{
-    __shared__ S warps[MAX_THREADS / 32][32];
-    int width = blockDim.x, thread = threadIdx.y * width + threadIdx.x;
-    int lane = thread % 32, warp = thread / 32;
-    for (int distance = 16; distance >= width; distance /= 2)
-        mine = merged(mine, shuffled_down(mine, distance));
-    if (lane < width) warps[warp][lane] = mine;
-    for (int half = width * blockDim.y / 64; half > 0; half /= 2) {
-        __syncthreads();
-        if (warp < half && lane < width)
-            warps[warp][lane] = merged(warps[warp][lane], warps[warp + half][lane]);
+        for (int i = 0; i < OFFSETS; ++i) {
+            const View& v = *arrays[i];
+            here.array[i] = static_cast<Offset>(at.n * v.sn + at.channel * v.sc + at.s * v.ss);
+            step.array[i] = static_cast<Offset>(at.step_n * v.sn + at.step_s * v.ss);
+            at_end.array[i] = static_cast<Offset>(v.sn - at.inner * v.ss);
+        }
+        long long ss = plane.ss * (W::VALUES / W::CHANNELS); // planes count in elements
+        here.plane = static_cast<Offset>(at.n * plane.sn + at.s * ss);
+        step.plane = static_cast<Offset>(at.step_n * plane.sn + at.step_s * ss);
+        at_end.plane = static_cast<Offset>(plane.sn - at.inner * ss);
     }
-    __syncthreads();
-    mine = warps[0][threadIdx.x];
-    __syncthreads(); // before the next call writes
-    return mine;
+
+    __device__ Place next()
+    {
+        Place place = here;
+        s += step_s;
+        bool ends = s >= inner;
+        if (ends) s -= inner;
+#pragma unroll
+        for (int i = 0; i < OFFSETS; ++i) {
+            here.array[i] += step.array[i];
+            if (ends) here.array[i] += at_end.array[i];
+        }
+        here.plane += step.plane;
+        if (ends) here.plane += at_end.plane;
+        return place;
+    }
+};
+
+template <class T, class W>
+__device__ inline Vector<T, W::VALUES>& vector_at(const View& v, typename W::Offset offset)
+{
+    return reinterpret_cast<Vector<T, W::VALUES>*>(v.data)[offset];
 }
 
-// Where row 0 of the state of this block's range and channel is in parts (ranges, rows, C).
-__device__ inline double* part_of(double* parts, int rows, const View& x, const Positions& at)
+// Bit i says that the mask leaves value i of a load out.
+template <class W> __device__ inline unsigned left_out(const View& mask, typename W::Offset plane)
 {
-    return parts + static_cast<long long>(blockIdx.y) * rows * x.c + at.channel;
+    constexpr int POSITIONS = W::VALUES / W::CHANNELS;
+    const bool* first = reinterpret_cast<const bool*>(mask.data) + plane;
+    unsigned bits = 0;
+#pragma unroll
+    for (int i = 0; i < POSITIONS; ++i) bits |= first[i * mask.ss] ? 0u : 1u << i;
+    return POSITIONS == 1 && bits ? ~0u : bits;
 }
 
-// The thread that writes what its channel's threads have merged.
-__device__ inline bool writes(const View& x, const Positions& at)
+// Call visit(loaded, places, number) for `number` loads, made before, at a time.
+template <class W, int ARRAYS, class Load, class Visit>
+__device__ inline void sweep(Cursor<W, ARRAYS> at, const Load& load, const Visit& visit)
 {
-    return threadIdx.y == 0 && at.channel < x.c;
+    using Place = typename Cursor<W, ARRAYS>::Place;
+    Place places[W::LOADS];
+    decltype(load(places[0])) loaded[W::LOADS];
+#pragma unroll 1
+    for (; at.left >= W::LOADS; at.left -= W::LOADS) {
+#pragma unroll
+        for (int i = 0; i < W::LOADS; ++i) places[i] = at.next();
+#pragma unroll
+        for (int i = 0; i < W::LOADS; ++i) loaded[i] = load(places[i]);
+        visit(loaded, places, W::LOADS);
+    }
+    if (at.left <= 0) return;
+#pragma unroll
+    for (int i = 0; i < W::LOADS; ++i) places[i] = at.next();
+#pragma unroll
+    for (int i = 0; i < W::LOADS; ++i)
+        if (i < at.left) loaded[i] = load(places[i]);
+    visit(loaded, places, at.left);
 }
+
+// -- the affine map ------------------------------------------------------------------------------
+
+// ((v - center) / scale) * gamma + beta, every operation rounded once.
+struct Affine {
+    double center, scale, reciprocal, gamma, beta;
+
+    // Of a channel in rows (4, channels); null is the identity.
+    __device__ Affine(const double* rows = nullptr, long long channels = 0, long long channel = 0)
+        : center(0.0), scale(1.0), gamma(1.0), beta(0.0)
+    {
+        if (rows != nullptr) {
+            center = rows[channel];
+            scale = rows[channels + channel];
+            gamma = rows[2 * channels + channel];
+            beta = rows[3 * channels + channel];
+        }
+        reciprocal = 1.0 / scale;
+    }
+
+    // Whether values of NC_T can be divided by the reciprocal: no step leaves the normal numbers.
+    __device__ bool is_ordinary() const
+    {
+        constexpr bool BOUNDED = !IS_DOUBLE; // below 2**128, and 0 or above 2**-150
+        constexpr double LEAST = 0x1p-200, MOST = 0x1p200;
+        double s = fabs(scale), c = fabs(center);
+        return BOUNDED && s >= LEAST && s <= MOST && (c == 0.0 || (c >= LEAST && c <= MOST));
+    }
+
+    // Markstein's division: the quotient by the reciprocal, corrected by its exact remainder, is
+    // that of IEEE. What is 0 or not finite needs no correction, and would lose its sign.
+    template <bool ORDINARY> __device__ double of(double v) const
+    {
+        double d = v - center, quotient;
+        if (ORDINARY) {
+            quotient = d * reciprocal;
+            double remainder = fma(-scale, quotient, d);
+            if (fabs(remainder) > 0.0) quotient = fma(remainder, reciprocal, quotient);
+        } else {
+            quotient = d / scale;
+        }
+        return quotient * gamma + beta;
+    }
+};

@@ -105,7 +105,8 @@ def machine_code(source: str, capability: str, defines: Mapping[str, str]) -> Pa
 
     architecture, suffix = _target(capability, nvrtc.getSupportedArchs())
     options = (f"-arch={architecture}", *OPTIONS, *(f"-D{k}={v}" for k, v in defines.items()))
-    key = repr((source, options, nvrtc.getVersion())).encode()
+    # Of any NVRTC of this major version: the same driver runs it, and files can be made elsewhere.
+    key = repr((source, options, nvrtc.getVersion()[0])).encode()
     path = _cache_directory() / f"{hashlib.sha256(key).hexdigest()}.{suffix}"
     if not path.is_file():
         _write(path, compile_kernels(source, options, suffix))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Mapping
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
@@ -16,10 +16,12 @@ if TYPE_CHECKING:
     import cupy
     from numpy.typing import DTypeLike
 
-__all__ = ["CupyDevice"]
+__all__ = ["CupyDevice", "is_capturing"]
 
 #: Device, dtypes, and the name or the text of a kernel.
 _Key: TypeAlias = tuple[int, tuple[str, str], str]
+_MIN_COUNTERS = 1024
+_LAST_BUILTIN_STREAM = 2  # the legacy one is 0 or 1, that of each thread 2
 
 
 class CupyDevice:
@@ -31,6 +33,7 @@ class CupyDevice:
         self.xp = cupy
         self._modules: dict[_Key, cupy.RawModule] = {}
         self._kernels: dict[_Key, Callable[..., None]] = {}
+        self._counters: dict[tuple[int, int], Array] = {}
         self._lock = threading.Lock()
 
     def empty(self, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
@@ -38,6 +41,27 @@ class CupyDevice:
 
     def zeros(self, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
         return self.xp.zeros(shape, dtype)
+
+    def counters(self, count: int) -> Array:
+        place, captured = self.place(), is_capturing(self.xp.cuda.get_current_stream())
+        found = None if captured else self._counters.get(place)
+        if found is not None and found.size >= count:
+            return found
+        made = self.xp.zeros(max(count, _MIN_COUNTERS), np.int32)
+        if not captured:
+            self._counters[place] = made
+        return made
+
+    def place(self) -> tuple[int, int]:
+        return self.xp.cuda.runtime.getDevice(), self.xp.cuda.get_current_stream().ptr
+
+    def kept(self, made: Mapping[Hashable, Array]) -> Array:
+        place = self.place()
+        found = made.get(place)
+        if found is None and is_capturing(self.xp.cuda.get_current_stream()):
+            of_device = (each for key, each in made.items() if key[:1] == place[:1])  # type: ignore[index]
+            return next(of_device, None)
+        return found
 
     def asarray(self, array: Array) -> Array:
         return array if isinstance(array, self.xp.ndarray) else self.xp.asarray(array)
@@ -74,3 +98,8 @@ class CupyDevice:
                 module = self.xp.RawModule(path=str(path))
                 self._modules[device, dtypes, text] = module
             return module
+
+
+def is_capturing(stream: cupy.cuda.Stream) -> bool:
+    """Whether a CUDA graph is being captured on a stream that someone has made."""
+    return bool(stream.ptr > _LAST_BUILTIN_STREAM and stream.is_capturing())

@@ -6,6 +6,8 @@ One implementation drives CuPy; the tests' implementation runs the same kernels 
 from __future__ import annotations
 
 import functools
+import re
+from collections.abc import Hashable, Mapping
 from importlib.resources import files
 from types import ModuleType
 from typing import TYPE_CHECKING, Protocol, TypeAlias
@@ -17,11 +19,41 @@ from normcore.layout.namespace import Array
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike
 
-__all__ = ["C_TYPES", "VIEW", "Device", "Scalar", "source", "view"]
+__all__ = [
+    "ABSENT",
+    "C_TYPES",
+    "DERIVED",
+    "FINISH",
+    "FORWARD",
+    "GIVEN",
+    "VIEW",
+    "Device",
+    "Scalar",
+    "placed",
+    "source",
+    "view",
+]
 
 #: The struct ``View`` of common.cuh, by value: an address, an (N, C, S) shape and strides in
 #: elements. A plane (N, S) is a view whose channels have stride 0; an address of 0 means absent.
 VIEW = np.dtype([(name, np.int64) for name in ("data", "n", "c", "s", "sn", "sc", "ss")])
+
+#: The struct ``Finish``: parts of ranges and groups of them, and what blocks count themselves in.
+FINISH = np.dtype([(name, np.int64) for name in ("parts", "counters", "group", "groups")])
+
+#: The struct ``Given``: a vector's address and bytes an element, or 0 bytes and a number.
+GIVEN = np.dtype([("data", np.int64), ("kind", np.int64), ("value", np.float64)])
+
+#: The struct ``Derived``: where to write what moments give, or nowhere.
+DERIVED = np.dtype([("rows", np.int64), ("gamma", GIVEN), ("beta", GIVEN), ("eps", np.float64)])
+
+#: The struct ``Forward``: the forward pass whose gradients are summed.
+FORWARD = np.dtype(
+    [
+        ("mean", np.int64), ("maps", np.int64), ("state", np.int64), ("gamma", GIVEN),
+        ("beta", GIVEN), ("eps", np.float64), ("relu", np.int32), ("training", np.int32),
+    ]
+)  # fmt: skip
 
 #: What the defines NC_T and NC_OUT of the kernels are for each dtype.
 C_TYPES = {
@@ -53,6 +85,24 @@ class Device(Protocol):
 
     def zeros(self, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
         """Return a C-contiguous device array of zeros."""
+
+    def counters(self, count: int) -> Array:
+        """Return at least this many int32 zeros, for a kernel that leaves zeros behind.
+
+        Blocks count themselves in them, and the last one to be done finishes the work. They are
+        of the caller's stream, whose kernels run one after another; one that a graph holds gets
+        its own.
+        """
+
+    def place(self) -> Hashable:
+        """Return what memory that is kept between calls is kept for: a device and a stream."""
+
+    def kept(self, made: Mapping[Hashable, Array]) -> Array:
+        """Return what was made for this place before, or None.
+
+        While a graph is captured, what was made for any stream of the device: capture begins with
+        all work done.
+        """
 
     def asarray(self, array: Array) -> Array:
         """Return a host array as a device array; a device array as it is."""
@@ -88,23 +138,38 @@ class Device(Protocol):
         """
 
 
-_FILES = ("moments", "extrema", "brackets", "affine")
+#: What all texts begin with, files of kernels, and what a file needs beside the heads.
+_HEADS = ("common", "merging", "state")
+_FILES = (
+    "moments", "extrema", "brackets", "selection", "rescale", "backward", "row_moments", "rows",
+    "rows_backward",
+)  # fmt: skip
+_BELOW = {"rows": ("row_moments",), "rows_backward": ("row_moments", "rows")}
+
+
+_KERNEL = re.compile(
+    r'extern "C" __global__ void(?: __launch_bounds__\([^)]*\))?\s+(\w+)\(.*?\n\}\n', re.DOTALL
+)
 
 
 @functools.cache
 def source(kernel: str | None = None) -> str:
     """Return the CUDA C++ text that a kernel is compiled from; of all kernels by default.
 
-    Kernels of one file share a text, and so a compilation for each pair of dtypes.
+    It holds no other kernel, so that what compiles when it is first needed is as little as may be.
     """
-    common, *texts = (
-        files(__package__).joinpath(f"{name}.cuh").read_text("utf-8")
-        for name in ("common", *_FILES)
-    )
-    chosen = [text for text in texts if kernel is None or f"\n{kernel}(" in text]
+    texts = {
+        name: files(__package__).joinpath(f"{name}.cuh").read_text("utf-8")
+        for name in (*_HEADS, *_FILES)
+    }
+    chosen = [name for name in _FILES if kernel is None or f"\n{kernel}(" in texts[name]]
     if not chosen:
         raise ValueError(f"there is no kernel {kernel!r}")
-    return "\n".join([common, *chosen])
+    if kernel is not None:
+        chosen = [*_BELOW.get(chosen[0], ()), chosen[0]]
+        for name in chosen:
+            texts[name] = _KERNEL.sub(lambda m: m[0] if m[1] == kernel else "", texts[name])
+    return "\n".join(texts[name] for name in (*_HEADS, *chosen))
 
 
 def view(device: Device, array: Array, axes: tuple[int, int] = (0, 1)) -> np.ndarray:
@@ -115,14 +180,27 @@ def view(device: Device, array: Array, axes: tuple[int, int] = (0, 1)) -> np.nda
     axes : (0, 1) or (1, 0)
         Which axis of positions counts as N and which as S.
     """
+    if array is None:
+        return ABSENT
+    result = placed(array.shape, array.strides, array.dtype.itemsize, axes).copy()
+    result["data"] = device.pointer(array)
+    return result
+
+
+#: The view of None.
+ABSENT = np.zeros((), dtype=VIEW)
+
+
+@functools.lru_cache(maxsize=4096)
+def placed(
+    shape: tuple[int, ...], strides: tuple[int, ...], itemsize: int, axes: tuple[int, int]
+) -> np.ndarray:
+    """Return a view without its address."""
+    outer, inner = (0, len(shape) - 1) if axes == (0, 1) else (len(shape) - 1, 0)
+    steps = [stride // itemsize for stride in strides]
+    channels = (shape[1], steps[1]) if len(shape) == 3 else (1, 0)
     result = np.zeros((), dtype=VIEW)
-    if array is not None:
-        outer, inner = (0, array.ndim - 1) if axes == (0, 1) else (array.ndim - 1, 0)
-        shape = array.shape
-        strides = [stride // array.dtype.itemsize for stride in array.strides]
-        channels = (shape[1], strides[1]) if array.ndim == 3 else (1, 0)
-        result[()] = (
-            device.pointer(array), shape[outer], channels[0], shape[inner],
-            strides[outer], channels[1], strides[inner],
-        )  # fmt: skip
+    result[()] = (
+        0, shape[outer], channels[0], shape[inner], steps[outer], channels[1], steps[inner],
+    )  # fmt: skip
     return result

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Generator
+from typing import cast
 
 import numpy as np
 
@@ -16,16 +17,30 @@ from normcore.affine import Affine
 from normcore.array_backend.abstract import Backend, is_relu
 from normcore.layout.namespace import Array
 from normcore.statistics import Extrema, Moments
-from normcore.statistics.brackets import Brackets
+from normcore.statistics.brackets import Brackets, Quantiles
+from normcore.statistics.exact_quantiles import as_quantiles
+from normcore.statistics.quantile_interpolation import interpolated
 from normcore.statistics.statistic import StatisticT
 from normcore_cupy.counting import Counting
-from normcore_cupy.device import Device
+from normcore_cupy.device import DERIVED, FORWARD, Device
+from normcore_cupy.device_moments import DeviceMoments, update_running
 from normcore_cupy.launcher import Launcher, dtype_name
-from normcore_cupy.plan import ELEMENTWISE, REDUCTION, of_columns, of_merge, plan
+from normcore_cupy.plan import (
+    BACKWARD,
+    ELEMENTWISE,
+    EXTREMA,
+    REDUCTION,
+    Granularity,
+    Plan,
+    plan,
+)
+from normcore_cupy.rows import RowKernels
+from normcore_cupy.selection import Selection
 
 __all__ = ["DeviceBackend"]
 
-_STATE_ROWS = 7  # of moments
+_STATE_ROWS, _DERIVED_ROWS = 7, 10  # of moments
+_GRADIENT_ROWS = 11
 
 
 class DeviceBackend(Backend):
@@ -40,52 +55,59 @@ class DeviceBackend(Backend):
         self.device = device
         self.xp = device.xp
         self._launcher = Launcher(device)
+        self._rows = RowKernels(self._launcher)
+        self._selection = Selection(self._launcher)
+
+    def _plan(
+        self, x: Array, granularity: Granularity, *others: Array, planes: tuple[Array, ...] = ()
+    ) -> Plan:
+        return plan(x, granularity, *others, planes=planes, pointer=self.device.pointer)
 
     # -- statistics ------------------------------------------------------------------------
 
     def moments(self, x: Array, *, weights: Array = None, skipna: bool = False) -> Moments:
-        return Moments(self._moments(x, weights, skipna))
+        return self._observed(x, weights, skipna, 1.0, 0.0, 0.0)[0]
 
-    def _moments(self, x: Array, weights: Array, skipna: bool) -> Array:
-        """Return the (7, C) state."""
+    def _observed(
+        self, x: Array, weights: Array, skipna: bool, gamma: Array, beta: Array, eps: float
+    ) -> tuple[Moments, Array]:
+        """Return the moments, and the map of batch norm by them as the first rows of an array."""
         dtypes = dtype_name(x), "float64"
         num_channels = x.shape[1]
         if 0 in x.shape:
-            return self.device.zeros((_STATE_ROWS, num_channels), np.float64)
-        over = plan(x, REDUCTION)
-        parts = self.device.empty((over.ranges, _STATE_ROWS, num_channels), np.float64)
+            return self.moments_of(self.device.zeros((_STATE_ROWS, num_channels), np.float64)), None
         plane = self._launcher.plane(weights, "float64", x)
         planes = () if plane is None else (plane,)
-        kernel = "moments" if plane is None else "moments_weighted"
+        kernel = "moments_weighted" if planes else "moments"
+        over = plan(x, REDUCTION) if planes else self._plan(x, REDUCTION)
+        finish, _parts = self._launcher.finish(over, _STATE_ROWS, num_channels)
+        state = self.device.empty((_STATE_ROWS, num_channels), np.float64)
+        rows = self.device.empty((_DERIVED_ROWS, num_channels), np.float64)
+        derived = np.zeros((), DERIVED)
+        derived["rows"], derived["eps"] = self.device.pointer(rows), eps
+        derived["gamma"], _gamma = self._launcher.given(num_channels, "gamma", gamma)
+        derived["beta"], _beta = self._launcher.given(num_channels, "beta", beta)
         self._launcher.launch(
-            kernel, dtypes, over, (x, *planes), np.int32(skipna), over.per_range, parts
-        )
-        return self._merged_moments(dtypes, None, parts)
-
-    def _merged_moments(self, dtypes: tuple[str, str], first: Array, parts: Array) -> Array:
-        """Merge (ranges, 7, C) states, in order, after the state ``first``."""
-        ranges, _, num_channels = parts.shape
-        out = self.device.empty((_STATE_ROWS, num_channels), np.float64)
-        self._launcher.run(
-            "merge_moments", dtypes, *of_merge(num_channels, ranges),
-            first, parts, np.int64(ranges), np.int64(num_channels), out,
+            kernel, dtypes, over, (x, *planes), np.int32(skipna), over.per_range, finish, state,
+            derived,
         )  # fmt: skip
-        return out
+        return DeviceMoments(state, self._launcher, {0.0: (rows, 4), 1.0: (rows, 7)}), rows
+
+    def moments_of(self, parts: Array) -> Moments:
+        return DeviceMoments(parts, self._launcher)
 
     def extrema(self, x: Array, *, skipna: bool = False) -> Extrema:
         dtypes = dtype_name(x), "float64"
         num_samples, num_channels, num_inner = x.shape
         if 0 in x.shape:
             return Extrema.empty(num_channels, self.xp)
-        over = plan(x, REDUCTION)
-        parts = self.device.empty((over.ranges, 3, num_channels), np.float64)
+        over = self._plan(x, EXTREMA)
+        finish, _parts = self._launcher.finish(over, 3, num_channels)
         out = self.device.empty((3, num_channels), np.float64)
-        self._launcher.launch("extrema", dtypes, over, (x,), over.per_range, parts)
         required = 0.0 if skipna else float(num_samples * num_inner)
-        self._launcher.run(
-            "merge_extrema", dtypes, *of_merge(num_channels, over.ranges),
-            parts, np.int64(over.ranges), np.int64(num_channels), np.float64(required), out,
-        )  # fmt: skip
+        self._launcher.launch(
+            "extrema", dtypes, over, (x,), over.per_range, finish, np.float64(required), out
+        )
         return Extrema(out[0], out[1], out[2])
 
     def brackets(
@@ -145,18 +167,28 @@ class DeviceBackend(Backend):
             _split(inside[0], sizes), None if weights is None else _split(inside[1], sizes),
         )  # fmt: skip
 
+    def quantiles(
+        self, x: Array, q: Array, *, weights: Array = None, skipna: bool = False
+    ) -> Quantiles:
+        """Return the exact quantiles: by digits of values, or where they weigh, by brackets."""
+        if weights is not None or 0 in x.shape:
+            return super().quantiles(x, q, weights=weights, skipna=skipna)
+        q = as_quantiles(q)
+        around, count, infinite = self._selection.around(x, q)
+        values = interpolated(around[:, 0], around[:, 1], q[:, None], count)
+        if not skipna:
+            absent = count < x.shape[0] * x.shape[2]
+            values[:, absent] = count[absent] = np.nan
+        return Quantiles(q, values + 0.0, count, infinite)  # -0.0 reads as 0.0
+
     def merge(self, statistic: StatisticT, other: StatisticT) -> StatisticT:
         if not (isinstance(statistic, Moments) and isinstance(other, Moments)):
             return statistic.merge(other)
-        if type(other) is not type(statistic) or statistic.parts.shape != other.parts.shape:
-            return statistic.merge(other)
         if isinstance(statistic.parts, np.ndarray):
             return statistic.merge(other)
-        if 0 in statistic.parts.shape:
-            return statistic
-        first, second = (self._launcher.state(each) for each in (statistic, other))
-        second = second.reshape(1, *second.shape)
-        return type(statistic)(self._merged_moments(("float64", "float64"), first, second))
+        if not isinstance(statistic, DeviceMoments):
+            statistic = cast(StatisticT, self.moments_of(statistic.parts))
+        return statistic.merge(other)
 
     # -- the affine map --------------------------------------------------------------------
 
@@ -173,7 +205,7 @@ class DeviceBackend(Backend):
     ) -> Array:
         """Return the rescaled array; infinity propagates, as finding it would mean waiting."""
         relu = is_relu(activation)
-        vectors = self._launcher.vectors(x.shape[1], _coefficients(affine))
+        vectors = self._launcher.coefficients(affine, x.shape[1])
         return self._rescale(x, vectors, clip, relu, mask, out)
 
     def _rescale(
@@ -188,9 +220,10 @@ class DeviceBackend(Backend):
         out, dtypes = self._launcher.result(x, out)
         if 0 not in x.shape:
             low, high = (-math.inf, math.inf) if clip is None else clip
-            over = plan(x, ELEMENTWISE)
+            plane = self._launcher.plane(mask, "bool", x)
+            over = self._plan(x, ELEMENTWISE, out, planes=(plane,))
             self._launcher.launch(
-                "rescale", dtypes, over, (x, out, self._launcher.plane(mask, "bool", x)), vectors,
+                "rescale", dtypes, over, (x, out, plane), vectors,
                 np.float64(low), np.float64(high), np.int32(relu), over.per_range,
             )  # fmt: skip
         return out
@@ -208,29 +241,28 @@ class DeviceBackend(Backend):
     ) -> tuple[Array, Array]:
         num_channels = x.shape[1]
         vectors = self._launcher.vectors(num_channels, {"mean": mean})
-        sums = self._backward_reduce(dy, x, vectors, self._relu_rows(relu_mask, num_channels), mask)
+        rows = self._relu_rows(relu_mask, num_channels)
+        forward = np.zeros((), FORWARD)
+        forward["mean"] = self.device.pointer(vectors)
+        forward["maps"] = 0 if rows is None else self.device.pointer(rows)
+        sums = self.device.empty((2, num_channels), np.float64)
+        self._backward_reduce(dy, x, forward, mask, sums)
         return sums[0], sums[1]
 
     def _backward_reduce(
-        self, dy: Array, x: Array, vectors: Array, relu_rows: Array, mask: Array
-    ) -> Array:
-        """Return the sums (2, C); the first row of ``vectors`` is the mean."""
+        self, dy: Array, x: Array, forward: np.ndarray, mask: Array, out: Array
+    ) -> None:
         dy, x = self._launcher.of_one_dtype(dy, x)
-        dtypes, num_channels = (dtype_name(x), "float64"), x.shape[1]
         if 0 in x.shape:
-            return self.device.zeros((2, num_channels), np.float64)
-        over = plan(x, REDUCTION)
-        parts = self.device.empty((over.ranges, 4, num_channels), np.float64)
+            out[...] = 0.0
+            return
+        plane = self._launcher.plane(mask, "bool", x)
+        over = self._plan(x, REDUCTION, dy, planes=(plane,))
+        finish, _parts = self._launcher.finish(over, 4, x.shape[1])
         self._launcher.launch(
-            "backward_reduce", dtypes, over, (dy, x, self._launcher.plane(mask, "bool", x)),
-            vectors, relu_rows, over.per_range, parts,
+            "backward_reduce", (dtype_name(x), "float64"), over, (dy, x, plane), forward,
+            over.per_range, finish, out,
         )  # fmt: skip
-        sums = self.device.empty((2, num_channels), np.float64)
-        self._launcher.run(
-            "merge_backward", dtypes, *of_merge(num_channels, over.ranges),
-            parts, np.int64(over.ranges), np.int64(num_channels), sums,
-        )  # fmt: skip
-        return sums
 
     def backward_elemt(
         self,
@@ -257,12 +289,13 @@ class DeviceBackend(Backend):
         out, _ = self._launcher.result(x, out)
         dy, x = self._launcher.of_one_dtype(dy, x)
         if 0 not in x.shape:
-            over = plan(x, ELEMENTWISE)
-            planes = dy, x, out, self._launcher.plane(mask, "bool", x)
+            plane = self._launcher.plane(mask, "bool", x)
+            over = self._plan(x, BACKWARD, dy, out, planes=(plane,))
             dtypes = dtype_name(x), dtype_name(out)
             self._launcher.launch(
-                "backward_elemt", dtypes, over, planes, vectors, relu_rows, over.per_range
-            )
+                "backward_elemt", dtypes, over, (dy, x, out, plane), vectors, relu_rows,
+                over.per_range,
+            )  # fmt: skip
         return out
 
     # -- batch norm in one go --------------------------------------------------------------
@@ -278,12 +311,10 @@ class DeviceBackend(Backend):
         mask: Array = None,
         out: Array = None,
     ) -> tuple[Array, Moments]:
-        """Four launches, and no wait: a channel without values is NaN."""
+        """Two launches, and no wait: a channel without values is NaN."""
         relu = is_relu(activation)
-        scaling = self._launcher.vectors(x.shape[1], {"gamma": gamma, "beta": beta})
-        state = self._moments(x, mask, False)
-        affine = self._batch_affine(x, state, scaling, eps)
-        return self._rescale(x, affine, None, relu, mask, out), Moments(state)
+        moments, rows = self._observed(x, mask, False, gamma, beta, eps)
+        return self._rescale(x, rows, None, relu, mask, out), moments
 
     def normalize_backward(
         self,
@@ -299,50 +330,71 @@ class DeviceBackend(Backend):
         mask: Array = None,
         out: Array = None,
     ) -> tuple[Array, Array, Array]:
-        """Five launches, and no wait."""
+        """Two launches, and no wait."""
         num_channels = x.shape[1]
-        scaling = self._launcher.vectors(num_channels, {"gamma": gamma, "beta": beta})
-        state = self._launcher.state(moments)
-        affine = self._batch_affine(x, state, scaling, eps)
-        relu_rows = affine if is_relu(activation) else None
-        sums = self._backward_reduce(dy, x, affine, relu_rows, mask)
-        vectors = self.device.empty((5, num_channels), np.float64)
-        if num_channels:
-            self._launcher.run(
-                "gradient_vectors", (dtype_name(x), "float64"), *of_columns(num_channels), state,
-                affine, sums, np.int32(training), np.int64(num_channels), vectors,
-            )  # fmt: skip
-        dx = self._backward_elemt(dy, x, vectors, relu_rows, mask, out)
-        return dx, vectors[4], sums[0]
+        relu, state = is_relu(activation), self._launcher.state(moments)
+        forward = np.zeros((), FORWARD)
+        forward["state"], forward["eps"] = self.device.pointer(state), eps
+        forward["gamma"], _gamma = self._launcher.given(num_channels, "gamma", gamma)
+        forward["beta"], _beta = self._launcher.given(num_channels, "beta", beta)
+        forward["relu"], forward["training"] = relu, training
+        rows = self.device.empty((_GRADIENT_ROWS, num_channels), np.float64)
+        self._backward_reduce(dy, x, forward, mask, rows)
+        dx = self._backward_elemt(dy, x, rows, rows[5:9, ...] if relu else None, mask, out)
+        return dx, rows[4, ...], rows[9, ...]
 
-    def _batch_affine(self, x: Array, state: Array, scaling: Array, eps: float) -> Array:
-        """Return center, scale, gamma and beta (4, C) of a batch with these moments."""
-        num_channels = x.shape[1]
-        affine = self.device.empty((4, num_channels), np.float64)
-        if num_channels:
-            self._launcher.run(
-                "batch_affine", (dtype_name(x), "float64"), *of_columns(num_channels), state,
-                scaling, np.float64(eps), np.int64(num_channels), affine,
-            )  # fmt: skip
-        return affine
+    def update_running(
+        self,
+        moments: Moments,
+        mean: Array,
+        var: Array,
+        weight: float | None,
+        *,
+        ddof: float = 1,
+        number: Array = None,
+    ) -> None:
+        """As :meth:`normcore.Backend.update_running`, in one launch; nothing waits for it."""
+        both = mean, var
+        update_running(self._launcher, moments, both, both, weight, ddof=ddof, number=number)
+
+    # -- rows ------------------------------------------------------------------------------
+
+    def normalize_rows(
+        self,
+        x: Array,
+        gamma: Array,
+        beta: Array,
+        eps: float,
+        *,
+        centered: bool = True,
+        out: Array = None,
+    ) -> tuple[Array, Moments]:
+        y, states = self._rows.forward(x, gamma, beta, eps, centered, out)
+        return y, self.moments_of(states)
+
+    def normalize_rows_backward(
+        self,
+        dy: Array,
+        x: Array,
+        moments: Moments,
+        gamma: Array,
+        eps: float,
+        *,
+        centered: bool = True,
+        out: Array = None,
+    ) -> tuple[Array, Array, Array]:
+        states = self._launcher.state(moments)
+        return self._rows.backward(dy, x, states, gamma, eps, centered, out)
 
     # -- vectors ---------------------------------------------------------------------------
 
     def _relu_rows(self, relu_mask: Affine | None, num_channels: int) -> Array:
-        return (
-            None
-            if relu_mask is None
-            else self._launcher.vectors(num_channels, _coefficients(relu_mask))
-        )
+        return None if relu_mask is None else self._launcher.coefficients(relu_mask, num_channels)
 
     def _host_vector(self, value: Array) -> np.ndarray:
         if not isinstance(value, np.ndarray) and hasattr(value, "dtype"):
             value = self.device.to_host(value)
         return np.ascontiguousarray(value, dtype=np.float64)
-
-
-def _coefficients(affine: Affine) -> dict[str, Array]:
-    return {name: getattr(affine, name) for name in ("center", "scale", "gamma", "beta")}
 
 
 def _split(values: np.ndarray, sizes: np.ndarray) -> list[list[np.ndarray]]:

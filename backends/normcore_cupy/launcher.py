@@ -2,22 +2,36 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Hashable
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from normcore.affine import COEFFICIENTS, Affine
 from normcore.layout.namespace import Array
 from normcore.statistics import Moments
-from normcore_cupy.device import C_TYPES, Device, Scalar, view
-from normcore_cupy.plan import ELEMENTWISE, Plan, plan
+from normcore_cupy.device import ABSENT, C_TYPES, FINISH, GIVEN, Device, Scalar, placed
+from normcore_cupy.plan import ELEMENTWISE, Plan, Walk, in_vectors, plan
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike
 
 __all__ = ["Launcher", "dtype_name"]
 
+#: Given::kind of common.cuh is 1 for the first.
 _FLOATING = ("float64", "float32", "float16", "bfloat16")
 _NOWHERE = np.int64(0)
+_ON_HOST = (float, int, np.ndarray, np.generic)
+_BY_VALUE = (np.generic, np.ndarray)
+
+
+class _Made(dict[Hashable, Array]):
+    """What was made of a map, for each place that a device tells."""
+
+    def __init__(self, of: Launcher) -> None:
+        super().__init__()
+        self.of = of
 
 
 class Launcher:
@@ -34,29 +48,95 @@ class Launcher:
     def vectors(self, num_channels: int, named: dict[str, Array]) -> Array:
         """Return scalars and vectors, on the host or the device, as rows of one device array.
 
+        What lies on the host goes there in one copy.
+
         Raises
         ------
         ValueError
             If one of them has another length.
         """
-        values = [
-            value if hasattr(value, "dtype") else np.asarray(value) for value in named.values()
-        ]
-        for name, value in zip(named, values, strict=True):
-            if tuple(value.shape) not in ((), (num_channels,)):
+        values = list(named.values())
+        on_host = [isinstance(value, _ON_HOST) for value in values]
+        for name, value in named.items():
+            shape = getattr(value, "shape", ())
+            if shape != () and tuple(shape) != (num_channels,):
                 raise ValueError(
-                    f"{name} has shape {tuple(value.shape)}, but there are {num_channels} channels"
+                    f"{name} has shape {tuple(shape)}, but there are {num_channels} channels"
                 )
-        if all(isinstance(value, np.ndarray | np.generic) for value in values):
-            rows = [np.broadcast_to(value, (num_channels,)) for value in values]
-            return self.device.asarray(np.array(rows, dtype=np.float64))
-        vectors = self.device.empty((len(values), num_channels), np.float64)
+        host = np.empty((len(values), num_channels))
         for row, value in enumerate(values):
-            if isinstance(value, np.ndarray | np.generic):
-                one = value.ndim == 0
-                value = float(value) if one else self.device.asarray(np.array(value, np.float64))
-            vectors[row, ...] = value
+            if on_host[row]:
+                host[row] = value
+        if all(on_host):
+            return self.device.asarray(host)
+        vectors = (
+            self.device.asarray(host) if any(on_host) else self.device.empty(host.shape, host.dtype)
+        )
+        for row, value in enumerate(values):
+            if not on_host[row]:
+                vectors[row, ...] = value
         return vectors
+
+    def coefficients(self, affine: Affine, num_channels: int) -> Array:
+        """Return a map's coefficients as rows of one device array.
+
+        Those of a map of the host are kept with it, for every stream that it was used on.
+        """
+        named = {name: getattr(affine, name) for name in COEFFICIENTS}
+        if not all(isinstance(value, _ON_HOST) for value in named.values()):
+            return self.vectors(num_channels, named)
+        made = affine.backend_cache
+        if not isinstance(made, _Made) or made.of is not self:
+            made = _Made(self)
+            affine.cache(made)
+        rows = self.device.kept(made)
+        if rows is None or rows.shape[1] != num_channels:
+            rows = made[self.device.place()] = self.device.asarray(
+                affine.coefficients(num_channels)
+            )
+        return rows
+
+    def vector(self, name: str, value: Array, num_channels: int) -> tuple[Array, np.float64]:
+        """Return a contiguous vector of the device, of any float dtype, or None and a number.
+
+        Raises
+        ------
+        ValueError
+            If it has another length.
+        """
+        if isinstance(value, float | int) or value.shape == ():
+            if isinstance(value, _ON_HOST):
+                return None, np.float64(value)
+        elif tuple(value.shape) != (num_channels,):
+            raise ValueError(
+                f"{name} has shape {tuple(value.shape)}, but there are {num_channels} channels"
+            )
+        elif (
+            not isinstance(value, np.ndarray)
+            and value.strides == (value.dtype.itemsize,)
+            and dtype_name(value) in _FLOATING
+        ):
+            return value, np.float64(0.0)
+        return self.vectors(num_channels, {name: value})[0, ...], np.float64(0.0)
+
+    def given(self, num_channels: int, name: str, value: Array) -> tuple[np.ndarray, Array]:
+        """Return :meth:`vector` as the struct that kernels read, and the array behind it."""
+        vector, number = self.vector(name, value, num_channels)
+        if vector is None:
+            return np.array((0, 0, number), GIVEN), None
+        kind = 1 + _FLOATING.index(dtype_name(vector))
+        return np.array((self.device.pointer(vector), kind, 0.0), GIVEN), vector
+
+    def finish(
+        self, over: Plan, num_rows: int, num_channels: int
+    ) -> tuple[np.ndarray, tuple[Array, ...]]:
+        """Return where a reduction keeps its states (ranges, rows, C), and the arrays behind it."""
+        number = over.ranges + (over.groups if over.groups > 1 else 0)
+        parts = counters = self.device.empty((number, num_rows, num_channels), np.float64)
+        if over.ranges > 1:  # a single range counts nothing
+            counters = self.device.counters(over.grid[0] * (1 + over.groups))
+        addresses = self.device.pointer(parts), self.device.pointer(counters)
+        return np.array((*addresses, over.group, over.groups), FINISH), (parts, counters)
 
     def state(self, moments: Moments) -> Array:
         """Return the state as a contiguous array of the device."""
@@ -146,9 +226,14 @@ class Launcher:
         arrays: tuple[Array, ...],
         *args: Array,
     ) -> None:
-        """Launch over views: ``arrays`` first, then as :meth:`run`."""
-        views = (view(self.device, array, over.axes) for array in arrays)
-        self.run(kernel, dtypes, over.grid, over.block, *views, *args)
+        """Launch over views: ``arrays`` first, planes in elements, then as :meth:`run`."""
+        views = (ABSENT if array is None else self._view(array, over.walk) for array in arrays)
+        self.run(kernel + over.walk.suffix, dtypes, over.grid, over.block, *views, *args)
+
+    def _view(self, array: Array, walk: Walk) -> np.ndarray:
+        result = _walked(array.shape, array.strides, array.dtype.itemsize, walk).copy()
+        result["data"] = self.device.pointer(array)
+        return result
 
     def run(
         self,
@@ -159,13 +244,23 @@ class Launcher:
         *args: Array,
     ) -> None:
         """Launch with NumPy values as they are, and contiguous device arrays by address."""
-        values: tuple[Scalar, ...] = tuple(
+        pointer = self.device.pointer
+        values: list[Scalar] = [
             _NOWHERE if each is None
-            else each if isinstance(each, np.generic | np.ndarray)
-            else np.int64(self.device.pointer(each))
+            else each if isinstance(each, _BY_VALUE)
+            else np.int64(pointer(each))
             for each in args
-        )  # fmt: skip
-        self.device.launch(kernel, dtypes, grid, block, values)
+        ]  # fmt: skip
+        self.device.launch(kernel, dtypes, grid, block, tuple(values))
+
+
+@functools.lru_cache(maxsize=4096)
+def _walked(
+    shape: tuple[int, ...], strides: tuple[int, ...], itemsize: int, walk: Walk
+) -> np.ndarray:
+    """Return the view of an array, in vectors of the walk, or of a plane; without its address."""
+    whole = placed(shape, strides, itemsize, walk.axes)
+    return whole if len(shape) == 2 else in_vectors(whole, walk)
 
 
 def dtype_name(array: Array) -> str:
@@ -176,7 +271,12 @@ def dtype_name(array: Array) -> str:
     TypeError
         If there is no kernel for it.
     """
-    name: str = np.dtype(array.dtype).name
+    return _name_of(array.dtype)
+
+
+@functools.cache
+def _name_of(dtype: DTypeLike) -> str:
+    name: str = np.dtype(dtype).name
     if name not in C_TYPES:
         raise TypeError(f"there is no kernel for dtype {name}; use one of {', '.join(C_TYPES)}")
     return name

@@ -4,46 +4,6 @@
 // was so far from the mean that these errors count, or squares left float64 (then everything is
 // scaled by a power of two), the block reads its range again, about the mean.
 
-constexpr int SAMPLES = 16; // values of each thread that make the pivot
-
-struct Moments { // rows of the (7, C) state, as normcore/statistics.pxd has them
-    dd count, sum, m2;
-    double exponent;
-};
-
-__device__ inline Moments load_moments(const double* parts, long long stride)
-{
-    return {{parts[0], parts[stride]},
-            {parts[2 * stride], parts[3 * stride]},
-            {parts[4 * stride], parts[5 * stride]},
-            parts[6 * stride]};
-}
-
-__device__ inline void store_moments(double* parts, long long stride, const Moments& m)
-{
-    const double rows[] = {m.count.hi, m.count.lo, m.sum.hi, m.sum.lo,
-                           m.m2.hi,    m.m2.lo,    m.exponent};
-    for (int i = 0; i < 7; ++i) parts[i * stride] = rows[i];
-}
-
-__device__ inline dd mean_of(dd sum, dd count)
-{
-    return finite(sum.hi) ? sum / count : dd{sum.hi, 0.0};
-}
-
-__device__ inline dd scaled(dd v, int exponent)
-{
-    return {ldexp(v.hi, exponent), ldexp(v.lo, exponent)};
-}
-
-__device__ inline void set_exponent(Moments& m, double exponent)
-{
-    int shift = static_cast<int>(m.exponent - exponent);
-    m.sum = scaled(m.sum, shift);
-    m.m2 = scaled(m.m2, 2 * shift);
-    m.exponent = exponent;
-}
-
 // Chan, Golub and LeVeque's law (1979), as normcore/statistics.pxd has it.
 __device__ inline Moments merged(Moments a, Moments b)
 {
@@ -76,52 +36,126 @@ struct Pivot { // plain: any value near the data will do, as long as all threads
 
 __device__ inline Pivot merged(Pivot a, Pivot b) { return {a.count + b.count, a.sum + b.sum}; }
 
-struct Sums { // of the values, and of their squared deviations from the pivot
-    dd count, sum, squares;
+// Of the values, and of their squared deviations from the pivot.
+template <class Count> struct Sums {
+    Count count;
+    dd sum, squares;
     double largest;
 };
 
-__device__ inline Sums merged(Sums a, Sums b)
+template <class Count> __device__ inline Sums<Count> merged(Sums<Count> a, Sums<Count> b)
 {
     return {a.count + b.count, a.sum + b.sum, a.squares + b.squares, fmax(a.largest, b.largest)};
 }
 
-struct Unweighted {
-    const View& x;
-    struct Loaded {
-        NC_T x;
-    };
-    __device__ Loaded operator()(const Positions& at) const { return {element<NC_T>(x, at)}; }
-    __device__ static double weight(const Loaded&) { return 1.0; }
-    __device__ static void add(Sums& sums, double x, double d, double)
+__device__ inline dd wide(double count) { return {count, 0.0}; }
+__device__ inline dd wide(dd count) { return normalized(count); }
+
+// Float64 alone has values whose squares leave it: these are scaled by `factor` first.
+struct Shift {
+    double pivot, factor;
+
+    __device__ double operator()(NC_T v) const
     {
-        sums.count.hi += 1.0;
-        accumulate(sums.sum, x);
-        accumulate(sums.squares, d * d);
+        return IS_DOUBLE ? to_double(v) * factor : to_double(v);
+    }
+};
+
+// The values of a channel in some loads, in plain sums where those are good for 1/2**50.
+template <class W> struct Unweighted {
+    using Count = double;
+    using Place = typename Cursor<W, 1>::Place;
+    using Loaded = Vector<NC_T, W::VALUES>;
+    const View& x;
+
+    __device__ Loaded operator()(const Place& place) const
+    {
+        return vector_at<NC_T, W>(x, place[0]);
+    }
+
+    __device__ static NC_T value(const Loaded& loaded, int k) { return loaded.at[k]; }
+    __device__ static double weight(const Loaded&) { return 1.0; }
+
+    // Channel `lane` of CHANNELS; what is not finite is taken again, value by value.
+    __device__ static void add(Sums<double>& sums, const Loaded (&loaded)[W::LOADS], int number,
+                               int lane, const Shift& shift, bool skipna)
+    {
+        constexpr bool EXACT = HasExactSums<NC_T>::VALUE;
+        dd before = sums.sum;
+        double exact = 0.0, squares[2] = {0.0, 0.0};
+#pragma unroll
+        for (int i = 0; i < W::LOADS; ++i) {
+            if (i >= number) break;
+#pragma unroll
+            for (int k = lane; k < W::VALUES; k += W::CHANNELS) {
+                double v = shift(loaded[i].at[k]), d = v - shift.pivot;
+                if (EXACT)
+                    exact += v;
+                else
+                    accumulate(sums.sum, v);
+                squares[(i + k) % 2] = fma(d, d, squares[(i + k) % 2]);
+                if (IS_DOUBLE) sums.largest = fmax(sums.largest, fabs(to_double(loaded[i].at[k])));
+            }
+        }
+        if (EXACT) accumulate(sums.sum, exact);
+        double total = squares[0] + squares[1];
+        sums.count += number * (W::VALUES / W::CHANNELS);
+        if (skipna && !finite(total)) {
+            sums.sum = before;
+            total = 0.0;
+#pragma unroll
+            for (int i = 0; i < W::LOADS; ++i) {
+                if (i >= number) break;
+#pragma unroll
+                for (int k = lane; k < W::VALUES; k += W::CHANNELS) {
+                    double v = shift(loaded[i].at[k]), d = v - shift.pivot;
+                    bool is_nan = v != v;
+                    sums.count -= is_nan ? 1.0 : 0.0;
+                    accumulate(sums.sum, is_nan ? 0.0 : v);
+                    total = is_nan ? total : fma(d, d, total);
+                }
+            }
+        }
+        accumulate(sums.squares, total);
     }
 };
 
 struct Weighted {
-    const View& x;
-    const View& w;
+    using Count = dd;
+    using Place = typename Cursor<Strided, 1>::Place;
     struct Loaded {
         NC_T x;
         double w;
     };
-    __device__ Loaded operator()(const Positions& at) const
+    const View& x;
+    const View& w;
+
+    __device__ Loaded operator()(const Place& place) const
     {
-        return {element<NC_T>(x, at), element<double>(w, at)};
+        return {reinterpret_cast<NC_T*>(x.data)[place[0]],
+                reinterpret_cast<double*>(w.data)[place.plane]};
     }
+
+    __device__ static NC_T value(const Loaded& loaded, int) { return loaded.x; }
     __device__ static double weight(const Loaded& loaded) { return loaded.w; }
-    __device__ static void add(Sums& sums, double x, double d, double w)
+
+    __device__ static void add(Sums<dd>& sums, const Loaded (&loaded)[Strided::LOADS], int number,
+                               int, const Shift& shift, bool skipna)
     {
-        dd product = two_product(w, x), square = two_product(d, d);
-        accumulate(sums.count, w);
-        accumulate(sums.sum, product.hi);
-        sums.sum.lo += product.lo;
-        product = two_product(w, square.hi);
-        accumulate(sums.squares, product.hi);
-        sums.squares.lo += product.lo + w * square.lo;
+#pragma unroll
+        for (int i = 0; i < Strided::LOADS; ++i) {
+            if (i >= number) break;
+            double v = shift(loaded[i].x), w = loaded[i].w, d = v - shift.pivot;
+            if (w == 0.0 || (skipna && v != v)) continue;
+            dd product = two_product(w, v), square = two_product(d, d);
+            accumulate(sums.count, w);
+            accumulate(sums.sum, product.hi);
+            sums.sum.lo += product.lo;
+            product = two_product(w, square.hi);
+            accumulate(sums.squares, product.hi);
+            sums.squares.lo += product.lo + w * square.lo;
+            if (IS_DOUBLE) sums.largest = fmax(sums.largest, fabs(to_double(loaded[i].x)));
+        }
     }
 };
 
@@ -134,72 +168,241 @@ __device__ inline int exponent_for(double largest)
     return exponent < -1000 ? -1000 : exponent > 1000 ? 1000 : exponent;
 }
 
-template <class Source>
-__device__ void observe_moments(const View& x, const Source& source, bool skipna,
-                                long long per_range, double* parts)
+// The moments that sums about a pivot make; or, and then true, another pivot or exponent.
+template <class Count>
+__device__ inline bool moments_of(const Sums<Count>& sums, double& pivot, int& exponent, Moments& m)
 {
-    constexpr bool WIDE = sizeof(NC_T) == 8; // float64 alone has values whose squares leave it
-    using Loaded = typename Source::Loaded;
-    Positions at(x, per_range), few = at;
-    if (few.left > SAMPLES) few.left = SAMPLES;
-    Pivot seen = {0.0, 0.0};
-    walk(few, source, [&](const Loaded& loaded, const Positions&) {
-        double value = to_double(loaded.x);
-        if (finite(value) && Source::weight(loaded) != 0.0) seen = merged(seen, {1.0, value});
-    });
-    seen = merged_block(seen);
-    double pivot = seen.count > 0.0 && finite(seen.sum) ? seen.sum / seen.count : 0.0;
-
-    int exponent = 0;
-    Moments result;
-    for (int attempt = 0; attempt < 3; ++attempt) {
-        double factor = ldexp(1.0, -exponent);
-        Sums sums = {{0.0, 0.0}, {0.0, 0.0}, {0.0, 0.0}, 0.0};
-        walk(at, source, [&](const Loaded& loaded, const Positions&) {
-            double value = to_double(loaded.x), weight = Source::weight(loaded);
-            if (weight == 0.0 || (skipna && value != value)) return;
-            if (WIDE) {
-                sums.largest = fmax(sums.largest, fabs(value));
-                value *= factor;
-            }
-            Source::add(sums, value, value - pivot, weight);
-        });
-        sums.count = normalized(sums.count);
-        sums.sum = normalized(sums.sum);
-        sums.squares = normalized(sums.squares);
-        sums = merged_block(sums);
-
-        dd mean = mean_of(sums.sum, sums.count), rest = mean - dd{pivot, 0.0};
-        dd excess = sums.count * (rest * rest);
-        result = {sums.count, sums.sum, sums.squares - excess, static_cast<double>(exponent)};
-        if (result.m2.hi < 0.0) result.m2 = {0.0, 0.0};
-        bool again = false;
-        int needed = WIDE ? exponent_for(sums.largest) : 0;
-        if (needed != exponent) {
-            again = true;
-            pivot = 0.0; // the mean may have overflowed
-            exponent = needed;
-        } else if (8.0 * excess.hi > result.m2.hi && pivot != mean.hi) {
-            again = true;
-            pivot = mean.hi;
-        }
-        if (!__any_sync(ALL_LANES, again)) break; // every warp holds all channels of the block
+    dd count = wide(sums.count), mean = mean_of(sums.sum, count);
+    dd rest = mean - dd{pivot, 0.0}, excess = count * (rest * rest);
+    m = {count, sums.sum, sums.squares - excess, static_cast<double>(exponent)};
+    if (m.m2.hi < 0.0) m.m2 = {0.0, 0.0};
+    int needed = IS_DOUBLE ? exponent_for(sums.largest) : 0;
+    if (needed != exponent) {
+        pivot = 0.0; // the mean may have overflowed
+        exponent = needed;
+        return true;
     }
-    if (!finite(result.sum.hi)) result.m2 = {result.sum.hi - result.sum.hi, 0.0}; // NaN
-    if (result.count.hi == 0.0) result = {{0.0, 0.0}, {0.0, 0.0}, {0.0, 0.0}, 0.0};
-    if (writes(x, at)) store_moments(part_of(parts, 7, x, at), x.c, result);
+    if (2.0 * excess.hi > m.m2.hi && pivot != mean.hi) {
+        pivot = mean.hi;
+        return true;
+    }
+    if (!finite(m.sum.hi)) m.m2 = {m.sum.hi - m.sum.hi, 0.0}; // NaN
+    if (m.count.hi == 0.0) m = {{0.0, 0.0}, {0.0, 0.0}, {0.0, 0.0}, 0.0};
+    return false;
 }
 
-extern "C" __global__ void __launch_bounds__(MAX_THREADS)
-moments(View x, int skipna, long long per_range, double* parts)
+// -- merging ranges ------------------------------------------------------------------------------
+
+// Of ranges of a channel: first the mean of them all, then their squares about it. States merge by
+// adding, where Chan's law divides several times a range.
+struct Totals {
+    dd count, sum;
+    double exponent, fixed; // the exponent is fixed once anything is not 0
+};
+
+__device__ inline Totals merged(Totals a, Totals b)
 {
-    observe_moments(x, Unweighted{x}, skipna, per_range, parts);
+    if (IS_DOUBLE && a.exponent != b.exponent) {
+        if (a.fixed == 0.0) a.exponent = b.exponent;
+        if (b.fixed == 0.0) b.exponent = a.exponent;
+        double exponent = fmax(a.exponent, b.exponent);
+        a.sum = scaled(a.sum, static_cast<int>(a.exponent - exponent));
+        b.sum = scaled(b.sum, static_cast<int>(b.exponent - exponent));
+        a.exponent = exponent;
+    }
+    return {a.count + b.count, a.sum + b.sum, a.exponent, fmax(a.fixed, b.fixed)};
 }
 
-extern "C" __global__ void __launch_bounds__(MAX_THREADS)
-moments_weighted(View x, View w, int skipna, long long per_range, double* parts)
+__device__ inline dd merged(dd a, dd b) { return a + b; }
+
+// sum * sum / count, where sum is that of deviations.
+__device__ inline dd square_over_count(dd sum, dd count)
 {
-    observe_moments(x, Weighted{x, w}, skipna, per_range, parts);
+    dd square = sum * sum;
+    double quotient = square.hi / count.hi;
+    double rest = fma(-quotient, count.hi, square.hi) + (square.lo - quotient * count.lo);
+    return fast_two_sum(quotient, rest / count.hi);
+}
+
+__device__ inline dd squares_about(dd mean, double exponent, Moments m)
+{
+    if (m.count.hi == 0.0) return {0.0, 0.0};
+    if (IS_DOUBLE && m.exponent != exponent) set_exponent(m, exponent);
+    dd off = m.sum - m.count * mean;
+    // Of constants these are equal; less than this is what rounding left of weighted sums.
+    if (m.m2.hi == 0.0 && fabs(off.hi) < 1e-20 * fabs(m.sum.hi)) off = {0.0, 0.0};
+    return m.m2 + square_over_count(off, m.count);
+}
+
+template <int CHANNELS>
+__device__ inline void finish_moments(long long columns, Finish finish, double* state,
+                                      const Derived& derived)
+{
+    __shared__ Totals totals[32];
+    long long column = static_cast<long long>(blockIdx.x) * blockDim.x + threadIdx.x;
+    long long channels = columns * CHANNELS;
+    bool some = column < columns;
+    auto of_channel = [&](long long channel, long long first, long long number, long long to) {
+        const double* parts = part_of(finish.parts, 7, channels, channel, first);
+        Totals all = {};
+#pragma unroll 1
+        for (long long i = threadIdx.y; some && i < number; i += blockDim.y) {
+            Moments m = load_moments(parts + i * 7 * channels, channels);
+            bool fixed = m.sum.hi != 0.0 || m.m2.hi != 0.0;
+            all = merged(all, Totals{m.count, m.sum, m.exponent, fixed ? 1.0 : 0.0});
+        }
+        all = merged_block(all);
+        if (threadIdx.y == 0) totals[threadIdx.x] = all;
+        __syncthreads();
+        all = totals[threadIdx.x];
+        dd m2 = {0.0, 0.0}, mean = mean_of(all.sum, all.count);
+#pragma unroll 1
+        for (long long i = threadIdx.y; some && i < number; i += blockDim.y)
+            m2 = m2 + squares_about(mean, all.exponent,
+                                    load_moments(parts + i * 7 * channels, channels));
+        m2 = merged_block(m2);
+        if (some && threadIdx.y == 0) {
+            Moments m = {all.count, all.sum, m2, all.exponent};
+            if (!finite(m.sum.hi)) m.m2 = {m.sum.hi - m.sum.hi, 0.0}; // NaN
+            double* target = to < 0 ? state + channel
+                                    : part_of(finish.parts, 7, channels, channel, to);
+            store_moments(target, channels, m);
+            if (to < 0) derive(m, derived, channels, channel);
+        }
+        __syncthreads(); // before the next channel writes
+    };
+    finish_ranges(finish, [&](long long first, long long number, long long to) {
+#pragma unroll 1
+        for (int k = 0; k < CHANNELS; ++k) of_channel(column * CHANNELS + k, first, number, to);
+    });
+}
+
+template <class W, class Source>
+__device__ inline void observe_moments(const View& x, const View& plane, const Source& source,
+                                       bool skipna, long long per_range, const Finish& finish,
+                                       double* state, const Derived& derived)
+{
+    using Loaded = typename Source::Loaded;
+    using Place = typename Source::Place;
+    using Total = Sums<typename Source::Count>;
+    constexpr int CHANNELS = W::CHANNELS;
+    __shared__ Total totals[CHANNELS][32];
+    __shared__ double pivots[CHANNELS][32];
+    __shared__ int exponents[CHANNELS][32];
+    __shared__ int pending;
+    int thread = threadIdx.y * blockDim.x + threadIdx.x, threads = blockDim.x * blockDim.y;
+    long long channels = x.c * CHANNELS;
+    Positions first(x, per_range);
+    const View* const arrays[] = {&x};
+    Cursor<W, 1> at(first, arrays, plane), few = at;
+
+    if (few.left > W::LOADS) few.left = W::LOADS;
+    Pivot seen[CHANNELS];
+#pragma unroll
+    for (int k = 0; k < CHANNELS; ++k) seen[k] = {0.0, 0.0};
+    sweep(few, source, [&](const Loaded (&loaded)[W::LOADS], const Place*, int number) {
+#pragma unroll
+        for (int i = 0; i < W::LOADS; ++i) {
+            if (i >= number) break;
+#pragma unroll
+            for (int k = 0; k < W::VALUES; ++k) {
+                double v = to_double(Source::value(loaded[i], k));
+                if (!finite(v) || Source::weight(loaded[i]) == 0.0) continue;
+                seen[k % CHANNELS].count += 1.0;
+                seen[k % CHANNELS].sum += v;
+            }
+        }
+    });
+    merge_block(seen);
+    if (threadIdx.y == 0)
+#pragma unroll
+        for (int k = 0; k < CHANNELS; ++k) {
+            bool some = seen[k].count > 0.0 && finite(seen[k].sum);
+            pivots[k][threadIdx.x] = some ? seen[k].sum / seen[k].count : 0.0;
+            exponents[k][threadIdx.x] = 0;
+        }
+
+    for (int attempt = 0; attempt < 3; ++attempt) {
+        Total sums[CHANNELS];
+        Shift shifts[CHANNELS];
+        __syncthreads();
+        if (thread == 0) pending = 0;
+#pragma unroll
+        for (int k = 0; k < CHANNELS; ++k) {
+            sums[k] = {};
+            shifts[k].pivot = pivots[k][threadIdx.x];
+            shifts[k].factor = IS_DOUBLE ? ldexp(1.0, -exponents[k][threadIdx.x]) : 1.0;
+        }
+        sweep(at, source, [&](const Loaded (&loaded)[W::LOADS], const Place*, int number) {
+#pragma unroll
+            for (int k = 0; k < CHANNELS; ++k)
+                Source::add(sums[k], loaded, number, k, shifts[k], skipna);
+        });
+#pragma unroll
+        for (int k = 0; k < CHANNELS; ++k) {
+            sums[k].sum = normalized(sums[k].sum);
+            sums[k].squares = normalized(sums[k].squares);
+        }
+        merge_block(sums);
+        if (threadIdx.y == 0)
+#pragma unroll
+            for (int k = 0; k < CHANNELS; ++k) totals[k][threadIdx.x] = sums[k];
+        __syncthreads();
+        // A warp for each channel of a thread, and a thread for each of the block.
+        for (int i = thread; i < CHANNELS * 32; i += threads) {
+            int k = i / 32, lane = i % 32;
+            long long column = static_cast<long long>(blockIdx.x) * blockDim.x + lane;
+            if (lane >= blockDim.x || column >= x.c) continue;
+            long long channel = column * CHANNELS + k;
+            Moments m;
+            if (moments_of(totals[k][lane], pivots[k][lane], exponents[k][lane], m) && attempt < 2)
+                pending = 1;
+            else
+                store_moments(part_of(finish.parts, 7, channels, channel, blockIdx.y), channels, m);
+        }
+        __syncthreads();
+        if (!pending) break;
+    }
+    finish_moments<CHANNELS>(x.c, finish, state, derived);
+}
+
+extern "C" __global__ void __launch_bounds__(MAX_THREADS, 2)
+moments(View x, int skipna, long long per_range, Finish finish, double* state,
+        Derived derived)
+{
+    using W = Strided;
+    observe_moments<W>(x, View{}, Unweighted<W>{x}, skipna, per_range, finish, state, derived);
+}
+
+extern "C" __global__ void __launch_bounds__(MAX_THREADS, 2)
+moments_single(View x, int skipna, long long per_range, Finish finish, double* state,
+               Derived derived)
+{
+    using W = Single;
+    observe_moments<W>(x, View{}, Unweighted<W>{x}, skipna, per_range, finish, state, derived);
+}
+
+extern "C" __global__ void __launch_bounds__(MAX_THREADS, 2)
+moments_along(View x, int skipna, long long per_range, Finish finish, double* state,
+              Derived derived)
+{
+    using W = Along<sizeof(NC_T)>;
+    observe_moments<W>(x, View{}, Unweighted<W>{x}, skipna, per_range, finish, state, derived);
+}
+
+extern "C" __global__ void __launch_bounds__(MAX_THREADS, 2)
+moments_across(View x, int skipna, long long per_range, Finish finish, double* state,
+               Derived derived)
+{
+    using W = Across<sizeof(NC_T), 2>;
+    observe_moments<W>(x, View{}, Unweighted<W>{x}, skipna, per_range, finish, state, derived);
+}
+
+extern "C" __global__ void __launch_bounds__(MAX_THREADS, 2)
+moments_weighted(View x, View w, int skipna, long long per_range, Finish finish, double* state,
+                 Derived derived)
+{
+    observe_moments<Strided>(x, w, Weighted{x, w}, skipna, per_range, finish, state, derived);
 }
 
 // Merge (ranges, 7, C) states, in order, after the state `first` (7, C) where there is one.
@@ -218,39 +421,33 @@ merge_moments(const double* first, const double* parts, long long ranges, long l
     if (threadIdx.y == 0 && channel < channels) store_moments(out + channel, channels, mine);
 }
 
-// -- between the passes of batch norm ------------------------------------------------------------
+// -- what moments give ---------------------------------------------------------------------------
 
-// The map of a batch by its own moments (7, C): center, scale, gamma and beta (4, C).
+// Mean, variance and standard deviation (3, C) of a state (7, C).
 extern "C" __global__ void __launch_bounds__(MAX_THREADS)
-batch_affine(const double* state, const double* gamma_beta, double eps, long long channels,
-             double* affine)
+summarize_moments(const double* state, double ddof, long long channels, double* out)
 {
     long long channel = static_cast<long long>(blockIdx.x) * blockDim.x + threadIdx.x;
     if (channel >= channels) return;
-    Moments m = load_moments(state + channel, channels);
-    int exponent = static_cast<int>(m.exponent);
-    bool valid = m.count.hi > 0.0;
-    double unit = m.m2.hi / (m.count.hi + m.count.lo), var = ldexp(unit, 2 * exponent);
-    double scale = finite(var) ? sqrt(var + eps) : ldexp(sqrt(unit), exponent);
-    affine[channel] = valid ? ldexp(mean_of(m.sum, m.count).hi, exponent) : INF - INF;
-    affine[channels + channel] = valid ? scale : INF - INF;
-    affine[2 * channels + channel] = gamma_beta[channel];
-    affine[3 * channels + channel] = gamma_beta[channels + channel];
+    summarize(load_moments(state + channel, channels), ddof, channels, out + channel);
 }
 
-// The vectors of backward_elemt, and dgamma: mean, a, b, d, dgamma (5, C).
+// Running averages of NC_T moved towards a batch, to NC_OUT; may be in place. The weight of the
+// batch is the reciprocal of `number` where that is given. A channel without a variance stays.
 extern "C" __global__ void __launch_bounds__(MAX_THREADS)
-gradient_vectors(const double* state, const double* affine, const double* sums, int training,
-                 long long channels, double* out)
+update_running(const double* state, double ddof, double weight, const long long* number,
+               long long channels, const NC_T* old_mean, const NC_T* old_var, NC_OUT* mean,
+               NC_OUT* var)
 {
     long long channel = static_cast<long long>(blockIdx.x) * blockDim.x + threadIdx.x;
     if (channel >= channels) return;
-    double count = training ? state[channel] + state[channels + channel] : INF;
-    double scale = affine[channels + channel], a = affine[2 * channels + channel] / scale;
-    double sum_dy = sums[channel], sum_dy_xmu = sums[channels + channel];
-    out[channel] = affine[channel];
-    out[channels + channel] = a;
-    out[2 * channels + channel] = a * (sum_dy / count);
-    out[3 * channels + channel] = a * (sum_dy_xmu / count) / (scale * scale);
-    out[4 * channels + channel] = sum_dy_xmu / scale;
+    if (number != nullptr) weight = 1.0 / static_cast<double>(*number);
+    double m = to_double(old_mean[channel]), v = to_double(old_var[channel]);
+    Moments batch = load_moments(state + channel, channels);
+    if ((batch.count.hi + batch.count.lo) - ddof > 0.0) {
+        m = weight * mean_of(batch) + (1.0 - weight) * m;
+        v = weight * var_of(batch, ddof) + (1.0 - weight) * v;
+    }
+    mean[channel] = Rounded<NC_OUT>::of(m);
+    var[channel] = Rounded<NC_OUT>::of(v);
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from types import ModuleType
 from typing import ClassVar, NamedTuple
 
@@ -17,6 +18,7 @@ from normcore.statistics import Brackets, Extrema, Moments, Quantiles, exact_qua
 from normcore.statistics.statistic import StatisticT
 
 __all__ = [
+    "IN_ANY_ORDER",
     "Backend",
     "BackendStatus",
     "InfiniteInput",
@@ -46,6 +48,10 @@ class Misconfigured(BackendStatus):
 
 class InfiniteInput(ValueError):
     """An input element was infinite where the caller refused infinity."""
+
+
+#: The context of work in the order of the calling thread.
+IN_ANY_ORDER: AbstractContextManager[None] = nullcontext()
 
 
 class Backend(ABC):
@@ -80,6 +86,10 @@ class Backend(ABC):
     @abstractmethod
     def release(self, array: Array, like: Array) -> Array:
         """Return the backend's ``array``, or NumPy's, as the kind of ``like``, on its device."""
+
+    def in_order_with(self, array: Array) -> AbstractContextManager[None]:
+        """Return the context of work on a caller's array: its library's stream and memory."""
+        return IN_ANY_ORDER
 
     # -- required kernels ------------------------------------------------------------------
 
@@ -243,6 +253,29 @@ class Backend(ABC):
         a, b, d = gradient_vectors(gamma, scale, sum_dy, sum_dy_xmu, count)
         dx = self.backward_elemt(dy, x, mean, a, b, d, relu_mask=relu_mask, mask=mask, out=out)
         return dx, sum_dy_xmu / scale, sum_dy
+
+    def update_running(
+        self,
+        moments: Moments,
+        mean: Array,
+        var: Array,
+        weight: float | None,
+        *,
+        ddof: float = 1,
+        number: Array = None,
+    ) -> None:
+        """Move running averages, of any float dtype, in place: as :meth:`normcore.Moments.running`.
+
+        Without a weight it is the reciprocal of `number`, of an int64 array of one element.
+        """
+        xp = array_namespace(mean)
+        wide = [xp.astype(each, xp.float64) for each in (mean, var)]
+        of_batch = 1.0 / float(number) if weight is None else weight
+        mean[...], var[...] = moments.running(wide[0], wide[1], of_batch, ddof)
+
+    def moments_of(self, parts: Array) -> Moments:
+        """Return the moments of a state (7, C), of this backend's arrays."""
+        return Moments(parts)
 
     def normalize_rows(
         self,

@@ -24,7 +24,7 @@ from normcore.layout.out_argument import (
 from normcore.statistics import wide_integers
 from normcore.statistics.statistic import StatisticT
 
-__all__ = ["as_weights", "check_weights", "elementwise", "observe", "rescale"]
+__all__ = ["as_weights", "check_weights", "elementwise", "observe", "rescale", "write"]
 
 
 def as_weights(weights: Array, beside: Array = None) -> Array:
@@ -156,6 +156,21 @@ def elementwise(
     else:
         check_out(out, first)
         refuse_partial_overlap(out, *arrays)
+    return write(kernel, axis, arrays, planes, out, **options)
+
+
+def write(
+    kernel: Callable[..., Array],
+    axis: int | None,
+    arrays: tuple[Array, ...],
+    planes: tuple[Array, ...],
+    out: Array,
+    **options: object,
+) -> Array:
+    """Do what :func:`elementwise` does, for an ``out`` that fits; ``planes`` has the mask if any.
+
+    Arrays and masks have strides and one shape.
+    """
     for *parts, target in views(axis, *arrays, *planes, out):
         if planes:
             options["mask"] = plane_of(parts.pop())

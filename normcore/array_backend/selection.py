@@ -8,18 +8,25 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from types import MappingProxyType
 
 from numpy import ndarray
 
-from normcore.array_backend.abstract import Backend, BackendStatus, Misconfigured
+from normcore.array_backend.abstract import IN_ANY_ORDER, Backend, BackendStatus, Misconfigured
 from normcore.layout.namespace import Array
 from normcore.registration.discovery import catalog
 from normcore.registration.registry import Catalog, PluginError, Registration
 
-__all__ = ["backends", "get_backend", "select_backend", "use_backend"]
+__all__ = [
+    "backends",
+    "get_backend",
+    "in_order_with",
+    "require_device_backend",
+    "select_backend",
+    "use_backend",
+]
 
 # DLPack's numbers of device kinds; pinned host memory is host memory, managed memory the device's.
 _DEVICE_KINDS = {
@@ -39,6 +46,8 @@ class _Choices:
     def __init__(self, of: Catalog) -> None:
         self.catalog = of
         self.by_name: dict[str, Backend] = {}
+        #: Kinds of devices that have a backend of their own which is ready, or are no one's.
+        self.with_own_backend: set[str] = set()
         # Those to try in turn for arrays of a type on a kind of device; for NumPy's by type alone.
         self.by_kind: dict[type | tuple[type, str], tuple[Backend, ...]] = {}
 
@@ -140,6 +149,40 @@ def select_backend(array: Array, backend: str | Backend | None = None) -> Backen
             continue
         return candidate
     return candidates[0]  # refused by all, so it is for its adopt to say what is wrong
+
+
+def in_order_with(
+    array: Array, backend: str | Backend | None = None
+) -> AbstractContextManager[None]:
+    """Return the context to work on a caller's array in: its backend's `in_order_with`.
+
+    Parameters and errors are those of :func:`select_backend`.
+    """
+    if type(array) is ndarray or not hasattr(array, "__dlpack_device__"):
+        return IN_ANY_ORDER
+    return select_backend(array, backend).in_order_with(array)
+
+
+def require_device_backend(array: Array) -> None:
+    """Refuse to do without the backends of the device that an array is on.
+
+    Raises
+    ------
+    RuntimeError
+        If backends are registered for this kind of device, but none of them is ready.
+    """
+    choices, device = _current_choices(), _device_kind(array)
+    if device in choices.with_own_backend:
+        return
+    registered = choices.catalog.of_kind("backend").values()
+    own = sorted((each for each in registered if device in each.devices), key=_priority)
+    if own and not any(_status(each).ready for each in own):
+        raise _not_ready_error(own[0], f", which serves arrays on {device!r},")
+    choices.with_own_backend.add(device)
+
+
+def _priority(registration: Registration) -> tuple[int, str]:
+    return -registration.priority, registration.name
 
 
 def _named(backend: str | Backend) -> Backend:

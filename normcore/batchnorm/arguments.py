@@ -47,7 +47,9 @@ class BatchInput:
         """Return dx, dgamma and dbeta as the caller's kind of array."""
         raise NotImplementedError
 
-    def parameter(self, value: Array, name: str, shape: tuple[int, ...], of: str) -> Array:
+    def parameter(
+        self, value: Array, name: str, shape: tuple[int, ...], of: str, narrow: bool = False
+    ) -> Array:
         """Return numbers, named in errors, of which each ``of`` has one, beside the batch."""
         value = layout.as_array(value, what=name)
         if isinstance(value, np.ndarray) or not hasattr(value, "__dlpack__"):
@@ -60,6 +62,10 @@ class BatchInput:
             raise ValueError(
                 f"{name} must have shape {shape}, one entry for each {of}, got {tuple(value.shape)}"
             )
+        on_host = isinstance(value, np.ndarray) or isinstance(self.x, np.ndarray)
+        narrow = narrow and not on_host and layout.is_strided(value)
+        if narrow and value.dtype == array_namespace(value).float32:
+            return value
         return self.beside(value)
 
     def beside(self, value: Array) -> Array:
@@ -70,10 +76,15 @@ class BatchInput:
             return value if value.dtype == _FLOAT64 else value.astype(_FLOAT64)
         if isinstance(value, np.ndarray):
             return self.backend.release(np.asarray(value, dtype=np.float64), self.x)
-        return xp.astype(value, xp.float64)
+        if type(value) is not type(self.x):
+            value = self.backend.adopt(value)
+        return value if value.dtype == xp.float64 else xp.astype(value, xp.float64)
 
-    def adopt_out(self, out: Array, like: Array) -> Array:
-        """Return ``out`` as an array of the backend that shares its memory, of x's as a whole."""
+    def adopt_out(self, out: Array, like: Array, *vectors: Array) -> Array:
+        """Return ``out`` as an array of the backend that shares its memory, of x's as a whole.
+
+        `vectors` are those that the kernel reads beside the batch's own.
+        """
         if out is None:
             return None
         if not hasattr(out, "dtype"):
@@ -87,8 +98,12 @@ class BatchInput:
             raise TypeError(
                 f"out has dtype {out.dtype}, which results cannot be written to directly"
             )
-        out_argument.refuse_partial_overlap(native, *inputs)
+        out_argument.refuse_partial_overlap(native, *inputs, *self.operands(), *vectors)
         return native
+
+    def operands(self) -> tuple[Array, ...]:
+        """Return what kernels read beside arrays of the shape of `x`."""
+        return ()
 
     def adopt_gradient(self, dy: Array) -> Array:
         """Return the gradient of the output as an array of the backend."""
@@ -146,8 +161,8 @@ class Batch(BatchInput):
             )
         self.eps = check_eps(eps)
         self.activation = activation if is_relu(activation) else None
-        self.gamma = 1.0 if gamma is None else self.vector(gamma, "gamma")
-        self.beta = 0.0 if beta is None else self.vector(beta, "beta")
+        self.gamma = 1.0 if gamma is None else self.vector(gamma, "gamma", narrow=True)
+        self.beta = 0.0 if beta is None else self.vector(beta, "beta", narrow=True)
         self.mask: Array = None
         if mask is not None:
             mask = layout.as_array(mask, what="mask", beside=self.given)
@@ -157,9 +172,16 @@ class Batch(BatchInput):
                 raise TypeError(f"mask must be an array of bool, got dtype {mask.dtype}")
             self.mask = self.backend.adopt(mask)
 
-    def vector(self, value: Array, name: str) -> Array:
-        """Return one number for each channel, named in errors, as a vector beside the batch."""
-        return self.parameter(value, name, (self.num_channels,), "channel")
+    def operands(self) -> tuple[Array, ...]:
+        """Return the mask and the vectors."""
+        return self.mask, self.gamma, self.beta
+
+    def vector(self, value: Array, name: str, *, narrow: bool = False) -> Array:
+        """Return one number for each channel, named in errors, as a vector beside the batch.
+
+        One of float32 may stay so on a device where `narrow`; it is widened where it is used.
+        """
+        return self.parameter(value, name, (self.num_channels,), "channel", narrow)
 
     def join(self, process_group: ProcessGroup | None) -> None:
         """Have the batch normalized with those of other processes, if there are any."""
@@ -310,7 +332,13 @@ class Batch(BatchInput):
             y, *more[:] = kernel(*views, **planes)
             return y
 
-        return over_views.elementwise(result, self.axis, *arrays, mask=self.mask, out=out), *more
+        axis, mask = self.axis, self.mask
+        if out is None or isinstance(out, np.ndarray) or not layout.is_strided(out):
+            return over_views.elementwise(result, axis, *arrays, mask=mask, out=out), *more
+        # Adopted or fresh, so that it fits; to check it again would take longer than the kernel.
+        x = arrays[0]
+        planes = () if mask is None else (layout.broadcast_plane(mask, x, axis, "mask"),)
+        return over_views.write(result, axis, arrays, planes, out), *more
 
 
 def check_eps(eps: object) -> float:

@@ -12,6 +12,7 @@ from copy import copy
 import numpy as np
 
 from normcore import layout
+from normcore.array_backend.abstract import IN_ANY_ORDER
 from normcore.batchnorm.arguments import Batch, BatchInput
 from normcore.batchnorm.virtual_batches import Partition
 from normcore.distributed.communicator import process_group_of, single_process_error
@@ -70,8 +71,10 @@ class SavedForward:
 
     def backward(self, dy: Array, out: Array) -> tuple[Array, Array, Array]:
         """Return dx, dgamma and dbeta, as :meth:`normcore.BatchNorm.backward` says."""
-        with self.process_group:
-            batch, moments = self.batch, self.moments
+        batch = self.batch
+        ordered = IN_ANY_ORDER if batch is None else batch.backend.in_order_with(batch.given)
+        with self.process_group, ordered:
+            moments = self.moments
             if batch is None:
                 raise overwritten_input_error()
             if not isinstance(moments, Moments):

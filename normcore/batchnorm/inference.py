@@ -143,12 +143,14 @@ def infer(
         inference = Inference.of(x, mean, var, gamma, beta, out, axis, eps, activation, backend)
         if inference is not None:
             return inference.y, inference
-    batch = Batch(
-        x, gamma, beta, axis=axis, eps=eps, activation=activation, mask=mask, backend=backend
-    )
-    mean, var = batch.vector(mean, "mean"), batch.vector(var, "var")
-    # A comparison on a device would wait for it.
-    if isinstance(var, np.ndarray) and var.size and np.fmin.reduce(var) < 0:
-        raise ValueError(f"var is negative in channel {int(np.argmax(var < 0))}")
-    y = batch.release(batch.rescale(mean, var, batch.adopt_out(out, batch.x)), out)
+    with selection.in_order_with(x, backend):
+        batch = Batch(
+            x, gamma, beta, axis=axis, eps=eps, activation=activation, mask=mask, backend=backend
+        )
+        mean, var = batch.vector(mean, "mean"), batch.vector(var, "var")
+        # A comparison on a device would wait for it.
+        if isinstance(var, np.ndarray) and var.size and np.fmin.reduce(var) < 0:
+            raise ValueError(f"var is negative in channel {int(np.argmax(var < 0))}")
+        target = batch.adopt_out(out, batch.x, mean, var)
+        y = batch.release(batch.rescale(mean, var, target), out)
     return y, SavedForward(batch, (mean, var), False, False)

@@ -9,6 +9,7 @@ from typing import Any, Protocol, Self
 import numpy as np
 
 from normcore.array_backend.abstract import Backend, is_relu
+from normcore.array_backend.selection import in_order_with
 from normcore.batchnorm.arguments import Batch, check_eps, check_integer
 from normcore.batchnorm.forward_backward import PartitionedForward, SavedForward
 from normcore.batchnorm.framework_conversion import FrameworkConversions
@@ -246,9 +247,8 @@ class BatchNorm(FrameworkConversions):
             if inference is not None:
                 self._forward = inference
                 return inference.y
-        with process_group_of(
-            self.communicator if training and self.training else None
-        ) as process_group:
+        joined = process_group_of(self.communicator if training and self.training else None)
+        with joined as process_group, in_order_with(x, self.backend):
             batch = self._batch(x, mask, training)
             batch.join(process_group)
             target = batch.adopt_out(out, batch.x)
@@ -257,8 +257,8 @@ class BatchNorm(FrameworkConversions):
             if target is not None and out_argument.overlap(batch.x, target):
                 forward.overwrite()
             result = batch.release(y, out)  # may fail, and then nothing has changed
-        if update_stats and training and self.training and self.track_running_stats:
-            self._update(forward, batch.backend)
+            if update_stats and training and self.training and self.track_running_stats:
+                self._update(forward, batch.backend)
         self._forward = forward
         return result
 

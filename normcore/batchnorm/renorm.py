@@ -14,6 +14,7 @@ from copy import copy
 from typing import Any, Self, TypedDict, Unpack
 
 from normcore.affine import Affine
+from normcore.array_backend import selection
 from normcore.array_backend.abstract import Backend, batch_scale
 from normcore.array_backend.composite import CompositeKernels
 from normcore.batchnorm.arguments import Batch
@@ -123,7 +124,8 @@ def batch_renorm(
         As for :func:`normcore.functional.batch_norm`, and ValueError if `r_max`, `d_max`, `mean`
         or `var` do not fit.
     """
-    with process_group_of(communicator) as process_group:
+    ordered = selection.in_order_with(x, options.get("backend"))
+    with process_group_of(communicator) as process_group, ordered:
         batch = _renorm_batch(x, mean, var, gamma, beta, r_max, d_max, process_group, **options)
         return normalized(batch, out, groups, virtual_batch_size, single)
 
@@ -151,7 +153,8 @@ def batch_renorm_backward(
     ``gamma * r``. Parameters, results and errors are as for
     :func:`normcore.functional.batch_norm_backward`, and those of the forward call.
     """
-    with process_group_of(communicator) as process_group:
+    ordered = selection.in_order_with(x, options.get("backend"))
+    with process_group_of(communicator) as process_group, ordered:
         batch = _renorm_batch(x, mean, var, gamma, beta, r_max, d_max, process_group, **options)
         return differentiated(batch, dy, moments, out, groups, virtual_batch_size)
 

@@ -18,9 +18,16 @@ class PerSampleBatch(BatchInput):
 
     __slots__ = ("beta", "eps", "gamma")
 
+    gamma: Array
+    beta: Array
+
     def __init__(self, x: Array, eps: float, backend: str | Backend | None) -> None:
         super().__init__(x, backend)
         self.eps = check_eps(eps)
+
+    def operands(self) -> tuple[Array, ...]:
+        """Return the vectors."""
+        return self.gamma, self.beta
 
     def forward(self, out: Array) -> tuple[Array, Moments]:
         """Return y as the caller's kind of array, and the moments that normalized it."""
@@ -41,11 +48,8 @@ class PerSampleBatch(BatchInput):
     def target(self, out: Array, *inputs: Array) -> Array:
         """Return ``out`` as an array of the backend, after making sure that it can be written."""
         native = self.adopt_out(out, inputs[0])
-        if native is not None and any(
-            native is not each and not _is_same(native, each) and out_argument.overlap(native, each)
-            for each in inputs
-        ):
-            raise ValueError("out overlaps the input in part; pass the input itself or another one")
+        if native is not None:
+            out_argument.refuse_partial_overlap(native, *inputs)
         return native
 
     def statistics(self, moments: object, number: int, what: str) -> Moments:
@@ -57,15 +61,4 @@ class PerSampleBatch(BatchInput):
                 f"moments are of {moments.num_channels} {what}, but x of shape "
                 f"{tuple(self.x.shape)} has {number}"
             )
-        return Moments(self.on_backend(moments.parts))
-
-
-def _is_same(a: Array, b: Array) -> bool:
-    """Whether two NumPy arrays of one shape are the same memory, element by element."""
-    return (
-        isinstance(a, np.ndarray)
-        and isinstance(b, np.ndarray)
-        and a.ctypes.data == b.ctypes.data
-        and a.strides == b.strides
-        and a.itemsize == b.itemsize
-    )
+        return self.backend.moments_of(self.on_backend(moments.parts))

@@ -16,6 +16,7 @@ from normcore import layout
 from normcore.affine import Affine
 from normcore.array_backend import over_views
 from normcore.array_backend.abstract import Backend, batch_scale
+from normcore.array_backend.selection import in_order_with
 from normcore.batchnorm.arguments import check_integer
 from normcore.layernorm.arguments import PerSampleBatch
 from normcore.layout import out_argument
@@ -85,7 +86,8 @@ def group_norm(
         If `num_groups` does not divide the number of channels, a group has no values, or `x`,
         `gamma`, `beta`, `axis`, `eps` or `out` do not fit.
     """
-    return GroupBatch(x, gamma, beta, num_groups, axis, eps, backend).forward(out)
+    with in_order_with(x, backend):
+        return GroupBatch(x, gamma, beta, num_groups, axis, eps, backend).forward(out)
 
 
 def group_norm_backward(
@@ -130,8 +132,9 @@ def group_norm_backward(
         If `dy` or `out` have another shape than `x`, if `moments` are of another number of
         groups, and as for :func:`group_norm`.
     """
-    batch = GroupBatch(x, gamma, None, num_groups, axis, eps, backend)
-    return batch.backward(dy, moments, True, out)
+    with in_order_with(x, backend):
+        batch = GroupBatch(x, gamma, None, num_groups, axis, eps, backend)
+        return batch.backward(dy, moments, True, out)
 
 
 def instance_norm(
@@ -145,7 +148,8 @@ def instance_norm(
     backend: str | Backend | None = None,
 ) -> tuple[Array, Moments]:
     """Normalize each channel of each sample: :func:`group_norm` with one channel to a group."""
-    return GroupBatch(x, gamma, beta, None, axis, eps, backend).forward(out)
+    with in_order_with(x, backend):
+        return GroupBatch(x, gamma, beta, None, axis, eps, backend).forward(out)
 
 
 def instance_norm_backward(
@@ -160,8 +164,9 @@ def instance_norm_backward(
     backend: str | Backend | None = None,
 ) -> tuple[Array, Array, Array]:
     """Gradients of :func:`instance_norm`; as those of :func:`group_norm_backward`."""
-    batch = GroupBatch(x, gamma, None, None, axis, eps, backend)
-    return batch.backward(dy, moments, True, out)
+    with in_order_with(x, backend):
+        batch = GroupBatch(x, gamma, None, None, axis, eps, backend)
+        return batch.backward(dy, moments, True, out)
 
 
 class GroupBatch(PerSampleBatch):

@@ -7,6 +7,7 @@ from itertools import pairwise
 
 from normcore import layout
 from normcore.array_backend.abstract import Backend, batch_scale
+from normcore.array_backend.selection import in_order_with
 from normcore.batchnorm.arguments import check_integer
 from normcore.layernorm.arguments import PerSampleBatch
 from normcore.layout.namespace import Array, array_namespace, is_on_host
@@ -61,7 +62,8 @@ def layer_norm(
     ValueError
         If a sample has no values, and if `gamma`, `beta`, `num_axes`, `eps` or `out` do not fit.
     """
-    return RowBatch(x, gamma, beta, num_axes, eps, backend).forward(out)
+    with in_order_with(x, backend):
+        return RowBatch(x, gamma, beta, num_axes, eps, backend).forward(out)
 
 
 def layer_norm_backward(
@@ -105,8 +107,9 @@ def layer_norm_backward(
         If `dy` or `out` have another shape than `x`, if `moments` are of another number of
         samples, and as for :func:`layer_norm`.
     """
-    batch = RowBatch(x, gamma, None, num_axes, eps, backend)
-    return batch.backward(dy, moments, True, out)
+    with in_order_with(x, backend):
+        batch = RowBatch(x, gamma, None, num_axes, eps, backend)
+        return batch.backward(dy, moments, True, out)
 
 
 def rms_norm(
@@ -123,7 +126,8 @@ def rms_norm(
     ``y = x / sqrt(mean(x**2) + eps) * gamma``; parameters, results and errors are those of
     :func:`layer_norm`.
     """
-    return RowBatch(x, gamma, None, num_axes, eps, backend, centered=False).forward(out)
+    with in_order_with(x, backend):
+        return RowBatch(x, gamma, None, num_axes, eps, backend, centered=False).forward(out)
 
 
 def rms_norm_backward(
@@ -138,8 +142,9 @@ def rms_norm_backward(
     backend: str | Backend | None = None,
 ) -> tuple[Array, Array]:
     """Gradients of :func:`rms_norm` with respect to `x` and `gamma`; as layer norm's."""
-    batch = RowBatch(x, gamma, None, num_axes, eps, backend, centered=False)
-    return batch.backward(dy, moments, True, out)[:2]
+    with in_order_with(x, backend):
+        batch = RowBatch(x, gamma, None, num_axes, eps, backend, centered=False)
+        return batch.backward(dy, moments, True, out)[:2]
 
 
 class RowBatch(PerSampleBatch):

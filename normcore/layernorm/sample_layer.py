@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike
 
 from normcore import layout
 from normcore.array_backend.abstract import Backend
+from normcore.array_backend.selection import in_order_with
 from normcore.batchnorm.arguments import check_eps
 from normcore.batchnorm.forward_backward import SavedForward
 from normcore.batchnorm.inference import Inference
@@ -72,7 +73,8 @@ class SampleLayer:
         self._check(tuple(x.shape))
         # Copies: an optimizer may change them in place between forward and backward.
         gamma, beta = (None if each is None else each.copy() for each in (self._gamma, self._beta))
-        y, self._forward = self._normalize(x, gamma, beta, out)
+        with in_order_with(x, self.backend):
+            y, self._forward = self._normalize(x, gamma, beta, out)
         return y
 
     def backward(self, dy: Array, out: Array = None) -> tuple[Array, ...]:

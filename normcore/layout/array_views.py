@@ -7,9 +7,11 @@ view of its own.
 
 from __future__ import annotations
 
+import functools
 import math
 import operator
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -59,7 +61,54 @@ def views(axis: int | None, *arrays: Array) -> Iterable[tuple[Array, ...]]:
         copies where their library has to.
     """
     found = numpy_views.views(axis, arrays)
+    if found is None and not isinstance(arrays[0], np.ndarray):
+        found = _known_views(axis, arrays)
     return _views(axis, arrays) if found is None else (found,)
+
+
+class _Placed(NamedTuple):
+    """Where the elements of an array lie."""
+
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+
+def _known_views(axis: int | None, arrays: tuple[Array, ...]) -> tuple[Array, ...] | None:
+    """Return the one view of arrays of a device; None where there are several, or to say why not.
+
+    How arrays are viewed follows from shapes and strides, and calls repeat these.
+    """
+    strides = tuple(getattr(array, "strides", None) for array in arrays)
+    if axis is None or not all(type(each) is tuple for each in strides):
+        return None
+    known = _permutation(axis, tuple(arrays[0].shape), strides)
+    if known is None:
+        return None
+    axes, shape = known
+    if axes is None:
+        return tuple(array.reshape(shape) for array in arrays)
+    return tuple(array.transpose(axes).reshape(shape) for array in arrays)
+
+
+@functools.lru_cache(maxsize=1024)
+def _permutation(
+    axis: int, shape: tuple[int, ...], strides: tuple[tuple[int, ...], ...]
+) -> tuple[tuple[int, ...] | None, tuple[int, int, int]] | None:
+    """Return in which order axes merge, None for the order that they are in, and to what shape."""
+    if not -len(shape) <= axis < len(shape) or math.prod(shape) == 0:
+        return None
+    if any(len(each) != len(shape) for each in strides):
+        return None
+    axis %= len(shape)
+    groups = _groups(axis, [_Placed(shape, each) for each in strides])
+    if len(groups) > 2:
+        return None
+    axes, merged = _merged(axis, shape, groups)
+    return None if axes == tuple(range(len(shape))) else axes, merged
 
 
 def _views(axis: int | None, arrays: tuple[Array, ...]) -> Iterator[tuple[Array, ...]]:
@@ -129,6 +178,20 @@ def as_single_views(
 
 def _strided_views(axis: int, arrays: tuple[Array, ...]) -> Iterator[tuple[Array, ...]]:
     first = arrays[0]
+    groups = _groups(axis, arrays)
+    if len(groups) > 2:
+        peeled = min((each for group in groups for each in group), key=lambda i: first.shape[i])
+        for position in range(first.shape[peeled]):
+            key = (slice(None),) * peeled + (position,)
+            yield from _strided_views(axis - (peeled < axis), tuple(a[key] for a in arrays))
+        return
+    axes, merged = _merged(axis, first.shape, groups)
+    yield tuple(array.transpose(*axes).reshape(merged) for array in arrays)
+
+
+def _groups(axis: int, arrays: Sequence[Array]) -> list[list[int]]:
+    """Return the axes of positions by what merges: two groups, outer and inner, or more."""
+    first = arrays[0]
     inner = abs(first.strides[axis])
     order = sorted(
         (each for each in range(first.ndim) if each != axis and first.shape[each] != 1),
@@ -143,24 +206,21 @@ def _strided_views(axis: int, arrays: tuple[Array, ...]) -> Iterator[tuple[Array
             groups[-1].append(each)
         else:
             groups.append([each])
-    if len(groups) > 2:
-        peeled = min((each for group in groups for each in group), key=lambda i: first.shape[i])
-        for position in range(first.shape[peeled]):
-            key = (slice(None),) * peeled + (position,)
-            yield from _strided_views(axis - (peeled < axis), tuple(a[key] for a in arrays))
-        return
     if len(groups) < 2:
         only = groups[0] if groups else []
         channels_inside = not only or inner <= abs(first.strides[only[-1]])
         groups = [only, []] if channels_inside else [[], only]
-    unit = [each for each in range(first.ndim) if each != axis and first.shape[each] == 1]
-    permutation = [*unit, *groups[0], axis, *groups[1]]
-    merged = (
-        math.prod(first.shape[each] for each in groups[0]),
-        first.shape[axis],
-        math.prod(first.shape[each] for each in groups[1]),
-    )
-    yield tuple(array.transpose(*permutation).reshape(merged) for array in arrays)
+    return groups
+
+
+def _merged(
+    axis: int, shape: tuple[int, ...], groups: list[list[int]]
+) -> tuple[tuple[int, ...], tuple[int, int, int]]:
+    """Return the order of axes and the shape that make an (N, C, S) view."""
+    unit = [each for each in range(len(shape)) if each != axis and shape[each] == 1]
+    outer, inner = groups
+    num_samples, num_inner = (math.prod(shape[each] for each in group) for group in groups)
+    return (*unit, *outer, axis, *inner), (num_samples, shape[axis], num_inner)
 
 
 def broadcast_plane(values: Array, x: Array, axis: int | None, what: str) -> Array:

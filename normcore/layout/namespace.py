@@ -11,6 +11,7 @@ import numpy as np
 __all__ = [
     "Array",
     "DType",
+    "address",
     "array_namespace",
     "as_array",
     "is_on_host",
@@ -129,6 +130,14 @@ def as_array(x: Array, *, what: str = "x", beside: Array = None) -> Array:
             "other's place first (cupy.asarray, cupy.asnumpy, Tensor.to)"
         )
     return x
+
+
+def address(array: Array) -> int | None:
+    """Return where an array has its first element, on the host or a device, if it says so."""
+    if isinstance(array, np.ndarray):
+        start: int = array.__array_interface__["data"][0]
+        return start
+    return getattr(getattr(array, "data", None), "ptr", None)  # CuPy's
 
 
 def is_strided(array: Array) -> bool:

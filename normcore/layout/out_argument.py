@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 from functools import partial
 from itertools import combinations
+from types import ModuleType
 
 import numpy as np
 
 from normcore.layout import numpy_views
-from normcore.layout.namespace import Array, DType, array_namespace
+from normcore.layout.namespace import Array, DType, address, array_namespace, is_strided
 
 __all__ = [
     "check_out",
+    "is_same",
     "kind_of",
     "may_overlap",
     "no_memory_error",
@@ -29,9 +32,14 @@ def result_dtype(x: Array) -> DType:
     xp = array_namespace(x)
     if xp is np:
         return x.dtype.newbyteorder("=") if x.dtype.kind == "f" else np.dtype(np.float64)
-    if str(x.dtype).endswith("bfloat16"):  # a float that NumPy's own isdtype does not know
-        return x.dtype
-    return x.dtype if xp.isdtype(x.dtype, "real floating") else xp.float64
+    return _dtype_of_result(xp, x.dtype)
+
+
+@functools.lru_cache(maxsize=256)
+def _dtype_of_result(xp: ModuleType, dtype: DType) -> DType:
+    if str(dtype).endswith("bfloat16"):  # a float that NumPy's own isdtype does not know
+        return dtype
+    return dtype if xp.isdtype(dtype, "real floating") else xp.float64
 
 
 def result_like(x: Array) -> Array:
@@ -74,11 +82,9 @@ def check_out(out: Array, x: Array) -> None:
             raise ValueError("out is read-only")
         if not (out.flags.c_contiguous and x.flags.c_contiguous):
             _refuse_another_order(out, x)
-            if _overlaps_itself(out):
-                raise ValueError(
-                    f"out overlaps itself: with strides {out.strides} some of its elements share "
-                    "memory, so it cannot hold them all; np.empty_like(x) makes one that can"
-                )
+            _refuse_overlap_with_itself(out)
+    elif is_strided(out) and out.strides != x.strides:
+        _refuse_overlap_with_itself(out)
 
 
 def refuse_partial_overlap(out: Array, *arrays: Array) -> None:
@@ -90,8 +96,12 @@ def refuse_partial_overlap(out: Array, *arrays: Array) -> None:
 def overlap(a: Array, b: Array) -> bool:
     """Whether two arrays share memory, or might."""
     if not (isinstance(a, np.ndarray) and isinstance(b, np.ndarray)):
-        may_share = getattr(array_namespace(a), "may_share_memory", None)
-        return a is b or (type(a) is type(b) and may_share is not None and bool(may_share(a, b)))
+        if a is b or type(a) is not type(b):
+            return a is b
+        if not is_strided(a) or address(a) is None:
+            may_share = getattr(array_namespace(a), "may_share_memory", None)
+            return may_share is not None and bool(may_share(a, b))
+        a, b = _as_if_on_host(a), _as_if_on_host(b)
     try:
         return bool(np.shares_memory(a, b, max_work=100_000))  # type: ignore[arg-type]
     except np.exceptions.TooHardError:
@@ -102,6 +112,32 @@ def may_overlap(a: Array, b: Array) -> bool:
     """Whether NumPy arrays might share memory, by where they begin and end; False for others."""
     both = isinstance(a, np.ndarray) and isinstance(b, np.ndarray)
     return both and np.may_share_memory(a, b)
+
+
+class _Memory:
+    """Where the elements of an array lie, as NumPy's interface wants it."""
+
+    def __init__(self, array: Array) -> None:
+        self.__array_interface__ = {
+            "version": 3, "shape": tuple(array.shape), "strides": array.strides,
+            "typestr": f"|V{array.dtype.itemsize}", "data": (address(array), True),
+        }  # fmt: skip
+
+
+def _as_if_on_host(array: Array) -> np.ndarray:
+    """Return a NumPy array with the addresses of a device's: to compare, never to read."""
+    return np.asarray(_Memory(array))
+
+
+def is_same(a: Array, b: Array) -> bool:
+    """Whether two arrays of one shape are the same memory, element by element."""
+    return a is b or (
+        type(a) is type(b)
+        and is_strided(a)
+        and a.strides == b.strides
+        and a.dtype.itemsize == b.dtype.itemsize
+        and address(a) == address(b) is not None
+    )
 
 
 def _refuse_another_order(out: np.ndarray, x: np.ndarray) -> None:
@@ -117,7 +153,15 @@ def _refuse_another_order(out: np.ndarray, x: np.ndarray) -> None:
             )
 
 
-def _overlaps_itself(array: np.ndarray) -> bool:
+def _refuse_overlap_with_itself(out: Array) -> None:
+    if _overlaps_itself(out):
+        raise ValueError(
+            f"out overlaps itself: with strides {out.strides} some of its elements share memory, "
+            "so it cannot hold them all; empty_like(x) makes one that can"
+        )
+
+
+def _overlaps_itself(array: Array) -> bool:
     """Whether elements of an array share memory, as those of a broadcast one do."""
     axes = sorted(
         (abs(stride), size)
@@ -148,11 +192,6 @@ def kind_of(array: Array) -> str:
 
 
 def _overlaps_in_part(out: Array, array: Array) -> bool:
-    if not may_overlap(out, array):
+    if isinstance(out, np.ndarray) and not may_overlap(out, array):
         return False
-    same = (
-        out.__array_interface__["data"][0] == array.__array_interface__["data"][0]
-        and out.strides == array.strides
-        and out.itemsize == array.itemsize
-    )
-    return not same and overlap(out, array)
+    return not is_same(out, array) and overlap(out, array)

@@ -18,7 +18,7 @@ import numpy as np
 from normcore.layout.namespace import Array
 from normcore.statistics.rank_selection import RankSelection
 
-__all__ = ["InvertedCDF", "LinearInterpolation", "ObservedBrackets"]
+__all__ = ["InvertedCDF", "LinearInterpolation", "ObservedBrackets", "interpolated"]
 
 _ROUNDING = 2.0**-44
 
@@ -108,7 +108,7 @@ class LinearInterpolation:
 
     def quantiles_of(self, values: np.ndarray, total: np.ndarray, q: np.ndarray) -> np.ndarray:
         """Return the quantiles that values (R, targets) make."""
-        return _interpolate(values[:, 0], values[:, 1], _neighbours(q, total)[2])
+        return interpolated(values[:, 0], values[:, 1], q, total)
 
 
 class InvertedCDF:
@@ -200,6 +200,11 @@ class InvertedCDF:
     def quantiles_of(self, values: np.ndarray, total: np.ndarray, q: np.ndarray) -> np.ndarray:
         """Return the quantiles that values (R, targets) make."""
         return values[:, 0]
+
+
+def interpolated(first: Array, second: Array, q: Array, count: Array) -> Array:
+    """Return quantiles between the values at the two ranks around each of them."""
+    return _interpolate(first, second, _neighbours(q, count)[2])
 
 
 def _neighbours(q: Array, count: Array) -> tuple[Array, Array, Array]:

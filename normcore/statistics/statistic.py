@@ -83,16 +83,18 @@ class Statistic(ABC):
         return type(self).from_state(self.to_state())
 
     def _check_mergeable(self, other: object) -> None:
-        if type(other) is not type(self):
+        if not (isinstance(other, type(self)) or isinstance(self, type(other))):
             raise TypeError(f"cannot merge {type(self).__name__} with {type(other).__name__}")
+        assert isinstance(other, Statistic)
         if other.num_channels != self.num_channels:
             raise ValueError(
                 f"cannot merge statistics of {self.num_channels} and {other.num_channels} channels"
             )
 
     def __eq__(self, other: object) -> bool:
-        if type(other) is not type(self):
+        if not (isinstance(other, type(self)) or isinstance(self, type(other))):
             return NotImplemented
+        assert isinstance(other, Statistic)
         mine, theirs = self.to_state(), other.to_state()
         return mine.keys() == theirs.keys() and all(
             np.array_equal(mine[key], theirs[key], equal_nan=True) for key in mine

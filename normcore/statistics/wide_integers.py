@@ -13,14 +13,14 @@ two float64, and what is near a value of their channel is subtracted before anyt
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import reduce
+from functools import lru_cache, reduce
 from types import ModuleType
 from typing import cast
 
 import numpy as np
 
 from normcore.affine import Affine
-from normcore.layout.namespace import Array, array_namespace, is_on_host, to_numpy
+from normcore.layout.namespace import Array, DType, array_namespace, is_on_host, to_numpy
 from normcore.layout.tiling import Block, blocks
 from normcore.statistics import Moments
 from normcore.statistics import array_api_double_double as dd
@@ -42,7 +42,13 @@ def is_64_bit(x: Array) -> bool:
     """Whether an array of any library holds integers that float64 may not hold."""
     if isinstance(x, np.ndarray):
         return x.dtype.kind in "iu" and x.dtype.itemsize == 8
-    return str(x.dtype).rpartition(".")[2] in ("int64", "uint64")
+    return _is_64_bit(type(x), x.dtype)
+
+
+@lru_cache(maxsize=256)
+def _is_64_bit(library: type, dtype: DType) -> bool:
+    # By library too: dtypes of two must not be compared.
+    return str(dtype).rpartition(".")[2] in ("int64", "uint64")
 
 
 def exactly(kernel: Callable[..., StatisticT], x: Array) -> Callable[..., StatisticT]:

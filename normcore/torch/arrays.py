@@ -34,12 +34,15 @@ def check_dtype(input: Tensor, weight: Tensor | None, layer: nn.Module) -> None:
 def to_core(tensor: Tensor | None) -> Array:
     """Return a NumPy view of a tensor on the host; one on a device is its backend's to adopt.
 
+    RuntimeError where that is not ready, such as without CuPy.
+
     NumPy has no bfloat16: on the host it is worked on as a float32 copy, and what comes out of
     that is rounded to bfloat16.
     """
     if tensor is None:
         return None
-    if tensor.device.type != "cpu":
+    if tensor.is_cuda or tensor.device.type != "cpu":
+        selection.require_device_backend(tensor)  # others would take a hundred times as long
         return tensor.detach()
     if tensor.dtype == torch.bfloat16:
         tensor = tensor.float()
@@ -57,11 +60,8 @@ def from_core(array: Array, dtype: torch.dtype, beside: Tensor) -> Tensor:
 
 
 def moments_of(parts: Tensor) -> Moments:
-    """Return the moments whose parts an operation returned."""
-    array = to_core(parts)
-    if isinstance(array, Tensor):
-        array = selection.select_backend(array).adopt(array)
-    return Moments(array)
+    """Return the moments whose parts an operation returned; on a device they are a tensor."""
+    return Moments(to_core(parts))
 
 
 def like(tensor: Tensor, other: Tensor) -> Tensor:

@@ -2,11 +2,13 @@
 
 # Annotations are not postponed: torch.library reads schemas from them.
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
 from normcore import functional
-from normcore.statistics import Moments
+from normcore.array_backend import selection
 from normcore.torch.arrays import from_core, like, moments_of, to_core
 from normcore.torch.communicator import TorchCommunicator
 from normcore.torch.operators import (
@@ -19,7 +21,7 @@ from normcore.torch.operators import (
     second_derivative,
 )
 
-__all__ = ["batch_norm", "batch_norm_inference"]
+__all__ = ["batch_norm", "batch_norm_inference", "mean_and_var", "update_running"]
 
 
 def _communicator(group: str) -> TorchCommunicator | None:
@@ -29,6 +31,12 @@ def _communicator(group: str) -> TorchCommunicator | None:
 def _is_of_batch(statistics: Tensor) -> bool:
     """Whether these are the parts of moments; otherwise they are a given mean and variance."""
     return statistics.shape[0] != 2
+
+
+def _parts_of(mean: Tensor, var: Tensor) -> Tensor:
+    """Return the parts of moments of one value with this mean and variance; nothing waits."""
+    zero = torch.zeros_like(mean)
+    return torch.stack([zero + 1.0, zero, mean, zero, var, zero, zero])
 
 
 def _vector_dtype(x: Tensor, vector: Tensor | None) -> torch.dtype:
@@ -43,7 +51,7 @@ def _backward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients for the statistics of the batch, or for a given mean and variance, (2, C)."""
     training = _is_of_batch(statistics)
-    moments = moments_of(statistics) if training else Moments.of(1, *statistics.numpy(force=True))
+    moments = moments_of(statistics if training else _parts_of(*statistics.double().unbind()))
     dx, *vectors = functional.batch_norm_backward(
         to_core(like(dy, x)),
         to_core(x),
@@ -104,8 +112,8 @@ _batch_norm_backward = Operation(
 
 def _training(
     x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float, group: str
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return y, the parts of the moments, and from them the mean and the unbiased variance."""
+) -> tuple[Tensor, Tensor]:
+    """Return y and the parts of the moments."""
     y, moments = functional.batch_norm(
         to_core(x),
         to_core(weight),
@@ -113,20 +121,13 @@ def _training(
         eps=eps,
         communicator=_communicator(group),
     )
-    vectors = moments.parts, moments.mean, moments.var(ddof=1)
-    parts, mean, var = (from_core(each, torch.float64, x) for each in vectors)
-    return from_core(y, x.dtype, x), parts, mean, var
+    return from_core(y, x.dtype, x), from_core(moments.parts, torch.float64, x)
 
 
 def _fake_training(
     x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float, group: str
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    num_channels = x.shape[1]
-    parts, mean, var = (
-        x.new_empty(shape, dtype=torch.float64)
-        for shape in ((7, num_channels), (num_channels,), (num_channels,))
-    )
-    return torch.empty_like(x), parts, mean, var
+) -> tuple[Tensor, Tensor]:
+    return torch.empty_like(x), x.new_empty((7, x.shape[1]), dtype=torch.float64)
 
 
 def _keep_training(ctx: Context, inputs: Arguments, output: tuple[Tensor, ...]) -> None:
@@ -162,6 +163,49 @@ def _gradients(
 
 
 batch_norm = Operation("batch_norm", _training, _fake_training, _keep_training, _training_backward)
+
+# -- running statistics ----------------------------------------------------------------------
+
+
+def _mean_and_var(parts: Tensor) -> Tensor:
+    """Return the mean and the unbiased variance of moments, (2, C)."""
+    given = to_core(parts)
+    backend = selection.select_backend(given)
+    with backend.in_order_with(given):
+        moments = backend.moments_of(backend.adopt(given))
+        both = moments.mean, moments.var(ddof=1)
+        return torch.stack([from_core(each, torch.float64, parts) for each in both])
+
+
+_statistics = torch.library.custom_op("normcore::mean_and_var", _mean_and_var, mutates_args=())
+
+
+@_statistics.register_fake
+def _fake_mean_and_var(parts: Tensor) -> Tensor:
+    return parts.new_empty((2, parts.shape[1]))
+
+
+def mean_and_var(parts: Tensor) -> Tensor:
+    """Return the mean and the unbiased variance of moments, (2, C)."""
+    if torch.compiler.is_compiling() or type(parts) is not Tensor or parts.is_meta:
+        operator: Callable[[Tensor], Tensor] = torch.ops.normcore.mean_and_var.default
+        return operator(parts)
+    return _mean_and_var(parts)
+
+
+def update_running(
+    parts: Tensor, mean: Tensor, var: Tensor, weight: float | None, number: Tensor
+) -> None:
+    """Move running statistics on a device towards a batch, in place and in one launch."""
+    backend = selection.select_backend(parts)
+    with backend.in_order_with(parts):
+        moments = backend.moments_of(backend.adopt(parts))
+        running = backend.adopt(mean), backend.adopt(var)
+        number = backend.adopt(number) if weight is None else None
+        backend.update_running(moments, *running, weight, number=number)
+    for each in (mean, var):  # for what was saved for a backward pass, which would not notice
+        torch.autograd.graph.increment_version(each)
+
 
 # -- forward, with given statistics ----------------------------------------------------------
 

@@ -9,7 +9,12 @@ from torch import Tensor, distributed, nn
 
 from normcore.distributed.communicator import ProcessGroup
 from normcore.torch.arrays import check_dtype
-from normcore.torch.batch_operators import batch_norm, batch_norm_inference
+from normcore.torch.batch_operators import (
+    batch_norm,
+    batch_norm_inference,
+    mean_and_var,
+    update_running,
+)
 from normcore.torch.communicator import TorchCommunicator
 
 __all__ = ["BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "SyncBatchNorm"]
@@ -25,11 +30,11 @@ class _BatchNorm(nn.modules.batchnorm._BatchNorm):
         self._check(input)
         if self.training or self.running_mean is None:
             group = self._group_name()
-            y, parts, mean, var = batch_norm(input, self.weight, self.bias, self.eps, group)
+            y, parts = batch_norm(input, self.weight, self.bias, self.eps, group)
             # An empty batch has no statistics, unless other ranks have.
             counts = bool(group) or input.numel() > 0
             if counts and self.training and self._has_running_statistics():
-                self._update_running_stats(parts, mean, var)
+                self._update_running_stats(parts)
             return y
         return batch_norm_inference(
             input, self.running_mean, self.running_var, self.weight, self.bias, self.eps
@@ -66,14 +71,20 @@ class _BatchNorm(nn.modules.batchnorm._BatchNorm):
         """Name the process group over which the statistics are taken; "" is this process alone."""
         return ""
 
-    def _update_running_stats(self, parts: Tensor, mean: Tensor, var: Tensor) -> None:
+    def _update_running_stats(self, parts: Tensor) -> None:
         """Update the running statistics, rounded once; nothing waits for a device."""
-        self.num_batches_tracked.add_(1)
+        running, number = (self.running_mean, self.running_var), self.num_batches_tracked
         weight: float | Tensor | None = self.momentum
+        if parts.is_cuda and type(parts) is Tensor and not torch.compiler.is_compiling():
+            number.add_(1)
+            update_running(parts, *running, weight, number)
+            return
+        now = mean_and_var(parts)
+        number.add_(1)
         if weight is None:  # the average of all batches so far
-            weight = self.num_batches_tracked.double().reciprocal()
-        for running, now in ((self.running_mean, mean), (self.running_var, var)):
-            running.copy_(torch.lerp(running.double(), now, weight))
+            weight = number.double().reciprocal()
+        for old, new in zip(running, now.unbind(), strict=True):
+            old.copy_(torch.lerp(old.double(), new, weight))
 
 
 class BatchNorm1d(_BatchNorm, nn.BatchNorm1d):

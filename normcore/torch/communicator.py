@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import distributed
 
-from normcore.layout.namespace import Array
+from normcore.layout.namespace import Array, array_namespace
 
 __all__ = ["TorchCommunicator"]
 
@@ -52,10 +52,11 @@ class TorchCommunicator:
     def allreduce(self, array: Array) -> Array:
         """Return the elementwise sum over all ranks."""
         on_host = isinstance(array, np.ndarray)
+        # Made and taken back by DLPack, which has each library's stream wait for the other's.
         tensor = torch.from_numpy(array) if on_host else torch.from_dlpack(array)
         if on_host and self._on_device:
             tensor = tensor.cuda()
         distributed.all_reduce(tensor, group=self.group)
         if on_host:
             return tensor.numpy(force=True)
-        return array  # which the tensor shares its memory with
+        return array_namespace(array).from_dlpack(tensor)

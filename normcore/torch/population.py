@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from normcore.statistics import Moments
-from normcore.torch.arrays import from_core, moments_of
+from normcore.array_backend import selection
+from normcore.torch.arrays import from_core, to_core
+from normcore.torch.batch_operators import mean_and_var
 from normcore.torch.batchnorm import _BatchNorm
 
 __all__ = ["population_statistics"]
@@ -20,12 +21,19 @@ class _Pool:
     """What a layer has seen: the moments of all its batches, exactly merged."""
 
     def __init__(self) -> None:
-        self.moments: Moments | None = None
+        self.parts: Tensor | None = None
         self.num_batches = 0
 
-    def update(self, parts: Tensor, mean: Tensor, var: Tensor) -> None:
-        moments = moments_of(parts)
-        self.moments = moments if self.moments is None else self.moments.merge(moments)
+    def update(self, parts: Tensor) -> None:
+        given = to_core(parts)
+        backend = selection.select_backend(given)
+        with backend.in_order_with(given):
+            moments = backend.moments_of(backend.adopt(given))
+            before = self.parts
+            if before is not None:
+                before = backend.moments_of(backend.adopt(to_core(before)))
+                moments = backend.merge(before, moments)
+            self.parts = from_core(moments.parts, torch.float64, parts)
         self.num_batches += 1
 
 
@@ -89,8 +97,8 @@ def population_statistics(
     if not any(pool.num_batches for pool in pools.values()):
         raise ValueError("the loader yielded no batch that reached a batch norm")
     for layer, pool in pools.items():
-        if pool.moments is not None:
-            mean, var = pool.moments.mean, pool.moments.var(ddof=1)
-            layer.running_mean.copy_(from_core(mean, torch.float64, layer.running_mean))
-            layer.running_var.copy_(from_core(var, torch.float64, layer.running_var))
+        if pool.parts is not None:
+            mean, var = mean_and_var(pool.parts)
+            layer.running_mean.copy_(mean)
+            layer.running_var.copy_(var)
             layer.num_batches_tracked.fill_(pool.num_batches)

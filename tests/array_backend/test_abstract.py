@@ -15,7 +15,7 @@ REQUIRED = {
 }  # fmt: skip
 OPTIONAL = {
     "quantiles", "merge", "normalize", "normalize_backward", "normalize_rows",
-    "normalize_rows_backward",
+    "normalize_rows_backward", "in_order_with", "moments_of", "update_running",
 }  # fmt: skip
 EPS = 1e-5
 

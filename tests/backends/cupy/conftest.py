@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from cuda_host.fake_cupy import installed
+from cuda_host.fake_torch import posing
 from normcore_cupy.backend import CupyBackend
 
 
@@ -10,6 +11,13 @@ from normcore_cupy.backend import CupyBackend
 def cupy(monkeypatch):
     with installed(monkeypatch) as module:
         yield module
+
+
+@pytest.fixture
+def torch(monkeypatch, cupy):
+    """PyTorch's streams, of which 7 is the current one; its tensors pose as the device's."""
+    with posing(monkeypatch, cupy) as fake:
+        yield fake
 
 
 @pytest.fixture

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import pickle
-import sys
-import types
 
 import numpy as np
 import pytest
 from cuda_host import build
 from cuda_host.arrays import DeviceArray, unwrap
-from cuda_host.fake_cupy import Tensor
 from normcore_cupy import backend as cupy_backend
 
 import normcore as nc
-from normcore.affine import Affine
 from normcore.array_backend.reference import ReferenceBackend
 from normcore.testing.checks import check_brackets
 
@@ -200,7 +196,8 @@ def test_arrays_of_several_views_do_not_wait_either(backend, cupy, monkeypatch):
     y, moments = nc.functional.batch_norm(native, backend=backend)
     results = nc.functional.batch_norm_backward(gradient, native, moments, backend=backend)
     assert [line for line in cupy.log if "host" in line] == []
-    assert launched[:5] == [*["moments", "merge_moments"] * 2, "merge_moments"]
+    names = [name.removesuffix("_single") for name in launched[:3]]
+    assert names == ["moments", "moments", "merge_moments"]
     expected, theirs = nc.functional.batch_norm(x)
     np.testing.assert_array_equal(host(y), expected)
     wanted = nc.functional.batch_norm_backward(dy, x, theirs)
@@ -234,76 +231,3 @@ def test_host_arrays_of_other_dtypes_are_converted(backend):
     assert backend.adopt(np.ones(2, np.longdouble)).dtype == np.float64
     array = np.ones(2, np.int16)
     assert backend.adopt(array) is array
-
-
-# -- tensors of other libraries ------------------------------------------------------------
-
-
-@pytest.fixture
-def torch(monkeypatch):
-    """PyTorch, whose current stream is 7."""
-    module = types.ModuleType("torch")
-    stream = types.SimpleNamespace(cuda_stream=7)
-    stream.initialized = True
-    module.cuda = types.SimpleNamespace(
-        current_stream=lambda device: stream, is_initialized=lambda: stream.initialized
-    )
-    monkeypatch.setitem(sys.modules, "torch", module)
-    return stream
-
-
-@pytest.mark.usefixtures("torch")
-def test_tensors_are_worked_on_in_their_librarys_stream(backend, cupy, x):
-    scaler = nc.StandardScaler(backend=backend).fit(x)
-    tensor, out = Tensor(x.copy()), Tensor(np.empty_like(x))
-    cupy.log.clear()
-    result = scaler.transform(tensor)
-    assert isinstance(result, Tensor)
-    np.testing.assert_array_equal(result.memory, scaler.transform(x))
-    cupy.log.clear()
-    assert scaler.transform(tensor, out=out) is out
-    np.testing.assert_array_equal(out.memory, result.memory)
-    assert [line for line in cupy.log if "dlpack" not in line] == [
-        "7 waits for 0", "launch on 7", "0 waits for 7",
-    ]  # fmt: skip
-    assert cupy.streams[-1].ptr == 0
-
-
-def test_one_stream_needs_no_order(backend, cupy, torch, x):
-    scaler = nc.StandardScaler(backend=backend).fit(x)
-    torch.cuda_stream = 0
-    cupy.log.clear()
-    scaler.transform(Tensor(x.copy()))
-    assert [line for line in cupy.log if "dlpack" not in line] == ["launch on 0"]
-
-
-def test_a_pytorch_that_does_not_use_cuda_has_no_stream(backend, cupy, torch, x):
-    torch.initialized = False  # PyTorch for the CPU; another library lends the memory
-    scaler = nc.StandardScaler(backend=backend).fit(x)
-    cupy.log.clear()
-    scaler.transform(Tensor(x.copy()))
-    assert [line for line in cupy.log if "dlpack" not in line] == ["launch on 0"]
-
-
-@pytest.mark.usefixtures("torch")
-@pytest.mark.parametrize("kind", ["PooledMemory", "UnownedMemory"])
-def test_memory_that_may_be_pytorchs_is_in_order_with_it(backend, cupy, x, kind, monkeypatch):
-    """That of the CUDA array interface, and all of it where CuPy's own is known no more."""
-    scaler, native = nc.StandardScaler(backend=backend).fit(x), cupy.asarray(x)
-    if kind == "PooledMemory":
-        monkeypatch.delattr(cupy.cuda.memory, kind)
-    else:
-        monkeypatch.setattr("cuda_host.fake_cupy.PooledMemory", type(kind, (), {}))
-    cupy.log.clear()
-    y = scaler.transform(native)
-    assert cupy.log == ["7 waits for 0", "launch on 7", "0 waits for 7"]
-    np.testing.assert_array_equal(host(y), scaler.transform(x))
-
-
-@pytest.mark.usefixtures("torch")
-def test_the_stream_comes_back_after_an_error(backend, cupy, x):
-    native = backend.adopt(Tensor(x.copy()))[:, :, None]
-    with pytest.raises(ValueError, match=r"activation"):
-        backend.rescale(native, Affine(), activation="tanh")
-    assert cupy.log[-1] == "0 waits for 7"
-    assert len(cupy.streams) == 1

@@ -8,9 +8,9 @@ from __future__ import annotations
 import pytest
 from cuda_host import nvrtc
 from cuda_host.build import kernel_names
-from kernel_registers import ARCHITECTURES, TABLE, compiled, found, table
+from kernel_registers import ARCHITECTURES, PAIRS, TABLE, compiled, found, table
 from normcore_cupy.compiler import OPTIONS
-from normcore_cupy.device import C_TYPES, source
+from normcore_cupy.device import source
 
 #: Pairs that kernels of results are launched with too: an ``out`` of another dtype, and planes.
 OTHERS = (
@@ -18,10 +18,11 @@ OTHERS = (
     ("bfloat16", "float32"), ("int64", "float16"), ("int8", "bool"), ("float32", "bool"),
 )  # fmt: skip
 
+RESULTS, WALKS = ("rescale", "backward_elemt"), ("", "_single", "_along", "_across")
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
-@pytest.mark.parametrize("dtype", C_TYPES)
-def test_registers_and_spills(dtype: str, architecture: str) -> None:
+
+@pytest.mark.parametrize(("architecture", "dtype"), PAIRS)
+def test_registers_and_spills(architecture: str, dtype: str) -> None:
     usage = compiled(dtype, architecture)
     assert sorted(usage) == sorted(kernel_names(source()))
     spilled = {name: each for name, each in usage.items() if each.spilled_bytes or each.stack_bytes}
@@ -41,9 +42,10 @@ def test_registers_and_spills(dtype: str, architecture: str) -> None:
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize(("dtype", "out"), OTHERS)
 def test_results_of_another_dtype_do_not_spill(dtype: str, out: str, architecture: str) -> None:
-    usage = compiled(dtype, architecture, out, "convert")
-    assert {"convert", "rescale", "backward_elemt"} <= set(usage)
-    assert not any(each.spilled_bytes or each.stack_bytes for each in usage.values()), usage
+    for kernel in ("convert", *(name + walk for name in RESULTS for walk in WALKS)):
+        usage = compiled(dtype, architecture, out, kernel)
+        assert set(usage) == {kernel}
+        assert not any(each.spilled_bytes or each.stack_bytes for each in usage.values()), usage
 
 
 def test_an_error_comes_with_the_log() -> None:

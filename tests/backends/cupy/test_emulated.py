@@ -11,12 +11,13 @@ from cuda_host.build import kernel_names, needs_compiler
 from cuda_host.conformance import EmulatedConformance
 from cuda_host.emulated import EmulatedBackend, EmulatedDevice
 from cuda_host.launch import ORDERS
+from normcore_cupy import plan
 from normcore_cupy.device import C_TYPES, source
 
 from normcore.affine import Affine
 from normcore.array_backend.abstract import batch_scale
 from normcore.array_backend.reference import ReferenceBackend
-from normcore.testing.checks import check_moments
+from normcore.testing.checks import check_extrema, check_moments, check_sums
 
 pytestmark = needs_compiler
 
@@ -54,8 +55,12 @@ def normalized(
     return y, moments, *gradients
 
 
+#: Arrays that each walk takes: vectors along positions and across channels, and single values.
+WALKS = [(5, 6, 40), (67, 40, 1), (67, 40, 3)]
+
+
 def exercise(backend: EmulatedBackend, dtype: str, shape: tuple[int, int, int]) -> list[Any]:
-    """Run every kernel of a dtype, and return the bits of all results."""
+    """Run every kernel of a dtype and a walk, and return the bits of all results."""
     host = draw(shape, dtype)
     num_channels = shape[1]
     x, dy = backend.adopt(host), backend.adopt(draw(shape, dtype, 1))
@@ -81,13 +86,83 @@ def exercise(backend: EmulatedBackend, dtype: str, shape: tuple[int, int, int]) 
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32", "float16", "bfloat16", "int64", "bool"])
-def test_every_kernel_gives_the_same_bits_in_every_order_of_threads(dtype: str) -> None:
+def test_every_kernel_gives_the_same_bits_in_every_order_of_threads(
+    monkeypatch: pytest.MonkeyPatch, dtype: str
+) -> None:
     devices = [EmulatedDevice(orders=(order,)) for order in ORDERS]
-    first, *others = [exercise(EmulatedBackend(device), dtype, (67, 40, 3)) for device in devices]
-    for order, other in zip(ORDERS[1:], others, strict=True):
-        assert first == other, f"{order} gives other bits"
+    backends = [EmulatedBackend(device) for device in devices]
+    for offsets, shapes in ((plan._OFFSETS, WALKS), (0, [(67, 40, 3)])):
+        monkeypatch.setattr(plan, "_OFFSETS", offsets)
+        plan._planned.cache_clear()
+        for shape in shapes:
+            first, *others = [exercise(backend, dtype, shape) for backend in backends]
+            for order, other in zip(ORDERS[1:], others, strict=True):
+                assert first == other, f"{order} gives other bits"
+    plan._planned.cache_clear()
     launched = {kernel for kernel, _ in devices[0].launched}
-    assert launched == set(kernel_names(source()))
+    elsewhere = {name for name in kernel_names(source()) if "row" in name}
+    elsewhere |= {"summarize_moments", "update_running", "count_digits", "choose_digits"}
+    assert launched == set(kernel_names(source())) - elsewhere
+
+
+#: Shapes, and what of an array is taken: whole vectors, tails, odd rows, and addresses between.
+PLACES = [
+    ((3, 4, 1028), ()), ((2, 3, 4), ()), ((5, 2, 12), ()), ((3, 5, 1029), (..., slice(1, None))),
+    ((1029, 12, 1), ()), ((37, 70, 1), (slice(None), slice(0, 64))), ((1027, 13, 1), ()),
+    ((515, 9, 1), (slice(None), slice(1, None))), ((4, 8, 6), (slice(None, None, -1),)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("shape", "part"), PLACES)
+@pytest.mark.parametrize("dtype", ["float64", "float32", "float16", "bfloat16", "int8"])
+def test_elements_wherever_they_lie(dtype: str, shape: Any, part: Any) -> None:
+    backend, reference = EmulatedBackend(), ReferenceBackend()
+    whole, gradient = draw(shape, dtype), draw(shape, dtype, 1)
+    x, dy = backend.adopt(whole)[part], backend.adopt(gradient)[part]
+    host, dhost = whole[part].astype(np.float64), gradient[part].astype(np.float64)
+    vectors = np.random.default_rng(2).standard_normal((4, host.shape[1]))
+    affine = Affine(center=vectors[0], scale=vectors[1] + 3.0, gamma=vectors[2], beta=vectors[3])
+    target = np.dtype(dtype if np.dtype(dtype).kind not in "iub" else np.float64)
+    out = backend.device.zeros(shape, target)[part]
+    for limits in ({}, {"clip": (-0.5, 0.75)}, {"activation": "relu"}):
+        y = backend.rescale(x, affine, out=out, **limits)
+        expected = reference.rescale(host, affine, **limits)
+        assert backend.device.to_host(y).tobytes() == narrowed(expected, target).tobytes()
+    dx = backend.backward_elemt(dy, x, *vectors, relu_mask=affine, out=out)
+    expected = reference.backward_elemt(dhost, host, *vectors, relu_mask=affine)
+    assert backend.device.to_host(dx).tobytes() == narrowed(expected, target).tobytes()
+    check_extrema(backend.extrema(x).to_host(), reference.extrema(host))
+    check_moments(backend.moments(x).to_host(), host)
+    sums = backend.backward_reduce(dy, x, vectors[0], relu_mask=affine)
+    expected = reference.backward_reduce(dhost, host, vectors[0], relu_mask=affine)
+    got = tuple(backend.device.to_host(each) for each in sums)
+    check_sums(got, expected, dhost, host, vectors[0])
+
+
+def narrowed(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Return float64 values rounded once to a dtype; ml_dtypes rounds twice, through float32."""
+    if dtype.name == "bfloat16":
+        mantissa, exponent = np.frexp(values)
+        values = np.ldexp(np.rint(mantissa * 256.0) / 256.0, exponent)
+    return values.astype(dtype)
+
+
+@pytest.mark.parametrize("shape", [(40, 8, 1), (2, 3, 64), (7, 3, 5)])
+@pytest.mark.parametrize("scale", [1e-250, 3.0, 1e250, np.inf, 0.0, np.nan])
+def test_any_scale_divides_as_ieee(shape: Any, scale: float) -> None:
+    rng = np.random.default_rng(3)
+    x = rng.integers(-(1 << 23), 1 << 23, shape).astype(np.float32) * np.float32(2.0**-10)
+    x.reshape(-1)[:6] = 0.0, -0.0, np.inf, -np.inf, np.nan, 3e38
+    backend, reference = EmulatedBackend(), ReferenceBackend()
+    for center in (0.0, 1 / 3, 1e-300):
+        for gamma, beta in ((1.0, 0.0), (-1.0, -0.0)):
+            affine = Affine(center=center, scale=scale, gamma=gamma, beta=beta)
+            with np.errstate(all="ignore"):
+                expected = reference.rescale(x.astype(np.float64), affine).astype(np.float32)
+            got = backend.device.to_host(backend.rescale(backend.adopt(x), affine))
+            np.testing.assert_array_equal(got, expected)
+            numbers = ~np.isnan(expected)
+            np.testing.assert_array_equal(np.signbit(got)[numbers], np.signbit(expected)[numbers])
 
 
 @pytest.mark.parametrize("shape", [(2053, 3, 1), (3, 33, 49)])
@@ -104,10 +179,8 @@ def test_moments_and_rescale_of_every_dtype(dtype: str, shape: tuple[int, int, i
     expected = ReferenceBackend().rescale(x.astype(np.float64), affine)
     floating = np.dtype(dtype).kind not in "iub"
     assert y.dtype == (x.dtype if floating else np.float64)
-    if dtype == "bfloat16":  # ml_dtypes rounds twice, by way of float32
-        mantissa, exponent = np.frexp(expected)
-        expected = np.ldexp(np.rint(mantissa * 256.0) / 256.0, exponent)
-    np.testing.assert_array_equal(y.astype(np.float64), expected.astype(y.dtype).astype(np.float64))
+    expected = narrowed(expected, y.dtype)
+    np.testing.assert_array_equal(y.astype(np.float64), expected.astype(np.float64))
 
 
 @pytest.mark.parametrize("training", [True, False])

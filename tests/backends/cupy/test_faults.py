@@ -26,6 +26,7 @@ class Fault(NamedTuple):
 
 
 MOMENTS = "test_moments_of_many_positions", ((1, 2, 30011), 0.0, False)
+GROUPS = ("test_moments_of_groups_of_ranges",)
 RANGES = "test_parts_of_a_channel_merge", ((203, 4, 61),)
 BRACKETS = ("test_brackets_equal_reference",)
 RESCALE = ("test_rescale_has_the_bits_of_the_reference",)
@@ -33,20 +34,36 @@ RESCALE = ("test_rescale_has_the_bits_of_the_reference",)
 # A fault that goes far out of bounds has a law of kernels that only read: the process lives on.
 FAULTS = {
     "no barrier before warps are merged": Fault(
-        "half /= 2) {\n        __syncthreads();\n", "half /= 2) {\n", *MOMENTS
-    ),
-    "no barrier before the result is read": Fault(
-        "    __syncthreads();\n    mine = warps[0]", "    mine = warps[0]", *MOMENTS
-    ),
-    "no barrier before the next merge": Fault(
-        "    __syncthreads(); // before the next call writes\n", "",
-        "test_moments_that_take_more_than_one_pass", ((1, 2, 3001), 1e200),
-    ),
-    "a barrier for some warps": Fault(
-        "        __syncthreads();\n        if (warp < half",
-        "        if (warp < half) __syncthreads();\n        if (warp < half",
+        "        __syncthreads();\n        if (warp < half && lane",
+        "        if (warp < half && lane",
         *MOMENTS,
     ),
+    "no barrier before the next round": Fault(
+        "        __syncthreads(); // before the next round writes\n", "", *MOMENTS
+    ),
+    "no barrier before the pivot is read": Fault(
+        "        __syncthreads();\n        if (thread == 0) pending = 0;",
+        "        if (thread == 0) pending = 0;", *MOMENTS,
+    ),
+    "no barrier before a block's sums are read": Fault(
+        "        __syncthreads();\n        // A warp for each",
+        "        // A warp for each",
+        *GROUPS,
+    ),
+    "no barrier before the mean is read": Fault(
+        "totals[threadIdx.x] = all;\n        __syncthreads();\n", "totals[threadIdx.x] = all;\n",
+        *GROUPS,
+    ),
+    "a barrier for some warps": Fault(
+        "        __syncthreads();\n        if (warp < half && lane",
+        "        if (warp < half) __syncthreads();\n        if (warp < half && lane",
+        *MOMENTS,
+    ),
+    "a block that is taken for the last": Fault(
+        "static_cast<int>(expected) - 1;", "static_cast<int>(expected) - 2;", *MOMENTS
+    ),
+    "groups that are not merged": Fault("first = ranges;", "first = 0;", *GROUPS),
+    "counters that are left": Fault("        if (last) *counter = 0;\n", "", *MOMENTS),
     "half the shuffle distance": Fault("words[i], distance)", "words[i], distance / 2)", *MOMENTS),
     "twice the shuffle distance": Fault("words[i], distance)", "words[i], 2 * distance)", *MOMENTS),
     "one shuffle too few": Fault("distance >= width", "distance > width", *MOMENTS),
@@ -54,24 +71,25 @@ FAULTS = {
         "distance >= width; distance /= 2)", "2 * distance >= width && distance; distance /= 2)",
         "test_moments_of_many_positions", ((3001, 19, 1), 0.0, False),
     ),
-    "a lost warp": Fault("[warp + half]", "[warp + half - (half > 1)]", *MOMENTS),
-    "a lost block of moments": Fault(
-        "range < ranges; range += blockDim.y)\n            mine = merged(mine, load_moments",
-        "range < ranges - 1; range += blockDim.y)\n            mine = merged(mine, load_moments",
+    "a lost warp": Fault("others[warp][k]", "others[warp - (warp > 0)][k]", *MOMENTS),
+    "a lost range of sums": Fault(
+        "i < number; i += blockDim.y) {\n            Moments m",
+        "i < number - 1; i += blockDim.y) {\n            Moments m",
         *MOMENTS,
     ),
-    "a lost block of extrema": Fault(
-        "range < ranges; range += blockDim.y) {\n"
-        "            const double* part = parts + range * 3",
-        "range < ranges - (ranges > 1); range += blockDim.y) {\n"
-        "            const double* part = parts + range * 3",
+    "a lost range of squares": Fault(
+        "i < number; i += blockDim.y)\n            m2 =",
+        "i < number - 1; i += blockDim.y)\n            m2 =",
+        *MOMENTS,
+    ),
+    "a lost range of extrema": Fault(
+        "i < number; i += blockDim.y)\n            all = merged(all, load_extrema",
+        "i < number - (number > 1); i += blockDim.y)\n            all = merged(all, load_extrema",
         *RANGES,
     ),
-    "a lost block of gradients": Fault(
-        "range < ranges; range += blockDim.y) {\n"
-        "            const double* part = parts + range * 4",
-        "range < ranges - (ranges > 1); range += blockDim.y) {\n"
-        "            const double* part = parts + range * 4",
+    "a lost range of gradients": Fault(
+        "i < number; i += blockDim.y)\n            all = merged(all, load_gradient",
+        "i < number - (number > 1); i += blockDim.y)\n            all = merged(all, load_gradient",
         *RANGES,
     ),
     "a lost block of counts": Fault(
@@ -90,9 +108,15 @@ FAULTS = {
                                  *MOMENTS),
     "one channel too many": Fault("some = channel < x.c", "some = channel <= x.c", *RESCALE),
     "what was not loaded is used": Fault(
-        "if (at.left > 0) visit(loaded[i], at);", "visit(loaded[i], at);", *MOMENTS
+        "visit(loaded, places, at.left);", "visit(loaded, places, W::LOADS);", *MOMENTS
     ),
-    "a row that does not end": Fault("if (s >= inner) {", "if (s > inner) {", *RANGES),
+    "what was not loaded is counted": Fault(
+        "if (at.left > 0) visit(loaded[i], at);", "visit(loaded[i], at);", *BRACKETS
+    ),
+    "a row that does not end": Fault("ends = s >= inner;", "ends = s > inner;", *RANGES),
+    "a row that is not counted to its end": Fault(
+        "if (s >= inner) {", "if (s > inner) {", *BRACKETS
+    ),
     "kept values on top of each other": Fault("++next[i];", "", *BRACKETS),
 }  # fmt: skip
 

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from cuda_host.fake_cupy import FakeCupy, Stream
 from normcore_cupy import backend as cupy_backend
+from normcore_cupy import ordering
 
 import normcore
 
@@ -28,10 +29,13 @@ USED = {
     "cuda.Device": [],
     "cuda.Stream": ["non_blocking"],
     "cuda.Stream.from_external": ["obj"],
+    "cuda.MemoryPointer": ["mem", "offset"],
+    "cuda.Stream.is_capturing": [],
     "cuda.Stream.record": [],
     "cuda.Stream.synchronize": [],
     "cuda.Stream.wait_event": ["event"],
     "cuda.alloc_pinned_memory": ["size"],
+    "cuda.UnownedMemory": ["ptr", "size", "owner", "device_id"],
     "cuda.get_current_stream": [],
     "cuda.get_cuda_path": [],
     "cuda.nvrtc.compileProgram": ["prog", "options"],
@@ -42,9 +46,11 @@ USED = {
     "cuda.nvrtc.getProgramLog": ["prog"],
     "cuda.nvrtc.getSupportedArchs": [],
     "cuda.nvrtc.getVersion": [],
+    "cuda.memory.OutOfMemoryError": ["size", "total"],
     "cuda.runtime.getDevice": [],
     "cuda.runtime.getDeviceCount": [],
     "cuda.runtime.runtimeGetVersion": [],
+    "cuda.using_allocator": ["allocator"],
     "cumsum": ["a"],
     "empty": ["shape", "dtype"],
     "from_dlpack": ["array"],
@@ -55,6 +61,9 @@ USED = {
     "zeros": ["shape", "dtype"],
     # of the benchmarks
     "cuda.Event": [],
+    "cuda.Graph.launch": ["stream"],
+    "cuda.Stream.begin_capture": [],
+    "cuda.Stream.end_capture": [],
     "cuda.get_elapsed_time": ["start_event", "end_event"],
     "cuda.memory.MemoryPointer.copy_from_device_async": ["src", "size"],
     "cuda.runtime.driverGetVersion": [],
@@ -62,9 +71,10 @@ USED = {
     "cuda.runtime.memGetInfo": [],
     "cuda.set_allocator": ["allocator"],
     "get_default_memory_pool": [],
+    "empty_like": ["prototype"],
+    "moveaxis": ["a", "source", "destination"],
     "lib.stride_tricks.as_strided": ["x", "shape", "strides"],
     "percentile": ["a", "q", "axis"],
-    "random.standard_normal": ["size", "dtype"],
 }
 
 
@@ -120,11 +130,13 @@ def test_errors_are_what_is_caught():
 def test_memory_tells_whose_it_is():
     """CuPy's own kinds have these names; lent memory is of none of them."""
     memory = cupy.cuda.memory
-    own = tuple(getattr(memory, name) for name in cupy_backend._OWN)
+    own = tuple(getattr(memory, name) for name in ordering._OWN)
     assert all(issubclass(each, memory.BaseMemory) for each in own)
-    lent = types.SimpleNamespace(data=types.SimpleNamespace(mem=memory.UnownedMemory))
     assert not issubclass(memory.UnownedMemory, own)
-    assert cupy_backend._is_lent(cupy, lent)
+    place = np.zeros(3)
+    lent = memory.UnownedMemory(place.ctypes.data, place.nbytes, place, 0)
+    array = cupy.ndarray((3,), np.float64, memptr=memory.MemoryPointer(lent, 0))
+    assert ordering.Ordering(cupy)._is_lent(array)
     from cupy._core import dlpack
 
     assert not issubclass(dlpack.DLPackMemory, own)

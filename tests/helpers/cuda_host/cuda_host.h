@@ -59,7 +59,10 @@ struct Thread {
     uint64_t result;
 };
 
+constexpr uint64_t CANARY = 0x5afe57ac4d00b1e5;
+
 inline Thread threads[MAX_THREADS];
+inline char* stacks;
 inline Thread* current;
 inline unsigned num_threads, num_waiting;
 inline dim3 block_dim, grid_dim;
@@ -146,13 +149,23 @@ inline void arrive(void* fake, const void** stack, size_t* size)
 #endif
 }
 
+/* The last word of a stack; another value says that the thread has run out of it. */
+inline uint64_t* canary_of(const Thread* thread)
+{
+    return reinterpret_cast<uint64_t*>(thread->stack + GUARD);
+}
+
 inline void prepare(Thread* thread)
 {
+    if (stacks == nullptr) { // of all threads at once, as a process may have so many mappings only
+        void* all = mmap(nullptr, MAX_THREADS * STACK, PROT_READ | PROT_WRITE,
+                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        if (all == MAP_FAILED || mprotect(all, GUARD, PROT_NONE) != 0) abort();
+        stacks = static_cast<char*>(all);
+    }
     if (thread->stack == nullptr) {
-        void* stack = mmap(nullptr, STACK, PROT_READ | PROT_WRITE,
-                           MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-        if (stack == MAP_FAILED || mprotect(stack, GUARD, PROT_NONE) != 0) abort();
-        thread->stack = static_cast<char*>(stack);
+        thread->stack = stacks + thread->id * STACK;
+        *canary_of(thread) = CANARY;
     }
     if (thread->started) return;
     getcontext(&thread->start);
@@ -286,6 +299,7 @@ inline bool take_turns(const unsigned* order, unsigned size, unsigned* done)
         Thread* thread = threads + order[i];
         if (thread->state != READY) continue;
         resume(thread);
+        if (*canary_of(thread) != CANARY) abort();
         *done += thread->state == DONE;
         progress = true;
     }

@@ -115,6 +115,7 @@ template <class T, class C, class V> inline T atomicCAS(T* address, C compare, V
 }
 
 template <class T> inline T __ldg(const T* address) { return *address; }
+template <class T> inline T __ldcg(const T* address) { return *address; }
 
 inline double __dadd_rn(double a, double b) { return a + b; }
 inline double __dsub_rn(double a, double b) { return a - b; }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import threading
 from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +14,7 @@ from normcore_cupy.host import DeviceBackend
 
 from cuda_host.arrays import DeviceArray, namespace, unwrap
 from cuda_host.build import build
-from cuda_host.launch import ORDERS, Order, launch
+from cuda_host.launch import ORDERS, KernelError, Order, launch
 from cuda_host.memory import Memory
 
 __all__ = ["EmulatedBackend", "EmulatedDevice"]
@@ -42,6 +43,8 @@ class EmulatedDevice:
         self._source = source
         self._orders = defaultdict(lambda: itertools.cycle(orders))
         self._memory = Memory()
+        self._counters = np.zeros(0, np.int32)
+        self._one_at_a_time = threading.Lock()
         #: The kernels launched so far, with their dtypes.
         self.launched: set[tuple[str, tuple[str, str]]] = set()
 
@@ -52,6 +55,18 @@ class EmulatedDevice:
         array = self._memory.empty(shape, dtype)
         array[...] = 0
         return DeviceArray(array)
+
+    def counters(self, count: int) -> DeviceArray:
+        if self._counters.size < count:
+            self._counters = self._memory.empty(count, np.int32)
+            self._counters[...] = 0
+        return DeviceArray(self._counters)
+
+    def place(self) -> str:
+        return "emulated"
+
+    def kept(self, made: Any) -> Any:
+        return made.get("emulated")
 
     def asarray(self, array: Any) -> DeviceArray:
         if isinstance(array, DeviceArray):
@@ -78,8 +93,12 @@ class EmulatedDevice:
     ) -> None:
         """Launch a kernel of a text, and look at every fence afterwards."""
         library = build(text, defines)
-        launch(library, kernel, grid, block, args, order=next(self._orders[kernel]))
+        with self._one_at_a_time:
+            launch(library, kernel, grid, block, args, order=next(self._orders[kernel]))
+            counted = self._counters.any()
         self._memory.check()
+        if counted:
+            raise KernelError(f"{kernel} left counters that are not 0")
 
 
 class EmulatedBackend(DeviceBackend):

@@ -1,14 +1,17 @@
 """As much of CuPy as the backend and its benchmarks ask for, on the emulated device.
 
 Kernels go the whole way: NVRTC "compiles" a text into a file, a module loads it, and a launch runs
-it on the CPU. Streams write down who waits for whom, and any allocation can be made to fail.
+it on the CPU. Streams write down who waits for whom, and what is in no order is an error at the
+end; any allocation can be made to fail.
 """
 
 from __future__ import annotations
 
+import gc
+import math
 import sys
 import tempfile
-import time
+import threading
 import types
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,60 +23,24 @@ import numpy as np
 
 from cuda_host.arrays import DeviceArray, namespace, unwrap
 from cuda_host.emulated import EmulatedDevice
+from cuda_host.fake_memory import (
+    CUDADriverError,
+    CUDARuntimeError,
+    MemoryPointer,
+    OutOfMemoryError,
+    Pointer,
+    PooledMemory,
+    Tensor,
+    UnownedMemory,
+    belongs,
+    block_at,
+    forget,
+)
 from cuda_host.fake_nvrtc import FakeNvrtc, unpacked
+from cuda_host.fake_streams import Device, Stream, TimingEvent
+from cuda_host.stream_order import StreamOrder, contents, root
 
 __all__ = ["FakeCupy", "Tensor", "installed"]
-
-
-class OutOfMemoryError(MemoryError):
-    """CuPy's."""
-
-
-class CUDARuntimeError(RuntimeError):
-    """CuPy's: an error of CUDA itself."""
-
-    def __init__(self, status: int) -> None:
-        super().__init__("cudaErrorMemoryAllocation: out of memory" if status == 2 else status)
-        self.status = status
-
-
-class CUDADriverError(RuntimeError):
-    """CuPy's: an error of the driver."""
-
-    def __init__(self, status: int) -> None:
-        super().__init__("CUDA_ERROR_OUT_OF_MEMORY: out of memory" if status == 2 else status)
-        self.status = status
-
-
-class PooledMemory:
-    """Memory of CuPy's pool."""
-
-
-class DLPackMemory:
-    """Memory of another library."""
-
-
-class Stream:
-    """A stream that writes down who waits for whom."""
-
-    def __init__(self, cupy: FakeCupy, ptr: int) -> None:
-        self._cupy, self.ptr = cupy, ptr
-
-    def record(self, event: Any = None) -> int:
-        return self.ptr
-
-    def wait_event(self, event: int) -> None:
-        self._cupy.log.append(f"{self.ptr} waits for {event}")
-
-    def synchronize(self) -> None:
-        self._cupy.log.append(f"host waits for {self.ptr}")
-
-    def __enter__(self) -> Stream:
-        self._cupy.streams.append(self)
-        return self
-
-    def __exit__(self, *_: Any) -> None:
-        self._cupy.streams.pop()
 
 
 class FakeCupy(types.ModuleType):
@@ -85,6 +52,10 @@ class FakeCupy(types.ModuleType):
         super().__init__("cupy")
         self.emulated = EmulatedDevice()
         self.log: list[str] = []
+        self.order = StreamOrder()
+        #: Streams that a graph is being captured on.
+        self.capturing: set[int] = set()
+        self.allocator = threading.local()
         self.streams: list[Stream] = [Stream(self, 0)]
         self.device = 0
         self.free_bytes = 1 << 30
@@ -96,6 +67,9 @@ class FakeCupy(types.ModuleType):
         self.random = SimpleNamespace(standard_normal=self._standard_normal)
         self.nvrtc = FakeNvrtc()
         self.cuda = types.ModuleType("cupy.cuda")
+        #: The names of the kernels launched so far, and how long each takes on the timeline.
+        self.launched: list[str] = []
+        self.kernel_seconds = 1e-5
         self._made = 0
         self._fill_cuda()
 
@@ -105,10 +79,44 @@ class FakeCupy(types.ModuleType):
             return found
 
         def function(*arguments: Any, **options: Any) -> Any:
-            self.allocate(0)
-            return found(*arguments, **options)
+            return self.computed(found(*arguments, **options), (arguments, options))
 
         return function
+
+    # -- order -----------------------------------------------------------------------------
+
+    @property
+    def stream(self) -> int:
+        """The current stream's number."""
+        return self.streams[-1].ptr
+
+    def refuse_in_graph(self, stream: int | None = None) -> None:
+        """Raise where a graph is being captured: on any stream, or on this one but not another."""
+        if self.capturing and (stream is None or stream not in self.capturing):
+            raise CUDARuntimeError(900)
+
+    def computed(self, result: Any, given: Any) -> Any:
+        """Put what a function of arrays gives into memory of its own, as work of the stream."""
+        if isinstance(result, tuple):
+            return tuple(self.computed(each, given) for each in result)
+        if not isinstance(result, DeviceArray):
+            return result
+        inputs = list(_arrays(given))
+        owner = root(unwrap(result))
+        if any(root(unwrap(each)) is owner for each in inputs):
+            return result  # a view
+        self.order.work(self.stream)
+        for each in inputs:
+            self.order.use(unwrap(each), self.stream, writes=False)
+        fresh = self.like(unwrap(result))
+        unwrap(fresh)[...] = unwrap(result)
+        self.order.use(unwrap(fresh), self.stream, writes=True)
+        return fresh
+
+    def used(self, array: Any, *, writes: bool) -> None:
+        """Note work of the current stream on an array, as another library's."""
+        self.order.work(self.stream)
+        self.order.use(unwrap(array), self.stream, writes=writes)
 
     # -- memory ----------------------------------------------------------------------------
 
@@ -117,37 +125,63 @@ class FakeCupy(types.ModuleType):
         if self.allocations_left is not None:
             self.allocations_left -= 1
         if num_bytes > self.free_bytes or self.allocations_left == -1:
-            raise error or OutOfMemoryError(f"Out of memory allocating {num_bytes} bytes")
+            raise error or OutOfMemoryError(num_bytes, 0)
 
     def empty(self, shape: Any, dtype: Any = np.float64) -> DeviceArray:
-        self.allocate(int(np.prod(shape)) * np.dtype(dtype).itemsize)
-        return self.emulated.empty(shape, dtype)
+        shape, dtype = (shape,) if isinstance(shape, int) else tuple(shape), np.dtype(dtype)
+        num_bytes = math.prod(shape) * dtype.itemsize
+        self.allocate(num_bytes)
+        allocator = getattr(self.allocator, "value", None)
+        if allocator is None:
+            if self.capturing:  # as a pool that has to grow
+                raise CUDARuntimeError(900)
+            array = self.emulated.empty(shape, dtype)
+            self.order.allocated(unwrap(array), self.stream)
+            return array
+        pointer = allocator(num_bytes)
+        memory = block_at(pointer.ptr, num_bytes)
+        self.order.allocated(memory, self.stream)
+        belongs(memory, pointer.mem)
+        return DeviceArray(memory[:num_bytes].view(dtype).reshape(shape))
+
+    def like(self, array: np.ndarray) -> DeviceArray:
+        """Return a fresh array in the memory order of another."""
+        order = sorted(range(array.ndim), key=lambda axis: -abs(array.strides[axis]))
+        fresh = self.empty([array.shape[axis] for axis in order], array.dtype)
+        return fresh.transpose([order.index(axis) for axis in range(array.ndim)])
 
     def empty_like(self, array: Any, dtype: Any = None) -> DeviceArray:
-        like = np.empty_like(unwrap(array), dtype=dtype)
-        self.allocate(like.nbytes)
-        return DeviceArray(like)
+        return self.like(np.empty_like(unwrap(array), dtype=dtype))
 
     def zeros(self, shape: Any, dtype: Any = np.float64) -> DeviceArray:
-        self.allocate(int(np.prod(shape)) * np.dtype(dtype).itemsize)
-        return self.emulated.zeros(shape, dtype)
-
-    def ones(self, shape: Any, dtype: Any = np.float64) -> DeviceArray:
-        return self.asarray(np.ones(shape, dtype))
+        array = self.empty(shape, dtype)
+        unwrap(array)[...] = 0
+        self.used(array, writes=True)
+        return array
 
     def asarray(self, array: Any, dtype: Any = None) -> DeviceArray:
         if isinstance(array, DeviceArray):
             return array if dtype is None else array.astype(dtype)
         host = np.asarray(array, dtype)
-        self.allocate(host.nbytes)
-        return self.emulated.asarray(host)
+        fresh = self.empty(host.shape, host.dtype)
+        if self.capturing:  # the graph would read host memory that is gone
+            raise CUDARuntimeError(900)
+        self.order.work(self.stream, "to device", host.nbytes / _BYTES_PER_SECOND)
+        if host.size:
+            fresh = fresh if host.flags.c_contiguous else self.like(host)
+            unwrap(fresh)[...] = host
+        self.order.use(unwrap(fresh), self.stream, writes=True)
+        return fresh
+
+    def ones(self, shape: Any, dtype: Any = np.float64) -> DeviceArray:
+        return self.asarray(np.ones(shape, dtype))
 
     def asnumpy(self, array: Any) -> np.ndarray:
         host: np.ndarray = array.get()
         return host
 
     def from_dlpack(self, array: Any) -> DeviceArray:
-        self.log.append(f"from_dlpack on {self.streams[-1].ptr}")
+        self.log.append(f"from_dlpack on {self.stream}")
         lent = DeviceArray(array.memory)
         lent.owner = array
         return lent
@@ -165,12 +199,26 @@ class FakeCupy(types.ModuleType):
 
         def get_function(name: str) -> Any:
             def launch(grid: Any, block: Any, args: tuple[Any, ...]) -> None:
-                self.log.append(f"launch on {self.streams[-1].ptr}")
+                self.log.append(f"launch on {self.stream}")
+                self.launched.append(name)
+                self.order.work(self.stream, "kernel", self.kernel_seconds)
+                blocks = self.order.at(_addresses(args))
+                before = [contents(each) for each in blocks]
                 self.emulated.run(text, defines, name, grid, block, args)
+                self.order.launched(blocks, before, self.stream)
 
             return launch
 
         return SimpleNamespace(get_function=get_function)
+
+    @contextmanager
+    def _using_allocator(self, allocator: Any) -> Iterator[None]:
+        before = getattr(self.allocator, "value", None)
+        self.allocator.value = allocator
+        try:
+            yield
+        finally:
+            self.allocator.value = before
 
     def _fill_cuda(self) -> None:
         def new_stream(non_blocking: bool = False) -> Stream:
@@ -186,17 +234,19 @@ class FakeCupy(types.ModuleType):
 
         new_stream.from_external = from_external  # type: ignore[attr-defined]
         cuda: Any = self.cuda
-        cuda.Stream, cuda.Event = new_stream, _Event
+        cuda.Stream, cuda.Event = new_stream, TimingEvent
         cuda.get_current_stream = lambda: self.streams[-1]
         cuda.get_elapsed_time = lambda start, end: (end.time - start.time) * 1e3
         cuda.get_cuda_path = lambda: None
         cuda.set_allocator = lambda allocator: None
         cuda.alloc_pinned_memory = alloc_pinned_memory
         cuda.nvrtc = self.nvrtc
-        cuda.Device = lambda number=0: SimpleNamespace(
-            id=number, compute_capability="90", synchronize=lambda: None
-        )
-        cuda.memory = SimpleNamespace(OutOfMemoryError=OutOfMemoryError, PooledMemory=PooledMemory)
+        cuda.Device = lambda number=0: Device(self, number)
+        cuda.using_allocator = self._using_allocator
+        cuda.memory = SimpleNamespace(
+            OutOfMemoryError=OutOfMemoryError, PooledMemory=PooledMemory,
+            UnownedMemory=UnownedMemory, MemoryPointer=MemoryPointer,
+        )  # fmt: skip
         cuda.driver = SimpleNamespace(CUDADriverError=CUDADriverError)
         cuda.runtime = SimpleNamespace(
             CUDARuntimeError=CUDARuntimeError,
@@ -209,72 +259,47 @@ class FakeCupy(types.ModuleType):
         )
 
 
+def _arrays(given: Any) -> Iterator[DeviceArray]:
+    """Yield the arrays among arguments."""
+    if isinstance(given, DeviceArray):
+        yield given
+    elif isinstance(given, list | tuple | dict):
+        for each in given.values() if isinstance(given, dict) else given:
+            yield from _arrays(each)
+
+
+def _addresses(arguments: tuple[Any, ...]) -> list[int]:
+    """Return the numbers among a kernel's arguments that may be addresses."""
+    numbers: list[int] = []
+    for each in arguments:
+        if each.dtype.names is not None:
+            numbers.extend(int(each[name]) for name in each.dtype.names if name == "data")
+        elif each.dtype == np.int64:
+            numbers.append(int(each))
+    return numbers
+
+
 def _as_strided(x: DeviceArray, shape: Any, strides: Any) -> DeviceArray:
     return DeviceArray(np.lib.stride_tricks.as_strided(unwrap(x), shape, strides))
 
 
-class _Event:
-    def __init__(self) -> None:
-        self.time = 0.0
-
-    def record(self) -> None:
-        self.time = time.perf_counter()
-
-    def synchronize(self) -> None:
-        pass
-
-
-class _Pointer:
-    def __init__(self, array: DeviceArray) -> None:
-        self._memory = unwrap(array)
-        self.ptr = self._memory.__array_interface__["data"][0]
-        lent = _lent.get(id(_root(self._memory)))
-        self.mem = PooledMemory() if lent is None else DLPackMemory()
-        self.device_id = 0 if lent is None else lent
-
-    def copy_from_device_async(self, other: _Pointer, size: int) -> None:
-        assert size == other._memory.nbytes == self._memory.nbytes
-        self._memory[...] = other._memory
-
-
-def _root(memory: np.ndarray) -> np.ndarray:
-    while isinstance(memory.base, np.ndarray):
-        memory = memory.base
-    return memory
-
-
-_lent: dict[int, int] = {}
-
-
-class Tensor:
-    """A tensor of another library, on a CUDA device."""
-
-    __module__ = "faketorch"
-
-    def __init__(self, memory: np.ndarray, device: int = 0) -> None:
-        self.memory, self.device = memory, device
-        self.dtype, self.shape, self.ndim = memory.dtype, memory.shape, memory.ndim
-        _lent[id(_root(memory))] = device
-
-    def detach(self) -> Tensor:
-        return self
-
-    def __dlpack__(self, **_: Any) -> Any:
-        raise AssertionError("this fake is imported whole")
-
-    def __dlpack_device__(self) -> tuple[int, int]:
-        return 2, self.device
+_BYTES_PER_SECOND = 5e10
 
 
 @contextmanager
 def installed(monkeypatch: Any) -> Iterator[FakeCupy]:
     """Put the fake in CuPy's place, and let its arrays have what CuPy's have."""
     cupy = FakeCupy()
-    arithmetic = DeviceArray.__array_ufunc__
+    arithmetic, setitem = DeviceArray.__array_ufunc__, DeviceArray.__setitem__
 
     def get(self: Any, stream: Any = None, out: Any = None, blocking: bool = True) -> np.ndarray:
+        used = cupy.stream if stream is None else stream.ptr
+        cupy.order.work(used, "to host", unwrap(self).nbytes / _BYTES_PER_SECOND)
+        cupy.order.use(unwrap(self), used, writes=False)
         if blocking:
-            cupy.log.append(f"host waits for {cupy.streams[-1].ptr}")
+            cupy.refuse_in_graph()
+            cupy.log.append(f"host waits for {used}")
+            cupy.order.synchronize(used)
         host = np.array(unwrap(self), order="C")
         if out is None:
             return host
@@ -284,18 +309,39 @@ def installed(monkeypatch: Any) -> Iterator[FakeCupy]:
         return out
 
     def put(self: Any, array: np.ndarray, stream: Any = None) -> None:
-        cupy.log.append(f"copy on {cupy.streams[-1].ptr}")
+        used = cupy.stream if stream is None else stream.ptr
+        cupy.log.append(f"copy on {used}")
+        cupy.order.work(used, "to device", array.nbytes / _BYTES_PER_SECOND)
         unwrap(self)[...] = array
+        cupy.order.use(unwrap(self), used, writes=True)
 
-    def counted(self: Any, *inputs: Any, **options: Any) -> Any:
-        cupy.allocate(0)
-        return arithmetic(self, *inputs, **options)
+    def counted(self: Any, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
+        result = arithmetic(self, ufunc, method, *inputs, **options)
+        for each in options.get("out") or ():
+            cupy.used(each, writes=True)
+        return cupy.computed(result, (inputs, options))
+
+    def assign(self: Any, key: Any, value: Any) -> None:
+        setitem(self, key, value)
+        cupy.used(self, writes=True)
+        for each in _arrays([value]):
+            cupy.order.use(unwrap(each), cupy.stream, writes=False)
+
+    def copying(name: str) -> Any:
+        method = getattr(np.ndarray, name)
+
+        def call(self: Any, *arguments: Any, **options: Any) -> Any:
+            made = DeviceArray(method(unwrap(self), *arguments, **options))
+            return cupy.computed(made, [self])
+
+        return call
 
     def reduction(name: str) -> Any:
         return lambda self, **options: getattr(cupy, name)(self, **options)
 
     fakes = {
-        "get": get, "set": put, "data": property(_Pointer), "__array_ufunc__": counted,
+        "get": get, "set": put, "data": property(Pointer), "__array_ufunc__": counted,
+        "__setitem__": assign, **{name: copying(name) for name in ("astype", "copy", "reshape")},
         "__bool__": lambda self: bool(self.get()), "__float__": lambda self: float(self.get()),
         "__dlpack__": None, "__dlpack_device__": lambda self: (2, 0),
         "__array_namespace__": lambda self, *, api_version=None: cupy,
@@ -314,4 +360,6 @@ def installed(monkeypatch: Any) -> Iterator[FakeCupy]:
         try:
             yield cupy
         finally:
-            _lent.clear()
+            forget()
+        gc.collect()
+        assert not cupy.order.races, cupy.order.races

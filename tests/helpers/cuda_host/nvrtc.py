@@ -50,6 +50,16 @@ class Compiler:
         RuntimeError
             If NVRTC refuses the source; its log is the message.
         """
+        return _usage(self.machine_code(source, arch, options)[1])
+
+    def machine_code(self, source: str, arch: str, options: Sequence[str]) -> tuple[bytes, str]:
+        """Compile, and return the machine code and the log.
+
+        Raises
+        ------
+        RuntimeError
+            If NVRTC refuses the source; its log is the message.
+        """
         flags = [f"-arch={arch}", f"-I{self._include}", "--ptxas-options=-v", *options]
         program = ctypes.c_void_p()
         self._call(
@@ -62,11 +72,14 @@ class Compiler:
             log = self._text("ProgramLog", program)
             if status != 0:
                 raise RuntimeError(f"NVRTC does not compile for {arch}:\n{log}")
-            if self._size("CUBIN", program) == 0:
+            size = self._size("CUBIN", program)
+            if size == 0:
                 raise RuntimeError(f"NVRTC made no machine code for {arch}:\n{log}")
+            code = ctypes.create_string_buffer(size)
+            self._call("nvrtcGetCUBIN", program, code)
         finally:
             self._call("nvrtcDestroyProgram", ctypes.byref(program))
-        return _usage(log)
+        return code.raw, log
 
     def _size(self, what: str, program: ctypes.c_void_p) -> int:
         size = ctypes.c_size_t()

@@ -1,6 +1,6 @@
 """Run what follows as ``python`` would, with the fake CuPy in place and ready.
 
-    python -m cuda_host.on_fake benchmarks/gpu/table.py directory --quick
+    python -m cuda_host.on_fake -m benchmarks.gpu.table directory --quick
 
 Takes the name of a script, ``-m`` and a module, or ``-c`` and code, so that it can stand for the
 ``PYTHON`` of benchmarks/gpu.sh.

@@ -1,0 +1,227 @@
+"""In whose order work is done, and whose memory it takes: CuPy's, or PyTorch's for its tensors.
+
+A pool gives memory out again in the order of the stream that it was allocated on, as soon as the
+host lets go of it. So whatever a call allocates has to be of the stream that the call works on;
+and what a tensor's library will use, later and on streams of its own choice, has to be that
+library's memory.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+from normcore.array_backend.abstract import IN_ANY_ORDER
+from normcore.layout.namespace import Array
+from normcore_cupy.cupy_device import is_capturing
+
+if TYPE_CHECKING:
+    import cupy as cp
+    import torch
+
+    Allocator = Callable[[int], cp.cuda.MemoryPointer]
+
+__all__ = ["CAPTURE_ERRORS", "Ordering", "capture_error", "is_tensor"]
+
+#: cudaErrorStreamCaptureUnsupported and those that follow it: what a graph cannot hold.
+CAPTURE_ERRORS = frozenset(range(900, 910))
+# What CuPy allocates itself; all but the last are public names. Whatever is none of these counts as
+# lent, so that a name that CuPy changes costs the order of two streams, and never loses it.
+_OWN = ("Memory", "MemoryAsync", "ManagedMemory", "SystemMemory", "PooledMemory")
+
+
+class Ordering:
+    """The contexts that arrays are worked on in.
+
+    Parameters
+    ----------
+    cupy : module
+    """
+
+    def __init__(self, cupy: ModuleType) -> None:
+        self._cupy = cupy
+        self._inside = threading.local()
+        self._allocators: dict[torch.device, Allocator] = {}
+        memory = cupy.cuda.memory
+        self._own = tuple(getattr(memory, name) for name in _OWN if hasattr(memory, name))
+
+    def of(self, array: Array) -> AbstractContextManager[None]:
+        """Return the context for a caller's array, a tensor or one of CuPy's."""
+        if self.is_inside():
+            return IN_ANY_ORDER
+        torch = sys.modules.get("torch")
+        if isinstance(array, self._cupy.ndarray):
+            if is_capturing(self._cupy.cuda.get_current_stream()):
+                return self._without_memory()
+            if torch is not None and torch.cuda.is_initialized() and self._is_lent(array):
+                return self._beside_torch(torch, array.data.device_id)
+        elif torch is not None and is_tensor(array):
+            return self._of_torch(torch, array.device)
+        return IN_ANY_ORDER
+
+    def is_inside(self) -> bool:
+        """Whether this thread is in one of the contexts."""
+        return getattr(self._inside, "now", False)
+
+    def keep(self, torch: ModuleType, tensor: torch.Tensor) -> None:
+        """Have PyTorch not give a tensor's memory out again before CuPy's stream is done."""
+        current = self._cupy.cuda.get_current_stream().ptr
+        if current != torch.cuda.current_stream(tensor.device).cuda_stream:
+            tensor.record_stream(torch.cuda.ExternalStream(current, tensor.device))
+
+    def as_tensor(self, array: Array) -> Array:
+        """Return an array of CuPy as a tensor: PyTorch's own where PyTorch allocated the memory."""
+        torch = sys.modules["torch"]
+        memory = array.data.mem
+        owner = getattr(memory, "tensor", None)
+        name = array.dtype.name
+        if owner is None or (name[0] == "u" and name != "uint8"):
+            return torch.from_dlpack(array)
+        strides = [stride // array.itemsize for stride in array.strides]
+        offset = (array.data.ptr - memory.ptr) // array.itemsize
+        # Not a view of the owner: autograd would refuse to have it changed in place.
+        tensor = torch.empty(0, dtype=getattr(torch, name), device=owner.device)
+        return tensor.set_(owner.untyped_storage(), offset, array.shape, strides)
+
+    # -- contexts --------------------------------------------------------------------------
+
+    @contextmanager
+    def _of_torch(self, torch: ModuleType, device: torch.device) -> Iterator[None]:
+        """Work on PyTorch's current stream of a device, in memory of its allocator."""
+        cuda = self._cupy.cuda
+        number = device.index or 0
+        if number != cuda.runtime.getDevice():
+            with cuda.Device(number), self._of_torch(torch, device):
+                yield
+            return
+        current, theirs = cuda.get_current_stream(), torch.cuda.current_stream(device).cuda_stream
+        with self._entered(), cuda.using_allocator(self._allocator(torch, device)):
+            if theirs == current.ptr:
+                yield
+            elif torch.cuda.is_current_stream_capturing():
+                # What CuPy did before is done: capture begins with a synchronization.
+                with self._external(theirs):
+                    yield
+            else:
+                stream = self._external(theirs)
+                stream.wait_event(current.record())
+                try:
+                    with stream:
+                        yield
+                finally:
+                    current.wait_event(stream.record())
+
+    @contextmanager
+    def _beside_torch(self, torch: ModuleType, device: int) -> Iterator[None]:
+        """Work on CuPy's current stream, in order with PyTorch's before and after."""
+        current = self._cupy.cuda.get_current_stream()
+        theirs = torch.cuda.current_stream(device).cuda_stream
+        with self._entered():
+            if theirs == current.ptr:
+                yield
+                return
+            stream = self._external(theirs)
+            current.wait_event(stream.record())
+            try:
+                yield
+            finally:
+                stream.wait_event(current.record())
+
+    @contextmanager
+    def _without_memory(self) -> Iterator[None]:
+        """Refuse to allocate: memory of CuPy's pool is in other use when a graph runs."""
+        with self._entered(), self._cupy.cuda.using_allocator(_refuse):
+            yield
+
+    @contextmanager
+    def _entered(self) -> Iterator[None]:
+        self._inside.now = True
+        try:
+            yield
+        finally:
+            self._inside.now = False
+
+    # -- what belongs to PyTorch -----------------------------------------------------------
+
+    def _external(self, address: int) -> cp.cuda.Stream:
+        return self._cupy.cuda.Stream.from_external(_ExternalStream(address))
+
+    def _is_lent(self, array: Array) -> bool:
+        """Whether the memory of an array of CuPy belongs, or may belong, to another library.
+
+        That is memory of DLPack and of the CUDA array interface, and of an allocator that another
+        library has put into CuPy.
+        """
+        return not isinstance(array.data.mem, self._own)
+
+    def _allocator(self, torch: ModuleType, device: torch.device) -> Allocator:
+        """Return an allocator for CuPy that takes memory of PyTorch's, on its current stream."""
+        found = self._allocators.get(device)
+        if found is None:
+            found = self._allocators[device] = self._new_allocator(torch, device)
+        return found
+
+    def _new_allocator(self, library: ModuleType, device: torch.device) -> Allocator:
+        memory = self._cupy.cuda.memory
+        number = device.index or 0
+        ordering = self
+
+        class TorchMemory(memory.UnownedMemory):  # type: ignore[misc, name-defined]
+            """Memory that is a tensor's.
+
+            Statistics are worked on after the call too, on CuPy's stream.
+            """
+
+            def __init__(self, tensor: torch.Tensor, size: int) -> None:
+                super().__init__(tensor.data_ptr(), size, tensor, number)
+                self.tensor = tensor
+
+            def __del__(self) -> None:
+                if not ordering.is_inside():
+                    ordering.keep(library, self.tensor)
+
+        def allocate(size: int) -> cp.cuda.MemoryPointer:
+            try:
+                tensor = library.empty(size, dtype=library.uint8, device=device)
+            except library.OutOfMemoryError as error:
+                reserved = library.cuda.memory_reserved(device)
+                raise memory.OutOfMemoryError(size, reserved) from error
+            return memory.MemoryPointer(TorchMemory(tensor, size), 0)
+
+        return allocate
+
+
+class _ExternalStream:
+    """A stream of another library, as the CUDA stream protocol wants it."""
+
+    def __init__(self, address: int) -> None:
+        self._address = address
+
+    def __cuda_stream__(self) -> tuple[int, int]:
+        return 0, self._address
+
+
+def capture_error(reason: object) -> RuntimeError:
+    """Return the error of what a CUDA graph cannot hold."""
+    return RuntimeError(
+        f"this cannot be captured into a CUDA graph: {reason}. Call it once before capturing, pass "
+        "out= and arrays of the device alone; what needs memory of its own, as statistics do, is "
+        "captured with tensors, by torch.cuda.graph"
+    )
+
+
+def _refuse(size: int) -> cp.cuda.MemoryPointer:
+    raise capture_error(
+        f"it needs {size} bytes of CuPy's pool, which would be in other use when the graph runs"
+    )
+
+
+def is_tensor(array: Array) -> bool:
+    """Whether an array is a tensor of PyTorch's on a CUDA device."""
+    torch = sys.modules.get("torch")
+    kind = None if torch is None else getattr(torch, "Tensor", None)
+    return kind is not None and isinstance(array, kind) and bool(array.is_cuda)

@@ -1,0 +1,118 @@
+struct Limits { // what follows the map; the same for all threads
+    double low, high;
+    bool clip, relu;
+
+    template <int VALUES> __device__ void apply(double (&y)[VALUES]) const
+    {
+        if (clip)
+#pragma unroll
+            for (int k = 0; k < VALUES; ++k)
+                y[k] = y[k] < low ? low : y[k] > high ? high : y[k]; // NaN stays
+        if (relu)
+#pragma unroll
+            for (int k = 0; k < VALUES; ++k) y[k] = y[k] <= 0.0 ? 0.0 : y[k];
+    }
+};
+
+// A thread reads its loads before it writes them, so out may be x.
+template <class W, bool ORDINARY, bool PLAIN>
+__device__ inline void rescale_sweep(const Positions& first, const View& x, const View& out,
+                                     const View& mask, const Affine (&maps)[W::CHANNELS],
+                                     const Limits& limits)
+{
+    using Loaded = Vector<NC_T, W::VALUES>;
+    using Place = typename Cursor<W, 2>::Place;
+    const View* const arrays[] = {&x, &out};
+    sweep(
+        Cursor<W, 2>(first, arrays, mask),
+        [&](const Place& place) { return vector_at<NC_T, W>(x, place[0]); },
+        [&](const Loaded* loaded, const Place* places, int number) {
+            unsigned omitted[W::LOADS] = {};
+            if (!PLAIN && mask.data != nullptr)
+#pragma unroll
+                for (int i = 0; i < W::LOADS; ++i)
+                    if (i < number) omitted[i] = left_out<W>(mask, places[i].plane);
+#pragma unroll
+            for (int i = 0; i < W::LOADS; ++i) {
+                if (i >= number) break;
+                double y[W::VALUES];
+                Vector<NC_OUT, W::VALUES> rounded;
+#pragma unroll
+                for (int k = 0; k < W::VALUES; ++k)
+                    y[k] = maps[k % W::CHANNELS].template of<ORDINARY>(to_double(loaded[i].at[k]));
+                if (!PLAIN) {
+                    limits.apply(y);
+                    if (omitted[i])
+#pragma unroll
+                        for (int k = 0; k < W::VALUES; ++k)
+                            if (omitted[i] >> k & 1) y[k] = 0.0;
+                }
+#pragma unroll
+                for (int k = 0; k < W::VALUES; ++k) rounded.at[k] = Rounded<NC_OUT>::of(y[k]);
+                vector_at<NC_OUT, W>(out, places[i][1]) = rounded;
+            }
+        });
+}
+
+template <class W>
+__device__ inline void rescale_all(const View& x, const View& out, const View& mask,
+                                   const double* affine, double low, double high, int relu,
+                                   long long per_range)
+{
+    Positions first(x, per_range, true);
+    if (first.left <= 0) return;
+    Affine maps[W::CHANNELS];
+    bool ordinary = true;
+#pragma unroll
+    for (int k = 0; k < W::CHANNELS; ++k) {
+        maps[k] = Affine(affine, x.c * W::CHANNELS, first.channel * W::CHANNELS + k);
+        ordinary = ordinary && maps[k].is_ordinary();
+    }
+    Limits limits = {low, high, low > -INF || high < INF, relu != 0};
+    if (!ordinary)
+        rescale_sweep<Slowly<W>, false, false>(first, x, out, mask, maps, limits);
+    else if (limits.clip || limits.relu || mask.data != nullptr)
+        rescale_sweep<W, true, false>(first, x, out, mask, maps, limits);
+    else
+        rescale_sweep<W, true, true>(first, x, out, mask, maps, limits);
+}
+
+extern "C" __global__ void __launch_bounds__(MAX_THREADS)
+rescale(View x, View out, View mask, const double* affine, double low, double high,
+        int relu, long long per_range)
+{
+    rescale_all<Strided>(x, out, mask, affine, low, high, relu, per_range);
+}
+
+extern "C" __global__ void __launch_bounds__(MAX_THREADS, 3)
+rescale_single(View x, View out, View mask, const double* affine, double low, double high,
+               int relu, long long per_range)
+{
+    rescale_all<Single>(x, out, mask, affine, low, high, relu, per_range);
+}
+
+extern "C" __global__ void __launch_bounds__(MAX_THREADS)
+rescale_along(View x, View out, View mask, const double* affine, double low, double high,
+              int relu, long long per_range)
+{
+    rescale_all<Along<LARGER>>(x, out, mask, affine, low, high, relu, per_range);
+}
+
+extern "C" __global__ void __launch_bounds__(MAX_THREADS)
+rescale_across(View x, View out, View mask, const double* affine, double low, double high,
+               int relu, long long per_range)
+{
+    rescale_all<Across<LARGER, 4>>(x, out, mask, affine, low, high, relu, per_range);
+}
+
+// -- other dtypes --------------------------------------------------------------------------------
+
+extern "C" __global__ void __launch_bounds__(MAX_THREADS)
+convert(View x, View out, long long per_range)
+{
+    walk(
+        Positions(x, per_range), [&](const Positions& here) { return element<NC_T>(x, here); },
+        [&](NC_T loaded, const Positions& here) {
+            element<NC_OUT>(out, here) = Rounded<NC_OUT>::of(to_double(loaded));
+        });
+}

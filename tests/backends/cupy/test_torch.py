@@ -1,0 +1,248 @@
+"""normcore.torch on tensors that pose as a device's: launches, streams, memory, and numbers."""
+
+from __future__ import annotations
+
+import copy
+import gc
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from cuda_host import build
+
+pytestmark = build.needs_compiler
+torch_library = pytest.importorskip("torch")
+
+import normcore.torch as nt  # noqa: E402
+from normcore.array_backend import selection  # noqa: E402
+
+
+@pytest.fixture(autouse=True)
+def chosen(backend, torch, monkeypatch):
+    """Have the backend chosen for tensors that pose, as its registration would on a device."""
+    select = selection.select_backend
+    is_tensor = torch_library.is_tensor
+    monkeypatch.setattr(selection, "require_device_backend", lambda array: None)
+    monkeypatch.setattr(
+        selection,
+        "select_backend",
+        lambda array, named=None: (
+            backend
+            if named is None and (is_tensor(array) or type(array).__name__ == "DeviceArray")
+            else select(array, named)
+        ),
+    )
+    return torch
+
+
+LAYERS = {
+    "BatchNorm1d": (lambda: nt.BatchNorm1d(5), (12, 5)),
+    "BatchNorm2d": (lambda: nt.BatchNorm2d(5), (4, 5, 3, 6)),
+    "BatchNorm3d": (lambda: nt.BatchNorm3d(5, momentum=None), (4, 5, 3, 2, 2)),
+    "without weights": (lambda: nt.BatchNorm2d(5, affine=False), (4, 5, 3, 6)),
+    "without running statistics": (
+        lambda: nt.BatchNorm2d(5, track_running_stats=False), (4, 5, 3, 6),
+    ),
+    "float64": (lambda: nt.BatchNorm2d(5, dtype=torch_library.float64), (4, 5, 3, 6)),
+    "LayerNorm": (lambda: nt.LayerNorm(6), (4, 5, 6)),
+    "RMSNorm": (lambda: nt.RMSNorm(6), (4, 5, 6)),
+    "GroupNorm": (lambda: nt.GroupNorm(2, 6), (4, 6, 3)),
+}  # fmt: skip
+
+
+def theirs(layer):
+    """Return PyTorch's own layer with the same state."""
+    return nt.convert(copy.deepcopy(layer), to="torch")
+
+
+def example(layer, shape):
+    dtype = next(iter(layer.parameters()), torch_library.empty(0)).dtype
+    made = np.random.default_rng(0).standard_normal((2, *shape))
+    x, dy = torch_library.from_numpy(made).to(dtype)
+    return x.clone(), dy.clone()
+
+
+@pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.parametrize("stream", [7, 0])
+def test_training_has_pytorchs_numbers(cupy, torch, name, stream):
+    make, shape = LAYERS[name]
+    layer = make()
+    for each in layer.parameters():
+        torch_library.nn.init.normal_(each)
+    expected, (x, dy) = theirs(layer), example(layer, shape)
+    torch.stream = stream
+    ours, other = x.clone().requires_grad_(), x.clone().requires_grad_()
+    for _ in range(2):
+        y, wanted = layer(ours), expected(other)
+        torch_library.testing.assert_close(y, wanted)
+        y.backward(dy)
+        wanted.backward(dy)
+        torch.uses(y, writes=True)
+    torch_library.testing.assert_close(ours.grad, other.grad, rtol=1e-4, atol=1e-5)
+    for one, two in zip(layer.parameters(), expected.parameters(), strict=True):
+        torch_library.testing.assert_close(one.grad, two.grad, rtol=1e-4, atol=1e-5)
+    torch_library.testing.assert_close(layer.state_dict(), expected.state_dict())
+    assert {line for line in cupy.log if line.startswith("launch")} == {f"launch on {stream}"}
+    assert [line for line in cupy.log if "host" in line] == []
+    layer.eval()
+    expected.eval()
+    torch_library.testing.assert_close(layer(x), expected(x))
+    del y, ours
+    gc.collect()
+
+
+def test_launches(cupy):
+    layer = nt.BatchNorm2d(5)
+    x, dy = example(layer, (4, 5, 3, 6))
+    x.requires_grad_()
+    y = layer(x)
+    names = [name.partition("_")[0] for name in cupy.launched]  # without how arrays are walked
+    assert names == ["moments", "merge", "batch", "rescale", "update"]
+    cupy.launched.clear()
+    y.backward(dy)
+    assert [name for name in cupy.launched if "convert" in name] == []
+    assert len(cupy.launched) == 5
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_reduced_precision_beside_weights_in_float32(dtype):
+    layer = nt.BatchNorm2d(5)
+    x, dy = (each.to(getattr(torch_library, dtype)) for each in example(layer, (4, 5, 3, 6)))
+    x.requires_grad_()
+    y = layer(x)
+    assert y.dtype == x.dtype
+    y.backward(dy)
+    assert x.grad.dtype == x.dtype
+    wide = x.detach().double().numpy()
+    centred = wide - wide.mean((0, 2, 3), keepdims=True)
+    expected = centred / np.sqrt(wide.var((0, 2, 3), keepdims=True) + 1e-5)
+    np.testing.assert_allclose(y.detach().double().numpy(), expected, atol=0.02)
+    assert layer.weight.grad.dtype == torch_library.float32
+
+
+def test_channels_last_stays_channels_last():
+    layer = nt.BatchNorm2d(5)
+    x, dy = example(layer, (4, 5, 3, 6))
+    last = x.contiguous(memory_format=torch_library.channels_last).requires_grad_()
+    y = layer(last)
+    assert y.is_contiguous(memory_format=torch_library.channels_last)
+    y.backward(dy)  # in another memory order
+    assert last.grad.is_contiguous(memory_format=torch_library.channels_last)
+    plain = x.clone().requires_grad_()
+    theirs(layer).train()(plain).backward(dy)
+    torch_library.testing.assert_close(last.grad, plain.grad, rtol=1e-4, atol=1e-5)
+
+
+def test_the_result_may_be_changed_in_place_as_relu_does():
+    layer = nt.BatchNorm2d(5)
+    x, _ = example(layer, (4, 5, 3, 6))
+    torch_library.nn.functional.relu(layer(x.requires_grad_()), inplace=True).sum().backward()
+    assert x.grad is not None
+
+
+def test_what_was_saved_of_running_statistics_notices_their_update():
+    """They change behind autograd's back; a backward pass with the new ones would be wrong."""
+    layer = nt.BatchNorm2d(5)
+    x, _ = example(layer, (4, 5, 3, 6))
+    y = layer.eval()(x.clone().requires_grad_())
+    layer.train()(x)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        y.sum().backward()
+
+
+def test_a_frozen_layer_keeps_its_statistics(cupy):
+    layer = nt.BatchNorm2d(5)
+    x, _ = example(layer, (4, 5, 3, 6))
+    layer(x)
+    before = copy.deepcopy(layer.state_dict())
+    cupy.launched.clear()
+    layer.freeze().train()(x.requires_grad_()).sum().backward()
+    torch_library.testing.assert_close(layer.state_dict(), before, rtol=0, atol=0)
+    assert not any("update" in name for name in cupy.launched)
+
+
+def test_population_statistics_are_merged_on_the_device(cupy):
+    layer = nt.BatchNorm2d(5)
+    batches = [example(layer, (size, 5, 3, 6))[0] for size in (4, 2, 3)]
+    nt.population_statistics(layer, batches)
+    assert [line for line in cupy.log if "host" in line] == []
+    whole = torch_library.cat(batches)
+    torch_library.testing.assert_close(layer.running_mean, whole.mean((0, 2, 3)))
+    torch_library.testing.assert_close(layer.running_var, whole.var((0, 2, 3)))
+
+
+def test_memory_is_out_anywhere_in_a_step(cupy, torch):
+    """Whatever allocation fails, the running statistics are as before, or all of them new."""
+    layer = nt.BatchNorm2d(5)
+    x, dy = example(layer, (4, 5, 3, 6))
+    x.requires_grad_()
+    layer(x).backward(dy)
+    before = copy.deepcopy(layer.state_dict())
+    gradient = x.grad.clone()
+
+    def step():
+        x.grad = None
+        layer(x).backward(dy)
+
+    failures = 0
+    for number in range(100):
+        layer.load_state_dict(before)
+        cupy.allocations_left = number
+        try:
+            step()
+        except MemoryError:
+            failures += 1
+        else:
+            break
+        finally:
+            cupy.allocations_left = None
+        assert x.grad is None
+        changed = layer.num_batches_tracked != before["num_batches_tracked"]
+        assert bool((layer.running_mean != before["running_mean"]).all()) == bool(changed)
+    assert failures >= 5
+    torch_library.testing.assert_close(x.grad, gradient, rtol=0, atol=0)
+
+
+def test_pytorchs_own_memory_is_out(torch):
+    layer = nt.BatchNorm2d(5)
+    x, _ = example(layer, (4, 5, 3, 6))
+    before = copy.deepcopy(layer.state_dict())
+    torch.out_of_memory = True
+    with pytest.raises(MemoryError, match=r"Out of memory allocating|no memory"):
+        layer(x)
+    torch.out_of_memory = False
+    torch_library.testing.assert_close(layer.state_dict(), before, rtol=0, atol=0)
+
+
+def test_a_graph_is_captured_without_a_wait_and_with_counters_of_its_own(backend, cupy, torch):
+    layer = nt.BatchNorm2d(5)
+    x, dy = example(layer, (4, 5, 3, 6))
+    x.requires_grad_()
+    layer(x).backward(dy)
+    x.grad = None
+    kept = backend.device.counters(8)
+    torch.stream = 9
+    with cupy.cuda.Stream(non_blocking=True):
+        cupy.capturing.add(9)
+        try:
+            layer(x).backward(dy)
+            with backend.in_order_with(x):
+                assert backend.device.counters(8) is not kept
+                assert backend.device.counters(8) is not backend.device.counters(8)
+        finally:
+            cupy.capturing.clear()
+    assert x.grad is not None
+
+
+def test_without_cupy_one_error_says_what_to_install():
+    code = (
+        "import sys; sys.modules['cupy'] = None\n"
+        "import torch, normcore.torch as nt\n"
+        "torch.Tensor.is_cuda = True\n"
+        "torch.Tensor.__dlpack_device__ = lambda self: (2, 0)\n"
+        "try:\n    nt.BatchNorm2d(3)(torch.zeros(2, 3, 4, 4))\n"
+        "except RuntimeError as error:\n    print(error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "pip install 'normcore-arrays[cuda13]'" in done.stdout, done.stdout + done.stderr
