@@ -1,35 +1,50 @@
 #!/usr/bin/env bash
-# Everything that takes a GPU: build in place, conform, agree with PyTorch, pass compute-sanitizer,
-# measure. Needs no network; runs with the Python that is there (PYTHON=... for another one).
+# Everything that takes a GPU, in the order of its worth and in about ten minutes: a table of times
+# next to a copy and to PyTorch, conformance, compute-sanitizer, and the time of each kernel. Needs
+# no network; runs with the Python that is there (PYTHON=... for another one).
 #
 #     bash benchmarks/gpu.sh [directory for results]
 #
 # Steps that lack a tool or a library are skipped and say so; the exit status is that of the rest.
-# STEPS="tests sanitize table" runs some of them; build is always done where it is needed. QUICK=1
-# measures small arrays: whether all of it runs, not how fast. INSTALLED=1 takes the normcore that
-# Python has, and builds nothing.
+# STEPS="table tests" runs some of them. Each has a cap in seconds (TABLE_SECONDS and so on); one
+# that runs out keeps what it has measured. What is built, is built first; INSTALLED=1 takes the
+# normcore that Python has, also by PYTHONPATH, and builds nothing. QUICK=1 measures small arrays:
+# whether all of it runs, not how fast.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 python=${PYTHON:-python3}
 results=$(mkdir -p "${1:-benchmarks/gpu/results}" && cd "${1:-benchmarks/gpu/results}" && pwd)
-steps=${STEPS:-tests sanitize table}
-export PYTHONPATH="$PWD/benchmarks/gpu${PYTHONPATH:+:$PYTHONPATH}"
-[[ -n ${INSTALLED:-} ]] || export PYTHONPATH="$PWD:$PWD/backends:$PWD/plugins:$PYTHONPATH"
+steps=${STEPS:-quick table tests sanitize profile}
+[[ -n ${INSTALLED:-} ]] || export PYTHONPATH="$PWD:$PWD/backends:$PWD/plugins${PYTHONPATH:+:$PYTHONPATH}"
 export PYTHONUNBUFFERED=1
 export SCIPY_ARRAY_API=1 # before scikit-learn is imported, for its array-API dispatch
 failed=()
 skipped=()
+late=()
 
-run() { # name, command...: keep a log, go on after a failure
-    local name=$1
-    shift
-    echo "== $name"
-    "$@" 2>&1 | tee "$results/$name.log"
+run() { # name, seconds, command...: all goes to one log; go on after a failure, or out of time
+    local name=$1 seconds=$2 started=$SECONDS
+    shift 2
+    echo "== $name, at most $seconds s" | tee -a "$results/gpu.log"
+    timeout -k 5 "$seconds" "$@" 2>&1 | tee -a "$results/gpu.log"
     local status=${PIPESTATUS[0]}
-    ((status == 0)) || failed+=("$name")
+    if ((status == 124 || status == 137)); then
+        late+=("$name")
+        echo "== $name: out of time; what it had measured is kept" | tee -a "$results/gpu.log"
+    elif ((status != 0)); then
+        failed+=("$name")
+    fi
+    echo "== $name: $((SECONDS - started)) s" | tee -a "$results/gpu.log"
 }
 
-has() { "$python" -P -c "import $1" 2>/dev/null; } # -P: what is in this directory is no package
+# -P: what is in this directory is no package. The root is last on the path, so that the normcore
+# of INSTALLED comes first, and only the benchmarks are found there.
+module=(-P -c "import runpy, sys
+sys.path.append('$PWD')
+del sys.argv[0]
+runpy.run_module(sys.argv[0], run_name='__main__', alter_sys=True)")
+
+has() { "$python" -P -c "import $1" 2>/dev/null; }
 
 if ! has "normcore.statistics, normcore_cpu.backend"; then
     if [[ -n ${INSTALLED:-} ]]; then
@@ -40,20 +55,33 @@ if ! has "normcore.statistics, normcore_cpu.backend"; then
         echo "normcore is not built, and $python has no Cython and setuptools to build it" >&2
         exit 1
     fi
-    # The extensions that have no Python form; the rest of the core runs as it is.
-    run build "$python" benchmarks/gpu/build.py
+    run build "${BUILD_SECONDS:-600}" "$python" setup.py -q build_ext --inplace
     ((${#failed[@]} == 0)) || exit 1
 fi
 
-run ready "$python" benchmarks/gpu/common.py
-((${#failed[@]} == 0)) || exit 1
+run ready 60 "$python" "${module[@]}" benchmarks.gpu.common
+((${#failed[@]} + ${#late[@]} == 0)) || exit 1
 
 for step in $steps; do
     case $step in
+    quick)
+        run quick "${QUICK_SECONDS:-40}" "$python" "${module[@]}" benchmarks.gpu.table "$results" \
+            --quick --seconds "$((${QUICK_SECONDS:-40} - 5))"
+        ;;
+    table)
+        # The cap is of the last resort: the table itself ends in time.
+        run table "$((${TABLE_SECONDS:-170} + 15))" "$python" "${module[@]}" benchmarks.gpu.table \
+            "$results" --seconds "${TABLE_SECONDS:-170}" ${QUICK:+--quick}
+        run report 60 "$python" "${module[@]}" benchmarks.gpu.report \
+            "$results/$([[ -n ${QUICK:-} ]] && echo quick || echo gpu).jsonl"
+        ;;
     tests)
         if has pytest && has hypothesis; then
-            run tests "$python" -P -m pytest -q -p no:cacheprovider --rootdir "$PWD" \
-                -c pyproject.toml -o filterwarnings=default benchmarks/gpu
+            limit=()
+            has pytest_timeout && limit=(--timeout 60 --timeout-method thread)
+            run tests "${TESTS_SECONDS:-110}" "$python" "${module[@]}" pytest -v \
+                -p no:cacheprovider --tb=short --rootdir "$PWD" -c pyproject.toml \
+                -o filterwarnings=default "${limit[@]}" -k "${TESTS:-}" benchmarks/gpu
         else
             echo "== tests: skipped, pytest or hypothesis is missing"
             skipped+=(tests)
@@ -66,13 +94,15 @@ for step in $steps; do
             skipped+=(sanitize)
             continue
         fi
-        for tool in memcheck racecheck synccheck initcheck; do
-            run "$tool" "$sanitizer" --tool "$tool" --error-exitcode 9 \
-                "$python" benchmarks/gpu/small_shapes.py
+        for tool in ${TOOLS:-memcheck racecheck}; do
+            run "$tool" "${SANITIZE_SECONDS:-50}" "$sanitizer" --tool "$tool" \
+                --error-exitcode 9 "$python" "${module[@]}" benchmarks.gpu.small_shapes \
+                --seconds "$((${SANITIZE_SECONDS:-50} - 10))"
         done
         ;;
-    table)
-        run table "$python" benchmarks/gpu/table.py "$results" ${QUICK:+--quick}
+    profile)
+        run profile "${PROFILE_SECONDS:-60}" "$python" "${module[@]}" \
+            benchmarks.gpu.kernel_times "$results/kernels.txt" ${QUICK:+--quick}
         ;;
     *)
         echo "there is no step $step" >&2
@@ -81,9 +111,10 @@ for step in $steps; do
     esac
 done
 
+((${#late[@]} == 0)) || echo "OUT OF TIME: ${late[*]}"
+((${#skipped[@]} == 0)) || echo "SKIPPED: ${skipped[*]}"
 if ((${#failed[@]})); then
     echo "FAILED: ${failed[*]}"
     exit 1
 fi
-((${#skipped[@]} == 0)) || echo "SKIPPED: ${skipped[*]}"
 echo "everything that ran passed; results are in $results"

@@ -1,17 +1,15 @@
-"""What the GPU checks share: the backend, the device's description, and timing."""
+"""What the GPU checks share: the backend, the device's description, and optional libraries."""
 
 from __future__ import annotations
 
 import platform
-import statistics
 import sys
-from collections.abc import Callable
 from importlib import import_module, metadata
 from types import ModuleType
 
 import normcore as nc
 
-__all__ = ["backend", "describe", "milliseconds", "optional"]
+__all__ = ["backend", "cuda_torch", "describe", "optional"]
 
 
 def backend() -> nc.Backend:
@@ -34,6 +32,12 @@ def optional(name: str) -> ModuleType | None:
         return import_module(name)
     except ImportError:
         return None
+
+
+def cuda_torch() -> ModuleType | None:
+    """Return PyTorch where it sees a CUDA device, or None."""
+    torch = optional("torch")
+    return torch if torch is not None and torch.cuda.is_available() else None
 
 
 def describe() -> dict[str, object]:
@@ -60,23 +64,6 @@ def describe() -> dict[str, object]:
         "normcore": nc.__version__,
         **versions,
     }
-
-
-def milliseconds(function: Callable[[], object], *, repeats: int = 20, warm_up: int = 3) -> float:
-    """Return the median time of a call on the current stream, by the device's own clock."""
-    import cupy
-
-    for _ in range(warm_up):
-        function()
-    times = []
-    for _ in range(repeats):
-        start, end = cupy.cuda.Event(), cupy.cuda.Event()
-        start.record()
-        function()
-        end.record()
-        end.synchronize()
-        times.append(cupy.cuda.get_elapsed_time(start, end))
-    return statistics.median(times)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 
-import common
 import cupy
 import numpy as np
 import pytest
@@ -12,6 +11,7 @@ from normcore_cupy.device import C_TYPES
 from numpy.lib.array_utils import byte_bounds
 
 import normcore as nc
+from benchmarks.gpu import common
 from normcore.layout.namespace import Array
 from normcore.testing import BackendConformance, ScalerConformance
 from normcore.testing.checks import check_moments

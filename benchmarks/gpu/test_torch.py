@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import common
 import pytest
 
 import normcore as nc
+from benchmarks.gpu import common
 
 torch = pytest.importorskip("torch")
 if not torch.cuda.is_available():

@@ -1,0 +1,1 @@
+"""What takes a GPU: conformance, agreement, sanitizers and the table; see docs/gpu.md."""
