@@ -10,6 +10,8 @@ from normcore.array_backend.selection import get_backend as get_backend
 from normcore.array_backend.selection import use_backend as use_backend
 from normcore.batchnorm.layer import BatchNorm as BatchNorm
 from normcore.batchnorm.population_statistics import population_statistics as population_statistics
+from normcore.io.pipeline import fit_source as fit_source
+from normcore.io.pipeline import transform_source as transform_source
 from normcore.layernorm import GroupNorm as GroupNorm
 from normcore.layernorm import InstanceNorm as InstanceNorm
 from normcore.layernorm import LayerNorm as LayerNorm
@@ -62,6 +64,7 @@ __all__ = [
     "RobustScaler",
     "StandardScaler",
     "backends",
+    "fit_source",
     "functional",
     "get_backend",
     "get_num_threads",
@@ -74,6 +77,7 @@ __all__ = [
     "set_executor",
     "set_num_threads",
     "set_thread_affinity",
+    "transform_source",
     "use_backend",
     "use_executor",
     "use_num_threads",

@@ -6,22 +6,22 @@ imports none of the libraries that read files.
 """
 
 from normcore.io.array_batch import ArrayBatch
-from normcore.io.pipeline import Progress, Report, fit_file, fit_transform_file, transform_file
-from normcore.io.table import (
-    Field,
-    MissingLibrary,
-    TableBatch,
-    TableSource,
-    TableWriter,
-    open_table,
-)
+from normcore.io.csv.options import CsvOptions
+from normcore.io.files import fit_file, fit_transform_file, transform_file
+from normcore.io.opening import open_table
+from normcore.io.output_options import OutputOptions
+from normcore.io.pipeline import fit_source, fit_transform_source, transform_source
+from normcore.io.report import Progress, Report
+from normcore.io.table import Field, MissingLibrary, TableBatch, TableSource, TableWriter
 from normcore.saving.atomic_output import atomic_output, check_output
 from normcore.saving.scaler_file import load_scaler, save_scaler
 
 __all__ = [
     "ArrayBatch",
+    "CsvOptions",
     "Field",
     "MissingLibrary",
+    "OutputOptions",
     "Progress",
     "Report",
     "TableBatch",
@@ -30,9 +30,12 @@ __all__ = [
     "atomic_output",
     "check_output",
     "fit_file",
+    "fit_source",
     "fit_transform_file",
+    "fit_transform_source",
     "load_scaler",
     "open_table",
     "save_scaler",
     "transform_file",
+    "transform_source",
 ]

@@ -56,6 +56,11 @@ class ArrayBatch(TableBatch):
         ]
         return pa.RecordBatch.from_arrays(columns, names=list(self.names))
 
+    @property
+    def nbytes(self) -> int:
+        """See :attr:`TableBatch.nbytes`."""
+        return sum(column.nbytes for column in self._columns())
+
     def _columns(self) -> Iterable[np.ndarray]:
         return self.array.T
 

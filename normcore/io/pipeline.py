@@ -1,30 +1,37 @@
-"""Fit a scaler to a table in a file, and transform one file into another, batch by batch.
+"""Fit a scaler to a table, and transform one table into another, batch by batch.
 
-These functions are what the command line runs::
+A table is a file, a directory, a stream, or an object of Python's that has the Arrow C stream
+interface::
 
-    from normcore.io import fit_file, transform_file
+    import normcore as nc
 
     scaler = nc.StandardScaler()
-    fit_file("train.csv", scaler)
-    transform_file("test.csv", "test_scaled.parquet", scaler)
+    nc.fit_source("train.csv", scaler)
+    nc.transform_source("test.csv", "test_scaled.parquet", scaler)
+
+A thread reads ahead, another one writes behind, and the kernels run between them. What is kept for
+a second pass is bounded by ``memory_limit``.
 """
 
 from __future__ import annotations
 
-import copy
 import os
-from collections.abc import Callable, Iterator, Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, TypedDict
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
-import numpy as np
-
-from normcore.io.columns import chosen_columns, other_columns, scaler_columns
-from normcore.io.digits import LostDigits
-from normcore.io.table import TableBatch, TableSource, open_table, source_class
-from normcore.io.tally import Tally
-from normcore.saving.atomic_output import check_paths
+from normcore.io.columns import chosen_columns, other_columns, scaler_columns, written_fields
+from normcore.io.csv.options import CsvOptions
+from normcore.io.opening import Source, open_table
+from normcore.io.output_options import OutputOptions
+from normcore.io.passes import Passes
+from normcore.io.report import Progress, ProgressCallback, Report
+from normcore.io.sink import Sink, Target, check_outputs
+from normcore.io.streaming.memory import MEMORY_LIMIT
+from normcore.io.streaming.spool import Spool
+from normcore.io.table import TableSource
 
 if TYPE_CHECKING:
     from normcore.scaling.scaler import Scaler
@@ -32,84 +39,50 @@ if TYPE_CHECKING:
 __all__ = [
     "Progress",
     "ProgressCallback",
-    "ReadOptions",
     "Report",
-    "fit_file",
-    "fit_transform_file",
-    "transform_file",
+    "fit_source",
+    "fit_transform_source",
+    "transform_source",
 ]
 
 
-class Progress(NamedTuple):
-    """How far a run has come; totals are None where they are not known."""
-
-    step: str
-    rows: int
-    total_rows: int | None
-    bytes: int
-    total_bytes: int
-
-
-ProgressCallback = Callable[[Progress], object]
-
-
-class ReadOptions(TypedDict):
-    """How a table is read, as :func:`fit_file` says."""
-
-    header: bool | None
-    batch_rows: int | None
-    progress: ProgressCallback | None
-
-
-@dataclass
-class Report:
-    """What was done.
-
-    Attributes
-    ----------
-    columns : tuple of str
-        Those that were normalized.
-    passed_through : tuple of str
-        All others.
-    before : Tally
-        What the columns held.
-    after : Tally or None
-        What they hold in the output.
-    """
-
-    columns: tuple[str, ...]
-    passed_through: tuple[str, ...]
-    before: Tally
-    after: Tally | None = None
-
-
-def fit_file(
-    data: str | os.PathLike[str],
+def fit_source(
+    source: Source,
     scaler: Scaler,
     *,
     columns: Sequence[str] | None = None,
-    header: bool | None = None,
+    exclude: Sequence[str] | None = None,
+    memory_limit: int = MEMORY_LIMIT,
     batch_rows: int | None = None,
     progress: ProgressCallback | None = None,
+    csv: CsvOptions | None = None,
 ) -> Report:
     """Fit a scaler to the numeric columns of a table.
 
-    Memory stays bounded for scalers that have ``partial_fit``; for others the columns are loaded.
+    The result is that of a fit in memory. Scalers whose
+    :attr:`~normcore.scaling.scaler.Scaler.exact_streaming` is False need all values at once, and
+    their columns have to fit in ``memory_limit``.
 
     Parameters
     ----------
-    data : path of a table
+    source : path, "-", or object
+        A file, a directory of files, or a pattern of names as ``part-*.parquet``; "-" is standard
+        input. Or what has the Arrow C stream interface: a table, frame or reader of pyarrow,
+        polars, pandas or DuckDB; or a :class:`pyarrow.dataset.Dataset`.
     scaler : Scaler
         What it had learned before is forgotten; after an error it is as it was.
     columns : sequence of str, optional
-        The columns to normalize; all numeric ones by default.
-    header : bool, optional
-        Whether the first line of a CSV file holds the names of the columns, which are else f0,
-        f1, ... By default it does, and a number among them is an error.
+        The columns to normalize, by name or as patterns (``"x_*"``); all numeric ones by default.
+    exclude : sequence of str, optional
+        Columns to leave out, likewise.
+    memory_limit : int
+        Bytes that the process should stay below, whatever the size of the table.
     batch_rows : int, optional
-        Rows to hold at a time.
+        Rows to hold at a time; by default what the limit on memory allows.
     progress : callable, optional
         Called with a :class:`Progress` after each batch.
+    csv : CsvOptions, optional
+        How CSV files are read.
 
     Returns
     -------
@@ -118,57 +91,54 @@ def fit_file(
     Raises
     ------
     ValueError
-        If the table is malformed, has no rows, holds infinity, or lacks a column.
+        If the table is malformed, has no rows, holds infinity, lacks a column, was changed
+        meanwhile, or needs more memory.
     OSError
-        If the file cannot be read.
+        If the table cannot be read.
     """
-    with open_table(data, header=header) as table:
-        names = chosen_columns(table, columns)
-        tally = Tally(len(names))
-        # The copy learns, so that an error half-way leaves the scaler as it was.
-        learner = copy.copy(scaler)
-        matrices = _matrices(table, names, tally, batch_rows, progress)
-        if hasattr(learner, "partial_fit"):
-            for index, x in enumerate(matrices):
-                learn = learner.partial_fit if index else learner.fit
-                learn(_Frame(names, x))
-        else:
-            x = _concatenated(matrices, table.num_rows, len(names))
-            if len(x):
-                learner.fit(_Frame(names, x))
-        if tally.num_rows == 0:
-            raise ValueError(f"{table.path} has columns but no rows; there is nothing to fit to")
-        scaler.__dict__ = learner.__dict__
-        return Report(names, other_columns(table, names), tally)
+    with _opened(source, csv) as table:
+        names = chosen_columns(table, columns, exclude)
+        passes = Passes(table, memory_limit, batch_rows, progress)
+        with Spool(table, passes.budget, "nothing", Path()) as spool:
+            fitted, before = passes.fit(names, names, scaler, spool)
+        scaler.__dict__ = fitted.__dict__
+        return Report(names, other_columns(table, names), before, notes=table.notes)
 
 
-def transform_file(
-    data: str | os.PathLike[str],
-    output: str | os.PathLike[str],
+def transform_source(
+    source: Source,
+    sink: Target,
     scaler: Scaler,
     *,
     inverse: bool = False,
-    header: bool | None = None,
+    memory_limit: int = MEMORY_LIMIT,
     batch_rows: int | None = None,
     progress: ProgressCallback | None = None,
+    csv: CsvOptions | None = None,
+    output: OutputOptions | None = None,
 ) -> Report:
     """Write a copy of a table with the columns that a scaler knows transformed.
 
-    Memory stays bounded. All other columns pass through as they are. The output appears, or
-    replaces an existing file, when it is complete.
+    All other columns pass through as they are. A file appears, or replaces an existing one, when
+    it is complete.
 
     Parameters
     ----------
-    data : path of a table
-    output : path of the result
-        Its suffix decides the format.
+    source : path, "-", or object
+        As in :func:`fit_source`.
+    sink : path, "-", callable or writer of pyarrow's
+        The suffix of a path decides the format. "-" is standard output, as CSV unless ``output``
+        says otherwise. A callable is given one record batch after the other, in a thread; so is
+        the ``write_batch`` of a writer, which stays open.
     scaler : Scaler
         Fitted. Its feature names are the columns it transforms; without names, it takes the
         numeric columns in their order.
     inverse : bool
         Whether to undo the transform instead.
-    header, batch_rows, progress
-        As in :func:`fit_file`.
+    memory_limit, batch_rows, progress, csv
+        As in :func:`fit_source`.
+    output : OutputOptions, optional
+        How the output is written; by default as the source is, where the formats agree.
 
     Returns
     -------
@@ -177,56 +147,46 @@ def transform_file(
     Raises
     ------
     ValueError
-        If the table is malformed, holds infinity, or lacks a column; if the output's format
-        cannot hold it, or the output is the input.
+        If the table is malformed, holds infinity, lacks a column, or was changed meanwhile; if
+        the output's format cannot hold it, or the output is the input.
     OSError
-        If a file cannot be read or written.
+        If the table cannot be read, or the output not be written.
     """
-    options: ReadOptions = {"header": header, "batch_rows": batch_rows, "progress": progress}
-    return _transform_file(data, output, scaler, options, inverse=inverse)
-
-
-def _transform_file(
-    data: str | os.PathLike[str],
-    output: str | os.PathLike[str],
-    scaler: Scaler,
-    options: ReadOptions,
-    *,
-    inverse: bool = False,
-    fitted_rows: int | None = None,
-) -> Report:
-    check_paths(data, output)
-    sink = source_class(output)
-    with open_table(data, header=options["header"]) as table:
+    to = Sink(sink, output)
+    with _opened(source, csv) as table:
+        check_outputs(table, to.path)
         names = scaler_columns(table, scaler)
-        sink.check_fields(table.fields)
-        report = Report(names, other_columns(table, names), Tally(len(names)), Tally(len(names)))
-        numeric = names
-        if sink.numbers_only:
-            numeric = tuple(field.name for field in table.fields)
-        with sink.writer(output) as writer:
-            for batch in table.batches(numeric, batch_rows=options["batch_rows"]):
-                with _path_in_errors(table):
-                    writer.write(_transformed(batch, table, names, scaler, inverse, report))
-                _report_progress(options["progress"], "transform", table, report.before.num_rows)
-            # Before the output takes its name.
-            _check_rows(table, report.before.num_rows, table.num_rows, "it says that it has")
-            _check_rows(table, report.before.num_rows, fitted_rows, "the scaler was fitted to")
-    return report
+        to.check_fields(written_fields(table, names))
+        numeric = _numeric(table, names, to)
+        passes = Passes(table, memory_limit, batch_rows, progress)
+        # Whether a column of text is one of numbers is only known when all of it was read.
+        known = to.is_text or table.settle(numeric)
+        keep: Literal["nothing", "file"] = "nothing" if known else "file"
+        with Spool(table, passes.budget, keep, _directory(to)) as spool:
+            if spool.keeps:
+                passes.read(numeric, spool)
+            before, after = passes.transform(numeric, names, scaler, to, spool, inverse=inverse)
+        return Report(names, other_columns(table, names), before, after, table.notes)
 
 
-def fit_transform_file(
-    data: str | os.PathLike[str],
-    output: str | os.PathLike[str],
+def fit_transform_source(
+    source: Source,
+    sink: Target,
     scaler: Scaler,
     *,
     columns: Sequence[str] | None = None,
+    exclude: Sequence[str] | None = None,
     save: str | os.PathLike[str] | None = None,
-    header: bool | None = None,
+    memory_limit: int = MEMORY_LIMIT,
     batch_rows: int | None = None,
     progress: ProgressCallback | None = None,
+    csv: CsvOptions | None = None,
+    output: OutputOptions | None = None,
 ) -> Report:
-    """Fit a scaler to a table and write the transformed table, reading it twice.
+    """Fit a scaler to a table and write the transformed table.
+
+    A table that is slow to read, or can be read only once, is read once: what ``memory_limit``
+    does not hold waits in a temporary file beside the output.
 
     Parameters
     ----------
@@ -234,141 +194,53 @@ def fit_transform_file(
         What it had learned before is forgotten; after an error it is as it was.
     save : path, optional
         Where to save the fitted scaler once the output is written.
-    data, output, columns, header, batch_rows, progress
-        As in :func:`fit_file` and :func:`transform_file`, whose errors are raised before
+    source, sink, columns, exclude, memory_limit, batch_rows, progress, csv, output
+        As in :func:`fit_source` and :func:`transform_source`, whose errors are raised before
         anything is read where that is possible.
 
     Returns
     -------
     Report
     """
-    check_paths(data, output, save)
-    with open_table(data, header=header) as table:
-        chosen_columns(table, columns)
-        source_class(output).check_fields(table.fields)
-    learner = copy.copy(scaler)  # so that an error in any step leaves the scaler as it was
-    options: ReadOptions = {"header": header, "batch_rows": batch_rows, "progress": progress}
-    fit = fit_file(data, learner, columns=columns, **options)
-    report = _transform_file(data, output, learner, options, fitted_rows=fit.before.num_rows)
+    to = Sink(sink, output)
+    with _opened(source, csv) as table:
+        check_outputs(table, to.path, save)
+        names = chosen_columns(table, columns, exclude)
+        to.check_fields(written_fields(table, names))
+        numeric = _numeric(table, names, to)
+        passes = Passes(table, memory_limit, batch_rows, progress)
+        if not to.is_text:
+            table.settle(numeric)
+        keep = table.kept_in if table.reread else "file"
+        if keep == "memory" and table.kept_bytes(numeric) > passes.budget.whole:
+            keep = "nothing"  # it will not fit, and a first pass of fewer columns is quicker
+        with Spool(table, passes.budget, keep, _directory(to)) as spool:
+            fitted, tally = passes.fit(numeric, names, scaler, spool)
+            before, after = passes.transform(
+                numeric, names, fitted, to, spool, inverse=False, before=tally
+            )
+        report = Report(names, other_columns(table, names), before, after, table.notes)
     if save is not None:
-        learner.save(save)
-    scaler.__dict__ = learner.__dict__
+        fitted.save(save)
+    scaler.__dict__ = fitted.__dict__
     return report
 
 
-def _transformed(
-    batch: TableBatch,
-    table: TableSource,
-    names: tuple[str, ...],
-    scaler: Scaler,
-    inverse: bool,
-    report: Report,
-) -> TableBatch:
-    assert report.after is not None
-    x = batch.matrix(names)
-    _count_in(x, batch, table, names, report.before)
-    if batch.num_rows:
-        y = scaler.inverse_transform(x) if inverse else scaler.transform(_framed(names, x, scaler))
-        y = np.asarray(y)
-        if y.shape != x.shape:
-            raise ValueError(f"the scaler made an array of shape {y.shape} of one of {x.shape}")
-    else:
-        y = x
-    report.after.add(y)
-    return batch.with_matrix(names, y)
-
-
-def _matrices(
-    table: TableSource,
-    names: tuple[str, ...],
-    tally: Tally,
-    batch_rows: int | None,
-    progress: ProgressCallback | None,
-) -> Iterator[np.ndarray]:
-    for batch in table.batches(names, others=False, batch_rows=batch_rows):
-        with _path_in_errors(table):
-            x = batch.matrix(names)
-        _count_in(x, batch, table, names, tally)
-        if batch.num_rows:
-            yield x
-        _report_progress(progress, "fit", table, tally.num_rows)
-    _check_rows(table, tally.num_rows, table.num_rows, "it says that it has")
-
-
-def _check_rows(table: TableSource, rows: int, expected: int | None, whose: str) -> None:
-    if expected is not None and rows != expected:
-        raise ValueError(
-            f"{table.path}: {rows:,} rows were read, but {whose} {expected:,}; the file is damaged "
-            "or was changed meanwhile"
-        )
-
-
 @contextmanager
-def _path_in_errors(table: TableSource) -> Iterator[None]:
+def _opened(source: Source, csv: CsvOptions | None) -> Iterator[TableSource]:
+    table = open_table(source, csv=csv)
     try:
-        yield
-    except LostDigits as error:
-        raise ValueError(f"{table.path}: {error}") from error
+        yield table
+    finally:
+        if table is not source:
+            table.close()
 
 
-def _count_in(
-    x: np.ndarray, batch: TableBatch, table: TableSource, names: tuple[str, ...], tally: Tally
-) -> None:
-    place = tally.add(x)
-    if place is not None:
-        row, column = place
-        value = "infinity" if x[row, column] > 0 else "-infinity"
-        raise ValueError(
-            f"{table.path}: column {names[column]!r} holds {value}, first in row "
-            f"{batch.first_row + row + 1} of the data; remove the row or leave the cell empty"
-        )
+def _numeric(table: TableSource, names: tuple[str, ...], sink: Sink) -> tuple[str, ...]:
+    """Return the columns that are needed as numbers."""
+    return tuple(field.name for field in table.fields) if sink.numbers_only else names
 
 
-def _report_progress(
-    progress: ProgressCallback | None, step: str, table: TableSource, rows: int
-) -> None:
-    if progress is not None:
-        done = min(table.bytes_read, table.num_bytes)
-        progress(Progress(step, rows, table.num_rows, done, table.num_bytes))
-
-
-def _concatenated(
-    matrices: Iterator[np.ndarray], num_rows: int | None, num_columns: int
-) -> np.ndarray:
-    """Put all rows into one array, column after column in memory."""
-    if num_rows is None:
-        parts = list(matrices)
-        if not parts:
-            return np.empty((0, num_columns))
-        whole = np.empty((sum(map(len, parts)), num_columns), parts[0].dtype, order="F")
-        start = len(whole)
-        while parts:  # each part is freed as soon as it is copied
-            part = parts.pop()
-            start -= len(part)
-            whole[start : start + len(part)] = part
-        return whole
-    whole = np.empty((0, num_columns))
-    start = 0
-    for x in matrices:
-        if not start:
-            whole = np.empty((num_rows, num_columns), x.dtype, order="F")
-        if start + len(x) <= num_rows:  # more rows are an error at the end
-            whole[start : start + len(x)] = x
-        start += len(x)
-    return whole
-
-
-class _Frame:
-    """A matrix with column names, as far as scalers ask a data frame for them."""
-
-    def __init__(self, columns: Sequence[str], values: np.ndarray) -> None:
-        self.columns = columns
-        self.shape = values.shape
-        self._values = values
-
-    def to_numpy(self) -> np.ndarray:
-        return self._values
-
-
-def _framed(names: tuple[str, ...], x: np.ndarray, scaler: Scaler) -> np.ndarray | _Frame:
-    return x if getattr(scaler, "feature_names_in_", None) is None else _Frame(names, x)
+def _directory(sink: Sink) -> Path:
+    """Return where a temporary file may be as large as the table."""
+    return sink.directory or Path(tempfile.gettempdir())

@@ -13,16 +13,15 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
+from typing import TYPE_CHECKING, BinaryIO, ClassVar, Literal, NamedTuple, Self
 
 import numpy as np
 
-from normcore import registration
-from normcore.registration.registry import PluginError
+from normcore.io.output_options import OutputOptions
 from normcore.saving.atomic_output import atomic_output
 
 if TYPE_CHECKING:
@@ -37,12 +36,10 @@ __all__ = [
     "TableWriter",
     "choose_batch_rows",
     "float_dtype",
-    "open_table",
-    "source_class",
 ]
 
 BATCH_BYTES = 16 << 20
-MAX_BATCH_ROWS = 1 << 16
+MAX_BATCH_ROWS = 1 << 17
 
 
 class MissingLibrary(ImportError):
@@ -62,6 +59,10 @@ class Field(NamedTuple):
     dtype: np.dtype | None
     #: What the column holds, in words, for messages.
     kind: str = "number"
+    #: Whether the column is normalized where no columns are named.
+    by_default: bool = True
+    #: The Arrow type, where it is known.
+    type: pyarrow.DataType | None = None
 
 
 def float_dtype(dtype: DTypeLike) -> np.dtype:
@@ -122,9 +123,31 @@ class TableBatch(ABC):
     def to_arrow(self) -> pyarrow.RecordBatch:
         """Return all columns as Arrow."""
 
+    @property
+    def nbytes(self) -> int:
+        """About how many bytes of memory the rows take."""
+        return self.to_arrow().nbytes
+
+    def column_arrays(self, names: Sequence[str]) -> Sequence[np.ndarray]:
+        """Return numeric columns as those of :meth:`matrix`, each an array of its own.
+
+        What is a float array already is not copied; dtypes may differ.
+        """
+        return list(self.matrix(names).T)
+
 
 class TableWriter(ABC):
-    """Takes batches, all of the same columns; made by :meth:`TableSource.writer`."""
+    """Takes batches, all of the same columns; made by :meth:`TableSource.writer`.
+
+    The calls come one after the other, not all from one thread.
+
+    Attributes
+    ----------
+    num_rows : int or None
+        Rows in the finished file, where the writer counts them itself.
+    """
+
+    num_rows: int | None = None
 
     @abstractmethod
     def write(self, batch: TableBatch) -> None:
@@ -136,42 +159,97 @@ class TableWriter(ABC):
 
 
 class TableSource(ABC):
-    """A table in a file.
+    """A table that can be read in batches: a file, or several, or a stream.
 
     Subclasses set ``fields`` and ``num_rows`` (None if unknown) in their constructor, which reads
-    no more than it needs for that, and implement :meth:`batches` and :meth:`sink`.
+    no more than it needs for that, and implement :meth:`batches`; file formats implement
+    :meth:`sink` too. One that is not of a single file sets what it has of the attributes below
+    instead of calling the constructor here.
 
     Parameters
     ----------
-    path : path of the file
+    path : path of the file, or a binary file that is read once
 
     Attributes
     ----------
+    name : str
+        How messages call the table; the path of a file.
     fields : tuple of Field
         The columns; names are unique.
+    notes : tuple of str
+        What a user should know of the table, as that an index column is left alone.
     num_rows : int or None
-    num_bytes : int
+    num_bytes : int or None
         Size of the file.
     bytes_read : int
         How far :meth:`batches` has come in the file, roughly.
+    batch_bytes : int
+        A batch should hold no more bytes, and a source have no more than a few batches at work;
+        may be set before :meth:`batches` is called.
+    reread : bool
+        Whether :meth:`batches` can be called more than once.
+    has_names : bool
+        Whether the names of the columns are in the table, or made up as those of an array.
+    settled : bool
+        Whether the types of the columns that are not numbers are known. Those of text may become
+        so when all batches were read; see :meth:`restore`.
     """
 
     #: How messages call the format.
     format: ClassVar[str] = "table"
-    #: Whether files of this format may begin with a line of names; such classes take ``header``.
-    has_header_line: ClassVar[bool] = False
+    #: Whether files of this format are text with a delimiter: cells keep their characters in it,
+    #: and constructors take ``csv``, a CsvOptions or None.
+    is_text: ClassVar[bool] = False
     #: Whether files of this format hold numbers and nothing else.
     numbers_only: ClassVar[bool] = False
+    #: Where batches are kept that are needed again: nowhere, if reading the file again is as
+    #: quick; in memory as far as they fit, else the file is read again; or, if that is slow, in
+    #: memory and then in a temporary file.
+    kept_in: ClassVar[Literal["nothing", "memory", "file"]] = "file"
 
     fields: tuple[Field, ...] = ()
+    notes: tuple[str, ...] = ()
     num_rows: int | None = None
+    num_bytes: int | None = None
     bytes_read: int = 0
+    batch_bytes: int = BATCH_BYTES
+    reread: bool = True
+    has_names: bool = True
+    settled: bool = True
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    #: The file; "-" if it is not one.
+    path: Path = Path("-")
+    #: What is read instead of a path.
+    stream: BinaryIO | None = None
+
+    def __init__(self, path: str | os.PathLike[str] | BinaryIO) -> None:
+        if not isinstance(path, (str, os.PathLike)):
+            self.stream, self.name, self.reread = path, "standard input", False
+            return
         self.path = Path(path)
+        self.name = str(path)
         self.num_bytes = self.path.stat().st_size
         if self.num_bytes == 0:
-            raise ValueError(f"{self.path} is empty")
+            raise ValueError(f"{self.name} is empty")
+
+    @property
+    def files(self) -> Sequence[Path]:
+        """The files that are read."""
+        return () if self.path == Path("-") else (self.path,)
+
+    def fingerprint(self) -> Hashable:
+        """Return what changes when the data does: the identity, size and date of its files.
+
+        Raises
+        ------
+        OSError
+            If a file is gone.
+        """
+        found = []
+        for file in self.files:
+            status = file.stat()
+            found.append((status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns))
+        return tuple(found)
 
     @abstractmethod
     def batches(
@@ -194,10 +272,77 @@ class TableSource(ABC):
             Where the file is not what it claims to be, naming the file and the place.
         """
 
+    def example(self, name: str) -> str:
+        """Return a cell of a column that is not of numbers and where it is, in words, if known."""
+        return ""
+
+    def settle(self, numeric: Sequence[str]) -> bool:
+        """Find out what types the columns have that are not asked for as numbers.
+
+        For sinks that have types, of sources whose text may be numbers: :meth:`batches` gives the
+        columns these types afterwards.
+
+        Parameters
+        ----------
+        numeric : sequence of str
+            The columns that :meth:`batches` will be asked for as numbers.
+
+        Returns
+        -------
+        bool
+            Whether it is known; else it is once all batches were read, see :meth:`restore`.
+        """
+        return self.settled
+
+    def kept_bytes(self, numeric: Sequence[str]) -> int:
+        """Return about how many bytes all batches take that :meth:`batches` gives."""
+        return self.num_bytes or 0
+
+    def restore(self, first_row: int, data: pyarrow.RecordBatch) -> TableBatch:
+        """Return rows as a batch again that :meth:`TableBatch.to_arrow` gave and that were kept.
+
+        A source whose types :attr:`settled` only at its end gives the columns their types here.
+        """
+        from normcore.io.arrow.batch import ArrowBatch  # needs pyarrow
+
+        return ArrowBatch(first_row, data)
+
+    @property
+    def model(self) -> TableSource:
+        """The table whose compression and so on an output keeps."""
+        return self
+
     @classmethod
-    @abstractmethod
     def sink(cls, path: Path) -> TableWriter:
         """Return a writer of a new file; may wait for the first batch to learn the columns."""
+        raise ValueError(f"{cls.format} cannot be written")
+
+    @classmethod
+    def sink_like(
+        cls, target: Path | BinaryIO, source: TableSource | None, output: OutputOptions
+    ) -> TableWriter:
+        """Return a writer that keeps what ``source`` has, except where ``output`` says otherwise.
+
+        By default :meth:`sink`, of a format without options.
+
+        Parameters
+        ----------
+        target : path of a new file, or a binary file that cannot seek
+        source : TableSource or None
+            Whose compression, size of row groups, delimiter and so on are kept, if it is of the
+            same format.
+        output : OutputOptions
+
+        Raises
+        ------
+        ValueError
+            If the format has no such option, or cannot be written to a stream.
+        """
+        if output.compression is not None or output.row_group_rows is not None:
+            raise ValueError(f"{cls.format} files have neither compression nor row groups")
+        if not isinstance(target, Path):
+            raise ValueError(f"{cls.format} cannot be written to a stream")
+        return cls.sink(target)
 
     @classmethod
     def check_fields(cls, fields: Sequence[Field]) -> None:
@@ -208,7 +353,7 @@ class TableSource(ABC):
         ValueError
             If it cannot hold one of the columns.
         """
-        text = [field.name for field in fields if field.dtype is None]
+        text = [field.name for field in fields if field.dtype is None or not field.by_default]
         if cls.numbers_only and text:
             more = f" and {len(text) - 5} more" if len(text) > 5 else ""
             raise ValueError(
@@ -218,10 +363,18 @@ class TableSource(ABC):
 
     @classmethod
     @contextmanager
-    def writer(cls, path: str | os.PathLike[str]) -> Iterator[TableWriter]:
-        """Write a table: the file appears, or is replaced, when the block ends without an error."""
+    def writer(
+        cls,
+        path: str | os.PathLike[str],
+        source: TableSource | None = None,
+        output: OutputOptions | None = None,
+    ) -> Iterator[TableWriter]:
+        """Write a table: the file appears, or is replaced, when the block ends without an error.
+
+        ``source`` and ``output`` are those of :meth:`sink_like`.
+        """
         with atomic_output(path) as temporary:
-            sink = cls.sink(temporary)
+            sink = cls.sink_like(temporary, source, output or OutputOptions())
             try:
                 yield sink
             except BaseException:
@@ -251,66 +404,7 @@ class TableSource(ABC):
             first = seen.setdefault(field.name, number)
             if first != number:
                 raise ValueError(
-                    f"{self.path}: columns {first} and {number} are both named {field.name!r}; "
+                    f"{self.name}: columns {first} and {number} are both named {field.name!r}; "
                     "rename one of them"
                 )
         self.fields = tuple(fields)
-
-
-def source_class(path: str | os.PathLike[str]) -> type[TableSource]:
-    """Return the class registered for the suffix of a file name.
-
-    Raises
-    ------
-    ValueError
-        If there is none; the known ones are listed.
-    MissingLibrary
-        If it needs a library that is not installed.
-    """
-    known = [row.name for row in registration.registrations() if row.kind == "source"]
-    name = Path(path).name.lower()
-    matching = [suffix for suffix in known if name.endswith(suffix)]
-    if not matching:
-        raise ValueError(
-            f"{path}: the file format follows from the suffix of the name, which must be one of "
-            f"{', '.join(sorted(known))}"
-        )
-    try:
-        return registration.source(max(matching, key=len))
-    except PluginError as error:
-        if isinstance(error.__cause__, MissingLibrary):
-            raise error.__cause__ from None
-        raise
-
-
-def open_table(path: str | os.PathLike[str], *, header: bool | None = None) -> TableSource:
-    """Open a table for reading.
-
-    Parameters
-    ----------
-    path : path of the table
-    header : bool, optional
-        Whether the first line of a CSV file holds the names of the columns, which are else f0,
-        f1, ... By default it does, and must not look like data.
-
-    Raises
-    ------
-    ValueError
-        If the format is unknown, the file is empty, or it is not what its suffix says.
-    OSError
-        If the file cannot be read.
-    """
-    path = Path(path)
-    if path.is_dir():
-        raise IsADirectoryError(21, "Is a directory", str(path))
-    if not path.exists():
-        raise FileNotFoundError(2, "No such file", str(path))
-    if not path.is_file():
-        raise ValueError(f"{path} is not a regular file; it would be read more than once")
-    with open(path, "rb"):  # without permission, the error names the file
-        pass
-    source = source_class(path)
-    options: dict[str, Any] = {} if header is None else {"header": header}
-    if options and not source.has_header_line:
-        raise ValueError(f"{path}: --header, --no-header and header= are for CSV files alone")
-    return source(path, **options)

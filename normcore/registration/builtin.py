@@ -16,9 +16,13 @@ def normcore_register(registry: Registry) -> None:
         devices=("*",),
         priority=-100,
     )
-    registry.source(".csv", "normcore.io.csv:Csv")
-    registry.source(".parquet", "normcore.io.arrow:Parquet")
-    registry.source(".arrow", "normcore.io.arrow:ArrowIpc")
-    registry.source(".feather", "normcore.io.arrow:ArrowIpc")
-    registry.source(".ipc", "normcore.io.arrow:ArrowIpc")
+    for compression in ("", ".gz", ".zst", ".bz2", ".lz4"):
+        registry.source(f".csv{compression}", "normcore.io.csv.source:Csv")
+        registry.source(f".tsv{compression}", "normcore.io.csv.source:Tsv")
+    registry.source(".parquet", "normcore.io.arrow.parquet:Parquet")
+    registry.source(".arrow", "normcore.io.arrow.ipc:ArrowIpc")
+    registry.source(".feather", "normcore.io.arrow.ipc:ArrowIpc")
+    registry.source(".ipc", "normcore.io.arrow.ipc:ArrowIpc")
+    registry.source(".arrows", "normcore.io.arrow.ipc:ArrowIpcStream")
+    registry.source(".orc", "normcore.io.arrow.orc:Orc")
     registry.source(".npy", "normcore.io.npy:Npy")

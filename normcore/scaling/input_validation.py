@@ -2,7 +2,7 @@
 
 NumPy arrays, nested lists, data frames (pandas, polars and Arrow tables by duck typing: none is
 imported here) and arrays of any library that speaks DLPack. Wording follows scikit-learn where
-its checks and its users rely on it.
+its users rely on it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 
 from normcore.layout.namespace import Array, array_namespace
 from normcore.layout.scalar_argument import as_float
-from normcore.statistics.wide_integers import refuse_rounded
+from normcore.scaling.real_numbers import real_numbers, refuse_rounded_integers
 
 __all__ = [
     "Names",
@@ -33,7 +33,7 @@ __all__ = [
 #: Names of columns, all of them strings.
 Names: TypeAlias = Sequence[str] | np.ndarray
 
-# Rows looked at together when an infinity is being located.
+# Rows looked at together in search of an infinity.
 BLOCK_ROWS = 4096
 
 
@@ -67,13 +67,15 @@ def as_table(X: Array, owner: str) -> Array:
     if isinstance(X, np.ma.MaskedArray):
         masked, X = np.ma.getmaskarray(X), np.asarray(X.data)
         if X.ndim == 2 and masked.any():
-            X = np.where(masked, np.nan, _real(X, None))
+            X = np.where(masked, np.nan, real_numbers(X, None))
     elif is_frame(X):
         X = _frame_values(X)
+    elif _is_arrow(X):
+        X = _arrow_values(X)
     elif isinstance(X, np.ndarray) or not _is_foreign_array(X):
         X = np.asarray(X)
         if X.ndim == 2:
-            X = _real(X, None)
+            X = real_numbers(X, None)
     _check_shape(X, owner)
     return X
 
@@ -174,6 +176,8 @@ def as_weights(sample_weight: Array, num_samples: int) -> Array:
     TypeError
         If they are not numbers.
     """
+    if _is_arrow(sample_weight):
+        sample_weight = _arrow_values(sample_weight)
     if isinstance(sample_weight, Real):
         sample_weight = np.full(num_samples, as_float("sample_weight", sample_weight))
     elif not hasattr(sample_weight, "dtype") and hasattr(sample_weight, "__dlpack__"):
@@ -261,6 +265,22 @@ def _is_foreign_array(X: Array) -> bool:
     return hasattr(X, "__dlpack__") or hasattr(X, "__array_namespace__")
 
 
+def _is_arrow(X: Array) -> bool:
+    """Whether ``X`` is an array, tensor or reader of pyarrow's, unlike NumPy's."""
+    return type(X).__module__.partition(".")[0] == "pyarrow" and not is_frame(X)
+
+
+def _arrow_values(X: Array) -> np.ndarray:
+    if not hasattr(X, "to_numpy"):
+        raise TypeError(
+            f"{type(X).__name__} is neither a table nor an array: read it into a table first "
+            "(.read_all()), or use normcore.fit_source"
+        )
+    options = {"zero_copy_only": False} if hasattr(X, "null_count") else {}
+    values: np.ndarray = X.to_numpy(**options)
+    return values if values.ndim == 1 else real_numbers(values, None)
+
+
 def _bullets(names: list[str], most: int = 5) -> list[str]:
     return [f"- {name}" for name in names[:most]] + ["- ..."] * (len(names) > most)
 
@@ -284,27 +304,19 @@ def _refuse_rounded_columns(X: Array) -> None:
                 present = X.column(j).drop_null()
             else:
                 present = X.iloc[:, j].dropna() if hasattr(X, "iloc") else X[:, j].drop_nulls()
-            _refuse_rounded(np.asarray(present, dtype=kind), f"column {name!r} of X")
-
-
-def _refuse_rounded(integers: np.ndarray, where: str) -> None:
-    if not integers.size:
-        return
-    least, largest = int(integers.min()), int(integers.max())
-    magnitude = float(max(abs(least), abs(largest)))
-    refuse_rounded(integers, None, magnitude, float(largest - least), lambda _: where)
+            refuse_rounded_integers(np.asarray(present, dtype=kind), f"column {name!r} of X")
 
 
 def _converted_frame(X: Array) -> np.ndarray:
     if hasattr(X, "column_names"):  # an Arrow table or record batch
         columns = [
-            _real(X.column(j).to_numpy(zero_copy_only=False), name)
+            real_numbers(X.column(j).to_numpy(zero_copy_only=False), name)
             for j, name in enumerate(X.column_names)
         ]
         return np.column_stack(columns) if columns else np.empty((X.num_rows, 0))
     values = X.to_numpy()
     if values.dtype.kind in "biuf" and not _holds_times(X):
-        return _real(values, None)
+        return real_numbers(values, None)
     values = np.empty(X.shape, dtype=np.float64, order="F")
     for j, name in enumerate(X.columns):
         column = X.iloc[:, j] if hasattr(X, "iloc") else X[:, j]
@@ -314,7 +326,7 @@ def _converted_frame(X: Array) -> np.ndarray:
             column = column.to_numpy(dtype=np.float64, na_value=np.nan)
         else:
             column = column.to_numpy()
-        values[:, j] = _real(column, name)
+        values[:, j] = real_numbers(column, name)
     return values
 
 
@@ -324,53 +336,10 @@ def _holds_times(X: Array) -> bool:
     return any(hasattr(dtype, "is_temporal") and dtype.is_temporal() for dtype in dtypes)
 
 
-def _real(values: np.ndarray, name: object) -> np.ndarray:
-    """Return real numbers of a dtype that kernels read; ``name`` is the frame's column, if any."""
-    kind = values.dtype.kind
-    where = "X" if name is None else f"column {name!r} of X"
-    if kind in "biuf":
-        return values if values.dtype.itemsize <= 8 else values.astype(np.float64)
-    if kind == "c":
-        raise ValueError(f"Complex data not supported: {where} has dtype {values.dtype}.")
-    if kind != "O":
-        what = "text" if kind in "USTa" else "no numbers"
-        raise ValueError(
-            f"{where} holds {what} (dtype {values.dtype}). Convert it to numbers first."
-        )
-    try:
-        result = values.astype(np.float64)
-    except OverflowError as error:
-        raise ValueError(f"{where} holds an integer beyond the largest float64: {error}") from None
-    except (TypeError, ValueError) as error:
-        raise type(error)(f"{_culprit(values, where)} is not numeric: {error}") from None
-    if any(isinstance(value, str | bytes) for value in values.flat):
-        raise ValueError(f"{_culprit(values, where)} holds text. Convert it to numbers first.")
-    if bool(np.any(np.abs(result) > 2.0**53)):
-        for j in range(values.shape[1] if values.ndim == 2 else 1):
-            column = values[:, j] if values.ndim == 2 else values.reshape(-1)
-            integers = [int(each) for each in column if isinstance(each, int | np.integer)]
-            dtype = np.dtype(np.int64 if min(integers, default=0) < 0 else np.uint64)
-            bounds = np.iinfo(dtype)
-            if all(bounds.min <= each <= bounds.max for each in integers):
-                label = f"column {j} of X" if values.ndim == 2 else where
-                _refuse_rounded(np.array(integers, dtype=dtype), label)
-    return result
-
-
-def _culprit(values: np.ndarray, where: str) -> str:
-    """Name the first column of an object array that holds something other than a number."""
-    if values.ndim == 2:
-        for j in range(values.shape[1]):
-            for value in values[:, j]:
-                if isinstance(value, str | bytes) or not (
-                    value is None or hasattr(value, "__float__") or hasattr(value, "__index__")
-                ):
-                    return f"column {j} of {where}"
-    return where
-
-
 def _real_weights(weights: np.ndarray) -> np.ndarray:
     try:
+        if any(isinstance(each, str | bytes) for each in weights.flat):
+            raise TypeError("there is text among them")
         if weights.dtype.kind != "O":
             raise TypeError(f"dtype {weights.dtype}")
         return weights.astype(np.float64)

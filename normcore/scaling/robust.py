@@ -62,6 +62,7 @@ class RobustScaler(AffineScaler):
     __module__ = "normcore"
 
     statistic = Quantiles
+    exact_streaming = False
 
     center_: Array
     scale_: Array

@@ -13,7 +13,7 @@ import numpy as np
 from normcore import layout
 from normcore.array_backend import over_views
 from normcore.array_backend.abstract import Backend, InfiniteInput
-from normcore.array_backend.selection import select_backend
+from normcore.array_backend.selection import in_order_with, select_backend
 from normcore.layout.namespace import Array
 from normcore.layout.numpy_views import is_table
 from normcore.saving.parameter_values import from_json, same_value, to_json
@@ -36,6 +36,10 @@ class Scaler(Estimator, ABC):
 
     #: What a fit observes of each feature; None where nothing needs to be learned.
     statistic: ClassVar[type[Statistic] | None] = None
+    #: Whether ``partial_fit`` on pieces learns what ``fit`` on the whole would: so where statistics
+    #: merge without loss. A fit of a file reads batch by batch then; else it holds the columns in
+    #: memory, and calls ``fit`` once.
+    exact_streaming: ClassVar[bool] = True
     #: Defaults of the parameters that every scaler has, for those that do not list them.
     copy: bool = True
     backend: str | Backend | None = None
@@ -98,11 +102,12 @@ class Scaler(Estimator, ABC):
             if hasattr(sample_weight, "dtype"):
                 layout.as_array(sample_weight, what="sample_weight", beside=values)
             sample_weight = input_validation.as_weights(sample_weight, num_rows)
-        statistic = self._observed(values, sample_weight, names)
-        if not anew:
-            num_rows += self._num_rows
-            statistic = self._merged(statistic)
-        return self._learn(statistic, num_rows, num_features, names, like=values)
+        with in_order_with(values, self.backend):
+            statistic = self._observed(values, sample_weight, names)
+            if not anew:
+                num_rows += self._num_rows
+                statistic = self._merged(statistic)
+            return self._learn(statistic, num_rows, num_features, names, like=values)
 
     def merge(self, other: Self) -> Self:
         """Learn what another scaler has learned, as ``partial_fit`` on its data would.
@@ -142,6 +147,30 @@ class Scaler(Estimator, ABC):
             names = getattr(self, "feature_names_in_", None)
             statistic, num_rows = self._merged(statistic), num_rows + self._num_rows
         return self._learn(statistic, num_rows, other.n_features_in_, names)
+
+    def _fit_statistic(
+        self, statistic: Statistic | None, num_rows: int, num_features: int, names: Names | None
+    ) -> Self:
+        """Learn from what was observed elsewhere; what was learned before is forgotten.
+
+        Parameters
+        ----------
+        statistic : Statistic or None
+            Of the class :attr:`statistic`, with a channel for each feature; None where that is.
+        num_rows : int
+            Rows it was observed of, those with NaN too.
+        num_features : int
+        names : sequence of str or None
+            Of the features.
+
+        Raises
+        ------
+        ValueError
+            As :meth:`fit`, of the parameters and of what the map needs. The scaler then stays as
+            it was.
+        """
+        self._check_parameters()
+        return self._learn(statistic, num_rows, num_features, names)
 
     def _merged(self, statistic: Statistic | None) -> Statistic | None:
         mine = self._statistic
@@ -261,23 +290,32 @@ class Scaler(Estimator, ABC):
         if config.get("array_api_dispatch"):
             self._check_same_namespace(values, "inverse_transform" if inverse else "transform")
         backend = select_backend(values, self.backend)
+        copy = copy or not (values is X or isinstance(X, np.ndarray))
+        if type(values) is np.ndarray:
+            result = self._mapped(backend, values, inverse, copy, out)
+        else:
+            with backend.in_order_with(values):
+                result = self._mapped(backend, values, inverse, copy, out)
+        return result if inverse or out is not None else self._contained(result, X, config)
+
+    def _mapped(
+        self, backend: Backend, values: Array, inverse: bool, copy: bool, out: Array
+    ) -> Array:
+        """Return the map of a table as the caller's kind of array; ``out`` if that was given."""
         x = backend.adopt(values)
-        target = None
-        if out is not None:
-            target = _native_out(out, x, backend)
-        elif not copy and (values is X or isinstance(X, np.ndarray)) and _is_writable_float(x):
-            target = x
+        target = None if out is None else _native_out(out, x, backend)
+        if out is None and not copy and isinstance(x, np.ndarray):
+            target = x if x.dtype.kind == "f" and x.flags.writeable else None
         try:
             result = self._map(backend, x, target, inverse)
         except InfiniteInput:
-            input_validation.refuse_infinity(x, fitted.get("feature_names_in_"))
+            input_validation.refuse_infinity(x, self.__dict__.get("feature_names_in_"))
             raise
         if out is not None:
             if target is None:
                 out[...] = backend.release(result, out)
             return out
-        result = backend.release(result, values)
-        return result if inverse else self._contained(result, X, config)
+        return backend.release(result, values)
 
     # -- saving ----------------------------------------------------------------------------
 
@@ -388,7 +426,3 @@ def _native_out(out: Array, x: Array, backend: Backend) -> Array:
             raise ValueError(f"out has shape {out.shape}, but the input has {tuple(x.shape)}")
         return None
     return backend.adopt(out)
-
-
-def _is_writable_float(x: Array) -> bool:
-    return isinstance(x, np.ndarray) and x.dtype.kind == "f" and x.flags.writeable

@@ -17,9 +17,9 @@ def as_frame(data: Mapping[str, Sequence[object]]) -> Any:
 
 
 def numeric(path: Path) -> list[str]:
-    """Return the names of the numeric columns."""
+    """Return the names of the columns that are normalized by default."""
     with open_table(path) as table:
-        return [field.name for field in table.fields if field.dtype is not None]
+        return [f.name for f in table.fields if f.dtype is not None and f.by_default]
 
 
 def read(

@@ -9,7 +9,7 @@ from tables import as_frame, numeric, read
 
 import normcore as nc
 from normcore.io import ArrayBatch, fit_file, fit_transform_file, open_table, transform_file
-from normcore.io.table import source_class
+from normcore.io.opening import source_class
 
 pytest.importorskip("pyarrow")
 

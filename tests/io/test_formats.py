@@ -18,7 +18,7 @@ from normcore.io import (
     open_table,
     transform_file,
 )
-from normcore.io.table import source_class
+from normcore.io.opening import source_class
 
 pytest.importorskip("pyarrow")
 import pyarrow as pa
@@ -209,7 +209,7 @@ def test_npy(order, dtype, batch_rows, tmp_path):
     result = np.load(tmp_path / "y.npy")
     assert result.dtype == (np.dtype(dtype).newbyteorder("=") if "f" in dtype else np.float64)
     assert np.array_equal(result, nc.MinMaxScaler().fit_transform(x))
-    assert scaler.feature_names_in_.tolist() == ["x0", "x1", "x2", "x3"]
+    assert not hasattr(scaler, "feature_names_in_")
 
 
 def test_npy_columns(tmp_path):
@@ -242,7 +242,7 @@ def test_npy_that_is_no_table(array, message, tmp_path):
 
 def test_npy_of_objects_is_not_unpickled(tmp_path):
     np.save(tmp_path / "x.npy", np.array([[{}]], dtype=object), allow_pickle=True)
-    with pytest.raises(ValueError, match=r"x\.npy is not a readable"):
+    with pytest.raises(ValueError, match=r"x\.npy holds Python objects"):
         open_table(tmp_path / "x.npy")
 
 

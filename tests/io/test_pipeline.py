@@ -212,8 +212,6 @@ def test_input_and_output_are_one_file(data):
 def test_files_that_cannot_be_read(tmp_path):
     with pytest.raises(FileNotFoundError):
         open_table(tmp_path / "none.csv")
-    with pytest.raises(IsADirectoryError):
-        open_table(tmp_path)
     if hasattr(os, "mkfifo"):
         os.mkfifo(tmp_path / "pipe.csv")
         with pytest.raises(ValueError, match="not a regular file"):
@@ -241,9 +239,12 @@ print((peak() - before) * unit)
 @pytest.mark.skipif(sys.platform == "win32", reason="measured with the resource module")
 @pytest.mark.parametrize("suffix", [".csv", ".parquet", ".npy"])
 def test_memory_does_not_grow_with_the_file(suffix, tmp_path):
-    """A file of over 160 MB of float64 in the end takes less than half of that on top."""
+    """What is on its way at any time is a part of the file, and far below the limit of memory.
+
+    Row groups of Parquet wait until they have 96 MiB.
+    """
     columns = 20
-    rows = 1_000_000 if suffix != ".csv" else 500_000
+    rows = 1_000_000 if suffix != ".parquet" else 2_000_000
     block = RNG.normal(size=(10_000, columns)).round(4)
     names = [f"x{i}" for i in range(columns)]
     paths = []
@@ -255,14 +256,13 @@ def test_memory_does_not_grow_with_the_file(suffix, tmp_path):
     root = Path(nc.__file__).parents[1]
     result = run_python("-c", MEASURE, *paths, output, cwd=root)
     grown, size = int(result.stdout), rows * columns * 8
-    assert grown < 64 << 20
-    assert size >= 80_000_000
+    assert grown < (100 << 20 if suffix != ".parquet" else 200 << 20) < 0.7 * size
     assert output.stat().st_size > 0.3 * size
 
 
 def write_repeated(path, names, block, repeats):
     from normcore.io import ArrayBatch
-    from normcore.io.table import source_class
+    from normcore.io.opening import source_class
 
     if path.suffix == ".csv":
         part = path.with_name("part.csv")

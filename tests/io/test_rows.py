@@ -16,10 +16,10 @@ from normcore.io import (
     fit_file,
     fit_transform_file,
     open_table,
+    opening,
     transform_file,
 )
-from normcore.io import table as table_module
-from normcore.io.table import source_class
+from normcore.io.opening import source_class
 
 pytest.importorskip("pyarrow")
 
@@ -47,9 +47,11 @@ def test_more_blank_lines_than_a_block_holds(content, write):
 
 @pytest.mark.parametrize("seed", range(40))
 def test_rows_cut_by_blocks_are_the_rows_of_the_csv_module(seed, tmp_path, monkeypatch):
-    from normcore.io import csv as module
+    from normcore.io.csv import source as module
+    from normcore.io.csv import stream as csv_stream
 
-    monkeypatch.setattr(module, "_BLOCK_BYTES", [8, 16, 32, 64][seed % 4])
+    monkeypatch.setattr(module.Csv, "_block_bytes", lambda self: [8, 16, 32, 64][seed % 4])
+    monkeypatch.setattr(csv_stream, "_FIRST_BYTES", [8, 16, 32, 64][seed % 4])
     rng = random.Random(seed)
     texts = ["", "x", "1.5", "two\nlines", 'say "q"', "a,b", "ü", "\n\n\n", "cr\r\nlf", "\r"]
     for end in ("\n", "\r\n", "\r"):
@@ -70,13 +72,15 @@ def test_rows_cut_by_blocks_are_the_rows_of_the_csv_module(seed, tmp_path, monke
 
 
 def test_lines_longer_than_what_is_read_at_once(write, monkeypatch):
-    from normcore.io import csv as module
+    from normcore.io.csv import rows as csv_rows
 
-    monkeypatch.setattr(module, "_LARGEST_BLOCK_BYTES", MIB)
-    with pytest.raises(ValueError, match=r"data\.csv: the first line is longer than 64 MiB"):
+    monkeypatch.setattr(csv_rows, "LARGEST_ROW", MIB)
+    with pytest.raises(
+        ValueError, match=r"data\.csv, line 1: the first line is longer than 64 MiB"
+    ):
         open_table(write("a" * 2 * MIB + "\n1\n"))
-    with pytest.raises(ValueError, match=r"data\.csv: a row is longer than 64 MiB"):
-        read(write("a,b\n1,x\n2," + "x" * 2 * MIB + "\n"), ["a"])
+    with pytest.raises(ValueError, match=r"data\.csv, line 3: a row is longer than 64 MiB"):
+        read(write("a,b\n1,x\n2," + "x" * 6 * MIB + "\n"), ["a"])
 
 
 # -- files without a header line ---------------------------------------------------------------
@@ -126,7 +130,7 @@ def test_numbers_for_names_need_a_word_from_the_user(first, rows, end, write, tm
             assert next(csv.reader(file)) == cells
 
 
-@pytest.mark.parametrize("names", ["NA,EU", "x1,x2", "inf,nano", "1st,2nd", "2020-01-02,b", ",a"])
+@pytest.mark.parametrize("names", ["NAN2,EU", "x1,x2", "inf,nano", "1st,2nd", "a b,c:d"])
 def test_names_that_are_no_numbers_need_no_word(names, write):
     scaler = nc.MinMaxScaler()
     fit_file(write(f"{names}\n1,2\n3,4\n"), scaler)
@@ -139,7 +143,7 @@ def test_errors_in_a_file_without_a_header_line(write):
     with pytest.raises(ValueError, match=r"line 2: 3 fields where the first row has 2"):
         fit_file(path, nc.StandardScaler(), header=False)
     path = write("1,2\n" * 300_000 + "x,2\n")
-    with pytest.raises(ValueError, match=r"line 300001: column 'f0' .* 'x'"):
+    with pytest.raises(ValueError, match=r"line 300001: column 'f0': 'x' is not a number"):
         fit_file(path, nc.StandardScaler(), header=False)
     for blank in ("\n\n", "\ufeff\n"):
         with pytest.raises(ValueError, match=r"data\.csv is empty"):
@@ -180,7 +184,7 @@ class Counted(TableSource):
 def test_rows_read_are_the_rows_announced(rows, make, tmp_path, monkeypatch):
     data, out = tmp_path / f"{rows}.npy", tmp_path / "out.csv"
     data.write_text("?")
-    monkeypatch.setattr(table_module, "source_class", lambda path: Counted)
+    monkeypatch.setattr(opening, "source_class", lambda path: Counted)
     if rows == 5:
         fit_file(data, make())
         assert transform_file(data, out, make().fit([[0.0], [1.0]])).before.num_rows == 5
@@ -208,9 +212,7 @@ def test_a_file_that_changes_between_the_passes(suffix, rows, tmp_path):
 
     write(3)
     out.write_text("precious")
-    with pytest.raises(
-        ValueError, match=rf"data\{suffix}: {rows} rows were read, but the scaler was"
-    ):
+    with pytest.raises(ValueError, match=rf"data\{suffix} was changed while it was read"):
         fit_transform_file(
             data,
             out,

@@ -71,6 +71,46 @@ def test_arrow_record_batch_with_nulls():
     assert scaler.feature_names_in_.tolist() == ["a", "b"]
 
 
+def test_arrow_arrays_are_weights():
+    pa = pytest.importorskip("pyarrow")
+    whole = pa.array([3, 1])
+    for weights in (
+        whole,
+        pa.chunked_array([[3.0], [1.0]]),
+        whole.dictionary_encode(),
+        whole.cast(pa.decimal128(22, 2)),
+        pa.array(np.array([3, 1], np.float16)),
+    ):
+        scaler = nc.StandardScaler().fit([[1.0], [3.0]], sample_weight=weights)
+        assert scaler.mean_.tolist() == [1.5]
+    with pytest.raises(TypeError, match="must hold real numbers: there is text"):
+        nc.StandardScaler().fit([[1.0], [3.0]], sample_weight=pa.array(["3", "1"]))
+    with pytest.raises(ValueError, match="weight 1 is nan"):
+        nc.StandardScaler().fit([[1.0], [3.0]], sample_weight=pa.array([1.0, None]))
+    with pytest.raises(ValueError, match="got 2D array"):
+        nc.StandardScaler().fit([[1.0], [3.0]], sample_weight=pa.table({"w": [3, 1]}))
+
+
+@pytest.mark.parametrize("method", ["fit", "transform"])
+def test_arrow_arrays_are_no_tables(method):
+    pa = pytest.importorskip("pyarrow")
+    scaler = nc.StandardScaler().fit([[1.0], [3.0]])
+    column = pa.array([1.0, 2.0])
+    for array in (column, pa.chunked_array([column]), pa.array(["a"]), pa.array([{"a": 1.0}])):
+        with pytest.raises(
+            ValueError, match=r"Expected 2D array, got 1D array[\s\S]*reshape\(-1, 1\)"
+        ):
+            getattr(scaler, method)(array)
+    with pytest.raises(TypeError, match=r"RecordBatchReader .*read_all.*fit_source"):
+        getattr(scaler, method)(pa.table({"a": column}).to_reader())
+
+
+def test_an_arrow_tensor_is_an_array():
+    pa = pytest.importorskip("pyarrow")
+    x = np.array([[1.0], [3.0]])
+    assert nc.StandardScaler().fit(pa.Tensor.from_numpy(x)).mean_.tolist() == [2]
+
+
 def test_frame_is_never_written_into():
     pd = pytest.importorskip("pandas")
     frame = pd.DataFrame({"a": [1.0, 2.0], "b": [3.0, 5.0]})
@@ -116,3 +156,20 @@ def test_torch_tensors_in_and_out(cls, X):
     assert scaler.transform(tensor, out=out) is out
     assert torch.equal(out, result)
     np.testing.assert_allclose(scaler.inverse_transform(result).numpy(), X, rtol=1e-12)
+
+
+@pytest.mark.parametrize("kind", ["frame", "array", "arrow dictionary"])
+def test_pandas_na_among_objects_is_missing(kind):
+    pd = pytest.importorskip("pandas")
+    if kind == "frame":
+        X = pd.DataFrame({"a": [1.5, pd.NA, 2.5], "b": pd.Series([1, None, 3], dtype=object)})
+    elif kind == "array":
+        X = np.array([[1.5, 1], [pd.NA, None], [2.5, 3]], dtype=object)
+    else:
+        pa = pytest.importorskip("pyarrow")
+        column = pa.chunked_array([pa.array([1.5, None, 2.5]).dictionary_encode()])
+        X = pd.DataFrame({"a": pd.Series(pd.arrays.ArrowExtensionArray(column)), "b": [1, None, 3]})
+    y = np.asarray(nc.MinMaxScaler().fit_transform(X), dtype=np.float64)
+    np.testing.assert_array_equal(y, [[0, 0], [np.nan, np.nan], [1, 1]])
+    with pytest.raises(TypeError, match="not numeric"):
+        nc.MinMaxScaler().fit(np.array([[1.0], [object()]], dtype=object))

@@ -1,0 +1,1 @@
+"""What pyarrow reads and writes: Parquet, Arrow IPC, ORC, datasets and streams."""

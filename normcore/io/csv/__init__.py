@@ -1,0 +1,1 @@
+"""CSV files: blocks of whole rows are parsed in threads, and lines are written."""

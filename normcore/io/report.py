@@ -1,0 +1,64 @@
+"""What a run tells while it goes on, and what it has done."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple, TypeAlias
+
+from normcore.io.tally import Tally
+
+__all__ = ["Progress", "ProgressCallback", "Report"]
+
+
+class Progress(NamedTuple):
+    """How far a run has come.
+
+    Attributes
+    ----------
+    step : str
+        "fit" or "transform"; "read" where a table is read first, and then transformed.
+    rows : int
+        Done in this step.
+    total_rows : int or None
+        None where it is not known.
+    bytes : int
+        Read of the file, roughly.
+    total_bytes : int or None
+        None where it is not known.
+    """
+
+    step: str
+    rows: int
+    total_rows: int | None
+    bytes: int
+    total_bytes: int | None
+
+
+#: Called after each batch, by the thread that called the function it was given to.
+ProgressCallback: TypeAlias = Callable[[Progress], object]
+
+
+@dataclass
+class Report:
+    """What was done.
+
+    Attributes
+    ----------
+    columns : tuple of str
+        Those that were normalized.
+    passed_through : tuple of str
+        All others.
+    before : Tally
+        What the columns held.
+    after : Tally or None
+        What they hold in the output.
+    notes : tuple of str
+        What a user should know of the table, as that an index column was left alone.
+    """
+
+    columns: tuple[str, ...]
+    passed_through: tuple[str, ...]
+    before: Tally
+    after: Tally | None = None
+    notes: tuple[str, ...] = ()

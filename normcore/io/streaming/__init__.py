@@ -1,0 +1,1 @@
+"""How batches flow: read ahead, written behind, and kept, within a limit on memory."""
