@@ -3,15 +3,29 @@
 The commands are in :mod:`normcore.cli.app`; what they do is in :mod:`normcore.io.pipeline`.
 """
 
+import os
 import sys
+import threading
+
+from normcore.cli.streams import open_closed_streams
 
 __all__ = ["main"]
 
 
 def main() -> None:
     """Run the command line and exit."""
+    open_closed_streams()
+    if not os.environ.get("NORMCORE_TRACEBACK"):
+        # What fails in a thread is raised again where it is waited for; what fails in a destructor
+        # has been reported before.
+        threading.excepthook = lambda what: None
+        sys.unraisablehook = lambda what: None
     try:
         from normcore.cli.app import cli
+
+        if hasattr(sys.stdout, "reconfigure"):  # names may hold what its encoding does not
+            sys.stdout.reconfigure(errors="backslashreplace")
+        cli(prog_name="normcore")
     except ImportError as error:
         library = (error.name or "").partition(".")[0]
         if library not in ("click", "rich"):
@@ -19,6 +33,5 @@ def main() -> None:
         sys.exit(
             f'normcore: error: the command line needs {library}: pip install "normcore-arrays[cli]"'
         )
-    if hasattr(sys.stdout, "reconfigure"):  # names may hold what its encoding does not
-        sys.stdout.reconfigure(errors="backslashreplace")
-    cli(prog_name="normcore")
+    except KeyboardInterrupt:  # before there was anything to tidy up, or after
+        sys.exit(130)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
-from typing import Any, TypedDict, Unpack
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, redirect_stdout
+from typing import TypedDict, Unpack
 
 import click
 
@@ -12,73 +13,47 @@ import normcore
 from normcore import registration
 from normcore.array_backend import selection
 from normcore.array_backend.abstract import BackendStatus
-from normcore.cli.errors import CommandGroup
+from normcore.cli.errors import CommandGroup, data_named
+from normcore.cli.options import (
+    CSV_OPTIONS,
+    FIT_OPTIONS,
+    OUTPUT_OPTIONS,
+    PATH,
+    RUN_OPTIONS,
+    OutputWords,
+    RunWords,
+    csv_options,
+    options,
+    output_options,
+)
 from normcore.cli.params import check_backend, make_scaler, parse_columns
 from normcore.cli.progress import progress_bar
+from normcore.cli.streams import check_standard_output, standard_output_named
 from normcore.cli.tables import print_fields, print_lines, print_rows, print_scaler, print_summary
 from normcore.io.columns import UnknownColumn
-from normcore.io.pipeline import ReadOptions, fit_file, fit_transform_file, transform_file
+from normcore.io.csv.options import CsvOptions
+from normcore.io.pipeline import (
+    ProgressCallback,
+    Report,
+    fit_source,
+    fit_transform_source,
+    transform_source,
+)
 from normcore.registration.registry import PluginError
 from normcore.saving.atomic_output import check_paths
 from normcore.saving.scaler_file import load_scaler
+from normcore.scaling.scaler import Scaler
 
 __all__ = ["cli"]
 
-Command = Callable[..., Any]
-# Whether a file can be read or written is for what opens it to say.
-PATH = click.Path(readable=False)
 
-FIT_OPTIONS = [
-    click.option("--scaler", "name", required=True, metavar="NAME", help="See 'scalers'."),
-    click.option(
-        "--columns", metavar="A,B", help="Columns to normalize; all numeric ones by default."
-    ),
-    click.option(
-        "--param",
-        "params",
-        multiple=True,
-        metavar="KEY=VALUE",
-        help="A parameter of the scaler, as feature_range=0,1. Repeatable.",
-    ),
-]
-RUN_OPTIONS = [
-    click.option(
-        "--header/--no-header",
-        default=None,
-        help="Whether the first line of a CSV file names its columns; without, they are f0, f1, "
-        "... By default it does, and must hold no number.",
-    ),
-    click.option("--backend", metavar="NAME", help="See 'backends'; the best one by default."),
-    click.option(
-        "--batch-rows",
-        type=click.IntRange(min=1),
-        metavar="N",
-        help="Rows to hold in memory at a time.",
-    ),
-    click.option("--no-progress", is_flag=True, help="Draw no progress bar."),
-    click.option("--quiet", "-q", is_flag=True, help="Print nothing but errors."),
-]
+class ReadOptions(TypedDict):
+    """What the functions of the pipeline all take."""
 
-
-class RunOptions(TypedDict):
-    """The values of ``RUN_OPTIONS``."""
-
-    header: bool | None
-    backend: str | None
+    csv: CsvOptions | None
+    memory_limit: int
     batch_rows: int | None
-    no_progress: bool
-    quiet: bool
-
-
-def options(*lists: list[Command]) -> Callable[[Command], Command]:
-    """Give a command options that several have."""
-
-    def decorate(command: Command) -> Command:
-        for each in reversed([option for options in lists for option in options]):
-            command = each(command)
-        return command
-
-    return decorate
+    progress: ProgressCallback | None
 
 
 @click.group(cls=CommandGroup, context_settings={"help_option_names": ["-h", "--help"]})
@@ -86,93 +61,116 @@ def options(*lists: list[Command]) -> Callable[[Command], Command]:
 def cli() -> None:
     """Normalize the numeric columns of CSV, Parquet, Arrow and .npy files.
 
-    Files are read and written in batches. An existing output is replaced when the new one is
-    complete, and not before.
+    DATA is a file, a directory of files, a quoted pattern as 'part-*.parquet', or '-' for CSV or an
+    Arrow stream on standard input. Memory stays bounded. An existing output is replaced when the
+    new one is complete, and not before.
     """
 
 
 @cli.command()
 @click.argument("data", type=PATH)
 @click.option("--save", required=True, type=PATH, metavar="FILE", help="Fitted scaler.")
-@options(FIT_OPTIONS, RUN_OPTIONS)
+@options(FIT_OPTIONS, CSV_OPTIONS, RUN_OPTIONS)
 def fit(
     data: str,
     save: str,
     name: str,
     columns: str | None,
+    exclude: str | None,
     params: tuple[str, ...],
-    **run: Unpack[RunOptions],
+    **words: Unpack[RunWords],
 ) -> None:
     """Fit a scaler to the columns of DATA and save it."""
-    scaler, names = make_scaler(name, params), parse_columns(columns)
-    with _running(run) as reading:
+    _check_saved_name("--save", save)
+    scaler = make_scaler(name, params)
+    chosen, without = parse_columns(columns), parse_columns(exclude, "--exclude")
+    with (
+        _running(words, data) as reading,
+        _columns_are_usage(chosen, without),
+        data_named(data, save),
+    ):
         check_paths(data, save)
-        with _columns_are_usage(names):
-            report = fit_file(data, scaler, columns=names, **reading)
+        report = fit_source(data, scaler, columns=chosen, exclude=without, **reading)
         scaler.save(save)
-    if not run["quiet"]:
-        print_summary(report, scaler)
-        print_lines(f"saved: {save}")
+    if not words["quiet"]:
+        _show(report, scaler, save=save)
 
 
 @cli.command()
 @click.argument("data", type=PATH)
 @click.option("--load", required=True, type=PATH, metavar="FILE", help="Fitted scaler, from 'fit'.")
-@click.option("-o", "--output", required=True, type=PATH, metavar="OUT", help="Result.")
 @click.option("--inverse", is_flag=True, help="Undo the transform instead.")
-@options(RUN_OPTIONS)
-def transform(data: str, load: str, output: str, inverse: bool, **run: Unpack[RunOptions]) -> None:
+@options(OUTPUT_OPTIONS, CSV_OPTIONS, RUN_OPTIONS)
+def transform(
+    data: str, load: str, output: str, inverse: bool, **words: Unpack[OutputWords]
+) -> None:
     """Transform the columns of DATA with a fitted scaler."""
-    check_paths(data, output)
-    check_paths(load, output)
-    scaler = load_scaler(load)
-    if run["backend"] is not None:
-        scaler.backend = None  # the command line comes before what was saved
-    with _running(run) as reading:
-        report = transform_file(data, output, scaler, inverse=inverse, **reading)
-    if not run["quiet"]:
-        print_summary(report, scaler)
-        print_lines(f"written: {output}")
+    _check_saved_name("--load", load)
+    writing = output_options(words)
+    with _running(words, data, output) as reading, data_named(data, load, output):
+        check_paths(load, output)
+        scaler = load_scaler(load)
+        if words["backend"] is not None:
+            scaler.backend = None  # the command line comes before what was saved
+        report = transform_source(data, output, scaler, inverse=inverse, output=writing, **reading)
+    if not words["quiet"]:
+        _show(report, scaler, output=output)
 
 
 @cli.command("fit-transform")
 @click.argument("data", type=PATH)
-@click.option("-o", "--output", required=True, type=PATH, metavar="OUT", help="Result.")
 @click.option("--save", type=PATH, metavar="FILE", help="Keep the fitted scaler too.")
-@options(FIT_OPTIONS, RUN_OPTIONS)
+@options(OUTPUT_OPTIONS, FIT_OPTIONS, CSV_OPTIONS, RUN_OPTIONS)
 def fit_transform(
     data: str,
     output: str,
     save: str | None,
     name: str,
     columns: str | None,
+    exclude: str | None,
     params: tuple[str, ...],
-    **run: Unpack[RunOptions],
+    **words: Unpack[OutputWords],
 ) -> None:
     """Fit a scaler to the columns of DATA and transform them."""
-    scaler, names = make_scaler(name, params), parse_columns(columns)
-    with _running(run) as reading, _columns_are_usage(names):
-        report = fit_transform_file(data, output, scaler, columns=names, save=save, **reading)
-    if not run["quiet"]:
-        print_summary(report, scaler)
-        print_lines(f"written: {output}", *([f"saved: {save}"] if save else []))
+    _check_saved_name("--save", save)
+    scaler, writing = make_scaler(name, params), output_options(words)
+    chosen, without = parse_columns(columns), parse_columns(exclude, "--exclude")
+    with (
+        _running(words, data, output) as reading,
+        _columns_are_usage(chosen, without),
+        data_named(data, output, save),
+    ):
+        report = fit_transform_source(
+            data,
+            output,
+            scaler,
+            columns=chosen,
+            exclude=without,
+            save=save,
+            output=writing,
+            **reading,
+        )
+    if not words["quiet"]:
+        _show(report, scaler, output=output, save=save)
 
 
 @cli.command()
 @click.argument("file", type=PATH)
 def inspect(file: str) -> None:
     """Show what the saved scaler in FILE has learned."""
-    scaler = load_scaler(file)
+    with data_named(file):
+        scaler = load_scaler(file)
     params = scaler.get_params(deep=False)
-    print_fields(
-        [
-            ("scaler", type(scaler).__name__),
-            ("parameters", ", ".join(f"{key}={value!r}" for key, value in params.items())),
-            ("samples seen", f"{scaler._num_rows:,}"),
-            ("features", f"{scaler.n_features_in_:,}"),
-        ]
-    )
-    print_scaler(scaler)
+    with standard_output_named():
+        print_fields(
+            [
+                ("scaler", type(scaler).__name__),
+                ("parameters", ", ".join(f"{key}={value!r}" for key, value in params.items())),
+                ("samples seen", f"{scaler._num_rows:,}"),
+                ("features", f"{scaler.n_features_in_:,}"),
+            ]
+        )
+        print_scaler(scaler)
 
 
 @cli.command()
@@ -221,23 +219,50 @@ def _distribution(row: registration.Row) -> str:
     return f"{row.distribution} {row.version}".strip() or "(this program)"
 
 
+def _check_saved_name(option: str, path: str | None) -> None:
+    if path == "-":
+        raise click.UsageError(f"{option} takes the name of a file; - is for tables alone")
+
+
 @contextmanager
-def _running(run: RunOptions) -> Iterator[ReadOptions]:
+def _running(words: RunWords, data: str, output: str | None = None) -> Iterator[ReadOptions]:
     """Set up what every run has, its backend and its progress bar, and yield how to read."""
-    backend = run["backend"]
+    backend = words["backend"]
     if backend is not None:
         check_backend(backend)
+    if output == "-":
+        check_standard_output()
+    csv = csv_options(words, data)
+    naming = standard_output_named() if output == "-" else nullcontext()
     chosen = nullcontext() if backend is None else selection.use_backend(backend)
-    with chosen, progress_bar(not (run["no_progress"] or run["quiet"])) as progress:
-        yield {"header": run["header"], "batch_rows": run["batch_rows"], "progress": progress}
+    with naming, chosen, progress_bar(words["progress"] and not words["quiet"]) as progress:
+        yield {
+            "csv": csv,
+            "memory_limit": words["memory_limit"],
+            "batch_rows": words["batch_rows"],
+            "progress": progress,
+        }
+
+
+def _show(
+    report: Report, scaler: Scaler, *, output: str | None = None, save: str | None = None
+) -> None:
+    """Print what a run has done; not where its data goes."""
+    elsewhere = redirect_stdout(sys.stderr) if output == "-" else nullcontext()
+    with elsewhere, standard_output_named():
+        print_summary(report, scaler)
+        if output is not None:
+            print_lines(f"written: {'standard output' if output == '-' else output}")
+        if save is not None:
+            print_lines(f"saved: {save}")
 
 
 @contextmanager
-def _columns_are_usage(names: list[str] | None) -> Iterator[None]:
+def _columns_are_usage(*named: list[str] | None) -> Iterator[None]:
     """Turn a wrong column into an error of the command line, where it was named there."""
     try:
         yield
     except UnknownColumn as error:
-        if names is None:
+        if named == (None, None):
             raise
         raise click.UsageError(str(error)) from error

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 import threading
+import traceback
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
 import click
 
-__all__ = ["CommandGroup"]
+from normcore.cli.streams import discard, flush_standard_output
+
+__all__ = ["CommandGroup", "data_named"]
 
 DATA_ERROR = 1
 # click 8.1 prints the help itself.
@@ -46,34 +51,77 @@ class CommandGroup(click.Group):
         try:
             with _signals_raise(), _warnings_in_one_line():
                 status = super().main(args, prog_name, standalone_mode=False, **extra)
-            if sys.stdout is not None:
-                sys.stdout.flush()
-            sys.exit(status if isinstance(status, int) else 0)
-        except _NO_ARGUMENTS as error:
-            click.echo(error.format_message(), err=True)
-            sys.exit(error.exit_code)
-        except click.ClickException as error:
-            _fail(f"{error.format_message()}{_help_hint(error)}", error.exit_code)
+                flush_standard_output()
         except Terminated as error:
-            _fail(f"stopped by {error.signal.name}", 128 + error.signal)
-        except (KeyboardInterrupt, click.Abort):
-            _fail("interrupted", 128 + signal.SIGINT)
-        except BrokenPipeError:
-            # The reader of our output has left; Python must not complain at exit either.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            sys.exit(DATA_ERROR)
-        except OSError as error:
-            _fail(_os_reason(error), DATA_ERROR)
-        except MemoryError:
-            _fail("not enough memory; smaller batches may help (--batch-rows)", DATA_ERROR)
-        except (ValueError, TypeError, ImportError, RuntimeError) as error:
-            _fail(str(error) or type(error).__name__, DATA_ERROR)
+            message, status = _line(f"stopped by {error.signal.name}"), 128 + error.signal
+        except SystemExit:
+            raise
+        except BaseException as error:  # a panic of a library in Rust is no Exception
+            if os.environ.get("NORMCORE_TRACEBACK"):
+                traceback.print_exception(error)
+            message, status = _outcome(error)
+        else:
+            sys.exit(status if isinstance(status, int) else 0)
+        discard(sys.stdout)
+        if message:
+            with suppress(OSError, ValueError):
+                click.echo(message, err=True)
+        discard(sys.stderr)
+        sys.exit(status)
 
 
-def _fail(message: str, status: int) -> NoReturn:
+def _outcome(error: BaseException) -> tuple[str, int]:
+    """Return what to say of an error, which may be nothing, and the exit status."""
+    if isinstance(error, _NO_ARGUMENTS):
+        return error.format_message(), error.exit_code
+    if isinstance(error, click.ClickException):
+        message = error.format_message()
+        if "unexpected extra argument" in message:
+            message += " Several files are a directory, or quote a pattern of theirs: 'part-*.csv'."
+        return _line(f"{message}{_help_hint(error)}"), error.exit_code
+    if isinstance(error, KeyboardInterrupt | click.Abort):
+        return _line("interrupted"), 128 + signal.SIGINT
+    if isinstance(error, BrokenPipeError):
+        return "", DATA_ERROR  # the reader of our output has left
+    return _line(_reason(error)), DATA_ERROR
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, OSError):
+        if error.filename is None:
+            return error.strerror or str(error)
+        return f"{error.filename}: {error.strerror or error}"
+    if isinstance(error, MemoryError):
+        return "not enough memory; smaller batches may help (--batch-rows)"
+    if isinstance(error, ValueError | TypeError | ImportError | RuntimeError):
+        return str(error) or type(error).__name__
+    return (
+        f"{type(error).__name__}: {error}; this was not expected, and NORMCORE_TRACEBACK=1 in the "
+        "environment shows where it comes from"
+    )
+
+
+@contextmanager
+def data_named(data: str, *others: str | None) -> Iterator[None]:
+    """Name the data in errors that name neither it nor another file of the run."""
+    try:
+        yield
+    except (click.ClickException, click.Abort, OSError, KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:
+        said = str(error)
+        name = "standard input" if data == "-" else str(Path(data))
+        named = [name, *(str(Path(path)) for path in others if path is not None)]
+        if any(re.search(rf"(?<!\w){re.escape(path)}(?!\w)", said) for path in named):
+            raise
+        raise ValueError(f"{name}: {_reason(error)}") from error
+
+
+def _line(message: str) -> str:
     line = " ".join(part.strip() for part in message.splitlines() if part.strip())
-    click.echo(f"normcore: error: {line}", err=True)
-    sys.exit(status)
+    # What a name brings must not steer the terminal.
+    line = "".join(each if each.isprintable() else ascii(each)[1:-1] for each in line)
+    return f"normcore: error: {line}"
 
 
 def _help_hint(error: click.ClickException) -> str:
@@ -81,37 +129,36 @@ def _help_hint(error: click.ClickException) -> str:
     return "" if context is None else f" (see '{context.command_path} --help')"
 
 
-def _os_reason(error: OSError) -> str:
-    if error.filename is None:
-        return str(error)
-    return f"{error.filename}: {error.strerror or error}"
-
-
 @contextmanager
 def _signals_raise() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP raise as SIGINT does, so that temporary files are removed."""
+    """Let signals that end a process raise, once, so that temporary files are removed."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    handled: list[int] = []
+    before: list[tuple[signal.Signals, Any]] = []
 
     def terminate(number: int, frame: FrameType | None) -> None:
-        for each in handled:  # once is enough: the clean-up must not be interrupted
+        for each, _ in before:  # the clean-up must not be interrupted
             signal.signal(each, signal.SIG_IGN)
+        if number == signal.SIGINT:
+            raise KeyboardInterrupt
         raise Terminated(number)
 
-    for name in ("SIGTERM", "SIGHUP"):
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         number = getattr(signal, name, None)
+        if number is None:
+            continue
+        handler = signal.getsignal(number)
         # A signal that the parent had ignored (nohup) stays ignored.
-        if number is not None and signal.getsignal(number) is signal.SIG_DFL:
-            handled.append(number)
+        if handler in (signal.SIG_DFL, signal.default_int_handler):
+            before.append((number, handler))
             signal.signal(number, terminate)
     try:
         yield
     finally:
-        for number in handled:
+        for number, handler in before:
             with suppress(ValueError):
-                signal.signal(number, signal.SIG_DFL)
+                signal.signal(number, handler)
 
 
 @contextmanager

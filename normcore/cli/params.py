@@ -17,7 +17,7 @@ from normcore.array_backend import selection
 if TYPE_CHECKING:
     from normcore.scaling.scaler import Scaler
 
-__all__ = ["check_backend", "make_scaler", "parse_columns"]
+__all__ = ["check_backend", "make_scaler", "parse_columns", "suggestion"]
 
 
 def make_scaler(name: str, params: Iterable[str]) -> Scaler:
@@ -37,7 +37,7 @@ def make_scaler(name: str, params: Iterable[str]) -> Scaler:
     """
     known = [row.name for row in registration.registrations() if row.kind == "scaler"]
     if name not in known:
-        raise click.UsageError(f"there is no scaler {name!r}; {_suggestion(name, known)}")
+        raise click.UsageError(f"there is no scaler {name!r}; {suggestion(name, known)}")
     cls = registration.scaler(name)
     accepted = dict(inspect.signature(cls).parameters)
     accepted.pop("copy", None)
@@ -52,7 +52,7 @@ def make_scaler(name: str, params: Iterable[str]) -> Scaler:
             raise click.UsageError("the backend is chosen with --backend NAME")
         if key not in accepted:
             raise click.UsageError(
-                f"the scaler {name!r} has no parameter {key!r}; {_suggestion(key, accepted)}"
+                f"the scaler {name!r} has no parameter {key!r}; {suggestion(key, accepted)}"
             )
         if key in values:
             raise click.UsageError(f"--param {key} is given twice")
@@ -89,13 +89,13 @@ def check_backend(name: str) -> None:
     """
     statuses = selection.backends()
     if name not in statuses:
-        raise click.UsageError(f"there is no backend {name!r}; {_suggestion(name, statuses)}")
+        raise click.UsageError(f"there is no backend {name!r}; {suggestion(name, statuses)}")
     status = statuses[name]
     if not status.ready:
         raise click.UsageError(f"the backend {name!r} cannot be used here: {status.reason}")
 
 
-def parse_columns(text: str | None) -> list[str] | None:
+def parse_columns(text: str | None, option: str = "--columns") -> list[str] | None:
     """Return the names in a comma-separated list; quotes keep a comma or spaces in a name.
 
     Raises
@@ -108,18 +108,19 @@ def parse_columns(text: str | None) -> list[str] | None:
     try:
         names = next(csv.reader([text], skipinitialspace=True), [])
     except csv.Error as error:
-        raise click.UsageError("--columns: a name with a line break stands in quotes") from error
+        raise click.UsageError(f"{option}: a name with a line break stands in quotes") from error
     if '"' not in text:
         names = [name.strip() for name in names]
     if not names or not all(names):
-        raise click.UsageError("--columns takes names separated by commas; one of them is empty")
+        raise click.UsageError(f"{option} takes names separated by commas; one of them is empty")
     twice = {name for name in names if names.count(name) > 1}
     if twice:
-        raise click.UsageError(f"--columns names {min(twice)!r} twice")
+        raise click.UsageError(f"{option} names {min(twice)!r} twice")
     return names
 
 
-def _suggestion(name: str, known: Iterable[str]) -> str:
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """Return which of the known names may have been meant, or all of them."""
     known = sorted(known)
     near = difflib.get_close_matches(name.lower(), known, 3)
     if near:

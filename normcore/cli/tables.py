@@ -6,6 +6,7 @@ line, for other programs to read.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -16,7 +17,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from normcore.cli.histograms import histogram, levels_for
 from normcore.io.pipeline import Report
+from normcore.statistics.brackets import Quantiles
 
 if TYPE_CHECKING:
     from normcore.scaling.scaler import Scaler
@@ -29,13 +32,16 @@ MAX_ROWS = 40
 MAX_NAMES = 40
 # Longer names may be wrapped on a terminal.
 MAX_NAME_WIDTH = 24
+# More quantiles than these are drawn and not listed.
+MAX_QUANTILES = 5
+HISTOGRAM_WIDTH = 16
 # What rich puts between columns.
 GAP = 3
 
 
 class _Column(NamedTuple):
     header: str
-    values: Sequence[str] | np.ndarray
+    values: Sequence[str] | np.ndarray | range
     format: Callable[[Any], str]
     justify: Literal["left", "right"] = "right"
 
@@ -98,6 +104,7 @@ def print_summary(report: Report, scaler: Scaler) -> None:
         more = f" and {len(others) - MAX_NAMES} more" if len(others) > MAX_NAMES else ""
         what = "passed through as they are" if after is not None else "left out"
         print_lines(f"{what}: {', '.join(map(_word, others[:MAX_NAMES]))}{more}")
+    print_lines(*(f"note: {note}" for note in report.notes))
 
 
 def print_scaler(scaler: Scaler) -> None:
@@ -106,7 +113,8 @@ def print_scaler(scaler: Scaler) -> None:
     names = getattr(scaler, "feature_names_in_", None)
     names = [f"x{i}" for i in range(width)] if names is None else names
     groups = []
-    count = getattr(scaler._statistic, "count", ())
+    statistic = scaler._statistic
+    count = getattr(statistic, "count", ())
     if np.shape(count) == (width,):
         groups.append([_Column("count", count, _whole)])
     for attribute, value in sorted(vars(scaler).items()):
@@ -114,7 +122,25 @@ def print_scaler(scaler: Scaler) -> None:
         numeric = isinstance(value, np.ndarray) and value.dtype.kind in "biuf"
         if public and numeric and value.shape == (width,):
             groups.append([_Column(attribute, value, _number)])
+    if isinstance(statistic, Quantiles):
+        groups += _quantiles(statistic)
     _print_columns(_Column("column", names, _word, "left"), *groups)
+
+
+def _quantiles(statistic: Quantiles) -> list[list[_Column]]:
+    """Return columns of what an exact fit of quantiles remembers, in numbers and as histograms."""
+    q, values = statistic.q, statistic.values
+    order = np.argsort(q, kind="stable")
+    numbers = [_Column(f"{100 * q[i]:.4g}%", values[i], _number) for i in order]
+    if len(q) > MAX_QUANTILES:
+        numbers = []
+    levels = levels_for(getattr(sys.stdout, "encoding", None))
+
+    def drawn(channel: int) -> str:
+        return histogram(q, values[:, channel], HISTOGRAM_WIDTH, levels)
+
+    ends = f"{100 * q.min():.4g}% to {100 * q.max():.4g}%"
+    return [numbers, [_Column(ends, range(values.shape[1]), drawn, "left")]]
 
 
 def _print_columns(name: _Column, *groups: list[_Column]) -> None:

@@ -1,19 +1,30 @@
-"""Output files that appear whole or not at all."""
+"""Output files that appear whole or not at all.
+
+What is written goes to a temporary file beside the output, which takes its name at the end. A run
+that is killed leaves its temporary file behind; the next one that writes in the directory removes
+it.
+"""
 
 from __future__ import annotations
 
 import errno
+import glob
 import os
 import secrets
-import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import TypeAlias
+
+from normcore.saving.locked_temporary import LockedTemporary, create_file, remove_abandoned
 
 __all__ = ["atomic_output", "check_output", "check_paths"]
 
+PathLike: TypeAlias = str | os.PathLike[str]
 
-def _target(path: str | os.PathLike[str]) -> Path:
+
+def _target(path: PathLike) -> Path:
     """Return the file that writing ``path`` replaces; a symbolic link stays, its target changes.
 
     Raises
@@ -36,24 +47,7 @@ def _target(path: str | os.PathLike[str]) -> Path:
     return target
 
 
-def _create_temporary(target: Path) -> Path:
-    """Create an empty file beside ``target``, with the permissions the output shall have."""
-    # Not tempfile: its files are 0600 whatever the umask says. The suffix stays, for writers
-    # that look at it.
-    name = f".{target.stem[:40]}.{secrets.token_hex(8)}.tmp{target.suffix}"
-    temporary = target.with_name(name)
-    flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_BINARY", 0)
-    try:
-        os.close(os.open(temporary, flags, 0o666))
-    except OSError as error:
-        reason = f"cannot write: {error.strerror or error}"
-        raise type(error)(error.errno, reason, str(target)) from error
-    with suppress(OSError):
-        os.chmod(temporary, stat.S_IMODE(target.stat().st_mode))
-    return temporary
-
-
-def check_output(path: str | os.PathLike[str]) -> None:
+def check_output(path: PathLike) -> None:
     """Find out now whether :func:`atomic_output` could write ``path`` later.
 
     Raises
@@ -61,41 +55,93 @@ def check_output(path: str | os.PathLike[str]) -> None:
     OSError
         If not: no such directory, no permission, or something other than a file in the way.
     """
-    _create_temporary(_target(path)).unlink()
+    target = _target(path)
+    probe = target.with_name(f".normcore-{secrets.token_hex(8)}.tmp")
+    os.close(create_file(probe, target))
+    probe.unlink(missing_ok=True)
 
 
-def check_paths(data: str | os.PathLike[str], *outputs: str | os.PathLike[str] | None) -> None:
+def check_paths(data: PathLike | Sequence[PathLike], *outputs: PathLike | None) -> None:
     """Find out before any work that every output can be written and replaces no other file in use.
+
+    Parameters
+    ----------
+    data : path, or paths
+        A file, a directory or a pattern of files. ``-`` is standard input, and as an output
+        standard output.
+    *outputs : path or None
 
     Raises
     ------
     ValueError
-        If an output is the input, or two outputs are one file.
+        If an output is the input or a part of it, or two outputs are one file.
     OSError
         If an output cannot be written.
     """
-    if not Path(data).exists():
-        raise FileNotFoundError(2, "No such file", str(data))
-    seen = {os.path.realpath(data): "the input"}
+    paths = [data] if isinstance(data, str | os.PathLike) else data
+    sources = [os.fspath(each) for each in paths]
+    inputs = [each for source in sources for each in _inputs(source)]
+    seen: list[str] = []
     for output in outputs:
         if output is None:
             continue
-        same = seen.get(os.path.realpath(output))
-        if same is None and os.path.exists(output) and os.path.samefile(data, output):
+        path = os.fspath(output)
+        same = None
+        if any(_same_file(each, path) for each in inputs):
             same = "the input"
+        elif path != "-" and any(_is_part(path, source) for source in sources):
+            same = "part of the input"
+        elif any(_same_file(each, path) for each in seen):
+            same = "another output"
         if same is not None:
-            raise ValueError(f"{output} is {same} too; choose another name for the output")
-        seen[os.path.realpath(output)] = "another output"
-        check_output(output)
+            raise ValueError(f"{path} is {same} too; choose another name for the output")
+        seen.append(path)
+        if path != "-":
+            check_output(path)
+
+
+def _inputs(path: str) -> list[str]:
+    """Return the files that are there for a path or a pattern."""
+    if path == "-":
+        return []
+    if os.path.exists(path):
+        return [path]
+    found = glob.glob(path, recursive=True) if glob.has_magic(path) else []
+    if not found:
+        raise FileNotFoundError(errno.ENOENT, "No such file", path)
+    return found
+
+
+def _same_file(one: str, other: str) -> bool:
+    """Whether two paths are one file, by whatever links."""
+    if os.path.realpath(one) == os.path.realpath(other):
+        return True
+    return os.path.exists(one) and os.path.exists(other) and os.path.samefile(one, other)
+
+
+def _is_part(output: str, data: str) -> bool:
+    """Whether a file would belong to a directory or a pattern that is read."""
+    path = os.path.realpath(output)
+    if os.path.isdir(data):
+        return os.path.commonpath([path, os.path.realpath(data)]) == os.path.realpath(data)
+    if os.path.exists(data) or not glob.has_magic(data):
+        return False
+    parts, names = Path(os.path.abspath(data)).parts, Path(os.path.abspath(output)).parts
+    if "**" in parts:  # any number of folders
+        before = parts.index("**")
+        parts = parts[:before] + parts[before + 1 :]
+        names = names[:before] + names[max(before, len(names) + before - len(parts)) :]
+    return len(parts) == len(names) and all(map(fnmatchcase, names, parts))
 
 
 @contextmanager
-def atomic_output(path: str | os.PathLike[str]) -> Iterator[Path]:
+def atomic_output(path: PathLike) -> Iterator[Path]:
     """Yield the path of a temporary file that replaces ``path`` when the block ends well.
 
-    The temporary file lies in the same directory. If the block raises (KeyboardInterrupt and
-    SystemExit included) it is removed, and ``path`` stays as it was. An existing file keeps its
-    permissions.
+    The temporary file lies in the same directory; files whose names begin with its own belong to
+    it. If the block raises (KeyboardInterrupt and SystemExit included) they are removed, and
+    ``path`` stays as it was. An existing file keeps its permissions. What killed runs have left in
+    the directory is removed.
 
     Raises
     ------
@@ -103,15 +149,16 @@ def atomic_output(path: str | os.PathLike[str]) -> Iterator[Path]:
         If the file cannot be written.
     """
     target = _target(path)
-    temporary = _create_temporary(target)
+    remove_abandoned(target.parent)
+    temporary = LockedTemporary(target)
     try:
-        yield temporary
-        _sync(temporary, os.O_WRONLY)
-        os.replace(temporary, target)
+        yield temporary.path
+        _sync(temporary.path, os.O_WRONLY)
+        temporary.rename(target)
     except BaseException as error:
-        with suppress(FileNotFoundError):
-            temporary.unlink()
-        if isinstance(error, OSError) and error.filename in (None, str(temporary)):
+        with suppress(OSError):
+            temporary.remove()
+        if isinstance(error, OSError) and error.filename in (None, str(temporary.path)):
             # A full disk, say: what was writing knows no name that the caller does.
             reason = os.strerror(error.errno) if error.errno else str(error)
             raise OSError(error.errno, f"cannot write: {reason}", str(path)) from error

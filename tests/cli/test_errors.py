@@ -34,6 +34,20 @@ FIT = ("fit", "data.csv", "--scaler", "standard", "--save", "s.json")
         ((*FIT, "--columns", "x,,y"), "one of them is empty"),
         ((*FIT, "--columns", ""), "one of them is empty"),
         ((*FIT, "--columns", "x,x"), "names 'x' twice"),
+        ((*FIT, "--exclude", "x,,y"), "--exclude takes names separated by commas"),
+        ((*FIT, "--memory-limit", "much"), "expected a number of bytes, as 512MB or 2GiB"),
+        ((*FIT, "--memory-limit", "0"), "expected a number of bytes"),
+        ((*FIT, "--memory-limit", "2XB"), "expected a number of bytes"),
+        ((*FIT, "--delimiter", "::"), "expected one character or 'auto', not '::'"),
+        ((*FIT, "--decimal", ""), "expected one character, not ''"),
+        ((*FIT, "--encoding", "utf-99"), "there is no encoding 'utf-99'"),
+        ((*FIT, "--encoding", "base64"), "there is no encoding 'base64'"),
+        ((*FIT, "--skip-rows", "-1"), "--skip-rows"),
+        ((*FIT[:-1], "-"), "--save takes the name of a file"),
+        (("transform", "data.csv", "--load", "-", "-o", "x.csv"), "--load takes the name of"),
+        (("fit", "data.csv", "more.csv", *FIT[2:]), "quote a pattern"),
+        (("fit-transform", "data.csv", "--scaler", "minmax", "-o", "x", "--output-format", "cvs"),
+         "there is no format 'cvs'; did you mean 'csv'?"),
         (("fit", "data.csv", "--scaler", "minmax", "--param", "feature_range=1,0", "--save", "s"),
          "feature"),
         (("fit", "data.csv", "--scaler", "robust", "--param", "quantile_range=-1,50",
@@ -68,6 +82,18 @@ def test_data_errors(content, message):
         assert message in line
 
 
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("--delimiter", ";"), ("--na", "x"), ("--skip-rows", "1"), ("--no-header", None)],
+)
+def test_options_of_csv_for_another_format(option, value):
+    np.save("x.npy", np.ones((2, 2)))
+    words = [option] if value is None else [option, value]
+    status, line = bad("fit", "x.npy", "--scaler", "standard", "--save", "s.json", *words)
+    assert status == 2
+    assert f"{option} is for CSV files alone, and x.npy is none" in line
+
+
 def test_late_text():
     Path("in.csv").write_text("a,b\n" + "1,2\n" * 400_000 + "one,2\n")
     status, line = bad("fit", "in.csv", "--scaler", "standard", "--save", "s.json")
@@ -82,13 +108,13 @@ def test_late_text():
         ("data.csv", "data.csv is the input too"),
         ("./data.csv", "is the input too"),
         ("directory.csv", "is a directory"),
-        ("out.xls", "must be one of .arrow, .csv, .feather, .ipc, .npy, .parquet"),
+        ("out.xls", "must be one of .arrow, .arrows, .csv, .csv.bz2, .csv.gz"),
         ("out", "must be one of"),
         ("out.npy", ".npy files hold numbers only"),
     ],
 )
 def test_outputs_are_checked_before_the_work(output, message, monkeypatch):
-    from normcore.io import csv
+    from normcore.io.csv import source as csv
 
     Path("directory.csv").mkdir()
     good("fit", "data.csv", "--scaler", "standard", "--save", "s.json")
@@ -100,7 +126,7 @@ def test_outputs_are_checked_before_the_work(output, message, monkeypatch):
 
 
 def test_where_to_save_is_checked_before_the_work(monkeypatch):
-    from normcore.io import csv
+    from normcore.io.csv import source as csv
 
     monkeypatch.setattr(csv.Csv, "batches", lambda *args, **options: pytest.fail("it was read"))
     assert bad(*FIT[:-1], "no/s.json")[0] == 1
@@ -162,9 +188,9 @@ def test_a_scaler_that_is_not_installed():
 def test_a_library_that_is_missing(monkeypatch):
     import sys
 
-    for name in [name for name in sys.modules if name.startswith("normcore.io.")]:
-        if name.rpartition(".")[2] in ("csv", "arrow", "csv_errors", "libraries"):
-            monkeypatch.delitem(sys.modules, name)
+    formats = ("normcore.io.csv", "normcore.io.arrow", "normcore.io.libraries")
+    for name in [name for name in sys.modules if name.startswith(formats)]:
+        monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     status, line = bad(*FIT)
     assert status == 1
@@ -190,5 +216,5 @@ def test_warnings_are_one_line(monkeypatch):
     assert result.exit_code == 1
     assert result.stderr.splitlines() == [
         "normcore: warning: something odd",
-        "normcore: error: then this in two lines",
+        "normcore: error: s.json: then this in two lines",
     ]

@@ -1,5 +1,6 @@
 """The command line as a process: signals, terminals, pipes, missing libraries."""
 
+import errno
 import os
 import re
 import signal
@@ -50,7 +51,8 @@ def test_failure_is_one_line(tmp_path):
 # A run that stops in the middle of writing, and says so, until a signal comes.
 STOPPED = """
 import sys, time
-from normcore.io import csv, table
+from normcore.io import table
+from normcore.io.csv import source as csv
 original = csv.CsvWriter.write
 def write(self, batch):
     original(self, batch)
@@ -103,7 +105,7 @@ def test_a_signal_in_the_middle(number, existing, tmp_path):
 def test_a_signal_at_any_moment(suffix, tmp_path):
     """Real runs, stopped after different times: the output is whole, old or absent."""
     from normcore.io import ArrayBatch
-    from normcore.io.table import source_class
+    from normcore.io.opening import source_class
 
     data = tmp_path / f"data{suffix}"
     block = np.random.default_rng(0).normal(size=(10_000, 8))
@@ -272,10 +274,134 @@ def test_names_that_the_terminal_cannot_show(tmp_path):
     assert "\\u6f22" in result.stdout
 
 
+def shell(command, cwd):
+    """Run a line of sh, in which NORMCORE stands for the command line."""
+    line = command.replace("NORMCORE", f"'{sys.executable}' -m normcore")
+    return subprocess.run(
+        ["sh", "-c", line], cwd=cwd, env=environment(), capture_output=True, text=True, check=False
+    )
+
+
 @posix
-def test_a_closed_stdout(tmp_path):
-    result = subprocess.run(
-        f"'{sys.executable}' -m normcore scalers >&-",
-        shell=True, cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False,
-    )  # fmt: skip
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-", "<&- >&- 2>&-"])
+def test_closed_streams(closed, data, tmp_path):
+    result = shell(f"NORMCORE fit-transform data.csv --scaler standard -o o.csv {closed}", tmp_path)
     assert (result.returncode, result.stderr) == (0, "")
+    assert (tmp_path / "o.csv").read_text() == "x,y\n-1,-1\n1,1\n"
+    assert shell(f"NORMCORE scalers {closed}", tmp_path).returncode == 0
+    failed = shell(f"NORMCORE fit none.csv --scaler standard --save s {closed}", tmp_path)
+    assert (failed.returncode, failed.stdout) == (1, "")
+    assert "Traceback" not in failed.stderr
+
+
+@posix
+def test_a_full_disk_under_the_summary(data, tmp_path):
+    if not Path("/dev/full").exists():
+        pytest.skip("needs /dev/full")
+    result = shell("NORMCORE fit data.csv --scaler standard --save s.json > /dev/full", tmp_path)
+    reason = os.strerror(errno.ENOSPC)
+    assert result.stderr == f"normcore: error: standard output: {reason}\n"
+    assert result.returncode == 1
+    assert (tmp_path / "s.json").exists()
+
+
+@posix
+@pytest.mark.parametrize("suffix", [".csv", ".parquet", ".arrow", ".npy"])
+def test_a_full_disk_under_the_output(suffix, tmp_path):
+    """A limit on the size of files is what every user can set up."""
+    np.save(tmp_path / "data.npy", np.random.default_rng(0).normal(size=(50_000, 4)))
+    command = f"NORMCORE fit-transform data.npy --scaler standard -o out{suffix} -q"
+    result = shell(f"ulimit -f 64; {command}", tmp_path)
+    assert result.returncode == 1
+    reason = os.strerror(errno.EFBIG)
+    assert result.stderr == f"normcore: error: out{suffix}: cannot write: {reason}\n"
+    assert os.listdir(tmp_path) == ["data.npy"]
+    assert shell(command, tmp_path).returncode == 0
+
+
+@posix
+def test_a_killed_run_leaves_nothing_to_the_next(tmp_path):
+    (tmp_path / "data.csv").write_text("x,y\n" + "".join(f"{i},{i % 7}\n" for i in range(5000)))
+    args = ["fit-transform", "data.csv", "--scaler", "standard", "-o", "out.csv"]
+    with subprocess.Popen(
+        [sys.executable, "-c", STOPPED, *args, "--batch-rows", "500"],
+        cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        assert process.stdout.readline() == "half\n"
+        process.kill()
+    assert any(path.name.startswith(".out.") for path in tmp_path.iterdir())
+    assert run(*args, cwd=tmp_path).returncode == 0
+    assert set(os.listdir(tmp_path)) == {"data.csv", "out.csv"}
+
+
+@posix
+def test_an_impatient_user(tmp_path):
+    """A second Ctrl-C does not interrupt the removal that the first one began."""
+    (tmp_path / "data.csv").write_text("x\n" + "1\n2\n" * 5000)
+    slow = (
+        "import time, pathlib\n"
+        "unlink = pathlib.Path.unlink\n"
+        "def slowly(self, **options):\n"
+        "    if '.tmp' in self.name and self.stat().st_size:\n"
+        "        print('removing', flush=True)\n"
+        "        time.sleep(0.5)\n"
+        "    unlink(self, **options)\n"
+        "pathlib.Path.unlink = slowly\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", slow + STOPPED, "fit-transform", "data.csv", "--scaler", "minmax",
+         "-o", "out.csv", "--batch-rows", "500"],
+        cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        assert process.stdout.readline() == "half\n"
+        process.send_signal(signal.SIGINT)
+        assert process.stdout.readline() == "removing\n"
+        process.send_signal(signal.SIGINT)
+        stderr = process.stderr.read()
+    assert process.returncode == 128 + signal.SIGINT
+    assert stderr.strip() == "normcore: error: interrupted"
+    assert os.listdir(tmp_path) == ["data.csv"]
+
+
+UNEXPECTED = """
+import sys
+from normcore.cli import app
+class Panic(BaseException): pass
+def load(path): raise {what}
+app.load_scaler = load
+from normcore.cli import main
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    "what", ["KeyError('odd\\x1b[2J')", "Panic('odd')", "RecursionError('odd')"]
+)
+def test_no_traceback_of_any_library(what, tmp_path):
+    code = UNEXPECTED.format(what=what)
+    result = run_python("-c", code, "inspect", "s.json", cwd=tmp_path, check=False)
+    assert result.returncode == 1
+    assert result.stdout == ""
+    assert re.fullmatch(r"normcore: error: s\.json: .*odd.*\n", result.stderr)
+    assert "\x1b" not in result.stderr
+    result = run_python(
+        "-c", code, "inspect", "s.json", cwd=tmp_path, check=False, NORMCORE_TRACEBACK="1"
+    )
+    assert "in load" in result.stderr
+    assert result.stderr.splitlines()[-1].startswith("normcore: error: s.json: ")
+
+
+def test_threads_that_fail_show_no_traceback(tmp_path):
+    code = (
+        "import threading\n"
+        "from normcore.cli import app, main\n"
+        "def load(path):\n"
+        "    thread = threading.Thread(target=lambda: 1 / 0)\n"
+        "    thread.start()\n"
+        "    thread.join()\n"
+        "    raise ValueError('it failed in s.json')\n"
+        "app.load_scaler = load\n"
+        "main()"
+    )
+    result = run_python("-c", code, "inspect", "s.json", cwd=tmp_path, check=False)
+    assert result.stderr == "normcore: error: it failed in s.json\n"

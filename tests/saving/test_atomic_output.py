@@ -2,9 +2,12 @@
 
 import os
 import stat
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+from processes import environment
 
 from normcore.saving.atomic_output import atomic_output, check_output, check_paths
 
@@ -152,3 +155,200 @@ def test_paths_must_differ(tmp_path):
             check_paths(data, tmp_path / "same.csv")
     with pytest.raises(FileNotFoundError):
         check_paths(tmp_path / "none.csv", tmp_path / "x")
+
+
+@pytest.mark.parametrize("output", ["in/x.csv", "in/deep/x.csv", "link/x.csv"])
+def test_an_output_in_the_directory_that_is_read(output, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    os.makedirs("in/deep")
+    if sys.platform != "win32":
+        os.symlink("in", "link")
+    elif output.startswith("link"):
+        pytest.skip("links take rights there")
+    with pytest.raises(ValueError, match=r"x.csv is part of the input too"):
+        check_paths("in", output)
+    check_paths("in", "x.csv")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "output", "part"),
+    [
+        ("*.csv", "new.csv", True),
+        ("*.csv", "new.parquet", False),
+        ("*.csv", "deep/new.csv", False),
+        ("./*.csv", "deep/../new.csv", True),
+        ("[a-c]*.csv", "new.csv", False),
+        ("**/*.csv", "new.csv", True),
+        ("**/*.csv", "deep/new.csv", True),
+        ("**/*.csv", "deep/er/new.csv", True),
+        ("**/*.csv", "deep/er/new.txt", False),
+        ("deep/**/*.csv", "new.csv", False),
+        ("deep/**/*.csv", "deep/new.csv", True),
+        ("deep/*/*.csv", "deep/new.csv", False),
+    ],
+)
+def test_an_output_that_a_pattern_would_read(pattern, output, part, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    os.makedirs("deep/er")
+    for path in ("a.csv", "deep/a.csv", "deep/er/a.csv"):
+        (tmp_path / path).write_text("a\n1\n")
+    if part:
+        with pytest.raises(ValueError, match="is part of the input too"):
+            check_paths(pattern, output)
+    else:
+        check_paths(pattern, output)
+    with pytest.raises(ValueError, match="is the input too"):
+        check_paths(pattern, "deep/er/a.csv" if "*/*" in pattern else "a.csv")
+    with pytest.raises(FileNotFoundError):
+        check_paths("none*.csv", "x")
+
+
+def test_a_name_that_looks_like_a_pattern(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "[a].csv").write_text("a\n1\n")
+    check_paths("[a].csv", "a.csv")
+    with pytest.raises(ValueError, match="is the input too"):
+        check_paths("[a].csv", "[a].csv")
+
+
+def test_several_inputs(tmp_path):
+    for name in ("a.csv", "b.csv"):
+        (tmp_path / name).write_text("a\n1\n")
+    both = (tmp_path / "a.csv", tmp_path / "b.csv")
+    check_paths(both, tmp_path / "c.csv")
+    check_paths((), tmp_path / "c.csv")
+    for path in both:
+        with pytest.raises(ValueError, match="is the input too"):
+            check_paths(both, tmp_path / "c.csv", path)
+
+
+def test_standard_input_and_output(tmp_path):
+    check_paths("-", "-", tmp_path / "x")
+    with pytest.raises(ValueError, match="- is another output too"):
+        check_paths("-", "-", "-")
+
+
+@posix
+def test_two_outputs_that_links_make_one(tmp_path):
+    for name in ("data.csv", "out"):
+        (tmp_path / name).write_text("a\n1\n")
+    os.link(tmp_path / "out", tmp_path / "hard")
+    os.symlink("out", tmp_path / "soft")
+    for other in ("hard", "soft"):
+        with pytest.raises(ValueError, match="is another output too"):
+            check_paths(tmp_path / "data.csv", tmp_path / "out", tmp_path / other)
+
+
+# -- what a killed run leaves ------------------------------------------------------------------
+
+WRITING = """
+import sys, time
+from normcore.saving.atomic_output import atomic_output
+with atomic_output(sys.argv[1]) as temporary:
+    temporary.write_text("half")
+    print(temporary, flush=True)
+    time.sleep(60)
+"""
+
+
+def written(tmp_path, name):
+    """Return a process that writes a file and does not finish, and the path of what it writes."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", WRITING, tmp_path / name],
+        env=environment(), stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    return process, Path(process.stdout.readline().strip())
+
+
+def test_what_a_killed_run_left_is_removed_and_no_file_in_work(tmp_path):
+    (tmp_path / ".mine.tmp.csv").write_text("not of normcore")
+    dead, half = written(tmp_path, "dead.csv")
+    alive, other_half = written(tmp_path, "alive.csv")
+    try:
+        half.with_name(half.name + ".rest").write_text("what a writer put beside it")
+        other_half.unlink()  # what it writes may be another file than the one it was given
+        other_half.write_text("replaced")
+        with atomic_output(tmp_path / "first"):
+            assert half.exists()
+        dead.kill()
+        dead.wait(timeout=30)
+        assert half.exists()
+        with atomic_output(tmp_path / "second"):
+            assert not half.exists()
+        assert other_half.read_text() == "replaced"
+        (lock,) = tmp_path.glob(".normcore-*.lock")
+        left = {".mine.tmp.csv", other_half.name, lock.name, "first", "second"}
+        assert set(os.listdir(tmp_path)) == left
+    finally:
+        for process in (dead, alive):
+            process.kill()
+            process.wait()
+            process.stdout.close()
+
+
+def test_files_whose_lock_is_gone_are_removed(tmp_path):
+    (tmp_path / ".out.normcore-0123456789abcdef.tmp.csv").write_text("half")
+    (tmp_path / ".normcore-0123456789abcdef.tmp").write_text("")
+    with atomic_output(tmp_path / "out"):
+        pass
+    assert os.listdir(tmp_path) == ["out"]
+
+
+def test_what_belongs_to_a_failed_output_goes_with_it(tmp_path):
+    def fail():
+        with atomic_output(tmp_path / "out.arrow") as temporary:
+            temporary.with_name(temporary.name + ".rest").write_text("beside")
+            raise ValueError("half-way")
+
+    with pytest.raises(ValueError, match="half-way"):
+        fail()
+    assert os.listdir(tmp_path) == []
+
+
+@posix
+def test_a_lock_that_was_taken_for_abandoned_is_made_again(tmp_path, monkeypatch):
+    import fcntl
+
+    lock, taken = fcntl.flock, []
+
+    def removing(descriptor, operation):
+        if not taken:
+            taken.extend(tmp_path.iterdir())
+            taken[0].unlink()
+        return lock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", removing)
+    with atomic_output(tmp_path / "out") as temporary:
+        temporary.write_text("new")
+    assert (tmp_path / "out").read_text() == "new"
+    assert os.listdir(tmp_path) == ["out"]
+
+
+@posix
+def test_a_file_system_without_locks(tmp_path, monkeypatch):
+    import fcntl
+
+    def refuse(descriptor, operation):
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    names = {".out.normcore-0123456789abcdef.tmp.csv", ".normcore-0123456789abcdef.lock"}
+    for name in names:
+        (tmp_path / name).write_text("half")
+    with atomic_output(tmp_path / "out") as temporary:
+        temporary.write_text("new")
+    assert (tmp_path / "out").read_text() == "new"
+    assert set(os.listdir(tmp_path)) == names | {"out"}
+
+
+def test_where_open_files_are_not_removed(tmp_path, monkeypatch):
+    """As on Windows, but for the refusal itself."""
+    from normcore.saving import locked_temporary
+
+    monkeypatch.setattr(locked_temporary, "fcntl", None)
+    for name in (".out.normcore-0123456789abcdef.tmp.csv", ".normcore-0123456789abcdef.lock"):
+        (tmp_path / name).write_text("half")
+    with atomic_output(tmp_path / "out") as temporary:
+        temporary.write_text("new")
+    assert (tmp_path / "out").read_text() == "new"
+    assert os.listdir(tmp_path) == ["out"]
