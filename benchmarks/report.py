@@ -81,6 +81,7 @@ class Report:
     rows: list[Row] = field(default_factory=list)
     linear: list[dict[str, Any]] = field(default_factory=list)
     threads: list[dict[str, Any]] = field(default_factory=list)
+    tables: list[dict[str, Any]] = field(default_factory=list)
 
     def add(self, job: Job, measured: Measured) -> Row:
         """Add what was measured for a job, and return its row."""

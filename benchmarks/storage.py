@@ -1,9 +1,10 @@
 """A run in a file: one line for the run, then one for each job as soon as it is measured.
 
 Each line is JSON, ``{"run": ...}`` first, then ``{"row": ...}`` for each job and, if asked for,
-``{"linear": [...]}`` and ``{"threads": [...]}``, each once. Lines are only ever added, so a run
-that ends early leaves all that it found; a last line that is cut off does not count. A new run
-replaces the file; a resumed one goes on with it and measures the jobs that it lacks.
+``{"linear": [...]}`` and ``{"threads": [...]}``, each once, and ``{"tables": [...]}`` of
+:mod:`benchmarks.tables`. Lines are only ever added, so a run that ends early leaves all that it
+found; a last line that is cut off does not count. A new run replaces the file; a resumed one goes
+on with it and measures the jobs that it lacks.
 """
 
 from __future__ import annotations
@@ -43,6 +44,8 @@ def save(report: Report, path: Path) -> None:
     for kind in ("linear", "threads"):
         if getattr(report, kind):
             append(path, kind, getattr(report, kind))
+    if report.tables:
+        append(path, "tables", report.tables)
 
 
 def load(path: Path) -> Report:
@@ -65,6 +68,8 @@ def load(path: Path) -> Report:
                 report.rows.append(_row(value))
             elif kind in ("linear", "threads") and not getattr(report, kind):
                 setattr(report, kind, value)
+            elif kind == "tables":  # of benchmarks.tables, which reports itself
+                report.tables.extend(value)
             else:
                 raise ValueError(f"unexpected {kind!r}")
         except (AttributeError, KeyError, TypeError, ValueError) as error:

@@ -12,21 +12,10 @@ import time
 
 import numpy as np
 import pytest
+from benchmark_package import import_benchmarks
 from paths import ROOT
 
-FOLDER = ROOT / "benchmarks"
-
-
-def package():
-    """Import the benchmarks without the tree on the path, which would hide what is installed."""
-    spec = importlib.util.spec_from_file_location(
-        "benchmarks", FOLDER / "__init__.py", submodule_search_locations=[str(FOLDER)]
-    )
-    sys.modules["benchmarks"] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(sys.modules["benchmarks"])
-
-
-package()
+import_benchmarks()
 from benchmarks import floors, jobs, machine, measure, report, storage  # noqa: E402
 from benchmarks.cases import Arrays, Case  # noqa: E402
 from benchmarks.peers import OURS, PEERS, Contestant  # noqa: E402
