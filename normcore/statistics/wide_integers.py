@@ -42,11 +42,11 @@ def is_64_bit(x: Array) -> bool:
     """Whether an array of any library holds integers that float64 may not hold."""
     if isinstance(x, np.ndarray):
         return x.dtype.kind in "iu" and x.dtype.itemsize == 8
-    return _is_64_bit(type(x), x.dtype)
+    return _is_64_bit(type(x).__module__, x.dtype)
 
 
 @lru_cache(maxsize=256)
-def _is_64_bit(library: type, dtype: DType) -> bool:
+def _is_64_bit(library: str, dtype: DType) -> bool:
     # By library too: dtypes of two must not be compared.
     return str(dtype).rpartition(".")[2] in ("int64", "uint64")
 

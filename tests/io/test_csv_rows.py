@@ -267,3 +267,41 @@ def test_wide_rows_cost_no_more_than_narrow_ones(cells):
     rows = work(read, False)
     assert rows.values.shape == (cells, 20_000)
     assert (rows.values == 1.5).all()
+
+
+@pytest.mark.parametrize(
+    "columns", [["a", "t", "b", "n", "i", "d"], ["a", "b"], ["t", "a"], ["a"], ["i", "n", "d"]]
+)
+def test_arrow_rows_are_the_same_bytes_with_and_without_compiled_lines(
+    columns, tmp_path, monkeypatch
+):
+    import pyarrow as pa
+
+    from normcore.io.arrow.batch import ArrowBatch
+    from normcore.io.csv import lines as csv_lines
+    from normcore.io.csv.source import Csv
+
+    if not csv_lines.AVAILABLE:
+        pytest.skip("no compiled lines here")
+    rng = np.random.default_rng(0)
+    a, b = rng.standard_normal((2, 3000)) * 10.0 ** rng.integers(-300, 300, (2, 3000))
+    a[:6] = [-np.nan, np.inf, -0.0, 1e16, 5e-324, 123456789.0]
+    table = pa.table(
+        {
+            "a": a,
+            "t": [None if i % 7 == 0 else f'x,"{i}\n' for i in range(3000)],
+            "b": pa.array(b, mask=rng.random(3000) < 0.1),
+            "n": rng.standard_normal(3000).astype(np.float32),
+            "i": np.arange(3000),
+            "d": pa.array(["p", "q"] * 1500).dictionary_encode(),
+        }
+    ).select(columns)
+    written = []
+    for available in (True, False):
+        monkeypatch.setattr(csv_lines, "AVAILABLE", available)
+        with Csv.writer(tmp_path / "x.csv") as writer:
+            for row, batch in ((0, table[:1000]), (1000, table[1000:])):
+                writer.write(ArrowBatch(row, batch.to_batches()[0]))
+        written.append((tmp_path / "x.csv").read_bytes())
+    assert written[0] == written[1]
+    assert len(written[0].splitlines()) >= 3001

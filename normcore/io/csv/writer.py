@@ -8,6 +8,7 @@ array, so that many columns cost no more than few, and batches become text in se
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -86,25 +87,60 @@ class CsvWriter(TableWriter):
                 self._raw.close()
 
     def _format(self, batch: TableBatch) -> pa.Buffer:
+        compiled = compiled_lines.AVAILABLE and self._decimal == "."
         if isinstance(batch, CsvBatch):
-            if compiled_lines.AVAILABLE and self._decimal == "." and len(batch.names) > 1:
-                return self._csv_lines(batch)
+            if compiled and len(batch.names) > 1:
+                return self._compiled_lines(
+                    batch.values, batch.missing, batch.numeric, self._others(batch),
+                    len(batch.names),
+                )  # fmt: skip
             cells = self._csv_cells(batch)
         else:
-            cells = self._arrow_cells(batch)
+            data = batch.as_text() if isinstance(batch, RestoredBatch) else batch.to_arrow()
+            floats = [i for i, type_ in enumerate(data.schema.types) if type_ == pa.float64()]
+            if compiled and floats and data.num_columns > 1:
+                others = sorted({*range(data.num_columns)}.difference(floats))
+                values, missing = _float_rows([data.column(i) for i in floats], data.num_rows)
+                text = self._arrow_cells(data, others)
+                return self._compiled_lines(
+                    values, missing, np.array(floats), text, data.num_columns
+                )
+            cells = self._arrow_cells(data, range(data.num_columns))
         return self._lines(cells, len(cells) // batch.num_rows)
 
-    def _csv_lines(self, batch: CsvBatch) -> pa.Buffer:
-        """Return all lines, as :meth:`_lines` makes them of :meth:`_csv_cells`."""
-        others = self._others(batch)
-        _, offsets, text = others.buffers()
-        layout = np.full(len(batch.names), -1, np.int32)
-        layout[batch.numeric] = np.arange(len(batch.numeric))
-        missing = np.empty((0, len(batch.numeric)), bool)
+    def _compiled_lines(
+        self,
+        values: np.ndarray,
+        missing: np.ndarray | None,
+        numeric: np.ndarray,
+        others: pa.StringArray,
+        width: int,
+    ) -> pa.Buffer:
+        """Return all lines, as :meth:`_lines` makes them of cells.
+
+        Parameters
+        ----------
+        values, missing : arrays of shape (num_rows, len(numeric))
+        numeric : array of int
+            Where these columns are.
+        others : pyarrow.StringArray
+            The cells of the other columns, row after row.
+        width : int
+            The number of columns.
+        """
+        _, starts, text = others.buffers()
+        offsets = np.zeros(1, np.int32)
+        if len(others):
+            offsets = np.frombuffer(starts, np.int32)[
+                others.offset : others.offset + len(others) + 1
+            ]
+        layout = np.full(width, -1, np.int32)
+        layout[numeric] = np.arange(len(numeric))
+        missing = np.empty((0, len(numeric)), bool) if missing is None else missing
         lines = compiled_lines.rows_to_lines(
-            np.ascontiguousarray(batch.values),
-            (missing if batch.missing is None else batch.missing).view(np.uint8),
-            np.frombuffer(offsets, np.int32)[others.offset : others.offset + len(others) + 1],
+            np.ascontiguousarray(values),
+            missing.view(np.uint8),
+            offsets,
             np.frombuffer(text or b"", np.uint8),
             layout,
             ord(self._delimiter),
@@ -131,21 +167,24 @@ class CsvWriter(TableWriter):
             return numbers
         return pa.concat_arrays([numbers, others]).take(pa.array(index.ravel()))
 
-    def _arrow_cells(self, batch: TableBatch) -> pa.Array:
-        data = batch.as_text() if isinstance(batch, RestoredBatch) else batch.to_arrow()
+    def _arrow_cells(self, data: pa.RecordBatch, chosen: Sequence[int]) -> pa.StringArray:
+        """Return the cells of some columns, row after row."""
+        if not chosen:
+            return pa.array([], pa.string())
         places: dict[pa.DataType, list[int]] = {}
-        for index, column in enumerate(data.columns):
-            places.setdefault(column.type, []).append(index)
+        for place, index in enumerate(chosen):
+            places.setdefault(data.column(index).type, []).append(place)
         order: list[int] = []
         parts: list[pa.Array] = []
-        for type_, indices in places.items():
-            order += indices
-            columns = [plain(data.column(index)) for index in indices]
+        for type_, of_type in places.items():
+            order += of_type
+            columns = [plain(data.column(chosen[place])) for place in of_type]
             try:
                 text = pc.cast(pa.concat_arrays(columns), pa.string())
             except pa.ArrowInvalid as error:  # binary that is no UTF-8
+                name = data.schema.names[chosen[of_type[0]]]
                 raise ValueError(
-                    f"column {data.schema.names[indices[0]]!r} holds {type_}, which CSV cannot; "
+                    f"column {name!r} holds {type_}, which CSV cannot; "
                     "write .parquet or .arrow, or drop the column first"
                 ) from error
             number = pa.types.is_floating(type_) or pa.types.is_integer(type_)
@@ -186,6 +225,20 @@ class CsvWriter(TableWriter):
         lines = pc.binary_join_element_wise(cells, "", "\n")
         # The characters of all lines lie one after the other in one buffer.
         return lines.buffers()[2]
+
+
+def _float_rows(columns: list[pa.Array], num_rows: int) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return columns of float64 as rows, and which of them are null; None if none is."""
+    values = np.empty((num_rows, len(columns)))
+    missing = None
+    for index, column in enumerate(columns):
+        values[:, index] = column.to_numpy(zero_copy_only=False)
+        if column.null_count:
+            if missing is None:
+                missing = np.zeros(values.shape, bool)
+            missing[:, index] = column.is_null().to_numpy(zero_copy_only=False)
+    values[np.isnan(values)] = np.nan  # whose sign is written too
+    return values, missing
 
 
 def _names(batch: TableBatch) -> list[str]:
