@@ -55,7 +55,8 @@ def test_mean_variance_and_deviation_are_those_of_the_host(
             (moments.std(ddof), expected.std(ddof)),
         ):
             np.testing.assert_array_equal(got.get(), wanted)
-    assert engine.device.events == ["summarize_moments"] * 3
+    # Of ddof 0 and 1 the launch that observed has them.
+    assert engine.device.events == ["summarize_moments"]
 
 
 @pytest.mark.parametrize("count", [0, 1])

@@ -156,7 +156,7 @@ def test_a_full_device_leaves_a_batch_norm_as_it_was(cupy, x, place):
 
     for method in (layer, layer.backward):
         *errors, _ = failing_everywhere(cupy, partial(call, method, state(layer)))
-        assert len(errors) > 3
+        assert len(errors) > 2
     assert layer.num_batches_tracked == 2
 
 
