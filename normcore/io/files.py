@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING
 
 from normcore.io.csv.options import CsvOptions
 from normcore.io.pipeline import fit_source, fit_transform_source, transform_source
@@ -22,15 +22,7 @@ from normcore.io.report import ProgressCallback, Report
 if TYPE_CHECKING:
     from normcore.scaling.scaler import Scaler
 
-__all__ = ["ReadOptions", "fit_file", "fit_transform_file", "transform_file"]
-
-
-class ReadOptions(TypedDict):
-    """How a table is read, as :func:`fit_file` says."""
-
-    header: bool | None
-    batch_rows: int | None
-    progress: ProgressCallback | None
+__all__ = ["fit_file", "fit_transform_file", "transform_file"]
 
 
 def fit_file(

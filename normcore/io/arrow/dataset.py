@@ -250,7 +250,7 @@ class _FileBatch(TableBatch):
     def _numbered(self, names: Sequence[str]) -> TableBatch:
         """Return the rows as a batch that counts them as the whole table does."""
         inner = self._arrow() if self._keys.keys() & set(names) else copy(self._inner)
-        object.__setattr__(inner, "first_row", self.first_row)  # of a frozen batch, too
+        inner.first_row = self.first_row
         return inner
 
     def _arrow(self) -> ArrowBatch:

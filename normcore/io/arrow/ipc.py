@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, ClassVar, Literal
@@ -11,7 +11,7 @@ from typing import BinaryIO, ClassVar, Literal
 from normcore.io.arrow.ipc_messages import BatchLayout, batch_layouts, compression
 from normcore.io.arrow.ipc_slices import can_slice, slices
 from normcore.io.arrow.ipc_writer import IpcFileWriter, IpcStreamWriter, ipc_options
-from normcore.io.arrow.source import ArrowSource, first_line, read_errors, validated
+from normcore.io.arrow.source import ArrowSource, damage_errors, read_errors, validated
 from normcore.io.libraries import pa
 from normcore.io.output_options import OutputOptions
 from normcore.io.table import TableSource, TableWriter
@@ -64,7 +64,8 @@ class ArrowIpc(ArrowSource):
                         for data in self._slices(names, layouts[index], batch_rows, where):
                             yield data, done
                         continue
-                    data = _read(reader.get_batch, where, index)
+                    with damage_errors(where):
+                        data = reader.get_batch(index)
                     yield validated(data, where).select(names), done
             else:
                 index = 0
@@ -72,7 +73,8 @@ class ArrowIpc(ArrowSource):
                     index += 1
                     where = f"{self.name}: record batch {index}"
                     try:
-                        data = _read(reader.read_next_batch, where)
+                        with damage_errors(where):
+                            data = reader.read_next_batch()
                     except StopIteration:
                         return
                     yield validated(data, where).select(names), 0
@@ -104,11 +106,6 @@ class ArrowIpc(ArrowSource):
         return self.num_bytes or 0
 
     @classmethod
-    def sink(cls, path: Path) -> TableWriter:
-        """See :meth:`TableSource.sink`."""
-        return cls.sink_like(path, None, OutputOptions())
-
-    @classmethod
     def sink_like(
         cls, target: Path | BinaryIO, source: TableSource | None, output: OutputOptions
     ) -> TableWriter:
@@ -123,14 +120,3 @@ class ArrowIpc(ArrowSource):
 
 class ArrowIpcStream(ArrowIpc):
     """Arrow IPC streams: what is written is a stream, whose dictionaries may change."""
-
-
-def _read(read: Callable[..., pa.RecordBatch], where: str, *arguments: int) -> pa.RecordBatch:
-    try:
-        return read(*arguments)
-    except pa.ArrowCancelled:
-        raise
-    except (pa.ArrowException, OSError) as error:
-        if isinstance(error, OSError) and error.errno is not None:
-            raise
-        raise ValueError(f"{where} is damaged: {first_line(error)}") from error

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO, ClassVar, Literal
 
-from normcore.io.arrow.source import ArrowSource, first_line, read_errors
+from normcore.io.arrow.source import ArrowSource, damage_errors, read_errors
 from normcore.io.arrow.storable import converted, refuse_types, storable_schema
 from normcore.io.libraries import pa
 from normcore.io.output_options import OutputOptions
@@ -45,20 +45,9 @@ class Orc(ArrowSource):
     def _parts(self, names: Sequence[str], batch_rows: int) -> Iterator[tuple[pa.RecordBatch, int]]:
         total = self._file.nstripes
         for stripe in range(total):
-            try:
+            with damage_errors(f"{self.name}: stripe {stripe + 1} of {total}"):
                 data = self._file.read_stripe(stripe, columns=list(names))
-            except (pa.ArrowException, OSError) as error:
-                if isinstance(error, OSError) and error.errno is not None:
-                    raise
-                raise ValueError(
-                    f"{self.name}: stripe {stripe + 1} of {total} is damaged: {first_line(error)}"
-                ) from error
             yield data.select(list(names)), (self.num_bytes or 0) * (stripe + 1) // total
-
-    @classmethod
-    def sink(cls, path: Path) -> TableWriter:
-        """See :meth:`TableSource.sink`."""
-        return cls.sink_like(path, None, OutputOptions())
 
     @classmethod
     def sink_like(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import BinaryIO, ClassVar, Literal
 
 from normcore.io.arrow import parquet_writer
-from normcore.io.arrow.source import ArrowSource, first_line, read_errors
+from normcore.io.arrow.source import ArrowSource, damage_errors, read_errors
 from normcore.io.arrow.storable import has_dictionary
 from normcore.io.libraries import pa, pq
 from normcore.io.output_options import OutputOptions
@@ -95,16 +95,8 @@ class Parquet(ArrowSource):
     def _read(
         self, groups: list[int], columns: list[str] | None, batch_rows: int
     ) -> Iterator[pa.RecordBatch]:
-        try:
+        with damage_errors(self.name, lambda: self._culprit(groups, columns)):
             yield from self._file.iter_batches(batch_rows, groups, columns)
-        except pa.ArrowCancelled:
-            raise
-        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-            if isinstance(error, OSError) and error.errno is not None:
-                raise
-            raise ValueError(
-                f"{self.name} is damaged: {self._culprit(groups, columns)}{first_line(error)}"
-            ) from error
 
     def _culprit(self, groups: list[int], columns: list[str] | None) -> str:
         """Name the first row group and column that cannot be read."""
@@ -121,11 +113,6 @@ class Parquet(ArrowSource):
     def close(self) -> None:
         """See :meth:`TableSource.close`."""
         self._file.close()
-
-    @classmethod
-    def sink(cls, path: Path) -> TableWriter:
-        """See :meth:`TableSource.sink`."""
-        return cls.sink_like(path, None, OutputOptions())
 
     @classmethod
     def sink_like(

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import ClassVar
 
 from normcore.io.arrow import pandas_metadata
 from normcore.io.arrow.batch import ArrowBatch, record_batch
 from normcore.io.arrow.numeric_types import describe
 from normcore.io.libraries import pa
-from normcore.io.table import Field, TableBatch, TableSource, choose_batch_rows
+from normcore.io.output_options import OutputOptions
+from normcore.io.table import Field, TableBatch, TableSource, TableWriter, choose_batch_rows
 
-__all__ = ["ArrowSource", "cut", "first_line", "read_errors", "validated"]
+__all__ = ["ArrowSource", "cut", "damage_errors", "first_line", "read_errors", "validated"]
 
 _INDEX = "the index of pandas"
 
@@ -59,6 +61,11 @@ class ArrowSource(TableSource):
                 empty = [pa.nulls(0, field.type) for field in schema]
                 yield ArrowBatch(0, record_batch(empty, list(schema), schema.metadata))
 
+    @classmethod
+    def sink(cls, path: Path) -> TableWriter:
+        """See :meth:`TableSource.sink`."""
+        return cls.sink_like(path, None, OutputOptions())
+
     def _set_schema(self, schema: pa.Schema) -> None:
         self.schema = schema
         with read_errors(self.name, self.format):  # names may be no text
@@ -99,6 +106,22 @@ def _cut(
     for start in range(0, data.num_rows, step):
         part = data.slice(start, step)
         yield from _cut(part, rows, 2 * nbytes, part.nbytes - fixed, fixed)
+
+
+@contextmanager
+def damage_errors(where: str, culprit: Callable[[], str] = str) -> Iterator[None]:
+    """Turn errors of pyarrow into those of a place in a file that is damaged.
+
+    ``culprit`` is called for more on the place, once something went wrong.
+    """
+    try:
+        yield
+    except pa.ArrowCancelled:
+        raise
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        raise ValueError(f"{where} is damaged: {culprit()}{first_line(error)}") from error
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from normcore.io.table import TableBatch
 __all__ = ["CsvBatch", "RestoredBatch"]
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class CsvBatch(TableBatch):
     """Rows of a CSV file.
 

@@ -271,13 +271,14 @@ class Csv(TableSource):
         if output.row_group_rows is not None:
             raise ValueError(f"{cls.format} files have no row groups")
         compression = output.compression
-        named = compression_of(target) if isinstance(target, Path) else None
-        if named is not None and compression not in (None, named):
-            raise ValueError(
-                f"the name of the output says {named}, and the compression is to be {compression}; "
-                "leave that out, or choose another name"
-            )
-        compression = compression or named
+        if isinstance(target, Path):
+            named = compression_of(target)
+            if compression not in (None, named or "none"):
+                raise ValueError(
+                    f"the name of the output says {named or 'no compression'}, and it is to be "
+                    f"{compression}; leave that out, or choose another name"
+                )
+            compression = named
         options = CsvOptions(delimiter=cls.delimiter)
         if isinstance(source, Csv):
             options = replace(options, decimal=source.options.decimal)
