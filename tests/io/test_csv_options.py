@@ -264,6 +264,18 @@ def test_a_name_that_says_another_compression_is_an_error(compression, write, tm
     assert not (tmp_path / "out.csv.gz").exists()
 
 
+def test_a_compression_that_the_name_does_not_say_is_an_error(write, tmp_path):
+    path = write("a\n1\n2\n")
+    with pytest.raises(ValueError, match="says none, and the compression is to be gzip"):
+        fit_transform_source(
+            path, tmp_path / "out.csv", nc.MinMaxScaler(), output=OutputOptions(compression="gzip")
+        )
+    fit_transform_source(
+        path, tmp_path / "out.csv", nc.MinMaxScaler(), output=OutputOptions(compression="none")
+    )
+    assert (tmp_path / "out.csv").read_text() == "a\n0\n1\n"
+
+
 @pytest.mark.parametrize(
     ("cell", "expected"),
     [("1e400", ["1e400", "2"]), ("inf", [np.inf, 2]), ("-Infinity", [-np.inf, 2])],

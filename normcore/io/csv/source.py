@@ -275,7 +275,7 @@ class Csv(TableSource):
             named = compression_of(target)
             if compression not in (None, named or "none"):
                 raise ValueError(
-                    f"the name of the output says {named or 'no compression'}, and it is to be "
+                    f"the name of the output says {named or 'none'}, and the compression is to be "
                     f"{compression}; leave that out, or choose another name"
                 )
             compression = named
