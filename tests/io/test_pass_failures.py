@@ -4,8 +4,6 @@ import os
 import threading
 from itertools import pairwise
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from table_passes import (
     NAMES,
@@ -25,6 +23,10 @@ from normcore.io import (
     open_table,
     transform_source,
 )
+
+pytest.importorskip("pyarrow")
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 pytestmark = pytest.mark.usefixtures("no_thread_is_left")
 

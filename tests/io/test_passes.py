@@ -3,8 +3,6 @@
 import os
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -28,6 +26,10 @@ from normcore.io import (
     transform_source,
 )
 from normcore.io.streaming import spool
+
+pytest.importorskip("pyarrow")
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 pytestmark = pytest.mark.usefixtures("no_thread_is_left")
 
