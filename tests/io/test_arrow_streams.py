@@ -8,7 +8,7 @@ import pyarrow as pa
 from arrow_tables import dictionary, stored
 
 import normcore as nc
-from normcore.io import fit_source, fit_transform_source, open_table
+from normcore.io import fit_source, fit_transform_source, open_table, transform_source
 
 TABLE = pa.table(
     {
@@ -112,3 +112,21 @@ def test_duplicate_names():
     table = pa.Table.from_arrays([pa.array([1.0])] * 2, names=["x", "x"])
     with pytest.raises(ValueError, match="columns 1 and 2 are both named 'x'"):
         fit_source(table, nc.StandardScaler())
+
+
+def test_relations_of_duckdb():
+    duckdb = pytest.importorskip("duckdb")
+    relation = duckdb.sql(
+        "SELECT nullif(i, 3)::DOUBLE AS x, 'r' || i AS t, i::DECIMAL(9, 2) AS d "
+        "FROM range(9000) r(i)"
+    )
+    scaler, batches = nc.StandardScaler(), []
+    report = fit_source(relation, scaler)
+    assert (report.columns, report.before.num_rows) == (("x", "d"), 9000)
+    transform_source(relation, batches.append, scaler)
+    table = pa.Table.from_batches(batches)
+    i = np.arange(9000.0)
+    x = np.where(i == 3, np.nan, i)
+    np.testing.assert_array_equal(table["x"].to_numpy(), (x - scaler.mean_[0]) / scaler.scale_[0])
+    assert table["x"].null_count == 1
+    assert table["t"].to_pylist() == [f"r{n}" for n in range(9000)]
