@@ -256,6 +256,43 @@ def test_hdf5_that_is_damaged():
         assert not os.path.exists("out.h5")
 
 
+MUTATIONS = """
+import io
+import h5py, numpy as np
+import normcore as nc, normcore.io
+from mutations import complaint, mutated, run
+
+kinds = {}, {"chunks": (30, 2)}, {"compression": "gzip"}, {"chunks": (9, 4), "fletcher32": True}
+x = np.random.default_rng(4).normal(size=(100, 4))
+for number in range(100):
+    sink = io.BytesIO()
+    with h5py.File(sink, "w", libver=("earliest", "latest")[number % 2]) as file:
+        file.create_dataset("g/x", data=x.astype("f4"), **kinds[number // 2 % 4])
+    with open("bad.h5", "wb") as file:
+        file.write(mutated(sink.getvalue(), number))
+    status, said = run("fit", "bad.h5", "--scaler", "minmax", "--save", "s.json")
+    assert not complaint(status, said, "bad.h5"), (number, said)
+    if status == 0:
+        with h5py.File("bad.h5") as file:
+            found = file[nc.io.open_table("bad.h5").array_path][()]
+        nans = np.isnan(found)  # some signal, which confuses np.nanmax
+        scaler = nc.load("s.json")
+        assert np.array_equal(scaler.data_min_, np.where(nans, np.inf, found).min(axis=0)), number
+        assert np.array_equal(scaler.data_max_, np.where(nans, -np.inf, found).max(axis=0)), number
+        print("read")
+"""
+
+
+def test_a_hundred_mutations_of_hdf5():
+    """In a process of their own, which a fault of the library would end."""
+    pytest.importorskip("h5py")
+    pytest.importorskip("resource")
+    command = [sys.executable, "-c", MUTATIONS]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment())
+    assert done.returncode == 0, done.stderr
+    assert 5 < len(done.stdout.splitlines()) < 95
+
+
 def test_hdf5_whose_values_are_in_other_files():
     """HDF5 reads fill values where such a file is missing."""
     h5py = pytest.importorskip("h5py")
