@@ -12,7 +12,15 @@ from normcore.io.opening import open_table
 from normcore.io.output_options import OutputOptions
 from normcore.io.pipeline import fit_source, fit_transform_source, transform_source
 from normcore.io.report import Progress, Report
-from normcore.io.table import Field, MissingLibrary, TableBatch, TableSource, TableWriter
+from normcore.io.table import (
+    Field,
+    MissingLibrary,
+    TableBatch,
+    TableSource,
+    TableWriter,
+    choose_batch_rows,
+    float_dtype,
+)
 from normcore.saving.atomic_output import atomic_output, check_output
 from normcore.saving.scaler_file import load_scaler, save_scaler
 
@@ -29,10 +37,12 @@ __all__ = [
     "TableWriter",
     "atomic_output",
     "check_output",
+    "choose_batch_rows",
     "fit_file",
     "fit_source",
     "fit_transform_file",
     "fit_transform_source",
+    "float_dtype",
     "load_scaler",
     "open_table",
     "save_scaler",

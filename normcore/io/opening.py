@@ -120,6 +120,8 @@ def open_table(
 
 def _open_path(path: str | os.PathLike[str], csv: CsvOptions | None) -> TableSource:
     name, path = path, Path(path)
+    if path.is_dir() and _is_one_table(path):
+        return _open_as(source_class(path), name, csv)
     if path.is_dir() or (not path.exists() and any(c in str(name) for c in "*?[")):
         from normcore.io.arrow.dataset import Dataset
 
@@ -131,6 +133,14 @@ def _open_path(path: str | os.PathLike[str], csv: CsvOptions | None) -> TableSou
     with open(path, "rb"):  # without permission, the error names the file
         pass
     return _open_as(source_class(path), name, csv)
+
+
+def _is_one_table(directory: Path) -> bool:
+    """Whether a directory has the suffix of a format whose tables are directories."""
+    try:
+        return source_class(directory).is_directory
+    except ValueError:  # no suffix of a format
+        return False
 
 
 def _open_as(

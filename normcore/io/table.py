@@ -43,12 +43,19 @@ MAX_BATCH_ROWS = 1 << 17
 
 
 class MissingLibrary(ImportError):
-    """A library that an extra of the distribution brings is not installed."""
+    """A library that a file format needs is not installed.
 
-    def __init__(self, library: str, purpose: str) -> None:
-        super().__init__(
-            f'{purpose} needs {library}: pip install "normcore-arrays[cli]"', name=library
-        )
+    Parameters
+    ----------
+    library : str
+    purpose : str
+        What needs it.
+    install : str
+        What pip is to install.
+    """
+
+    def __init__(self, library: str, purpose: str, install: str = '"normcore-arrays[cli]"') -> None:
+        super().__init__(f"{purpose} needs {library}: pip install {install}", name=library)
 
 
 class Field(NamedTuple):
@@ -202,6 +209,8 @@ class TableSource(ABC):
     is_text: ClassVar[bool] = False
     #: Whether files of this format hold numbers and nothing else.
     numbers_only: ClassVar[bool] = False
+    #: Whether a table of this format is a directory, not one of the files in a directory.
+    is_directory: ClassVar[bool] = False
     #: Where batches are kept that are needed again: nowhere, if reading the file again is as
     #: quick; in memory as far as they fit, else the file is read again; or, if that is slow, in
     #: memory and then in a temporary file.

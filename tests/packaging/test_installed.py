@@ -33,8 +33,8 @@ PLAIN = re.compile(
     r"|io\.(?!csv\.(cells|lines)$).*|statistics\.(?!moments$).*)"
 )
 EXTRAS = {
-    "all", "cli", "cuda12", "cuda13", "dask", "mpi", "onnx", "report", "sklearn", "testing",
-    "torch",
+    "all", "cli", "cuda12", "cuda13", "dask", "hdf5", "mpi", "onnx", "report", "sklearn",
+    "testing", "torch", "zarr",
 }  # fmt: skip
 
 installed_only = pytest.mark.skipif(
