@@ -100,7 +100,7 @@ template <class W> struct Unweighted {
         if (EXACT) accumulate(sums.sum, exact);
         double total = squares[0] + squares[1];
         sums.count += number * (W::VALUES / W::CHANNELS);
-        if (skipna && !finite(total)) {
+        if (HasNan<NC_T>::VALUE && skipna && !finite(total)) {
             sums.sum = before;
             total = 0.0;
 #pragma unroll
