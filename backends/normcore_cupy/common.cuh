@@ -49,6 +49,16 @@ template <> struct HasExactSums<__nv_bfloat16> {
     static constexpr bool VALUE = false;
 };
 
+template <class T> struct HasNan { // no integer has
+    static constexpr bool VALUE = static_cast<T>(1.5f) != static_cast<T>(1.0f);
+};
+template <> struct HasNan<__half> {
+    static constexpr bool VALUE = true;
+};
+template <> struct HasNan<__nv_bfloat16> {
+    static constexpr bool VALUE = true;
+};
+
 template <class T> struct Rounded {
     __device__ static T of(double v) { return static_cast<T>(v); }
 };

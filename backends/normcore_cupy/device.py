@@ -141,10 +141,13 @@ class Device(Protocol):
 #: What all texts begin with, files of kernels, and what a file needs beside the heads.
 _HEADS = ("common", "merging", "state")
 _FILES = (
-    "moments", "extrema", "brackets", "selection", "rescale", "backward", "row_moments", "rows",
-    "rows_backward",
+    "moment_ranges", "moments", "summaries", "extrema", "brackets", "selection", "rescale",
+    "backward", "row_moments", "rows", "rows_backward",
 )  # fmt: skip
-_BELOW = {"rows": ("row_moments",), "rows_backward": ("row_moments", "rows")}
+_BELOW = {
+    "moments": ("moment_ranges",), "rows": ("row_moments",),
+    "rows_backward": ("row_moments", "rows"),
+}  # fmt: skip
 
 
 _KERNEL = re.compile(

@@ -4,32 +4,6 @@
 // was so far from the mean that these errors count, or squares left float64 (then everything is
 // scaled by a power of two), the block reads its range again, about the mean.
 
-// Chan, Golub and LeVeque's law (1979), as normcore/statistics.pxd has it.
-__device__ inline Moments merged(Moments a, Moments b)
-{
-    if (b.count.hi == 0.0) return a;
-    if (a.count.hi == 0.0) return b;
-    if (a.exponent != b.exponent) {
-        bool a_is_zero = a.sum.hi == 0.0 && a.m2.hi == 0.0; // fits every exponent
-        bool b_is_zero = b.sum.hi == 0.0 && b.m2.hi == 0.0;
-        bool take_b = a_is_zero || (!b_is_zero && a.exponent < b.exponent);
-        double exponent = take_b ? b.exponent : a.exponent;
-        set_exponent(a, exponent);
-        set_exponent(b, exponent);
-    }
-    Moments m = {a.count + b.count, a.sum + b.sum, {0.0, 0.0}, a.exponent};
-    if (!finite(m.sum.hi)) {
-        m.m2.hi = m.sum.hi - m.sum.hi; // NaN
-        return m;
-    }
-    dd mean = a.sum / a.count, delta = b.sum / b.count - mean;
-    // Two constants are equal or an ulp apart; less is what rounding left of weighted sums.
-    if (a.m2.hi == 0.0 && b.m2.hi == 0.0 && fabs(delta.hi) < 1e-20 * fabs(mean.hi))
-        delta = {0.0, 0.0};
-    m.m2 = (a.m2 + b.m2) + delta * delta * (a.count * (b.count / m.count));
-    return m;
-}
-
 struct Pivot { // plain: any value near the data will do, as long as all threads use it
     double count, sum;
 };
@@ -100,7 +74,7 @@ template <class W> struct Unweighted {
         if (EXACT) accumulate(sums.sum, exact);
         double total = squares[0] + squares[1];
         sums.count += number * (W::VALUES / W::CHANNELS);
-        if (skipna && !finite(total)) {
+        if (HasNan<NC_T>::VALUE && skipna && !finite(total)) {
             sums.sum = before;
             total = 0.0;
 #pragma unroll
@@ -189,92 +163,6 @@ __device__ inline bool moments_of(const Sums<Count>& sums, double& pivot, int& e
     if (!finite(m.sum.hi)) m.m2 = {m.sum.hi - m.sum.hi, 0.0}; // NaN
     if (m.count.hi == 0.0) m = {{0.0, 0.0}, {0.0, 0.0}, {0.0, 0.0}, 0.0};
     return false;
-}
-
-// -- merging ranges ------------------------------------------------------------------------------
-
-// Of ranges of a channel: first the mean of them all, then their squares about it. States merge by
-// adding, where Chan's law divides several times a range.
-struct Totals {
-    dd count, sum;
-    double exponent, fixed; // the exponent is fixed once anything is not 0
-};
-
-__device__ inline Totals merged(Totals a, Totals b)
-{
-    if (IS_DOUBLE && a.exponent != b.exponent) {
-        if (a.fixed == 0.0) a.exponent = b.exponent;
-        if (b.fixed == 0.0) b.exponent = a.exponent;
-        double exponent = fmax(a.exponent, b.exponent);
-        a.sum = scaled(a.sum, static_cast<int>(a.exponent - exponent));
-        b.sum = scaled(b.sum, static_cast<int>(b.exponent - exponent));
-        a.exponent = exponent;
-    }
-    return {a.count + b.count, a.sum + b.sum, a.exponent, fmax(a.fixed, b.fixed)};
-}
-
-__device__ inline dd merged(dd a, dd b) { return a + b; }
-
-// sum * sum / count, where sum is that of deviations.
-__device__ inline dd square_over_count(dd sum, dd count)
-{
-    dd square = sum * sum;
-    double quotient = square.hi / count.hi;
-    double rest = fma(-quotient, count.hi, square.hi) + (square.lo - quotient * count.lo);
-    return fast_two_sum(quotient, rest / count.hi);
-}
-
-__device__ inline dd squares_about(dd mean, double exponent, Moments m)
-{
-    if (m.count.hi == 0.0) return {0.0, 0.0};
-    if (IS_DOUBLE && m.exponent != exponent) set_exponent(m, exponent);
-    dd off = m.sum - m.count * mean;
-    // Of constants these are equal; less than this is what rounding left of weighted sums.
-    if (m.m2.hi == 0.0 && fabs(off.hi) < 1e-20 * fabs(m.sum.hi)) off = {0.0, 0.0};
-    return m.m2 + square_over_count(off, m.count);
-}
-
-template <int CHANNELS>
-__device__ inline void finish_moments(long long columns, Finish finish, double* state,
-                                      const Derived& derived)
-{
-    __shared__ Totals totals[32];
-    long long column = static_cast<long long>(blockIdx.x) * blockDim.x + threadIdx.x;
-    long long channels = columns * CHANNELS;
-    bool some = column < columns;
-    auto of_channel = [&](long long channel, long long first, long long number, long long to) {
-        const double* parts = part_of(finish.parts, 7, channels, channel, first);
-        Totals all = {};
-#pragma unroll 1
-        for (long long i = threadIdx.y; some && i < number; i += blockDim.y) {
-            Moments m = load_moments(parts + i * 7 * channels, channels);
-            bool fixed = m.sum.hi != 0.0 || m.m2.hi != 0.0;
-            all = merged(all, Totals{m.count, m.sum, m.exponent, fixed ? 1.0 : 0.0});
-        }
-        all = merged_block(all);
-        if (threadIdx.y == 0) totals[threadIdx.x] = all;
-        __syncthreads();
-        all = totals[threadIdx.x];
-        dd m2 = {0.0, 0.0}, mean = mean_of(all.sum, all.count);
-#pragma unroll 1
-        for (long long i = threadIdx.y; some && i < number; i += blockDim.y)
-            m2 = m2 + squares_about(mean, all.exponent,
-                                    load_moments(parts + i * 7 * channels, channels));
-        m2 = merged_block(m2);
-        if (some && threadIdx.y == 0) {
-            Moments m = {all.count, all.sum, m2, all.exponent};
-            if (!finite(m.sum.hi)) m.m2 = {m.sum.hi - m.sum.hi, 0.0}; // NaN
-            double* target = to < 0 ? state + channel
-                                    : part_of(finish.parts, 7, channels, channel, to);
-            store_moments(target, channels, m);
-            if (to < 0) derive(m, derived, channels, channel);
-        }
-        __syncthreads(); // before the next channel writes
-    };
-    finish_ranges(finish, [&](long long first, long long number, long long to) {
-#pragma unroll 1
-        for (int k = 0; k < CHANNELS; ++k) of_channel(column * CHANNELS + k, first, number, to);
-    });
 }
 
 template <class W, class Source>
@@ -403,51 +291,4 @@ moments_weighted(View x, View w, int skipna, long long per_range, Finish finish,
                  Derived derived)
 {
     observe_moments<Strided>(x, w, Weighted{x, w}, skipna, per_range, finish, state, derived);
-}
-
-// Merge (ranges, 7, C) states, in order, after the state `first` (7, C) where there is one.
-extern "C" __global__ void __launch_bounds__(MAX_THREADS)
-merge_moments(const double* first, const double* parts, long long ranges, long long channels,
-              double* out)
-{
-    long long channel = static_cast<long long>(blockIdx.x) * blockDim.x + threadIdx.x;
-    Moments mine = {{0.0, 0.0}, {0.0, 0.0}, {0.0, 0.0}, 0.0};
-    if (channel < channels) {
-        if (first != nullptr && threadIdx.y == 0) mine = load_moments(first + channel, channels);
-        for (long long range = threadIdx.y; range < ranges; range += blockDim.y)
-            mine = merged(mine, load_moments(parts + range * 7 * channels + channel, channels));
-    }
-    mine = merged_block(mine);
-    if (threadIdx.y == 0 && channel < channels) store_moments(out + channel, channels, mine);
-}
-
-// -- what moments give ---------------------------------------------------------------------------
-
-// Mean, variance and standard deviation (3, C) of a state (7, C).
-extern "C" __global__ void __launch_bounds__(MAX_THREADS)
-summarize_moments(const double* state, double ddof, long long channels, double* out)
-{
-    long long channel = static_cast<long long>(blockIdx.x) * blockDim.x + threadIdx.x;
-    if (channel >= channels) return;
-    summarize(load_moments(state + channel, channels), ddof, channels, out + channel);
-}
-
-// Running averages of NC_T moved towards a batch, to NC_OUT; may be in place. The weight of the
-// batch is the reciprocal of `number` where that is given. A channel without a variance stays.
-extern "C" __global__ void __launch_bounds__(MAX_THREADS)
-update_running(const double* state, double ddof, double weight, const long long* number,
-               long long channels, const NC_T* old_mean, const NC_T* old_var, NC_OUT* mean,
-               NC_OUT* var)
-{
-    long long channel = static_cast<long long>(blockIdx.x) * blockDim.x + threadIdx.x;
-    if (channel >= channels) return;
-    if (number != nullptr) weight = 1.0 / static_cast<double>(*number);
-    double m = to_double(old_mean[channel]), v = to_double(old_var[channel]);
-    Moments batch = load_moments(state + channel, channels);
-    if ((batch.count.hi + batch.count.lo) - ddof > 0.0) {
-        m = weight * mean_of(batch) + (1.0 - weight) * m;
-        v = weight * var_of(batch, ddof) + (1.0 - weight) * v;
-    }
-    mean[channel] = Rounded<NC_OUT>::of(m);
-    var[channel] = Rounded<NC_OUT>::of(v);
 }

@@ -158,7 +158,8 @@ __device__ inline void differentiate_rows(const View& dy, const View& x, const V
     through_rows<W, E>(
         blockIdx.x, per_range, x.n, all, x.s, highs + place, lows == nullptr ? lows : lows + place,
         [&](const Columns& at, int turn, ColumnSums<E>& sums) {
-            double count = not_ahead(all.count);
+            // Of integers, the count that is computed ahead is what spares registers.
+            double count = HasNan<NC_T>::VALUE ? not_ahead(all.count) : all.count;
             RowScale scale = {0.0, 1.0};
             if (at.count > 0)
                 scale = row_scale(load_row_state(states, x.n, at.row), count, eps, centered);

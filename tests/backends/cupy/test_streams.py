@@ -249,10 +249,14 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_fault_of_order_is_caught(backend, cupy, tensor, monkeypatch, fault):
+@pytest.mark.parametrize("of", ["weights", "gamma"])
+def test_a_fault_of_order_is_caught(backend, cupy, tensor, monkeypatch, fault, of):
     monkeypatch.setattr(Ordering, "_of_torch", context(**FAULTS[fault]))
-    weights = cupy.asarray(np.arange(1.0 * len(tensor))) + 1.0
-    F.moments(tensor, channel_axis=1, weights=weights, backend=backend)
+    vector = cupy.asarray(np.arange(1.0 * len(tensor) if of == "weights" else 3.0)) + 1.0
+    if of == "weights":
+        F.moments(tensor, channel_axis=1, weights=vector, backend=backend)
+    else:
+        F.batch_norm(tensor, vector, backend=backend)
     assert any("unordered" in race for race in cupy.order.races)
     cupy.order.races.clear()
 

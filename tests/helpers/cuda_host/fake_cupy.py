@@ -273,7 +273,7 @@ def _addresses(arguments: tuple[Any, ...]) -> list[int]:
     numbers: list[int] = []
     for each in arguments:
         if each.dtype.names is not None:
-            numbers.extend(int(each[name]) for name in each.dtype.names if name == "data")
+            numbers += _addresses(tuple(each[name] for name in each.dtype.names))
         elif each.dtype == np.int64:
             numbers.append(int(each))
     return numbers
