@@ -101,7 +101,7 @@ def _duckdb_fit_transform(data: Path, output: Path | None) -> None:
     columns = duckdb.sql(f"DESCRIBE SELECT * FROM '{data}'").fetchall()
     names = [name for name, type_, *_ in columns if type_ == "DOUBLE"]
     of_each = ", ".join(f'avg("{name}"), stddev_pop("{name}")' for name in names)
-    found = duckdb.sql(f"SELECT {of_each} FROM '{data}'").fetchone()
+    (found,) = duckdb.sql(f"SELECT {of_each} FROM '{data}'").fetchall()
     scaled = ", ".join(
         f'("{name}" - {found[2 * i]!r}) / {found[2 * i + 1]!r} AS "{name}"'
         for i, name in enumerate(names)

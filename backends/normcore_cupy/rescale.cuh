@@ -102,7 +102,8 @@ extern "C" __global__ void __launch_bounds__(MAX_THREADS)
 rescale_across(View x, View out, View mask, const double* affine, double low, double high,
                int relu, long long per_range)
 {
-    rescale_all<Across<LARGER, 4>>(x, out, mask, affine, low, high, relu, per_range);
+    // Of bytes, four vectors are more doubles than there are registers.
+    rescale_all<Across<LARGER, LARGER == 1 ? 2 : 4>>(x, out, mask, affine, low, high, relu, per_range);
 }
 
 // -- other dtypes --------------------------------------------------------------------------------
