@@ -101,8 +101,9 @@ def instance_norm(
     if input.dim() < 3:
         raise ShapeError(f"the input of instance_norm needs at least 3 axes, not {input.dim()}")
     if not use_input_stats:
+        in_c_order = input.contiguous()  # as PyTorch's result is
         return _with_running_statistics(
-            input, running_mean, running_var, weight, bias, float(eps), "instance_norm"
+            in_c_order, running_mean, running_var, weight, bias, float(eps), "instance_norm"
         )
     num_channels = int(input.shape[1]) if weight is None else weight.shape[0]
     if not _is_traced():

@@ -77,7 +77,8 @@ def test_forward_and_backward(kind, training, dtype, memory):
         number += 1
         for found, expected in zip(*results, strict=True):
             torch.testing.assert_close(found, expected)
-        assert results[0][0].stride() == results[1][0].stride()
+        if x.numel():
+            assert results[0][0].stride() == results[1][0].stride()
     assert number or memory == "channels last"
 
 
@@ -111,9 +112,10 @@ def test_errors(kind, training):
         info, device="cpu", dtype=torch.float64, requires_grad=False, training=training
     )
     for each in given:
+        if each.error_on.name != "FORWARD_ERROR":
+            continue
         module = each.module_error_input
         theirs = kind(*module.constructor_input.args, **module.constructor_input.kwargs)
-        ours = nt.convert(copy.deepcopy(theirs.double()))
-        if each.error_on.name == "FORWARD_ERROR":
-            with pytest.raises(each.error_type):
-                ours(*module.forward_input.args)
+        ours = nt.convert(theirs.double())
+        with pytest.raises(each.error_type):
+            ours(*module.forward_input.args)
