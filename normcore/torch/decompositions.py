@@ -53,9 +53,10 @@ def _row_norm(
         y = rms_norm(x, shape, weight, eps)
     else:
         y = theirs.layer_norm(x, shape, weight, bias, eps)
-    by_channels = kind in ("group", "instance")
-    rows = (x.shape[0] * extent, -1) if by_channels else (-1, math.prod(shape))
-    return y, _parts(x.reshape(rows))
+    if kind in ("group", "instance"):
+        groups = x.shape[1] if kind == "instance" else extent
+        return y, _parts(x.reshape(x.shape[0] * groups, -1))
+    return y, _parts(x.reshape(-1, math.prod(shape)))
 
 
 def _batch_norm(

@@ -105,7 +105,6 @@ def instance_norm(
         return _with_running_statistics(
             in_c_order, running_mean, running_var, weight, bias, float(eps), "instance_norm"
         )
-    num_channels = int(input.shape[1]) if weight is None else weight.shape[0]
     if not _is_traced():
         vectors = (
             ("weight", weight), ("bias", bias),
@@ -113,7 +112,7 @@ def instance_norm(
         )  # fmt: skip
         check_channels(input, vectors, "instance_norm", input.shape[1])
         check_several(input.shape[2:], input, "channel of a sample")
-    y, parts = row_norm(input, weight, bias, "instance", num_channels, float(eps))
+    y, parts = row_norm(input, weight, bias, "instance", 0, float(eps))
     if running_mean is not None and running_var is not None:
         running_statistics.update(parts, running_mean, running_var, None, momentum)
     return y

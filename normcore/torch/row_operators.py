@@ -63,14 +63,24 @@ _KINDS = {
 }
 
 
-# Instance norm is group norm, but for this: the orders of results are PyTorch's.
-_KINDS["instance"] = _KINDS["group"]
+# Each channel is a group, however many there are: traces are for any number.
+_KINDS["instance"] = _Kind(
+    lambda x, gamma, beta, _, eps, out: functional.instance_norm(x, gamma, beta, eps=eps, out=out),
+    lambda dy, x, moments, gamma, _, eps, out: functional.instance_norm_backward(
+        dy, x, moments, gamma, eps=eps, out=out
+    ),
+)
 
 
 def _is_by_channels(kind: str) -> bool:
     return kind in ("group", "instance")
 
 
+def _groups(x: Tensor, kind: str, extent: int) -> int:
+    return x.shape[1] if kind == "instance" else extent
+
+
+# The orders of results are PyTorch's.
 def _order_of_result(x: Tensor, kind: str) -> torch.memory_format:
     return torch.contiguous_format if kind in ("layer", "instance") else order_of(x)
 
@@ -80,7 +90,11 @@ def _order_of_gradient(x: Tensor, kind: str) -> torch.memory_format:
 
 
 def _num_rows(x: Tensor, kind: str, extent: int) -> int:
-    return x.shape[0] * extent if _is_by_channels(kind) else math.prod(x.shape[: x.ndim - extent])
+    return (
+        x.shape[0] * _groups(x, kind, extent)
+        if _is_by_channels(kind)
+        else math.prod(x.shape[: x.ndim - extent])
+    )
 
 
 def _vector_like(x: Tensor, weight: Tensor | None, kind: str, extent: int) -> Tensor:
@@ -99,7 +113,8 @@ def _axes(x: Tensor, kind: str, extent: int) -> Axes:
         )
 
     def mean(v: Tensor) -> Tensor:
-        rows = v.reshape(x.shape[0], extent, math.prod(x.shape[1:]) // extent)
+        groups = _groups(x, kind, extent)
+        rows = v.reshape(x.shape[0], groups, math.prod(x.shape[1:]) // groups)
         return rows.mean(-1, keepdim=True).expand_as(rows).reshape(x.shape)
 
     others = [axis for axis in range(x.ndim) if axis != 1]
