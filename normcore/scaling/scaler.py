@@ -19,6 +19,8 @@ from normcore.layout.numpy_views import is_table
 from normcore.saving.parameter_values import from_json, same_value, to_json
 from normcore.saving.scaler_file import registered_name, save_scaler
 from normcore.scaling import input_validation
+from normcore.scaling.containers.opening import opened
+from normcore.scaling.containers.table import PiecewiseTable
 from normcore.scaling.estimator import Estimator, not_fitted_error, sklearn_config
 from normcore.scaling.input_validation import Names
 from normcore.statistics import Statistic, wide_integers
@@ -66,7 +68,7 @@ class Scaler(Estimator, ABC):
 
         Parameters
         ----------
-        X : array, data frame or nested list of shape (n_samples, n_features)
+        X : array, data frame, sparse matrix or nested list of shape (n_samples, n_features)
             NaN is skipped.
         y : None
             Ignored.
@@ -77,7 +79,8 @@ class Scaler(Estimator, ABC):
             If ``X`` is not two-dimensional, is empty, or holds infinity, text or complex numbers.
             The scaler then stays as it was.
         TypeError
-            If ``X`` is sparse or holds objects that are not numbers.
+            If ``X`` holds objects that are not numbers, or is sparse and the scaler does not
+            keep zero.
         """
         return self._fit(X, None, anew=True)
 
@@ -92,6 +95,9 @@ class Scaler(Estimator, ABC):
     def _fit(self, X: Array, sample_weight: Array, *, anew: bool) -> Self:
         anew = anew or not self.__sklearn_is_fitted__()
         self._check_parameters()
+        pieces = opened(X, type(self).__name__)
+        if pieces is not None:
+            return self._fit_pieces(pieces, sample_weight, anew=anew)
         names = input_validation.column_names(X)
         values = input_validation.as_table(X, type(self).__name__)
         if not anew:
@@ -108,6 +114,18 @@ class Scaler(Estimator, ABC):
                 num_rows += self._num_rows
                 statistic = self._merged(statistic)
             return self._learn(statistic, num_rows, num_features, names, like=values)
+
+    def _fit_pieces(self, table: PiecewiseTable, sample_weight: Array, *, anew: bool) -> Self:
+        """Learn from a table that is observed in pieces."""
+        names = table.names
+        if not anew:
+            self._check_features(table, names)
+            names = getattr(self, "feature_names_in_", None)
+        statistic, num_rows = table.observed(self, sample_weight), table.num_rows
+        if not anew:
+            num_rows += self._num_rows
+            statistic = self._merged(statistic)
+        return self._learn(statistic, num_rows, table.shape[1], names, like=table.like)
 
     def merge(self, other: Self) -> Self:
         """Learn what another scaler has learned, as ``partial_fit`` on its data would.
@@ -255,7 +273,7 @@ class Scaler(Estimator, ABC):
 
         Parameters
         ----------
-        X : array, data frame or nested list of shape (n_samples, n_features)
+        X : array, data frame, sparse matrix or nested list of shape (n_samples, n_features)
             NaN stays NaN. Modified only where ``copy=False`` or ``out`` is ``X``.
         out : array of shape (n_samples, n_features), optional
             Written to and returned: in the memory order of ``X``, of the result's dtype, which is
@@ -281,6 +299,9 @@ class Scaler(Estimator, ABC):
         if is_table(X, fitted["n_features_in_"]) and (inverse or "feature_names_in_" not in fitted):
             values = X
         else:
+            pieces = opened(X, type(self).__name__)
+            if pieces is not None:
+                return self._transformed_pieces(pieces, inverse, copy, out)
             values = input_validation.as_table(X, type(self).__name__)
             if inverse:
                 self._check_width(values.shape[1])
@@ -297,6 +318,15 @@ class Scaler(Estimator, ABC):
             with backend.in_order_with(values):
                 result = self._mapped(backend, values, inverse, copy, out)
         return result if inverse or out is not None else self._contained(result, X, config)
+
+    def _transformed_pieces(
+        self, table: PiecewiseTable, inverse: bool, copy: bool, out: Array
+    ) -> Array:
+        if inverse:
+            self._check_width(table.shape[1])
+        else:
+            self._check_features(table, table.names)
+        return table.mapped(self, inverse, copy, out)
 
     def _mapped(
         self, backend: Backend, values: Array, inverse: bool, copy: bool, out: Array
@@ -316,6 +346,25 @@ class Scaler(Estimator, ABC):
                 out[...] = backend.release(result, out)
             return out
         return backend.release(result, values)
+
+    # -- sparse input ----------------------------------------------------------------------
+
+    @property
+    def _observes_values(self) -> bool:
+        """Whether the statistic is that of the values themselves, as :meth:`observe` has it."""
+        return type(self).observe is Scaler.observe
+
+    def _check_sparse(self, *, inverse: bool) -> None:
+        """Refuse sparse input where zeros would not stay zeros."""
+        if not self.keeps_zero:
+            raise TypeError(
+                f"{type(self).__name__} does not support sparse input: dense data is required. "
+                "Use '.toarray()' to convert it to a dense NumPy array."
+            )
+
+    def _map_stored(self, x: np.ndarray, columns: np.ndarray, inverse: bool) -> np.ndarray:
+        """Return the map of some values of a table, of these columns; x may be written into."""
+        raise NotImplementedError(f"{type(self).__name__} maps no sparse values")
 
     # -- saving ----------------------------------------------------------------------------
 
