@@ -59,7 +59,7 @@ class SparseTable(PiecewiseTable):
         if not matrix.has_canonical_format:
             matrix = matrix.copy()
             matrix.sum_duplicates()
-        self._refuse_infinity(matrix, None)
+        _refuse_infinity(matrix, None)
         if scaler.statistic is None:
             return None
         if weights is not None:
@@ -79,7 +79,7 @@ class SparseTable(PiecewiseTable):
         if out is not None:
             raise TypeError("out= is for dense arrays; use copy=False to scale a sparse X in place")
         X = self.matrix
-        self._refuse_infinity(X, scaler.__dict__.get("feature_names_in_"))
+        self.refuse_infinity(scaler.__dict__.get("feature_names_in_"))
         dtype = X.dtype if X.dtype.kind == "f" else np.dtype(np.float64)
         in_place = not copy and X.dtype == dtype and X.data.flags.writeable
         result = X if in_place else X.astype(dtype, copy=True)
@@ -89,15 +89,9 @@ class SparseTable(PiecewiseTable):
             result.data[block] = scaler._map_stored(result.data[block], columns, inverse)
         return result
 
-    def _refuse_infinity(self, matrix: Array, names: Names | None) -> None:
-        data: np.ndarray = matrix.data
-        if data.dtype.kind != "f" or not bool(np.isinf(data).any()):
-            return
-        place = int(np.flatnonzero(np.isinf(data))[0])
-        major = int(np.searchsorted(np.asarray(matrix.indptr), place, side="right")) - 1
-        minor = int(matrix.indices[place])
-        row, column = (major, minor) if matrix.format == "csr" else (minor, major)
-        raise input_validation.infinity_error(row, column, names)
+    def refuse_infinity(self, names: Names | None) -> None:
+        """Refuse a matrix with an infinite element; ValueError names the first one."""
+        _refuse_infinity(self.matrix, names)
 
 
 def _exact_floats(data: np.ndarray) -> np.ndarray:
@@ -117,3 +111,14 @@ def _entries(matrix: Array) -> Iterator[tuple[slice, np.ndarray]]:
     for start in range(0, matrix.data.size, _BLOCK):
         block = slice(start, start + _BLOCK)
         yield block, columns[block]
+
+
+def _refuse_infinity(matrix: Array, names: Names | None) -> None:
+    data: np.ndarray = matrix.data
+    if data.dtype.kind != "f" or not bool(np.isinf(data).any()):
+        return
+    place = int(np.flatnonzero(np.isinf(data))[0])
+    major = int(np.searchsorted(np.asarray(matrix.indptr), place, side="right")) - 1
+    minor = int(matrix.indices[place])
+    row, column = (major, minor) if matrix.format == "csr" else (minor, major)
+    raise input_validation.infinity_error(row, column, names)
