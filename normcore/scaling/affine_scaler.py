@@ -88,8 +88,22 @@ class AffineScaler(Scaler):
         y += 0.0
         return y if clip is None else np.clip(y, *clip, out=y)
 
-    def _map(self, backend: Backend, x: Array, out: Array, inverse: bool) -> Array:
+    def _map_features(
+        self, backend: Backend, x: Array, out: Array, inverse: bool, features: np.ndarray
+    ) -> Array:
+        return self._map(backend, x, out, inverse, features)
+
+    def _map(
+        self,
+        backend: Backend,
+        x: Array,
+        out: Array,
+        inverse: bool,
+        features: np.ndarray | None = None,
+    ) -> Array:
         affine, clip = self._map_of(x)
+        if features is not None:
+            affine = affine.select(features)
         if inverse:
             affine, clip = affine.inverse(), None
         elif not is_floats(x):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -14,14 +15,18 @@ from normcore import layout
 from normcore.array_backend import over_views
 from normcore.array_backend.abstract import Backend, InfiniteInput
 from normcore.array_backend.selection import in_order_with, select_backend
-from normcore.layout.namespace import Array
+from normcore.layout.namespace import Array, array_namespace
 from normcore.layout.numpy_views import is_table
+from normcore.layout.out_argument import result_dtype
 from normcore.saving.parameter_values import from_json, same_value, to_json
 from normcore.saving.scaler_file import registered_name, save_scaler
 from normcore.scaling import input_validation
+from normcore.scaling.containers.frame_output import framed
+from normcore.scaling.containers.frames import column_names, is_frame
 from normcore.scaling.containers.opening import opened
 from normcore.scaling.containers.table import PiecewiseTable
 from normcore.scaling.estimator import Estimator, not_fitted_error, sklearn_config
+from normcore.scaling.features import Features
 from normcore.scaling.input_validation import Names
 from normcore.statistics import Statistic, wide_integers
 
@@ -31,6 +36,9 @@ __all__ = ["Scaler"]
 FITTED = frozenset({"_statistic", "_num_rows", "_params", "_affine", "_narrow"})
 # Parameters that say how to compute, not what: scalers that differ in them alone can merge.
 EXECUTION = frozenset({"backend", "copy"})
+
+# Values of all features in memory where some of them are mapped.
+BLOCK = 1 << 20
 
 
 class Scaler(Estimator, ABC):
@@ -98,7 +106,7 @@ class Scaler(Estimator, ABC):
         pieces = opened(X, type(self).__name__)
         if pieces is not None:
             return self._fit_pieces(pieces, sample_weight, anew=anew)
-        names = input_validation.column_names(X)
+        names = column_names(X)
         values = input_validation.as_table(X, type(self).__name__)
         if not anew:
             self._check_features(values, names)
@@ -266,6 +274,27 @@ class Scaler(Estimator, ABC):
         Raises InfiniteInput, before anything is written where ``out`` overlaps ``x``.
         """
 
+    def _map_features(
+        self, backend: Backend, x: Array, out: Array, inverse: bool, features: np.ndarray
+    ) -> Array:
+        """Return :meth:`_map` of a table of some of the features.
+
+        This way suits every map: the other features are NaN, block by block.
+        """
+        xp = array_namespace(x)
+        result = xp.empty_like(x, dtype=result_dtype(x)) if out is None else out
+        step = max(1, BLOCK // self.n_features_in_)
+        for rows in (slice(start, start + step) for start in range(0, x.shape[0], step)):
+            block = x[rows, :]
+            shape = (block.shape[0], self.n_features_in_)
+            whole = xp.full(shape, math.nan, dtype=result.dtype, device=getattr(x, "device", None))
+            for place, feature in enumerate(features.tolist()):
+                whole[:, feature] = xp.astype(block[:, place], result.dtype)
+            mapped = self._map(backend, whole, None, inverse)
+            for place, feature in enumerate(features.tolist()):
+                result[rows, place] = mapped[:, feature]
+        return result
+
     # -- transforming ----------------------------------------------------------------------
 
     def transform(self, X: Array, *, out: Array = None) -> Array:
@@ -288,48 +317,58 @@ class Scaler(Estimator, ABC):
         """
         return self._transformed(X, False, self.copy, out)
 
-    def inverse_transform(self, X: Array, *, out: Array = None) -> Array:
-        """Return scaled data as it was; parameters and errors are those of :meth:`transform`."""
-        return self._transformed(X, True, self.copy, out)
+    def inverse_transform(
+        self, X: Array, *, columns: Features | None = None, out: Array = None
+    ) -> Array:
+        """Return scaled data as it was; other parameters and errors are those of :meth:`transform`.
 
-    def _transformed(self, X: Array, inverse: bool, copy: bool, out: Array) -> Array:
+        Parameters
+        ----------
+        columns : list of names or positions, mask or slice, optional
+            The features that ``X`` holds, in its order; by default all.
+        """
+        return self._transformed(X, True, self.copy, out, columns)
+
+    def _transformed(
+        self, X: Array, inverse: bool, copy: bool, out: Array, columns: Features | None = None
+    ) -> Array:
         fitted = self.__dict__
         if "n_features_in_" not in fitted:
             raise not_fitted_error(self)
-        if is_table(X, fitted["n_features_in_"]) and (inverse or "feature_names_in_" not in fitted):
+        features = None if columns is None else self._feature_indices(columns)
+        width = fitted["n_features_in_"] if features is None else features.size
+        if is_table(X, width) and (inverse or "feature_names_in_" not in fitted):
             values = X
         else:
             pieces = opened(X, type(self).__name__)
             if pieces is not None:
-                return self._transformed_pieces(pieces, inverse, copy, out)
+                self._check_given(pieces, pieces.names, inverse, features)
+                return pieces.mapped(self, inverse, copy, out, features)
             values = input_validation.as_table(X, type(self).__name__)
-            if inverse:
-                self._check_width(values.shape[1])
-            else:
-                self._check_features(values, input_validation.column_names(X))
+            self._check_given(values, column_names(X), inverse, features)
         config = sklearn_config()
         if config.get("array_api_dispatch"):
             self._check_same_namespace(values, "inverse_transform" if inverse else "transform")
         backend = select_backend(values, self.backend)
         copy = copy or not (values is X or isinstance(X, np.ndarray))
         if type(values) is np.ndarray:
-            result = self._mapped(backend, values, inverse, copy, out)
+            result = self._mapped(backend, values, inverse, copy, out, features)
         else:
             with backend.in_order_with(values):
-                result = self._mapped(backend, values, inverse, copy, out)
-        return result if inverse or out is not None else self._contained(result, X, config)
-
-    def _transformed_pieces(
-        self, table: PiecewiseTable, inverse: bool, copy: bool, out: Array
-    ) -> Array:
-        if inverse:
-            self._check_width(table.shape[1])
-        else:
-            self._check_features(table, table.names)
-        return table.mapped(self, inverse, copy, out)
+                result = self._mapped(backend, values, inverse, copy, out, features)
+        container = "default" if out is not None else self._output_container(config)
+        if container == "default" or (inverse and not is_frame(X)):
+            return result
+        return framed(self, result, values, X, container, inverse, features)
 
     def _mapped(
-        self, backend: Backend, values: Array, inverse: bool, copy: bool, out: Array
+        self,
+        backend: Backend,
+        values: Array,
+        inverse: bool,
+        copy: bool,
+        out: Array,
+        features: np.ndarray | None = None,
     ) -> Array:
         """Return the map of a table as the caller's kind of array; ``out`` if that was given."""
         x = backend.adopt(values)
@@ -337,9 +376,15 @@ class Scaler(Estimator, ABC):
         if out is None and not copy and isinstance(x, np.ndarray):
             target = x if x.dtype.kind == "f" and x.flags.writeable else None
         try:
-            result = self._map(backend, x, target, inverse)
+            if features is None:
+                result = self._map(backend, x, target, inverse)
+            else:
+                result = self._map_features(backend, x, target, inverse, features)
         except InfiniteInput:
-            input_validation.refuse_infinity(x, self.__dict__.get("feature_names_in_"))
+            names = self.__dict__.get("feature_names_in_")
+            if names is not None and features is not None:
+                names = names[features]
+            input_validation.refuse_infinity(x, names)
             raise
         if out is not None:
             if target is None:

@@ -11,6 +11,7 @@ from normcore.array_backend.abstract import Backend
 from normcore.layout.namespace import Array
 from normcore.scaling import input_validation
 from normcore.scaling.affine_scaler import AffineScaler
+from normcore.scaling.features import Features
 from normcore.statistics import Moments, wide_integers
 
 __all__ = ["StandardScaler"]
@@ -169,9 +170,22 @@ class StandardScaler(AffineScaler):
         """
         return self._transformed(X, False, self.copy if copy is None else copy, out)
 
-    def inverse_transform(self, X: Array, copy: bool | None = None, *, out: Array = None) -> Array:
-        """Return standardized data as it was; see :meth:`transform`."""
-        return self._transformed(X, True, self.copy if copy is None else copy, out)
+    def inverse_transform(
+        self,
+        X: Array,
+        copy: bool | None = None,
+        *,
+        columns: Features | None = None,
+        out: Array = None,
+    ) -> Array:
+        """Return standardized data as it was; other parameters are those of :meth:`transform`.
+
+        Parameters
+        ----------
+        columns : list of names or positions, mask or slice, optional
+            The features that ``X`` holds, in its order; by default all.
+        """
+        return self._transformed(X, True, self.copy if copy is None else copy, out, columns)
 
 
 def _plain_count(count: np.ndarray) -> int | float | np.ndarray:
