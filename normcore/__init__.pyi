@@ -30,6 +30,7 @@ from normcore.scaling.robust import RobustScaler as RobustScaler
 from normcore.scaling.standard import StandardScaler as StandardScaler
 from normcore.statistics import Extrema as Extrema
 from normcore.statistics import Moments as Moments
+from normcore.statistics import QuantileSketch as QuantileSketch
 from normcore.statistics.brackets import Brackets as Brackets
 from normcore.statistics.brackets import Quantiles as Quantiles
 from normcore.threads import get_num_threads as get_num_threads
@@ -58,6 +59,7 @@ __all__ = [
     "PluginError",
     "PluginWarning",
     "PointwiseScaler",
+    "QuantileSketch",
     "Quantiles",
     "RMSNorm",
     "Registry",

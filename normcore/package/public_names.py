@@ -19,6 +19,7 @@ ORIGINS = {
     "PluginError": "registration.registry",
     "PluginWarning": "registration.registry",
     "PointwiseScaler": "scaling",
+    "QuantileSketch": "statistics",
     "Quantiles": "statistics",
     "RMSNorm": "layernorm",
     "Registry": "registration.registry",
