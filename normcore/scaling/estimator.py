@@ -327,6 +327,8 @@ class Estimator:
             return values
         if container not in CONTAINERS:
             raise ValueError(f"output config must be in {sorted(CONTAINERS)}, got {container!r}")
+        if "_features" in self.__dict__:
+            raise ValueError(f"set_output({container!r}) is for tables: axis='columns'")
         try:
             library = importlib.import_module(container)
         except ImportError as error:
@@ -384,5 +386,10 @@ class Estimator:
         return request
 
     def fit_transform(self, X: Array, y: Array = None, **fit_params: object) -> Array:
-        """Fit to ``X`` and return it transformed; ``fit_params`` go to ``fit``."""
-        return self.fit(X, y, **fit_params).transform(X)
+        """Fit to ``X`` and return it transformed.
+
+        ``fit_params`` go to ``fit``, and ``where`` to ``transform`` too.
+        """
+        self.fit(X, y, **fit_params)
+        where = fit_params.get("where")
+        return self.transform(X) if where is None else self.transform(X, where=where)
