@@ -24,6 +24,7 @@ from normcore.registration.registry import PluginWarning as PluginWarning
 from normcore.registration.registry import Registry as Registry
 from normcore.saving.scaler_file import load_scaler as load
 from normcore.scaling.affine_scaler import AffineScaler as AffineScaler
+from normcore.scaling.containers.centered import centered as centered
 from normcore.scaling.minmax import MinMaxScaler as MinMaxScaler
 from normcore.scaling.pointwise_scaler import PointwiseScaler as PointwiseScaler
 from normcore.scaling.robust import RobustScaler as RobustScaler
@@ -66,6 +67,7 @@ __all__ = [
     "RobustScaler",
     "StandardScaler",
     "backends",
+    "centered",
     "fit_source",
     "functional",
     "get_backend",

@@ -26,6 +26,7 @@ ORIGINS = {
     "RobustScaler": "scaling",
     "StandardScaler": "scaling",
     "backends": "array_backend.selection",
+    "centered": "scaling.containers.centered",
     "fit_source": "io.pipeline",
     "get_backend": "array_backend.selection",
     "get_num_threads": "threads",
