@@ -23,6 +23,7 @@ ORIGINS = {
     "RMSNorm": "layernorm",
     "Registry": "registration.registry",
     "RobustScaler": "scaling",
+    "RowScaler": "scaling",
     "StandardScaler": "scaling",
     "backends": "array_backend.selection",
     "fit_source": "io.pipeline",
