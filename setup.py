@@ -48,6 +48,7 @@ else:
 # The CPU backend's kernels are built once more for each of these, and one is chosen at import;
 # the bits are the same. Elsewhere the compiler's own baseline (SSE2, NEON) is all there is.
 KERNELS = Path("backends/normcore_cpu/kernels")
+PLUGINS = Path("plugins")
 COPIES = Path("build/instruction_sets")
 INSTRUCTION_SETS = {
     "avx2": ["-mavx2", "-mfma"],
@@ -120,6 +121,12 @@ def core() -> Iterator[Extension]:
     yield extension(KERNELS.parent / "backend.py", KERNELS.parents[1], optimized("-O2"))
 
 
+def plugins() -> Iterator[Extension]:
+    """Yield the kernels that plugins bring along."""
+    for path in sorted(PLUGINS.rglob("*.pyx")):
+        yield extension(path, PLUGINS, optimized("-O3"))
+
+
 def optimized(level: str) -> list[str]:
     """Return the flags of a level of optimization; MSVC has one for all."""
     return COMPILE_ARGS if sys.platform == "win32" else [*COMPILE_ARGS, level]
@@ -160,7 +167,7 @@ class CythonBuildExt(build_ext):
             if self.inplace:  # the packages of the instruction sets hold nothing else
                 Path(self.get_ext_fullpath(each.name)).parent.mkdir(exist_ok=True)
         remove_stale(
-            [Path("normcore"), KERNELS.parent] if self.inplace else [Path(self.build_lib)],
+            [Path("normcore"), KERNELS.parent, PLUGINS] if self.inplace else [Path(self.build_lib)],
             [Path(self.get_ext_fullpath(each.name)) for each in self.extensions],
         )
         super().run()
@@ -168,7 +175,7 @@ class CythonBuildExt(build_ext):
 
 if __name__ == "__main__":  # also where the processes that generate sources import this file
     setup(
-        ext_modules=[*kernels(), *core()],  # those that take the longest first
+        ext_modules=[*kernels(), *core(), *plugins()],  # those that take the longest first
         cmdclass={"build_ext": CythonBuildExt},
         options={"build_ext": {"parallel": os.cpu_count() or 1}},
     )

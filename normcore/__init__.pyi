@@ -1,5 +1,7 @@
 from normcore_maxabs import MaxAbsScaler as MaxAbsScaler
 from normcore_maxabs import maxabs_scale as maxabs_scale
+from normcore_normalizer import Normalizer as Normalizer
+from normcore_normalizer import normalize as normalize
 
 from normcore import functional as functional
 from normcore.affine import Affine as Affine
@@ -28,6 +30,7 @@ from normcore.scaling.containers.centered import centered as centered
 from normcore.scaling.minmax import MinMaxScaler as MinMaxScaler
 from normcore.scaling.pointwise_scaler import PointwiseScaler as PointwiseScaler
 from normcore.scaling.robust import RobustScaler as RobustScaler
+from normcore.scaling.row_scaler import RowScaler as RowScaler
 from normcore.scaling.standard import StandardScaler as StandardScaler
 from normcore.statistics import Extrema as Extrema
 from normcore.statistics import Moments as Moments
@@ -65,6 +68,7 @@ __all__ = [
     "RMSNorm",
     "Registry",
     "RobustScaler",
+    "RowScaler",
     "StandardScaler",
     "backends",
     "centered",

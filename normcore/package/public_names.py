@@ -24,6 +24,7 @@ ORIGINS = {
     "RMSNorm": "layernorm",
     "Registry": "registration.registry",
     "RobustScaler": "scaling",
+    "RowScaler": "scaling",
     "StandardScaler": "scaling",
     "backends": "array_backend.selection",
     "centered": "scaling.containers.centered",
