@@ -6,7 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager, nullcontext
 from types import ModuleType
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple, Self
 
 import numpy as np
 
@@ -73,6 +73,10 @@ class Backend(ABC):
     def probe(cls) -> BackendStatus:
         """Say whether the backend can run here; called on first use, never at import."""
         return BackendStatus(True)
+
+    def __deepcopy__(self, memo: dict[int, object]) -> Self:
+        """Return itself: kernels, streams and memory are shared by whatever names the backend."""
+        return self
 
     @abstractmethod
     def adopt(self, array: Array) -> Array:
