@@ -232,7 +232,11 @@ class Scaler(Estimator, ABC):
                 self.__dict__[name] = backend.release(backend.adopt(value), like)
 
     def _check_parameters(self) -> None:
-        """Refuse parameters that make no sense; called before anything is learned."""
+        input_validation.check_flags(copy=self.copy)
+        self.check_parameters()
+
+    def check_parameters(self) -> None:
+        """Raise ValueError for parameters that make no sense; called before anything is learned."""
 
     @abstractmethod
     def _prepare(self, statistic: Statistic | None) -> None:
