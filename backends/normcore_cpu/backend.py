@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import ClassVar, cast
+from typing import ClassVar, Self, cast
 
 import numpy as np
 
@@ -52,9 +52,14 @@ class CpuBackend(Backend):
     xp = np
 
     def __init__(self, instruction_set: str | None = None) -> None:
+        self._asked = instruction_set
         self.instruction_set = check(instruction_set) if instruction_set else chosen()
         self._kernels = kernels(self.instruction_set)
         self._rescale = self._kernels.rescale
+
+    def __reduce__(self) -> tuple[type[Self], tuple[str | None]]:
+        """As what it was made with: another machine may lack these instructions."""
+        return type(self), (self._asked,)
 
     @classmethod
     def probe(cls) -> BackendStatus:

@@ -14,7 +14,7 @@ from normcore.array_backend.abstract import Backend, InfiniteInput
 from normcore.layout import out_argument
 from normcore.layout.namespace import Array
 from normcore.layout.numpy_views import is_floats
-from normcore.scaling import input_validation
+from normcore.scaling import array_map, element_mask, input_validation
 from normcore.scaling.scaler import Scaler
 from normcore.statistics import Statistic, wide_integers
 
@@ -88,10 +88,18 @@ class AffineScaler(Scaler):
         y += 0.0
         return y if clip is None else np.clip(y, *clip, out=y)
 
-    def _map_features(
-        self, backend: Backend, x: Array, out: Array, inverse: bool, features: np.ndarray
+    def _map_positions(self, backend: Backend, x: Array, out: Array, inverse: bool) -> Array:
+        return self._map(backend, x, out, inverse)
+
+    def _map_where(
+        self, backend: Backend, x: Array, where: Array, out: Array, inverse: bool
     ) -> Array:
-        return self._map(backend, x, out, inverse, features)
+        return self._map(backend, x, out, inverse, where)
+
+    def _map_some(
+        self, backend: Backend, x: Array, out: Array, inverse: bool, chosen: np.ndarray
+    ) -> Array:
+        return self._map(backend, x, out, inverse, None, chosen)
 
     def _map(
         self,
@@ -99,18 +107,22 @@ class AffineScaler(Scaler):
         x: Array,
         out: Array,
         inverse: bool,
-        features: np.ndarray | None = None,
+        where: Array = None,
+        chosen: np.ndarray | None = None,
     ) -> Array:
         affine, clip = self._map_of(x)
-        if features is not None:
-            affine = affine.select(features)
+        if chosen is not None:
+            affine = affine.select(chosen)
         if inverse:
             affine, clip = affine.inverse(), None
         elif not is_floats(x):
-            self._refuse_rounded(x, affine.center)
+            self._refuse_rounded(element_mask.zeroed(x, where), affine.center)
         if out is not None and out_argument.may_overlap(x, out):
             out_argument.check_out(out, x)
             extrema = over_views.observe(partial(backend.extrema, skipna=True), x, 1).to_host()
-            if np.isinf(extrema.min).any() or np.isinf(extrema.max).any():
+            infinite = np.isinf(extrema.min).any() or np.isinf(extrema.max).any()
+            if infinite and (where is None or array_map.any_infinite(x, where)):
                 raise InfiniteInput
-        return over_views.rescale(backend, x, affine, 1, out=out, clip=clip, refuse_infinite=True)
+        return over_views.rescale(
+            backend, x, affine, 1, out=out, clip=clip, refuse_infinite=True, where=where
+        )

@@ -301,25 +301,27 @@ class Estimator:
             )
 
     def _feature_indices(self, columns: Features) -> np.ndarray:
+        if "_features" in self.__dict__:
+            raise ValueError("columns= is for tables: axis='columns'")
         return feature_indices(columns, self.get_feature_names_out(), self.n_features_in_)
 
     def _check_given(
-        self, X: Array, names: Names | None, inverse: bool, features: np.ndarray | None
+        self, X: Array, names: Names | None, inverse: bool, chosen: np.ndarray | None
     ) -> None:
-        """Refuse an ``X`` that does not hold these features, by default all.
+        """Refuse an ``X`` that does not hold the chosen features, by default all.
 
         Scaled data may have names of its own; where it has those seen in fit, they say what it is.
         """
         if not inverse:
             self._check_features(X, names)
             return
-        if features is None:
+        if chosen is None:
             self._check_width(X.shape[1])
-        elif X.shape[1] != features.size:
-            raise ValueError(f"X has {X.shape[1]} columns, but columns names {features.size}")
+        elif X.shape[1] != chosen.size:
+            raise ValueError(f"X has {X.shape[1]} columns, but columns names {chosen.size}")
         seen = getattr(self, "feature_names_in_", None)
         if names is not None and seen is not None and not set(seen).isdisjoint(names):
-            expected = seen if features is None else seen[features]
+            expected = seen if chosen is None else seen[chosen]
             input_validation.check_names(expected, names, type(self).__name__)
 
     # -- output containers -----------------------------------------------------------------
@@ -352,8 +354,12 @@ class Estimator:
             container = config.get("transform_output", "default")
         else:
             container = chosen.get("transform", "default")
+        if container == "default":
+            return "default"
         if container not in CONTAINERS:
             raise ValueError(f"output config must be in {sorted(CONTAINERS)}, got {container!r}")
+        if "_features" in self.__dict__:
+            raise ValueError(f"set_output({container!r}) is for tables: axis='columns'")
         return container
 
     def _check_same_namespace(self, values: Array, method: str) -> None:
@@ -400,5 +406,10 @@ class Estimator:
         return request
 
     def fit_transform(self, X: Array, y: Array = None, **fit_params: object) -> Array:
-        """Fit to ``X`` and return it transformed; ``fit_params`` go to ``fit``."""
-        return self.fit(X, y, **fit_params).transform(X)
+        """Fit to ``X`` and return it transformed.
+
+        ``fit_params`` go to ``fit``, and ``where`` to ``transform`` too.
+        """
+        self.fit(X, y, **fit_params)
+        where = fit_params.get("where")
+        return self.transform(X) if where is None else self.transform(X, where=where)

@@ -13,6 +13,7 @@ from normcore.array_backend.abstract import Backend
 from normcore.layout.namespace import Array
 from normcore.scaling import input_validation
 from normcore.scaling.affine_scaler import AffineScaler
+from normcore.scaling.feature_axes import COLUMNS, Axis
 from normcore.statistics.brackets import Quantiles
 
 __all__ = ["RobustScaler"]
@@ -36,6 +37,9 @@ class RobustScaler(AffineScaler):
         distributed features get unit variance.
     backend : str or Backend, optional
         The backend to use whatever the data; by default the one that fits it.
+    axis : "columns", int, tuple of int or None, default="columns"
+        The axes whose positions have statistics of their own, of arrays of any number of
+        dimensions; None makes everything one feature. By default ``X`` is a table.
 
     Attributes
     ----------
@@ -78,6 +82,7 @@ class RobustScaler(AffineScaler):
         copy: bool = True,
         unit_variance: bool = False,
         backend: str | Backend | None = None,
+        axis: Axis = COLUMNS,
     ) -> None:
         self.with_centering = with_centering
         self.with_scaling = with_scaling
@@ -85,6 +90,7 @@ class RobustScaler(AffineScaler):
         self.copy = copy
         self.unit_variance = unit_variance
         self.backend = backend
+        self.axis = axis
 
     @property
     def partial_fit(self) -> NoReturn:

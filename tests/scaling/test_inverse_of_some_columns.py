@@ -83,6 +83,25 @@ def test_of_frames(cls, frame):
         scaler.inverse_transform(scaled, columns=["b", "e"])
 
 
+@each_scaler
+def test_under_a_mask(cls):
+    scaler = cls().fit(data())
+    scaled = scaler.transform(data())[:, [4, 0]].copy()
+    where = np.arange(60).reshape(30, 2) % 3 != 0
+    scaled[~where] = np.inf  # hidden, so it may be anything
+    some = scaler.inverse_transform(scaled, columns=[4, 0], where=where)
+    np.testing.assert_array_equal(some[~where], np.inf)
+    shown = np.where(where, scaled, 0)
+    expected = scaler.inverse_transform(shown, columns=[4, 0])
+    np.testing.assert_array_equal(some[where], expected[where])
+
+
+def test_arrays_of_other_axes_have_no_columns():
+    scaler = nc.StandardScaler(axis=1).fit(data())
+    with pytest.raises(ValueError, match="columns= is for tables"):
+        scaler.inverse_transform(data(), columns=[1])
+
+
 def test_of_sparse_matrices():
     sp = pytest.importorskip("scipy.sparse")
     X = sp.csr_array(np.maximum(data() - 5, 0))

@@ -117,4 +117,4 @@ def test_sample_weight(X, method):
 def test_parameters_and_their_defaults():
     for name in ("StandardScaler", "MinMaxScaler", "RobustScaler"):
         ours, theirs = getattr(nc, name)(), getattr(preprocessing, name)()
-        assert ours.get_params() == theirs.get_params() | {"backend": None}
+        assert ours.get_params() == theirs.get_params() | {"backend": None, "axis": "columns"}

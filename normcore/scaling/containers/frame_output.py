@@ -29,7 +29,8 @@ def framed(
     X: Array,
     container: str,
     inverse: bool,
-    features: np.ndarray | None,
+    chosen: np.ndarray | None,
+    where: Array,
 ) -> Array:
     """Return what a scaler made of ``values`` as a frame.
 
@@ -53,9 +54,10 @@ def framed(
             # As a table of such columns would come out: a range holds after rounding to the dtype.
             narrow = np.flatnonzero([each == dtype for each in dtypes])
             part = values[:, narrow].astype(dtype)
-            which = narrow if features is None else features[narrow]
+            which = narrow if chosen is None else chosen[narrow]
             backend = select_backend(part, scaler.backend)
-            scaled = scaler._mapped(backend, part, inverse, True, None, which)
+            shown = None if where is None else np.broadcast_to(where, values.shape)[:, narrow]
+            scaled = scaler._mapped(backend, part, inverse, True, None, shown, which)
             columns = list(columns)
             for place, column in zip(narrow, scaled.T, strict=True):
                 columns[place] = column

@@ -56,7 +56,7 @@ class PiecewiseTable(ABC):
         inverse: bool,
         copy: bool,
         out: Array,
-        features: np.ndarray | None,
+        chosen: np.ndarray | None,
     ) -> Array:
         """Return the table scaled, as the same kind of table.
 
@@ -66,6 +66,6 @@ class PiecewiseTable(ABC):
             Whether to leave the table as it is; without, it is written into where it can be.
         out : array or None
             Where to write the result, if such tables can.
-        features : array of int or None
+        chosen : array of int or None
             The features that its columns are; None where they are all.
         """
