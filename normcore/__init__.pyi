@@ -26,9 +26,11 @@ from normcore.saving.scaler_file import load_scaler as load
 from normcore.scaling.affine_scaler import AffineScaler as AffineScaler
 from normcore.scaling.minmax import MinMaxScaler as MinMaxScaler
 from normcore.scaling.pointwise_scaler import PointwiseScaler as PointwiseScaler
+from normcore.scaling.quantile_learner import QuantileLearner as QuantileLearner
 from normcore.scaling.robust import RobustScaler as RobustScaler
 from normcore.scaling.standard import StandardScaler as StandardScaler
 from normcore.statistics import Extrema as Extrema
+from normcore.statistics import MergeableQuantiles as MergeableQuantiles
 from normcore.statistics import Moments as Moments
 from normcore.statistics import QuantileSketch as QuantileSketch
 from normcore.statistics.brackets import Brackets as Brackets
@@ -54,11 +56,13 @@ __all__ = [
     "GroupNorm",
     "InstanceNorm",
     "LayerNorm",
+    "MergeableQuantiles",
     "MinMaxScaler",
     "Moments",
     "PluginError",
     "PluginWarning",
     "PointwiseScaler",
+    "QuantileLearner",
     "QuantileSketch",
     "Quantiles",
     "RMSNorm",
