@@ -5,6 +5,7 @@ from normcore.scaling.minmax import MinMaxScaler
 from normcore.scaling.pointwise_scaler import PointwiseScaler
 from normcore.scaling.quantile_learner import QuantileLearner
 from normcore.scaling.robust import RobustScaler
+from normcore.scaling.row_scaler import RowScaler
 from normcore.scaling.standard import StandardScaler
 
 __all__ = [
@@ -13,5 +14,6 @@ __all__ = [
     "PointwiseScaler",
     "QuantileLearner",
     "RobustScaler",
+    "RowScaler",
     "StandardScaler",
 ]

@@ -230,6 +230,11 @@ class Estimator:
 
     # -- fitted or not, tags ---------------------------------------------------------------
 
+    @property
+    def keeps_zero(self) -> bool:
+        """Whether zero maps to zero, whatever was learned: sparse input then stays sparse."""
+        return False
+
     def __sklearn_is_fitted__(self) -> bool:
         return "n_features_in_" in self.__dict__
 
@@ -241,7 +246,7 @@ class Estimator:
             transformer_tags=utils.TransformerTags(
                 preserves_dtype=["float64", "float32", "float16"]
             ),
-            input_tags=utils.InputTags(allow_nan=True),
+            input_tags=utils.InputTags(allow_nan=True, sparse=self.keeps_zero),
             array_api_support=True,
         )
 
@@ -327,6 +332,8 @@ class Estimator:
             return values
         if container not in CONTAINERS:
             raise ValueError(f"output config must be in {sorted(CONTAINERS)}, got {container!r}")
+        if "_features" in self.__dict__:
+            raise ValueError(f"set_output({container!r}) is for tables: axis='columns'")
         try:
             library = importlib.import_module(container)
         except ImportError as error:
@@ -384,5 +391,10 @@ class Estimator:
         return request
 
     def fit_transform(self, X: Array, y: Array = None, **fit_params: object) -> Array:
-        """Fit to ``X`` and return it transformed; ``fit_params`` go to ``fit``."""
-        return self.fit(X, y, **fit_params).transform(X)
+        """Fit to ``X`` and return it transformed.
+
+        ``fit_params`` go to ``fit``, and ``where`` to ``transform`` too.
+        """
+        self.fit(X, y, **fit_params)
+        where = fit_params.get("where")
+        return self.transform(X) if where is None else self.transform(X, where=where)

@@ -12,6 +12,7 @@ from normcore.array_backend.abstract import Backend
 from normcore.layout.namespace import Array
 from normcore.scaling import input_validation
 from normcore.scaling.affine_scaler import AffineScaler
+from normcore.scaling.feature_axes import COLUMNS, Axis
 from normcore.scaling.quantile_learner import QuantileLearner
 from normcore.statistics import MergeableQuantiles
 
@@ -36,6 +37,9 @@ class RobustScaler(QuantileLearner, AffineScaler):
         distributed features get unit variance.
     backend : str or Backend, optional
         The backend to use whatever the data; by default the one that fits it.
+    axis : "columns", int, tuple of int or None, default="columns"
+        The axes whose positions have statistics of their own, of arrays of any number of
+        dimensions; None makes everything one feature. By default ``X`` is a table.
     quantiles : {"exact", "sketch"}, default="exact"
         "sketch" finds quantiles within a rank error and in bounded memory, from a
         :class:`normcore.QuantileSketch`; ``partial_fit``, ``merge`` and files larger than memory
@@ -89,6 +93,7 @@ class RobustScaler(QuantileLearner, AffineScaler):
         copy: bool = True,
         unit_variance: bool = False,
         backend: str | Backend | None = None,
+        axis: Axis = COLUMNS,
         quantiles: str = "exact",
         quantile_error: float = 0.01,
         keep_sketch: bool = False,
@@ -99,9 +104,22 @@ class RobustScaler(QuantileLearner, AffineScaler):
         self.copy = copy
         self.unit_variance = unit_variance
         self.backend = backend
+        self.axis = axis
         self.quantiles = quantiles
         self.quantile_error = quantile_error
         self.keep_sketch = keep_sketch
+
+    @property
+    def keeps_zero(self) -> bool:
+        """Whether zero maps to zero: so without centering."""
+        return not self.with_centering
+
+    def _check_sparse(self, *, inverse: bool) -> None:
+        if self.with_centering:
+            raise ValueError(
+                f"Cannot {'uncenter' if inverse else 'center'} sparse matrices: use "
+                "`with_centering=False` instead. See docstring for motivation and alternatives."
+            )
 
     def _check_parameters(self) -> None:
         input_validation.check_flags(

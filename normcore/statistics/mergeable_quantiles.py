@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -140,6 +140,18 @@ class MergeableQuantiles(Quantiles):
             self.sketch and self.sketch.select(channels),
             self.rank_error[channels],
         )
+
+    @classmethod
+    def side_by_side(cls, groups: Sequence[Quantiles]) -> MergeableQuantiles:
+        """Return the statistic of all channels from those of groups of them, in order."""
+        plain = Quantiles.side_by_side(groups)
+        found = cls(plain.q, plain.values, plain.count, plain.infinite)
+        parts = [group for group in groups if isinstance(group, cls)]
+        sketches = [part.sketch for part in parts if part.sketch is not None]
+        if len(sketches) == len(groups):
+            found.sketch = QuantileSketch.side_by_side(sketches)
+            found.rank_error = np.concatenate([part.rank_error for part in parts])
+        return found
 
     def to_state(self) -> dict[str, np.ndarray]:
         """Return the whole state as a dict of float64 NumPy arrays."""

@@ -182,6 +182,29 @@ def test_impossible_files_are_refused(X, tmp_path, fault) -> None:
         nc.load(path)
 
 
+def test_sparse_matrices_axes_and_masks(X) -> None:
+    sparse = pytest.importorskip("scipy.sparse")
+    X = np.nan_to_num(X) * (np.abs(X) > 0.5)
+    for options in ({"quantiles": "sketch"}, {"keep_sketch": True}):
+        scaler = nc.RobustScaler(with_centering=False, **options).fit(sparse.csr_array(X))
+        found = scaler._statistic
+        assert found.count.tolist() == found.sketch.count.tolist() == [len(X)] * 4
+        exact = nc.RobustScaler(with_centering=False).fit(X)._statistic.values
+        below = (X < found.values[:, None]).mean(axis=1), (X <= found.values[:, None]).mean(axis=1)
+        reached = scaler.quantile_error_ + 1 / len(X)
+        assert (below[0] - Q[:, None] <= reached).all()
+        assert (Q[:, None] - below[1] <= reached).all()
+        assert options.get("quantiles") or np.array_equal(found.values, exact)
+        scaler.partial_fit(sparse.csc_array(X))
+    by_axes = nc.RobustScaler(quantiles="sketch", axis=(1, 2)).fit(X.reshape(-1, 2, 2))
+    table = nc.RobustScaler(quantiles="sketch").fit(X)
+    np.testing.assert_array_equal(by_axes.center_, table.center_.reshape(2, 2))
+    shown = np.random.default_rng(1).random(X.shape) < 0.5
+    masked = nc.RobustScaler(quantiles="sketch").fit(X, where=shown)
+    hidden = nc.RobustScaler(quantiles="sketch").fit(np.where(shown, X, np.nan))
+    np.testing.assert_array_equal(masked.scale_, hidden.scale_)
+
+
 def test_files_are_streamed_only_where_asked(X, tmp_path) -> None:
     path = tmp_path / "table.csv"
     np.savetxt(path, X[:, [0, 2]], delimiter=",", header="a,b", comments="")
