@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import ClassVar
+from typing import ClassVar, Self, cast
 
 import numpy as np
 
@@ -18,10 +18,12 @@ from normcore.array_backend.abstract import (
 from normcore.layout.namespace import Array
 from normcore.layout.numpy_views import is_floats
 from normcore.layout.out_argument import result_dtype
-from normcore.statistics import Extrema, Moments
+from normcore.statistics import Extrema, Moments, Statistic
 from normcore.statistics.brackets import Brackets, Quantiles
 from normcore.statistics.exact_quantiles import exact
+from normcore.statistics.statistic import StatisticT
 from normcore.threads import get_num_threads
+from normcore_cpu import segments
 from normcore_cpu.instruction_sets import check, chosen, kernels
 
 __all__ = ["CpuBackend"]
@@ -50,9 +52,14 @@ class CpuBackend(Backend):
     xp = np
 
     def __init__(self, instruction_set: str | None = None) -> None:
+        self._asked = instruction_set
         self.instruction_set = check(instruction_set) if instruction_set else chosen()
         self._kernels = kernels(self.instruction_set)
         self._rescale = self._kernels.rescale
+
+    def __reduce__(self) -> tuple[type[Self], tuple[str | None]]:
+        """As what it was made with: another machine may lack these instructions."""
+        return type(self), (self._asked,)
 
     @classmethod
     def probe(cls) -> BackendStatus:
@@ -124,6 +131,22 @@ class CpuBackend(Backend):
         skipna: bool = False,
     ) -> Quantiles:
         return exact(self, x, q, weights=weights, skipna=skipna, selection=self._kernels)
+
+    def observe_segments(
+        self,
+        statistic: type[StatisticT],
+        values: np.ndarray,
+        starts: np.ndarray,
+        *,
+        weights: np.ndarray | None = None,
+    ) -> StatisticT | None:
+        found: Statistic | None = None
+        if statistic is Moments:
+            parts = segments.moments(values, starts, weights)
+            found = None if parts is None else Moments(parts)
+        elif statistic is Extrema and weights is None:
+            found = Extrema(*segments.extrema(values, starts))
+        return cast("StatisticT | None", found)
 
     def rescale(
         self,

@@ -6,7 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager, nullcontext
 from types import ModuleType
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple, Self
 
 import numpy as np
 
@@ -73,6 +73,10 @@ class Backend(ABC):
     def probe(cls) -> BackendStatus:
         """Say whether the backend can run here; called on first use, never at import."""
         return BackendStatus(True)
+
+    def __deepcopy__(self, memo: dict[int, object]) -> Self:
+        """Return itself: kernels, streams and memory are shared by whatever names the backend."""
+        return self
 
     @abstractmethod
     def adopt(self, array: Array) -> Array:
@@ -219,6 +223,33 @@ class Backend(ABC):
         return rescale_visible(
             self, x, affine, where, clip=clip, out=out, refuse_infinite=refuse_infinite
         )
+
+    def observe_segments(
+        self,
+        statistic: type[StatisticT],
+        values: np.ndarray,
+        starts: np.ndarray,
+        *,
+        weights: np.ndarray | None = None,
+    ) -> StatisticT | None:
+        """Return the statistic of each segment of a vector on the host, NaN left out.
+
+        Such are the columns of a sparse matrix: many, and short.
+
+        Parameters
+        ----------
+        statistic : type
+        values : contiguous array of shape (n,)
+            Of float32 or float64.
+        starts : contiguous int64 array of shape (C + 1,)
+            Segment c is ``values[starts[c]:starts[c + 1]]``.
+        weights : contiguous float64 array of shape (n,), optional
+
+        Returns
+        -------
+        Statistic, or None where there is no kernel for these: views are observed then
+        """
+        return None
 
     def merge(self, statistic: StatisticT, other: StatisticT) -> StatisticT:
         """Return the statistic of both; one launch on a device instead of many."""

@@ -1,9 +1,17 @@
-"""Input scalers: the two bases that others derive from, and three affine ones."""
+"""Input scalers: the bases that others derive from, and three affine ones."""
 
 from normcore.scaling.affine_scaler import AffineScaler
 from normcore.scaling.minmax import MinMaxScaler
 from normcore.scaling.pointwise_scaler import PointwiseScaler
 from normcore.scaling.robust import RobustScaler
+from normcore.scaling.row_scaler import RowScaler
 from normcore.scaling.standard import StandardScaler
 
-__all__ = ["AffineScaler", "MinMaxScaler", "PointwiseScaler", "RobustScaler", "StandardScaler"]
+__all__ = [
+    "AffineScaler",
+    "MinMaxScaler",
+    "PointwiseScaler",
+    "RobustScaler",
+    "RowScaler",
+    "StandardScaler",
+]

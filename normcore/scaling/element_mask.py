@@ -22,7 +22,14 @@ from normcore.layout.out_argument import kind_of
 from normcore.statistics import Moments, wide_integers
 from normcore.statistics.statistic import Statistic
 
-__all__ = ["as_mask", "hidden_as_nan", "observe_visible", "shown_integers", "zeroed"]
+__all__ = [
+    "as_mask",
+    "hidden_as_nan",
+    "observe_visible",
+    "refuse_where",
+    "shown_integers",
+    "zeroed",
+]
 
 #: Maps all to NaN.
 _TO_NAN = Affine(gamma=float("nan"))
@@ -68,6 +75,18 @@ def as_mask(where: Array, X: Array, backend: Backend) -> Array:
         raise ValueError("where hides all of X: no element of it is True")
     mask = backend.adopt(where)
     return array_namespace(mask).broadcast_to(mask, shape)
+
+
+def refuse_where(where: Array, X: Array) -> None:
+    """Refuse a mask of what is not an array in memory, such as a sparse matrix.
+
+    Raises
+    ------
+    TypeError
+        If there is a mask.
+    """
+    if where is not None:
+        raise TypeError(f"where= is for arrays in memory, and X is a {type(X).__name__}")
 
 
 def observe_visible(

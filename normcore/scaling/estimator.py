@@ -230,6 +230,11 @@ class Estimator:
 
     # -- fitted or not, tags ---------------------------------------------------------------
 
+    @property
+    def keeps_zero(self) -> bool:
+        """Whether zero maps to zero, whatever was learned: sparse input then stays sparse."""
+        return False
+
     def __sklearn_is_fitted__(self) -> bool:
         return "n_features_in_" in self.__dict__
 
@@ -241,7 +246,7 @@ class Estimator:
             transformer_tags=utils.TransformerTags(
                 preserves_dtype=["float64", "float32", "float16"]
             ),
-            input_tags=utils.InputTags(allow_nan=True),
+            input_tags=utils.InputTags(allow_nan=True, sparse=self.keeps_zero),
             array_api_support=True,
         )
 

@@ -25,8 +25,10 @@ __all__ = [
     "as_weights",
     "check_flags",
     "check_names",
+    "check_shape",
     "column_names",
     "first_infinity",
+    "infinity_error",
     "refuse_infinity",
 ]
 
@@ -57,13 +59,8 @@ def as_table(X: Array, owner: str) -> Array:
     ValueError
         If ``X`` is not two-dimensional, has no row or no column, or holds text or complex numbers.
     TypeError
-        If ``X`` is sparse or holds objects that are not numbers.
+        If ``X`` holds objects that are not numbers.
     """
-    if hasattr(X, "tocsr"):
-        raise TypeError(
-            "Sparse input is not supported: dense data is required. Use '.toarray()' to convert "
-            "it to a dense NumPy array."
-        )
     if isinstance(X, np.ma.MaskedArray):
         masked, X = np.ma.getmaskarray(X), np.asarray(X.data)
         if X.ndim == 2 and masked.any():
@@ -76,7 +73,7 @@ def as_table(X: Array, owner: str) -> Array:
         X = np.asarray(X)
         if X.ndim == 2:
             X = real_numbers(X, None)
-    _check_shape(X, owner)
+    check_shape(X, owner)
     return X
 
 
@@ -223,9 +220,13 @@ def refuse_infinity(x: Array, names: Names | None) -> None:
     place = first_infinity(x, array_namespace(x))
     if place is None:
         return
-    row, column = place
+    raise infinity_error(*place, names)
+
+
+def infinity_error(row: int, column: int, names: Names | None) -> ValueError:
+    """Return the error of an infinite element."""
     label = column_label(column, names)
-    raise ValueError(
+    return ValueError(
         f"Input X contains infinity: {label}, first at row {row}. Remove the row, or replace the "
         "value by NaN, which scalers skip."
     )
@@ -236,7 +237,14 @@ def column_label(column: int, names: Names | None) -> str:
     return f"column {column}" if names is None else f"column {names[column]!r} (index {column})"
 
 
-def _check_shape(X: Array, owner: str) -> None:
+def check_shape(X: Array, owner: str) -> None:
+    """Refuse what is not two-dimensional, or has no row or no column.
+
+    Raises
+    ------
+    ValueError
+        In scikit-learn's words.
+    """
     if X.ndim != 2:
         if X.ndim > 2:
             raise ValueError(

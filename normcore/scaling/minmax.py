@@ -86,6 +86,11 @@ class MinMaxScaler(AffineScaler):
         self.backend = backend
         self.axis = axis
 
+    def _check_sparse(self, *, inverse: bool) -> None:
+        raise TypeError(
+            "MinMaxScaler does not support sparse input. Consider using MaxAbsScaler instead."
+        )
+
     def _check_parameters(self) -> None:
         input_validation.check_flags(copy=self.copy, clip=self.clip)
         _checked_range(self.feature_range)

@@ -99,6 +99,18 @@ class RobustScaler(AffineScaler):
             "RobustScaler has no partial_fit: an exact fit keeps no sketch of the data to continue"
         )
 
+    @property
+    def keeps_zero(self) -> bool:
+        """Whether zero maps to zero: so without centering."""
+        return not self.with_centering
+
+    def _check_sparse(self, *, inverse: bool) -> None:
+        if self.with_centering:
+            raise ValueError(
+                f"Cannot {'uncenter' if inverse else 'center'} sparse matrices: use "
+                "`with_centering=False` instead. See docstring for motivation and alternatives."
+            )
+
     def _check_parameters(self) -> None:
         input_validation.check_flags(
             copy=self.copy,

@@ -20,6 +20,8 @@ from normcore.saving.parameter_values import from_json, same_value, to_json
 from normcore.saving.scaler_file import registered_name, save_scaler
 from normcore.scaling import array_map, element_mask, input_validation
 from normcore.scaling.any_axes import AnyAxes
+from normcore.scaling.containers.opening import opened
+from normcore.scaling.containers.table import PiecewiseTable
 from normcore.scaling.estimator import not_fitted_error, sklearn_config
 from normcore.scaling.feature_axes import (
     COLUMNS,
@@ -84,7 +86,7 @@ class Scaler(AnyAxes, ABC):
 
         Parameters
         ----------
-        X : array, data frame or nested list of shape (n_samples, n_features)
+        X : array, data frame, sparse matrix or nested list of shape (n_samples, n_features)
             Or an array of any shape that has the axes of ``axis``. NaN is skipped.
         y : None
             Ignored.
@@ -99,7 +101,8 @@ class Scaler(AnyAxes, ABC):
             infinity, text or complex numbers; if ``where`` has another shape or hides all of it.
             The scaler then stays as it was.
         TypeError
-            If ``X`` is sparse or holds objects that are not numbers.
+            If ``X`` holds objects that are not numbers, or is sparse and the scaler does not
+            keep zero.
         """
         return self._fit(X, None, anew=True, where=where)
 
@@ -116,6 +119,10 @@ class Scaler(AnyAxes, ABC):
         self._check_parameters()
         features = None
         if is_columns(self.axis):
+            pieces = opened(X, type(self).__name__)
+            if pieces is not None:
+                element_mask.refuse_where(where, X)
+                return self._fit_pieces(pieces, sample_weight, anew=anew)
             names = input_validation.column_names(X)
             values = input_validation.as_table(X, type(self).__name__)
             num_rows, num_features = values.shape
@@ -139,6 +146,18 @@ class Scaler(AnyAxes, ABC):
                 statistic = self._merged(statistic)
             like = values if where is None else element_mask.shown_integers(values, where)
             return self._learn(statistic, num_rows, num_features, names, features, like=like)
+
+    def _fit_pieces(self, table: PiecewiseTable, sample_weight: Array, *, anew: bool) -> Self:
+        """Learn from a table that is observed in pieces."""
+        names = table.names
+        if not anew:
+            self._check_features(table, names)
+            names = getattr(self, "feature_names_in_", None)
+        statistic, num_rows = table.observed(self, sample_weight), table.num_rows
+        if not anew:
+            num_rows += self._num_rows
+            statistic = self._merged(statistic)
+        return self._learn(statistic, num_rows, table.shape[1], names, like=table.like)
 
     def merge(self, other: Self) -> Self:
         """Learn what another scaler has learned, as ``partial_fit`` on its data would.
@@ -287,7 +306,11 @@ class Scaler(AnyAxes, ABC):
             self.__dict__[name] = backend.release(backend.adopt(value), like)
 
     def _check_parameters(self) -> None:
-        """Refuse parameters that make no sense; called before anything is learned."""
+        input_validation.check_flags(copy=self.copy)
+        self.check_parameters()
+
+    def check_parameters(self) -> None:
+        """Raise ValueError for parameters that make no sense; called before anything is learned."""
 
     @abstractmethod
     def _prepare(self, statistic: Statistic | None) -> None:
@@ -310,7 +333,7 @@ class Scaler(AnyAxes, ABC):
 
         Parameters
         ----------
-        X : array, data frame or nested list of shape (n_samples, n_features)
+        X : array, data frame, sparse matrix or nested list of shape (n_samples, n_features)
             Or an array of any shape that has the axes of ``axis``, of the same sizes as in fit.
             NaN stays NaN. Modified only where ``copy=False`` or ``out`` is ``X``.
         out : array of the shape of X, optional
@@ -348,6 +371,10 @@ class Scaler(AnyAxes, ABC):
         ):
             values = X
         else:
+            pieces = opened(X, type(self).__name__)
+            if pieces is not None:
+                element_mask.refuse_where(where, X)
+                return self._transformed_pieces(pieces, inverse, copy, out)
             values = input_validation.as_table(X, type(self).__name__)
             if inverse:
                 self._check_width(values.shape[1])
@@ -364,6 +391,15 @@ class Scaler(AnyAxes, ABC):
             with backend.in_order_with(values):
                 result = self._mapped(backend, values, inverse, copy, out, where)
         return result if inverse or out is not None else self._contained(result, X, config)
+
+    def _transformed_pieces(
+        self, table: PiecewiseTable, inverse: bool, copy: bool, out: Array
+    ) -> Array:
+        if inverse:
+            self._check_width(table.shape[1])
+        else:
+            self._check_features(table, table.names)
+        return table.mapped(self, inverse, copy, out)
 
     def _mapped(
         self,
@@ -395,6 +431,25 @@ class Scaler(AnyAxes, ABC):
                 out[...] = backend.release(result, out)
             return out
         return backend.release(result, values)
+
+    # -- sparse input ----------------------------------------------------------------------
+
+    @property
+    def _observes_values(self) -> bool:
+        """Whether the statistic is that of the values themselves, as :meth:`observe` has it."""
+        return type(self).observe is Scaler.observe
+
+    def _check_sparse(self, *, inverse: bool) -> None:
+        """Refuse sparse input where zeros would not stay zeros."""
+        if not self.keeps_zero:
+            raise TypeError(
+                f"{type(self).__name__} does not support sparse input: dense data is required. "
+                "Use '.toarray()' to convert it to a dense NumPy array."
+            )
+
+    def _map_stored(self, x: np.ndarray, columns: np.ndarray, inverse: bool) -> np.ndarray:
+        """Return the map of some values of a table, of these columns; x may be written into."""
+        raise NotImplementedError(f"{type(self).__name__} maps no sparse values")
 
     # -- saving ----------------------------------------------------------------------------
 

@@ -88,7 +88,7 @@ class StandardScaler(AffineScaler):
 
         Parameters
         ----------
-        X : array, data frame or nested list of shape (n_samples, n_features)
+        X : array, data frame, sparse matrix or nested list of shape (n_samples, n_features)
             NaN is skipped.
         y : None
             Ignored.
@@ -103,10 +103,11 @@ class StandardScaler(AffineScaler):
         ValueError
             If ``X`` is not two-dimensional, is empty, or holds infinity, text or complex numbers;
             if the weights have another length, are all zero, or are negative, NaN or infinite;
-            if ``where`` has another shape or hides all of ``X``.
+            if ``where`` has another shape or hides all of ``X``; if ``X`` is sparse and to be
+            centered.
             The scaler then stays as it was.
         TypeError
-            If ``X`` is sparse or holds objects that are not numbers.
+            If ``X`` holds objects that are not numbers.
         """
         return self._fit(X, sample_weight, anew=True, where=where)
 
@@ -119,6 +120,18 @@ class StandardScaler(AffineScaler):
         ValueError.
         """
         return self._fit(X, sample_weight, anew=False, where=where)
+
+    @property
+    def keeps_zero(self) -> bool:
+        """Whether zero maps to zero: so without centering."""
+        return not self.with_mean
+
+    def _check_sparse(self, *, inverse: bool) -> None:
+        if self.with_mean:
+            raise ValueError(
+                f"Cannot {'uncenter' if inverse else 'center'} sparse matrices: pass "
+                "`with_mean=False` instead. See docstring for motivation and alternatives."
+            )
 
     def _check_parameters(self) -> None:
         input_validation.check_flags(
@@ -155,7 +168,7 @@ class StandardScaler(AffineScaler):
 
         Parameters
         ----------
-        X : array, data frame or nested list of shape (n_samples, n_features)
+        X : array, data frame, sparse matrix or nested list of shape (n_samples, n_features)
             NaN stays NaN.
         copy : bool, optional
             Overrides the scaler's ``copy``.
