@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from normcore.layout.namespace import Array
+from normcore.scaling.containers.bfloat16 import Bfloat16Table, is_bfloat16
 from normcore.scaling.containers.sparse import SparseTable, is_sparse
 from normcore.scaling.containers.table import PiecewiseTable
 
@@ -24,4 +25,6 @@ def opened(X: Array, owner: str) -> PiecewiseTable | None:
     """
     if is_sparse(X):
         return SparseTable(X, owner)
+    if is_bfloat16(X):
+        return Bfloat16Table(X, owner)
     return None
