@@ -1,9 +1,10 @@
 # Sorting of float64 without NaN, for the sketch of quantiles.
 # Design: values lie in rows of 4 to 16 lanes. A network sorts all lanes at once, which compiles to
 # vector minima and maxima and knows no branch to mispredict; each lane is a run then, of up to 256
-# values. Runs are laid out one after another, and longer ones merged in pairs. Pairs of one length merge from both ends at once, so that two
-# chains of comparisons hide each other's latency and no bound is checked. The network is Batcher's
-# odd-even merge sort (K. E. Batcher, "Sorting networks and their applications", 1968).
+# values. Runs are laid out one after another, and longer ones merged in pairs. Pairs of one length
+# merge from both ends at once, so that two chains of comparisons hide each other's latency and no
+# bound is checked. The network is Batcher's odd-even merge sort (K. E. Batcher,
+# "Sorting networks and their applications", 1968).
 
 from libc.math cimport INFINITY
 from libc.string cimport memcpy
@@ -44,7 +45,8 @@ cdef extern from *:
 
     /* The same bits in wider vectors. */
     #if defined(__GNUC__) && defined(__x86_64__)
-    __attribute__((target("avx2"))) static void sort_lanes_in_avx2(double* rows, int num_rows, int num_lanes)
+    __attribute__((target("avx2")))
+    static void sort_lanes_in_avx2(double* rows, int num_rows, int num_lanes)
     {
         sort_lanes_here(rows, num_rows, num_lanes);
     }
@@ -145,6 +147,8 @@ cdef inline void sort_runs(
     cdef double* target = values
     for start in range(size, room):
         values[start] = INFINITY
+    if length >= size:
+        length = room  # one run, with what fills it up
     while num_rows < min(length, <Py_ssize_t> MOST_ROWS) and num_rows * LEAST_LANES < tile:
         num_rows *= 2
     start = 0
@@ -153,7 +157,7 @@ cdef inline void sort_runs(
         lanes_to_runs(values + start, num_rows, tile // num_rows, spare + start)
         start += tile
     run = num_rows
-    while run < min(length, room):
+    while run < length:
         start = 0
         while start + 2 * run <= room:
             merge_pair(source + start, run, target + start)
