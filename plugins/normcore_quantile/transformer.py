@@ -122,7 +122,7 @@ class QuantileTransformer(nc.PointwiseScaler):
 
     # -- learning --------------------------------------------------------------------------
 
-    def fit(self, X: Any, y: Any = None) -> Self:
+    def fit(self, X: Any, y: Any = None, *, where: Any = None) -> Self:
         """Learn the landmarks of each feature.
 
         Parameters
@@ -132,6 +132,9 @@ class QuantileTransformer(nc.PointwiseScaler):
             ``ignore_implicit_zeros``.
         y : None
             Ignored.
+        where : array of bool, optional
+            Of a shape that broadcasts to that of a dense ``X``: elements where it is False are
+            skipped, whatever they hold.
 
         Raises
         ------
@@ -145,8 +148,9 @@ class QuantileTransformer(nc.PointwiseScaler):
             If there are fewer samples than ``n_quantiles``.
         """
         if not sparse.is_sparse(X):
-            return super().fit(X)
+            return super().fit(X, y, where=where)
         self.check_parameters()
+        _refuse_where(where)
         columns = sparse.as_columns(X, type(self).__name__, copy=False)
         if not self.ignore_implicit_zeros:
             sparse.refuse_negative(columns)
@@ -245,7 +249,7 @@ class QuantileTransformer(nc.PointwiseScaler):
             np.ascontiguousarray(references, dtype=np.float64),
         )
 
-    def transform(self, X: Any, *, out: Any = None) -> Any:
+    def transform(self, X: Any, *, out: Any = None, where: Any = None) -> Any:
         """Return ``X`` mapped.
 
         Parameters
@@ -253,8 +257,8 @@ class QuantileTransformer(nc.PointwiseScaler):
         X : array, data frame, sparse matrix or nested list of shape (n_samples, n_features)
             NaN stays NaN. Of a sparse matrix the stored values are mapped, and the result is in
             CSC format.
-        out : array of shape (n_samples, n_features), optional
-            As that of other scalers; not with a sparse matrix.
+        out, where
+            As those of other scalers; not with a sparse matrix.
 
         Raises
         ------
@@ -263,42 +267,55 @@ class QuantileTransformer(nc.PointwiseScaler):
         NotFittedError
             If the transformer is not fitted.
         """
-        return (
-            self._mapped_stored(X, False, out)
-            if self._maps_stored(X)
-            else super().transform(X, out=out)
-        )
+        if self._maps_stored(X):
+            return self._mapped_stored(X, False, out, where, None)
+        return super().transform(X, out=out, where=where)
 
-    def inverse_transform(self, X: Any, *, out: Any = None) -> Any:
-        """Return mapped data as it was; parameters and errors are those of :meth:`transform`."""
-        return (
-            self._mapped_stored(X, True, out)
-            if self._maps_stored(X)
-            else (super().inverse_transform(X, out=out))
-        )
+    def inverse_transform(
+        self, X: Any, *, columns: Any = None, out: Any = None, where: Any = None
+    ) -> Any:
+        """Return mapped data as it was; other parameters and errors are those of :meth:`transform`.
+
+        Parameters
+        ----------
+        columns : list of names or positions, mask or slice, optional
+            The features that ``X`` holds, in its order; by default all.
+        """
+        if self._maps_stored(X):
+            return self._mapped_stored(X, True, out, where, columns)
+        return super().inverse_transform(X, columns=columns, out=out, where=where)
 
     def _maps_stored(self, X: Any) -> bool:
         return self.__sklearn_is_fitted__() and sparse.is_sparse(X)
 
-    def _mapped_stored(self, X: Any, back: bool, out: Any) -> Any:
+    def _mapped_stored(self, X: Any, back: bool, out: Any, where: Any, columns: Any) -> Any:
         if out is not None:
             raise TypeError("out= is for dense results; the map of a sparse matrix is a new one")
-        if X.ndim == 2 and X.shape[1] != self.n_features_in_:
+        _refuse_where(where)
+        values, references = self._landmarks()
+        if columns is not None:
+            values = values[self._feature_indices(columns)]
+        if X.ndim == 2 and X.shape[1] != len(values):
             raise ValueError(
                 f"X has {X.shape[1]} features, but {type(self).__name__} is expecting "
-                f"{self.n_features_in_} features as input"
+                f"{len(values)} features as input"
             )
-        columns = sparse.as_columns(X, type(self).__name__, copy=self.copy)
+        matrix = sparse.as_columns(X, type(self).__name__, copy=self.copy)
         if not back and not self.ignore_implicit_zeros:
-            sparse.refuse_negative(columns)
+            sparse.refuse_negative(matrix)
         normal = self.output_distribution == "normal"
-        sparse.map_stored(columns, *self._landmarks(), normal=normal, back=back)
-        return columns
+        sparse.map_stored(matrix, values, references, normal=normal, back=back)
+        return matrix
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
         return tags
+
+
+def _refuse_where(where: Any) -> None:
+    if where is not None:
+        raise TypeError("where= is for arrays; a sparse matrix has all its elements")
 
 
 def _check_count(name: str, value: object) -> None:
