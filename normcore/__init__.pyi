@@ -1,7 +1,10 @@
 from normcore_maxabs import MaxAbsScaler as MaxAbsScaler
-from normcore_maxabs import maxabs_scale as maxabs_scale
 from normcore_normalizer import Normalizer as Normalizer
 from normcore_normalizer import normalize as normalize
+from normcore_scale import maxabs_scale as maxabs_scale
+from normcore_scale import minmax_scale as minmax_scale
+from normcore_scale import robust_scale as robust_scale
+from normcore_scale import scale as scale
 
 from normcore import functional as functional
 from normcore.affine import Affine as Affine

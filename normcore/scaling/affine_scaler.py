@@ -15,6 +15,7 @@ from normcore.layout import out_argument
 from normcore.layout.namespace import Array
 from normcore.layout.numpy_views import is_floats
 from normcore.scaling import input_validation
+from normcore.scaling.result_bounds import NARROW, representable
 from normcore.scaling.scaler import Scaler
 from normcore.statistics import Statistic, wide_integers
 
@@ -38,6 +39,13 @@ class AffineScaler(Scaler):
 
         The base then replaces a scale of 0 by 1, and sets ``scale_`` where this does not.
         """
+
+    def bounds(self) -> tuple[float, float] | None:
+        """Return what ``transform`` clips its results to; by default nothing.
+
+        Where an end is no value of the dtype of the result, the next one inside takes its place.
+        """
+        return None
 
     def _prepare(self, statistic: Statistic | None) -> None:
         affine = self.affine(statistic)
@@ -72,7 +80,10 @@ class AffineScaler(Scaler):
 
     def _map_of(self, x: Array) -> tuple[Affine, tuple[float, float] | None]:
         """Return the map of ``x``, and bounds of the result, if it has any."""
-        return self._affine, None
+        bounds = self.bounds()
+        if bounds is not None and (dtype := out_argument.result_dtype(x)) in NARROW:
+            bounds = representable(*bounds, dtype)
+        return self._affine, bounds
 
     def _map(self, backend: Backend, x: Array, out: Array, inverse: bool) -> Array:
         affine, clip = self._map_of(x)

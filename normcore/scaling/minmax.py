@@ -14,12 +14,10 @@ from normcore.layout.out_argument import result_dtype
 from normcore.layout.scalar_argument import as_float
 from normcore.scaling import input_validation
 from normcore.scaling.affine_scaler import AffineScaler
+from normcore.scaling.result_bounds import NARROW, representable
 from normcore.statistics import Extrema
 
 __all__ = ["MinMaxScaler"]
-
-# Results of these dtypes are rounded once more; the ends of their range must survive that.
-NARROW = (np.dtype(np.float32), np.dtype(np.float16))
 
 
 class MinMaxScaler(AffineScaler):
@@ -96,7 +94,7 @@ class MinMaxScaler(AffineScaler):
             self.min_ = lo - self.data_min_ * self.scale_
         affine = _inside(lo, hi, self.data_min_, divisor)
         self._narrow = {
-            dtype: _inside(*_representable(lo, hi, dtype), self.data_min_, divisor)
+            dtype: _inside(*representable(lo, hi, dtype), self.data_min_, divisor)
             for dtype in NARROW
         }
         return affine
@@ -107,7 +105,7 @@ class MinMaxScaler(AffineScaler):
         if self.clip:
             clip = _checked_range(self.feature_range)
             if dtype in NARROW:
-                clip = _representable(*clip, dtype)
+                clip = representable(*clip, dtype)
         return affine, clip
 
 
@@ -140,16 +138,3 @@ def _inside(lo: float, hi: float, minimum: np.ndarray, divisor: np.ndarray) -> A
     while gamma + lo > hi:
         gamma = math.nextafter(gamma, 0.0)
     return Affine(center=minimum, scale=divisor, gamma=gamma, beta=lo)
-
-
-def _representable(lo: float, hi: float, dtype: np.dtype) -> tuple[float, float]:
-    """Return the widest range inside [lo, hi] whose ends are values of ``dtype``."""
-    with np.errstate(over="ignore"):
-        low, high = np.asarray(lo, dtype=dtype)[()], np.asarray(hi, dtype=dtype)[()]
-    if float(low) < lo:
-        low = np.nextafter(low, np.asarray(np.inf, dtype=dtype)[()])
-    if float(high) > hi:
-        high = np.nextafter(high, np.asarray(-np.inf, dtype=dtype)[()])
-    if not low < high:  # the dtype has no two values there
-        return lo, hi
-    return float(low), float(high)

@@ -14,6 +14,7 @@ from normcore.array_backend.abstract import Backend
 from normcore.layout import out_argument
 from normcore.layout.namespace import Array, array_namespace
 from normcore.scaling import input_validation
+from normcore.scaling.estimator import sklearn_config
 from normcore.scaling.input_validation import Names
 from normcore.scaling.scaler import Scaler
 from normcore.statistics import Statistic
@@ -97,6 +98,22 @@ class RowScaler(Scaler):
 
     def _prepare(self, statistic: Statistic | None) -> None:
         pass
+
+    def _learn(
+        self,
+        statistic: Statistic | None,
+        num_rows: int,
+        num_features: int,
+        names: Names | None,
+        like: Array = None,
+    ) -> Self:
+        super()._learn(statistic, num_rows, num_features, names, like)
+        self.__dict__.pop("_seen_", None)
+        if like is not None and sklearn_config().get("array_api_dispatch"):
+            # scikit-learn then demands arrays of one library, and no fitted attribute is one.
+            xp = array_namespace(like)
+            self._seen_ = xp.empty_like(like[:0, :])
+        return self
 
     def _observed(self, values: Array, weights: Array, names: Names | None) -> None:
         self._refuse_not_finite(values, names)

@@ -9,7 +9,13 @@ pytest.importorskip("sklearn")
 
 from sklearn.utils.estimator_checks import check_estimator
 
-SCALERS = [nc.StandardScaler, nc.MinMaxScaler, nc.RobustScaler, nc.MaxAbsScaler]
+SCALERS = [
+    nc.StandardScaler,
+    nc.MinMaxScaler,
+    nc.RobustScaler,
+    nc.MaxAbsScaler,
+    nc.Normalizer,
+]
 # scikit-learn says so of everyone who does not import it.
 NOT_ITS_CHILD = "ignore:Estimator .* does not inherit from:UserWarning"
 
@@ -32,7 +38,8 @@ import normcore as nc
 from sklearn.utils.estimator_checks import check_estimator
 
 ran = 0
-for cls in (nc.StandardScaler, nc.MinMaxScaler, nc.RobustScaler, nc.MaxAbsScaler):
+for name in NAMES:
+    cls = getattr(nc, name)
     for result in check_estimator(cls(), on_skip=None, on_fail=None):
         if "cudaErrorInsufficientDriver" in str(result["exception"]):
             continue  # CuPy without a driver: scikit-learn could not make its own arrays
@@ -46,4 +53,5 @@ assert ran, "every check was skipped"
 def test_array_api_checks():
     pytest.importorskip("torch")
     pytest.importorskip("array_api_compat")
-    run_python("-W", "ignore", "-c", ARRAY_API, SCIPY_ARRAY_API="1")
+    names = [cls.__name__ for cls in SCALERS]
+    run_python("-W", "ignore", "-c", f"NAMES = {names}\n{ARRAY_API}", SCIPY_ARRAY_API="1")
