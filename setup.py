@@ -106,6 +106,12 @@ def kernels() -> Iterator[Extension]:
             yield extension(path, COPIES, [*KERNEL_ARGS, *flags])
 
 
+def plugins() -> Iterator[Extension]:
+    """Yield the extensions of the plugins, which share nothing with the core's."""
+    for path in sorted(PLUGINS.rglob("*.pyx")):
+        yield extension(path, PLUGINS, optimized("-O3"))
+
+
 def core() -> Iterator[Extension]:
     """Yield the extensions of the core, and of what calls the kernels."""
     for root, package in ((Path(), Path("normcore")), (KERNELS.parents[1], KERNELS.parent)):
@@ -119,12 +125,6 @@ def core() -> Iterator[Extension]:
                 seen.add(path)
                 yield extension(path, Path(), optimized(level))
     yield extension(KERNELS.parent / "backend.py", KERNELS.parents[1], optimized("-O2"))
-
-
-def plugins() -> Iterator[Extension]:
-    """Yield the kernels that plugins bring along."""
-    for path in sorted(PLUGINS.rglob("*.pyx")):
-        yield extension(path, PLUGINS, optimized("-O3"))
 
 
 def optimized(level: str) -> list[str]:
@@ -152,7 +152,7 @@ class CythonBuildExt(build_ext):
             self.extensions,
             nthreads=os.cpu_count() or 1,
             build_dir=os.path.join(self.build_temp, "cython"),
-            include_path=[".", "backends", COPIES.as_posix(), KERNELS.as_posix()],
+            include_path=[".", "backends", "plugins", COPIES.as_posix(), KERNELS.as_posix()],
             compiler_directives={
                 "language_level": 3,
                 "emit_code_comments": False,

@@ -10,11 +10,11 @@ import numpy as np
 from normcore.affine import Affine, nonconstant
 from normcore.array_backend.abstract import Backend
 from normcore.layout.namespace import Array
-from normcore.layout.out_argument import result_dtype
 from normcore.layout.scalar_argument import as_float
 from normcore.scaling import input_validation
 from normcore.scaling.affine_scaler import AffineScaler
-from normcore.scaling.result_bounds import NARROW, representable
+from normcore.scaling.feature_axes import COLUMNS, Axis
+from normcore.scaling.result_bounds import NARROW, narrow_dtype, representable
 from normcore.statistics import Extrema
 
 __all__ = ["MinMaxScaler"]
@@ -33,6 +33,9 @@ class MinMaxScaler(AffineScaler):
         Clip new data to the range.
     backend : str or Backend, optional
         The backend to use whatever the data; by default the one that fits it.
+    axis : "columns", int, tuple of int or None, default="columns"
+        The axes whose positions have statistics of their own, of arrays of any number of
+        dimensions; None makes everything one feature. By default ``X`` is a table.
 
     Attributes
     ----------
@@ -62,7 +65,7 @@ class MinMaxScaler(AffineScaler):
     statistic = Extrema
     immediate = AffineScaler.immediate | {"clip"}
 
-    _narrow: dict[np.dtype, Affine]
+    _narrow: dict[np.dtype | None, Affine]
 
     def __init__(
         self,
@@ -71,11 +74,18 @@ class MinMaxScaler(AffineScaler):
         copy: bool = True,
         clip: bool = False,
         backend: str | Backend | None = None,
+        axis: Axis = COLUMNS,
     ) -> None:
         self.feature_range = feature_range
         self.copy = copy
         self.clip = clip
         self.backend = backend
+        self.axis = axis
+
+    def _check_sparse(self, *, inverse: bool) -> None:
+        raise TypeError(
+            "MinMaxScaler does not support sparse input. Consider using MaxAbsScaler instead."
+        )
 
     def _check_parameters(self) -> None:
         input_validation.check_flags(copy=self.copy, clip=self.clip)
@@ -99,14 +109,14 @@ class MinMaxScaler(AffineScaler):
         }
         return affine
 
+    def bounds(self) -> tuple[float, float] | None:
+        """Return the range where results are clipped to it."""
+        return _checked_range(self.feature_range) if self.clip else None
+
     def _map_of(self, x: Array) -> tuple[Affine, tuple[float, float] | None]:
-        dtype = result_dtype(x)  # to which the range is to be rounded
-        affine, clip = self._narrow.get(dtype, self._affine), None
-        if self.clip:
-            clip = _checked_range(self.feature_range)
-            if dtype in NARROW:
-                clip = representable(*clip, dtype)
-        return affine, clip
+        # The range is rounded to the dtype of the result.
+        affine = self._narrow.get(narrow_dtype(x), self._affine)
+        return affine, self._bounds_of(x) if self.clip else None
 
 
 def _checked_range(feature_range: tuple[float, float]) -> tuple[float, float]:

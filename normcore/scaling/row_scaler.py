@@ -14,7 +14,9 @@ from normcore.array_backend.abstract import Backend
 from normcore.layout import out_argument
 from normcore.layout.namespace import Array, array_namespace
 from normcore.scaling import input_validation
+from normcore.scaling.containers.frames import column_names
 from normcore.scaling.estimator import sklearn_config
+from normcore.scaling.feature_axes import FeatureAxes, is_columns
 from normcore.scaling.input_validation import Names
 from normcore.scaling.scaler import Scaler
 from normcore.statistics import Statistic
@@ -105,9 +107,10 @@ class RowScaler(Scaler):
         num_rows: int,
         num_features: int,
         names: Names | None,
+        features: FeatureAxes | None = None,
         like: Array = None,
     ) -> Self:
-        super()._learn(statistic, num_rows, num_features, names, like)
+        super()._learn(statistic, num_rows, num_features, names, features, like)
         self.__dict__.pop("_seen_", None)
         if like is not None and sklearn_config().get("array_api_dispatch"):
             # scikit-learn then demands arrays of one library, and no fitted attribute is one.
@@ -115,8 +118,27 @@ class RowScaler(Scaler):
             self._seen_ = xp.empty_like(like[:0, :])
         return self
 
-    def _observed(self, values: Array, weights: Array, names: Names | None) -> None:
+    def _observed(
+        self,
+        values: Array,
+        weights: Array,
+        names: Names | None,
+        features: FeatureAxes | None = None,
+        where: Array = None,
+    ) -> None:
+        self._refuse_where(where)
         self._refuse_not_finite(values, names)
+
+    def _check_parameters(self) -> None:
+        super()._check_parameters()
+        if not is_columns(self.axis):
+            raise ValueError(f"{type(self).__name__} maps the rows of tables: axis='columns'")
+
+    def _refuse_where(self, where: Array) -> None:
+        if where is not None:
+            raise ValueError(
+                f"{type(self).__name__} takes no where=: it maps a row by all of its values"
+            )
 
     def _refuse_not_finite(self, x: Array, names: Names | None) -> None:
         """Refuse a table with NaN or infinity, naming the place of the first."""
@@ -142,7 +164,7 @@ class RowScaler(Scaler):
 
     # -- dense -----------------------------------------------------------------------------
 
-    def fit(self, X: Array, y: Array = None) -> Self:
+    def fit(self, X: Array, y: Array = None, *, where: Array = None) -> Self:
         """Check the parameters and ``X``; there is nothing to learn.
 
         Parameters
@@ -150,6 +172,8 @@ class RowScaler(Scaler):
         X : array, data frame, sparse matrix or nested list of shape (n_samples, n_features)
         y : None
             Ignored.
+        where : None
+            There is no masking a part of a row.
 
         Raises
         ------
@@ -160,14 +184,17 @@ class RowScaler(Scaler):
             If ``X`` holds objects that are not numbers.
         """
         if not _is_sparse(X):
-            return super().fit(X)
+            return super().fit(X, where=where)
         self._check_parameters()
+        self._refuse_where(where)
         X = _as_csr(X, type(self).__name__)
         self._refuse_sparse_not_finite(X)
         rows, columns = X.shape
         return self._learn(None, rows, columns, None)
 
-    def transform(self, X: Array, copy: bool | None = None, *, out: Array = None) -> Array:
+    def transform(
+        self, X: Array, copy: bool | None = None, *, out: Array = None, where: Array = None
+    ) -> Array:
         """Return ``X`` with each row mapped.
 
         Parameters
@@ -180,6 +207,8 @@ class RowScaler(Scaler):
         out : array of shape (n_samples, n_features), optional
             Written to and returned: in the memory order of ``X``, of the result's dtype, which is
             that of ``X`` for floats and float64 for others. May be ``X`` itself.
+        where : None
+            There is no masking a part of a row.
 
         Raises
         ------
@@ -188,6 +217,7 @@ class RowScaler(Scaler):
             infinity.
         """
         self._check_parameters()
+        self._refuse_where(where)
         copy = self.copy if copy is None else copy
         fitted = self if self.__sklearn_is_fitted__() else self._as_if_fitted(X)
         if _is_sparse(X):
@@ -196,7 +226,7 @@ class RowScaler(Scaler):
 
     def _as_if_fitted(self, X: Array) -> Self:
         """Return what a fit to ``X`` would make of this scaler, without a look at the values."""
-        names = input_validation.column_names(X)
+        names = column_names(X)
         values = X if _is_sparse(X) else input_validation.as_table(X, type(self).__name__)
         rows, columns = values.shape
         return copying.copy(self)._learn(None, rows, columns, names)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 import normcore as nc
@@ -22,6 +24,9 @@ class MaxAbsScaler(nc.AffineScaler):
         Clip new data to [-1, 1].
     backend : str or Backend, optional
         Where to compute; by default the input decides.
+    axis : "columns", int, tuple of int or None, default="columns"
+        The axes whose positions have statistics of their own, of arrays of any number of
+        dimensions; None makes everything one feature. By default ``X`` is a table.
 
     Attributes
     ----------
@@ -34,6 +39,7 @@ class MaxAbsScaler(nc.AffineScaler):
     """
 
     statistic = nc.Extrema
+    keeps_zero = True
     immediate = nc.AffineScaler.immediate | {"clip"}
 
     def __init__(
@@ -42,10 +48,12 @@ class MaxAbsScaler(nc.AffineScaler):
         copy: bool = True,
         clip: bool = False,
         backend: str | nc.Backend | None = None,
+        axis: Any = "columns",
     ) -> None:
         self.copy = copy
         self.clip = clip
         self.backend = backend
+        self.axis = axis
 
     def check_parameters(self) -> None:
         """Refuse what is no flag."""

@@ -15,12 +15,15 @@ SCALERS = [
     nc.RobustScaler,
     nc.MaxAbsScaler,
     nc.Normalizer,
+    nc.QuantileTransformer,
 ]
 # scikit-learn says so of everyone who does not import it.
 NOT_ITS_CHILD = "ignore:Estimator .* does not inherit from:UserWarning"
+# As scikit-learn's own QuantileTransformer does.
+FEW_SAMPLES = "ignore:n_quantiles .* is greater than the total number:UserWarning"
 
 
-@pytest.mark.filterwarnings(NOT_ITS_CHILD)
+@pytest.mark.filterwarnings(NOT_ITS_CHILD, FEW_SAMPLES)
 @pytest.mark.parametrize("cls", SCALERS)
 def test_check_estimator_expects_no_failure(cls):
     results = check_estimator(cls(), expected_failed_checks={}, on_skip=None)
