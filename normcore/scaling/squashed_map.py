@@ -53,7 +53,12 @@ def squashed_map(
             return result
         out[...] = result
         return out
-    target = out_argument.result_like(x) if out is None else out
+    if out is None:
+        target = out_argument.result_like(x)
+    else:
+        out_argument.check_out(out, x)
+        out_argument.refuse_partial_overlap(out, x)
+        target = out
     step = max(1, _BLOCK // max(x.shape[1], 1))
 
     def work(start: int, stop: int) -> None:
