@@ -170,6 +170,31 @@ class CpuBackend(Backend):
             raise InfiniteInput("the input contains infinity")
         return out
 
+    def rescale_where(
+        self,
+        x: np.ndarray,
+        affine: Affine,
+        where: np.ndarray,
+        *,
+        clip: tuple[float, float] | None = None,
+        out: np.ndarray | None = None,
+        refuse_infinite: bool = False,
+    ) -> np.ndarray:
+        known = affine.backend_cache
+        y, infinite, made = self._kernels.rescale_where(
+            x, affine.coefficients(x.shape[1]), where, out, clip, refuse_infinite, known
+        )
+        if y is None:
+            return super().rescale_where(
+                x, affine, where, clip=clip, out=out, refuse_infinite=refuse_infinite
+            )
+        if made is not known:
+            affine.cache(made)
+        if infinite:
+            raise InfiniteInput("the input contains infinity")
+        found: np.ndarray = y
+        return found
+
     def backward_reduce(
         self,
         dy: np.ndarray,

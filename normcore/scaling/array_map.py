@@ -116,9 +116,10 @@ def first_infinite(x: Array, mask: Array = None) -> tuple[int, ...] | None:
         return None
     step = max(1, _BLOCK // max(1, math.prod(x.shape[1:])))
     for start in range(0, x.shape[0], step):
-        infinite = xp.isinf(x[start : start + step, ...])
+        part = slice(start, min(start + step, x.shape[0]))
+        infinite = xp.isinf(x[part, ...])
         if mask is not None:
-            infinite = infinite & mask[start : start + step, ...]
+            infinite = infinite & mask[part, ...]
         if bool(xp.any(infinite)):
             place = [int(each[0]) for each in xp.nonzero(infinite)]
             return (start + place[0], *place[1:])

@@ -12,6 +12,7 @@ from normcore.layout.namespace import Array
 from normcore.scaling import input_validation
 from normcore.scaling.affine_scaler import AffineScaler
 from normcore.scaling.feature_axes import COLUMNS, Axis
+from normcore.scaling.features import Features
 from normcore.statistics import Moments, wide_integers
 
 __all__ = ["StandardScaler"]
@@ -109,7 +110,7 @@ class StandardScaler(AffineScaler):
         TypeError
             If ``X`` holds objects that are not numbers.
         """
-        return self._fit(X, sample_weight, anew=True, where=where)
+        return self._fit(X, sample_weight, anew=True, where=where, y=y)
 
     def partial_fit(
         self, X: Array, y: Array = None, sample_weight: Array = None, *, where: Array = None
@@ -119,7 +120,7 @@ class StandardScaler(AffineScaler):
         Parameters and errors are those of :meth:`fit`; other features than before are a
         ValueError.
         """
-        return self._fit(X, sample_weight, anew=False, where=where)
+        return self._fit(X, sample_weight, anew=False, where=where, y=y)
 
     @property
     def keeps_zero(self) -> bool:
@@ -189,10 +190,23 @@ class StandardScaler(AffineScaler):
         return self._transformed(X, False, self.copy if copy is None else copy, out, where)
 
     def inverse_transform(
-        self, X: Array, copy: bool | None = None, *, out: Array = None, where: Array = None
+        self,
+        X: Array,
+        copy: bool | None = None,
+        *,
+        columns: Features | None = None,
+        out: Array = None,
+        where: Array = None,
     ) -> Array:
-        """Return standardized data as it was; see :meth:`transform`."""
-        return self._transformed(X, True, self.copy if copy is None else copy, out, where)
+        """Return standardized data as it was; other parameters are those of :meth:`transform`.
+
+        Parameters
+        ----------
+        columns : list of names or positions, mask or slice, optional
+            The features that ``X`` holds, in its order; by default all.
+        """
+        copy = self.copy if copy is None else copy
+        return self._transformed(X, True, copy, out, where, columns)
 
 
 def _plain_count(count: np.ndarray) -> int | float | np.ndarray:

@@ -181,7 +181,8 @@ def test_routing_of_a_mask_to_fit_and_transform():
     X = np.random.default_rng(0).standard_normal((30, 3))
     where = np.random.default_rng(1).random(X.shape) < 0.7
     scaler = nc.StandardScaler().set_fit_request(where=True).set_transform_request(where=True)
-    pipeline = make_pipeline(scaler, nc.MinMaxScaler())
+    blind = nc.MinMaxScaler().set_fit_request(where=False).set_transform_request(where=False)
+    pipeline = make_pipeline(scaler, blind)
     result = pipeline.fit(X, where=where).transform(X, where=where)
     first = nc.StandardScaler().fit_transform(X, where=where)
     np.testing.assert_array_equal(first[~where], X[~where])
