@@ -428,6 +428,8 @@ class Scaler(AnyAxes, ABC):
             if pieces is not None:
                 element_mask.refuse_where(where, X)
                 self._check_given(pieces, pieces.names, inverse, chosen)
+                if not inverse:
+                    pieces.check_container(self._output_container(sklearn_config()))
                 return pieces.mapped(self, inverse, copy, out, chosen)
             values = input_validation.as_table(X, type(self).__name__)
             self._check_given(values, column_names(X), inverse, chosen)
