@@ -31,10 +31,12 @@ from normcore.scaling.affine_scaler import AffineScaler as AffineScaler
 from normcore.scaling.containers.centered import centered as centered
 from normcore.scaling.minmax import MinMaxScaler as MinMaxScaler
 from normcore.scaling.pointwise_scaler import PointwiseScaler as PointwiseScaler
+from normcore.scaling.quantile_learner import QuantileLearner as QuantileLearner
 from normcore.scaling.robust import RobustScaler as RobustScaler
 from normcore.scaling.row_scaler import RowScaler as RowScaler
 from normcore.scaling.standard import StandardScaler as StandardScaler
 from normcore.statistics import Extrema as Extrema
+from normcore.statistics import MergeableQuantiles as MergeableQuantiles
 from normcore.statistics import Moments as Moments
 from normcore.statistics import QuantileSketch as QuantileSketch
 from normcore.statistics import Statistic as Statistic
@@ -62,11 +64,13 @@ __all__ = [
     "GroupNorm",
     "InstanceNorm",
     "LayerNorm",
+    "MergeableQuantiles",
     "MinMaxScaler",
     "Moments",
     "PluginError",
     "PluginWarning",
     "PointwiseScaler",
+    "QuantileLearner",
     "QuantileSketch",
     "Quantiles",
     "RMSNorm",

@@ -3,6 +3,7 @@
 from normcore.scaling.affine_scaler import AffineScaler
 from normcore.scaling.minmax import MinMaxScaler
 from normcore.scaling.pointwise_scaler import PointwiseScaler
+from normcore.scaling.quantile_learner import QuantileLearner
 from normcore.scaling.robust import RobustScaler
 from normcore.scaling.row_scaler import RowScaler
 from normcore.scaling.standard import StandardScaler
@@ -11,6 +12,7 @@ __all__ = [
     "AffineScaler",
     "MinMaxScaler",
     "PointwiseScaler",
+    "QuantileLearner",
     "RobustScaler",
     "RowScaler",
     "StandardScaler",

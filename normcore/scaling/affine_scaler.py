@@ -96,10 +96,23 @@ class AffineScaler(Scaler):
     ) -> Array:
         return self._map(backend, x, out, inverse, where)
 
+    def _map_some(
+        self, backend: Backend, x: Array, out: Array, inverse: bool, chosen: np.ndarray
+    ) -> Array:
+        return self._map(backend, x, out, inverse, None, chosen)
+
     def _map(
-        self, backend: Backend, x: Array, out: Array, inverse: bool, where: Array = None
+        self,
+        backend: Backend,
+        x: Array,
+        out: Array,
+        inverse: bool,
+        where: Array = None,
+        chosen: np.ndarray | None = None,
     ) -> Array:
         affine, clip = self._map_of(x)
+        if chosen is not None:
+            affine = affine.select(chosen)
         if inverse:
             affine, clip = affine.inverse(), None
         elif not is_floats(x):

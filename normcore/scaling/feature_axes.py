@@ -17,7 +17,7 @@ import numpy as np
 from normcore.layout.array_views import is_single_view
 from normcore.layout.namespace import Array, array_namespace, is_strided
 from normcore.layout.out_argument import may_overlap, overlap
-from normcore.scaling.input_validation import is_frame
+from normcore.scaling.containers.frames import is_frame
 from normcore.scaling.real_numbers import real_numbers
 
 __all__ = [

@@ -16,6 +16,7 @@ from normcore.array_backend.selection import select_backend
 from normcore.layout import out_argument
 from normcore.layout.namespace import Array, array_namespace
 from normcore.scaling import element_mask, input_validation
+from normcore.scaling.containers.frames import column_names
 from normcore.scaling.feature_axes import FeatureAxes
 from normcore.scaling.input_validation import Names
 from normcore.scaling.scaler import Scaler
@@ -202,7 +203,7 @@ class RowScaler(Scaler):
 
     def _as_if_fitted(self, X: Array) -> Self:
         """Return what a fit to ``X`` would make of this scaler, without a look at the values."""
-        names = input_validation.column_names(X)
+        names = column_names(X)
         values = X if _is_sparse(X) else input_validation.as_table(X, type(self).__name__)
         rows, columns = values.shape
         return copying.copy(self)._learn(None, rows, columns, names)

@@ -20,6 +20,8 @@ from normcore.saving.parameter_values import from_json, same_value, to_json
 from normcore.saving.scaler_file import registered_name, save_scaler
 from normcore.scaling import array_map, element_mask, input_validation
 from normcore.scaling.any_axes import AnyAxes
+from normcore.scaling.containers.frame_output import framed
+from normcore.scaling.containers.frames import column_names, is_frame
 from normcore.scaling.containers.opening import opened
 from normcore.scaling.containers.table import PiecewiseTable
 from normcore.scaling.estimator import not_fitted_error, sklearn_config
@@ -31,6 +33,8 @@ from normcore.scaling.feature_axes import (
     as_single_views,
     is_columns,
 )
+from normcore.scaling.feature_subset import mapped_among_all, mapped_some
+from normcore.scaling.features import Features
 from normcore.scaling.input_validation import Names
 from normcore.statistics import Statistic, wide_integers
 
@@ -123,7 +127,7 @@ class Scaler(AnyAxes, ABC):
             if pieces is not None:
                 element_mask.refuse_where(where, X)
                 return self._fit_pieces(pieces, sample_weight, anew=anew)
-            names = input_validation.column_names(X)
+            names = column_names(X)
             values = input_validation.as_table(X, type(self).__name__)
             num_rows, num_features = values.shape
         else:
@@ -326,6 +330,12 @@ class Scaler(AnyAxes, ABC):
         Raises InfiniteInput, before anything is written where ``out`` overlaps ``x``.
         """
 
+    def _map_some(
+        self, backend: Backend, x: Array, out: Array, inverse: bool, chosen: np.ndarray
+    ) -> Array:
+        """Return :meth:`_map` of a table of some of the features."""
+        return mapped_among_all(self, backend, x, out, inverse, chosen)
+
     # -- transforming ----------------------------------------------------------------------
 
     def transform(self, X: Array, *, out: Array = None, where: Array = None) -> Array:
@@ -352,54 +362,67 @@ class Scaler(AnyAxes, ABC):
         """
         return self._transformed(X, False, self.copy, out, where)
 
-    def inverse_transform(self, X: Array, *, out: Array = None, where: Array = None) -> Array:
-        """Return scaled data as it was; parameters and errors are those of :meth:`transform`."""
-        return self._transformed(X, True, self.copy, out, where)
+    def inverse_transform(
+        self,
+        X: Array,
+        *,
+        columns: Features | None = None,
+        out: Array = None,
+        where: Array = None,
+    ) -> Array:
+        """Return scaled data as it was; other parameters and errors are those of :meth:`transform`.
+
+        Parameters
+        ----------
+        columns : list of names or positions, mask or slice, optional
+            The features that ``X`` holds, in its order; by default all.
+        """
+        return self._transformed(X, True, self.copy, out, where, columns)
 
     def _transformed(
-        self, X: Array, inverse: bool, copy: bool, out: Array, where: Array = None
+        self,
+        X: Array,
+        inverse: bool,
+        copy: bool,
+        out: Array,
+        where: Array = None,
+        columns: Features | None = None,
     ) -> Array:
         fitted = self.__dict__
         if "n_features_in_" not in fitted:
             raise not_fitted_error(self)
-        features = fitted.get("_features")
+        features, width = fitted.get("_features"), fitted["n_features_in_"]
+        chosen = None
+        if columns is not None:
+            chosen = self._feature_indices(columns)
+            width = chosen.size
         if features is not None:
             values = any_array(X, type(self).__name__)
             features.check(values, type(self).__name__)
-        elif is_table(X, fitted["n_features_in_"]) and (
-            inverse or "feature_names_in_" not in fitted
-        ):
+        elif is_table(X, width) and (inverse or "feature_names_in_" not in fitted):
             values = X
         else:
             pieces = opened(X, type(self).__name__)
             if pieces is not None:
                 element_mask.refuse_where(where, X)
-                return self._transformed_pieces(pieces, inverse, copy, out)
+                self._check_given(pieces, pieces.names, inverse, chosen)
+                return pieces.mapped(self, inverse, copy, out, chosen)
             values = input_validation.as_table(X, type(self).__name__)
-            if inverse:
-                self._check_width(values.shape[1])
-            else:
-                self._check_features(values, input_validation.column_names(X))
+            self._check_given(values, column_names(X), inverse, chosen)
         config = sklearn_config()
         if config.get("array_api_dispatch"):
             self._check_same_namespace(values, "inverse_transform" if inverse else "transform")
         backend = select_backend(values, self.backend)
         copy = copy or not (values is X or isinstance(X, np.ndarray))
         if type(values) is np.ndarray:
-            result = self._mapped(backend, values, inverse, copy, out, where)
+            result = self._mapped(backend, values, inverse, copy, out, where, chosen)
         else:
             with backend.in_order_with(values):
-                result = self._mapped(backend, values, inverse, copy, out, where)
-        return result if inverse or out is not None else self._contained(result, X, config)
-
-    def _transformed_pieces(
-        self, table: PiecewiseTable, inverse: bool, copy: bool, out: Array
-    ) -> Array:
-        if inverse:
-            self._check_width(table.shape[1])
-        else:
-            self._check_features(table, table.names)
-        return table.mapped(self, inverse, copy, out)
+                result = self._mapped(backend, values, inverse, copy, out, where, chosen)
+        container = "default" if out is not None else self._output_container(config)
+        if container == "default" or (inverse and not is_frame(X)):
+            return result
+        return framed(self, result, values, X, container, inverse, chosen, where)
 
     def _mapped(
         self,
@@ -409,6 +432,7 @@ class Scaler(AnyAxes, ABC):
         copy: bool,
         out: Array,
         where: Array = None,
+        chosen: np.ndarray | None = None,
     ) -> Array:
         """Return the map of an array as the caller's kind of array; ``out`` if that was given."""
         x = backend.adopt(values)
@@ -419,12 +443,17 @@ class Scaler(AnyAxes, ABC):
         if where is not None:
             mask = element_mask.as_mask(where, values, backend)
         try:
-            if features is None and mask is None:
+            if chosen is not None:
+                result = mapped_some(self, backend, x, target, inverse, chosen, mask)
+            elif features is None and mask is None:
                 result = self._map(backend, x, target, inverse)
             else:
                 result = array_map.mapped(self, backend, x, target, inverse, features, mask)
         except InfiniteInput:
-            self._refuse_infinity(x, self.__dict__.get("feature_names_in_"), features, mask)
+            names = self.__dict__.get("feature_names_in_")
+            if names is not None and chosen is not None:
+                names = names[chosen]
+            self._refuse_infinity(x, names, features, mask)
             raise
         if out is not None:
             if target is None:

@@ -12,6 +12,7 @@ from normcore.layout.namespace import Array
 from normcore.scaling import input_validation
 from normcore.scaling.affine_scaler import AffineScaler
 from normcore.scaling.feature_axes import COLUMNS, Axis
+from normcore.scaling.features import Features
 from normcore.statistics import Moments, wide_integers
 
 __all__ = ["StandardScaler"]
@@ -189,10 +190,23 @@ class StandardScaler(AffineScaler):
         return self._transformed(X, False, self.copy if copy is None else copy, out, where)
 
     def inverse_transform(
-        self, X: Array, copy: bool | None = None, *, out: Array = None, where: Array = None
+        self,
+        X: Array,
+        copy: bool | None = None,
+        *,
+        columns: Features | None = None,
+        out: Array = None,
+        where: Array = None,
     ) -> Array:
-        """Return standardized data as it was; see :meth:`transform`."""
-        return self._transformed(X, True, self.copy if copy is None else copy, out, where)
+        """Return standardized data as it was; other parameters are those of :meth:`transform`.
+
+        Parameters
+        ----------
+        columns : list of names or positions, mask or slice, optional
+            The features that ``X`` holds, in its order; by default all.
+        """
+        copy = self.copy if copy is None else copy
+        return self._transformed(X, True, copy, out, where, columns)
 
 
 def _plain_count(count: np.ndarray) -> int | float | np.ndarray:

@@ -7,6 +7,7 @@ all this one law.
 
 from normcore.statistics.brackets import Brackets, Quantiles
 from normcore.statistics.extrema import Extrema
+from normcore.statistics.mergeable_quantiles import MergeableQuantiles
 from normcore.statistics.moments import Moments
 from normcore.statistics.quantile_sketch import QuantileSketch
 from normcore.statistics.statistic import Statistic, check_count
@@ -14,6 +15,7 @@ from normcore.statistics.statistic import Statistic, check_count
 __all__ = [
     "Brackets",
     "Extrema",
+    "MergeableQuantiles",
     "Moments",
     "QuantileSketch",
     "Quantiles",

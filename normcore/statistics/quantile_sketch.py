@@ -21,7 +21,7 @@ error of merged compactors.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from numbers import Real
 from types import ModuleType
 from typing import TYPE_CHECKING, ClassVar, Self
@@ -241,6 +241,17 @@ class QuantileSketch(Statistic):
             self.sizes[channels],
             self.coins[channels],
             self.sums[:, channels],
+        )
+
+    @classmethod
+    def side_by_side(cls, groups: Sequence[Self]) -> QuantileSketch:
+        """Return the sketch of all channels from those of groups of them, in order."""
+        return cls(
+            groups[0].error,
+            np.concatenate([group.values for group in groups]),
+            np.concatenate([group.sizes for group in groups]),
+            np.concatenate([group.coins for group in groups]),
+            np.concatenate([group.sums for group in groups], axis=1),
         )
 
     def to_host(self) -> Self:

@@ -73,19 +73,28 @@ class SparseTable(PiecewiseTable):
         stored = columns.observed_stored(weights)
         return stored.merge(columns.observed_zeros(weights, stored))
 
-    def mapped(self, scaler: Scaler, inverse: bool, copy: bool, out: Array) -> Array:
+    def mapped(
+        self,
+        scaler: Scaler,
+        inverse: bool,
+        copy: bool,
+        out: Array,
+        chosen: np.ndarray | None,
+    ) -> Array:
         """Return the matrix with its stored values scaled."""
         scaler._check_sparse(inverse=inverse)
         if out is not None:
             raise TypeError("out= is for dense arrays; use copy=False to scale a sparse X in place")
         X = self.matrix
-        self.refuse_infinity(scaler.__dict__.get("feature_names_in_"))
+        names = scaler.__dict__.get("feature_names_in_")
+        self.refuse_infinity(names if names is None or chosen is None else names[chosen])
         dtype = X.dtype if X.dtype.kind == "f" else np.dtype(np.float64)
         in_place = not copy and X.dtype == dtype and X.data.flags.writeable
         result = X if in_place else X.astype(dtype, copy=True)
         if not X.has_canonical_format:
             result.sum_duplicates()
         for block, columns in _entries(result):
+            columns = columns if chosen is None else chosen[columns]
             result.data[block] = scaler._map_stored(result.data[block], columns, inverse)
         return result
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from normcore.layout.namespace import Array
 from normcore.scaling.input_validation import Names
 from normcore.statistics import Statistic
@@ -48,7 +50,14 @@ class PiecewiseTable(ABC):
         """
 
     @abstractmethod
-    def mapped(self, scaler: Scaler, inverse: bool, copy: bool, out: Array) -> Array:
+    def mapped(
+        self,
+        scaler: Scaler,
+        inverse: bool,
+        copy: bool,
+        out: Array,
+        chosen: np.ndarray | None,
+    ) -> Array:
         """Return the table scaled, as the same kind of table.
 
         Parameters
@@ -57,4 +66,6 @@ class PiecewiseTable(ABC):
             Whether to leave the table as it is; without, it is written into where it can be.
         out : array or None
             Where to write the result, if such tables can.
+        chosen : array of int or None
+            The features that its columns are; None where they are all.
         """
