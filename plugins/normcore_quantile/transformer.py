@@ -279,12 +279,22 @@ class QuantileTransformer(nc.PointwiseScaler):
             return self._mapped_stored(X, False, out)
         return super().transform(X, out=out, where=where)
 
-    def inverse_transform(self, X: Any, *, out: Any = None, where: Any = None) -> Any:
-        """Return mapped data as it was; parameters and errors are those of :meth:`transform`."""
+    def inverse_transform(
+        self, X: Any, *, columns: Any = None, out: Any = None, where: Any = None
+    ) -> Any:
+        """Return mapped data as it was; other parameters and errors as of :meth:`transform`.
+
+        Parameters
+        ----------
+        columns : list of names or positions, mask or slice, optional
+            The features that ``X`` holds, in its order; by default all. Not with a sparse matrix.
+        """
         if self._maps_stored(X):
             _refuse_where(where)
+            if columns is not None:
+                raise TypeError("columns= is for dense arrays; pass all features of a sparse one")
             return self._mapped_stored(X, True, out)
-        return super().inverse_transform(X, out=out, where=where)
+        return super().inverse_transform(X, columns=columns, out=out, where=where)
 
     def _maps_stored(self, X: Any) -> bool:
         return self.__sklearn_is_fitted__() and sparse.is_sparse(X)
