@@ -422,6 +422,8 @@ class Scaler(AnyAxes, ABC):
             chosen = self._feature_indices(columns)
             width = chosen.size
         if features is not None:
+            if columns is not None:
+                raise ValueError("columns= is for tables: axis='columns'")
             values = any_array(X, type(self).__name__)
             features.check(values, type(self).__name__)
         elif is_table(X, width) and (inverse or "feature_names_in_" not in fitted):

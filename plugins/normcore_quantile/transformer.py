@@ -43,6 +43,9 @@ class QuantileTransformer(nc.PointwiseScaler):
         matrix of floats in CSC format.
     backend : str or Backend, optional
         The backend to use whatever the data; by default the one that fits it.
+    axis : "columns", int, tuple of int or None, default="columns"
+        The axes whose positions have landmarks of their own, of arrays of any number of
+        dimensions; None makes everything one feature. By default ``X`` is a table.
 
     Attributes
     ----------
@@ -66,6 +69,7 @@ class QuantileTransformer(nc.PointwiseScaler):
 
     statistic = nc.Quantiles
     exact_streaming = False
+    unshaped = frozenset({"references_"})
 
     n_quantiles_: int
     quantiles_: Any
@@ -81,6 +85,7 @@ class QuantileTransformer(nc.PointwiseScaler):
         random_state: int | np.random.RandomState | None = None,
         copy: bool = True,
         backend: str | nc.Backend | None = None,
+        axis: int | tuple[int, ...] | str | None = "columns",
     ) -> None:
         self.n_quantiles = n_quantiles
         self.output_distribution = output_distribution
@@ -89,6 +94,7 @@ class QuantileTransformer(nc.PointwiseScaler):
         self.random_state = random_state
         self.copy = copy
         self.backend = backend
+        self.axis = axis
 
     @property
     def partial_fit(self) -> NoReturn:
@@ -133,8 +139,7 @@ class QuantileTransformer(nc.PointwiseScaler):
         y : None
             Ignored.
         where : array of bool, optional
-            Of a shape that broadcasts to that of a dense ``X``: elements where it is False are
-            skipped, whatever they hold.
+            As that of other scalers; not with a sparse matrix.
 
         Raises
         ------
@@ -148,9 +153,9 @@ class QuantileTransformer(nc.PointwiseScaler):
             If there are fewer samples than ``n_quantiles``.
         """
         if not sparse.is_sparse(X):
-            return super().fit(X, y, where=where)
-        self.check_parameters()
+            return super().fit(X, where=where)
         _refuse_where(where)
+        self.check_parameters()
         columns = sparse.as_columns(X, type(self).__name__, copy=False)
         if not self.ignore_implicit_zeros:
             sparse.refuse_negative(columns)
@@ -257,8 +262,10 @@ class QuantileTransformer(nc.PointwiseScaler):
         X : array, data frame, sparse matrix or nested list of shape (n_samples, n_features)
             NaN stays NaN. Of a sparse matrix the stored values are mapped, and the result is in
             CSC format.
-        out, where
-            As those of other scalers; not with a sparse matrix.
+        out : array of shape (n_samples, n_features), optional
+            As that of other scalers; not with a sparse matrix.
+        where : array of bool, optional
+            As that of other scalers; not with a sparse matrix.
 
         Raises
         ------
@@ -268,44 +275,44 @@ class QuantileTransformer(nc.PointwiseScaler):
             If the transformer is not fitted.
         """
         if self._maps_stored(X):
-            return self._mapped_stored(X, False, out, where, None)
+            _refuse_where(where)
+            return self._mapped_stored(X, False, out)
         return super().transform(X, out=out, where=where)
 
     def inverse_transform(
         self, X: Any, *, columns: Any = None, out: Any = None, where: Any = None
     ) -> Any:
-        """Return mapped data as it was; other parameters and errors are those of :meth:`transform`.
+        """Return mapped data as it was; other parameters and errors as of :meth:`transform`.
 
         Parameters
         ----------
         columns : list of names or positions, mask or slice, optional
-            The features that ``X`` holds, in its order; by default all.
+            The features that ``X`` holds, in its order; by default all. Not with a sparse matrix.
         """
         if self._maps_stored(X):
-            return self._mapped_stored(X, True, out, where, columns)
+            _refuse_where(where)
+            if columns is not None:
+                raise TypeError("columns= is for dense arrays; pass all features of a sparse one")
+            return self._mapped_stored(X, True, out)
         return super().inverse_transform(X, columns=columns, out=out, where=where)
 
     def _maps_stored(self, X: Any) -> bool:
         return self.__sklearn_is_fitted__() and sparse.is_sparse(X)
 
-    def _mapped_stored(self, X: Any, back: bool, out: Any, where: Any, columns: Any) -> Any:
+    def _mapped_stored(self, X: Any, back: bool, out: Any) -> Any:
         if out is not None:
             raise TypeError("out= is for dense results; the map of a sparse matrix is a new one")
-        _refuse_where(where)
-        values, references = self._landmarks()
-        if columns is not None:
-            values = values[self._feature_indices(columns)]
-        if X.ndim == 2 and X.shape[1] != len(values):
+        if X.ndim == 2 and X.shape[1] != self.n_features_in_:
             raise ValueError(
                 f"X has {X.shape[1]} features, but {type(self).__name__} is expecting "
-                f"{len(values)} features as input"
+                f"{self.n_features_in_} features as input"
             )
-        matrix = sparse.as_columns(X, type(self).__name__, copy=self.copy)
+        columns = sparse.as_columns(X, type(self).__name__, copy=self.copy)
         if not back and not self.ignore_implicit_zeros:
-            sparse.refuse_negative(matrix)
+            sparse.refuse_negative(columns)
         normal = self.output_distribution == "normal"
-        sparse.map_stored(matrix, values, references, normal=normal, back=back)
-        return matrix
+        sparse.map_stored(columns, *self._landmarks(), normal=normal, back=back)
+        return columns
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -313,9 +320,9 @@ class QuantileTransformer(nc.PointwiseScaler):
         return tags
 
 
-def _refuse_where(where: Any) -> None:
+def _refuse_where(where: object) -> None:
     if where is not None:
-        raise TypeError("where= is for arrays; a sparse matrix has all its elements")
+        raise TypeError("where= is for dense arrays; a sparse matrix hides nothing")
 
 
 def _check_count(name: str, value: object) -> None:
