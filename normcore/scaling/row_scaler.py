@@ -17,7 +17,7 @@ from normcore.layout import out_argument
 from normcore.layout.namespace import Array, array_namespace
 from normcore.scaling import element_mask, input_validation
 from normcore.scaling.containers.frames import column_names
-from normcore.scaling.feature_axes import FeatureAxes
+from normcore.scaling.feature_axes import FeatureAxes, is_columns
 from normcore.scaling.input_validation import Names
 from normcore.scaling.scaler import Scaler
 from normcore.statistics import Statistic
@@ -115,6 +115,11 @@ class RowScaler(Scaler):
             mask = element_mask.as_mask(where, values, backend)
             values = element_mask.zeroed(backend.adopt(values), mask)
         self._refuse_not_finite(values, names)
+
+    def _check_parameters(self) -> None:
+        super()._check_parameters()
+        if not is_columns(self.axis):
+            raise ValueError(f"{type(self).__name__} maps the rows of tables: axis='columns'")
 
     def _refuse_not_finite(self, x: Array, names: Names | None) -> None:
         """Refuse a table with NaN or infinity, naming the place of the first."""
