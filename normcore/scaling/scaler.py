@@ -16,22 +16,26 @@ from normcore.array_backend.abstract import Backend, InfiniteInput
 from normcore.array_backend.selection import in_order_with, select_backend
 from normcore.layout.namespace import Array
 from normcore.layout.numpy_views import is_table
-from normcore.saving.parameter_values import from_json, same_value, to_json
-from normcore.saving.scaler_file import registered_name, save_scaler
-from normcore.scaling import input_validation
+from normcore.saving.parameter_values import same_value
+from normcore.saving.scaler_file import save_scaler
+from normcore.scaling import fitted_description, input_validation
 from normcore.scaling.estimator import Estimator, not_fitted_error, sklearn_config
+from normcore.scaling.fitted_attributes import FittedAttributes, is_public, locked
 from normcore.scaling.input_validation import Names
 from normcore.statistics import Statistic, wide_integers
 
 __all__ = ["Scaler"]
 
 # Instance attributes that a fit sets besides those whose names end with an underscore.
-FITTED = frozenset({"_statistic", "_num_rows", "_params", "_affine", "_narrow"})
+FITTED = frozenset(
+    {"_statistic", "_num_rows", "_params", "_affine", "_narrow"}
+    | {"_kept_affine", "_observed_affine", "_assigned", "_learned", "_watched"}
+)
 # Parameters that say how to compute, not what: scalers that differ in them alone can merge.
 EXECUTION = frozenset({"backend", "copy"})
 
 
-class Scaler(Estimator, ABC):
+class Scaler(FittedAttributes, Estimator, ABC):
     """A statistic of each feature, and a map of each value that depends on it."""
 
     #: What a fit observes of each feature; None where nothing needs to be learned.
@@ -51,7 +55,6 @@ class Scaler(Estimator, ABC):
     n_samples_seen_: int | float | np.ndarray
 
     _statistic: Statistic | None = None
-    _num_rows: int = 0
     #: The parameters when it was fitted.
     _params: Mapping[str, object]
 
@@ -90,7 +93,9 @@ class Scaler(Estimator, ABC):
         return self._fit(X, None, anew=False)
 
     def _fit(self, X: Array, sample_weight: Array, *, anew: bool) -> Self:
-        anew = anew or not self.__sklearn_is_fitted__()
+        if not anew:
+            self._refuse_unobserved("partial_fit")
+            anew = not self.__sklearn_is_fitted__()
         self._check_parameters()
         names = input_validation.column_names(X)
         values = input_validation.as_table(X, type(self).__name__)
@@ -105,7 +110,7 @@ class Scaler(Estimator, ABC):
         with in_order_with(values, self.backend):
             statistic = self._observed(values, sample_weight, names)
             if not anew:
-                num_rows += self._num_rows
+                num_rows += self._num_rows or 0
                 statistic = self._merged(statistic)
             return self._learn(statistic, num_rows, num_features, names, like=values)
 
@@ -137,15 +142,17 @@ class Scaler(Estimator, ABC):
         if differing:
             pairs = ", ".join(f"{key}={mine[key]!r} and {theirs[key]!r}" for key in differing)
             raise ValueError(f"cannot merge scalers with other parameters: {pairs}")
+        for each in (self, other):
+            each._refuse_unobserved("merge")
         names = getattr(other, "feature_names_in_", None)
-        statistic, num_rows = other._statistic, other._num_rows
+        statistic, num_rows = other._statistic, other._num_rows or 0
         if self.__sklearn_is_fitted__():
             input_validation.check_names(
                 getattr(self, "feature_names_in_", None), names, type(self).__name__
             )
             self._check_width(other.n_features_in_)
             names = getattr(self, "feature_names_in_", None)
-            statistic, num_rows = self._merged(statistic), num_rows + self._num_rows
+            statistic, num_rows = self._merged(statistic), num_rows + (self._num_rows or 0)
         return self._learn(statistic, num_rows, other.n_features_in_, names)
 
     def _fit_statistic(
@@ -200,36 +207,47 @@ class Scaler(Estimator, ABC):
     def _learn(
         self,
         statistic: Statistic | None,
-        num_rows: int,
+        num_rows: int | None,
         num_features: int,
         names: Names | None,
         like: Array = None,
     ) -> Self:
-        """Replace all fitted attributes together; a failure leaves every one as it was."""
+        """Replace all fitted attributes together; a failure leaves every one as it was.
+
+        Without a number of rows, what was given was not observed, and nothing can be added to it.
+        """
         learned = object.__new__(type(self))
         learned.__dict__.update(
             (name, value) for name, value in self.__dict__.items() if not _is_fitted_name(name)
         )
+        learned.__dict__["_learning"] = True  # so that what is set is not taken for assigned
         learned._statistic, learned._num_rows = statistic, num_rows
         learned._params = self.get_params(deep=False)
-        learned.n_samples_seen_, learned.n_features_in_ = num_rows, num_features
+        learned.n_samples_seen_, learned.n_features_in_ = num_rows or 0, num_features
         if names is not None:
             learned.feature_names_in_ = np.asarray(names, dtype=object)
         learned._prepare(statistic)
+        if num_rows is None:
+            del learned.n_samples_seen_
         if like is not None:
             learned._check_digits(select_backend(like, self.backend).adopt(like))
             if not isinstance(like, np.ndarray):
                 learned._publish_as(like)
-        self.__dict__ = learned.__dict__
+        fitted = learned.__dict__
+        found = {name: locked(value) for name, value in fitted.items() if is_public(name)}
+        fitted.update(found)
+        fitted["_learned"] = frozenset(found) - {"n_features_in_", "feature_names_in_"}
+        del fitted["_learning"]
+        self.__dict__ = fitted
         return self
 
     def _publish_as(self, like: Array) -> None:
         """Turn public fitted arrays into the kind of ``like``, the training data."""
         backend = select_backend(like, self.backend)
         for name, value in list(self.__dict__.items()):
-            public = name.endswith("_") and not name.startswith("_")
-            if public and isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
-                self.__dict__[name] = backend.release(backend.adopt(value), like)
+            if is_public(name) and isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
+                # A copy: a result in host memory may be a window into this one.
+                self.__dict__[name] = backend.release(backend.adopt(value.copy()), like)
 
     def _check_parameters(self) -> None:
         """Refuse parameters that make no sense; called before anything is learned."""
@@ -237,6 +255,9 @@ class Scaler(Estimator, ABC):
     @abstractmethod
     def _prepare(self, statistic: Statistic | None) -> None:
         """Set what the map needs, from what was observed."""
+
+    def _check_statistic(self, statistic: Statistic) -> None:
+        """Refuse a saved statistic that a scaler of these parameters cannot have observed."""
 
     def _check_digits(self, x: Array) -> None:
         """Refuse training data of which the map would lose digits that matter."""
@@ -336,29 +357,7 @@ class Scaler(Estimator, ABC):
 
     def to_dict(self) -> dict[str, object]:
         """Return the fitted scaler as JSON-able values and float64 arrays; see :meth:`save`."""
-        if not self.__sklearn_is_fitted__():
-            raise not_fitted_error(self)
-        cls = type(self)
-        params = self.get_params(deep=False)
-        for name in params.keys() - self.immediate:
-            if not same_value(params[name], self._params[name]):
-                raise ValueError(
-                    f"{name} was {self._params[name]!r} when this {cls.__name__} was fitted and is "
-                    f"{params[name]!r} now; fit it again before saving it"
-                )
-        names = getattr(self, "feature_names_in_", None)
-        saved: dict[str, object] = {
-            "scaler": registered_name(cls),
-            "class": f"{cls.__module__}:{cls.__qualname__}",
-            "params": {name: to_json(name, value) for name, value in params.items()},
-            "statistic": None,
-            "n_features_in": self.n_features_in_,
-            "feature_names_in": None if names is None else list(names),
-            "n_samples_seen": self._num_rows,
-        }
-        if self._statistic is not None:
-            saved["statistic"] = {"name": self._statistic.name, **self._statistic.to_state()}
-        return saved
+        return fitted_description.described(self)
 
     @classmethod
     def from_dict(cls, saved: Mapping[str, Any]) -> Self:
@@ -369,37 +368,11 @@ class Scaler(Estimator, ABC):
         ValueError
             If the description is of another class, or incomplete.
         """
-        try:
-            params, state, names = saved["params"], saved["statistic"], saved["feature_names_in"]
-            num_rows, num_features = int(saved["n_samples_seen"]), int(saved["n_features_in"])
-        except KeyError as error:
-            raise ValueError(f"the saved {cls.__name__} lacks {error}") from None
-        try:
-            scaler = cls(**{name: from_json(value) for name, value in params.items()})
-        except TypeError as error:
-            raise ValueError(f"the saved parameters do not fit {cls.__name__}: {error}") from None
-        scaler._check_parameters()
-        kind = None if cls.statistic is None else cls.statistic.name
-        if (state and state.get("name")) != kind:
-            raise ValueError(
-                f"the saved statistic is {state and state.get('name')!r}, not {kind!r}"
-            )
-        statistic = None
-        if cls.statistic is not None:
-            statistic = cls.statistic.from_state(
-                {key: value for key, value in state.items() if key != "name"}
-            )
-            if statistic.num_channels != num_features:
-                raise ValueError(
-                    f"the saved statistic has {statistic.num_channels} features, not {num_features}"
-                )
-        if names is not None and len(names) != num_features:
-            raise ValueError(f"{len(names)} names are saved for {num_features} features")
-        return scaler._learn(statistic, num_rows, num_features, names)
+        return fitted_description.restored(cls, saved)
 
 
 def _is_fitted_name(name: str) -> bool:
-    return name in FITTED or (name.endswith("_") and not name.startswith("_"))
+    return name in FITTED or is_public(name)
 
 
 def _may_hold_infinity(statistic: Statistic) -> bool:
