@@ -13,6 +13,7 @@ from typing import ClassVar, cast
 import numpy as np
 
 from normcore.array_backend.abstract import Backend, BackendStatus
+from normcore.array_backend.selection import get_backend
 from normcore.layout.namespace import Array
 from normcore.layout.out_argument import kind_of
 from normcore.statistics.statistic import StatisticT
@@ -67,6 +68,10 @@ class CupyBackend(DeviceBackend):
             chunk_bytes,
         )
 
+    def __reduce__(self) -> tuple[Callable[[int], Backend], tuple[int]]:
+        """By name, and by what it was made with where that is not the default."""
+        return _restored, (self._chunked.chunk_bytes,)
+
     def adopt(self, array: Array) -> Array:
         """Return an array of CuPy that shares the memory, or the NumPy array of host memory.
 
@@ -82,7 +87,9 @@ class CupyBackend(DeviceBackend):
             )
         cupy, native = self.device.xp, array
         if not isinstance(array, (cupy.ndarray, np.ndarray)):
-            native = _borrowed(cupy, array)
+            native = self._ordering.lent(array) if is_tensor(array) else None
+            if native is None:
+                native = _borrowed(cupy, array)
         dtype = native.dtype
         if dtype.kind not in "biuf" and dtype.name != "bfloat16":
             raise TypeError(f"cannot normalize an array of dtype {dtype}; use real numbers")
@@ -155,6 +162,14 @@ class CupyBackend(DeviceBackend):
         advice = _IN_CHUNKS.format(self._chunked.chunk_bytes)
         with self._cuda_errors(advice):
             return getattr(self._chunked, name)(*args, **options)
+
+
+def _restored(chunk_bytes: int) -> Backend:
+    """Return the backend that a pickle names: this process's own one, unless its chunks differ."""
+    registered = get_backend(CupyBackend.name)
+    if chunk_bytes == CHUNK_BYTES:
+        return registered
+    return CupyBackend(chunk_bytes=chunk_bytes)
 
 
 _ON_DEVICE = (

@@ -53,6 +53,9 @@ class Fitting:
         budget: Budget,
         spool: Spool,
     ) -> None:
+        axis = getattr(scaler, "axis", "columns")
+        if not isinstance(axis, str):
+            raise ValueError(f"axis={axis!r} is for arrays; for {table.name} it is 'columns'")
         self._learner = copy.copy(scaler)
         self._named = are_named(table, names)
         self._table = table

@@ -15,9 +15,9 @@ from normcore.array_backend.abstract import Backend, InfiniteInput
 from normcore.layout import out_argument
 from normcore.layout.namespace import Array
 from normcore.layout.numpy_views import is_floats
-from normcore.scaling import input_validation
+from normcore.scaling import array_map, element_mask, input_validation
 from normcore.scaling.estimator import not_fitted_error
-from normcore.scaling.finite_maps import FiniteAffine, finite, rescale_quarters
+from normcore.scaling.finite_maps import FiniteAffine, finite, plain, rescale_quarters
 from normcore.scaling.known_statistics import KnownStatistics
 from normcore.scaling.real_numbers import on_host
 from normcore.scaling.scaler import Scaler
@@ -119,14 +119,19 @@ class AffineScaler(Scaler):
     def _set_known(self, known: KnownStatistics, given: Mapping[str, Array]) -> Self:
         """Set fitted attributes that are known, those that are not None."""
         self.n_features_in_ = known.num_features
+        if known.features is not None:
+            self._features, self._shaped = known.features, frozenset(given)
         if known.names is not None:
             self.feature_names_in_ = np.asarray(known.names, dtype=object)
         for name, value in given.items():
             if value is not None:
-                setattr(self, name, value)
+                setattr(self, name, known.shaped(value))
         if known.num_rows is not None:
             self._num_rows = self.n_samples_seen_ = known.num_rows
         return self
+
+    def _settle(self) -> None:
+        self._current_map()
 
     def _affine_of_attributes(self) -> Affine:
         """Return the map that the fitted attributes describe, some of which were assigned.
@@ -138,10 +143,9 @@ class AffineScaler(Scaler):
         params: Mapping[str, object] = {}
         if "_observed_affine" in self.__dict__:
             fitted, params = self.__dict__["_observed_affine"]
-        if isinstance(fitted, FiniteAffine):
-            fitted = fitted.plain
         numbers: dict[str, Array] = {}
         if fitted is not None:
+            fitted = plain(fitted)
             numbers = {name: getattr(fitted, name) for name in (*COEFFICIENTS, "center_low")}
         for name, coefficient in self.coefficients.items():
             switch = self.switches.get(name)
@@ -168,7 +172,7 @@ class AffineScaler(Scaler):
             raise ValueError(
                 f"{type(self).__name__}.{name} is None, but the map needs it: assign numbers{off}"
             )
-        return self._checked_numbers(name, on_host(value))
+        return self._checked_numbers(name, on_host(value)).reshape(-1)
 
     # -- the map ---------------------------------------------------------------------------
 
@@ -182,24 +186,72 @@ class AffineScaler(Scaler):
             label = partial(
                 input_validation.column_label, names=getattr(self, "feature_names_in_", None)
             )
-            scale = affine.plain.scale if isinstance(affine, FiniteAffine) else affine.scale
-            wide_integers.refuse_rounded(x, 1, center, scale, label)
+            wide_integers.refuse_rounded(x, 1, center, plain(affine).scale, label)
 
     def _map_of(self, x: Array) -> tuple[Affine, tuple[float, float] | None]:
         """Return the map of ``x``, and bounds of the result, if it has any."""
         return self._affine, None
 
-    def _map(self, backend: Backend, x: Array, out: Array, inverse: bool) -> Array:
+    def _map_stored(self, x: np.ndarray, columns: np.ndarray, inverse: bool) -> np.ndarray:
         affine, clip = self._map_of(x)
         if inverse:
             affine, clip = affine.inverse(), None
+        _, scale, gamma, _ = affine.coefficients(self.n_features_in_)
+        # In the order of the kernels, so that the bits are those of a dense table. A center of 0
+        # leaves x as it is, a beta of 0 turns -0.0 into 0.0.
+        y = x.astype(np.float64) if x.dtype != np.float64 else x
+        y /= scale.take(columns, mode="clip")
+        if (gamma != 1.0).any():
+            y *= gamma.take(columns, mode="clip")
+        y += 0.0
+        return y if clip is None else np.clip(y, *clip, out=y)
+
+    def _map_positions(self, backend: Backend, x: Array, out: Array, inverse: bool) -> Array:
+        return self._map(backend, x, out, inverse)
+
+    def _map_where(
+        self, backend: Backend, x: Array, where: Array, out: Array, inverse: bool
+    ) -> Array:
+        return self._map(backend, x, out, inverse, where)
+
+    def _map_some(
+        self, backend: Backend, x: Array, out: Array, inverse: bool, chosen: np.ndarray
+    ) -> Array:
+        return self._map(backend, x, out, inverse, None, chosen)
+
+    def _map(
+        self,
+        backend: Backend,
+        x: Array,
+        out: Array,
+        inverse: bool,
+        where: Array = None,
+        chosen: np.ndarray | None = None,
+    ) -> Array:
+        affine, clip = self._map_of(x)
+        if chosen is not None:
+            affine = affine.select(chosen)
+        if inverse:
+            affine, clip = affine.inverse(), None
         elif not is_floats(x):
-            self._refuse_rounded(x, affine.center)
+            self._refuse_rounded(element_mask.zeroed(x, where), affine.center)
         if out is not None and out_argument.may_overlap(x, out):
             out_argument.check_out(out, x)
             extrema = over_views.observe(partial(backend.extrema, skipna=True), x, 1).to_host()
-            if np.isinf(extrema.min).any() or np.isinf(extrema.max).any():
+            infinite = np.isinf(extrema.min).any() or np.isinf(extrema.max).any()
+            if infinite and (where is None or array_map.any_infinite(x, where)):
                 raise InfiniteInput
         if type(affine) is FiniteAffine and affine.unit is not None:
-            return rescale_quarters(backend, x, affine, out=out, clip=clip)
-        return over_views.rescale(backend, x, affine, 1, out=out, clip=clip, refuse_infinite=True)
+            shown = x if where is None else element_mask.zeroed(x, where)
+            y = rescale_quarters(
+                backend, shown, affine, out=out if where is None else None, clip=clip
+            )
+            if where is not None:
+                y = over_views.restored(y, x, where)
+                if out is not None:
+                    out[...] = y
+                    return out
+            return y
+        return over_views.rescale(
+            backend, x, affine, 1, out=out, clip=clip, refuse_infinite=True, where=where
+        )

@@ -18,13 +18,14 @@ import numpy as np
 
 from normcore.layout.namespace import Array
 from normcore.scaling import input_validation
+from normcore.scaling.containers.frame_output import CONTAINERS
+from normcore.scaling.features import Features, feature_indices
 from normcore.scaling.input_validation import Names
 
 __all__ = ["Estimator", "not_fitted_error", "sklearn_config"]
 
-CONTAINERS = ("default", "pandas", "polars")
 # Arguments of methods that are data or buffers, not metadata to be routed.
-NOT_METADATA = frozenset({"self", "X", "y", "out"})
+NOT_METADATA = frozenset({"self", "X", "y", "out", "columns"})
 ROUTED_METHODS = ("fit", "partial_fit", "transform", "inverse_transform")
 
 
@@ -230,6 +231,11 @@ class Estimator:
 
     # -- fitted or not, tags ---------------------------------------------------------------
 
+    @property
+    def keeps_zero(self) -> bool:
+        """Whether zero maps to zero, whatever was learned: sparse input then stays sparse."""
+        return False
+
     def __sklearn_is_fitted__(self) -> bool:
         return "n_features_in_" in self.__dict__
 
@@ -241,7 +247,7 @@ class Estimator:
             transformer_tags=utils.TransformerTags(
                 preserves_dtype=["float64", "float32", "float16"]
             ),
-            input_tags=utils.InputTags(allow_nan=True),
+            input_tags=utils.InputTags(allow_nan=True, sparse=self.keeps_zero),
             array_api_support=True,
         )
 
@@ -294,6 +300,30 @@ class Estimator:
                 f"{self.n_features_in_} features as input"
             )
 
+    def _feature_indices(self, columns: Features) -> np.ndarray:
+        if "_features" in self.__dict__:
+            raise ValueError("columns= is for tables: axis='columns'")
+        return feature_indices(columns, self.get_feature_names_out(), self.n_features_in_)
+
+    def _check_given(
+        self, X: Array, names: Names | None, inverse: bool, chosen: np.ndarray | None
+    ) -> None:
+        """Refuse an ``X`` that does not hold the chosen features, by default all.
+
+        Scaled data may have names of its own; where it has those seen in fit, they say what it is.
+        """
+        if not inverse:
+            self._check_features(X, names)
+            return
+        if chosen is None:
+            self._check_width(X.shape[1])
+        elif X.shape[1] != chosen.size:
+            raise ValueError(f"X has {X.shape[1]} columns, but columns names {chosen.size}")
+        seen = getattr(self, "feature_names_in_", None)
+        if names is not None and seen is not None and not set(seen).isdisjoint(names):
+            expected = seen if chosen is None else seen[chosen]
+            input_validation.check_names(expected, names, type(self).__name__)
+
     # -- output containers -----------------------------------------------------------------
 
     def set_output(self, *, transform: str | None = None) -> Self:
@@ -301,8 +331,9 @@ class Estimator:
 
         Parameters
         ----------
-        transform : {"default", "pandas", "polars"}, optional
-            None leaves the choice as it is.
+        transform : {"default", "pandas", "polars", "pyarrow"}, optional
+            None leaves the choice as it is. Once a frame is chosen, ``inverse_transform`` of a
+            frame returns a frame too, of the library of its input.
 
         Raises
         ------
@@ -316,29 +347,20 @@ class Estimator:
         self._sklearn_output_config = {"transform": transform}
         return self
 
-    def _contained(self, values: Array, X: Array, config: Settings) -> Array:
-        """Return transformed values in the container that the user, or scikit-learn, chose."""
+    def _output_container(self, config: Settings) -> str:
+        """Return the container that the user, or scikit-learn, chose for results."""
         chosen = self.__dict__.get("_sklearn_output_config")
         if chosen is None:
             container = config.get("transform_output", "default")
         else:
             container = chosen.get("transform", "default")
         if container == "default":
-            return values
+            return "default"
         if container not in CONTAINERS:
             raise ValueError(f"output config must be in {sorted(CONTAINERS)}, got {container!r}")
-        try:
-            library = importlib.import_module(container)
-        except ImportError as error:
-            raise ImportError(
-                f"Setting output container to {container!r} requires {container} to be installed"
-            ) from error
-        names = self.get_feature_names_out()
-        values = np.asarray(values)
-        if container == "polars":
-            return library.DataFrame(values, schema=names.tolist(), orient="row")
-        index = X.index if isinstance(X, library.DataFrame) else None
-        return library.DataFrame(values, index=index, columns=names, copy=False)
+        if "_features" in self.__dict__:
+            raise ValueError(f"set_output({container!r}) is for tables: axis='columns'")
+        return container
 
     def _check_same_namespace(self, values: Array, method: str) -> None:
         """Refuse arrays of another kind than the fitted attributes.
@@ -384,5 +406,10 @@ class Estimator:
         return request
 
     def fit_transform(self, X: Array, y: Array = None, **fit_params: object) -> Array:
-        """Fit to ``X`` and return it transformed; ``fit_params`` go to ``fit``."""
-        return self.fit(X, y, **fit_params).transform(X)
+        """Fit to ``X`` and return it transformed.
+
+        ``fit_params`` go to ``fit``, and ``where`` to ``transform`` too.
+        """
+        self.fit(X, y, **fit_params)
+        where = fit_params.get("where")
+        return self.transform(X) if where is None else self.transform(X, where=where)

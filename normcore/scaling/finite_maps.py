@@ -23,7 +23,7 @@ from normcore.layout.namespace import Array, array_namespace
 from normcore.layout.out_argument import result_dtype
 from normcore.layout.tiling import blocks
 
-__all__ = ["FiniteAffine", "finite", "rescale_quarters", "spread"]
+__all__ = ["FiniteAffine", "finite", "plain", "rescale_quarters", "spread"]
 
 # From half a unit in the last place of the largest float64 on, sums with it may overflow.
 _FAR = 2.0**970
@@ -65,8 +65,17 @@ class FiniteAffine(Affine):
         swapped = self.plain.inverse()
         return FiniteAffine(swapped, len(np.atleast_1d(self.center)))
 
+    def select(self, channels: slice | np.ndarray) -> Affine:
+        """Return the map of some of the channels (an index array or a slice)."""
+        return FiniteAffine(self.plain.select(channels), len(self.center[channels]))
+
     def __reduce__(self) -> tuple[Callable[..., Affine], tuple[Affine, int]]:
         return FiniteAffine, (self.plain, len(np.atleast_1d(self.center)))
+
+
+def plain(affine: Affine) -> Affine:
+    """Return a map with the coefficients that its maker gave it."""
+    return affine.plain if isinstance(affine, FiniteAffine) else affine
 
 
 def finite(affine: Affine, num_channels: int) -> Affine:

@@ -6,6 +6,7 @@ have no such flag: once one was handed out, what it holds is compared with what 
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -14,6 +15,7 @@ import numpy as np
 
 from normcore.layout.namespace import Array
 from normcore.scaling import input_validation
+from normcore.scaling.feature_axes import COLUMNS, Axis, FeatureAxes, is_columns
 from normcore.scaling.real_numbers import as_numbers, on_host
 
 __all__ = ["FittedAttributes", "is_public", "locked"]
@@ -72,6 +74,7 @@ class FittedAttributes:
     #: A scaler of another kind has none; what its map reads, it reads of the attributes themselves.
     coefficients: ClassVar[Mapping[str, str]] = {}
 
+    axis: Axis = COLUMNS
     #: Rows that the statistic was observed of; None where nobody knows.
     _num_rows: int | None = None
     #: Names of what was assigned since the latest fit, in this order.
@@ -115,7 +118,7 @@ class FittedAttributes:
         if name in self.coefficients:
             if value is not None:
                 numbers = self._checked_numbers(name, value)
-                known.setdefault("n_features_in_", len(numbers))
+                self._take_shape(numbers.shape)
                 value = value if _is_foreign(value) else numbers
         elif name in self._learned and _are_numbers(known.get(name)) and value is not None:
             value = locked(as_numbers(value, f"{type(self).__name__}.{name}"))
@@ -157,8 +160,20 @@ class FittedAttributes:
 
     def _shape_of_coefficients(self) -> tuple[int, ...] | None:
         """Return the shape that coefficients must have, None where it is not known yet."""
+        features = self.__dict__.get("_features")
         width = self.__dict__.get("n_features_in_")
-        return None if width is None else (width,)
+        if features is not None:
+            return features.shape
+        return None if width is None or not is_columns(self.axis) else (width,)
+
+    def _take_shape(self, shape: tuple[int, ...]) -> None:
+        """Learn of the first coefficient how many features there are, and where."""
+        known = self.__dict__
+        if self._shape_of_coefficients() is None:
+            features = FeatureAxes.of_shape(self.axis, shape)
+            if features is not None:
+                known["_features"], known["_shaped"] = features, frozenset(self.coefficients)
+        known.setdefault("n_features_in_", math.prod(shape))
 
     def _checked_numbers(self, name: str, value: Array) -> np.ndarray:
         """Return what is to be a coefficient of each feature, read-only; errors name it.
@@ -169,7 +184,9 @@ class FittedAttributes:
         shape = self._shape_of_coefficients()
         if numbers.ndim == 0 and shape is not None and not _is_foreign(value):
             numbers = np.full(shape, numbers)
-        if not numbers.size or (numbers.ndim != 1 if shape is None else numbers.shape != shape):
+        table = is_columns(self.axis)
+        fits = (numbers.ndim == 1 or not table) if shape is None else numbers.shape == shape
+        if not (numbers.size and fits):
             expected = "(n_features,)" if shape is None else str(shape)
             raise ValueError(
                 f"{type(self).__name__}.{name} must have shape {expected}, a number of each "
@@ -177,9 +194,11 @@ class FittedAttributes:
             )
         infinite = np.flatnonzero(np.isinf(numbers))
         if infinite.size:
-            label = input_validation.column_label(
-                int(infinite[0]), self.__dict__.get("feature_names_in_")
-            )
+            features, names = (self.__dict__.get(each) for each in ("_features", _FEATURES[1]))
+            place = int(infinite[0])
+            label = input_validation.column_label(place, names)
+            if features is not None:
+                label = features.label(place)
             raise ValueError(
                 f"{type(self).__name__}.{name} must be finite, but is "
                 f"{numbers.flat[infinite[0]]} for {label}"
@@ -211,6 +230,10 @@ class FittedAttributes:
                 self._forget_map()
                 self._record(name)
                 self.__dict__["_watched"] = {**self._watched, name: holds}
+
+    def _settle(self) -> None:
+        """Make of the attributes what the map needs, for a copy of this scaler to have it."""
+        self._notice()
 
     # -- what was observed -----------------------------------------------------------------
 

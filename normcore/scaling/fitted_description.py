@@ -10,6 +10,7 @@ import numpy as np
 from normcore.saving.parameter_values import from_json, same_value, to_json
 from normcore.saving.scaler_file import registered_name
 from normcore.scaling.estimator import not_fitted_error
+from normcore.scaling.feature_axes import FeatureAxes, is_columns
 
 if TYPE_CHECKING:
     from normcore.scaling.scaler import Scaler
@@ -57,6 +58,9 @@ def described(scaler: Scaler) -> dict[str, object]:
         description["statistic"] = {
             "name": scaler._statistic.name, **scaler._statistic.to_state()
         }  # fmt: skip
+    features = scaler.__dict__.get("_features")
+    if features is not None:
+        description["features"] = features.to_dict()
     if attributes:
         description["attributes"] = attributes
     return description
@@ -91,7 +95,16 @@ def restored(cls: type[ScalerT], saved: Mapping[str, Any]) -> ScalerT:
     except TypeError as error:
         raise ValueError(f"the saved parameters do not fit {cls.__name__}: {error}") from None
     scaler._check_parameters()
+    features = None
+    if not is_columns(scaler.axis):
+        features = FeatureAxes.from_dict(scaler.axis, saved.get("features"))
+        if features.size != num_features:
+            raise ValueError(
+                f"the saved sizes {features.shape} are not those of {num_features} features"
+            )
     if state is None and attributes:
+        if features is not None:
+            scaler._features, scaler._shaped = features, frozenset(scaler.coefficients)
         scaler.n_features_in_ = num_features
         if names is not None:
             scaler.feature_names_in_ = np.asarray(names, dtype=object)
@@ -99,7 +112,7 @@ def restored(cls: type[ScalerT], saved: Mapping[str, Any]) -> ScalerT:
             scaler._num_rows = scaler.n_samples_seen_ = num_rows
     else:
         statistic = _statistic(scaler, state, num_features)
-        scaler._learn(statistic, num_rows, num_features, names)
+        scaler._learn(statistic, num_rows, num_features, names, features)
     _assign(scaler, attributes)
     return scaler
 
@@ -121,7 +134,11 @@ def _statistic(scaler: Scaler, state: Any, num_features: int) -> Statistic | Non
         raise ValueError(f"the saved statistic is {name!r:.60}, not {expected!r}")
     if cls is None or state is None:
         return None
-    statistic = cls.from_state({key: value for key, value in state.items() if key != "name"})
+    arrays = {key: value for key, value in state.items() if key != "name"}
+    statistic = cls.from_state(arrays)
+    unknown = sorted(arrays.keys() - statistic.to_state().keys())
+    if unknown:
+        raise ValueError(f"the statistic has no {unknown[0]!r:.60}, or lacks what belongs to it")
     if statistic.num_channels != num_features:
         raise ValueError(
             f"the saved statistic has {statistic.num_channels} features, not {num_features}"
@@ -135,7 +152,9 @@ def _assign(scaler: Scaler, attributes: Mapping[str, Any]) -> None:
     for name, value in attributes.items():
         if name not in scaler.coefficients and name not in scaler._learned:
             raise ValueError(f"{type(scaler).__name__} has no fitted attribute {name!r}")
-        if not (value is None or isinstance(value, np.ndarray) or type(value) in (int, float)):
+        alone = name not in scaler.coefficients or scaler._shape_of_coefficients() == ()
+        number = type(value) in (int, float) and alone
+        if not (value is None or isinstance(value, np.ndarray) or number):
             raise ValueError(f"{name} must hold numbers, not {value!r:.60}")
         setattr(scaler, name, value)
     if not scaler.__sklearn_is_fitted__():

@@ -9,6 +9,7 @@ import numpy as np
 
 from normcore.affine import CONSTANT_EPS
 from normcore.layout.namespace import Array
+from normcore.scaling.feature_axes import COLUMNS, Axis, FeatureAxes, as_axes, is_columns
 from normcore.scaling.real_numbers import as_numbers
 from normcore.statistics import Extrema, Moments
 
@@ -36,6 +37,9 @@ class KnownStatistics:
     count : float64 array of shape (n_features,) or None
     names : list of str or None
     num_features : int
+    features : FeatureAxes or None
+        Where ``axis`` names others than those of a table; numbers then have the shape of the
+        features, and are kept flat.
     """
 
     def __init__(
@@ -43,33 +47,42 @@ class KnownStatistics:
         numbers: Mapping[str, Array],
         count: Array = None,
         feature_names: Sequence[str] | None = None,
+        axis: Axis = COLUMNS,
     ) -> None:
         given = {name: as_numbers(each, name) for name, each in numbers.items() if each is not None}
-        self.names = None if feature_names is None else _checked_names(feature_names)
-        lengths = {name: each.size for name, each in given.items() if each.ndim}
         if count is not None:
             given["count"] = as_numbers(count, "count")
-            if given["count"].ndim:
-                lengths["count"] = given["count"].size
-        if self.names is not None:
-            lengths["feature_names"] = len(self.names)
+        self.names = None if feature_names is None else _checked_names(feature_names)
+        shapes = {name: each.shape for name, each in given.items() if each.ndim}
         for name, each in given.items():
-            if each.ndim > 1:
+            if each.ndim > 1 and is_columns(axis):
                 raise ValueError(f"{name} must have one dimension, got shape {each.shape}")
             if np.isinf(each).any():
                 raise ValueError(f"{name} must be finite, got {each}")
-        if len(set(lengths.values())) > 1:
-            words = ", ".join(f"{length} in {name}" for name, length in lengths.items())
-            raise ValueError(f"numbers of features differ: {words}")
-        self.num_features = next(iter(lengths.values()), 1)
+        if self.names is not None:
+            if not is_columns(axis):
+                raise ValueError(f"feature_names are those of columns, not of axis={axis!r}")
+            shapes["feature_names"] = (len(self.names),)
+        if len(set(shapes.values())) > 1:
+            words = ", ".join(f"{shape} of {name}" for name, shape in shapes.items())
+            raise ValueError(f"features differ in shape: {words}")
+        alone = (1,) if is_columns(axis) else (1,) * len(as_axes(axis))
+        shape = next(iter(shapes.values()), alone)
+        self.num_features = math.prod(shape)
         if not self.num_features:
-            raise ValueError(f"{next(iter(lengths))} is empty")
-        shape = (self.num_features,)
-        given = {name: np.array(np.broadcast_to(each, shape)) for name, each in given.items()}
+            raise ValueError(f"{next(iter(shapes))} is empty")
+        self.features = FeatureAxes.of_shape(axis, shape)
+        given = {
+            name: np.array(np.broadcast_to(each, shape)).reshape(-1) for name, each in given.items()
+        }
         self.count = given.pop("count", None)
         if self.count is not None and not (self.count > 0).all():
             raise ValueError(f"count must be positive, got {self.count}")
         self.numbers = given
+
+    def shaped(self, numbers: np.ndarray) -> np.ndarray:
+        """Return numbers of the features in the shape that these have."""
+        return numbers if self.features is None else self.features.shaped(numbers)
 
     @property
     def num_rows(self) -> int | None:
@@ -80,7 +93,9 @@ class KnownStatistics:
         """Refuse a number of the first feature in which it is wrong."""
         found = np.flatnonzero(wrong)
         if found.size:
-            feature = found[0] if self.names is None else repr(self.names[found[0]])
+            feature: object = found[0] if self.names is None else repr(self.names[found[0]])
+            if self.features is not None:
+                feature = self.features.label(found[0])
             raise ValueError(
                 f"{name} {reason}, but is {self.numbers[name][found[0]]} for feature {feature}"
             )
@@ -91,9 +106,10 @@ class KnownStatistics:
 
 
 def known_moments(known: KnownStatistics) -> Moments:
-    """Return moments with a known mean and standard deviation, both restored to the last bit.
+    """Return moments with a known mean and standard deviation.
 
-    Where no count is known, it is 1.
+    Where no count is known, it is 1, and both are restored to the last bit; with some counts no
+    sum of squares gives the standard deviation back, but one the float beside it.
     """
     mean, std = known.numbers["mean"], known.numbers["std"]
     unknown = np.isnan(mean)
@@ -111,7 +127,7 @@ def known_moments(known: KnownStatistics) -> Moments:
     # Far below what rounding leaves of the mean, a spread is not kept beside it.
     lost = (std > 0) & (std <= CONSTANT_EPS * np.finfo(np.float64).eps * np.abs(mean))
     known.refuse("std", lost | ~np.isfinite(parts).all(axis=0), "is too small beside mean")
-    # The root of the quotient may be the standard deviation's neighbour, but not of all neighbours.
+    # The root of the quotient may be the standard deviation's neighbour, but seldom of all sums.
     for steps in (0, 1, -1, 2, -2, 3, -3):
         wrong = Moments(parts).std() != std
         parts[4] = np.where(wrong & ~unknown, m2 + steps * np.spacing(m2), parts[4])

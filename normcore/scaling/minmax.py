@@ -16,6 +16,7 @@ from normcore.layout.out_argument import result_dtype
 from normcore.layout.scalar_argument import as_float
 from normcore.scaling import input_validation
 from normcore.scaling.affine_scaler import AffineScaler
+from normcore.scaling.feature_axes import COLUMNS, Axis
 from normcore.scaling.finite_maps import finite, spread
 from normcore.scaling.known_statistics import KnownStatistics, known_extrema
 from normcore.statistics import Extrema
@@ -24,6 +25,7 @@ __all__ = ["MinMaxScaler"]
 
 # Results of these dtypes are rounded once more; the ends of their range must survive that.
 NARROW = (np.dtype(np.float32), np.dtype(np.float16))
+_NARROW_BY_NAME = {dtype.name: dtype for dtype in NARROW}
 
 
 class MinMaxScaler(AffineScaler):
@@ -39,6 +41,9 @@ class MinMaxScaler(AffineScaler):
         Clip new data to the range.
     backend : str or Backend, optional
         The backend to use whatever the data; by default the one that fits it.
+    axis : "columns", int, tuple of int or None, default="columns"
+        The axes whose positions have statistics of their own, of arrays of any number of
+        dimensions; None makes everything one feature. By default ``X`` is a table.
 
     Attributes
     ----------
@@ -83,11 +88,18 @@ class MinMaxScaler(AffineScaler):
         copy: bool = True,
         clip: bool = False,
         backend: str | Backend | None = None,
+        axis: Axis = COLUMNS,
     ) -> None:
         self.feature_range = feature_range
         self.copy = copy
         self.clip = clip
         self.backend = backend
+        self.axis = axis
+
+    def _check_sparse(self, *, inverse: bool) -> None:
+        raise TypeError(
+            "MinMaxScaler does not support sparse input. Consider using MaxAbsScaler instead."
+        )
 
     @classmethod
     def from_statistics(
@@ -121,12 +133,14 @@ class MinMaxScaler(AffineScaler):
         """
         scaler = cls(**params)
         scaler._check_parameters()
-        known = KnownStatistics({"min": min, "max": max}, count, feature_names)
+        known = KnownStatistics({"min": min, "max": max}, count, feature_names, scaler.axis)
         for name in ("min", "max"):
             if name not in known.numbers:
                 raise ValueError(f"{name} is needed")
         extrema = known_extrema(known)
-        return scaler._learn(extrema, known.num_rows, known.num_features, known.names)
+        return scaler._learn(
+            extrema, known.num_rows, known.num_features, known.names, known.features
+        )
 
     def _check_parameters(self) -> None:
         input_validation.check_flags(copy=self.copy, clip=self.clip)
@@ -160,6 +174,8 @@ class MinMaxScaler(AffineScaler):
 
     def _map_of(self, x: Array) -> tuple[Affine, tuple[float, float] | None]:
         dtype = result_dtype(x)  # to which the range is to be rounded
+        if not isinstance(dtype, np.dtype):  # of a library with dtypes of its own
+            dtype = _NARROW_BY_NAME.get(str(dtype).rpartition(".")[2])
         affine, clip = self._narrow.get(dtype, self._affine), None
         if self.clip:
             clip = _checked_range(self.feature_range)

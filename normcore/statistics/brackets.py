@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from normcore.statistics.kernels import StatisticKernels
 
-__all__ = ["Brackets", "Quantiles"]
+__all__ = ["Brackets", "Quantiles", "no_sketch_error"]
 
 
 class Brackets(Statistic):
@@ -293,10 +293,7 @@ class Quantiles(Statistic):
         for one, another in ((self, other), (other, self)):
             if not bool(array_namespace(one.count).any(one.count != 0)):
                 return another
-        raise ValueError(
-            "an exact fit keeps no sketch of the data, so two of them cannot be merged; "
-            "fit all the data at once"
-        )
+        raise no_sketch_error()
 
     @classmethod
     def side_by_side(cls, groups: Sequence[Quantiles]) -> Quantiles:
@@ -360,6 +357,14 @@ class Quantiles(Statistic):
 def _check_infinite(infinite: np.ndarray, kind: str) -> None:
     if not ((infinite >= 0) & (infinite == np.floor(infinite)) & np.isfinite(infinite)).all():
         raise ValueError(f"the numbers of infinite values of {kind} cannot be {infinite}")
+
+
+def no_sketch_error() -> ValueError:
+    """Return what to raise where quantiles alone would have to be merged."""
+    return ValueError(
+        "an exact fit keeps no sketch of the data, so two of them cannot be merged; fit all the "
+        "data at once, or ask for a sketch with quantiles='sketch' or keep_sketch=True"
+    )
 
 
 _ENDS = ("lower", "upper")

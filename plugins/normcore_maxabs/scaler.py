@@ -34,6 +34,7 @@ class MaxAbsScaler(nc.AffineScaler):
     """
 
     statistic = nc.Extrema
+    keeps_zero = True
 
     def affine(self, extrema: nc.Extrema) -> nc.Affine:
         """Return the map, and set the fitted attributes."""

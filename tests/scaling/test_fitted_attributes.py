@@ -464,3 +464,52 @@ def test_pickles_of_earlier_versions(tmp_path):
     assert np.array_equal(old.transform(Z), scaler.transform(Z))
     assert not old.mean_.flags.writeable
     assert np.array_equal(old.partial_fit(Z).mean_, scaler.partial_fit(Z).mean_)
+
+
+IMAGES = np.random.default_rng(3).normal(5.0, 2.0, (6, 3, 4, 2))
+AXES = {1: (3,), (1, 2): (3, 4), -1: (2,), None: ()}
+
+
+@pytest.mark.parametrize("axis", AXES)
+@pytest.mark.parametrize("fitted", [True, False])
+def test_arrays_of_any_axes(axis, fitted, tmp_path):
+    shape = AXES[axis]
+    mean, scale = (
+        np.full(shape, 4.0),
+        np.arange(1.0, 1.0 + np.prod(shape, dtype=int)).reshape(shape),
+    )
+    scaler = nc.StandardScaler(axis=axis)
+    if fitted:
+        scaler.fit(IMAGES)
+    scaler.mean_, scaler.scale_ = mean, scale
+    assert scaler.scale_.shape == shape
+    axes = axis if isinstance(axis, tuple) else () if axis is None else (axis % 4,)
+    wide = np.expand_dims(scale, tuple(set(range(4)) - set(axes)))
+    expected = (IMAGES - 4.0) / wide
+    scaler.save(tmp_path / "s.json")
+    known = nc.StandardScaler.from_statistics(mean=mean, std=scale, axis=axis)
+    for each in (scaler, nc.load(tmp_path / "s.json"), copy.deepcopy(scaler), known):
+        assert np.array_equal(each.transform(IMAGES), expected)
+        close(each.inverse_transform(expected), IMAGES)
+    with pytest.raises(ValueError, match=r"scale_ must have shape|features have shape"):
+        scaler.scale_ = np.ones((*shape, 7))
+    with pytest.raises(ValueError, match=r"scale_ must be finite.*(axis|axes|all of it)"):
+        scaler.scale_ = np.full(shape, np.inf)
+
+
+def test_axes_counted_from_both_ends_need_data():
+    scaler = nc.StandardScaler(axis=(1, -1))
+    with pytest.raises(ValueError, match="counts from both ends"):
+        scaler.scale_ = np.ones((3, 2))
+
+
+def test_far_values_under_a_mask():
+    x = np.array([[1.7e308, 1.0], [1.7e308, np.inf], [-1.7e308, 3.0]])
+    mask = np.isfinite(x)
+    scaler = nc.StandardScaler().fit(x, where=mask)
+    y = scaler.transform(x, where=mask)
+    assert np.isfinite(y[mask]).all()
+    assert y[1, 1] == np.inf
+    np.testing.assert_allclose(scaler.inverse_transform(y, where=mask)[mask], x[mask])
+    chosen = scaler.inverse_transform(y[[0, 2]][:, :1], columns=[0])
+    np.testing.assert_allclose(chosen, x[[0, 2]][:, :1])

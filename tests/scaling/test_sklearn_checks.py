@@ -9,12 +9,20 @@ pytest.importorskip("sklearn")
 
 from sklearn.utils.estimator_checks import check_estimator
 
-SCALERS = [nc.StandardScaler, nc.MinMaxScaler, nc.RobustScaler, nc.MaxAbsScaler]
+SCALERS = [
+    nc.StandardScaler,
+    nc.MinMaxScaler,
+    nc.RobustScaler,
+    nc.MaxAbsScaler,
+    nc.QuantileTransformer,
+]
 # scikit-learn says so of everyone who does not import it.
 NOT_ITS_CHILD = "ignore:Estimator .* does not inherit from:UserWarning"
+# As scikit-learn's own QuantileTransformer does.
+FEW_SAMPLES = "ignore:n_quantiles .* is greater than the total number:UserWarning"
 
 
-@pytest.mark.filterwarnings(NOT_ITS_CHILD)
+@pytest.mark.filterwarnings(NOT_ITS_CHILD, FEW_SAMPLES)
 @pytest.mark.parametrize("cls", SCALERS)
 def test_check_estimator_expects_no_failure(cls):
     results = check_estimator(cls(), expected_failed_checks={}, on_skip=None)
@@ -32,7 +40,9 @@ import normcore as nc
 from sklearn.utils.estimator_checks import check_estimator
 
 ran = 0
-for cls in (nc.StandardScaler, nc.MinMaxScaler, nc.RobustScaler, nc.MaxAbsScaler):
+for cls in (
+    nc.StandardScaler, nc.MinMaxScaler, nc.RobustScaler, nc.MaxAbsScaler, nc.QuantileTransformer
+):
     for result in check_estimator(cls(), on_skip=None, on_fail=None):
         if "cudaErrorInsufficientDriver" in str(result["exception"]):
             continue  # CuPy without a driver: scikit-learn could not make its own arrays
