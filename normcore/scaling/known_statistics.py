@@ -131,6 +131,7 @@ def known_moments(known: KnownStatistics) -> Moments:
     for steps in (0, 1, -1, 2, -2, 3, -3):
         wrong = Moments(parts).std() != std
         parts[4] = np.where(wrong & ~unknown, m2 + steps * np.spacing(m2), parts[4])
+    parts[4] = np.where(Moments(parts).std() != std, m2, parts[4])
     # A spread that the caller states is not the noise of rounding, however far the mean is.
     stated = (std > 0) & (std <= CONSTANT_EPS * np.abs(mean))
     return Moments(parts, stated if stated.any() else None)
