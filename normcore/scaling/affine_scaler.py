@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping
 from functools import partial
+from types import ModuleType
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -20,7 +21,9 @@ from normcore.scaling.estimator import not_fitted_error
 from normcore.scaling.finite_maps import FiniteAffine, finite, plain, rescale_quarters
 from normcore.scaling.known_statistics import KnownStatistics
 from normcore.scaling.real_numbers import on_host
+from normcore.scaling.result_bounds import narrow_dtype, representable
 from normcore.scaling.scaler import Scaler
+from normcore.scaling.squashed_map import squashed_map
 from normcore.statistics import Statistic, wide_integers
 
 __all__ = ["AffineScaler"]
@@ -53,6 +56,9 @@ class AffineScaler(Scaler):
     #: Parameters by which such attributes are used or not.
     switches: ClassVar[Mapping[str, str]] = {}
 
+    #: Whether :meth:`squash` follows the map.
+    squashes: bool = False
+
     _affine = _CurrentMap()
 
     @abstractmethod
@@ -61,6 +67,29 @@ class AffineScaler(Scaler):
 
         The base then replaces a scale of 0 by 1, and sets ``scale_`` where this does not.
         """
+
+    def bounds(self) -> tuple[float, float] | None:
+        """Return what ``transform`` clips its results to; by default nothing.
+
+        Where an end is no value of the dtype of the result, the next one inside takes its place.
+        """
+        return None
+
+    def squash(self, xp: ModuleType, y: Array) -> Array:
+        """Return what follows the affine map, where :attr:`squashes`: a function with an inverse.
+
+        Parameters
+        ----------
+        xp : namespace
+            NumPy, or the array-API namespace of ``y``.
+        y : float64 array of shape (n, n_features)
+            Some rows, mapped. Called in several threads at once.
+        """
+        raise NotImplementedError(f"{type(self).__name__} squashes, but does not say how")
+
+    def unsquash(self, xp: ModuleType, y: Array) -> Array:
+        """Return what :meth:`squash` maps to ``y``."""
+        raise NotImplementedError(f"{type(self).__name__} squashes, but has no inverse")
 
     def _prepare(self, statistic: Statistic | None) -> None:
         scale = self._set_map(self.affine(statistic))
@@ -190,7 +219,15 @@ class AffineScaler(Scaler):
 
     def _map_of(self, x: Array) -> tuple[Affine, tuple[float, float] | None]:
         """Return the map of ``x``, and bounds of the result, if it has any."""
-        return self._affine, None
+        return self._affine, self._bounds_of(x)
+
+    def _bounds_of(self, x: Array) -> tuple[float, float] | None:
+        """Return the bounds of the results of ``x``, as values of their dtype."""
+        bounds = self.bounds()
+        if bounds is None:
+            return None
+        dtype = narrow_dtype(x)
+        return bounds if dtype is None else representable(*bounds, dtype)
 
     def _map_stored(self, x: np.ndarray, columns: np.ndarray, inverse: bool) -> np.ndarray:
         affine, clip = self._map_of(x)
@@ -241,6 +278,8 @@ class AffineScaler(Scaler):
             infinite = np.isinf(extrema.min).any() or np.isinf(extrema.max).any()
             if infinite and (where is None or array_map.any_infinite(x, where)):
                 raise InfiniteInput
+        if self.squashes:
+            return squashed_map(self, backend, x, plain(affine), inverse, out, where)
         if type(affine) is FiniteAffine and affine.unit is not None:
             shown = x if where is None else element_mask.zeroed(x, where)
             y = rescale_quarters(

@@ -172,7 +172,7 @@ def first_infinity(x: Array, xp: ModuleType) -> tuple[int, int] | None:
     if xp is np and x.dtype.kind != "f":
         return None
     for start in range(0, x.shape[0], BLOCK_ROWS):
-        infinite = xp.isinf(x[start : start + BLOCK_ROWS, :])
+        infinite = xp.isinf(x[start : min(start + BLOCK_ROWS, x.shape[0]), :])
         if bool(xp.any(infinite)):
             rows, columns = xp.nonzero(infinite)[:2]
             return start + int(rows[0]), int(columns[0])

@@ -71,6 +71,14 @@ class QuantileLearner(Scaler):
             )
         return super().partial_fit
 
+    def ranks(self) -> np.ndarray | None:
+        """Return the quantiles that are learned, in [0, 1], where these are all that is.
+
+        Files larger than memory are then read again until their quantiles are exact. None, unless
+        overridden.
+        """
+        return None
+
     def check_quantile_parameters(self) -> None:
         """Refuse parameters that make no sense."""
         if self.quantiles not in METHODS:

@@ -189,11 +189,14 @@ class RobustScaler(QuantileLearner, AffineScaler):
                 f"finite, positive range at quantile_range={self.quantile_range!r}"
             )
 
+    def ranks(self) -> np.ndarray:
+        """Return the two quantiles around the median's 0.5."""
+        q_min, q_max = _checked_quantiles(self.quantile_range)
+        return np.array([q_min / 100, 0.5, q_max / 100])
+
     def observe(self, backend: Backend, x: Array, *, weights: Array = None) -> MergeableQuantiles:
         """Return both quantiles and the median of a view, skipping NaN."""
-        q_min, q_max = _checked_quantiles(self.quantile_range)
-        ranks = np.array([q_min / 100, 0.5, q_max / 100])
-        return self.observe_quantiles(backend, x, ranks, weights=weights)
+        return self.observe_quantiles(backend, x, self.ranks(), weights=weights)
 
     def affine(self, quantiles: MergeableQuantiles) -> Affine:
         """Set the fitted attributes from the quantiles and return the map."""

@@ -51,7 +51,7 @@ __all__ = ["CONFIDENCE", "QuantileSketch", "check_error"]
 CONFIDENCE = 0.99
 
 _LEAST_ERROR = 1e-6
-_BLOCK = 1 << 20  # values that are read at once
+_BLOCK = 1 << 18  # values that are read at once
 _SUMS = ("count", "infinite", "low", "high", "variance")
 _COUNT, _INFINITE, _LOW, _HIGH, _VARIANCE = range(len(_SUMS))
 _WEIGHTS = np.ldexp(1.0, np.arange(LEVELS))
@@ -206,12 +206,26 @@ class QuantileSketch(Statistic):
         q = as_quantiles(q)[:, None]
         count = np.nan_to_num(self.count)
         ranks = np.stack(neighbours(q, count)[:2])
-        flat = ranks.reshape(2 * len(q), self.num_channels)
-        found = values_at_ranks(self.values, self.sizes, flat).reshape(ranks.shape)
-        found = np.where(ranks == 0, self.sums[_LOW], found)
-        found = np.where(ranks == count - 1, self.sums[_HIGH], found)
+        found = self.at_ranks(ranks.reshape(2 * len(q), self.num_channels)).reshape(ranks.shape)
         values = interpolated(found[0], found[1], q, count)
         return np.where(self.count > 0, values + 0.0, np.nan)  # -0.0 reads as 0.0
+
+    def at_ranks(self, ranks: np.ndarray) -> np.ndarray:
+        """Return the values at some ranks of each channel.
+
+        Parameters
+        ----------
+        ranks : float64 array of shape (R, C)
+            Whole numbers from 0 to the count less one.
+
+        Returns
+        -------
+        float64 array of shape (R, C)
+            Values that were seen; NaN in a channel without any.
+        """
+        found = values_at_ranks(self.values, self.sizes, ranks)
+        found = np.where((ranks == 0) & (self.count > 0), self.sums[_LOW], found)
+        return np.where(ranks == self.count - 1, self.sums[_HIGH], found)
 
     def merge(self, other: Self) -> QuantileSketch:
         """Return the sketch of both pieces of data.
