@@ -29,6 +29,7 @@ def forward_mode():
         with forward_ad.dual_level():
             forward_ad.make_dual(torch.ones(1), torch.ones(1))
 
+
 #: Without running statistics, which no pure function changes.
 PURE = [
     each
@@ -106,7 +107,9 @@ def test_torch_func(example, transform):
         return
     if transform == "an ensemble" and not state:
         state = {"unused": x}
-        ours = theirs = lambda state, x: nt.LayerNorm(x.shape[-1], dtype=x.dtype)(x * state["unused"])
+        ours = theirs = lambda state, x: nt.LayerNorm(x.shape[-1], dtype=x.dtype)(
+            x * state["unused"]
+        )
     close(TRANSFORMS[transform](ours)(state, x), TRANSFORMS[transform](theirs)(state, x), 1e-8)
 
 
