@@ -266,6 +266,7 @@ IMPOSSIBLE = {
     "infinite of finite": (lambda s: s["infinite"].__iadd__(1), "infinite"),
     "value below the smallest": (lambda s: s["low"].__iadd__(10), "enclose"),
     "variance": (lambda s: s["variance"].__imul__(0), "variance"),
+    "negative variance": (lambda s: s["variance"].__isub__(1e9), "variance"),
     "infinite variance": (lambda s: s["variance"].__iadd__(np.inf), "variance"),
     "worse than promised": (lambda s: s["variance"].__iadd__(1e12), "guarantees"),
     "coins": (lambda s: s["coins"].__iadd__(0.5), "coins"),
