@@ -52,7 +52,8 @@ __all__ = ["CONFIDENCE", "QuantileSketch", "check_error"]
 CONFIDENCE = 0.99
 
 _LEAST_ERROR = 1e-6
-_BLOCK = 1 << 18  # values that are read at once
+_BLOCK = 1 << 16  # values that are read at once, of all channels ...
+_RUN = 256  # ... and of one, at least
 _SUMS = ("count", "infinite", "low", "high", "variance")
 _COUNT, _INFINITE, _LOW, _HIGH, _VARIANCE = range(len(_SUMS))
 
@@ -357,10 +358,15 @@ def _capacity(error: float) -> int:
 
 
 def _columns(backend: StatisticKernels, x: Array) -> Iterator[np.ndarray]:
-    """Yield the values of each channel on the host, block by block, as float64 (C, P)."""
-    num_channels = x.shape[1]
-    for rows, inner in blocks(x.shape, _BLOCK):
-        host = np.asarray(backend.release(x[rows, :, inner], np.empty(0)))
-        yield np.ascontiguousarray(
-            host.transpose(1, 0, 2).reshape(num_channels, -1), dtype=np.float64
-        )
+    """Yield the values of each channel on the host, block by block, as float64 (C, P).
+
+    Each block lies where the one before did, as fresh memory takes as long as the copy.
+    """
+    buffer = np.empty(0)
+    for rows, inner in blocks(x.shape, max(_BLOCK, _RUN * x.shape[1])):
+        host = np.asarray(backend.release(x[rows, :, inner], np.empty(0))).transpose(1, 0, 2)
+        if buffer.size < host.size:
+            buffer = np.empty(host.size)
+        columns = buffer[: host.size].reshape(host.shape)
+        columns[...] = host
+        yield columns.reshape(x.shape[1], -1)

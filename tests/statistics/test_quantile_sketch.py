@@ -165,6 +165,7 @@ def test_bits_depend_on_neither_threads_nor_memory_order_nor_blocks(monkeypatch)
     with nc.use_num_threads(1):
         assert sketch(x) == expected
     monkeypatch.setattr(quantile_sketch, "_BLOCK", 777)
+    monkeypatch.setattr(quantile_sketch, "_RUN", 1)
     assert sketch(x) == expected
     assert nc.QuantileSketch.observe(CPU, np.asfortranarray(x)[..., None]) == expected
     assert nc.QuantileSketch.observe(CPU, x.T[None]) == expected
