@@ -1,12 +1,17 @@
 from normcore_maxabs import MaxAbsScaler as MaxAbsScaler
-from normcore_maxabs import maxabs_scale as maxabs_scale
 from normcore_normalizer import Normalizer as Normalizer
 from normcore_normalizer import normalize as normalize
+from normcore_percentile import PercentileScaler as PercentileScaler
 from normcore_quantile import QuantileTransformer as QuantileTransformer
 from normcore_quantile import quantile_transform as quantile_transform
+from normcore_scale import maxabs_scale as maxabs_scale
+from normcore_scale import minmax_scale as minmax_scale
+from normcore_scale import robust_scale as robust_scale
+from normcore_scale import scale as scale
 
 from normcore import functional as functional
 from normcore.affine import Affine as Affine
+from normcore.affine import nonconstant as nonconstant
 from normcore.array_backend.abstract import Backend as Backend
 from normcore.array_backend.abstract import BackendStatus as BackendStatus
 from normcore.array_backend.selection import backends as backends
@@ -87,6 +92,7 @@ __all__ = [
     "get_num_threads",
     "hookimpl",
     "load",
+    "nonconstant",
     "parallel_for",
     "population_statistics",
     "register",

@@ -36,6 +36,7 @@ ORIGINS = {
     "get_num_threads": "threads",
     "hookimpl": "registration.hookspecs",
     "load": "saving.scaler_file:load_scaler",
+    "nonconstant": "affine",
     "parallel_for": "threads:run",
     "population_statistics": "batchnorm.population_statistics",
     "register": "registration.discovery",

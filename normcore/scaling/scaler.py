@@ -68,6 +68,9 @@ class Scaler(AnyAxes, ABC):
     #: Rows seen; a subclass may count otherwise.
     n_samples_seen_: int | float | np.ndarray
 
+    #: Whether what becomes of a value depends on its feature alone, not on the rest of its row.
+    _by_feature: ClassVar[bool] = True
+
     _statistic: Statistic | None = None
     _num_rows: int = 0
     #: The parameters when it was fitted.
@@ -419,6 +422,8 @@ class Scaler(AnyAxes, ABC):
             chosen = self._feature_indices(columns)
             width = chosen.size
         if features is not None:
+            if columns is not None:
+                raise ValueError("columns= is for tables: axis='columns'")
             values = any_array(X, type(self).__name__)
             features.check(values, type(self).__name__)
         elif is_table(X, width) and (inverse or "feature_names_in_" not in fitted):
@@ -428,6 +433,8 @@ class Scaler(AnyAxes, ABC):
             if pieces is not None:
                 element_mask.refuse_where(where, X)
                 self._check_given(pieces, pieces.names, inverse, chosen)
+                if not inverse:
+                    pieces.check_container(self._output_container(sklearn_config()))
                 return pieces.mapped(self, inverse, copy, out, chosen)
             values = input_validation.as_table(X, type(self).__name__)
             self._check_given(values, column_names(X), inverse, chosen)

@@ -45,7 +45,7 @@ def normalize(
     """
     check_norm(norm)
     if axis not in (0, 1):
-        raise ValueError(f"axis must be 0 or 1, got {axis!r}")
+        raise ValueError(f"axis must be 0 or 1, not {axis!r}")
     if hasattr(X, "tocsr"):
         return _normalize_sparse(X, norm, axis, copy, return_norm)
     rows = Normalizer(norm, copy=copy).fit(X)  # refuses what is not finite

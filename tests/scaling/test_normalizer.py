@@ -197,7 +197,7 @@ def test_parameters_are_checked_in_fit_and_transform():
         nc.normalize(X, "l3")
     with pytest.raises(ValueError, match="copy must be True or False, got 'no'"):
         nc.Normalizer(copy="no").fit(X)
-    with pytest.raises(ValueError, match="axis must be 0 or 1, got 2"):
+    with pytest.raises(ValueError, match="axis must be 0 or 1, not 2"):
         nc.normalize(X, axis=2)
     for bad in (np.ones(3), np.empty((0, 3)), np.ones((2, 2, 2)), np.array([["a"]])):
         with pytest.raises(ValueError, match=r"2D array|0 sample|dim 3|text"):
