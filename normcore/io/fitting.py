@@ -125,7 +125,7 @@ class Fitting:
             kind = self._learner.statistic
             statistic = None if kind is None else statistics[kind.name]
             names = np.array(self._names, dtype=object) if self._named else None
-            self._learner._fit_statistic(statistic, self.tally.num_rows, len(self._names), names)
+            self._learner.fit_statistic(statistic, self.tally.num_rows, len(self._names), names)
         elif not self._streams:
             self._learner.fit(self._framed(self._columns.joined()))
         return self._learner

@@ -8,8 +8,9 @@ from typing import ClassVar
 import numpy as np
 
 from normcore.array_backend import over_views
-from normcore.array_backend.abstract import Backend, InfiniteInput
+from normcore.array_backend.abstract import Backend
 from normcore.layout.namespace import Array
+from normcore.layout.out_argument import may_overlap
 from normcore.scaling import array_map, element_mask, input_validation
 from normcore.scaling.estimator import Estimator
 from normcore.scaling.feature_axes import COLUMNS, Axis, FeatureAxes
@@ -88,9 +89,14 @@ class AnyAxes(Estimator):
         """Return :meth:`_map` of an array of two dimensions or more, its features on axis 1."""
         if x.ndim == 2:
             return self._map(backend, x, out, inverse)
-        if out is not None and array_map.any_infinite(x):
-            raise InfiniteInput
-        return array_map.by_tables(lambda table: self._map(backend, table, None, inverse), x, out)
+
+        def of_table(table: Array) -> Array:
+            return self._map(backend, table, None, inverse)
+
+        if out is None or not may_overlap(x, out):
+            return array_map.by_tables(of_table, x, out)
+        out[...] = array_map.by_tables(of_table, x, None)  # all of it, or nothing
+        return out
 
     def _map_where(
         self, backend: Backend, x: Array, where: Array, out: Array, inverse: bool

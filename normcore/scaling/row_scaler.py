@@ -10,10 +10,12 @@ from typing import Any, NoReturn, Self
 
 import numpy as np
 
+from normcore.array_backend import over_views
 from normcore.array_backend.abstract import Backend
+from normcore.array_backend.selection import select_backend
 from normcore.layout import out_argument
 from normcore.layout.namespace import Array, array_namespace
-from normcore.scaling import input_validation
+from normcore.scaling import element_mask, input_validation
 from normcore.scaling.containers.frames import column_names
 from normcore.scaling.estimator import sklearn_config
 from normcore.scaling.feature_axes import FeatureAxes, is_columns
@@ -126,19 +128,16 @@ class RowScaler(Scaler):
         features: FeatureAxes | None = None,
         where: Array = None,
     ) -> None:
-        self._refuse_where(where)
+        if where is not None:
+            backend = select_backend(values, self.backend)
+            mask = element_mask.as_mask(where, values, backend)
+            values = element_mask.zeroed(backend.adopt(values), mask)
         self._refuse_not_finite(values, names)
 
     def _check_parameters(self) -> None:
         super()._check_parameters()
         if not is_columns(self.axis):
             raise ValueError(f"{type(self).__name__} maps the rows of tables: axis='columns'")
-
-    def _refuse_where(self, where: Array) -> None:
-        if where is not None:
-            raise ValueError(
-                f"{type(self).__name__} takes no where=: it maps a row by all of its values"
-            )
 
     def _refuse_not_finite(self, x: Array, names: Names | None) -> None:
         """Refuse a table with NaN or infinity, naming the place of the first."""
@@ -172,8 +171,8 @@ class RowScaler(Scaler):
         X : array, data frame, sparse matrix or nested list of shape (n_samples, n_features)
         y : None
             Ignored.
-        where : None
-            There is no masking a part of a row.
+        where : array of bool, optional
+            As :meth:`transform` takes it.
 
         Raises
         ------
@@ -185,8 +184,8 @@ class RowScaler(Scaler):
         """
         if not _is_sparse(X):
             return super().fit(X, where=where)
+        element_mask.refuse_where(where, X)
         self._check_parameters()
-        self._refuse_where(where)
         X = _as_csr(X, type(self).__name__)
         self._refuse_sparse_not_finite(X)
         rows, columns = X.shape
@@ -207,8 +206,9 @@ class RowScaler(Scaler):
         out : array of shape (n_samples, n_features), optional
             Written to and returned: in the memory order of ``X``, of the result's dtype, which is
             that of ``X`` for floats and float64 for others. May be ``X`` itself.
-        where : None
-            There is no masking a part of a row.
+        where : array of bool, optional
+            Of a shape that broadcasts to that of ``X``: elements where it is False count as 0 in
+            their row, whatever they hold, and stay as they are. Not with sparse input.
 
         Raises
         ------
@@ -217,12 +217,12 @@ class RowScaler(Scaler):
             infinity.
         """
         self._check_parameters()
-        self._refuse_where(where)
         copy = self.copy if copy is None else copy
         fitted = self if self.__sklearn_is_fitted__() else self._as_if_fitted(X)
         if _is_sparse(X):
+            element_mask.refuse_where(where, X)
             return fitted._sparse_transformed(X, copy, out)
-        return fitted._transformed(X, False, copy, out)
+        return fitted._transformed(X, False, copy, out, where)
 
     def _as_if_fitted(self, X: Array) -> Self:
         """Return what a fit to ``X`` would make of this scaler, without a look at the values."""
@@ -241,6 +241,16 @@ class RowScaler(Scaler):
         except ValueError:
             self._refuse_not_finite(x, self.__dict__.get("feature_names_in_"))
             raise
+
+    def _map_where(
+        self, backend: Backend, x: Array, where: Array, out: Array, inverse: bool
+    ) -> Array:
+        result = self._map(backend, element_mask.zeroed(x, where), None, inverse)
+        result = over_views.restored(result, x, where)
+        if out is None:
+            return result
+        out[...] = result
+        return out
 
     def _mapped_rows(self, x: Array, out: Array) -> Array:
         if not isinstance(x, np.ndarray):

@@ -35,6 +35,7 @@ from normcore.scaling.feature_axes import (
 )
 from normcore.scaling.feature_subset import mapped_among_all, mapped_some
 from normcore.scaling.features import Features
+from normcore.scaling.fit_callbacks import learn_as_task
 from normcore.scaling.input_validation import Names
 from normcore.statistics import Statistic, wide_integers
 
@@ -108,7 +109,7 @@ class Scaler(AnyAxes, ABC):
             If ``X`` holds objects that are not numbers, or is sparse and the scaler does not
             keep zero.
         """
-        return self._fit(X, None, anew=True, where=where)
+        return self._fit(X, None, anew=True, where=where, y=y)
 
     def partial_fit(self, X: Array, y: Array = None, *, where: Array = None) -> Self:
         """Learn from ``X`` too: as a fit to all that was seen so far, together with ``X``.
@@ -116,9 +117,17 @@ class Scaler(AnyAxes, ABC):
         Parameters and errors are those of :meth:`fit`; other features than before are a
         ValueError.
         """
-        return self._fit(X, None, anew=False, where=where)
+        return self._fit(X, None, anew=False, where=where, y=y)
 
-    def _fit(self, X: Array, sample_weight: Array, *, anew: bool, where: Array = None) -> Self:
+    def _fit(
+        self,
+        X: Array,
+        sample_weight: Array,
+        *,
+        anew: bool,
+        where: Array = None,
+        y: Array = None,
+    ) -> Self:
         anew = anew or not self.__sklearn_is_fitted__()
         self._check_parameters()
         features = None
@@ -126,7 +135,7 @@ class Scaler(AnyAxes, ABC):
             pieces = opened(X, type(self).__name__)
             if pieces is not None:
                 element_mask.refuse_where(where, X)
-                return self._fit_pieces(pieces, sample_weight, anew=anew)
+                return self._fit_pieces(pieces, sample_weight, anew=anew, X=X, y=y)
             names = column_names(X)
             values = input_validation.as_table(X, type(self).__name__)
             num_rows, num_features = values.shape
@@ -139,29 +148,42 @@ class Scaler(AnyAxes, ABC):
             if features is None:
                 self._check_features(values, names)
             names = getattr(self, "feature_names_in_", None)
-        if sample_weight is not None:
-            if hasattr(sample_weight, "dtype"):
-                layout.as_array(sample_weight, what="sample_weight", beside=values)
-            sample_weight = input_validation.as_weights(sample_weight, values.shape[0])
-        with in_order_with(values, self.backend):
-            statistic = self._observed(values, sample_weight, names, features, where)
-            if not anew:
-                num_rows += self._num_rows
-                statistic = self._merged(statistic)
-            like = values if where is None else element_mask.shown_integers(values, where)
-            return self._learn(statistic, num_rows, num_features, names, features, like=like)
+        weights = sample_weight
+        if weights is not None:
+            if hasattr(weights, "dtype"):
+                layout.as_array(weights, what="sample_weight", beside=values)
+            weights = input_validation.as_weights(weights, values.shape[0])
 
-    def _fit_pieces(self, table: PiecewiseTable, sample_weight: Array, *, anew: bool) -> Self:
+        def learn() -> None:
+            with in_order_with(values, self.backend):
+                statistic, rows = self._observed(values, weights, names, features, where), num_rows
+                if not anew:
+                    rows += self._num_rows
+                    statistic = self._merged(statistic)
+                like = values if where is None else element_mask.shown_integers(values, where)
+                self._learn(statistic, rows, num_features, names, features, like=like)
+
+        learn_as_task(self, learn, values, y, {"sample_weight": sample_weight})
+        return self
+
+    def _fit_pieces(
+        self, table: PiecewiseTable, sample_weight: Array, *, anew: bool, X: Array, y: Array
+    ) -> Self:
         """Learn from a table that is observed in pieces."""
         names = table.names
         if not anew:
             self._check_features(table, names)
             names = getattr(self, "feature_names_in_", None)
-        statistic, num_rows = table.observed(self, sample_weight), table.num_rows
-        if not anew:
-            num_rows += self._num_rows
-            statistic = self._merged(statistic)
-        return self._learn(statistic, num_rows, table.shape[1], names, like=table.like)
+
+        def learn() -> None:
+            statistic, num_rows = table.observed(self, sample_weight), table.num_rows
+            if not anew:
+                num_rows += self._num_rows
+                statistic = self._merged(statistic)
+            self._learn(statistic, num_rows, table.shape[1], names, like=table.like)
+
+        learn_as_task(self, learn, X, y, {"sample_weight": sample_weight})
+        return self
 
     def merge(self, other: Self) -> Self:
         """Learn what another scaler has learned, as ``partial_fit`` on its data would.
@@ -204,7 +226,7 @@ class Scaler(AnyAxes, ABC):
             statistic, num_rows = self._merged(statistic), num_rows + self._num_rows
         return self._learn(statistic, num_rows, other.n_features_in_, names, features)
 
-    def _fit_statistic(
+    def fit_statistic(
         self, statistic: Statistic | None, num_rows: int, num_features: int, names: Names | None
     ) -> Self:
         """Learn from what was observed elsewhere; what was learned before is forgotten.

@@ -110,7 +110,7 @@ class StandardScaler(AffineScaler):
         TypeError
             If ``X`` holds objects that are not numbers.
         """
-        return self._fit(X, sample_weight, anew=True, where=where)
+        return self._fit(X, sample_weight, anew=True, where=where, y=y)
 
     def partial_fit(
         self, X: Array, y: Array = None, sample_weight: Array = None, *, where: Array = None
@@ -120,7 +120,7 @@ class StandardScaler(AffineScaler):
         Parameters and errors are those of :meth:`fit`; other features than before are a
         ValueError.
         """
-        return self._fit(X, sample_weight, anew=False, where=where)
+        return self._fit(X, sample_weight, anew=False, where=where, y=y)
 
     @property
     def keeps_zero(self) -> bool:

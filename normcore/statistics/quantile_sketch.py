@@ -51,7 +51,7 @@ __all__ = ["CONFIDENCE", "QuantileSketch", "check_error"]
 CONFIDENCE = 0.99
 
 _LEAST_ERROR = 1e-6
-_BLOCK = 1 << 20  # values that are read at once
+_BLOCK = 1 << 18  # values that are read at once
 _SUMS = ("count", "infinite", "low", "high", "variance")
 _COUNT, _INFINITE, _LOW, _HIGH, _VARIANCE = range(len(_SUMS))
 _WEIGHTS = np.ldexp(1.0, np.arange(LEVELS))

@@ -227,6 +227,7 @@ def _fake_inference(x: Tensor, *arguments: object) -> Tensor:
 
 def _keep_inference(ctx: Context, inputs: Arguments, output: Tensor) -> None:
     x, mean, var, weight, bias, ctx.eps = inputs
+    _refuse_derivatives(*ctx.needs_input_grad[1:3])
     ctx.group = ""
     ctx.bias_dtype = None if bias is None else bias.dtype
     # Copies: batches in training may change the running statistics before the backward pass.
@@ -241,8 +242,17 @@ def _inference_backward(ctx: Context, dy: Tensor | None) -> Gradients:
 
 def _inference_tangent(ctx: Context, x_: Tensor | None, *tangents: Tensor | None) -> Tensor:
     x, weight, statistics = ctx.saved_tensors
+    _refuse_derivatives(*(each is not None for each in tangents[:2]))
     found = _statistics(x, statistics, ctx.eps, "")
     return tangent_of_forward((x_, *tangents[2:4]), weight, found)
+
+
+def _refuse_derivatives(of_mean: bool, of_var: bool) -> None:
+    if of_mean or of_var:
+        raise RuntimeError(
+            f"batch_norm of normcore is not differentiable with respect to "
+            f"{'running_mean' if of_mean else 'running_var'}"
+        )
 
 
 def _shard_inference(

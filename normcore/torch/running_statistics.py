@@ -87,8 +87,12 @@ def update(
     """
     if weight is None and number is None:
         weight = 0.0  # as in PyTorch
-    is_batch_norm = number is not None and parts.shape[1:] == mean.shape
-    if parts.is_cuda and is_batch_norm and is_plain(parts, mean, var, number, weight):
+    if (
+        parts.is_cuda
+        and number is not None
+        and is_plain(parts, mean, var, number, weight)
+        and parts.shape[1:] == mean.shape
+    ):
         _update_on_device(parts, mean, var, number, weight)
         return
     parts, counted = parts.detach(), number if weight is None else None

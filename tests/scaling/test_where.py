@@ -287,3 +287,18 @@ def test_a_volume_in_several_threads():
                 y = scaler.transform(X, where=shown)
                 expected = np.where(shown, scaler.transform(X), X)
                 np.testing.assert_array_equal(y, expected)
+
+
+def test_rows_are_normalized_by_what_is_shown():
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((20, 5))
+    mask = rng.random(x.shape) < 0.6
+    x[~mask] = np.inf
+    shown = np.where(mask, x, 0.0)
+    for norm, order in (("l1", 1), ("l2", 2), ("max", np.inf)):
+        norms = np.linalg.norm(shown, order, axis=1, keepdims=True)
+        y = nc.Normalizer(norm).fit_transform(x, where=mask)
+        np.testing.assert_allclose(y[mask], (x / np.where(norms, norms, 1))[mask], rtol=1e-15)
+        np.testing.assert_array_equal(y[~mask], x[~mask])
+    with pytest.raises(ValueError, match="infinity"):
+        nc.Normalizer().transform(x, where=~mask)
