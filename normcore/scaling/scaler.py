@@ -234,7 +234,7 @@ class Scaler(FittedAttributes, AnyAxes, ABC):
             statistic, num_rows = self._merged(statistic), num_rows + (self._num_rows or 0)
         return self._learn(statistic, num_rows, other.n_features_in_, names, features)
 
-    def _fit_statistic(
+    def fit_statistic(
         self, statistic: Statistic | None, num_rows: int, num_features: int, names: Names | None
     ) -> Self:
         """Learn from what was observed elsewhere; what was learned before is forgotten.
