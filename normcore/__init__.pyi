@@ -1,5 +1,7 @@
 from normcore_maxabs import MaxAbsScaler as MaxAbsScaler
 from normcore_maxabs import maxabs_scale as maxabs_scale
+from normcore_power import PowerTransformer as PowerTransformer
+from normcore_power import power_transform as power_transform
 from normcore_quantile import QuantileTransformer as QuantileTransformer
 from normcore_quantile import quantile_transform as quantile_transform
 

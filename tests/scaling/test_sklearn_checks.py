@@ -15,6 +15,7 @@ SCALERS = [
     nc.RobustScaler,
     nc.MaxAbsScaler,
     nc.QuantileTransformer,
+    nc.PowerTransformer,
 ]
 # scikit-learn says so of everyone who does not import it.
 NOT_ITS_CHILD = "ignore:Estimator .* does not inherit from:UserWarning"
@@ -41,7 +42,8 @@ from sklearn.utils.estimator_checks import check_estimator
 
 ran = 0
 for cls in (
-    nc.StandardScaler, nc.MinMaxScaler, nc.RobustScaler, nc.MaxAbsScaler, nc.QuantileTransformer
+    nc.StandardScaler, nc.MinMaxScaler, nc.RobustScaler, nc.MaxAbsScaler, nc.QuantileTransformer,
+    nc.PowerTransformer,
 ):
     for result in check_estimator(cls(), on_skip=None, on_fail=None):
         if "cudaErrorInsufficientDriver" in str(result["exception"]):
