@@ -179,7 +179,7 @@ class CythonBuildExt(build_ext):
 
 if __name__ == "__main__":  # also where the processes that generate sources import this file
     setup(
-        ext_modules=[*kernels(), *plugins(), *core()],  # those that take the longest first
+        ext_modules=[*kernels(), *core(), *plugins()],  # those that take the longest first
         cmdclass={"build_ext": CythonBuildExt},
         options={"build_ext": {"parallel": os.cpu_count() or 1}},
     )
