@@ -68,6 +68,9 @@ class Scaler(AnyAxes, ABC):
     #: Rows seen; a subclass may count otherwise.
     n_samples_seen_: int | float | np.ndarray
 
+    #: Whether what becomes of a value depends on its feature alone, not on the rest of its row.
+    _by_feature: ClassVar[bool] = True
+
     _statistic: Statistic | None = None
     _num_rows: int = 0
     #: The parameters when it was fitted.

@@ -112,7 +112,7 @@ def instance_norm(
         )  # fmt: skip
         check_channels(input, vectors, "instance_norm", input.shape[1])
         check_several(input.shape[2:], input, "channel of a sample")
-    y, parts = row_norm(input, weight, bias, "group", num_channels, float(eps))
+    y, parts = row_norm(input, weight, bias, "instance", num_channels, float(eps))
     if running_mean is not None and running_var is not None:
         running_statistics.update(parts, running_mean, running_var, None, momentum)
     return y
