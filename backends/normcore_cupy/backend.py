@@ -16,6 +16,7 @@ from normcore.array_backend.abstract import Backend, BackendStatus
 from normcore.array_backend.selection import get_backend
 from normcore.layout.namespace import Array
 from normcore.layout.out_argument import kind_of
+from normcore.statistics import Moments
 from normcore.statistics.statistic import StatisticT
 from normcore_cupy.chunks import CHUNK_BYTES, ChunkedKernels
 from normcore_cupy.cupy_device import CupyDevice
@@ -23,6 +24,7 @@ from normcore_cupy.host import DeviceBackend
 from normcore_cupy.ordering import CAPTURE_ERRORS, Ordering, capture_error, is_tensor
 from normcore_cupy.probe import status
 from normcore_cupy.streams import CupyStream, take_streams
+from normcore_cupy.whole_calls import WholeCalls
 
 __all__ = ["CupyBackend"]
 
@@ -59,6 +61,7 @@ class CupyBackend(DeviceBackend):
         device = CupyDevice()
         super().__init__(device)
         self._ordering = Ordering(device.xp)
+        self._whole = WholeCalls(self, self._ordering)
         self._process = os.getpid()
         idle: dict[int, list[CupyStream]] = {}
         self._chunked = ChunkedKernels(
@@ -133,6 +136,41 @@ class CupyBackend(DeviceBackend):
         its memory, in order with PyTorch's current stream before and after.
         """
         return self._ordering.of(array)
+
+    def batch_norm(
+        self, x: Array, gamma: Array, beta: Array, *, axis: int, eps: float, out: Array = None
+    ) -> tuple[Array, Moments] | None:
+        """Two launches, where such arrays were normalized before."""
+        if self._process != os.getpid():
+            return None
+        try:
+            return self._whole.batch_norm(x, gamma, beta, axis, eps, out)
+        except Exception:
+            with self._cuda_errors(_ON_DEVICE):
+                raise
+
+    def batch_norm_backward(
+        self,
+        dy: Array,
+        x: Array,
+        moments: Moments,
+        gamma: Array,
+        *,
+        axis: int,
+        eps: float,
+        training: bool = True,
+        out: Array = None,
+    ) -> tuple[Array, Array, Array] | None:
+        """As :meth:`batch_norm`."""
+        if self._process != os.getpid():
+            return None
+        try:
+            return self._whole.batch_norm_backward(
+                dy, x, moments.parts, gamma, axis, eps, training, out
+            )
+        except Exception:
+            with self._cuda_errors(_ON_DEVICE):
+                raise
 
     def merge(self, statistic: StatisticT, other: StatisticT) -> StatisticT:
         with self._cuda_errors(_ON_DEVICE):

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     Allocator = Callable[[int], cp.cuda.MemoryPointer]
 
-__all__ = ["CAPTURE_ERRORS", "Ordering", "capture_error", "is_tensor"]
+__all__ = ["CAPTURE_ERRORS", "Ordering", "capture_error", "is_plain_tensor", "is_tensor"]
 
 #: cudaErrorStreamCaptureUnsupported and those that follow it: what a graph cannot hold.
 CAPTURE_ERRORS = frozenset(range(900, 910))
@@ -104,12 +104,10 @@ class Ordering:
                 raise capture_error("the tensor is of a stream that CuPy's current one is not")
             return None
         dtype = self._dtypes(torch).get(tensor.dtype)
-        if dtype is None or type(tensor) not in (torch.Tensor, torch.nn.Parameter):
-            return None
-        if tensor.layout is not torch.strided:
-            return None
         if tensor.is_neg():  # a view that says so, of values that are not negated yet
             tensor = tensor.resolve_neg()
+        if dtype is None or not is_plain_tensor(tensor):
+            return None
         itemsize, memory = dtype.itemsize, self._cupy.cuda.memory
         held = memory.UnownedMemory(tensor.data_ptr(), tensor.nbytes, tensor, tensor.get_device())
         strides = tuple([stride * itemsize for stride in tensor.stride()])
@@ -273,6 +271,18 @@ def capture_error(reason: object) -> RuntimeError:
 def _refuse(size: int) -> cp.cuda.MemoryPointer:
     raise capture_error(
         f"it needs {size} bytes of CuPy's pool, which would be in other use when the graph runs"
+    )
+
+
+def is_plain_tensor(array: Array) -> bool:
+    """Whether an array is a CUDA tensor that is nothing but its strided memory."""
+    torch: ModuleType | None = sys.modules.get("torch")
+    return (
+        torch is not None
+        and type(array) in (torch.Tensor, torch.nn.Parameter)
+        and array.is_cuda
+        and array.layout is torch.strided
+        and not array.is_neg()
     )
 
 

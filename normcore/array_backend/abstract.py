@@ -96,6 +96,33 @@ class Backend(ABC):
         """Return the context of work on a caller's array: its library's stream and memory."""
         return IN_ANY_ORDER
 
+    # -- a caller's own arrays ---------------------------------------------------------------
+
+    def batch_norm(
+        self, x: Array, gamma: Array, beta: Array, *, axis: int, eps: float, out: Array = None
+    ) -> tuple[Array, Moments] | None:
+        """Do what `functional.batch_norm` does, for a backend that has a shorter way to it.
+
+        Arguments are as the caller gave them; None if the kernels are to be called as always, and
+        errors to be found.
+        """
+        return None
+
+    def batch_norm_backward(
+        self,
+        dy: Array,
+        x: Array,
+        moments: Moments,
+        gamma: Array,
+        *,
+        axis: int,
+        eps: float,
+        training: bool = True,
+        out: Array = None,
+    ) -> tuple[Array, Array, Array] | None:
+        """Do what `functional.batch_norm_backward` does; as :meth:`batch_norm`."""
+        return None
+
     # -- required kernels ------------------------------------------------------------------
 
     @abstractmethod

@@ -138,8 +138,8 @@ def as_weights(sample_weight: Array, num_samples: int) -> Array:
     Raises
     ------
     ValueError
-        If the shape is another one or all weights are zero. Signs and NaN are looked at where
-        the weights meet the data.
+        If the shape is another one, all weights are zero, or one of a NumPy array is NaN or
+        infinite. Signs, and other arrays, are looked at where the weights meet the data.
     TypeError
         If they are not numbers.
     """
@@ -162,8 +162,10 @@ def as_weights(sample_weight: Array, num_samples: int) -> Array:
         raise ValueError(
             f"sample_weight has {sample_weight.shape[0]} values, but X has {num_samples} rows"
         )
-    if isinstance(sample_weight, np.ndarray) and not sample_weight.any():
-        raise ValueError("Sample weights must contain at least one non-zero number.")
+    if isinstance(sample_weight, np.ndarray):
+        if not sample_weight.any():
+            raise ValueError("Sample weights must contain at least one non-zero number.")
+        _refuse_not_finite(sample_weight)
     return sample_weight
 
 
@@ -172,7 +174,7 @@ def first_infinity(x: Array, xp: ModuleType) -> tuple[int, int] | None:
     if xp is np and x.dtype.kind != "f":
         return None
     for start in range(0, x.shape[0], BLOCK_ROWS):
-        infinite = xp.isinf(x[start : start + BLOCK_ROWS, :])
+        infinite = xp.isinf(x[start : min(start + BLOCK_ROWS, x.shape[0]), :])
         if bool(xp.any(infinite)):
             rows, columns = xp.nonzero(infinite)[:2]
             return start + int(rows[0]), int(columns[0])
@@ -241,6 +243,17 @@ def check_shape(X: Array, owner: str) -> None:
 
 def _is_foreign_array(X: Array) -> bool:
     return hasattr(X, "__dlpack__") or hasattr(X, "__array_namespace__")
+
+
+def _refuse_not_finite(weights: np.ndarray) -> None:
+    finite = np.isfinite(weights)
+    if not finite.all():
+        place = int(np.argmin(finite))
+        value = float(weights[place])
+        raise ValueError(
+            f"Input sample_weight contains {'NaN' if value != value else 'infinity'}: weights must "
+            f"be finite and not negative, but weight {place} is {value!r}"
+        )
 
 
 def _bullets(names: list[str], most: int = 5) -> list[str]:

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as theirs
 from torch import Tensor
 
-from normcore.torch import running_statistics
+from normcore.torch import decompositions, running_statistics
 from normcore.torch.batch_operators import batch_norm as normalized_batch
 from normcore.torch.batch_operators import batch_norm_inference
 from normcore.torch.checks import (
@@ -44,7 +44,7 @@ def layer_norm(
     return row_norm(input, weight, bias, "layer", len(normalized_shape), float(eps))[0]
 
 
-@overridable(theirs.rms_norm)
+@overridable(decompositions.rms_norm)
 def rms_norm(
     input: Tensor,
     normalized_shape: Sequence[int],
@@ -112,7 +112,7 @@ def instance_norm(
         )  # fmt: skip
         check_channels(input, vectors, "instance_norm", input.shape[1])
         check_several(input.shape[2:], input, "channel of a sample")
-    y, parts = row_norm(input, weight, bias, "group", num_channels, float(eps))
+    y, parts = row_norm(input, weight, bias, "instance", num_channels, float(eps))
     if running_mean is not None and running_var is not None:
         running_statistics.update(parts, running_mean, running_var, None, momentum)
     return y

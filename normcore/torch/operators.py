@@ -12,13 +12,14 @@ function, or at once.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 from torch._functorch.utils import enable_single_level_autograd_function
-from torch.autograd import Function
+from torch.autograd import Function, forward_ad
 from torch.autograd.function import _SingleLevelFunction
 
 from normcore.torch import sharding
@@ -43,6 +44,23 @@ def keep(ctx: Context, *tensors: Tensor | None) -> None:
     ctx.set_materialize_grads(False)
     ctx.save_for_backward(*tensors)
     ctx.save_for_forward(*tensors)
+
+
+class _Primals:
+    """The context of an autograd function whose saved tensors have no tangents of its level."""
+
+    def __init__(self, ctx: Context) -> None:
+        self._ctx = ctx
+
+    @property
+    def saved_tensors(self) -> tuple[Tensor | None, ...]:
+        return tuple(
+            None if each is None else forward_ad.unpack_dual(each).primal
+            for each in self._ctx.saved_tensors
+        )
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._ctx, name)
 
 
 class Operation:
@@ -83,13 +101,24 @@ class Operation:
             return results
 
         def forward_below(ctx: Context, *arguments: object) -> Results:
-            with torch._C._AutoDispatchBelowAutograd():
+            with contextlib.ExitStack() as stack:
+                if torch._C._are_functorch_transforms_active():
+                    # Levels below this one take derivatives too; for this one they are off here.
+                    stack.enter_context(torch.enable_grad())
+                    stack.enter_context(forward_ad._set_fwd_grad_enabled(True))
+                stack.enter_context(torch._C._AutoDispatchBelowAutograd())
                 results = operator(*arguments)
             setup_context(ctx, arguments, results)
             return results
 
+        def tangent(ctx: Context, *tangents: Tensor | None) -> Results:
+            if not torch._C._are_functorch_transforms_active():
+                return jvp(ctx, *tangents)
+            with forward_ad._set_fwd_grad_enabled(True):  # for levels below this one
+                return jvp(_Primals(ctx), *tangents)
+
         # One function each: apart, forward and setup_context cost an inspection at every call.
-        rules = {"backward": staticmethod(backward), "jvp": staticmethod(jvp)}
+        rules = {"backward": staticmethod(backward), "jvp": staticmethod(tangent)}
         eager = type(name, (Function,), rules | {"forward": staticmethod(forward)})
         below = {"forward": staticmethod(forward_below)}
         single = type(name, (_SingleLevelFunction,), rules | below)

@@ -63,9 +63,16 @@ _KINDS = {
 }
 
 
-# The orders of results are PyTorch's.
+# Instance norm is group norm, but for this: the orders of results are PyTorch's.
+_KINDS["instance"] = _KINDS["group"]
+
+
+def _is_by_channels(kind: str) -> bool:
+    return kind in ("group", "instance")
+
+
 def _order_of_result(x: Tensor, kind: str) -> torch.memory_format:
-    return torch.contiguous_format if kind == "layer" else order_of(x)
+    return torch.contiguous_format if kind in ("layer", "instance") else order_of(x)
 
 
 def _order_of_gradient(x: Tensor, kind: str) -> torch.memory_format:
@@ -73,17 +80,17 @@ def _order_of_gradient(x: Tensor, kind: str) -> torch.memory_format:
 
 
 def _num_rows(x: Tensor, kind: str, extent: int) -> int:
-    return x.shape[0] * extent if kind == "group" else math.prod(x.shape[: x.ndim - extent])
+    return x.shape[0] * extent if _is_by_channels(kind) else math.prod(x.shape[: x.ndim - extent])
 
 
 def _vector_like(x: Tensor, weight: Tensor | None, kind: str, extent: int) -> Tensor:
     """Return an empty tensor of the shape and dtype of the gradient of a weight."""
-    shape = x.shape[1:2] if kind == "group" else x.shape[x.ndim - extent :]
+    shape = x.shape[1:2] if _is_by_channels(kind) else x.shape[x.ndim - extent :]
     return x.new_empty(shape, dtype=x.dtype if weight is None else weight.dtype)
 
 
 def _axes(x: Tensor, kind: str, extent: int) -> Axes:
-    if kind != "group":
+    if not _is_by_channels(kind):
         leading, last = list(range(x.ndim - extent)), list(range(x.ndim - extent, x.ndim))
         return Axes(
             mean=lambda v: v.mean(last, keepdim=True),
@@ -227,7 +234,7 @@ def _tangent(ctx: Context, *tangents: Tensor | None) -> tuple[Tensor, None]:
 
 
 def _has_batch(x: Tensor, kind: str, extent: int) -> bool:
-    return kind == "group" or len(x.shape) > extent
+    return _is_by_channels(kind) or len(x.shape) > extent
 
 
 def _shard(

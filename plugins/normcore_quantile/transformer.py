@@ -43,6 +43,9 @@ class QuantileTransformer(nc.PointwiseScaler):
         matrix of floats in CSC format.
     backend : str or Backend, optional
         The backend to use whatever the data; by default the one that fits it.
+    axis : "columns", int, tuple of int or None, default="columns"
+        The axes whose positions have landmarks of their own, of arrays of any number of
+        dimensions; None makes everything one feature. By default ``X`` is a table.
 
     Attributes
     ----------
@@ -66,6 +69,7 @@ class QuantileTransformer(nc.PointwiseScaler):
 
     statistic = nc.Quantiles
     exact_streaming = False
+    unshaped = frozenset({"references_"})
 
     n_quantiles_: int
     quantiles_: Any
@@ -81,6 +85,7 @@ class QuantileTransformer(nc.PointwiseScaler):
         random_state: int | np.random.RandomState | None = None,
         copy: bool = True,
         backend: str | nc.Backend | None = None,
+        axis: int | tuple[int, ...] | str | None = "columns",
     ) -> None:
         self.n_quantiles = n_quantiles
         self.output_distribution = output_distribution
@@ -89,6 +94,7 @@ class QuantileTransformer(nc.PointwiseScaler):
         self.random_state = random_state
         self.copy = copy
         self.backend = backend
+        self.axis = axis
 
     @property
     def partial_fit(self) -> NoReturn:
@@ -122,7 +128,7 @@ class QuantileTransformer(nc.PointwiseScaler):
 
     # -- learning --------------------------------------------------------------------------
 
-    def fit(self, X: Any, y: Any = None) -> Self:
+    def fit(self, X: Any, y: Any = None, *, where: Any = None) -> Self:
         """Learn the landmarks of each feature.
 
         Parameters
@@ -132,6 +138,8 @@ class QuantileTransformer(nc.PointwiseScaler):
             ``ignore_implicit_zeros``.
         y : None
             Ignored.
+        where : array of bool, optional
+            As that of other scalers; not with a sparse matrix.
 
         Raises
         ------
@@ -145,7 +153,8 @@ class QuantileTransformer(nc.PointwiseScaler):
             If there are fewer samples than ``n_quantiles``.
         """
         if not sparse.is_sparse(X):
-            return super().fit(X)
+            return super().fit(X, where=where)
+        _refuse_where(where)
         self.check_parameters()
         columns = sparse.as_columns(X, type(self).__name__, copy=False)
         if not self.ignore_implicit_zeros:
@@ -245,7 +254,7 @@ class QuantileTransformer(nc.PointwiseScaler):
             np.ascontiguousarray(references, dtype=np.float64),
         )
 
-    def transform(self, X: Any, *, out: Any = None) -> Any:
+    def transform(self, X: Any, *, out: Any = None, where: Any = None) -> Any:
         """Return ``X`` mapped.
 
         Parameters
@@ -255,6 +264,8 @@ class QuantileTransformer(nc.PointwiseScaler):
             CSC format.
         out : array of shape (n_samples, n_features), optional
             As that of other scalers; not with a sparse matrix.
+        where : array of bool, optional
+            As that of other scalers; not with a sparse matrix.
 
         Raises
         ------
@@ -263,19 +274,27 @@ class QuantileTransformer(nc.PointwiseScaler):
         NotFittedError
             If the transformer is not fitted.
         """
-        return (
-            self._mapped_stored(X, False, out)
-            if self._maps_stored(X)
-            else super().transform(X, out=out)
-        )
+        if self._maps_stored(X):
+            _refuse_where(where)
+            return self._mapped_stored(X, False, out)
+        return super().transform(X, out=out, where=where)
 
-    def inverse_transform(self, X: Any, *, out: Any = None) -> Any:
-        """Return mapped data as it was; parameters and errors are those of :meth:`transform`."""
-        return (
-            self._mapped_stored(X, True, out)
-            if self._maps_stored(X)
-            else (super().inverse_transform(X, out=out))
-        )
+    def inverse_transform(
+        self, X: Any, *, columns: Any = None, out: Any = None, where: Any = None
+    ) -> Any:
+        """Return mapped data as it was; other parameters and errors as of :meth:`transform`.
+
+        Parameters
+        ----------
+        columns : list of names or positions, mask or slice, optional
+            The features that ``X`` holds, in its order; by default all. Not with a sparse matrix.
+        """
+        if self._maps_stored(X):
+            _refuse_where(where)
+            if columns is not None:
+                raise TypeError("columns= is for dense arrays; pass all features of a sparse one")
+            return self._mapped_stored(X, True, out)
+        return super().inverse_transform(X, columns=columns, out=out, where=where)
 
     def _maps_stored(self, X: Any) -> bool:
         return self.__sklearn_is_fitted__() and sparse.is_sparse(X)
@@ -299,6 +318,11 @@ class QuantileTransformer(nc.PointwiseScaler):
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
         return tags
+
+
+def _refuse_where(where: object) -> None:
+    if where is not None:
+        raise TypeError("where= is for dense arrays; a sparse matrix hides nothing")
 
 
 def _check_count(name: str, value: object) -> None:

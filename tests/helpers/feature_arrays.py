@@ -22,6 +22,13 @@ def scalers() -> list[type]:
     return [cls for cls in known if "axis" in inspect.signature(cls).parameters]
 
 
+def streaming(cls: type) -> dict[str, str] | None:
+    """Return the parameters with which a scaler learns in pieces, or None where it never does."""
+    if hasattr(cls(), "partial_fit"):
+        return {}
+    return {"quantiles": "sketch"} if "quantiles" in inspect.signature(cls).parameters else None
+
+
 @st.composite
 def arrays(
     draw: st.DrawFn, *, dtypes: tuple[str, ...] = FLOATS[:2] + INTEGERS, nan: bool = True

@@ -18,7 +18,7 @@ class Example(NamedTuple):
     arguments: tuple
     shape: tuple[int, ...]
     training: bool = True
-    options: dict = {}
+    options: dict = {}  # noqa: RUF012
 
     @property
     def label(self) -> str:

@@ -37,6 +37,8 @@ def is_sparse(X: Array) -> bool:
 class SparseTable(PiecewiseTable):
     """A CSR or CSC matrix or array; other formats become CSR."""
 
+    kind = "sparse"
+
     def __init__(self, X: Array, owner: str) -> None:
         input_validation.check_shape(X, owner)
         if X.format not in ("csr", "csc"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -31,6 +31,9 @@ class PiecewiseTable(ABC):
     like : array or None
         Fitted attributes become arrays of its kind, as those of a dense ``X`` do.
     """
+
+    #: What errors call it.
+    kind: ClassVar[str]
 
     names: Names | None
     shape: tuple[int, int]
@@ -69,3 +72,17 @@ class PiecewiseTable(ABC):
         chosen : array of int or None
             The features that its columns are; None where they are all.
         """
+
+    def check_container(self, container: str) -> None:
+        """Refuse a frame of pandas, say, that was chosen for results.
+
+        Raises
+        ------
+        ValueError
+            If one was: a table of pieces is scaled to one of its own kind.
+        """
+        if container != "default":
+            raise ValueError(
+                f"{container.capitalize()} output does not support {self.kind} data; use "
+                "set_output(transform='default')"
+            )
