@@ -179,7 +179,7 @@ class QuantileTransformer(nc.QuantileLearner, nc.PointwiseScaler):
             ignore_zeros=bool(self.ignore_implicit_zeros),
             generator=as_random_state(self.random_state),
         )
-        return self._fit_statistic(_mergeable(quantiles), num_rows, num_features, None)
+        return self.fit_statistic(_mergeable(quantiles), num_rows, num_features, None)
 
     def observe(self, backend: nc.Backend, x: Any, *, weights: Any = None) -> nc.MergeableQuantiles:
         """Return the landmarks of a view, skipping NaN and positions of weight 0."""
@@ -241,8 +241,6 @@ class QuantileTransformer(nc.QuantileLearner, nc.PointwiseScaler):
         for values in (quantiles.q[:, None], quantiles.values):
             if bool((values[1:] < values[:-1]).any()):
                 raise ValueError("landmarks must not decrease from one to the next")
-        # Each feature's side by side, as they are searched.
-        quantiles.values = np.asfortranarray(quantiles.values)
         self.n_quantiles_ = len(quantiles.q)
         self.quantiles_, self.references_ = quantiles.values, quantiles.q
         self._host = (quantiles.values, quantiles.q)
@@ -267,14 +265,22 @@ class QuantileTransformer(nc.QuantileLearner, nc.PointwiseScaler):
 
     def _landmarks(self) -> tuple[np.ndarray, np.ndarray]:
         """Return landmarks of shape (n_features, n_quantiles_) and references, in NumPy."""
+        public = self.quantiles_, self.references_
+        known = self.__dict__.get("_searched")
+        if known is not None and all(a is b for a, b in zip(public, known[0], strict=True)):
+            return known[1]
         values, references = (
-            public if isinstance(public, np.ndarray) else hidden
-            for public, hidden in zip((self.quantiles_, self.references_), self._host, strict=True)
+            given if isinstance(given, np.ndarray) else learned
+            for given, learned in zip(public, self._host, strict=True)
         )
-        return (
-            np.ascontiguousarray(values.T, dtype=np.float64),
-            np.ascontiguousarray(references, dtype=np.float64),
+        # Each feature's side by side, as they are searched.
+        found = (
+            np.array(values.reshape(len(references), -1).T, dtype=np.float64, order="C"),
+            np.array(references, dtype=np.float64),
         )
+        if not any(getattr(getattr(each, "flags", None), "writeable", True) for each in public):
+            self._searched = public, found
+        return found
 
     def transform(self, X: Any, *, out: Any = None, where: Any = None) -> Any:
         """Return ``X`` mapped.

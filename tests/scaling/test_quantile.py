@@ -254,8 +254,8 @@ def test_landmarks_are_the_state():
     other = nc.QuantileTransformer(n_quantiles=10).fit(2 * X)
     scaler.quantiles_ = other.quantiles_.copy()
     np.testing.assert_array_equal(scaler.transform(X), other.transform(X))
-    scaler.quantiles_[...] = nc.QuantileTransformer(n_quantiles=10).fit(X).quantiles_
-    np.testing.assert_allclose(scaler.transform(X), other.transform(2 * X), rtol=1e-13)
+    with pytest.raises(ValueError, match="read-only"):
+        nc.QuantileTransformer(n_quantiles=10).fit(X).quantiles_[0] = 1.0
 
 
 def test_saved_and_pickled(tmp_path):
@@ -267,7 +267,7 @@ def test_saved_and_pickled(tmp_path):
         np.testing.assert_array_equal(again.transform(X), scaler.transform(X))
     saved = scaler.to_dict()
     saved["statistic"]["values"] = saved["statistic"]["values"][::-1]
-    with pytest.raises(ValueError, match="must not decrease"):
+    with pytest.raises(ValueError, match="not in the order of ranks"):
         nc.QuantileTransformer.from_dict(saved)
 
 

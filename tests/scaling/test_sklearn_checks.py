@@ -15,6 +15,7 @@ SCALERS = [
     nc.RobustScaler,
     nc.MaxAbsScaler,
     nc.Normalizer,
+    nc.PercentileScaler,
     nc.QuantileTransformer,
     nc.PowerTransformer,
 ]
