@@ -198,11 +198,13 @@ def update_running(
 ) -> None:
     """Move running statistics on a device towards a batch, in place and in one launch."""
     backend = selection.select_backend(parts)
-    with backend.in_order_with(parts):
-        moments = backend.moments_of(backend.adopt(parts))
-        running = backend.adopt(mean), backend.adopt(var)
-        number = backend.adopt(number) if weight is None else None
-        backend.update_running(moments, *running, weight, number=number)
+    counted = number if weight is None else None
+    if not backend.update_running_with(parts, mean, var, weight, counted):
+        with backend.in_order_with(parts):
+            moments = backend.moments_of(backend.adopt(parts))
+            running = backend.adopt(mean), backend.adopt(var)
+            counted = None if counted is None else backend.adopt(counted)
+            backend.update_running(moments, *running, weight, number=counted)
     for each in (mean, var):  # for what was saved for a backward pass, which would not notice
         torch.autograd.graph.increment_version(each)
 
