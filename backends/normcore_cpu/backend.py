@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import ClassVar, Self
+from typing import ClassVar, Self, cast
 
 import numpy as np
 
@@ -18,10 +18,12 @@ from normcore.array_backend.abstract import (
 from normcore.layout.namespace import Array
 from normcore.layout.numpy_views import is_floats
 from normcore.layout.out_argument import result_dtype
-from normcore.statistics import Extrema, Moments
+from normcore.statistics import Extrema, Moments, Statistic
 from normcore.statistics.brackets import Brackets, Quantiles
 from normcore.statistics.exact_quantiles import exact
+from normcore.statistics.statistic import StatisticT
 from normcore.threads import get_num_threads
+from normcore_cpu import segments
 from normcore_cpu.instruction_sets import check, chosen, kernels
 
 __all__ = ["CpuBackend"]
@@ -130,6 +132,22 @@ class CpuBackend(Backend):
     ) -> Quantiles:
         return exact(self, x, q, weights=weights, skipna=skipna, selection=self._kernels)
 
+    def observe_segments(
+        self,
+        statistic: type[StatisticT],
+        values: np.ndarray,
+        starts: np.ndarray,
+        *,
+        weights: np.ndarray | None = None,
+    ) -> StatisticT | None:
+        found: Statistic | None = None
+        if statistic is Moments:
+            parts = segments.moments(values, starts, weights)
+            found = None if parts is None else Moments(parts)
+        elif statistic is Extrema and weights is None:
+            found = Extrema(*segments.extrema(values, starts))
+        return cast("StatisticT | None", found)
+
     def rescale(
         self,
         x: np.ndarray,
@@ -151,6 +169,31 @@ class CpuBackend(Backend):
         if infinite:
             raise InfiniteInput("the input contains infinity")
         return out
+
+    def rescale_where(
+        self,
+        x: np.ndarray,
+        affine: Affine,
+        where: np.ndarray,
+        *,
+        clip: tuple[float, float] | None = None,
+        out: np.ndarray | None = None,
+        refuse_infinite: bool = False,
+    ) -> np.ndarray:
+        known = affine.backend_cache
+        y, infinite, made = self._kernels.rescale_where(
+            x, affine.coefficients(x.shape[1]), where, out, clip, refuse_infinite, known
+        )
+        if y is None:
+            return super().rescale_where(
+                x, affine, where, clip=clip, out=out, refuse_infinite=refuse_infinite
+            )
+        if made is not known:
+            affine.cache(made)
+        if infinite:
+            raise InfiniteInput("the input contains infinity")
+        found: np.ndarray = y
+        return found
 
     def backward_reduce(
         self,

@@ -342,10 +342,10 @@ class Batch(BatchInput):
 
 
 def check_eps(eps: object) -> float:
-    """Return ``eps``, after making sure that it is a positive, finite number."""
+    """Return ``eps``, after making sure that it is a finite number and not negative."""
     value = as_float("eps", eps)
-    if not (value > 0 and math.isfinite(value)):
-        raise ValueError(f"eps must be positive and finite, got {eps!r}")
+    if not (value >= 0 and math.isfinite(value)):
+        raise ValueError(f"eps must be positive or zero, and finite, got {eps!r}")
     return value
 
 

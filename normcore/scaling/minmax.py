@@ -10,16 +10,14 @@ import numpy as np
 from normcore.affine import Affine, nonconstant
 from normcore.array_backend.abstract import Backend
 from normcore.layout.namespace import Array
-from normcore.layout.out_argument import result_dtype
 from normcore.layout.scalar_argument import as_float
 from normcore.scaling import input_validation
 from normcore.scaling.affine_scaler import AffineScaler
+from normcore.scaling.feature_axes import COLUMNS, Axis
+from normcore.scaling.result_bounds import NARROW, narrow_dtype, representable
 from normcore.statistics import Extrema
 
 __all__ = ["MinMaxScaler"]
-
-# Results of these dtypes are rounded once more; the ends of their range must survive that.
-NARROW = (np.dtype(np.float32), np.dtype(np.float16))
 
 
 class MinMaxScaler(AffineScaler):
@@ -35,6 +33,9 @@ class MinMaxScaler(AffineScaler):
         Clip new data to the range.
     backend : str or Backend, optional
         The backend to use whatever the data; by default the one that fits it.
+    axis : "columns", int, tuple of int or None, default="columns"
+        The axes whose positions have statistics of their own, of arrays of any number of
+        dimensions; None makes everything one feature. By default ``X`` is a table.
 
     Attributes
     ----------
@@ -64,7 +65,7 @@ class MinMaxScaler(AffineScaler):
     statistic = Extrema
     immediate = AffineScaler.immediate | {"clip"}
 
-    _narrow: dict[np.dtype, Affine]
+    _narrow: dict[np.dtype | None, Affine]
 
     def __init__(
         self,
@@ -73,11 +74,18 @@ class MinMaxScaler(AffineScaler):
         copy: bool = True,
         clip: bool = False,
         backend: str | Backend | None = None,
+        axis: Axis = COLUMNS,
     ) -> None:
         self.feature_range = feature_range
         self.copy = copy
         self.clip = clip
         self.backend = backend
+        self.axis = axis
+
+    def _check_sparse(self, *, inverse: bool) -> None:
+        raise TypeError(
+            "MinMaxScaler does not support sparse input. Consider using MaxAbsScaler instead."
+        )
 
     def _check_parameters(self) -> None:
         input_validation.check_flags(copy=self.copy, clip=self.clip)
@@ -96,19 +104,19 @@ class MinMaxScaler(AffineScaler):
             self.min_ = lo - self.data_min_ * self.scale_
         affine = _inside(lo, hi, self.data_min_, divisor)
         self._narrow = {
-            dtype: _inside(*_representable(lo, hi, dtype), self.data_min_, divisor)
+            dtype: _inside(*representable(lo, hi, dtype), self.data_min_, divisor)
             for dtype in NARROW
         }
         return affine
 
+    def bounds(self) -> tuple[float, float] | None:
+        """Return the range where results are clipped to it."""
+        return _checked_range(self.feature_range) if self.clip else None
+
     def _map_of(self, x: Array) -> tuple[Affine, tuple[float, float] | None]:
-        dtype = result_dtype(x)  # to which the range is to be rounded
-        affine, clip = self._narrow.get(dtype, self._affine), None
-        if self.clip:
-            clip = _checked_range(self.feature_range)
-            if dtype in NARROW:
-                clip = _representable(*clip, dtype)
-        return affine, clip
+        # The range is rounded to the dtype of the result.
+        affine = self._narrow.get(narrow_dtype(x), self._affine)
+        return affine, self._bounds_of(x) if self.clip else None
 
 
 def _checked_range(feature_range: tuple[float, float]) -> tuple[float, float]:
@@ -140,16 +148,3 @@ def _inside(lo: float, hi: float, minimum: np.ndarray, divisor: np.ndarray) -> A
     while gamma + lo > hi:
         gamma = math.nextafter(gamma, 0.0)
     return Affine(center=minimum, scale=divisor, gamma=gamma, beta=lo)
-
-
-def _representable(lo: float, hi: float, dtype: np.dtype) -> tuple[float, float]:
-    """Return the widest range inside [lo, hi] whose ends are values of ``dtype``."""
-    with np.errstate(over="ignore"):
-        low, high = np.asarray(lo, dtype=dtype)[()], np.asarray(hi, dtype=dtype)[()]
-    if float(low) < lo:
-        low = np.nextafter(low, np.asarray(np.inf, dtype=dtype)[()])
-    if float(high) > hi:
-        high = np.nextafter(high, np.asarray(-np.inf, dtype=dtype)[()])
-    if not low < high:  # the dtype has no two values there
-        return lo, hi
-    return float(low), float(high)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from numbers import Real
 from statistics import NormalDist
-from typing import NoReturn
 
 import numpy as np
 
@@ -13,12 +12,14 @@ from normcore.array_backend.abstract import Backend
 from normcore.layout.namespace import Array
 from normcore.scaling import input_validation
 from normcore.scaling.affine_scaler import AffineScaler
-from normcore.statistics.brackets import Quantiles
+from normcore.scaling.feature_axes import COLUMNS, Axis
+from normcore.scaling.quantile_learner import QuantileLearner
+from normcore.statistics import MergeableQuantiles
 
 __all__ = ["RobustScaler"]
 
 
-class RobustScaler(AffineScaler):
+class RobustScaler(QuantileLearner, AffineScaler):
     """Subtract the median of each feature and divide by its range between two quantiles.
 
     Parameters
@@ -36,6 +37,19 @@ class RobustScaler(AffineScaler):
         distributed features get unit variance.
     backend : str or Backend, optional
         The backend to use whatever the data; by default the one that fits it.
+    axis : "columns", int, tuple of int or None, default="columns"
+        The axes whose positions have statistics of their own, of arrays of any number of
+        dimensions; None makes everything one feature. By default ``X`` is a table.
+    quantiles : {"exact", "sketch"}, default="exact"
+        "sketch" finds quantiles within a rank error and in bounded memory, from a
+        :class:`normcore.QuantileSketch`; ``partial_fit``, ``merge`` and files larger than memory
+        then go on from it.
+    quantile_error : float, default=0.01
+        Rank error of the sketch, as a fraction of the number of values, for each quantile with 99%
+        confidence.
+    keep_sketch : bool, default=False
+        Keep a sketch beside exact quantiles, so that ``partial_fit`` and ``merge`` go on from the
+        fit, approximately.
 
     Attributes
     ----------
@@ -45,6 +59,9 @@ class RobustScaler(AffineScaler):
         Range between the quantiles, or 1 for a constant feature: one whose range is at most
         ``8 * eps`` of the quantiles' magnitude. ``unit_variance`` divides either. None where
         ``with_scaling=False``.
+    quantile_error_ : float
+        The rank error that the quantiles have at most: 0 where they are exact, which those of a
+        sketch are, too, of fewer values than it keeps.
     n_samples_seen_ : int
         Number of rows.
     n_features_in_ : int
@@ -53,21 +70,19 @@ class RobustScaler(AffineScaler):
 
     Notes
     -----
-    Quantiles are exact, interpolated linearly between neighbours as in :func:`numpy.quantile`.
+    Quantiles are interpolated linearly between neighbours as in :func:`numpy.quantile`.
     Integers beyond 2**53 are rounded to float64, and refused where that matters: where the scale
     is below ``2**-26`` of the center, so that more than half the digits would be lost.
-    An exact fit keeps no sketch of the data, so there is no ``partial_fit``, and ``merge`` refuses.
+    Unless ``keep_sketch``, an exact fit keeps no sketch of the data, so there is no
+    ``partial_fit``, and ``merge`` refuses.
     """
 
     __module__ = "normcore"
 
-    statistic = Quantiles
-    exact_streaming = False
-
     center_: Array
     scale_: Array
 
-    _statistic: Quantiles
+    _statistic: MergeableQuantiles
 
     def __init__(
         self,
@@ -78,6 +93,10 @@ class RobustScaler(AffineScaler):
         copy: bool = True,
         unit_variance: bool = False,
         backend: str | Backend | None = None,
+        axis: Axis = COLUMNS,
+        quantiles: str = "exact",
+        quantile_error: float = 0.01,
+        keep_sketch: bool = False,
     ) -> None:
         self.with_centering = with_centering
         self.with_scaling = with_scaling
@@ -85,13 +104,22 @@ class RobustScaler(AffineScaler):
         self.copy = copy
         self.unit_variance = unit_variance
         self.backend = backend
+        self.axis = axis
+        self.quantiles = quantiles
+        self.quantile_error = quantile_error
+        self.keep_sketch = keep_sketch
 
     @property
-    def partial_fit(self) -> NoReturn:
-        """Absent: exact quantiles cannot be continued from a fit."""
-        raise AttributeError(
-            "RobustScaler has no partial_fit: an exact fit keeps no sketch of the data to continue"
-        )
+    def keeps_zero(self) -> bool:
+        """Whether zero maps to zero: so without centering."""
+        return not self.with_centering
+
+    def _check_sparse(self, *, inverse: bool) -> None:
+        if self.with_centering:
+            raise ValueError(
+                f"Cannot {'uncenter' if inverse else 'center'} sparse matrices: use "
+                "`with_centering=False` instead. See docstring for motivation and alternatives."
+            )
 
     def _check_parameters(self) -> None:
         input_validation.check_flags(
@@ -100,6 +128,7 @@ class RobustScaler(AffineScaler):
             with_scaling=self.with_scaling,
             unit_variance=self.unit_variance,
         )
+        self.check_quantile_parameters()
         q_min, q_max = _checked_quantiles(self.quantile_range)
         if self.with_scaling and self.unit_variance and not 0 < q_min < q_max < 100:
             raise ValueError(
@@ -107,14 +136,16 @@ class RobustScaler(AffineScaler):
                 f"finite, positive range at quantile_range={self.quantile_range!r}"
             )
 
-    def observe(self, backend: Backend, x: Array, *, weights: Array = None) -> Quantiles:
-        """Return both quantiles and the median of a view, skipping NaN."""
+    def ranks(self) -> np.ndarray:
+        """Return the two quantiles around the median's 0.5."""
         q_min, q_max = _checked_quantiles(self.quantile_range)
-        ranks = np.array([q_min / 100, 0.5, q_max / 100])
-        quantiles: Quantiles = backend.quantiles(x, ranks, weights=weights, skipna=True)
-        return quantiles
+        return np.array([q_min / 100, 0.5, q_max / 100])
 
-    def affine(self, quantiles: Quantiles) -> Affine:
+    def observe(self, backend: Backend, x: Array, *, weights: Array = None) -> MergeableQuantiles:
+        """Return both quantiles and the median of a view, skipping NaN."""
+        return self.observe_quantiles(backend, x, self.ranks(), weights=weights)
+
+    def affine(self, quantiles: MergeableQuantiles) -> Affine:
         """Set the fitted attributes from the quantiles and return the map."""
         low, median, high = quantiles.values
         self.center_ = median if self.with_centering else None

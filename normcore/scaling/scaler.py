@@ -18,20 +18,38 @@ from normcore.layout.namespace import Array
 from normcore.layout.numpy_views import is_table
 from normcore.saving.parameter_values import from_json, same_value, to_json
 from normcore.saving.scaler_file import registered_name, save_scaler
-from normcore.scaling import input_validation
-from normcore.scaling.estimator import Estimator, not_fitted_error, sklearn_config
+from normcore.scaling import array_map, element_mask, input_validation
+from normcore.scaling.any_axes import AnyAxes
+from normcore.scaling.containers.frame_output import framed
+from normcore.scaling.containers.frames import column_names, is_frame
+from normcore.scaling.containers.opening import opened
+from normcore.scaling.containers.table import PiecewiseTable
+from normcore.scaling.estimator import not_fitted_error, sklearn_config
+from normcore.scaling.feature_axes import (
+    COLUMNS,
+    Axis,
+    FeatureAxes,
+    any_array,
+    as_single_views,
+    is_columns,
+)
+from normcore.scaling.feature_subset import mapped_among_all, mapped_some
+from normcore.scaling.features import Features
+from normcore.scaling.fit_callbacks import learn_as_task
 from normcore.scaling.input_validation import Names
 from normcore.statistics import Statistic, wide_integers
 
 __all__ = ["Scaler"]
 
 # Instance attributes that a fit sets besides those whose names end with an underscore.
-FITTED = frozenset({"_statistic", "_num_rows", "_params", "_affine", "_narrow"})
+FITTED = frozenset(
+    {"_statistic", "_num_rows", "_params", "_affine", "_narrow", "_features", "_shaped"}
+)
 # Parameters that say how to compute, not what: scalers that differ in them alone can merge.
 EXECUTION = frozenset({"backend", "copy"})
 
 
-class Scaler(Estimator, ABC):
+class Scaler(AnyAxes, ABC):
     """A statistic of each feature, and a map of each value that depends on it."""
 
     #: What a fit observes of each feature; None where nothing needs to be learned.
@@ -55,59 +73,117 @@ class Scaler(Estimator, ABC):
     #: The parameters when it was fitted.
     _params: Mapping[str, object]
 
-    def __init__(self, *, copy: bool = True, backend: str | Backend | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        copy: bool = True,
+        backend: str | Backend | None = None,
+        axis: Axis = COLUMNS,
+    ) -> None:
         self.copy = copy
         self.backend = backend
+        self.axis = axis
 
     # -- learning --------------------------------------------------------------------------
 
-    def fit(self, X: Array, y: Array = None) -> Self:
+    def fit(self, X: Array, y: Array = None, *, where: Array = None) -> Self:
         """Learn from ``X``; what was learned before is forgotten.
 
         Parameters
         ----------
-        X : array, data frame or nested list of shape (n_samples, n_features)
-            NaN is skipped.
+        X : array, data frame, sparse matrix or nested list of shape (n_samples, n_features)
+            Or an array of any shape that has the axes of ``axis``. NaN is skipped.
         y : None
             Ignored.
+        where : array of bool, optional
+            Of a shape that broadcasts to that of ``X``: elements where it is False are skipped,
+            whatever they hold.
 
         Raises
         ------
         ValueError
-            If ``X`` is not two-dimensional, is empty, or holds infinity, text or complex numbers.
+            If ``X`` is not two-dimensional or lacks an axis of ``axis``, is empty, or holds
+            infinity, text or complex numbers; if ``where`` has another shape or hides all of it.
             The scaler then stays as it was.
         TypeError
-            If ``X`` is sparse or holds objects that are not numbers.
+            If ``X`` holds objects that are not numbers, or is sparse and the scaler does not
+            keep zero.
         """
-        return self._fit(X, None, anew=True)
+        return self._fit(X, None, anew=True, where=where, y=y)
 
-    def partial_fit(self, X: Array, y: Array = None) -> Self:
+    def partial_fit(self, X: Array, y: Array = None, *, where: Array = None) -> Self:
         """Learn from ``X`` too: as a fit to all that was seen so far, together with ``X``.
 
         Parameters and errors are those of :meth:`fit`; other features than before are a
         ValueError.
         """
-        return self._fit(X, None, anew=False)
+        return self._fit(X, None, anew=False, where=where, y=y)
 
-    def _fit(self, X: Array, sample_weight: Array, *, anew: bool) -> Self:
+    def _fit(
+        self,
+        X: Array,
+        sample_weight: Array,
+        *,
+        anew: bool,
+        where: Array = None,
+        y: Array = None,
+    ) -> Self:
         anew = anew or not self.__sklearn_is_fitted__()
         self._check_parameters()
-        names = input_validation.column_names(X)
-        values = input_validation.as_table(X, type(self).__name__)
+        features = None
+        if is_columns(self.axis):
+            pieces = opened(X, type(self).__name__)
+            if pieces is not None:
+                element_mask.refuse_where(where, X)
+                return self._fit_pieces(pieces, sample_weight, anew=anew, X=X, y=y)
+            names = column_names(X)
+            values = input_validation.as_table(X, type(self).__name__)
+            num_rows, num_features = values.shape
+        else:
+            names, values = None, any_array(X, type(self).__name__)
+            features = FeatureAxes.of(self.axis, values)
+            num_rows, num_features = features.num_samples(values), features.size
         if not anew:
-            self._check_features(values, names)
+            self._check_same_axes(features, values)
+            if features is None:
+                self._check_features(values, names)
             names = getattr(self, "feature_names_in_", None)
-        num_rows, num_features = values.shape
-        if sample_weight is not None:
-            if hasattr(sample_weight, "dtype"):
-                layout.as_array(sample_weight, what="sample_weight", beside=values)
-            sample_weight = input_validation.as_weights(sample_weight, num_rows)
-        with in_order_with(values, self.backend):
-            statistic = self._observed(values, sample_weight, names)
+        weights = sample_weight
+        if weights is not None:
+            if hasattr(weights, "dtype"):
+                layout.as_array(weights, what="sample_weight", beside=values)
+            weights = input_validation.as_weights(weights, values.shape[0])
+
+        def learn() -> None:
+            with in_order_with(values, self.backend):
+                statistic, rows = self._observed(values, weights, names, features, where), num_rows
+                if not anew:
+                    rows += self._num_rows
+                    statistic = self._merged(statistic)
+                like = values if where is None else element_mask.shown_integers(values, where)
+                self._learn(statistic, rows, num_features, names, features, like=like)
+
+        learn_as_task(self, learn, values, y, {"sample_weight": sample_weight})
+        return self
+
+    def _fit_pieces(
+        self, table: PiecewiseTable, sample_weight: Array, *, anew: bool, X: Array, y: Array
+    ) -> Self:
+        """Learn from a table that is observed in pieces."""
+        names = table.names
+        if not anew:
+            self._check_features(table, names)
+            names = getattr(self, "feature_names_in_", None)
+
+        def learn() -> None:
+            statistic, num_rows = table.observed(self, sample_weight), table.num_rows
             if not anew:
                 num_rows += self._num_rows
                 statistic = self._merged(statistic)
-            return self._learn(statistic, num_rows, num_features, names, like=values)
+            self._learn(statistic, num_rows, table.shape[1], names, like=table.like)
+
+        learn_as_task(self, learn, X, y, {"sample_weight": sample_weight})
+        return self
 
     def merge(self, other: Self) -> Self:
         """Learn what another scaler has learned, as ``partial_fit`` on its data would.
@@ -139,14 +215,16 @@ class Scaler(Estimator, ABC):
             raise ValueError(f"cannot merge scalers with other parameters: {pairs}")
         names = getattr(other, "feature_names_in_", None)
         statistic, num_rows = other._statistic, other._num_rows
+        features = other.__dict__.get("_features")
         if self.__sklearn_is_fitted__():
             input_validation.check_names(
                 getattr(self, "feature_names_in_", None), names, type(self).__name__
             )
+            self._check_same_axes(features)
             self._check_width(other.n_features_in_)
             names = getattr(self, "feature_names_in_", None)
             statistic, num_rows = self._merged(statistic), num_rows + self._num_rows
-        return self._learn(statistic, num_rows, other.n_features_in_, names)
+        return self._learn(statistic, num_rows, other.n_features_in_, names, features)
 
     def _fit_statistic(
         self, statistic: Statistic | None, num_rows: int, num_features: int, names: Names | None
@@ -170,6 +248,8 @@ class Scaler(Estimator, ABC):
             it was.
         """
         self._check_parameters()
+        if not is_columns(self.axis):
+            raise ValueError(f"axis={self.axis!r} is for arrays; tables need axis='columns'")
         return self._learn(statistic, num_rows, num_features, names)
 
     def _merged(self, statistic: Statistic | None) -> Statistic | None:
@@ -184,17 +264,35 @@ class Scaler(Estimator, ABC):
         assert self.statistic is not None
         return self.statistic.observe(backend, x, weights=weights, skipna=True)
 
-    def _observed(self, values: Array, weights: Array, names: Names | None) -> Statistic | None:
+    def _observed(
+        self,
+        values: Array,
+        weights: Array,
+        names: Names | None,
+        features: FeatureAxes | None = None,
+        where: Array = None,
+    ) -> Statistic | None:
         backend = select_backend(values, self.backend)
         x = backend.adopt(values)
+        mask = None if where is None else element_mask.as_mask(where, values, backend)
         statistic = None
         if self.statistic is not None:
             if weights is not None:
                 weights = _beside(values, weights, backend)
+            table, shown = x, mask
+            if features is not None:
+                table, shown, weights = features.laid_out(x, mask, weights)
+                if not self.exact_streaming:  # statistics of several views might not merge
+                    table, shown, weights = as_single_views(table, shown, weights)
             observe = wide_integers.exactly(partial(self.observe, backend), x)
-            statistic = over_views.observe(observe, x, 1, weights=weights).to_host()
+            if shown is None:
+                statistic = over_views.observe(observe, table, 1, weights=weights).to_host()
+            else:
+                statistic = element_mask.observe_visible(
+                    backend, observe, table, shown, weights
+                ).to_host()
         if statistic is None or _may_hold_infinity(statistic):
-            input_validation.refuse_infinity(x, names)
+            self._refuse_infinity(x, names, features, mask)
         return statistic
 
     def _learn(
@@ -203,6 +301,7 @@ class Scaler(Estimator, ABC):
         num_rows: int,
         num_features: int,
         names: Names | None,
+        features: FeatureAxes | None = None,
         like: Array = None,
     ) -> Self:
         """Replace all fitted attributes together; a failure leaves every one as it was."""
@@ -217,22 +316,27 @@ class Scaler(Estimator, ABC):
             learned.feature_names_in_ = np.asarray(names, dtype=object)
         learned._prepare(statistic)
         if like is not None:
-            learned._check_digits(select_backend(like, self.backend).adopt(like))
-            if not isinstance(like, np.ndarray):
-                learned._publish_as(like)
+            x = select_backend(like, self.backend).adopt(like)
+            learned._check_digits(x if features is None else features.arrangement(x).lay_out(x))
+        if features is not None:
+            learned._features, learned._shaped = features, learned._shape_attributes(features)
+        if like is not None and not isinstance(like, np.ndarray):
+            learned._publish_as(like)
         self.__dict__ = learned.__dict__
         return self
 
     def _publish_as(self, like: Array) -> None:
         """Turn public fitted arrays into the kind of ``like``, the training data."""
         backend = select_backend(like, self.backend)
-        for name, value in list(self.__dict__.items()):
-            public = name.endswith("_") and not name.startswith("_")
-            if public and isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
-                self.__dict__[name] = backend.release(backend.adopt(value), like)
+        for name, value in self._public_arrays().items():
+            self.__dict__[name] = backend.release(backend.adopt(value), like)
 
     def _check_parameters(self) -> None:
-        """Refuse parameters that make no sense; called before anything is learned."""
+        input_validation.check_flags(copy=self.copy)
+        self.check_parameters()
+
+    def check_parameters(self) -> None:
+        """Raise ValueError for parameters that make no sense; called before anything is learned."""
 
     @abstractmethod
     def _prepare(self, statistic: Statistic | None) -> None:
@@ -248,18 +352,28 @@ class Scaler(Estimator, ABC):
         Raises InfiniteInput, before anything is written where ``out`` overlaps ``x``.
         """
 
+    def _map_some(
+        self, backend: Backend, x: Array, out: Array, inverse: bool, chosen: np.ndarray
+    ) -> Array:
+        """Return :meth:`_map` of a table of some of the features."""
+        return mapped_among_all(self, backend, x, out, inverse, chosen)
+
     # -- transforming ----------------------------------------------------------------------
 
-    def transform(self, X: Array, *, out: Array = None) -> Array:
+    def transform(self, X: Array, *, out: Array = None, where: Array = None) -> Array:
         """Return ``X`` scaled.
 
         Parameters
         ----------
-        X : array, data frame or nested list of shape (n_samples, n_features)
+        X : array, data frame, sparse matrix or nested list of shape (n_samples, n_features)
+            Or an array of any shape that has the axes of ``axis``, of the same sizes as in fit.
             NaN stays NaN. Modified only where ``copy=False`` or ``out`` is ``X``.
-        out : array of shape (n_samples, n_features), optional
+        out : array of the shape of X, optional
             Written to and returned: in the memory order of ``X``, of the result's dtype, which is
             that of ``X`` for floats and float64 for others. May be ``X`` itself.
+        where : array of bool, optional
+            Of a shape that broadcasts to that of ``X``: elements where it is False stay as they
+            are, whatever they hold.
 
         Raises
         ------
@@ -268,54 +382,129 @@ class Scaler(Estimator, ABC):
         NotFittedError
             If the scaler is not fitted.
         """
-        return self._transformed(X, False, self.copy, out)
+        return self._transformed(X, False, self.copy, out, where)
 
-    def inverse_transform(self, X: Array, *, out: Array = None) -> Array:
-        """Return scaled data as it was; parameters and errors are those of :meth:`transform`."""
-        return self._transformed(X, True, self.copy, out)
+    def inverse_transform(
+        self,
+        X: Array,
+        *,
+        columns: Features | None = None,
+        out: Array = None,
+        where: Array = None,
+    ) -> Array:
+        """Return scaled data as it was; other parameters and errors are those of :meth:`transform`.
 
-    def _transformed(self, X: Array, inverse: bool, copy: bool, out: Array) -> Array:
+        Parameters
+        ----------
+        columns : list of names or positions, mask or slice, optional
+            The features that ``X`` holds, in its order; by default all.
+        """
+        return self._transformed(X, True, self.copy, out, where, columns)
+
+    def _transformed(
+        self,
+        X: Array,
+        inverse: bool,
+        copy: bool,
+        out: Array,
+        where: Array = None,
+        columns: Features | None = None,
+    ) -> Array:
         fitted = self.__dict__
         if "n_features_in_" not in fitted:
             raise not_fitted_error(self)
-        if is_table(X, fitted["n_features_in_"]) and (inverse or "feature_names_in_" not in fitted):
+        features, width = fitted.get("_features"), fitted["n_features_in_"]
+        chosen = None
+        if columns is not None:
+            chosen = self._feature_indices(columns)
+            width = chosen.size
+        if features is not None:
+            if columns is not None:
+                raise ValueError("columns= is for tables: axis='columns'")
+            values = any_array(X, type(self).__name__)
+            features.check(values, type(self).__name__)
+        elif is_table(X, width) and (inverse or "feature_names_in_" not in fitted):
             values = X
         else:
+            pieces = opened(X, type(self).__name__)
+            if pieces is not None:
+                element_mask.refuse_where(where, X)
+                self._check_given(pieces, pieces.names, inverse, chosen)
+                if not inverse:
+                    pieces.check_container(self._output_container(sklearn_config()))
+                return pieces.mapped(self, inverse, copy, out, chosen)
             values = input_validation.as_table(X, type(self).__name__)
-            if inverse:
-                self._check_width(values.shape[1])
-            else:
-                self._check_features(values, input_validation.column_names(X))
+            self._check_given(values, column_names(X), inverse, chosen)
         config = sklearn_config()
         if config.get("array_api_dispatch"):
             self._check_same_namespace(values, "inverse_transform" if inverse else "transform")
         backend = select_backend(values, self.backend)
         copy = copy or not (values is X or isinstance(X, np.ndarray))
         if type(values) is np.ndarray:
-            result = self._mapped(backend, values, inverse, copy, out)
+            result = self._mapped(backend, values, inverse, copy, out, where, chosen)
         else:
             with backend.in_order_with(values):
-                result = self._mapped(backend, values, inverse, copy, out)
-        return result if inverse or out is not None else self._contained(result, X, config)
+                result = self._mapped(backend, values, inverse, copy, out, where, chosen)
+        container = "default" if out is not None else self._output_container(config)
+        if container == "default" or (inverse and not is_frame(X)):
+            return result
+        return framed(self, result, values, X, container, inverse, chosen, where)
 
     def _mapped(
-        self, backend: Backend, values: Array, inverse: bool, copy: bool, out: Array
+        self,
+        backend: Backend,
+        values: Array,
+        inverse: bool,
+        copy: bool,
+        out: Array,
+        where: Array = None,
+        chosen: np.ndarray | None = None,
     ) -> Array:
-        """Return the map of a table as the caller's kind of array; ``out`` if that was given."""
+        """Return the map of an array as the caller's kind of array; ``out`` if that was given."""
         x = backend.adopt(values)
         target = None if out is None else _native_out(out, x, backend)
         if out is None and not copy and isinstance(x, np.ndarray):
             target = x if x.dtype.kind == "f" and x.flags.writeable else None
+        features, mask = self.__dict__.get("_features"), None
+        if where is not None:
+            mask = element_mask.as_mask(where, values, backend)
         try:
-            result = self._map(backend, x, target, inverse)
+            if chosen is not None:
+                result = mapped_some(self, backend, x, target, inverse, chosen, mask)
+            elif features is None and mask is None:
+                result = self._map(backend, x, target, inverse)
+            else:
+                result = array_map.mapped(self, backend, x, target, inverse, features, mask)
         except InfiniteInput:
-            input_validation.refuse_infinity(x, self.__dict__.get("feature_names_in_"))
+            names = self.__dict__.get("feature_names_in_")
+            if names is not None and chosen is not None:
+                names = names[chosen]
+            self._refuse_infinity(x, names, features, mask)
             raise
         if out is not None:
             if target is None:
                 out[...] = backend.release(result, out)
             return out
         return backend.release(result, values)
+
+    # -- sparse input ----------------------------------------------------------------------
+
+    @property
+    def _observes_values(self) -> bool:
+        """Whether the statistic is that of the values themselves, as :meth:`observe` has it."""
+        return type(self).observe is Scaler.observe
+
+    def _check_sparse(self, *, inverse: bool) -> None:
+        """Refuse sparse input where zeros would not stay zeros."""
+        if not self.keeps_zero:
+            raise TypeError(
+                f"{type(self).__name__} does not support sparse input: dense data is required. "
+                "Use '.toarray()' to convert it to a dense NumPy array."
+            )
+
+    def _map_stored(self, x: np.ndarray, columns: np.ndarray, inverse: bool) -> np.ndarray:
+        """Return the map of some values of a table, of these columns; x may be written into."""
+        raise NotImplementedError(f"{type(self).__name__} maps no sparse values")
 
     # -- saving ----------------------------------------------------------------------------
 
@@ -356,6 +545,8 @@ class Scaler(Estimator, ABC):
             "feature_names_in": None if names is None else list(names),
             "n_samples_seen": self._num_rows,
         }
+        if "_features" in self.__dict__:
+            saved["features"] = self._features.to_dict()
         if self._statistic is not None:
             saved["statistic"] = {"name": self._statistic.name, **self._statistic.to_state()}
         return saved
@@ -395,7 +586,14 @@ class Scaler(Estimator, ABC):
                 )
         if names is not None and len(names) != num_features:
             raise ValueError(f"{len(names)} names are saved for {num_features} features")
-        return scaler._learn(statistic, num_rows, num_features, names)
+        features = None
+        if not is_columns(scaler.axis):
+            features = FeatureAxes.from_dict(scaler.axis, saved.get("features"))
+            if features.size != num_features:
+                raise ValueError(
+                    f"the saved sizes {features.shape} are not those of {num_features} features"
+                )
+        return scaler._learn(statistic, num_rows, num_features, names, features)
 
 
 def _is_fitted_name(name: str) -> bool:

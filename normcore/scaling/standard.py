@@ -11,6 +11,8 @@ from normcore.array_backend.abstract import Backend
 from normcore.layout.namespace import Array
 from normcore.scaling import input_validation
 from normcore.scaling.affine_scaler import AffineScaler
+from normcore.scaling.feature_axes import COLUMNS, Axis
+from normcore.scaling.features import Features
 from normcore.statistics import Moments, wide_integers
 
 __all__ = ["StandardScaler"]
@@ -29,6 +31,9 @@ class StandardScaler(AffineScaler):
         Divide by the standard deviation (biased: ``ddof=0``).
     backend : str or Backend, optional
         The backend to use whatever the data; by default the one that fits it.
+    axis : "columns", int, tuple of int or None, default="columns"
+        The axes whose positions have statistics of their own, of arrays of any number of
+        dimensions; None makes everything one feature. By default ``X`` is a table.
 
     Attributes
     ----------
@@ -69,42 +74,65 @@ class StandardScaler(AffineScaler):
         with_mean: bool = True,
         with_std: bool = True,
         backend: str | Backend | None = None,
+        axis: Axis = COLUMNS,
     ) -> None:
         self.copy = copy
         self.with_mean = with_mean
         self.with_std = with_std
         self.backend = backend
+        self.axis = axis
 
-    def fit(self, X: Array, y: Array = None, sample_weight: Array = None) -> Self:
+    def fit(
+        self, X: Array, y: Array = None, sample_weight: Array = None, *, where: Array = None
+    ) -> Self:
         """Learn mean and variance of each feature; what was learned before is forgotten.
 
         Parameters
         ----------
-        X : array, data frame or nested list of shape (n_samples, n_features)
+        X : array, data frame, sparse matrix or nested list of shape (n_samples, n_features)
             NaN is skipped.
         y : None
             Ignored.
         sample_weight : number or array-like of shape (n_samples,), optional
-            Finite and not negative.
+            Finite and not negative; for each index of the first axis.
+        where : array of bool, optional
+            Of a shape that broadcasts to that of ``X``: elements where it is False are skipped,
+            whatever they hold.
 
         Raises
         ------
         ValueError
             If ``X`` is not two-dimensional, is empty, or holds infinity, text or complex numbers;
-            if the weights have another length, are all zero, or are negative, NaN or infinite.
+            if the weights have another length, are all zero, or are negative, NaN or infinite;
+            if ``where`` has another shape or hides all of ``X``; if ``X`` is sparse and to be
+            centered.
             The scaler then stays as it was.
         TypeError
-            If ``X`` is sparse or holds objects that are not numbers.
+            If ``X`` holds objects that are not numbers.
         """
-        return self._fit(X, sample_weight, anew=True)
+        return self._fit(X, sample_weight, anew=True, where=where, y=y)
 
-    def partial_fit(self, X: Array, y: Array = None, sample_weight: Array = None) -> Self:
+    def partial_fit(
+        self, X: Array, y: Array = None, sample_weight: Array = None, *, where: Array = None
+    ) -> Self:
         """Learn from ``X`` too: as a fit to all that was seen so far, together with ``X``.
 
         Parameters and errors are those of :meth:`fit`; other features than before are a
         ValueError.
         """
-        return self._fit(X, sample_weight, anew=False)
+        return self._fit(X, sample_weight, anew=False, where=where, y=y)
+
+    @property
+    def keeps_zero(self) -> bool:
+        """Whether zero maps to zero: so without centering."""
+        return not self.with_mean
+
+    def _check_sparse(self, *, inverse: bool) -> None:
+        if self.with_mean:
+            raise ValueError(
+                f"Cannot {'uncenter' if inverse else 'center'} sparse matrices: pass "
+                "`with_mean=False` instead. See docstring for motivation and alternatives."
+            )
 
     def _check_parameters(self) -> None:
         input_validation.check_flags(
@@ -134,18 +162,23 @@ class StandardScaler(AffineScaler):
             center_low=center_low,
         )
 
-    def transform(self, X: Array, copy: bool | None = None, *, out: Array = None) -> Array:
+    def transform(
+        self, X: Array, copy: bool | None = None, *, out: Array = None, where: Array = None
+    ) -> Array:
         """Return ``X`` standardized.
 
         Parameters
         ----------
-        X : array, data frame or nested list of shape (n_samples, n_features)
+        X : array, data frame, sparse matrix or nested list of shape (n_samples, n_features)
             NaN stays NaN.
         copy : bool, optional
             Overrides the scaler's ``copy``.
-        out : array of shape (n_samples, n_features), optional
+        out : array of the shape of X, optional
             Written to and returned: in the memory order of ``X``, of the result's dtype, which is
             that of ``X`` for floats and float64 for others. May be ``X`` itself.
+        where : array of bool, optional
+            Of a shape that broadcasts to that of ``X``: elements where it is False stay as they
+            are, whatever they hold.
 
         Raises
         ------
@@ -154,11 +187,26 @@ class StandardScaler(AffineScaler):
         NotFittedError
             If the scaler is not fitted.
         """
-        return self._transformed(X, False, self.copy if copy is None else copy, out)
+        return self._transformed(X, False, self.copy if copy is None else copy, out, where)
 
-    def inverse_transform(self, X: Array, copy: bool | None = None, *, out: Array = None) -> Array:
-        """Return standardized data as it was; see :meth:`transform`."""
-        return self._transformed(X, True, self.copy if copy is None else copy, out)
+    def inverse_transform(
+        self,
+        X: Array,
+        copy: bool | None = None,
+        *,
+        columns: Features | None = None,
+        out: Array = None,
+        where: Array = None,
+    ) -> Array:
+        """Return standardized data as it was; other parameters are those of :meth:`transform`.
+
+        Parameters
+        ----------
+        columns : list of names or positions, mask or slice, optional
+            The features that ``X`` holds, in its order; by default all.
+        """
+        copy = self.copy if copy is None else copy
+        return self._transformed(X, True, copy, out, where, columns)
 
 
 def _plain_count(count: np.ndarray) -> int | float | np.ndarray:

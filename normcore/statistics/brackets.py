@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from normcore.statistics.kernels import StatisticKernels
 
-__all__ = ["Brackets", "Quantiles"]
+__all__ = ["Brackets", "Quantiles", "no_sketch_error"]
 
 
 class Brackets(Statistic):
@@ -281,10 +281,7 @@ class Quantiles(Statistic):
         for one, another in ((self, other), (other, self)):
             if not bool(array_namespace(one.count).any(one.count != 0)):
                 return another
-        raise ValueError(
-            "an exact fit keeps no sketch of the data, so two of them cannot be merged; "
-            "fit all the data at once"
-        )
+        raise no_sketch_error()
 
     @classmethod
     def side_by_side(cls, groups: Sequence[Quantiles]) -> Quantiles:
@@ -329,6 +326,14 @@ class Quantiles(Statistic):
 
     def __repr__(self) -> str:
         return f"Quantiles(q={self.q}, values={self.values}, count={self.count})"
+
+
+def no_sketch_error() -> ValueError:
+    """Return what to raise where quantiles alone would have to be merged."""
+    return ValueError(
+        "an exact fit keeps no sketch of the data, so two of them cannot be merged; fit all the "
+        "data at once, or ask for a sketch with quantiles='sketch' or keep_sketch=True"
+    )
 
 
 _ENDS = ("lower", "upper")

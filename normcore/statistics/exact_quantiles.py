@@ -33,10 +33,11 @@ from normcore.statistics.quantile_interpolation import (
     InvertedCDF,
     LinearInterpolation,
     ObservedBrackets,
+    as_quantiles,
 )
 from normcore.statistics.rank_selection import NumpyRankSelection, RankSelection
 
-__all__ = ["as_quantiles", "exact"]
+__all__ = ["exact"]
 
 _Rule: TypeAlias = LinearInterpolation | InvertedCDF
 
@@ -111,20 +112,6 @@ def exact(
                 else _bracketed(backend, rule, part, q, weights, skipna)
             )
     return Quantiles(q, values + 0.0, count, infinite)  # -0.0 reads as 0.0
-
-
-def as_quantiles(q: Array) -> np.ndarray:
-    """Return what :func:`exact` is asked for, a number or some, as a vector.
-
-    Raises
-    ------
-    ValueError
-        If it leaves [0, 1].
-    """
-    vector: np.ndarray = np.atleast_1d(np.asarray(q, dtype=np.float64))
-    if vector.ndim != 1 or not vector.size or not bool(np.all((vector >= 0) & (vector <= 1))):
-        raise ValueError(f"q must hold numbers in [0, 1], not {vector}")
-    return vector
 
 
 def _slabs(num_positions: int, num_channels: int, held: int) -> Iterator[slice]:

@@ -85,6 +85,13 @@ class Extrema(Statistic):
         """Return the extrema of some of the channels."""
         return type(self)(self.count[channels], self._min[channels], self._max[channels])
 
+    @classmethod
+    def of_zeros(cls, count: np.ndarray) -> Self:
+        """Return the extrema of so many zeros in each channel."""
+        count = count.astype(np.float64)
+        some = np.where(count > 0, 0.0, np.inf)
+        return cls(count, some, -some)
+
     def to_state(self) -> dict[str, np.ndarray]:
         """Return count, min and max as NumPy arrays."""
         return {

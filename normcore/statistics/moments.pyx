@@ -180,6 +180,23 @@ class Moments(Statistic):
             self.parts[:, channels], None if self.wide is None else self.wide[channels]
         )
 
+    @classmethod
+    def side_by_side(cls, groups):
+        parts = np.concatenate([to_numpy(each.parts) for each in groups], axis=1)
+        if all(each.wide is None for each in groups):
+            return cls(parts)
+        wide = [
+            np.zeros(each.num_channels, dtype=bool) if each.wide is None else to_numpy(each.wide)
+            for each in groups
+        ]
+        return cls(parts, np.concatenate(wide))
+
+    @classmethod
+    def of_zeros(cls, count):
+        moments = cls.empty(count.shape[0])
+        moments.parts[COUNT_HI] = count
+        return moments
+
     def to_state(self):
         state = {"parts": to_numpy(self.parts)}
         if self.wide is not None:

@@ -18,7 +18,14 @@ import numpy as np
 from normcore.layout.namespace import Array
 from normcore.statistics.rank_selection import RankSelection
 
-__all__ = ["InvertedCDF", "LinearInterpolation", "ObservedBrackets", "interpolated"]
+__all__ = [
+    "InvertedCDF",
+    "LinearInterpolation",
+    "ObservedBrackets",
+    "as_quantiles",
+    "interpolated",
+    "neighbours",
+]
 
 _ROUNDING = 2.0**-44
 
@@ -53,7 +60,7 @@ class LinearInterpolation:
         """Return the quantiles, the count and the infinite values of each channel."""
         values = self._selection.channel_values(x)
         count, infinite = self._selection.count_numbers(values)
-        first, second, t = _neighbours(q[:, None], count)
+        first, second, t = neighbours(q[:, None], count)
         a, b = self._selection.values_at_ranks(values, count, first, second)
         found = _interpolate(a, b, t)
         if not skipna:
@@ -80,7 +87,7 @@ class LinearInterpolation:
         self, seen: ObservedBrackets, q: np.ndarray, wanted: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return quantiles (R, C), and which of the wanted ones are those."""
-        first, second, t = _neighbours(q[:, None], np.nan_to_num(seen.count))
+        first, second, t = neighbours(q[:, None], np.nan_to_num(seen.count))
         edge = seen.below + seen.equal_lower
         end = edge + seen.inside_count
         found = wanted & (first >= seen.below) & (second < end + seen.equal_upper)
@@ -103,7 +110,7 @@ class LinearInterpolation:
         self, cumulated: np.ndarray, total: np.ndarray, q: np.ndarray
     ) -> np.ndarray:
         """Whether counts (R, targets, pivots) of what is at most a pivot include the targets."""
-        first, second, _ = _neighbours(q, total)
+        first, second, _ = neighbours(q, total)
         return cumulated > np.stack([first, second], axis=1)[..., None]
 
     def quantiles_of(self, values: np.ndarray, total: np.ndarray, q: np.ndarray) -> np.ndarray:
@@ -202,12 +209,26 @@ class InvertedCDF:
         return values[:, 0]
 
 
+def as_quantiles(q: Array) -> np.ndarray:
+    """Return ranks, a number or some, as a vector.
+
+    Raises
+    ------
+    ValueError
+        If it leaves [0, 1].
+    """
+    vector: np.ndarray = np.atleast_1d(np.asarray(q, dtype=np.float64))
+    if vector.ndim != 1 or not vector.size or not bool(np.all((vector >= 0) & (vector <= 1))):
+        raise ValueError(f"q must hold numbers in [0, 1], not {vector}")
+    return vector
+
+
 def interpolated(first: Array, second: Array, q: Array, count: Array) -> Array:
     """Return quantiles between the values at the two ranks around each of them."""
-    return _interpolate(first, second, _neighbours(q, count)[2])
+    return _interpolate(first, second, neighbours(q, count)[2])
 
 
-def _neighbours(q: Array, count: Array) -> tuple[Array, Array, Array]:
+def neighbours(q: Array, count: Array) -> tuple[Array, Array, Array]:
     """Return the two ranks around each quantile and the weight of the second (type 7)."""
     virtual = (count - 1.0) * q
     first = np.clip(np.floor(virtual), 0.0, np.maximum(count - 1.0, 0.0))

@@ -58,6 +58,23 @@ class Statistic(ABC):
     def select(self, channels: Channels) -> Self:
         """Return the statistic of some of the channels (an index array or a slice)."""
 
+    @classmethod
+    def side_by_side(cls, groups: Sequence[Self]) -> Self:
+        """Return the statistic of all channels from those of groups of them, in order.
+
+        A statistic whose state is not one of arrays that end with the channels overrides this.
+        """
+        if len(groups) == 1:
+            return groups[0]
+        states = [group.to_state() for group in groups]
+        joined = {key: np.concatenate([each[key] for each in states], -1) for key in states[0]}
+        return cls.from_state(joined)
+
+    @classmethod
+    def of_zeros(cls, count: np.ndarray) -> Self | None:
+        """Return the statistic of so many zeros in each channel, if that need not be observed."""
+        return None
+
     @abstractmethod
     def to_state(self) -> dict[str, np.ndarray]:
         """Return the whole state as a dict of float64 NumPy arrays."""

@@ -1,34 +1,48 @@
-"""Tensors as the core takes them, and its arrays as tensors, without a copy."""
+"""Tensors as the core takes them, and its arrays as tensors."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from itertools import pairwise
+
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from normcore.array_backend import selection
 from normcore.layout.namespace import Array
 from normcore.statistics import Moments
 
-__all__ = ["check_dtype", "from_core", "like", "moments_of", "to_core"]
+__all__ = ["computed", "from_core", "in_order", "moments_of", "order_of", "to_core"]
 
-_REDUCED = (torch.float16, torch.bfloat16)
+_DTYPES = {
+    getattr(torch, name): np.dtype(name).str
+    for name in ("float64", "float32", "float16", "int64", "int32", "int16", "int8", "uint8")
+} | {torch.bool: np.dtype(np.bool_).str}
+
+#: Axes from the outermost to the innermost, of tensors in a memory format.
+_ORDERS: dict[tuple[torch.memory_format, int], tuple[int, ...]] = {
+    (torch.channels_last, 4): (0, 2, 3, 1),
+    (torch.channels_last_3d, 5): (0, 2, 3, 4, 1),
+}
 
 
-def check_dtype(input: Tensor, weight: Tensor | None, layer: nn.Module) -> None:
-    """Refuse an input that is not of floating point, or of another dtype than the weight.
+class _Memory:
+    """A tensor's memory as NumPy's interface wants it.
 
-    As in PyTorch, one of reduced precision goes with a weight in float32 too; autocast gives that.
+    `Tensor.numpy` would forbid for good that the memory be resized, as FSDP does when it frees it.
     """
-    dtype = input.dtype
-    if not dtype.is_floating_point:
-        raise TypeError(f"the input must be of floating point, not {dtype}")
-    expected = dtype if weight is None else weight.dtype
-    if dtype != expected and not (dtype in _REDUCED and expected == torch.float32):
-        raise TypeError(
-            f"the input is {dtype}, but the weight of this {type(layer).__name__} is {expected}; "
-            "only a float16 or bfloat16 input may differ, beside float32"
-        )
+
+    def __init__(self, tensor: Tensor) -> None:
+        self.tensor = tensor  # lives as long as arrays of its memory do
+        itemsize = tensor.itemsize
+        self.__array_interface__ = {
+            "version": 3,
+            "shape": tuple(tensor.shape),
+            "strides": tuple([stride * itemsize for stride in tensor.stride()]),
+            "typestr": _DTYPES[tensor.dtype],
+            "data": (tensor.data_ptr(), False),
+        }
 
 
 def to_core(tensor: Tensor | None) -> Array:
@@ -46,14 +60,15 @@ def to_core(tensor: Tensor | None) -> Array:
         return tensor.detach()
     if tensor.dtype == torch.bfloat16:
         tensor = tensor.float()
-    return tensor.numpy(force=True)
+    return np.asarray(_Memory(tensor))
 
 
 def from_core(array: Array, dtype: torch.dtype, beside: Tensor) -> Tensor:
-    """Return what the core computed as a tensor, on the device of another."""
+    """Return what the core computed as a tensor of its own, on the device of another."""
     if isinstance(array, np.ndarray):
-        array = torch.from_numpy(array)
-    elif not isinstance(array, Tensor):
+        copied: Tensor = torch.from_numpy(array).to(dtype, copy=True)
+        return copied
+    if not isinstance(array, Tensor):
         array = selection.select_backend(beside).release(array, beside)
     tensor: Tensor = array if array.dtype == dtype else array.to(dtype)
     return tensor
@@ -64,8 +79,53 @@ def moments_of(parts: Tensor) -> Moments:
     return Moments(to_core(parts))
 
 
-def like(tensor: Tensor, other: Tensor) -> Tensor:
-    """Return a tensor in the memory order of another of its shape, so that both are one view."""
-    if tensor.stride() == other.stride():
+def computed(
+    like: Tensor, order: torch.memory_format, compute: Callable[[Array], tuple[Array, ...]]
+) -> tuple[Tensor, tuple[Array, ...]]:
+    """Return a tensor of the shape and dtype of another, which ``compute(out)`` fills.
+
+    Also what else that returns.
+    """
+    if like.is_cuda or like.device.type != "cpu":
+        result, *others = compute(None)
+        result = from_core(result, like.dtype, like).contiguous(memory_format=order)
+        return result, tuple(others)
+    result = torch.empty_like(like, memory_format=order)
+    wide = result.float() if result.dtype == torch.bfloat16 else result
+    _, *others = compute(to_core(wide))
+    if wide is not result:
+        result.copy_(wide)
+    return result, tuple(others)
+
+
+def order_of(x: Tensor) -> torch.memory_format:
+    """Return the memory format that PyTorch suggests for the result of an operation on `x`.
+
+    That is channels_last for strides of that order, with gaps or without; else C order.
+    """
+    if x.ndim not in (4, 5) or x.is_contiguous():
+        return torch.contiguous_format
+    order = torch.channels_last if x.ndim == 4 else torch.channels_last_3d
+    if x.is_contiguous(memory_format=order):
+        return order
+    sizes, strides = x.shape, x.stride()
+    if strides[1] == 0:
+        return torch.contiguous_format
+    least = 0
+    for axis in (1, *reversed(_ORDERS[order, x.ndim][:-1])):
+        if sizes[axis] == 0 or strides[axis] < least or (axis == 0 and least == strides[1]):
+            return torch.contiguous_format
+        least = strides[axis] * max(sizes[axis], 1)
+    return order
+
+
+def in_order(tensor: Tensor, order: torch.memory_format) -> Tensor:
+    """Return a tensor whose axes follow each other as in a memory format; it may have gaps."""
+    if tensor.is_contiguous(memory_format=order):
         return tensor
-    return torch.empty_like(other, dtype=tensor.dtype).copy_(tensor)
+    sizes, strides = tensor.shape, tensor.stride()
+    axes = _ORDERS.get((order, tensor.ndim), range(tensor.ndim))
+    walked = [strides[axis] for axis in axes if sizes[axis] > 1]
+    if all(outer >= inner > 0 for outer, inner in pairwise([*walked, 1])):
+        return tensor
+    return tensor.contiguous(memory_format=order)

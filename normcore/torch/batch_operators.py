@@ -2,26 +2,25 @@
 
 # Annotations are not postponed: torch.library reads schemas from them.
 
-from collections.abc import Callable
+from functools import partial
 
 import torch
-from torch import Tensor
+from torch import Tensor, distributed
 
 from normcore import functional
-from normcore.array_backend import selection
-from normcore.torch.arrays import from_core, like, moments_of, to_core
+from normcore.torch.arrays import computed, from_core, in_order, moments_of, order_of, to_core
 from normcore.torch.communicator import TorchCommunicator
-from normcore.torch.operators import (
-    Arguments,
+from normcore.torch.derivatives import (
     Axes,
-    Context,
-    Gradients,
-    Operation,
+    Statistics,
     along_channels,
     second_derivative,
+    tangent_of_backward,
+    tangent_of_forward,
 )
+from normcore.torch.operators import Arguments, Context, Gradients, Operation, keep
 
-__all__ = ["batch_norm", "batch_norm_inference", "mean_and_var", "update_running"]
+__all__ = ["batch_norm", "batch_norm_inference"]
 
 
 def _communicator(group: str) -> TorchCommunicator | None:
@@ -43,6 +42,32 @@ def _vector_dtype(x: Tensor, vector: Tensor | None) -> torch.dtype:
     return x.dtype if vector is None else vector.dtype
 
 
+def _axes(x: Tensor, parts: Tensor, group: str) -> Axes:
+    """Return the axes of channels, over all processes of a group."""
+    others = [axis for axis in range(x.ndim) if axis != 1]
+
+    def total(v: Tensor) -> Tensor:
+        return v.sum(others)
+
+    def mean_over_ranks(v: Tensor) -> Tensor:
+        from torch.distributed.nn.functional import all_reduce  # differentiable
+
+        joined = TorchCommunicator.named(group).group or distributed.group.WORLD
+        summed = all_reduce(total(v), group=joined)
+        return along_channels(summed / (parts[0] + parts[1]), x)
+
+    return Axes(
+        mean=mean_over_ranks if group else lambda v: v.mean(others, keepdim=True),
+        total=total,
+        spread=along_channels,
+    )
+
+
+def _statistics(x: Tensor, statistics: Tensor, eps: float, group: str) -> Statistics:
+    given = None if _is_of_batch(statistics) else statistics
+    return Statistics(x, _axes(x, statistics, group), eps, given=given)
+
+
 # -- backward ------------------------------------------------------------------------------
 
 
@@ -50,53 +75,58 @@ def _backward(
     dy: Tensor, x: Tensor, weight: Tensor | None, statistics: Tensor, eps: float, group: str
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients for the statistics of the batch, or for a given mean and variance, (2, C)."""
-    training = _is_of_batch(statistics)
+    training, order = _is_of_batch(statistics), order_of(x)
     moments = moments_of(statistics if training else _parts_of(*statistics.double().unbind()))
-    dx, *vectors = functional.batch_norm_backward(
-        to_core(like(dy, x)),
-        to_core(x),
+    function = partial(
+        functional.batch_norm_backward,
+        to_core(in_order(dy, order)),
+        to_core(in_order(x, order)),
         moments,
         to_core(weight),
         eps=eps,
         training=training,
         communicator=_communicator(group),
     )
+    dx, vectors = computed(x, order, lambda out: function(out=out))
     dtype = _vector_dtype(x, weight)
     dgamma, dbeta = (from_core(each, dtype, x) for each in vectors)
-    return from_core(dx, x.dtype, x), dgamma, dbeta
+    return dx, dgamma, dbeta
 
 
 def _fake_backward(
     dy: Tensor, x: Tensor, weight: Tensor | None, statistics: Tensor, eps: float, group: str
 ) -> tuple[Tensor, Tensor, Tensor]:
-    vectors = x.new_empty((2, x.shape[1]), dtype=_vector_dtype(x, weight))
-    return torch.empty_like(x), vectors[0].clone(), vectors[1].clone()
+    dgamma, dbeta = (x.new_empty(x.shape[1], dtype=_vector_dtype(x, weight)) for _ in range(2))
+    return torch.empty_like(x, memory_format=order_of(x)), dgamma, dbeta
 
 
 def _keep_for_backward_of_backward(
     ctx: Context, inputs: Arguments, output: tuple[Tensor, ...]
 ) -> None:
-    dy, x, weight, statistics, ctx.eps, ctx.group = inputs
-    ctx.set_materialize_grads(False)
-    ctx.save_for_backward(dy, x, weight, statistics)
+    dy, x, weight, statistics, *ctx.options = inputs
+    keep(ctx, dy, x, weight, statistics)
 
 
 def _backward_of_backward(ctx: Context, *cotangents: Tensor | None) -> Gradients:
-    if ctx.group:
-        raise NotImplementedError("batch norm over several ranks has no second derivative")
     dy, x, weight, statistics = ctx.saved_tensors
-    given = None if _is_of_batch(statistics) else statistics
-    gradients = second_derivative(cotangents, dy, x, weight, _axes(x), ctx.eps, given=given)
-    return *gradients, None, None, None
+    found = _statistics(x, statistics, *ctx.options)
+    return *second_derivative(cotangents, dy, weight, found), None, None, None
 
 
-def _axes(x: Tensor) -> Axes:
-    others = [axis for axis in range(x.ndim) if axis != 1]
-    return Axes(
-        mean=lambda v: v.mean(others, keepdim=True),
-        total=lambda v: v.sum(others),
-        spread=along_channels,
-    )
+def _tangent_of_backward(ctx: Context, *tangents: Tensor | None) -> tuple[Tensor, ...]:
+    dy, x, weight, statistics = ctx.saved_tensors
+    found = _statistics(x, statistics, *ctx.options)
+    dx_, *vectors = tangent_of_backward(tangents[:3], dy, weight, found)
+    return dx_.to(x.dtype), *(each.to(_vector_dtype(x, weight)) for each in vectors)
+
+
+def _shard_backward(
+    dy: Tensor, x: Tensor, weight: Tensor, statistics: Tensor, eps: float, group: str
+) -> list[tuple[list[int | str | None], list[int | str | None]]]:
+    """With given statistics a batch may be sharded; with its own they are those of all of it."""
+    if _is_of_batch(statistics):
+        return []
+    return [([0, "partial", "partial"], [0, 0, "replicate", "replicate", None, None])]
 
 
 _batch_norm_backward = Operation(
@@ -105,6 +135,8 @@ _batch_norm_backward = Operation(
     _fake_backward,
     _keep_for_backward_of_backward,
     _backward_of_backward,
+    _tangent_of_backward,
+    _shard_backward,
 )
 
 # -- forward, with the statistics of the batch -----------------------------------------------
@@ -114,47 +146,51 @@ def _training(
     x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float, group: str
 ) -> tuple[Tensor, Tensor]:
     """Return y and the parts of the moments."""
-    y, moments = functional.batch_norm(
-        to_core(x),
+    order = order_of(x)
+    function = partial(
+        functional.batch_norm,
+        to_core(in_order(x, order)),
         to_core(weight),
         to_core(bias),
         eps=eps,
         communicator=_communicator(group),
     )
-    return from_core(y, x.dtype, x), from_core(moments.parts, torch.float64, x)
+    y, (moments,) = computed(x, order, lambda out: function(out=out))
+    return y, from_core(moments.parts, torch.float64, x)
 
 
 def _fake_training(
     x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float, group: str
 ) -> tuple[Tensor, Tensor]:
-    return torch.empty_like(x), x.new_empty((7, x.shape[1]), dtype=torch.float64)
+    parts = x.new_empty((7, x.shape[1]), dtype=torch.float64)
+    return torch.empty_like(x, memory_format=order_of(x)), parts
 
 
 def _keep_training(ctx: Context, inputs: Arguments, output: tuple[Tensor, ...]) -> None:
     x, weight, bias, ctx.eps, ctx.group = inputs
     ctx.bias_dtype = None if bias is None else bias.dtype
     ctx.mark_non_differentiable(*output[1:])
-    ctx.set_materialize_grads(False)
-    ctx.save_for_backward(x, weight, output[1])
+    keep(ctx, x, weight, output[1])
 
 
 def _training_backward(ctx: Context, dy: Tensor | None, *_: Tensor | None) -> Gradients:
-    x, weight, moments = ctx.saved_tensors
-    dx, dweight, dbias = _gradients(ctx, dy, x, weight, moments, ctx.group)
+    x, weight, parts = ctx.saved_tensors
+    dx, dweight, dbias = _gradients(ctx, dy, x, weight, parts)
     return dx, dweight, dbias, None, None
 
 
+def _training_tangent(ctx: Context, *tangents: Tensor | None) -> tuple[Tensor, None]:
+    x, weight, parts = ctx.saved_tensors
+    statistics = _statistics(x, parts, ctx.eps, ctx.group)
+    return tangent_of_forward(tangents[:3], weight, statistics), None
+
+
 def _gradients(
-    ctx: Context,
-    dy: Tensor | None,
-    x: Tensor,
-    weight: Tensor | None,
-    statistics: Tensor,
-    group: str,
+    ctx: Context, dy: Tensor | None, x: Tensor, weight: Tensor | None, statistics: Tensor
 ) -> Gradients:
     if dy is None:
         return None, None, None
-    dx, dweight, dbias = _batch_norm_backward(dy, x, weight, statistics, ctx.eps, group)
+    dx, dweight, dbias = _batch_norm_backward(dy, x, weight, statistics, ctx.eps, ctx.group)
     return (
         dx,
         None if weight is None else dweight,
@@ -162,52 +198,9 @@ def _gradients(
     )
 
 
-batch_norm = Operation("batch_norm", _training, _fake_training, _keep_training, _training_backward)
-
-# -- running statistics ----------------------------------------------------------------------
-
-
-def _mean_and_var(parts: Tensor) -> Tensor:
-    """Return the mean and the unbiased variance of moments, (2, C)."""
-    given = to_core(parts)
-    backend = selection.select_backend(given)
-    with backend.in_order_with(given):
-        moments = backend.moments_of(backend.adopt(given))
-        both = moments.mean, moments.var(ddof=1)
-        return torch.stack([from_core(each, torch.float64, parts) for each in both])
-
-
-_statistics = torch.library.custom_op("normcore::mean_and_var", _mean_and_var, mutates_args=())
-
-
-@_statistics.register_fake
-def _fake_mean_and_var(parts: Tensor) -> Tensor:
-    return parts.new_empty((2, parts.shape[1]))
-
-
-def mean_and_var(parts: Tensor) -> Tensor:
-    """Return the mean and the unbiased variance of moments, (2, C)."""
-    if torch.compiler.is_compiling() or type(parts) is not Tensor or parts.is_meta:
-        operator: Callable[[Tensor], Tensor] = torch.ops.normcore.mean_and_var.default
-        return operator(parts)
-    return _mean_and_var(parts)
-
-
-def update_running(
-    parts: Tensor, mean: Tensor, var: Tensor, weight: float | None, number: Tensor
-) -> None:
-    """Move running statistics on a device towards a batch, in place and in one launch."""
-    backend = selection.select_backend(parts)
-    counted = number if weight is None else None
-    if not backend.update_running_with(parts, mean, var, weight, counted):
-        with backend.in_order_with(parts):
-            moments = backend.moments_of(backend.adopt(parts))
-            running = backend.adopt(mean), backend.adopt(var)
-            counted = None if counted is None else backend.adopt(counted)
-            backend.update_running(moments, *running, weight, number=counted)
-    for each in (mean, var):  # for what was saved for a backward pass, which would not notice
-        torch.autograd.graph.increment_version(each)
-
+batch_norm = Operation(
+    "batch_norm", _training, _fake_training, _keep_training, _training_backward, _training_tangent
+)
 
 # -- forward, with given statistics ----------------------------------------------------------
 
@@ -220,27 +213,60 @@ def _inference(
     bias: Tensor | None,
     eps: float,
 ) -> Tensor:
-    y = functional.batch_norm_inference(*map(to_core, (x, mean, var, weight, bias)), eps=eps)
-    return from_core(y, x.dtype, x)
+    order = order_of(x)
+    vectors = map(to_core, (mean, var, weight, bias))
+    function = partial(
+        functional.batch_norm_inference, to_core(in_order(x, order)), *vectors, eps=eps
+    )
+    return computed(x, order, lambda out: (function(out=out),))[0]
 
 
 def _fake_inference(x: Tensor, *arguments: object) -> Tensor:
-    return torch.empty_like(x)
+    return torch.empty_like(x, memory_format=order_of(x))
 
 
 def _keep_inference(ctx: Context, inputs: Arguments, output: Tensor) -> None:
     x, mean, var, weight, bias, ctx.eps = inputs
+    _refuse_derivatives(*ctx.needs_input_grad[1:3])
+    ctx.group = ""
     ctx.bias_dtype = None if bias is None else bias.dtype
-    ctx.save_for_backward(x, weight, mean, var)
+    # Copies: batches in training may change the running statistics before the backward pass.
+    keep(ctx, x, weight, torch.stack([mean.detach().double(), var.detach().double()]))
 
 
 def _inference_backward(ctx: Context, dy: Tensor | None) -> Gradients:
-    x, weight, mean, var = ctx.saved_tensors
-    statistics = torch.stack([mean.detach().double(), var.detach().double()])
-    dx, dweight, dbias = _gradients(ctx, dy, x, weight, statistics, "")
+    x, weight, statistics = ctx.saved_tensors
+    dx, dweight, dbias = _gradients(ctx, dy, x, weight, statistics)
     return dx, None, None, dweight, dbias, None
 
 
+def _inference_tangent(ctx: Context, x_: Tensor | None, *tangents: Tensor | None) -> Tensor:
+    x, weight, statistics = ctx.saved_tensors
+    _refuse_derivatives(*(each is not None for each in tangents[:2]))
+    found = _statistics(x, statistics, ctx.eps, "")
+    return tangent_of_forward((x_, *tangents[2:4]), weight, found)
+
+
+def _refuse_derivatives(of_mean: bool, of_var: bool) -> None:
+    if of_mean or of_var:
+        raise RuntimeError(
+            f"batch_norm of normcore is not differentiable with respect to "
+            f"{'running_mean' if of_mean else 'running_var'}"
+        )
+
+
+def _shard_inference(
+    x: Tensor, *arguments: object
+) -> list[tuple[list[int | str | None], list[int | str | None]]]:
+    return [([0], [0, "replicate", "replicate", "replicate", "replicate", None])]
+
+
 batch_norm_inference = Operation(
-    "batch_norm_inference", _inference, _fake_inference, _keep_inference, _inference_backward
+    "batch_norm_inference",
+    _inference,
+    _fake_inference,
+    _keep_inference,
+    _inference_backward,
+    _inference_tangent,
+    _shard_inference,
 )

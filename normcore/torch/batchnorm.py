@@ -5,47 +5,64 @@ from __future__ import annotations
 from typing import Self
 
 import torch
-from torch import Tensor, distributed, nn
+from torch import Tensor, distributed, fx, nn
 
 from normcore.distributed.communicator import ProcessGroup
-from normcore.torch.arrays import check_dtype
-from normcore.torch.batch_operators import (
-    batch_norm,
-    batch_norm_inference,
-    mean_and_var,
-    update_running,
-)
+from normcore.torch import functional, running_statistics
+from normcore.torch.batch_operators import batch_norm
 from normcore.torch.communicator import TorchCommunicator
+from normcore.torch.dispatch import is_exporting_to_onnx
+from normcore.torch.layer import Layer
 
 __all__ = ["BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "SyncBatchNorm"]
 
 
-class _BatchNorm(nn.modules.batchnorm._BatchNorm):
+class _BatchNorm(Layer, nn.modules.batchnorm._BatchNorm):
     """What batch norms of all dimensions share; the base class of PyTorch's has the state."""
 
     frozen = False
 
     def forward(self, input: Tensor) -> Tensor:
         """Normalize a batch and, in training, update the running statistics."""
-        self._check(input)
-        if self.training or self.running_mean is None:
-            group = self._group_name()
-            y, parts = batch_norm(input, self.weight, self.bias, self.eps, group)
-            # An empty batch has no statistics, unless other ranks have.
-            counts = bool(group) or input.numel() > 0
-            if counts and self.training and self._has_running_statistics():
-                self._update_running_stats(parts)
-            return y
-        return batch_norm_inference(
-            input, self.running_mean, self.running_var, self.weight, self.bias, self.eps
-        )
+        if isinstance(input, fx.Proxy) and (recorded := self._record(input)) is not None:
+            return recorded
+        training = self.training and not self.frozen
+        if not training and not (self.running_mean is None and self.running_var is None):
+            if not isinstance(input, fx.Proxy):
+                self._check_input_dim(input)
+            return functional.batch_norm(
+                input, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps
+            )
+        if isinstance(input, fx.Proxy):
+            raise NotImplementedError(
+                f"torch.fx cannot trace the inside of a {type(self).__name__} of normcore in "
+                "training, which would count batches while tracing; trace a module that has it"
+            )
+        if is_exporting_to_onnx():
+            return super().forward(input)
+        group = self._group_name()
+        self._check(input, group)
+        y, parts = batch_norm(input, self.weight, self.bias, float(self.eps), group)
+        if training and self.track_running_stats:
+            self._update_running_stats(parts)
+        return y
 
     def freeze(self, frozen: bool = True) -> Self:
         """Normalize with the running statistics from now on, also after ``train()``.
 
         The gradients of the weights are not affected. ``freeze(False)`` lets the next ``train()``
         take effect again.
+
+        Raises
+        ------
+        ValueError
+            If there are no running statistics.
         """
+        if frozen and self.running_mean is None:
+            raise ValueError(
+                f"this {type(self).__name__} has no running statistics to normalize with: it was "
+                "made with track_running_stats=False"
+            )
         self.frozen = frozen
         return self.train(self.training)
 
@@ -53,15 +70,13 @@ class _BatchNorm(nn.modules.batchnorm._BatchNorm):
         """Set the mode, unless the layer is frozen."""
         return super().train(mode and not self.frozen)
 
-    def _check(self, input: Tensor) -> None:
-        """Refuse an input that does not fit the layer."""
+    def _check(self, input: Tensor, group: str) -> None:
+        """Refuse an input that does not fit the layer in training."""
         self._check_input_dim(input)
-        if input.shape[1] != self.num_features:
-            raise ValueError(
-                f"the input has {input.shape[1]} channels (its shape is {tuple(input.shape)}), "
-                f"but this {type(self).__name__} has num_features={self.num_features}"
-            )
-        check_dtype(input, self.weight, self)
+        functional.check_batch(
+            input, self.running_mean, self.running_var, self.weight, self.bias, self.eps,
+            num_features=self.num_features, alone=not group,
+        )  # fmt: skip
 
     def _has_running_statistics(self) -> bool:
         """Whether there are any, and they are to be kept; either may be changed from outside."""
@@ -73,36 +88,33 @@ class _BatchNorm(nn.modules.batchnorm._BatchNorm):
 
     def _update_running_stats(self, parts: Tensor) -> None:
         """Update the running statistics, rounded once; nothing waits for a device."""
-        running, number = (self.running_mean, self.running_var), self.num_batches_tracked
-        weight: float | Tensor | None = self.momentum
-        if parts.is_cuda and type(parts) is Tensor and not torch.compiler.is_compiling():
+        number = self.num_batches_tracked
+        if self.running_mean is not None:
+            mean, var = self.running_mean, self.running_var
+            running_statistics.update(parts, mean, var, number, self.momentum)
+        elif number is not None:
             number.add_(1)
-            update_running(parts, *running, weight, number)
-            return
-        now = mean_and_var(parts)
-        number.add_(1)
-        if weight is None:  # the average of all batches so far
-            weight = number.double().reciprocal()
-        for old, new in zip(running, now.unbind(), strict=True):
-            old.copy_(torch.lerp(old.double(), new, weight))
 
 
 class BatchNorm1d(_BatchNorm, nn.BatchNorm1d):
     """:class:`torch.nn.BatchNorm1d`, computed by normcore; arguments and state are its own."""
 
     __module__ = "normcore.torch"
+    counterpart = nn.BatchNorm1d
 
 
 class BatchNorm2d(_BatchNorm, nn.BatchNorm2d):
     """:class:`torch.nn.BatchNorm2d`, computed by normcore; arguments and state are its own."""
 
     __module__ = "normcore.torch"
+    counterpart = nn.BatchNorm2d
 
 
 class BatchNorm3d(_BatchNorm, nn.BatchNorm3d):
     """:class:`torch.nn.BatchNorm3d`, computed by normcore; arguments and state are its own."""
 
     __module__ = "normcore.torch"
+    counterpart = nn.BatchNorm3d
 
 
 class SyncBatchNorm(_BatchNorm):
@@ -115,6 +127,9 @@ class SyncBatchNorm(_BatchNorm):
     """
 
     __module__ = "normcore.torch"
+    counterpart = nn.SyncBatchNorm
+    #: Of all processes by default; also of layers whose class was changed.
+    process_group: distributed.ProcessGroup | None = None
 
     def __init__(
         self,
@@ -139,21 +154,19 @@ class SyncBatchNorm(_BatchNorm):
     ) -> nn.Module:
         """Make every batch norm of a model, PyTorch's or normcore's, a synchronized one.
 
-        The layers change in place: their parameters, buffers, hooks and mode remain.
+        The layers change in place: their parameters, buffers, hooks and mode remain. Those of
+        classes derived from PyTorch's or normcore's, which may do more, stay with a warning.
         """
-        for each in module.modules():
-            if isinstance(each, nn.modules.batchnorm._BatchNorm):
-                each.__class__ = cls
-                each.process_group = process_group
-        return module
+        from normcore.torch.conversion import synchronize
 
-    def _check(self, input: Tensor) -> None:
-        group = self._group_name()
+        return synchronize(module, process_group)
+
+    def _check(self, input: Tensor, group: str) -> None:
         if not group or torch.compiler.is_compiling():
-            super()._check(input)
+            super()._check(input, group)
             return
         with ProcessGroup(TorchCommunicator.named(group)):  # the others would wait for this process
-            super()._check(input)
+            super()._check(input, group)
 
     def _check_input_dim(self, input: Tensor) -> None:
         if input.dim() < 2:

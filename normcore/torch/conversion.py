@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TypeVar
 
-from torch import nn
+from torch import distributed, nn
+from torch.nn.modules.lazy import LazyModuleMixin
 
-from normcore.torch.batchnorm import BatchNorm1d, BatchNorm2d, BatchNorm3d, SyncBatchNorm
-from normcore.torch.rows import GroupNorm, LayerNorm, RMSNorm
+from normcore.torch import batchnorm, lazy, rows
+from normcore.torch.batchnorm import SyncBatchNorm
+from normcore.torch.layer import as_theirs
 
-__all__ = ["convert"]
+__all__ = ["convert", "synchronize"]
 
 _OURS: dict[type[nn.Module], type[nn.Module]] = {
-    nn.BatchNorm1d: BatchNorm1d,
-    nn.BatchNorm2d: BatchNorm2d,
-    nn.BatchNorm3d: BatchNorm3d,
-    nn.SyncBatchNorm: SyncBatchNorm,
-    nn.LayerNorm: LayerNorm,
-    nn.GroupNorm: GroupNorm,
-    nn.RMSNorm: RMSNorm,
+    ours.counterpart: ours
+    for module in (batchnorm, rows, lazy)
+    for ours in (getattr(module, name) for name in module.__all__)
+    if "counterpart" in vars(ours)
 }
-_THEIRS = {ours: theirs for theirs, ours in _OURS.items()}
+_CONVERTED = frozenset(_OURS.values())
+#: What batch norms become that are to be synchronized; those that are, with another group.
+_SYNCHRONIZED: dict[type[nn.Module], type[nn.Module]] = {
+    kind: lazy.LazySyncBatchNorm if issubclass(kind, LazyModuleMixin) else SyncBatchNorm
+    for kind in (*_OURS, *_CONVERTED, lazy.LazySyncBatchNorm)
+    if issubclass(kind, nn.modules.batchnorm._BatchNorm)
+}
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -36,7 +42,7 @@ def convert(model: Model, *, to: str = "normcore") -> Model:
     ----------
     model : nn.Module
         Layers of exactly PyTorch's, or exactly normcore's, classes change; those of classes
-        derived from them do not.
+        derived from them do not. Lazy ones become lazy ones.
     to : {"normcore", "torch"}
         Whose layers they shall be.
 
@@ -48,13 +54,40 @@ def convert(model: Model, *, to: str = "normcore") -> Model:
     Raises
     ------
     ValueError
-        If `to` is neither.
+        If `to` is neither, or a layer is frozen, which PyTorch's cannot be; nothing has changed.
     """
-    targets = {"normcore": _OURS, "torch": _THEIRS}.get(to)
-    if targets is None:
+    if to not in ("normcore", "torch"):
         raise ValueError(f"to must be 'normcore' or 'torch', not {to!r}")
-    for module in model.modules():
-        target = targets.get(type(module))
-        if target is not None:
-            module.__class__ = target
+    if to == "normcore":
+        for module in model.modules():
+            module.__class__ = _OURS.get(type(module), type(module))
+        return model
+    layers = {name: each for name, each in model.named_modules() if type(each) in _CONVERTED}
+    frozen = [name for name, each in layers.items() if getattr(each, "frozen", False)]
+    if frozen:
+        raise ValueError(
+            "PyTorch's layers cannot be frozen, as these are: "
+            f"{', '.join(name or 'the model itself' for name in frozen)}; call freeze(False) on "
+            "them, and eval() where they are not to be trained"
+        )
+    for layer in layers.values():
+        as_theirs(layer, "convert")
     return model
+
+
+def synchronize(module: nn.Module, process_group: distributed.ProcessGroup | None) -> nn.Module:
+    """Make every batch norm of a model a synchronized one; see SyncBatchNorm."""
+    for name, each in module.named_modules():
+        if not isinstance(each, nn.modules.batchnorm._BatchNorm):
+            continue
+        kind = type(each)
+        if kind not in _SYNCHRONIZED:
+            warnings.warn(
+                f"{name or 'the model itself'} stays a batch norm of its process alone: it is a "
+                f"{kind.__qualname__}, which may do more than the batch norm that it derives from",
+                stacklevel=3,
+            )
+            continue
+        each.__class__ = _SYNCHRONIZED[kind]
+        each.process_group = process_group
+    return module

@@ -3,29 +3,29 @@
 Each is a pair: forward and backward, both differentiable. The forward pass's derivative is the
 backward pass; the backward pass's own is a formula in plain torch.
 
-Every operation has two callers of the one implementation: an operator in torch.library, which is
-what torch.compile, export, fake and meta tensors see, and an autograd function for eager mode,
-where the operator's way through the dispatcher is the longer one.
+Every operation is an operator in PyTorch's dispatcher, with a kernel for autograd (backward and
+forward mode), a rule for vmap and a fake implementation: so it is seen by torch.compile, export,
+tracers, modes, torch.func, fake and distributed tensors. The way through the dispatcher is long.
+Where nothing but eager tensors is at work, the one implementation is called by an autograd
+function, or at once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, TypeAlias
+import contextlib
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
-from torch.autograd import Function
+from torch._functorch.utils import enable_single_level_autograd_function
+from torch.autograd import Function, forward_ad
+from torch.autograd.function import _SingleLevelFunction
 
-__all__ = [
-    "Arguments",
-    "Axes",
-    "Context",
-    "Gradients",
-    "Operation",
-    "along_channels",
-    "second_derivative",
-]
+from normcore.torch import sharding
+from normcore.torch.dispatch import is_plain
+
+__all__ = ["Arguments", "Context", "Gradients", "Operation", "keep"]
 
 #: Of an autograd function, to which attributes are added.
 Context: TypeAlias = Any
@@ -36,24 +36,31 @@ Gradients: TypeAlias = tuple[Tensor | None, ...]
 #: Of an operation: a tensor or several.
 Results: TypeAlias = Any
 
-#: Others (fake tensors, subclasses) have their own ways through the dispatcher.
-_PLAIN = frozenset({Tensor, torch.nn.Parameter})
+_LIBRARY = torch.library.Library("normcore", "FRAGMENT")
 
 
-class Axes(NamedTuple):
-    """What statistics and weights run over: functions of float64 tensors of the input's shape."""
-
-    #: Mean over what shares its statistics, broadcast against the input.
-    mean: Callable[[Tensor], Tensor]
-    #: Sum over what shares a weight, of the weight's shape.
-    total: Callable[[Tensor], Tensor]
-    #: A weight in a shape that broadcasts against an input.
-    spread: Callable[[Tensor, Tensor], Tensor]
+def keep(ctx: Context, *tensors: Tensor | None) -> None:
+    """Save tensors for derivatives in either mode, where None stands for a zero gradient."""
+    ctx.set_materialize_grads(False)
+    ctx.save_for_backward(*tensors)
+    ctx.save_for_forward(*tensors)
 
 
-def along_channels(vector: Tensor, x: Tensor) -> Tensor:
-    """Return one value for each channel in a shape that broadcasts against an input."""
-    return vector.reshape([-1 if axis == 1 else 1 for axis in range(x.ndim)])
+class _Primals:
+    """The context of an autograd function whose saved tensors have no tangents of its level."""
+
+    def __init__(self, ctx: Context) -> None:
+        self._ctx = ctx
+
+    @property
+    def saved_tensors(self) -> tuple[Tensor | None, ...]:
+        return tuple(
+            None if each is None else forward_ad.unpack_dual(each).primal
+            for each in self._ctx.saved_tensors
+        )
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._ctx, name)
 
 
 class Operation:
@@ -64,11 +71,13 @@ class Operation:
     name : str
         In the namespace of normcore's operators.
     implementation : callable
-        Annotated as `torch.library.custom_op` wants it; changes no argument.
+        Annotated as `torch.library.infer_schema` wants it; changes no argument.
     fake : callable
         The shapes, dtypes and strides of what it returns.
-    setup_context, backward : callable
+    setup_context, backward, jvp : callable
         As those of an autograd function.
+    shardings : callable, optional
+        As :func:`normcore.torch.sharding.register` takes it.
     """
 
     def __init__(
@@ -78,101 +87,85 @@ class Operation:
         fake: Callable[..., Results],
         setup_context: Callable[..., None],
         backward: Callable[..., Gradients],
+        jvp: Callable[..., Results],
+        shardings: sharding.Shardings | None = None,
     ) -> None:
         self.implementation = implementation
-        operator = torch.library.custom_op(f"normcore::{name}", implementation, mutates_args=())
-        operator.register_fake(fake)
-        operator.register_autograd(backward, setup_context=setup_context)
-        self.operator = getattr(torch.ops.normcore, name).default
+        schema = torch.library.infer_schema(implementation, mutates_args=())
+        _LIBRARY.define(name + schema, tags=(torch.Tag.pt2_compliant_tag,))
+        operator = self.operator = getattr(torch.ops.normcore, name).default
 
-        # Apart, forward and setup_context would have their signatures inspected at every call.
         def forward(ctx: Context, *arguments: object) -> Results:
             results = implementation(*arguments)
             setup_context(ctx, arguments, results)
             return results
 
-        parts = {"forward": staticmethod(forward), "backward": staticmethod(backward)}
-        self.function = type(name, (Function,), parts).apply  # type: ignore[attr-defined]
+        def forward_below(ctx: Context, *arguments: object) -> Results:
+            with contextlib.ExitStack() as stack:
+                if torch._C._are_functorch_transforms_active():
+                    # Levels below this one take derivatives too; for this one they are off here.
+                    stack.enter_context(torch.enable_grad())
+                    stack.enter_context(forward_ad._set_fwd_grad_enabled(True))
+                stack.enter_context(torch._C._AutoDispatchBelowAutograd())
+                results = operator(*arguments)
+            setup_context(ctx, arguments, results)
+            return results
+
+        def tangent(ctx: Context, *tangents: Tensor | None) -> Results:
+            if not torch._C._are_functorch_transforms_active():
+                return jvp(ctx, *tangents)
+            with forward_ad._set_fwd_grad_enabled(True):  # for levels below this one
+                return jvp(_Primals(ctx), *tangents)
+
+        # One function each: apart, forward and setup_context cost an inspection at every call.
+        rules = {"backward": staticmethod(backward), "jvp": staticmethod(tangent)}
+        eager = type(name, (Function,), rules | {"forward": staticmethod(forward)})
+        below = {"forward": staticmethod(forward_below)}
+        single = type(name, (_SingleLevelFunction,), rules | below)
+        self.function = eager.apply  # type: ignore[attr-defined]
+
+        def differentiable(*arguments: object) -> Results:
+            sharding.install()
+            # torch.func comes here once for each of its levels.
+            with enable_single_level_autograd_function():
+                return single.apply(*arguments)  # type: ignore[attr-defined]
+
+        _LIBRARY.impl(name, implementation, "CompositeExplicitAutograd")
+        _LIBRARY.impl(name, differentiable, "Autograd")
+        torch.library.register_fake(f"normcore::{name}", fake, lib=_LIBRARY)
+        torch.library.register_vmap(f"normcore::{name}", self._over_batch, lib=_LIBRARY)
+        sharding.register(operator, shardings)
 
     def __call__(self, *arguments: Any) -> Results:
         """Return the operation's results."""
-        first = arguments[0]
-        if torch.compiler.is_compiling() or type(first) not in _PLAIN or first.is_meta:
+        if torch.compiler.is_compiling():
+            return self.operator(*arguments)
+        if not is_plain(*arguments):
+            sharding.install()
             return self.operator(*arguments)
         if torch.is_grad_enabled():
             return self.function(*arguments)
         return self.implementation(*arguments)
 
+    def _over_batch(
+        self, info: Any, batch_axes: tuple[int | None, ...], *arguments: Any
+    ) -> tuple[Results, Results]:
+        """Return the results of each of a batch of arguments, stacked, and their batch axes."""
 
-def second_derivative(
-    cotangents: Sequence[Tensor | None],
-    dy: Tensor,
-    x: Tensor,
-    weight: Tensor | None,
-    axes: Axes,
-    eps: float,
-    *,
-    centered: bool = True,
-    given: Tensor | None = None,
-) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Differentiate the backward pass of a normalization.
+        def at(index: int) -> Arguments:
+            return tuple(
+                each if axis is None else each.select(axis, index)
+                for each, axis in zip(arguments, batch_axes, strict=True)
+            )
 
-    With ``G = weight * dy``, ``r = 1 / sqrt(var + eps)`` and ``xhat = r * (x - mean(x))``, the
-    backward pass is ``dx = r * (G - mean(G) - xhat * mean(G * xhat))``, a symmetric map of G, and
-    ``dweight = sum(dy * xhat)``, ``dbias = sum(dy)``. In plain torch and in float64, so that it
-    can be differentiated further.
-
-    Parameters
-    ----------
-    cotangents : three tensors or None
-        For dx, dweight and dbias.
-    dy, x, weight : Tensor
-        What the backward pass was given.
-    axes : Axes
-        What the statistics and the weights run over.
-    eps : float
-    centered : bool
-        Whether the mean is subtracted; it is not in RMS norm.
-    given : Tensor, optional
-        Mean and variance, (2, C), that do not depend on `x`.
-
-    Returns
-    -------
-    tuple
-        With respect to `dy`, `x` and `weight`, in their dtypes.
-    """
-    dx_, dweight_, dbias_ = (None if each is None else each.double() for each in cotangents)
-    wide, wide_dy, mean = x.double(), dy.double(), axes.mean
-    gamma = 1.0 if weight is None else axes.spread(weight.double(), x)
-    dx_ = torch.zeros_like(wide) if dx_ is None else dx_
-    weighted = gamma * wide_dy
-    if given is None:
-        centre = mean(wide) if centered else 0.0
-        r = (mean((wide - centre).square()) + eps).rsqrt()
-    else:
-        centre, var = (axes.spread(each, x) for each in given.double())
-        r = (var + eps).rsqrt()
-    xhat = r * (wide - centre)
-
-    def project(v: Tensor) -> Tensor:
-        if given is not None:
-            return r * v
-        return r * (v - (mean(v) if centered else 0.0) - xhat * mean(v * xhat))
-
-    of_dy = gamma * project(dx_)
-    of_xhat = torch.zeros_like(wide)
-    if dweight_ is not None:
-        spread = axes.spread(dweight_, x)
-        of_dy, of_xhat = of_dy + spread * xhat, spread * wide_dy
-    if dbias_ is not None:
-        of_dy = of_dy + axes.spread(dbias_, x)
-    if given is None:
-        a, b = mean(dx_ * xhat), mean(weighted * xhat)
-        of_r = mean(dx_ * weighted) - a * b
-        if centered:
-            of_r = of_r - mean(dx_) * mean(weighted)
-        of_x = project(of_xhat - r * (b * dx_ + a * weighted)) - r * r * xhat * of_r
-    else:
-        of_x = project(of_xhat)
-    of_weight = None if weight is None else axes.total(project(dx_) * wide_dy).to(weight.dtype)
-    return of_dy.to(dy.dtype), of_x.to(x.dtype), of_weight
+        size = info.batch_size
+        if size == 0:
+            arguments = tuple(
+                each if axis is None else torch.zeros_like(each.sum(axis, keepdim=True))
+                for each, axis in zip(arguments, batch_axes, strict=True)
+            )
+        results = [self.operator(*at(index)) for index in range(max(size, 1))]
+        if isinstance(results[0], Tensor):
+            return torch.stack(results)[:size], 0
+        stacked = tuple(torch.stack(each)[:size] for each in zip(*results, strict=True))
+        return stacked, (0,) * len(stacked)

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from normcore.array_backend import selection
 from normcore.torch.arrays import from_core, to_core
-from normcore.torch.batch_operators import mean_and_var
 from normcore.torch.batchnorm import _BatchNorm
+from normcore.torch.running_statistics import mean_and_var
 
 __all__ = ["population_statistics"]
 

@@ -4,56 +4,110 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from normcore import functional
 from normcore.layout.namespace import Array
-from normcore.torch.arrays import from_core, like, moments_of, to_core
-from normcore.torch.operators import (
-    Arguments,
+from normcore.torch.arrays import computed, from_core, in_order, moments_of, order_of, to_core
+from normcore.torch.derivatives import (
     Axes,
-    Context,
-    Gradients,
-    Operation,
+    Statistics,
     along_channels,
     second_derivative,
+    tangent_of_backward,
+    tangent_of_forward,
 )
+from normcore.torch.operators import Arguments, Context, Gradients, Operation, keep
 
 __all__ = ["row_norm"]
 
+
+class _Kind(NamedTuple):
+    """A normalization of rows, by the core; ``extent`` is explained below."""
+
+    forward: Callable[..., tuple[Array, ...]]
+    backward: Callable[..., tuple[Array, ...]]
+
+
 # Of each kind, forward and backward, and how its values lie in rows with one mean each. `extent`
 # is how many of the last axes are a row, or in group norm how many rows a sample is.
-_FORWARD: dict[str, Callable[..., tuple[Array, ...]]] = {
-    "layer": lambda x, gamma, beta, extent, eps: functional.layer_norm(
-        x, gamma, beta, num_axes=extent, eps=eps
+_KINDS = {
+    "layer": _Kind(
+        lambda x, gamma, beta, extent, eps, out: functional.layer_norm(
+            x, gamma, beta, num_axes=extent, eps=eps, out=out
+        ),
+        lambda dy, x, moments, gamma, extent, eps, out: functional.layer_norm_backward(
+            dy, x, moments, gamma, num_axes=extent, eps=eps, out=out
+        ),
     ),
-    "rms": lambda x, gamma, beta, extent, eps: functional.rms_norm(
-        x, gamma, num_axes=extent, eps=eps
+    "rms": _Kind(
+        lambda x, gamma, beta, extent, eps, out: functional.rms_norm(
+            x, gamma, num_axes=extent, eps=eps, out=out
+        ),
+        lambda dy, x, moments, gamma, extent, eps, out: functional.rms_norm_backward(
+            dy, x, moments, gamma, num_axes=extent, eps=eps, out=out
+        ),
     ),
-    "group": lambda x, gamma, beta, extent, eps: functional.group_norm(
-        x, extent, gamma, beta, eps=eps
+    "group": _Kind(
+        lambda x, gamma, beta, extent, eps, out: functional.group_norm(
+            x, extent, gamma, beta, eps=eps, out=out
+        ),
+        lambda dy, x, moments, gamma, extent, eps, out: functional.group_norm_backward(
+            dy, x, moments, extent, gamma, eps=eps, out=out
+        ),
     ),
 }
-_BACKWARD: dict[str, Callable[..., tuple[Array, ...]]] = {
-    "layer": lambda dy, x, moments, gamma, extent, eps: functional.layer_norm_backward(
-        dy, x, moments, gamma, num_axes=extent, eps=eps
-    ),
-    "rms": lambda dy, x, moments, gamma, extent, eps: functional.rms_norm_backward(
-        dy, x, moments, gamma, num_axes=extent, eps=eps
-    ),
-    "group": lambda dy, x, moments, gamma, extent, eps: functional.group_norm_backward(
-        dy, x, moments, extent, gamma, eps=eps
-    ),
-}
+
+
+# Instance norm is group norm, but for this: the orders of results are PyTorch's.
+_KINDS["instance"] = _KINDS["group"]
+
+
+def _is_by_channels(kind: str) -> bool:
+    return kind in ("group", "instance")
+
+
+def _order_of_result(x: Tensor, kind: str) -> torch.memory_format:
+    return torch.contiguous_format if kind in ("layer", "instance") else order_of(x)
+
+
+def _order_of_gradient(x: Tensor, kind: str) -> torch.memory_format:
+    return order_of(x) if kind == "group" else torch.contiguous_format
+
+
+def _num_rows(x: Tensor, kind: str, extent: int) -> int:
+    return x.shape[0] * extent if _is_by_channels(kind) else math.prod(x.shape[: x.ndim - extent])
 
 
 def _vector_like(x: Tensor, weight: Tensor | None, kind: str, extent: int) -> Tensor:
     """Return an empty tensor of the shape and dtype of the gradient of a weight."""
-    if weight is not None:
-        return torch.empty_like(weight)
-    return x.new_empty(x.shape[1:2] if kind == "group" else x.shape[x.ndim - extent :])
+    shape = x.shape[1:2] if _is_by_channels(kind) else x.shape[x.ndim - extent :]
+    return x.new_empty(shape, dtype=x.dtype if weight is None else weight.dtype)
+
+
+def _axes(x: Tensor, kind: str, extent: int) -> Axes:
+    if not _is_by_channels(kind):
+        leading, last = list(range(x.ndim - extent)), list(range(x.ndim - extent, x.ndim))
+        return Axes(
+            mean=lambda v: v.mean(last, keepdim=True),
+            total=lambda v: v.sum(leading) if leading else v,
+            spread=lambda weight, _: weight,
+        )
+
+    def mean(v: Tensor) -> Tensor:
+        rows = v.reshape(x.shape[0], extent, math.prod(x.shape[1:]) // extent)
+        return rows.mean(-1, keepdim=True).expand_as(rows).reshape(x.shape)
+
+    others = [axis for axis in range(x.ndim) if axis != 1]
+    return Axes(mean=mean, total=lambda v: v.sum(others), spread=along_channels)
+
+
+def _statistics(x: Tensor, kind: str, extent: int, eps: float) -> Statistics:
+    return Statistics(x, _axes(x, kind, extent), eps, centered=kind != "rms")
 
 
 # -- backward ------------------------------------------------------------------------------
@@ -63,60 +117,60 @@ def _backward(
     dy: Tensor, x: Tensor, weight: Tensor | None, parts: Tensor, kind: str, extent: int, eps: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the gradients; that of the bias has no elements in RMS norm, which has none."""
-    dx, *vectors = _BACKWARD[kind](
-        to_core(like(dy, x)), to_core(x), moments_of(parts), to_core(weight), extent, eps
-    )
+    order = _order_of_gradient(x, kind)
     wanted = _vector_like(x, weight, kind, extent)
+    absent = wanted.new_empty(0)
+    if x.numel() == 0:
+        dbias = absent if kind == "rms" else torch.zeros_like(wanted)
+        return torch.empty_like(x, memory_format=order), wanted.zero_(), dbias
+    given = (to_core(in_order(each, order)) for each in (dy, x))
+    moments, gamma = moments_of(parts), to_core(weight)
+    dx, vectors = computed(
+        x, order, partial(_KINDS[kind].backward, *given, moments, gamma, extent, eps)
+    )
     dweight, *dbias = (from_core(each, wanted.dtype, x).reshape(wanted.shape) for each in vectors)
-    return like(from_core(dx, x.dtype, x), x), dweight, dbias[0] if dbias else wanted.new_empty(0)
+    return dx, dweight, dbias[0] if dbias else absent
 
 
 def _fake_backward(
     dy: Tensor, x: Tensor, weight: Tensor | None, parts: Tensor, kind: str, extent: int, eps: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     vector = _vector_like(x, weight, kind, extent)
-    return (
-        torch.empty_like(x),
-        vector,
-        vector.new_empty(0) if kind == "rms" else torch.empty_like(vector),
-    )
+    dbias = vector.new_empty(0) if kind == "rms" else torch.empty_like(vector)
+    return torch.empty_like(x, memory_format=_order_of_gradient(x, kind)), vector, dbias
 
 
 def _keep_for_backward_of_backward(
     ctx: Context, inputs: Arguments, output: tuple[Tensor, ...]
 ) -> None:
     dy, x, weight, _, *ctx.options = inputs
-    ctx.set_materialize_grads(False)
-    ctx.save_for_backward(dy, x, weight)
+    keep(ctx, dy, x, weight)
 
 
 def _backward_of_backward(ctx: Context, *cotangents: Tensor | None) -> Gradients:
     dy, x, weight = ctx.saved_tensors
-    kind, extent, eps = ctx.options
-    axes = _axes_of_groups(x, extent) if kind == "group" else _last_axes(x, extent)
-    centered = kind != "rms"
-    if not centered:
+    if ctx.options[0] == "rms":
         cotangents = (*cotangents[:2], None)
-    gradients = second_derivative(cotangents, dy, x, weight, axes, eps, centered=centered)
+    gradients = second_derivative(cotangents, dy, weight, _statistics(x, *ctx.options))
     return *gradients, None, None, None, None
 
 
-def _last_axes(x: Tensor, extent: int) -> Axes:
-    leading, last = list(range(x.ndim - extent)), list(range(x.ndim - extent, x.ndim))
-    return Axes(
-        mean=lambda v: v.mean(last, keepdim=True),
-        total=lambda v: v.sum(leading) if leading else v,
-        spread=lambda weight, _: weight,
-    )
+def _tangent_of_backward(ctx: Context, *tangents: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    dy, x, weight = ctx.saved_tensors
+    kind, extent, _ = ctx.options
+    dx_, *vectors = tangent_of_backward(tangents[:3], dy, weight, _statistics(x, *ctx.options))
+    dweight_, dbias_ = (each.to(_vector_like(x, weight, kind, extent).dtype) for each in vectors)
+    return dx_.to(x.dtype), dweight_, dbias_.new_empty(0) if kind == "rms" else dbias_
 
 
-def _axes_of_groups(x: Tensor, num_groups: int) -> Axes:
-    def mean(v: Tensor) -> Tensor:
-        rows = v.reshape(x.shape[0], num_groups, -1)
-        return rows.mean(-1, keepdim=True).expand_as(rows).reshape(x.shape)
-
-    others = [axis for axis in range(x.ndim) if axis != 1]
-    return Axes(mean=mean, total=lambda v: v.sum(others), spread=along_channels)
+def _shard_backward(
+    dy: Tensor, x: Tensor, weight: Tensor, parts: Tensor, kind: str, extent: int, eps: float
+) -> list[tuple[list[int | str | None], list[int | str | None]]]:
+    """A batch may be sharded: the gradients of the vectors are sums over its shards."""
+    if not _has_batch(x, kind, extent):
+        return []
+    dbias = "replicate" if kind == "rms" else "partial"
+    return [([0, "partial", dbias], [0, 0, "replicate", 1, None, None, None])]
 
 
 _row_norm_backward = Operation(
@@ -125,6 +179,8 @@ _row_norm_backward = Operation(
     _fake_backward,
     _keep_for_backward_of_backward,
     _backward_of_backward,
+    _tangent_of_backward,
+    _shard_backward,
 )
 
 # -- forward -------------------------------------------------------------------------------
@@ -134,23 +190,27 @@ def _forward(
     x: Tensor, weight: Tensor | None, bias: Tensor | None, kind: str, extent: int, eps: float
 ) -> tuple[Tensor, Tensor]:
     """Return y and the parts of the moments of each row."""
-    y, moments = _FORWARD[kind](*map(to_core, (x, weight, bias)), extent, eps)
-    return like(from_core(y, x.dtype, x), x), from_core(moments.parts, torch.float64, x)
+    order = _order_of_result(x, kind)
+    if x.numel() == 0:
+        parts = x.new_zeros((7, _num_rows(x, kind, extent)), dtype=torch.float64)
+        return torch.empty_like(x, memory_format=order), parts
+    given = to_core(in_order(x, order)), to_core(weight), to_core(bias)
+    y, (moments,) = computed(x, order, partial(_KINDS[kind].forward, *given, extent, eps))
+    return y, from_core(moments.parts, torch.float64, x)
 
 
 def _fake_forward(
     x: Tensor, weight: Tensor | None, bias: Tensor | None, kind: str, extent: int, eps: float
 ) -> tuple[Tensor, Tensor]:
-    num_rows = x.shape[0] * extent if kind == "group" else math.prod(x.shape[: x.ndim - extent])
-    return torch.empty_like(x), x.new_empty((7, num_rows), dtype=torch.float64)
+    parts = x.new_empty((7, _num_rows(x, kind, extent)), dtype=torch.float64)
+    return torch.empty_like(x, memory_format=_order_of_result(x, kind)), parts
 
 
 def _keep(ctx: Context, inputs: Arguments, output: tuple[Tensor, ...]) -> None:
     x, weight, bias, *ctx.options = inputs
     ctx.bias_dtype = None if bias is None else bias.dtype
     ctx.mark_non_differentiable(output[1])
-    ctx.set_materialize_grads(False)
-    ctx.save_for_backward(x, weight, output[1])
+    keep(ctx, x, weight, output[1])
 
 
 def _gradients(ctx: Context, dy: Tensor | None, _: Tensor | None) -> Gradients:
@@ -168,4 +228,21 @@ def _gradients(ctx: Context, dy: Tensor | None, _: Tensor | None) -> Gradients:
     )
 
 
-row_norm = Operation("row_norm", _forward, _fake_forward, _keep, _gradients)
+def _tangent(ctx: Context, *tangents: Tensor | None) -> tuple[Tensor, None]:
+    x, weight, _ = ctx.saved_tensors
+    return tangent_of_forward(tangents[:3], weight, _statistics(x, *ctx.options)), None
+
+
+def _has_batch(x: Tensor, kind: str, extent: int) -> bool:
+    return _is_by_channels(kind) or len(x.shape) > extent
+
+
+def _shard(
+    x: Tensor, weight: Tensor, bias: Tensor, kind: str, extent: int, eps: float
+) -> list[tuple[list[int | str | None], list[int | str | None]]]:
+    if not _has_batch(x, kind, extent):
+        return []
+    return [([0, 1], [0, "replicate", "replicate", None, None, None])]
+
+
+row_norm = Operation("row_norm", _forward, _fake_forward, _keep, _gradients, _tangent, _shard)

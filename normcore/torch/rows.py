@@ -1,64 +1,99 @@
-"""Layer, group and RMS norm as PyTorch's modules, computed by normcore."""
+"""Layer, group, instance and RMS norm as PyTorch's modules, computed by normcore."""
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
-from normcore.torch.arrays import check_dtype
-from normcore.torch.row_operators import row_norm
+from normcore.torch import functional
+from normcore.torch.layer import Layer
 
-__all__ = ["GroupNorm", "LayerNorm", "RMSNorm"]
+__all__ = [
+    "GroupNorm",
+    "InstanceNorm1d",
+    "InstanceNorm2d",
+    "InstanceNorm3d",
+    "LayerNorm",
+    "RMSNorm",
+]
 
 
-class LayerNorm(nn.LayerNorm):
+class LayerNorm(Layer, nn.LayerNorm):
     """:class:`torch.nn.LayerNorm`, computed by normcore; arguments and state are its own."""
 
     __module__ = "normcore.torch"
+    counterpart = nn.LayerNorm
 
     def forward(self, input: Tensor) -> Tensor:
         """Normalize each sample over its last axes."""
-        _check_last_axes(self, input)
-        extent = len(self.normalized_shape)
-        return row_norm(input, self.weight, self.bias, "layer", extent, self.eps)[0]
+        if isinstance(input, fx.Proxy) and (recorded := self._record(input)) is not None:
+            return recorded
+        return functional.layer_norm(input, self.normalized_shape, self.weight, self.bias, self.eps)
 
 
-class RMSNorm(nn.RMSNorm):
+class RMSNorm(Layer, nn.RMSNorm):
     """:class:`torch.nn.RMSNorm`, computed by normcore; arguments and state are its own."""
 
     __module__ = "normcore.torch"
+    counterpart = nn.RMSNorm
 
     def forward(self, x: Tensor) -> Tensor:
         """Divide each sample by its root mean square over its last axes."""
-        _check_last_axes(self, x)
-        eps = self.eps
-        if eps is None:  # as PyTorch: of the type that it computes in
-            wide = x.dtype == torch.float64
-            eps = torch.finfo(torch.float64 if wide else torch.float32).eps
-        return row_norm(x, self.weight, None, "rms", len(self.normalized_shape), eps)[0]
+        if isinstance(x, fx.Proxy) and (recorded := self._record(x)) is not None:
+            return recorded
+        return functional.rms_norm(x, self.normalized_shape, self.weight, self.eps)
 
 
-class GroupNorm(nn.GroupNorm):
+class GroupNorm(Layer, nn.GroupNorm):
     """:class:`torch.nn.GroupNorm`, computed by normcore; arguments and state are its own."""
 
     __module__ = "normcore.torch"
+    counterpart = nn.GroupNorm
 
     def forward(self, input: Tensor) -> Tensor:
         """Normalize each group of channels of each sample."""
-        if input.ndim < 2 or input.shape[1] != self.num_channels:
-            raise ValueError(
-                f"the input has shape {tuple(input.shape)}, but this {type(self).__name__} wants "
-                f"num_channels={self.num_channels} on axis 1"
-            )
-        check_dtype(input, self.weight, self)
-        return row_norm(input, self.weight, self.bias, "group", self.num_groups, self.eps)[0]
+        if isinstance(input, fx.Proxy) and (recorded := self._record(input)) is not None:
+            return recorded
+        return functional.group_norm(input, self.num_groups, self.weight, self.bias, self.eps)
 
 
-def _check_last_axes(layer: nn.LayerNorm | nn.RMSNorm, input: Tensor) -> None:
-    expected = tuple(layer.normalized_shape)
-    if tuple(input.shape[-len(expected) :]) != expected:
-        raise ValueError(
-            f"the input has shape {tuple(input.shape)}, but this {type(layer).__name__} "
-            f"normalizes over last axes of shape {expected}"
+class _InstanceNorm(Layer, nn.modules.instancenorm._InstanceNorm):
+    """What instance norms of all dimensions share."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Normalize each channel of each sample."""
+        if isinstance(input, fx.Proxy) and (recorded := self._record(input)) is not None:
+            return recorded
+        return super().forward(input)
+
+    def _apply_instance_norm(self, input: Tensor) -> Tensor:
+        return functional.instance_norm(
+            input,
+            self.running_mean,
+            self.running_var,
+            self.weight,
+            self.bias,
+            self.training or not self.track_running_stats,
+            self.momentum if self.momentum is not None else 0.0,
+            self.eps,
         )
-    check_dtype(input, layer.weight, layer)
+
+
+class InstanceNorm1d(_InstanceNorm, nn.InstanceNorm1d):
+    """:class:`torch.nn.InstanceNorm1d`, computed by normcore; arguments and state are its own."""
+
+    __module__ = "normcore.torch"
+    counterpart = nn.InstanceNorm1d
+
+
+class InstanceNorm2d(_InstanceNorm, nn.InstanceNorm2d):
+    """:class:`torch.nn.InstanceNorm2d`, computed by normcore; arguments and state are its own."""
+
+    __module__ = "normcore.torch"
+    counterpart = nn.InstanceNorm2d
+
+
+class InstanceNorm3d(_InstanceNorm, nn.InstanceNorm3d):
+    """:class:`torch.nn.InstanceNorm3d`, computed by normcore; arguments and state are its own."""
+
+    __module__ = "normcore.torch"
+    counterpart = nn.InstanceNorm3d

@@ -1,0 +1,84 @@
+"""What a normalization refuses, in words, with PyTorch's types of errors."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+__all__ = ["check_channels", "check_input", "check_last_axes", "check_several"]
+
+_REDUCED = (torch.float16, torch.bfloat16)
+
+
+class ShapeError(ValueError, RuntimeError):
+    """A tensor of a wrong shape or place: RuntimeError in PyTorch, ValueError in normcore."""
+
+
+class DtypeError(TypeError, RuntimeError):
+    """A tensor of a wrong dtype or layout: RuntimeError in PyTorch, TypeError in normcore."""
+
+
+def check_input(input: Tensor, weight: Tensor | None, name: str) -> None:
+    """Refuse an input that is not of floating point, or of another dtype than the weight.
+
+    As in PyTorch, one of reduced precision goes with a weight in float32 too; autocast gives that.
+    """
+    if not isinstance(input, Tensor):
+        raise TypeError(f"the input of {name} must be a tensor, not {type(input).__name__}")
+    if input.is_nested:
+        raise NotImplementedError(
+            f"normcore's {name} takes no nested tensor; give it the values of one, or a padded one"
+        )
+    dtype = input.dtype
+    if not dtype.is_floating_point:
+        raise DtypeError(f"the input of {name} must be of floating point, not {dtype}")
+    if input.layout != torch.strided:
+        raise DtypeError(f"the input of {name} must be a dense tensor, not {input.layout}")
+    if weight is None:
+        return
+    if not isinstance(weight, Tensor):
+        raise TypeError(f"the weight of {name} must be a tensor, not {type(weight).__name__}")
+    if weight.dtype != dtype and not (dtype in _REDUCED and weight.dtype == torch.float32):
+        raise DtypeError(
+            f"the input of {name} is {dtype}, but the weight is {weight.dtype}; "
+            "only a float16 or bfloat16 input may differ, beside float32"
+        )
+    if weight.device != input.device:
+        raise ShapeError(
+            f"the input of {name} is on {input.device}, but the weight is on {weight.device}"
+        )
+
+
+def check_channels(
+    input: Tensor, vectors: Sequence[tuple[str, Tensor | None]], name: str, number: int
+) -> None:
+    """Refuse what is not one number for each channel of a batch."""
+    for what, vector in vectors:
+        if vector is not None and tuple(vector.shape) != (number,):
+            raise ShapeError(
+                f"the input of {name} has {number} channels (its shape is {tuple(input.shape)}), "
+                f"but {what} has shape {tuple(vector.shape)}"
+            )
+
+
+def check_last_axes(input: Tensor, expected: tuple[int, ...], name: str) -> None:
+    """Refuse an input whose last axes have another shape."""
+    if not expected:
+        raise ShapeError(f"normalized_shape of {name} must have at least one size")
+    if tuple(input.shape[-len(expected) :]) != expected:
+        raise ShapeError(
+            f"the input of {name} has shape {tuple(input.shape)}, but normalized_shape is "
+            f"{expected}: its last axes must have that shape"
+        )
+
+
+def check_several(sizes: Sequence[int], input: Tensor, of: str) -> None:
+    """Refuse a batch of which one value alone is to be normalized."""
+    if math.prod(sizes) == 1:
+        raise ValueError(
+            f"normalizing needs at least 2 values in each {of}, got input of shape "
+            f"{tuple(input.shape)}"
+        )

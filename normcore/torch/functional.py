@@ -1,0 +1,193 @@
+"""Normalizations of tensors, with the names and arguments of torch.nn.functional's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as theirs
+from torch import Tensor
+
+from normcore.torch import running_statistics
+from normcore.torch.batch_operators import batch_norm as normalized_batch
+from normcore.torch.batch_operators import batch_norm_inference
+from normcore.torch.checks import (
+    ShapeError,
+    check_channels,
+    check_input,
+    check_last_axes,
+    check_several,
+)
+from normcore.torch.dispatch import overridable
+from normcore.torch.row_operators import row_norm
+
+__all__ = ["batch_norm", "group_norm", "instance_norm", "layer_norm", "rms_norm"]
+
+
+def _is_traced() -> bool:
+    """Whether sizes are symbols of torch.jit.trace, of which nothing may depend."""
+    return torch._C._get_tracing_state() is not None
+
+
+@overridable(theirs.layer_norm)
+def layer_norm(
+    input: Tensor,
+    normalized_shape: Sequence[int],
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    eps: float = 1e-5,
+) -> Tensor:
+    """:func:`torch.nn.functional.layer_norm`, computed by normcore."""
+    check_input(input, weight, "layer_norm")
+    if not _is_traced():
+        check_last_axes(input, tuple(normalized_shape), "layer_norm")
+    return row_norm(input, weight, bias, "layer", len(normalized_shape), float(eps))[0]
+
+
+@overridable(theirs.rms_norm)
+def rms_norm(
+    input: Tensor,
+    normalized_shape: Sequence[int],
+    weight: Tensor | None = None,
+    eps: float | None = None,
+) -> Tensor:
+    """:func:`torch.nn.functional.rms_norm`, computed by normcore."""
+    check_input(input, weight, "rms_norm")
+    if not _is_traced():
+        check_last_axes(input, tuple(normalized_shape), "rms_norm")
+    if eps is None:  # as PyTorch: of the type that it computes in
+        wide = input.dtype == torch.float64
+        eps = torch.finfo(torch.float64 if wide else torch.float32).eps
+    return row_norm(input, weight, None, "rms", len(normalized_shape), float(eps))[0]
+
+
+@overridable(theirs.group_norm)
+def group_norm(
+    input: Tensor,
+    num_groups: int,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    eps: float = 1e-5,
+) -> Tensor:
+    """:func:`torch.nn.functional.group_norm`, computed by normcore."""
+    check_input(input, weight, "group_norm")
+    if input.dim() < 2:
+        raise ShapeError(f"the input of group_norm needs at least 2 axes, not {input.dim()}")
+    if not _is_traced():
+        sizes = input.shape
+        check_channels(input, (("weight", weight), ("bias", bias)), "group_norm", sizes[1])
+        if num_groups < 1 or sizes[1] % num_groups:
+            raise ShapeError(
+                f"num_groups={num_groups} of group_norm must divide the {sizes[1]} channels of an "
+                f"input of shape {tuple(sizes)}"
+            )
+        check_several((sizes[0], sizes[1] // num_groups, *sizes[2:]), input, "group")
+    return row_norm(input, weight, bias, "group", num_groups, float(eps))[0]
+
+
+@overridable(theirs.instance_norm)
+def instance_norm(
+    input: Tensor,
+    running_mean: Tensor | None = None,
+    running_var: Tensor | None = None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    use_input_stats: bool = True,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Tensor:
+    """:func:`torch.nn.functional.instance_norm`, computed by normcore."""
+    check_input(input, weight, "instance_norm")
+    if input.dim() < 3:
+        raise ShapeError(f"the input of instance_norm needs at least 3 axes, not {input.dim()}")
+    if not use_input_stats:
+        return _with_running_statistics(
+            input, running_mean, running_var, weight, bias, float(eps), "instance_norm"
+        )
+    num_channels = int(input.shape[1]) if weight is None else weight.shape[0]
+    if not _is_traced():
+        vectors = (
+            ("weight", weight), ("bias", bias),
+            ("running_mean", running_mean), ("running_var", running_var),
+        )  # fmt: skip
+        check_channels(input, vectors, "instance_norm", input.shape[1])
+        check_several(input.shape[2:], input, "channel of a sample")
+    y, parts = row_norm(input, weight, bias, "instance", num_channels, float(eps))
+    if running_mean is not None and running_var is not None:
+        running_statistics.update(parts, running_mean, running_var, None, momentum)
+    return y
+
+
+@overridable(theirs.batch_norm)
+def batch_norm(
+    input: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Tensor:
+    """:func:`torch.nn.functional.batch_norm`, computed by normcore."""
+    if not training:
+        check_input(input, weight, "batch_norm")
+        return _with_running_statistics(
+            input, running_mean, running_var, weight, bias, float(eps), "batch_norm"
+        )
+    check_batch(input, running_mean, running_var, weight, bias, eps)
+    y, parts = normalized_batch(input, weight, bias, float(eps), "")
+    if running_mean is not None and running_var is not None:
+        running_statistics.update(parts, running_mean, running_var, None, momentum)
+    return y
+
+
+def check_batch(
+    input: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    eps: float,
+    *,
+    num_features: int | None = None,
+    alone: bool = True,
+) -> None:
+    """Refuse a batch, in training, that does not fit; other processes may have more of it."""
+    check_input(input, weight, "batch_norm")
+    if not eps > 0:
+        raise ValueError(f"eps of batch_norm must be positive in training, got {eps!r}")
+    if _is_traced():
+        return
+    vectors = (
+        ("weight", weight), ("bias", bias),
+        ("running_mean", running_mean), ("running_var", running_var),
+    )  # fmt: skip
+    number = input.shape[1]
+    if num_features is not None and number != num_features:
+        raise ShapeError(
+            f"the input of batch_norm has {number} channels (its shape is {tuple(input.shape)}), "
+            f"but the layer has num_features={num_features}"
+        )
+    check_channels(input, vectors, "batch_norm", number)
+    if alone:
+        check_several((input.shape[0], *input.shape[2:]), input, "channel")
+
+
+def _with_running_statistics(
+    input: Tensor,
+    mean: Tensor | None,
+    var: Tensor | None,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    eps: float,
+    name: str,
+) -> Tensor:
+    if mean is None or var is None:
+        raise ShapeError(f"{name} needs running_mean and running_var, unless it takes the batch's")
+    if not _is_traced():
+        vectors = (
+            ("weight", weight), ("bias", bias), ("running_mean", mean), ("running_var", var),
+        )  # fmt: skip
+        check_channels(input, vectors, name, input.shape[1])
+    return batch_norm_inference(input, mean, var, weight, bias, eps)

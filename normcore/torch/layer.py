@@ -1,0 +1,50 @@
+"""What all layers share: how they meet PyTorch's tools for whole models."""
+
+from __future__ import annotations
+
+import copy
+
+from torch import fx, nn
+
+__all__ = ["Layer"]
+
+
+class Layer:
+    """A normalization layer of normcore; its classes derive from PyTorch's layers too."""
+
+    #: PyTorch's layer of the same state and behaviour.
+    counterpart: type[nn.Module]
+
+    def _record(self, input: fx.Proxy) -> fx.Proxy | None:
+        """Have torch.fx record a call of this layer, as it does of PyTorch's.
+
+        None where it has no name, as it traces just this layer.
+        """
+        tracer = input.tracer
+        root = getattr(tracer, "root", None)
+        if root is None or root is self:
+            return None
+        path = tracer.path_of_module(self)
+        return tracer.create_proxy("call_module", path, (input,), {})
+
+    def __prepare_scriptable__(self) -> nn.Module:
+        """Return PyTorch's layer, which torch.jit.script takes in the place of this one."""
+        return as_theirs(copy.copy(self), "torch.jit.script")
+
+
+def as_theirs(layer: nn.Module, what: str) -> nn.Module:
+    """Make a layer PyTorch's, in place."""
+    kind = type(layer)
+    counterpart = vars(kind).get("counterpart")
+    if counterpart is None:
+        raise NotImplementedError(
+            f"{what} needs PyTorch's layers, of which {kind.__module__}.{kind.__qualname__} is "
+            "none: only normcore.torch's own classes have counterparts, not those derived from them"
+        )
+    if getattr(layer, "frozen", False):
+        raise ValueError(
+            f"{what} needs PyTorch's layers, which cannot be frozen as this {kind.__name__} of "
+            "normcore is; call freeze(False), and eval() where it is not to be trained"
+        )
+    layer.__class__ = counterpart
+    return layer

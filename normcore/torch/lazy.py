@@ -1,0 +1,77 @@
+"""Batch and instance norms that take their number of features from the first batch.
+
+They derive from normcore's layers too, so that the first batch goes through normcore: PyTorch
+looks up what to call before it changes the class.
+"""
+
+from __future__ import annotations
+
+from torch import nn
+
+from normcore.torch.batchnorm import BatchNorm1d, BatchNorm2d, BatchNorm3d, SyncBatchNorm
+from normcore.torch.rows import InstanceNorm1d, InstanceNorm2d, InstanceNorm3d
+
+__all__ = [
+    "LazyBatchNorm1d",
+    "LazyBatchNorm2d",
+    "LazyBatchNorm3d",
+    "LazyInstanceNorm1d",
+    "LazyInstanceNorm2d",
+    "LazyInstanceNorm3d",
+    "LazySyncBatchNorm",
+]
+
+
+class LazyBatchNorm1d(nn.LazyBatchNorm1d, BatchNorm1d):
+    """:class:`torch.nn.LazyBatchNorm1d`, which becomes normcore's :class:`BatchNorm1d`."""
+
+    __module__ = "normcore.torch"
+    counterpart = nn.LazyBatchNorm1d
+    cls_to_become = BatchNorm1d
+
+
+class LazyBatchNorm2d(nn.LazyBatchNorm2d, BatchNorm2d):
+    """:class:`torch.nn.LazyBatchNorm2d`, which becomes normcore's :class:`BatchNorm2d`."""
+
+    __module__ = "normcore.torch"
+    counterpart = nn.LazyBatchNorm2d
+    cls_to_become = BatchNorm2d
+
+
+class LazyBatchNorm3d(nn.LazyBatchNorm3d, BatchNorm3d):
+    """:class:`torch.nn.LazyBatchNorm3d`, which becomes normcore's :class:`BatchNorm3d`."""
+
+    __module__ = "normcore.torch"
+    counterpart = nn.LazyBatchNorm3d
+    cls_to_become = BatchNorm3d
+
+
+class LazyInstanceNorm1d(nn.LazyInstanceNorm1d, InstanceNorm1d):
+    """:class:`torch.nn.LazyInstanceNorm1d`, which becomes normcore's :class:`InstanceNorm1d`."""
+
+    __module__ = "normcore.torch"
+    counterpart = nn.LazyInstanceNorm1d
+    cls_to_become = InstanceNorm1d
+
+
+class LazyInstanceNorm2d(nn.LazyInstanceNorm2d, InstanceNorm2d):
+    """:class:`torch.nn.LazyInstanceNorm2d`, which becomes normcore's :class:`InstanceNorm2d`."""
+
+    __module__ = "normcore.torch"
+    counterpart = nn.LazyInstanceNorm2d
+    cls_to_become = InstanceNorm2d
+
+
+class LazyInstanceNorm3d(nn.LazyInstanceNorm3d, InstanceNorm3d):
+    """:class:`torch.nn.LazyInstanceNorm3d`, which becomes normcore's :class:`InstanceNorm3d`."""
+
+    __module__ = "normcore.torch"
+    counterpart = nn.LazyInstanceNorm3d
+    cls_to_become = InstanceNorm3d
+
+
+class LazySyncBatchNorm(nn.modules.batchnorm._LazyNormBase, SyncBatchNorm):
+    """What becomes of a lazy batch norm that is to be synchronized: a :class:`SyncBatchNorm`."""
+
+    __module__ = "normcore.torch"
+    cls_to_become = SyncBatchNorm

@@ -1,0 +1,120 @@
+"""Running statistics of batch and instance norm."""
+
+# Annotations are not postponed: torch.library reads schemas from them.
+
+import torch
+from torch import Tensor
+
+from normcore.array_backend import selection
+from normcore.torch.arrays import from_core, to_core
+from normcore.torch.checks import ShapeError
+from normcore.torch.dispatch import is_plain
+from normcore.torch.operators import Arguments, Context, Operation
+
+__all__ = ["mean_and_var", "update"]
+
+
+def mean_and_var(parts: Tensor) -> Tensor:
+    """Return the mean and the unbiased variance of moments, (2, C)."""
+    given = to_core(parts)
+    backend = selection.select_backend(given)
+    with backend.in_order_with(given):
+        moments = backend.moments_of(backend.adopt(given))
+        both = moments.mean, moments.var(ddof=1)
+        return torch.stack([from_core(each, torch.float64, parts) for each in both])
+
+
+def _moved(
+    parts: Tensor, mean: Tensor, var: Tensor, number: Tensor | None, weight: float
+) -> Tensor:
+    """Return running statistics moved towards those of a batch, (2, C) in float64.
+
+    There may be moments of each channel of several samples, which are averaged. What has seen no
+    value stays. With a number of batches before this one all of them weigh the same.
+    """
+    _check(parts, mean, var)
+    shape = (-1, mean.shape[0])
+    now = mean_and_var(parts).view(2, *shape).mean(1)
+    before = torch.stack([mean.double(), var.double()])
+    new_weight = weight if number is None else (number.double() + 1).reciprocal()
+    moved = new_weight * now + (1 - new_weight) * before
+    return torch.where(parts[0].view(shape).sum(0) > 0, moved, before)
+
+
+def _fake(parts: Tensor, mean: Tensor, var: Tensor, number: Tensor | None, weight: float) -> Tensor:
+    _check(parts, mean, var)
+    return parts.new_empty((2, mean.shape[0]))
+
+
+def _check(parts: Tensor, mean: Tensor, var: Tensor) -> None:
+    for name, each in (("running_mean", mean), ("running_var", var)):
+        if each.ndim != 1 or parts.shape[1] % max(each.shape[0], 1) or mean.shape != var.shape:
+            raise ShapeError(
+                f"{name} has shape {tuple(each.shape)}, but the batch {parts.shape[1]} channels"
+            )
+
+
+def _constant(ctx: Context, inputs: Arguments, output: Tensor) -> None:
+    ctx.mark_non_differentiable(output)
+
+
+def _no_derivatives(ctx: Context, *_: Tensor | None) -> tuple[None, ...]:
+    return (None,) * 5
+
+
+def _no_tangent(ctx: Context, *_: Tensor | None) -> None:
+    return None
+
+
+_moved_operation = Operation(
+    "moved_statistics", _moved, _fake, _constant, _no_derivatives, _no_tangent
+)
+
+
+def update(
+    parts: Tensor, mean: Tensor, var: Tensor, number: Tensor | None, weight: float | None
+) -> None:
+    """Move running statistics towards those of a batch, and count it; nothing waits for a device.
+
+    Parameters
+    ----------
+    parts : Tensor
+        Of the moments of the batch.
+    mean, var, number : Tensor
+        Change in place, all or none.
+    weight : float, optional
+        Of the new batch; None stands for the average of all batches so far.
+    """
+    if weight is None and number is None:
+        weight = 0.0  # as in PyTorch
+    if (
+        parts.is_cuda
+        and number is not None
+        and is_plain(parts, mean, var, number, weight)
+        and parts.shape[1:] == mean.shape
+    ):
+        _update_on_device(parts, mean, var, number, weight)
+        return
+    parts, counted = parts.detach(), number if weight is None else None
+    moved = _moved_operation(parts, mean, var, counted, 0.0 if weight is None else weight)
+    for old, new in zip((mean, var), moved.unbind(), strict=True):
+        old.copy_(new)
+    if number is not None:
+        number.add_(1)
+
+
+def _update_on_device(
+    parts: Tensor, mean: Tensor, var: Tensor, number: Tensor, weight: float | None
+) -> None:
+    """Update in one launch."""
+    number.add_(1)
+    backend = selection.select_backend(parts)
+    counted = number if weight is None else None
+    if not backend.update_running_with(parts, mean, var, weight, counted):
+        with backend.in_order_with(parts):
+            moments = backend.moments_of(backend.adopt(parts))
+            running = backend.adopt(mean), backend.adopt(var)
+            counted = None if counted is None else backend.adopt(counted)
+            backend.update_running(moments, *running, weight, number=counted)
+    for each in (mean, var):  # for what was saved for a backward pass, which would not notice
+        torch.autograd.graph.increment_version(each)
