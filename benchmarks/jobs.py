@@ -17,10 +17,12 @@ from .cases import Arrays, Case
 from .modules import has_reused_memory, module_contestants, module_oracle
 from .peers import FITTED, QUARTILES, Contestant, found, scaler_contestants
 from .samples import samples_contestants, samples_oracle
+from .sparse_tables import SPARSE, sparse_contestants, sparse_oracle
 
 __all__ = ["Job", "all_jobs", "quick_jobs"]
 
 TABLES = [(10_000_000, 8), (80_000_000, 1), (1_000_000, 64), (100_000, 512), (2_000, 20_000)]
+SPARSE_TABLES = [(1_000_000, 100), (20_000, 2_000)]
 FEW_ROWS = [(1, 30), (100, 30)]
 BATCH = 32
 #: Channels and side of every input of a batch norm in ResNet-50.
@@ -133,6 +135,8 @@ def all_jobs() -> Iterator[Job]:
     ):
         yield from table_jobs(Case(shape, dtype, layout, has_nan))
     yield from small_jobs()
+    for shape, layout in product(SPARSE_TABLES, ("CSR", "CSC")):
+        yield from sparse_jobs(Case(shape, "float64", layout))
     batches = [*map(nchw, IMAGES), *map(nhwc, IMAGES), *BATCHES]
     for case in batches:
         yield from batch_jobs(case)
@@ -208,6 +212,18 @@ def small_jobs() -> Iterator[Job]:
                 ROW_TARGET if promised else None,
                 in_chart=promised,
             )
+
+
+def sparse_jobs(case: Case) -> Iterator[Job]:
+    """Yield what is done to a sparse matrix of which 1% is not zero."""
+    for scaler, verb in product(SPARSE, ("fit", "transform")):
+        yield Job(
+            f"{scaler}.{verb} sparse",
+            case,
+            None,
+            partial(sparse_contestants, scaler, verb),
+            partial(sparse_oracle, scaler, verb),
+        )
 
 
 def batch_jobs(case: Case, *, promised: bool = False) -> Iterator[Job]:

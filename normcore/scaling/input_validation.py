@@ -140,8 +140,8 @@ def as_weights(sample_weight: Array, num_samples: int) -> Array:
     Raises
     ------
     ValueError
-        If the shape is another one or all weights are zero. Signs and NaN are looked at where
-        the weights meet the data.
+        If the shape is another one, all weights are zero, or one of a NumPy array is NaN or
+        infinite. Signs, and other arrays, are looked at where the weights meet the data.
     TypeError
         If they are not numbers.
     """
@@ -172,6 +172,7 @@ def as_weights(sample_weight: Array, num_samples: int) -> Array:
     if isinstance(sample_weight, np.ndarray):
         if not sample_weight.any():
             raise ValueError("Sample weights must contain at least one non-zero number.")
+        _refuse_not_finite(sample_weight)
         if sample_weight.dtype.kind == "f" and np.max(sample_weight) < TINY_WEIGHT:
             raise ValueError(
                 f"sample_weight holds nothing above {np.max(sample_weight)}, whose products with "
@@ -254,6 +255,17 @@ def check_shape(X: Array, owner: str) -> None:
 
 def _is_foreign_array(X: Array) -> bool:
     return hasattr(X, "__dlpack__") or hasattr(X, "__array_namespace__")
+
+
+def _refuse_not_finite(weights: np.ndarray) -> None:
+    finite = np.isfinite(weights)
+    if not finite.all():
+        place = int(np.argmin(finite))
+        value = float(weights[place])
+        raise ValueError(
+            f"Input sample_weight contains {'NaN' if value != value else 'infinity'}: weights must "
+            f"be finite and not negative, but weight {place} is {value!r}"
+        )
 
 
 def _bullets(names: list[str], most: int = 5) -> list[str]:

@@ -17,6 +17,7 @@ from normcore.layout import out_argument
 from normcore.layout.namespace import Array, array_namespace
 from normcore.scaling import element_mask, input_validation
 from normcore.scaling.containers.frames import column_names
+from normcore.scaling.containers.opening import opened
 from normcore.scaling.feature_axes import FeatureAxes, is_columns
 from normcore.scaling.input_validation import Names
 from normcore.scaling.scaler import Scaler
@@ -42,6 +43,8 @@ class RowScaler(Scaler):
     """
 
     __module__ = "normcore"
+
+    _by_feature = False
 
     @abstractmethod
     def map_rows(self, xp: ModuleType, x: Array, out: Array = None) -> Array:
@@ -208,9 +211,13 @@ class RowScaler(Scaler):
 
     def _as_if_fitted(self, X: Array) -> Self:
         """Return what a fit to ``X`` would make of this scaler, without a look at the values."""
-        names = column_names(X)
-        values = X if _is_sparse(X) else input_validation.as_table(X, type(self).__name__)
-        rows, columns = values.shape
+        pieces = opened(X, type(self).__name__)
+        names: Names | None
+        if pieces is None:
+            names = column_names(X)
+            rows, columns = input_validation.as_table(X, type(self).__name__).shape
+        else:
+            names, (rows, columns) = pieces.names, pieces.shape
         return copying.copy(self)._learn(None, rows, columns, names)
 
     def _map(self, backend: Backend, x: Array, out: Array, inverse: bool) -> Array:

@@ -70,6 +70,9 @@ class Scaler(FittedAttributes, AnyAxes, ABC):
     #: Rows seen; a subclass may count otherwise.
     n_samples_seen_: int | float | np.ndarray
 
+    #: Whether what becomes of a value depends on its feature alone, not on the rest of its row.
+    _by_feature: ClassVar[bool] = True
+
     _statistic: Statistic | None = None
     #: The parameters when it was fitted.
     _params: Mapping[str, object]
@@ -231,7 +234,7 @@ class Scaler(FittedAttributes, AnyAxes, ABC):
             statistic, num_rows = self._merged(statistic), num_rows + (self._num_rows or 0)
         return self._learn(statistic, num_rows, other.n_features_in_, names, features)
 
-    def _fit_statistic(
+    def fit_statistic(
         self, statistic: Statistic | None, num_rows: int, num_features: int, names: Names | None
     ) -> Self:
         """Learn from what was observed elsewhere; what was learned before is forgotten.
@@ -487,16 +490,18 @@ class Scaler(FittedAttributes, AnyAxes, ABC):
         target = None if out is None else _native_out(out, x, backend)
         if out is None and not copy and isinstance(x, np.ndarray):
             target = x if x.dtype.kind == "f" and x.flags.writeable else None
-        features, mask = self.__dict__.get("_features"), None
-        if where is not None:
-            mask = element_mask.as_mask(where, values, backend)
+        features = mask = None
         try:
-            if chosen is not None:
-                result = mapped_some(self, backend, x, target, inverse, chosen, mask)
-            elif features is None and mask is None:
+            if where is None and chosen is None and "_features" not in self.__dict__:
                 result = self._map(backend, x, target, inverse)
             else:
-                result = array_map.mapped(self, backend, x, target, inverse, features, mask)
+                features = self.__dict__.get("_features")
+                if where is not None:
+                    mask = element_mask.as_mask(where, values, backend)
+                if chosen is not None:
+                    result = mapped_some(self, backend, x, target, inverse, chosen, mask)
+                else:
+                    result = array_map.mapped(self, backend, x, target, inverse, features, mask)
         except InfiniteInput:
             names = self.__dict__.get("feature_names_in_")
             if names is not None and chosen is not None:

@@ -167,7 +167,7 @@ class QuantileTransformer(nc.PointwiseScaler):
             ignore_zeros=bool(self.ignore_implicit_zeros),
             generator=as_random_state(self.random_state),
         )
-        return self._fit_statistic(quantiles, num_rows, num_features, None)
+        return self.fit_statistic(quantiles, num_rows, num_features, None)
 
     def observe(self, backend: nc.Backend, x: Any, *, weights: Any = None) -> nc.Quantiles:
         """Return the landmarks of a view, skipping NaN and positions of weight 0."""

@@ -273,7 +273,11 @@ def test_bad_values(scaler, format):
 
 def test_bad_weights():
     X = sp.csr_array(table())
-    for bad, message in ((-1.0, "negative"), (np.nan, "weight 3 is nan"), (np.inf, "finite")):
+    for bad, message in (
+        (-1.0, "negative"),
+        (np.nan, "Input sample_weight contains NaN"),
+        (np.inf, "3 is inf"),
+    ):
         weights = np.ones(40)
         weights[3] = bad
         with pytest.raises(ValueError, match=message):

@@ -51,13 +51,15 @@ def framed(
                 return result
         dtypes = result_dtypes(X)
         for dtype in {each for each in dtypes if each.itemsize < result.dtype.itemsize}:
-            # As a table of such columns would come out: a range holds after rounding to the dtype.
             narrow = np.flatnonzero([each == dtype for each in dtypes])
-            part = values[:, narrow].astype(dtype)
-            which = narrow if chosen is None else chosen[narrow]
-            backend = select_backend(part, scaler.backend)
-            shown = None if where is None else np.broadcast_to(where, values.shape)[:, narrow]
-            scaled = scaler._mapped(backend, part, inverse, True, None, shown, which)
+            scaled = result[:, narrow].astype(dtype)
+            if scaler._by_feature:
+                # As a table of such columns would: a range holds after rounding to the dtype.
+                part = values[:, narrow].astype(dtype)
+                which = narrow if chosen is None else chosen[narrow]
+                backend = select_backend(part, scaler.backend)
+                shown = None if where is None else np.broadcast_to(where, values.shape)[:, narrow]
+                scaled = scaler._mapped(backend, part, inverse, True, None, shown, which)
             columns = list(columns)
             for place, column in zip(narrow, scaled.T, strict=True):
                 columns[place] = column
