@@ -301,6 +301,8 @@ class Scaler(FittedAttributes, AnyAxes, ABC):
                 ).to_host()
         if statistic is None or _may_hold_infinity(statistic):
             self._refuse_infinity(x, names, features, mask)
+            if weights is not None and statistic is not None:
+                _refuse_overflow(statistic)
         return statistic
 
     def _learn(
@@ -574,6 +576,17 @@ def _may_hold_infinity(statistic: Statistic) -> bool:
     if infinite is not None:
         return bool(np.any(infinite))
     return not all(np.isfinite(array).all() for array in statistic.to_state().values())
+
+
+def _refuse_overflow(statistic: Statistic) -> None:
+    """Refuse the statistic of finite data that weights made infinite."""
+    try:
+        statistic.check_finite()
+    except ValueError:
+        raise ValueError(
+            "sample_weight is so large that its sum, or that of its products with X, is beyond the "
+            "largest float64; divide the weights by a constant"
+        ) from None
 
 
 def _beside(x: Array, weights: Array, backend: Backend) -> Array:
