@@ -12,6 +12,7 @@ from normcore.layout.namespace import Array
 from normcore.scaling import input_validation
 from normcore.scaling.scaler import Scaler
 from normcore.statistics import MergeableQuantiles, Statistic
+from normcore.statistics.exact_quantiles import exact
 from normcore.statistics.mergeable_quantiles import METHODS
 from normcore.statistics.quantile_sketch import check_error
 
@@ -89,12 +90,19 @@ class QuantileLearner(Scaler):
     def observe_quantiles(
         self, backend: Backend, x: Array, q: ArrayLike, *, weights: Array = None
     ) -> MergeableQuantiles:
-        """Return the quantiles of an ``(N, C, S)`` view at ``q``, skipping NaN."""
+        """Return the quantiles of an ``(N, C, S)`` view at ``q``, skipping NaN.
+
+        Whole weights repeat their values; with others, a quantile is the first value at which the
+        cumulated weight reaches it. A sketch carries none, which is a ValueError.
+        """
         if weights is not None and (self.quantiles == "sketch" or self.keep_sketch):
             raise ValueError(
                 f"{type(self).__name__} takes sample_weight with exact quantiles alone, as a "
                 "sketch carries no weights: quantiles='exact', keep_sketch=False"
             )
+        if weights is not None and _are_whole(np.asarray(backend.release(weights, np.empty(0)))):
+            found = exact(backend, x, q, weights=weights, skipna=True, repeats=True)
+            return MergeableQuantiles(found.q, found.values, found.count, found.infinite)
         return MergeableQuantiles.observe(
             backend,
             x,
@@ -110,3 +118,9 @@ class QuantileLearner(Scaler):
         rank_error = getattr(statistic, "rank_error", np.zeros(1))
         self.quantile_error_ = float(np.max(rank_error, initial=0.0))
         super()._prepare(statistic)  # type: ignore[safe-super]  # the other base's
+
+
+def _are_whole(weights: np.ndarray) -> bool:
+    """Whether weights are whole numbers, with a sum that is exact."""
+    total = weights.sum(dtype=np.float64)
+    return bool(total < 2.0**53 and np.all(weights == np.floor(weights)))

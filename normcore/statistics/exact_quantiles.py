@@ -33,6 +33,7 @@ from normcore.statistics.quantile_interpolation import (
     InvertedCDF,
     LinearInterpolation,
     ObservedBrackets,
+    RepeatedInterpolation,
     as_quantiles,
 )
 from normcore.statistics.rank_selection import NumpyRankSelection, RankSelection
@@ -61,6 +62,7 @@ def exact(
     weights: Array = None,
     skipna: bool = False,
     selection: RankSelection | None = None,
+    repeats: bool = False,
 ) -> Quantiles:
     """Return the exact quantiles of each channel.
 
@@ -77,13 +79,16 @@ def exact(
         Leave NaN out; otherwise a NaN makes its channel's quantiles NaN.
     selection : RankSelection, optional
         Takes values from ``x`` and finds them by rank; by default in NumPy.
+    repeats : bool
+        Whether weights, which are whole numbers then, say how often each value is repeated.
 
     Returns
     -------
     Quantiles
         NumPy's ``linear`` definition, to the last bit of `numpy.nanquantile` on float64; with
-        weights, its ``inverted_cdf``. Infinite values are counted and ordered like others; where
-        both neighbours are the same infinity that is the quantile (NumPy has NaN).
+        weights, its ``inverted_cdf`` unless they repeat values. Infinite values are counted and
+        ordered like others; where both neighbours are the same infinity that is the quantile (NumPy
+        has NaN).
 
     Raises
     ------
@@ -95,7 +100,8 @@ def exact(
         selection = NumpyRankSelection(backend)
     rule: _Rule = LinearInterpolation(selection)
     if weights is not None:
-        rule = InvertedCDF(selection, np.asarray(backend.release(weights, np.empty(0))))
+        kind = RepeatedInterpolation if repeats else InvertedCDF
+        rule = kind(selection, np.asarray(backend.release(weights, np.empty(0))))
     num_samples, num_channels, num_inner = x.shape
     num_positions = num_samples * num_inner
     whole = num_positions <= _WHOLE

@@ -31,6 +31,7 @@ import numpy as np
 from normcore.layout.namespace import Array
 from normcore.layout.tiling import blocks
 from normcore.statistics.quantile_interpolation import as_quantiles, interpolated, neighbours
+from normcore.statistics.quantile_sketch_checks import check_possible
 from normcore.statistics.quantile_sketch_kernel import (
     LEVELS,
     exact_size,
@@ -38,7 +39,7 @@ from normcore.statistics.quantile_sketch_kernel import (
     observed,
     values_at_ranks,
 )
-from normcore.statistics.statistic import Channels, Statistic, check_count, state_array
+from normcore.statistics.statistic import Channels, Statistic, state_array
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -51,10 +52,10 @@ __all__ = ["CONFIDENCE", "QuantileSketch", "check_error"]
 CONFIDENCE = 0.99
 
 _LEAST_ERROR = 1e-6
-_BLOCK = 1 << 18  # values that are read at once
+_BLOCK = 1 << 16  # values that are read at once, of all channels ...
+_RUN = 256  # ... and of one, at least
 _SUMS = ("count", "infinite", "low", "high", "variance")
 _COUNT, _INFINITE, _LOW, _HIGH, _VARIANCE = range(len(_SUMS))
-_WEIGHTS = np.ldexp(1.0, np.arange(LEVELS))
 
 
 class QuantileSketch(Statistic):
@@ -247,7 +248,7 @@ class QuantileSketch(Statistic):
 
     def select(self, channels: Channels) -> QuantileSketch:
         """Return the sketch of some of the channels (an index array or a slice)."""
-        pieces = self._pieces()
+        pieces = self.pieces()
         chosen = [pieces[c] for c in np.arange(self.num_channels)[channels]]
         return type(self)(
             self.error,
@@ -318,49 +319,13 @@ class QuantileSketch(Statistic):
         levels[:, : sizes.shape[1]] = sizes
         high, low = coins.astype(np.uint64)
         sketch = cls(error, values, levels, high << np.uint64(32) | low, np.stack(sums))
-        sketch._check_possible(kind)
+        check_possible(sketch)
         return sketch
-
-    def _check_possible(self, kind: str) -> None:
-        """Refuse what no data gives."""
-        count, infinite, low, high, variance = self.sums
-        check_count(count, kind)
-        known = ~np.isnan(count)
-        weights = self.sizes @ _WEIGHTS
-        if (count[known] != weights[known]).any():
-            raise ValueError(
-                f"the values of {kind} weigh {weights[known]}, but their count is {count[known]}"
-            )
-        seen = (weights > 0) & (np.isinf(low) | np.isinf(high))
-        if not bool(np.all((infinite >= seen) & (infinite <= weights * seen))):
-            raise ValueError(f"{kind} cannot have seen {infinite} infinite values of {weights}")
-        if np.isnan(self.values).any():
-            raise ValueError(f"{kind} holds NaN")
-        # Adjacent values descend only where another level or channel begins.
-        starts = np.cumsum(self.sizes.reshape(-1))
-        descends = np.flatnonzero(np.diff(self.values) < 0) + 1
-        if not np.isin(descends, starts).all():
-            raise ValueError(f"a level of {kind} is not sorted")
-        outside = [
-            piece.size > 0 and not (low[c] <= piece.min() and piece.max() <= high[c])
-            for c, piece in enumerate(self._pieces())
-        ]
-        empty = weights == 0
-        if any(outside) or (empty & ((low != np.inf) | (high != -np.inf))).any():
-            raise ValueError(f"the smallest and largest values of {kind} do not enclose its values")
-        compacted = self.sizes[:, 1:].any(axis=1)
-        if not np.isfinite(variance).all() or ((variance > 0) != compacted).any():
-            raise ValueError(f"the variance of {kind} does not fit its levels: {variance}")
-        if (self.rank_error > self.error).any():
-            raise ValueError(
-                f"{kind} states a rank error of {self.rank_error.max():.3g}, more than the "
-                f"{self.error} that it guarantees"
-            )
 
     def _parts(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         return self.values, self.sizes, self.coins, self.sums
 
-    def _pieces(self) -> list[np.ndarray]:
+    def pieces(self) -> list[np.ndarray]:
         """Return the values of each channel."""
         ends = np.cumsum(self.sizes.sum(axis=1))
         return np.split(self.values, ends[:-1])[: self.num_channels]
@@ -393,10 +358,15 @@ def _capacity(error: float) -> int:
 
 
 def _columns(backend: StatisticKernels, x: Array) -> Iterator[np.ndarray]:
-    """Yield the values of each channel on the host, block by block, as float64 (C, P)."""
-    num_channels = x.shape[1]
-    for rows, inner in blocks(x.shape, _BLOCK):
-        host = np.asarray(backend.release(x[rows, :, inner], np.empty(0)))
-        yield np.ascontiguousarray(
-            host.transpose(1, 0, 2).reshape(num_channels, -1), dtype=np.float64
-        )
+    """Yield the values of each channel on the host, block by block, as float64 (C, P).
+
+    Each block lies where the one before did, as fresh memory takes as long as the copy.
+    """
+    buffer = np.empty(0)
+    for rows, inner in blocks(x.shape, max(_BLOCK, _RUN * x.shape[1])):
+        host = np.asarray(backend.release(x[rows, :, inner], np.empty(0))).transpose(1, 0, 2)
+        if buffer.size < host.size:
+            buffer = np.empty(host.size)
+        columns = buffer[: host.size].reshape(host.shape)
+        columns[...] = host
+        yield columns.reshape(x.shape[1], -1)

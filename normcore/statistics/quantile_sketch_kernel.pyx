@@ -1,16 +1,10 @@
 # cython: boundscheck=False, wraparound=False, cdivision=True
 """Compactors: what a sketch of quantiles is made of, built and merged."""
 
-# Design: a channel has levels of sorted values; one at level h stands for 2**h values. Values come
-# in through a raw buffer, which is sorted in runs. A run, or a level that has reached its capacity,
-# is compacted: of each two neighbours one survives, all the even ones or all the odd ones by a coin
-# toss, and moves up a level. Whether a value counts below x then changes by at most one weight, up
-# or down with equal odds, so errors of different compactions cancel, and the sum of the squared
-# weights of all compactions bounds them together (`variance`).
-# Levels lie packed in one piece of memory that ends with the top one. Compacting one merges its
-# survivors into the next in place and moves the lower ones, which are short, up into the gap.
-# Coins follow from the seed and from all values seen, so that different data toss different coins
-# in every run alike. Channels are independent: each thread has channels of its own.
+# Design: values come in through a raw buffer, which is sorted in runs, and each run is compacted
+# into the first of the levels that quantile_sketch_compaction.pxd describes. Coins follow from the
+# seed and from all values seen, so that different data toss different coins in every run alike.
+# Channels are independent: each thread has channels of its own.
 
 import numpy as np
 
@@ -18,8 +12,18 @@ cimport numpy as cnp
 from libc.math cimport INFINITY, ceil, ldexp
 from libc.stdint cimport int64_t, uint64_t
 from libc.stdlib cimport free, malloc
-from libc.string cimport memcpy, memmove, memset
+from libc.string cimport memcpy, memset
 
+from normcore.statistics.quantile_sketch_compaction cimport (
+    NUM_LEVELS,
+    capacities_t,
+    capacity_of,
+    channel_t,
+    digest,
+    mixed,
+    promote,
+    settle,
+)
 from normcore.statistics.quantile_sketch_sorting cimport merge, padded, sort_runs
 from normcore.threads.pool cimport Work
 
@@ -30,7 +34,6 @@ __all__ = ["LEVELS", "exact_size", "merged", "observed", "values_at_ranks"]
 cnp.import_array()
 
 cdef enum:
-    NUM_LEVELS = 56         # 2**53 values fill no more
     LEAST_CAPACITY = 64
     LEAST_RAW = 1024        # values that are sorted together
     # Values below which another thread costs more than it saves.
@@ -45,43 +48,12 @@ cdef enum:
 ctypedef enum step_t:
     ADDING, SEALING, JOINING
 
-cdef uint64_t GOLDEN = 0x9E3779B97F4A7C15
-
-
-cdef inline uint64_t mixed(uint64_t z) noexcept nogil:
-    """Scramble 64 bits (SplitMix64: G. L. Steele et al., OOPSLA 2014)."""
-    z = (z ^ (z >> 30)) * <uint64_t> 0xBF58476D1CE4E5B9
-    z = (z ^ (z >> 27)) * <uint64_t> 0x94D049BB133111EB
-    return z ^ (z >> 31)
-
-
-cdef inline uint64_t digest(const double* values, Py_ssize_t size) noexcept nogil:
-    """Return bits that depend on all of some values."""
-    cdef uint64_t total = 0, bits
-    cdef Py_ssize_t i
-    for i in range(size):
-        memcpy(&bits, values + i, sizeof(double))
-        bits *= GOLDEN
-        total += bits ^ (bits >> 32)
-    return total
-
-
 cdef inline Py_ssize_t multiple(Py_ssize_t size, Py_ssize_t unit) noexcept nogil:
     return (size + unit - 1) // unit * unit
 
 
 cdef inline double* doubles_of(object array) noexcept:
     return <double*> cnp.PyArray_DATA(<cnp.ndarray> array)
-
-
-cdef struct channel_t:
-    double* raw                         # values that no level holds yet
-    double* first[NUM_LEVELS]           # value of each level
-    Py_ssize_t sizes[NUM_LEVELS]
-    Py_ssize_t num_raw
-    int top
-    uint64_t coins
-    double count, infinite, absent, low, high, variance
 
 
 cdef struct state_t:                    # of a sketch, as arrays of channels
@@ -100,8 +72,8 @@ def exact_size(Py_ssize_t capacity):
 cdef class Compactors(Work):
     """Sketches of channels under way; :func:`observed` and :func:`merged` work on them."""
 
-    cdef Py_ssize_t num_channels, raw_room, spare_room, exact
-    cdef Py_ssize_t capacities[NUM_LEVELS]  # by the distance from the top
+    cdef Py_ssize_t num_channels, raw_room, spare_room
+    cdef capacities_t capacities
     cdef channel_t* channels
     cdef object arrays
     cdef step_t step
@@ -122,9 +94,11 @@ cdef class Compactors(Work):
         cdef Py_ssize_t distance
         cdef double size = capacity
         self.num_channels = num_channels
-        self.exact = exact_size(capacity)
+        self.capacities.exact = exact_size(capacity)
         for distance in range(NUM_LEVELS):
-            self.capacities[distance] = max(multiple(<Py_ssize_t> ceil(size), 2), LEAST_CAPACITY)
+            self.capacities.below_top[distance] = max(
+                multiple(<Py_ssize_t> ceil(size), 2), LEAST_CAPACITY
+            )
             size = size * 2 / 3
         self.arrays = []
 
@@ -171,60 +145,11 @@ cdef class Compactors(Work):
                 self.join(c, spare)
         free(spare)
 
-    cdef inline Py_ssize_t capacity(self, const channel_t* channel, int level) noexcept nogil:
-        return self.capacities[channel.top - level] if channel.top else self.exact
-
-    cdef void promote(
-        self, channel_t* channel, int level, const double* values, Py_ssize_t size, double* spare
-    ) noexcept nogil:
-        """Merge every other one of an even number of sorted values into the level above."""
-        cdef Py_ssize_t i, half = size // 2
-        cdef double* place
-        channel.coins += GOLDEN
-        values += mixed(channel.coins) >> 63
-        for i in range(half):
-            spare[i] = values[2 * i]
-        channel.variance += ldexp(1.0, 2 * level)
-        if level == channel.top:
-            channel.top += 1
-            channel.first[channel.top] = channel.first[level] + channel.sizes[level]
-            channel.sizes[channel.top] = 0
-        level += 1
-        place = channel.first[level] - half
-        merge(spare, half, channel.first[level], channel.sizes[level], place)
-        channel.first[level] = place
-        channel.sizes[level] += half
-
-    cdef void compact(self, channel_t* channel, int level, double* spare) noexcept nogil:
-        """Halve a level; of an odd number of values, the largest stays."""
-        cdef double* values = channel.first[level]
-        cdef Py_ssize_t odd = channel.sizes[level] & 1, size = channel.sizes[level] - odd
-        cdef double largest = values[size] if odd else 0.0
-        cdef int below
-        self.promote(channel, level, values, size, spare)
-        channel.sizes[level] = odd
-        if odd:
-            values[size // 2] = largest
-        memmove(
-            channel.first[0] + size // 2, channel.first[0],
-            (values - channel.first[0]) * sizeof(double),
-        )
-        for below in range(level + 1):
-            channel.first[below] += size // 2
-
-    cdef void settle(self, channel_t* channel, double* spare) noexcept nogil:
-        """Compact what has reached its capacity, from below."""
-        cdef int level = 0, top
-        while level <= channel.top:
-            top = channel.top
-            if channel.sizes[level] >= self.capacity(channel, level):
-                self.compact(channel, level, spare)
-            level = level + 1 if channel.top == top else 0  # a new top lessens the capacities
-
     # -- observing -------------------------------------------------------------------------
 
     cdef Py_ssize_t raw_limit(self, const channel_t* channel) noexcept nogil:
-        return max(<Py_ssize_t> LEAST_RAW, multiple(self.capacity(channel, 0), LEAST_RAW))
+        cdef Py_ssize_t capacity = capacity_of(&self.capacities, channel, 0)
+        return max(<Py_ssize_t> LEAST_RAW, multiple(capacity, LEAST_RAW))
 
     cdef void sort_raw(
         self, channel_t* channel, Py_ssize_t length, double* spare
@@ -252,15 +177,15 @@ cdef class Compactors(Work):
     cdef void compact_raw(self, channel_t* channel, double* spare) noexcept nogil:
         """Move half of the raw values, which are as many as they may be, into level 1."""
         cdef Py_ssize_t size = channel.num_raw, length = LEAST_CAPACITY, start = 0
-        while length < min(size, self.capacity(channel, 0)):
+        while length < min(size, capacity_of(&self.capacities, channel, 0)):
             length *= 2
         if length > LEAST_RAW:
             length = size
         self.sort_raw(channel, length, spare)
         while start < size:
-            self.promote(channel, 0, channel.raw + start, length, spare)
+            promote(channel, 0, channel.raw + start, length, spare)
             channel.first[0] = channel.first[1]
-            self.settle(channel, spare)
+            settle(&self.capacities, channel, spare)
             start += length
         channel.num_raw = 0
 
@@ -293,7 +218,7 @@ cdef class Compactors(Work):
             memcpy(channel.first[0], channel.raw, channel.num_raw * sizeof(double))
             channel.sizes[0] = channel.num_raw
             channel.num_raw = 0
-            self.settle(channel, spare)
+            settle(&self.capacities, channel, spare)
 
     # -- merging ---------------------------------------------------------------------------
 
@@ -320,7 +245,7 @@ cdef class Compactors(Work):
             place -= channel.sizes[level]
             channel.first[level] = place
             merge(ends[0], sizes[0][level], ends[1], sizes[1][level], place)
-        self.settle(channel, spare)
+        settle(&self.capacities, channel, spare)
 
     cdef void add_sums(self, channel_t* channel, const state_t* part, Py_ssize_t c) noexcept nogil:
         cdef const double* sums = part.sums + c
@@ -397,14 +322,15 @@ def observed(blocks, Py_ssize_t num_channels, Py_ssize_t most, Py_ssize_t capaci
         Number of NaN.
     """
     cdef Compactors work = Compactors(num_channels, capacity)
-    cdef Py_ssize_t distance = 0, room = 0, raw_room = min(work.exact, padded(max(most, 1)))
-    if raw_room < work.exact:
+    cdef Py_ssize_t distance = 0, room = 0, exact = work.capacities.exact
+    cdef Py_ssize_t raw_room = min(exact, padded(max(most, 1)))
+    if raw_room < exact:
         room = raw_room
     else:
         # The survivors of the first compaction, or what is left at last, come beside full levels.
-        room = work.exact
+        room = exact
         while distance < NUM_LEVELS and (distance < 3 or ldexp(capacity, distance - 3) < most):
-            room += work.capacities[distance]
+            room += work.capacities.below_top[distance]
             distance += 1
     work.begin(raw_room, np.full(num_channels, room, dtype=np.int64))
     for c in range(num_channels):

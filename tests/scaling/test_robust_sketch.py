@@ -9,6 +9,7 @@ import pytest
 
 import normcore as nc
 from normcore.io import fit_file
+from normcore.statistics import exact_quantiles
 
 Q = np.array([0.25, 0.5, 0.75])
 
@@ -125,6 +126,60 @@ def test_bad_parameters(X, params, message) -> None:
         nc.RobustScaler(**params).fit(X)
 
 
+@pytest.mark.parametrize("n", [1, 7, 300, 40_000])
+def test_whole_weights_repeat_rows(n) -> None:
+    rng = np.random.default_rng(n)
+    X = rng.standard_normal((n, 3)).round(2)
+    X[rng.random(X.shape) < 0.1] = np.nan
+    X[0], X[:, 2] = 0.5, np.where(rng.random(n) < 0.7, 0.0, X[:, 2])
+    weights = rng.integers(0, 5, n)
+    weights[0] = 3
+    for given in (weights, weights.astype(np.float32), weights.tolist()):
+        ours = nc.RobustScaler(quantile_range=(10, 80)).fit(X, sample_weight=given)
+        repeated = nc.RobustScaler(quantile_range=(10, 80)).fit(np.repeat(X, weights, axis=0))
+        np.testing.assert_array_equal(ours.center_, repeated.center_)
+        np.testing.assert_array_equal(ours.scale_, repeated.scale_)
+        assert ours.quantile_error_ == 0.0
+    ones = nc.RobustScaler().fit(X, sample_weight=np.ones(n))
+    np.testing.assert_array_equal(ones.center_, nc.RobustScaler().fit(X).center_)
+
+
+@pytest.mark.parametrize("errors", [(0.01,), (0.01, 8.0)])
+def test_whole_weights_by_every_road(monkeypatch, errors) -> None:
+    """Brackets that miss, and counting alone."""
+    monkeypatch.setattr(exact_quantiles, "_WHOLE", 256)
+    monkeypatch.setattr(exact_quantiles, "_STANDARD_ERRORS", errors)
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((3000, 3)).round(1) * [1, 1e-200, 1e200]
+    weights = rng.integers(0, 4, 3000)
+    ours = nc.RobustScaler(quantile_range=(0, 99)).fit(X, sample_weight=weights)
+    repeated = np.repeat(X, weights, axis=0)
+    np.testing.assert_array_equal(ours.center_, np.median(repeated, axis=0))
+    low, high = np.quantile(repeated, [0, 0.99], axis=0)
+    np.testing.assert_array_equal(ours.scale_, high - low)
+
+
+def test_other_weights_are_those_of_the_inverted_cdf() -> None:
+    rng = np.random.default_rng(0)
+    X, weights = rng.standard_normal((500, 2)), rng.random(500)
+    scaler = nc.RobustScaler().fit(X, sample_weight=weights)
+    low, median, high = (
+        np.quantile(X, q, axis=0, weights=weights, method="inverted_cdf") for q in Q
+    )
+    np.testing.assert_array_equal(scaler.center_, median)
+    np.testing.assert_array_equal(scaler.scale_, high - low)
+    scaled = nc.RobustScaler().fit(X, sample_weight=weights * 1e-200)
+    np.testing.assert_array_equal(scaled.center_, median)
+
+
+@pytest.mark.parametrize("options", [{"quantiles": "sketch"}, {"keep_sketch": True}])
+def test_a_sketch_takes_no_weights(X, options) -> None:
+    scaler = nc.RobustScaler(**options)
+    with pytest.raises(ValueError, match="RobustScaler takes sample_weight with exact quantiles"):
+        scaler.fit(X, sample_weight=np.ones(len(X)))
+    assert not hasattr(scaler, "center_")
+
+
 def test_a_failed_partial_fit_changes_nothing(X) -> None:
     scaler = nc.RobustScaler(quantiles="sketch").fit(X)
     before = scaler.to_dict()
@@ -230,3 +285,5 @@ def test_the_command_line_takes_the_parameters(X, tmp_path) -> None:
     scaler = nc.load(saved)
     assert (scaler.quantiles, scaler.quantile_error) == ("sketch", 0.05)
     assert 0 < scaler.quantile_error_ <= 0.05
+    shown = run("inspect", saved).stdout
+    assert f"quantiles within: {scaler.quantile_error_:.2%} of the ranks\n" in shown

@@ -165,6 +165,7 @@ def test_bits_depend_on_neither_threads_nor_memory_order_nor_blocks(monkeypatch)
     with nc.use_num_threads(1):
         assert sketch(x) == expected
     monkeypatch.setattr(quantile_sketch, "_BLOCK", 777)
+    monkeypatch.setattr(quantile_sketch, "_RUN", 1)
     assert sketch(x) == expected
     assert nc.QuantileSketch.observe(CPU, np.asfortranarray(x)[..., None]) == expected
     assert nc.QuantileSketch.observe(CPU, x.T[None]) == expected
@@ -266,6 +267,7 @@ IMPOSSIBLE = {
     "infinite of finite": (lambda s: s["infinite"].__iadd__(1), "infinite"),
     "value below the smallest": (lambda s: s["low"].__iadd__(10), "enclose"),
     "variance": (lambda s: s["variance"].__imul__(0), "variance"),
+    "negative variance": (lambda s: s["variance"].__isub__(1e9), "variance"),
     "infinite variance": (lambda s: s["variance"].__iadd__(np.inf), "variance"),
     "worse than promised": (lambda s: s["variance"].__iadd__(1e12), "guarantees"),
     "coins": (lambda s: s["coins"].__iadd__(0.5), "coins"),
