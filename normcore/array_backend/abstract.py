@@ -123,6 +123,15 @@ class Backend(ABC):
         """Do what `functional.batch_norm_backward` does; as :meth:`batch_norm`."""
         return None
 
+    def update_running_with(
+        self, parts: Array, mean: Array, var: Array, weight: float | None, number: Array = None
+    ) -> bool:
+        """Do what :meth:`update_running` does with the parts of moments; False if it is not done.
+
+        As :meth:`batch_norm`.
+        """
+        return False
+
     # -- required kernels ------------------------------------------------------------------
 
     @abstractmethod

@@ -30,6 +30,9 @@ class PowerTransformer(nc.PointwiseScaler):
         False writes the result into the input where that is a writable float array.
     backend : str or Backend, optional
         The backend to use whatever the data; by default the one that fits it.
+    axis : "columns", int, tuple of int or None, default="columns"
+        The axes whose positions have a power of their own, of arrays of any number of dimensions;
+        None makes everything one feature. By default ``X`` is a table.
 
     Attributes
     ----------
@@ -59,11 +62,13 @@ class PowerTransformer(nc.PointwiseScaler):
         standardize: bool = True,
         copy: bool = True,
         backend: str | nc.Backend | None = None,
+        axis: int | tuple[int, ...] | str | None = "columns",
     ) -> None:
         self.method = method
         self.standardize = standardize
         self.copy = copy
         self.backend = backend
+        self.axis = axis
 
     @property
     def partial_fit(self) -> NoReturn:
@@ -136,5 +141,5 @@ class PowerTransformer(nc.PointwiseScaler):
         parameters = self._curves.parameters
         if isinstance(self.lambdas_, np.ndarray):
             parameters = np.array(parameters)
-            parameters[:, 0] = self.lambdas_
+            parameters[:, 0] = self.lambdas_.reshape(-1)
         return parameters

@@ -326,3 +326,18 @@ def test_function():
         preprocessing.power_transform(X, "box-cox", standardize=False),
         rtol=1e-3,
     )
+
+
+@pytest.mark.parametrize("axis", [1, 0, (1, 2), None])
+def test_other_axes_are_columns_laid_out_otherwise(axis):
+    X = np.exp(np.random.default_rng(0).normal(size=(8, 5, 60)))
+    kept = () if axis is None else (axis,) if isinstance(axis, int) else axis
+    others = [each for each in range(3) if each not in kept]
+    rows = X.transpose(*others, *kept).reshape(-1, int(np.prod([X.shape[k] for k in kept])))
+    scaler = nc.PowerTransformer(axis=axis).fit(X)
+    found = scaler.transform(X)
+    expected = nc.PowerTransformer().fit_transform(rows)
+    np.testing.assert_allclose(
+        found.transpose(*others, *kept).reshape(rows.shape), expected, rtol=1e-10, atol=1e-10
+    )
+    np.testing.assert_allclose(scaler.inverse_transform(found), X, rtol=1e-12)

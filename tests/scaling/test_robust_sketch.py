@@ -285,3 +285,5 @@ def test_the_command_line_takes_the_parameters(X, tmp_path) -> None:
     scaler = nc.load(saved)
     assert (scaler.quantiles, scaler.quantile_error) == ("sketch", 0.05)
     assert 0 < scaler.quantile_error_ <= 0.05
+    shown = run("inspect", saved).stdout
+    assert f"quantiles within: {scaler.quantile_error_:.2%} of the ranks\n" in shown
