@@ -45,6 +45,10 @@ else:
     COMPILE_ARGS = ["-g0", "-ffp-contract=off", "-fno-math-errno"]
     KERNEL_ARGS = [*COMPILE_ARGS, "-O3", "--param=large-unit-insns=1000000"]
 
+# Nobody reads the exceptions of floats either, which alone would keep choices between two results
+# from being made in vectors.
+UNTRAPPED = [] if sys.platform == "win32" else ["-fno-trapping-math"]
+
 # The CPU backend's kernels are built once more for each of these, and one is chosen at import;
 # the bits are the same. Elsewhere the compiler's own baseline (SSE2, NEON) is all there is.
 KERNELS = Path("backends/normcore_cpu/kernels")
@@ -109,7 +113,7 @@ def kernels() -> Iterator[Extension]:
 def plugins() -> Iterator[Extension]:
     """Yield the extensions of the plugins, which share nothing with the core's."""
     for path in sorted(PLUGINS.rglob("*.pyx")):
-        yield extension(path, PLUGINS, optimized("-O3"))
+        yield extension(path, PLUGINS, [*optimized("-O3"), *UNTRAPPED])
 
 
 def core() -> Iterator[Extension]:

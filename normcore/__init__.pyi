@@ -2,6 +2,8 @@ from normcore_maxabs import MaxAbsScaler as MaxAbsScaler
 from normcore_normalizer import Normalizer as Normalizer
 from normcore_normalizer import normalize as normalize
 from normcore_percentile import PercentileScaler as PercentileScaler
+from normcore_power import PowerTransformer as PowerTransformer
+from normcore_power import power_transform as power_transform
 from normcore_quantile import QuantileTransformer as QuantileTransformer
 from normcore_quantile import quantile_transform as quantile_transform
 from normcore_scale import maxabs_scale as maxabs_scale

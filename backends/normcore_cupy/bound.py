@@ -8,7 +8,6 @@ from typing import TypeAlias
 import numpy as np
 
 from normcore_cupy.device import Device, Scalar
-from normcore_cupy.plan import Plan
 
 __all__ = ["Bound", "Place"]
 
@@ -24,7 +23,7 @@ class Bound:
     device : Device
     kernel : str
     dtypes : pair of str
-    over : Plan
+    grid, block : triples of int
     arguments : sequence of Scalar
         What stays; what is at the `places` does not matter.
     places : sequence of Place
@@ -36,12 +35,13 @@ class Bound:
         device: Device,
         kernel: str,
         dtypes: tuple[str, str],
-        over: Plan,
+        grid: tuple[int, int, int],
+        block: tuple[int, int, int],
         arguments: tuple[Scalar, ...],
         places: tuple[Place, ...],
     ) -> None:
         self._device = device
-        self._how = kernel + over.walk.suffix, dtypes, over.grid, over.block
+        self._how = kernel, dtypes, grid, block
         names = [str(number) for number in range(len(arguments))]
         ends = np.cumsum([-(-each.dtype.itemsize // 8) * 8 for each in arguments]).tolist()
         self._dtype = np.dtype(

@@ -167,10 +167,10 @@ class Fitting:
             kind = self._learner.statistic
             statistic = None if kind is None else statistics[kind.name]
             names = np.array(self._names, dtype=object) if self._named else None
-            self._learner._fit_statistic(statistic, self.tally.num_rows, len(self._names), names)
+            self._learner.fit_statistic(statistic, self.tally.num_rows, len(self._names), names)
         elif self._passes is not None:
             names = np.array(self._names, dtype=object) if self._named else None
-            self._learner._fit_statistic(
+            self._learner.fit_statistic(
                 self._passes.statistic(), self.tally.num_rows, len(self._names), names
             )
         elif not self._streams:

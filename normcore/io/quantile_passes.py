@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["QuantilePasses", "learns_quantiles"]
 
-_LEARNING = frozenset({"fit", "_fit", "_observed", "observe", "_learn", "_fit_statistic"})
+_LEARNING = frozenset({"fit", "_fit", "_observed", "observe", "_learn", "fit_statistic"})
 # Rank errors of the sketch, within which it depends on the table and the memory.
 _LEAST_ERROR, _MOST_ERROR, _USUAL_ERROR = 1e-6, 0.05, 1e-3
 # Bytes of a sketch of rank error 1, while it is made and merged.

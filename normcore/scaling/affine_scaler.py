@@ -3,25 +3,42 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Mapping
 from functools import partial
 from types import ModuleType
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from normcore.affine import Affine
+from normcore.affine import COEFFICIENTS, Affine
 from normcore.array_backend import over_views
 from normcore.array_backend.abstract import Backend, InfiniteInput
 from normcore.layout import out_argument
 from normcore.layout.namespace import Array
 from normcore.layout.numpy_views import is_floats
 from normcore.scaling import array_map, element_mask, input_validation
+from normcore.scaling.estimator import not_fitted_error
+from normcore.scaling.finite_maps import FiniteAffine, finite, plain, rescale_quarters
+from normcore.scaling.known_statistics import KnownStatistics
+from normcore.scaling.real_numbers import on_host
 from normcore.scaling.result_bounds import narrow_dtype, representable
 from normcore.scaling.scaler import Scaler
 from normcore.scaling.squashed_map import squashed_map
 from normcore.statistics import Statistic, wide_integers
 
 __all__ = ["AffineScaler"]
+
+
+class _CurrentMap:
+    """The map of the fitted attributes, for a scaler that has none at hand.
+
+    Having no ``__set__``, it gives way to the map that lies in the instance's dictionary.
+    """
+
+    def __get__(self, instance: AffineScaler | None, owner: type) -> Affine:
+        if instance is None:
+            raise AttributeError(f"{owner.__name__} has a map in its instances alone")
+        return instance._current_map()
 
 
 class AffineScaler(Scaler):
@@ -33,10 +50,16 @@ class AffineScaler(Scaler):
 
     __module__ = "normcore"
 
+    #: Fitted attributes that are coefficients of the map, and which one each is. When one of them
+    #: is assigned, it takes effect.
+    coefficients: ClassVar[Mapping[str, str]] = {"scale_": "scale"}
+    #: Parameters by which such attributes are used or not.
+    switches: ClassVar[Mapping[str, str]] = {}
+
     #: Whether :meth:`squash` follows the map.
     squashes: bool = False
 
-    _affine: Affine
+    _affine = _CurrentMap()
 
     @abstractmethod
     def affine(self, statistic: Any) -> Affine:
@@ -69,7 +92,12 @@ class AffineScaler(Scaler):
         raise NotImplementedError(f"{type(self).__name__} squashes, but has no inverse")
 
     def _prepare(self, statistic: Statistic | None) -> None:
-        affine = self.affine(statistic)
+        scale = self._set_map(self.affine(statistic))
+        if "scale_" not in self.__dict__:
+            self.scale_ = scale
+
+    def _set_map(self, affine: Affine) -> np.ndarray:
+        """Keep the map that transforms, and return its scale, in which 0 was replaced by 1."""
         num_features = self.n_features_in_
         center, scale, gamma, beta = affine.vectors(num_features)
         scale = np.where(scale == 0, 1.0, scale)
@@ -80,24 +108,114 @@ class AffineScaler(Scaler):
                 f"{input_validation.column_label(int(overflow[0]), names)} of X spans more than "
                 "the largest float64; multiply it by a small constant first"
             )
-        self._affine = Affine(
+        affine = Affine(
             center=center, scale=scale, gamma=gamma, beta=beta, center_low=affine.center_low
         )
-        # Now, as the public attributes may be changed in place.
-        self._affine.coefficients(num_features)
-        if "scale_" not in self.__dict__:
-            self.scale_ = scale
+        affine = finite(affine, num_features)
+        affine.coefficients(num_features)  # laid out for kernels
+        self.__dict__["_kept_affine" if self._watched else "_affine"] = affine
+        return scale
+
+    # -- fitted attributes as the state ----------------------------------------------------
+
+    def __sklearn_is_fitted__(self) -> bool:
+        fitted = self.__dict__
+        return "n_features_in_" in fitted and (
+            "_affine" in fitted
+            or "_kept_affine" in fitted
+            or all(name in fitted for name in self.coefficients if self._is_used(name))
+        )
+
+    def _is_used(self, name: str) -> bool:
+        """Whether the map depends on an attribute, under the parameters of now."""
+        switch = self.switches.get(name)
+        return switch is None or bool(getattr(self, switch))
+
+    def _current_map(self) -> Affine:
+        """Return the map of the fitted attributes as they are now."""
+        self._notice()
+        known = self.__dict__
+        affine: Affine | None = known.get("_kept_affine") or known.get("_affine")
+        if affine is None:
+            if not any(name in known for name in self.coefficients):
+                raise not_fitted_error(self)
+            given = self._affine_of_attributes()
+            self._set_map(given)
+            known["_params"] = self.get_params(deep=False)
+            affine = known["_kept_affine" if self._watched else "_affine"]
+        return affine
+
+    def _set_known(self, known: KnownStatistics, given: Mapping[str, Array]) -> Self:
+        """Set fitted attributes that are known, those that are not None."""
+        self.n_features_in_ = known.num_features
+        if known.features is not None:
+            self._features, self._shaped = known.features, frozenset(given)
+        if known.names is not None:
+            self.feature_names_in_ = np.asarray(known.names, dtype=object)
+        for name, value in given.items():
+            if value is not None:
+                setattr(self, name, known.shaped(value))
+        if known.num_rows is not None:
+            self._num_rows = self.n_samples_seen_ = known.num_rows
+        return self
+
+    def _settle(self) -> None:
+        self._current_map()
+
+    def _affine_of_attributes(self) -> Affine:
+        """Return the map that the fitted attributes describe, some of which were assigned.
+
+        The others, and coefficients that no attribute shows, are as the fit left them, where its
+        parameters still hold.
+        """
+        fitted: Affine | None = None
+        params: Mapping[str, object] = {}
+        if "_observed_affine" in self.__dict__:
+            fitted, params = self.__dict__["_observed_affine"]
+        numbers: dict[str, Array] = {}
+        if fitted is not None:
+            fitted = plain(fitted)
+            numbers = {name: getattr(fitted, name) for name in (*COEFFICIENTS, "center_low")}
+        for name, coefficient in self.coefficients.items():
+            switch = self.switches.get(name)
+            kept = fitted is not None and name not in self._assigned
+            if kept and (switch is None or params[switch] == getattr(self, switch)):
+                continue
+            used = self._is_used(name)
+            identity = 1.0 if coefficient in ("scale", "gamma") else 0.0
+            numbers[coefficient] = self._numbers(name) if used else identity
+            if coefficient == "center":
+                large = used and bool(np.any(np.abs(numbers["center"]) >= wide_integers.LARGE))
+                numbers["center_low"] = np.zeros(self.n_features_in_) if large else None
+        return Affine(**numbers)
+
+    def _numbers(self, name: str) -> np.ndarray:
+        """Return a fitted attribute as the map needs it, or say what it lacks."""
+        if name not in self.__dict__:
+            error = type(not_fitted_error(self))
+            raise error(f"This {type(self).__name__} has no {name}; assign it too, or call fit")
+        value = self.__dict__[name]
+        if value is None:
+            switch = self.switches.get(name)
+            off = f", or set {switch}=False" if switch else ""
+            raise ValueError(
+                f"{type(self).__name__}.{name} is None, but the map needs it: assign numbers{off}"
+            )
+        return self._checked_numbers(name, on_host(value)).reshape(-1)
+
+    # -- the map ---------------------------------------------------------------------------
 
     def _check_digits(self, x: Array) -> None:
         self._refuse_rounded(x, self._affine.center)
 
     def _refuse_rounded(self, x: Array, center: Array) -> None:
         """Refuse integers of which this scale would lose digits, around a center not exact."""
-        if self._affine.center_low is None:
+        affine = self._affine
+        if affine.center_low is None:
             label = partial(
                 input_validation.column_label, names=getattr(self, "feature_names_in_", None)
             )
-            wide_integers.refuse_rounded(x, 1, center, self._affine.scale, label)
+            wide_integers.refuse_rounded(x, 1, center, plain(affine).scale, label)
 
     def _map_of(self, x: Array) -> tuple[Affine, tuple[float, float] | None]:
         """Return the map of ``x``, and bounds of the result, if it has any."""
@@ -161,7 +279,18 @@ class AffineScaler(Scaler):
             if infinite and (where is None or array_map.any_infinite(x, where)):
                 raise InfiniteInput
         if self.squashes:
-            return squashed_map(self, backend, x, affine, inverse, out, where)
+            return squashed_map(self, backend, x, plain(affine), inverse, out, where)
+        if type(affine) is FiniteAffine and affine.unit is not None:
+            shown = x if where is None else element_mask.zeroed(x, where)
+            y = rescale_quarters(
+                backend, shown, affine, out=out if where is None else None, clip=clip
+            )
+            if where is not None:
+                y = over_views.restored(y, x, where)
+                if out is not None:
+                    out[...] = y
+                    return out
+            return y
         return over_views.rescale(
             backend, x, affine, 1, out=out, clip=clip, refuse_infinite=True, where=where
         )

@@ -66,6 +66,7 @@ def mapped(
 
 def _as_table_scaler(scaler: Scaler, features: FeatureAxes) -> Scaler:
     """Return a scaler of tables with the same state: fitted arrays have one axis of features."""
+    scaler._settle()
     flat = object.__new__(type(scaler))
     flat.__dict__.update(scaler.__dict__)
     for name in scaler._shaped:

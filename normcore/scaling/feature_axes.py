@@ -125,6 +125,27 @@ class FeatureAxes:
         axes, shape = as_axes(axis), tuple(X.shape)
         return cls(axes, tuple(shape[each] for each in _positions(axes, shape)), len(shape))
 
+    @classmethod
+    def of_shape(cls, axis: Axis, shape: tuple[int, ...]) -> Self | None:
+        """Return the axes of features that have a shape, None where they are those of a table.
+
+        Raises
+        ------
+        ValueError
+            If the shape has another number of dimensions, or the order of the axes would depend on
+            data.
+        """
+        if is_columns(axis):
+            return None
+        axes = as_axes(axis)
+        if len(shape) != len(axes):
+            raise ValueError(
+                f"features have shape {shape}, but axis={axis!r} is {len(axes)} of them"
+            )
+        if len({each < 0 for each in axes}) > 1:
+            raise ValueError(f"axis={axis!r} counts from both ends; fit, or count from one")
+        return cls(axes, shape, max((each + 1 if each >= 0 else -each for each in axes), default=1))
+
     @property
     def size(self) -> int:
         """The number of features."""

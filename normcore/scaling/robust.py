@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from numbers import Real
 from statistics import NormalDist
-from typing import Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
@@ -14,8 +15,10 @@ from normcore.layout.namespace import Array
 from normcore.scaling import input_validation
 from normcore.scaling.affine_scaler import AffineScaler
 from normcore.scaling.feature_axes import COLUMNS, Axis
+from normcore.scaling.finite_maps import spread
+from normcore.scaling.known_statistics import KnownStatistics
 from normcore.scaling.quantile_learner import QuantileLearner
-from normcore.statistics import MergeableQuantiles
+from normcore.statistics import MergeableQuantiles, Statistic
 
 __all__ = ["RobustScaler"]
 
@@ -80,6 +83,9 @@ class RobustScaler(QuantileLearner, AffineScaler):
 
     __module__ = "normcore"
 
+    coefficients: ClassVar[Mapping[str, str]] = {"center_": "center", "scale_": "scale"}
+    switches: ClassVar[Mapping[str, str]] = {"center_": "with_centering", "scale_": "with_scaling"}
+
     center_: Array
     scale_: Array
 
@@ -121,6 +127,52 @@ class RobustScaler(QuantileLearner, AffineScaler):
                 f"Cannot {'uncenter' if inverse else 'center'} sparse matrices: use "
                 "`with_centering=False` instead. See docstring for motivation and alternatives."
             )
+
+    @classmethod
+    def from_statistics(
+        cls,
+        *,
+        center: Array = None,
+        scale: Array = None,
+        count: Array = None,
+        feature_names: Sequence[str] | None = None,
+        **params: Any,
+    ) -> Self:
+        """Return a scaler of a known center and scale; nothing can be added to these.
+
+        Parameters
+        ----------
+        center, scale : number or array-like of shape (n_features,)
+            By which features are centered, and divided; one number stands for all, a scale of 0
+            for 1. What ``with_centering=False`` or ``with_scaling=False`` does not use may be left
+            out.
+        count : number or array-like of shape (n_features,), optional
+            How many values these were observed of, for ``n_samples_seen_``.
+        feature_names : sequence of str, optional
+        **params
+            Parameters of the constructor.
+
+        Raises
+        ------
+        ValueError
+            If one that is needed is missing, is infinite, negative, or has another length.
+        TypeError
+            If something is not a number.
+        """
+        scaler = cls(**params)
+        scaler._check_parameters()
+        known = KnownStatistics(
+            {"center": center, "scale": scale}, count, feature_names, scaler.axis
+        )
+        for name, switch in (("center", "with_centering"), ("scale", "with_scaling")):
+            if name not in known.numbers and getattr(scaler, switch):
+                raise ValueError(f"{name} is needed, unless {switch}=False")
+        if "scale" in known.numbers:
+            known.refuse_negative("scale")
+        given = {f"{name}_": value for name, value in known.numbers.items()}
+        if not given:
+            raise ValueError("center or scale is needed")
+        return scaler._set_known(known, given)
 
     def _check_parameters(self) -> None:
         input_validation.check_flags(
@@ -183,18 +235,33 @@ class RobustScaler(QuantileLearner, AffineScaler):
         low, median, high = quantiles.values
         self.center_ = median if self.with_centering else None
         self.scale_ = None
+        scale: Array = 1.0
+        unit: Array = 1.0
         if self.with_scaling:
-            with np.errstate(over="ignore"):
-                spread = high - low
-            self.scale_ = nonconstant(spread, np.maximum(np.abs(low), np.abs(high)))
+            width, unit = spread(low, high)
+            scale = nonconstant(width, np.maximum(np.abs(low), np.abs(high)) / unit)
             if self.unit_variance:
                 q_min, q_max = _checked_quantiles(self.quantile_range)
                 normal = NormalDist()
-                self.scale_ /= normal.inv_cdf(q_max / 100) - normal.inv_cdf(q_min / 100)
-        return Affine(
-            center=median if self.with_centering else 0.0,
-            scale=self.scale_ if self.with_scaling else 1.0,
-        )
+                scale /= normal.inv_cdf(q_max / 100) - normal.inv_cdf(q_min / 100)
+            with np.errstate(over="ignore"):
+                self.scale_ = scale * unit
+        return Affine(center=median if self.with_centering else 0.0, scale=scale, gamma=1.0 / unit)
+
+    def _affine_of_attributes(self) -> Affine:
+        affine = super()._affine_of_attributes()
+        if "scale_" not in self._assigned:
+            return affine
+        return Affine(center=affine.center, scale=affine.scale, center_low=affine.center_low)
+
+    def _check_statistic(self, statistic: Statistic) -> None:
+        q_min, q_max = _checked_quantiles(self.quantile_range)
+        assert isinstance(statistic, MergeableQuantiles)
+        if not np.array_equal(statistic.q, [q_min / 100, 0.5, q_max / 100]):
+            raise ValueError(
+                f"the saved quantiles are of ranks {statistic.q}, not of the median and "
+                f"quantile_range={self.quantile_range!r}"
+            )
 
     def _check_digits(self, x: Array) -> None:
         # The range between quantiles loses the digits too, whether or not the map is centered.

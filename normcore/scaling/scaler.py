@@ -16,9 +16,9 @@ from normcore.array_backend.abstract import Backend, InfiniteInput
 from normcore.array_backend.selection import in_order_with, select_backend
 from normcore.layout.namespace import Array
 from normcore.layout.numpy_views import is_table
-from normcore.saving.parameter_values import from_json, same_value, to_json
-from normcore.saving.scaler_file import registered_name, save_scaler
-from normcore.scaling import array_map, element_mask, input_validation
+from normcore.saving.parameter_values import same_value
+from normcore.saving.scaler_file import save_scaler
+from normcore.scaling import array_map, element_mask, fitted_description, input_validation
 from normcore.scaling.any_axes import AnyAxes
 from normcore.scaling.containers.frame_output import framed
 from normcore.scaling.containers.frames import column_names, is_frame
@@ -36,6 +36,7 @@ from normcore.scaling.feature_axes import (
 from normcore.scaling.feature_subset import mapped_among_all, mapped_some
 from normcore.scaling.features import Features
 from normcore.scaling.fit_callbacks import learn_as_task
+from normcore.scaling.fitted_attributes import FittedAttributes, is_public, locked
 from normcore.scaling.input_validation import Names
 from normcore.statistics import Statistic, wide_integers
 
@@ -44,12 +45,13 @@ __all__ = ["Scaler"]
 # Instance attributes that a fit sets besides those whose names end with an underscore.
 FITTED = frozenset(
     {"_statistic", "_num_rows", "_params", "_affine", "_narrow", "_features", "_shaped"}
+    | {"_kept_affine", "_observed_affine", "_assigned", "_learned", "_watched"}
 )
 # Parameters that say how to compute, not what: scalers that differ in them alone can merge.
 EXECUTION = frozenset({"backend", "copy"})
 
 
-class Scaler(AnyAxes, ABC):
+class Scaler(FittedAttributes, AnyAxes, ABC):
     """A statistic of each feature, and a map of each value that depends on it."""
 
     #: What a fit observes of each feature; None where nothing needs to be learned.
@@ -72,7 +74,6 @@ class Scaler(AnyAxes, ABC):
     _by_feature: ClassVar[bool] = True
 
     _statistic: Statistic | None = None
-    _num_rows: int = 0
     #: The parameters when it was fitted.
     _params: Mapping[str, object]
 
@@ -131,7 +132,9 @@ class Scaler(AnyAxes, ABC):
         where: Array = None,
         y: Array = None,
     ) -> Self:
-        anew = anew or not self.__sklearn_is_fitted__()
+        if not anew:
+            self._refuse_unobserved("partial_fit")
+            anew = not self.__sklearn_is_fitted__()
         self._check_parameters()
         features = None
         if is_columns(self.axis):
@@ -161,7 +164,7 @@ class Scaler(AnyAxes, ABC):
             with in_order_with(values, self.backend):
                 statistic, rows = self._observed(values, weights, names, features, where), num_rows
                 if not anew:
-                    rows += self._num_rows
+                    rows += self._num_rows or 0
                     statistic = self._merged(statistic)
                 like = values if where is None else element_mask.shown_integers(values, where)
                 self._learn(statistic, rows, num_features, names, features, like=like)
@@ -181,7 +184,7 @@ class Scaler(AnyAxes, ABC):
         def learn() -> None:
             statistic, num_rows = table.observed(self, sample_weight), table.num_rows
             if not anew:
-                num_rows += self._num_rows
+                num_rows += self._num_rows or 0
                 statistic = self._merged(statistic)
             self._learn(statistic, num_rows, table.shape[1], names, like=table.like)
 
@@ -216,8 +219,10 @@ class Scaler(AnyAxes, ABC):
         if differing:
             pairs = ", ".join(f"{key}={mine[key]!r} and {theirs[key]!r}" for key in differing)
             raise ValueError(f"cannot merge scalers with other parameters: {pairs}")
+        for each in (self, other):
+            each._refuse_unobserved("merge")
         names = getattr(other, "feature_names_in_", None)
-        statistic, num_rows = other._statistic, other._num_rows
+        statistic, num_rows = other._statistic, other._num_rows or 0
         features = other.__dict__.get("_features")
         if self.__sklearn_is_fitted__():
             input_validation.check_names(
@@ -226,10 +231,10 @@ class Scaler(AnyAxes, ABC):
             self._check_same_axes(features)
             self._check_width(other.n_features_in_)
             names = getattr(self, "feature_names_in_", None)
-            statistic, num_rows = self._merged(statistic), num_rows + self._num_rows
+            statistic, num_rows = self._merged(statistic), num_rows + (self._num_rows or 0)
         return self._learn(statistic, num_rows, other.n_features_in_, names, features)
 
-    def _fit_statistic(
+    def fit_statistic(
         self, statistic: Statistic | None, num_rows: int, num_features: int, names: Names | None
     ) -> Self:
         """Learn from what was observed elsewhere; what was learned before is forgotten.
@@ -301,23 +306,29 @@ class Scaler(AnyAxes, ABC):
     def _learn(
         self,
         statistic: Statistic | None,
-        num_rows: int,
+        num_rows: int | None,
         num_features: int,
         names: Names | None,
         features: FeatureAxes | None = None,
         like: Array = None,
     ) -> Self:
-        """Replace all fitted attributes together; a failure leaves every one as it was."""
+        """Replace all fitted attributes together; a failure leaves every one as it was.
+
+        Without a number of rows, what was given was not observed, and nothing can be added to it.
+        """
         learned = object.__new__(type(self))
         learned.__dict__.update(
             (name, value) for name, value in self.__dict__.items() if not _is_fitted_name(name)
         )
+        learned.__dict__["_learning"] = True  # so that what is set is not taken for assigned
         learned._statistic, learned._num_rows = statistic, num_rows
         learned._params = self.get_params(deep=False)
-        learned.n_samples_seen_, learned.n_features_in_ = num_rows, num_features
+        learned.n_samples_seen_, learned.n_features_in_ = num_rows or 0, num_features
         if names is not None:
             learned.feature_names_in_ = np.asarray(names, dtype=object)
         learned._prepare(statistic)
+        if num_rows is None:
+            del learned.n_samples_seen_
         if like is not None:
             x = select_backend(like, self.backend).adopt(like)
             learned._check_digits(x if features is None else features.arrangement(x).lay_out(x))
@@ -325,14 +336,20 @@ class Scaler(AnyAxes, ABC):
             learned._features, learned._shaped = features, learned._shape_attributes(features)
         if like is not None and not isinstance(like, np.ndarray):
             learned._publish_as(like)
-        self.__dict__ = learned.__dict__
+        fitted = learned.__dict__
+        found = {name: locked(value) for name, value in fitted.items() if is_public(name)}
+        fitted.update(found)
+        fitted["_learned"] = frozenset(found) - {"n_features_in_", "feature_names_in_"}
+        del fitted["_learning"]
+        self.__dict__ = fitted
         return self
 
     def _publish_as(self, like: Array) -> None:
         """Turn public fitted arrays into the kind of ``like``, the training data."""
         backend = select_backend(like, self.backend)
         for name, value in self._public_arrays().items():
-            self.__dict__[name] = backend.release(backend.adopt(value), like)
+            # A copy: a result in host memory may be a window into this one.
+            self.__dict__[name] = backend.release(backend.adopt(value.copy()), like)
 
     def _check_parameters(self) -> None:
         input_validation.check_flags(copy=self.copy)
@@ -344,6 +361,9 @@ class Scaler(AnyAxes, ABC):
     @abstractmethod
     def _prepare(self, statistic: Statistic | None) -> None:
         """Set what the map needs, from what was observed."""
+
+    def _check_statistic(self, statistic: Statistic) -> None:
+        """Refuse a saved statistic that a scaler of these parameters cannot have observed."""
 
     def _check_digits(self, x: Array) -> None:
         """Refuse training data of which the map would lose digits that matter."""
@@ -468,16 +488,18 @@ class Scaler(AnyAxes, ABC):
         target = None if out is None else _native_out(out, x, backend)
         if out is None and not copy and isinstance(x, np.ndarray):
             target = x if x.dtype.kind == "f" and x.flags.writeable else None
-        features, mask = self.__dict__.get("_features"), None
-        if where is not None:
-            mask = element_mask.as_mask(where, values, backend)
+        features = mask = None
         try:
-            if chosen is not None:
-                result = mapped_some(self, backend, x, target, inverse, chosen, mask)
-            elif features is None and mask is None:
+            if where is None and chosen is None and "_features" not in self.__dict__:
                 result = self._map(backend, x, target, inverse)
             else:
-                result = array_map.mapped(self, backend, x, target, inverse, features, mask)
+                features = self.__dict__.get("_features")
+                if where is not None:
+                    mask = element_mask.as_mask(where, values, backend)
+                if chosen is not None:
+                    result = mapped_some(self, backend, x, target, inverse, chosen, mask)
+                else:
+                    result = array_map.mapped(self, backend, x, target, inverse, features, mask)
         except InfiniteInput:
             names = self.__dict__.get("feature_names_in_")
             if names is not None and chosen is not None:
@@ -528,31 +550,7 @@ class Scaler(AnyAxes, ABC):
 
     def to_dict(self) -> dict[str, object]:
         """Return the fitted scaler as JSON-able values and float64 arrays; see :meth:`save`."""
-        if not self.__sklearn_is_fitted__():
-            raise not_fitted_error(self)
-        cls = type(self)
-        params = self.get_params(deep=False)
-        for name in params.keys() - self.immediate:
-            if not same_value(params[name], self._params[name]):
-                raise ValueError(
-                    f"{name} was {self._params[name]!r} when this {cls.__name__} was fitted and is "
-                    f"{params[name]!r} now; fit it again before saving it"
-                )
-        names = getattr(self, "feature_names_in_", None)
-        saved: dict[str, object] = {
-            "scaler": registered_name(cls),
-            "class": f"{cls.__module__}:{cls.__qualname__}",
-            "params": {name: to_json(name, value) for name, value in params.items()},
-            "statistic": None,
-            "n_features_in": self.n_features_in_,
-            "feature_names_in": None if names is None else list(names),
-            "n_samples_seen": self._num_rows,
-        }
-        if "_features" in self.__dict__:
-            saved["features"] = self._features.to_dict()
-        if self._statistic is not None:
-            saved["statistic"] = {"name": self._statistic.name, **self._statistic.to_state()}
-        return saved
+        return fitted_description.described(self)
 
     @classmethod
     def from_dict(cls, saved: Mapping[str, Any]) -> Self:
@@ -563,44 +561,11 @@ class Scaler(AnyAxes, ABC):
         ValueError
             If the description is of another class, or incomplete.
         """
-        try:
-            params, state, names = saved["params"], saved["statistic"], saved["feature_names_in"]
-            num_rows, num_features = int(saved["n_samples_seen"]), int(saved["n_features_in"])
-        except KeyError as error:
-            raise ValueError(f"the saved {cls.__name__} lacks {error}") from None
-        try:
-            scaler = cls(**{name: from_json(value) for name, value in params.items()})
-        except TypeError as error:
-            raise ValueError(f"the saved parameters do not fit {cls.__name__}: {error}") from None
-        scaler._check_parameters()
-        kind = None if cls.statistic is None else cls.statistic.name
-        if (state and state.get("name")) != kind:
-            raise ValueError(
-                f"the saved statistic is {state and state.get('name')!r}, not {kind!r}"
-            )
-        statistic = None
-        if cls.statistic is not None:
-            statistic = cls.statistic.from_state(
-                {key: value for key, value in state.items() if key != "name"}
-            )
-            if statistic.num_channels != num_features:
-                raise ValueError(
-                    f"the saved statistic has {statistic.num_channels} features, not {num_features}"
-                )
-        if names is not None and len(names) != num_features:
-            raise ValueError(f"{len(names)} names are saved for {num_features} features")
-        features = None
-        if not is_columns(scaler.axis):
-            features = FeatureAxes.from_dict(scaler.axis, saved.get("features"))
-            if features.size != num_features:
-                raise ValueError(
-                    f"the saved sizes {features.shape} are not those of {num_features} features"
-                )
-        return scaler._learn(statistic, num_rows, num_features, names, features)
+        return fitted_description.restored(cls, saved)
 
 
 def _is_fitted_name(name: str) -> bool:
-    return name in FITTED or (name.endswith("_") and not name.startswith("_"))
+    return name in FITTED or is_public(name)
 
 
 def _may_hold_infinity(statistic: Statistic) -> bool:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Self
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from normcore.scaling import input_validation
 from normcore.scaling.affine_scaler import AffineScaler
 from normcore.scaling.feature_axes import COLUMNS, Axis
 from normcore.scaling.features import Features
+from normcore.scaling.known_statistics import KnownStatistics, known_moments
 from normcore.statistics import Moments, wide_integers
 
 __all__ = ["StandardScaler"]
@@ -53,6 +55,10 @@ class StandardScaler(AffineScaler):
 
     Notes
     -----
+    ``mean_`` and ``scale_`` are the map: assigned, they take effect in all that follows, on a
+    scaler that was never fitted too. What was observed is then not known any more, so
+    ``partial_fit`` and ``merge`` refuse.
+
     The mean is within 1 ulp and the variance within 4 ulp of exact arithmetic, in one piece or
     streamed. Data is scaled in float64 and rounded once to its own dtype. Integers beyond 2**53,
     as clocks in nanoseconds are, count with every digit, in fit and in transform; a column that
@@ -62,6 +68,8 @@ class StandardScaler(AffineScaler):
     __module__ = "normcore"
 
     statistic = Moments
+    coefficients: ClassVar[Mapping[str, str]] = {"mean_": "center", "scale_": "scale"}
+    switches: ClassVar[Mapping[str, str]] = {"mean_": "with_mean", "scale_": "with_std"}
 
     mean_: Array
     var_: Array
@@ -81,6 +89,67 @@ class StandardScaler(AffineScaler):
         self.with_std = with_std
         self.backend = backend
         self.axis = axis
+
+    @classmethod
+    def from_statistics(
+        cls,
+        *,
+        mean: Array = None,
+        std: Array = None,
+        var: Array = None,
+        count: Array = None,
+        feature_names: Sequence[str] | None = None,
+        **params: Any,
+    ) -> Self:
+        """Return a scaler of statistics that are known, as if it had been fitted to their data.
+
+        Parameters
+        ----------
+        mean : number or array-like of shape (n_features,)
+            Of each feature; one number stands for all. None or NaN for a feature without values.
+            May be left out where ``with_mean=False``.
+        std, var : number or array-like of shape (n_features,)
+            Standard deviation or variance, biased; one of the two. May be left out where
+            ``with_std=False``. A feature of no spread is constant: its scale is 1.
+        count : number or array-like of shape (n_features,), optional
+            How many values these were observed of, or the sum of their weights. Without it
+            nothing can be added: ``partial_fit`` and ``merge`` refuse.
+        feature_names : sequence of str, optional
+        **params
+            Parameters of the constructor.
+
+        Raises
+        ------
+        ValueError
+            If a statistic that is needed is missing, is infinite or negative, or has another
+            length.
+        TypeError
+            If something is not a number.
+        """
+        scaler = cls(**params)
+        scaler._check_parameters()
+        if std is not None and var is not None:
+            raise ValueError("give std or var, not both")
+        for name, value, switch in (("mean", mean, "with_mean"), ("std or var", std, "with_std")):
+            if value is None and getattr(scaler, switch) and (name == "mean" or var is None):
+                raise ValueError(f"{name} is needed, unless {switch}=False")
+        known = KnownStatistics(
+            {"mean": mean, "std": std, "var": var}, count, feature_names, scaler.axis
+        )
+        if "var" in known.numbers:
+            known.refuse_negative("var")
+            known.numbers["std"] = np.sqrt(known.numbers["var"])
+        if "std" in known.numbers:
+            known.refuse_negative("std")
+        if "mean" in known.numbers and "std" in known.numbers:
+            moments = known_moments(known)
+            return scaler._learn(
+                moments, known.num_rows, known.num_features, known.names, known.features
+            )
+        if count is not None:
+            raise ValueError("count needs both mean and std or var, so that data can be added")
+        given = {"mean_": known.numbers.get("mean"), "scale_": known.numbers.get("std")}
+        return scaler._set_known(known, given)
 
     def fit(
         self, X: Array, y: Array = None, sample_weight: Array = None, *, where: Array = None

@@ -5,7 +5,7 @@ without copies. A checkpoint of PyTorch's layers is one of theirs, and :func:`co
 layers of a model from one to the other. :mod:`normcore.torch.functional` has the functions.
 """
 
-from normcore.torch import functional, fusion
+from normcore.torch import decompositions, functional, fusion
 from normcore.torch.batchnorm import BatchNorm1d, BatchNorm2d, BatchNorm3d, SyncBatchNorm
 from normcore.torch.communicator import TorchCommunicator
 from normcore.torch.conversion import convert
@@ -52,4 +52,5 @@ __all__ = [
     "population_statistics",
 ]
 
+decompositions.register()
 fusion.register()

@@ -6,6 +6,7 @@ from functools import partial
 
 import torch
 from torch import Tensor, distributed
+from torch.autograd import Function
 
 from normcore import functional
 from normcore.torch.arrays import computed, from_core, in_order, moments_of, order_of, to_core
@@ -42,6 +43,26 @@ def _vector_dtype(x: Tensor, vector: Tensor | None) -> torch.dtype:
     return x.dtype if vector is None else vector.dtype
 
 
+class _SumOverRanks(Function):
+    """The sum over a group's processes, which is its own derivative and its transpose."""
+
+    @staticmethod
+    def forward(ctx: Context, part: Tensor, group: str) -> Tensor:
+        ctx.group = group
+        total = part.clone(memory_format=torch.contiguous_format)
+        distributed.all_reduce(total, group=TorchCommunicator.named(group).group)
+        return total
+
+    @staticmethod
+    def backward(ctx: Context, gradient: Tensor) -> tuple[Tensor, None]:
+        return _SumOverRanks.apply(gradient, ctx.group), None
+
+    @staticmethod
+    def jvp(ctx: Context, tangent: Tensor, _: None) -> Tensor:
+        total: Tensor = _SumOverRanks.apply(tangent, ctx.group)
+        return total
+
+
 def _axes(x: Tensor, parts: Tensor, group: str) -> Axes:
     """Return the axes of channels, over all processes of a group."""
     others = [axis for axis in range(x.ndim) if axis != 1]
@@ -50,11 +71,7 @@ def _axes(x: Tensor, parts: Tensor, group: str) -> Axes:
         return v.sum(others)
 
     def mean_over_ranks(v: Tensor) -> Tensor:
-        from torch.distributed.nn.functional import all_reduce  # differentiable
-
-        joined = TorchCommunicator.named(group).group or distributed.group.WORLD
-        summed = all_reduce(total(v), group=joined)
-        return along_channels(summed / (parts[0] + parts[1]), x)
+        return along_channels(_SumOverRanks.apply(total(v), group) / (parts[0] + parts[1]), x)
 
     return Axes(
         mean=mean_over_ranks if group else lambda v: v.mean(others, keepdim=True),

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as theirs
 from torch import Tensor
 
-from normcore.torch import running_statistics
+from normcore.torch import decompositions, running_statistics
 from normcore.torch.batch_operators import batch_norm as normalized_batch
 from normcore.torch.batch_operators import batch_norm_inference
 from normcore.torch.checks import (
@@ -44,7 +44,7 @@ def layer_norm(
     return row_norm(input, weight, bias, "layer", len(normalized_shape), float(eps))[0]
 
 
-@overridable(theirs.rms_norm)
+@overridable(decompositions.rms_norm)
 def rms_norm(
     input: Tensor,
     normalized_shape: Sequence[int],

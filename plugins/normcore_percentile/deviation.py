@@ -59,8 +59,9 @@ class DeviationQuantiles(nc.MergeableQuantiles):
         step = max(1, BLOCK // max(x.shape[0] * x.shape[2], 1))
         for start in range(0, x.shape[1], step):
             channels = slice(start, min(start + step, x.shape[1]))
-            distances = _distances(backend, x[:, channels, :], self.values[0, channels])
-            found = backend.quantiles(distances, [0.5], skipna=True).to_host()
+            values = np.asarray(backend.release(x[:, channels, :], np.empty(0)))
+            distances = np.abs(values - self.values[0, channels, None])
+            found = backend.quantiles(backend.adopt(distances), [0.5], skipna=True).to_host()
             self.deviation[channels] = found.values[0]
 
     def merge(self, other: nc.Quantiles) -> DeviationQuantiles:
@@ -118,15 +119,6 @@ class DeviationQuantiles(nc.MergeableQuantiles):
                 raise ValueError(f"a median deviation cannot be {deviation}")
             found.deviation = deviation
         return found
-
-
-def _distances(backend: nc.Backend, x: Any, median: np.ndarray) -> Any:
-    """Return the distances of a view from the medians of its channels, in float64."""
-    if isinstance(x, np.ndarray):
-        return np.abs(x - median[:, None])
-    xp = x.__array_namespace__()
-    center = xp.asarray(median, dtype=xp.float64, device=x.device)
-    return xp.abs(xp.astype(x, xp.float64) - center[:, None])
 
 
 def _sketched_deviation(sketch: nc.QuantileSketch, median: np.ndarray) -> np.ndarray:

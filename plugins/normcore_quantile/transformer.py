@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from numbers import Integral
 from types import ModuleType
-from typing import Any, NoReturn, Self
+from typing import Any, Self
 
 import numpy as np
 
@@ -18,7 +18,7 @@ __all__ = ["QuantileTransformer"]
 DISTRIBUTIONS = ("uniform", "normal")
 
 
-class QuantileTransformer(nc.PointwiseScaler):
+class QuantileTransformer(nc.QuantileLearner, nc.PointwiseScaler):
     """Map each feature to a uniform or normal distribution, by its quantiles.
 
     A value becomes the share of the data below it, between 0 and 1, interpolated between
@@ -46,6 +46,9 @@ class QuantileTransformer(nc.PointwiseScaler):
     axis : "columns", int, tuple of int or None, default="columns"
         The axes whose positions have landmarks of their own, of arrays of any number of
         dimensions; None makes everything one feature. By default ``X`` is a table.
+    quantiles, quantile_error, keep_sketch
+        As those of :class:`normcore.RobustScaler`. With a sketch all rows count, whatever
+        ``subsample`` is, and there are ``n_quantiles`` landmarks, however few the rows.
 
     Attributes
     ----------
@@ -55,6 +58,9 @@ class QuantileTransformer(nc.PointwiseScaler):
         The landmarks: quantiles of each feature, NaN left out.
     references_ : float64 array of shape (n_quantiles_,)
         The share of the data below each landmark.
+    quantile_error_ : float
+        The rank error that landmarks have at most, as quantiles of the rows they are estimated
+        from: 0 where they are exact.
     n_samples_seen_, n_features_in_ : int
     feature_names_in_ : array of str of shape (n_features,)
         Where ``X`` named its columns.
@@ -67,8 +73,6 @@ class QuantileTransformer(nc.PointwiseScaler):
     are that end, about 5.2 standard deviations away, and the inverse maps them to the bound.
     """
 
-    statistic = nc.Quantiles
-    exact_streaming = False
     unshaped = frozenset({"references_"})
 
     n_quantiles_: int
@@ -86,6 +90,9 @@ class QuantileTransformer(nc.PointwiseScaler):
         copy: bool = True,
         backend: str | nc.Backend | None = None,
         axis: int | tuple[int, ...] | str | None = "columns",
+        quantiles: str = "exact",
+        quantile_error: float = 0.01,
+        keep_sketch: bool = False,
     ) -> None:
         self.n_quantiles = n_quantiles
         self.output_distribution = output_distribution
@@ -95,14 +102,9 @@ class QuantileTransformer(nc.PointwiseScaler):
         self.copy = copy
         self.backend = backend
         self.axis = axis
-
-    @property
-    def partial_fit(self) -> NoReturn:
-        """Absent: exact quantiles cannot be continued from a fit."""
-        raise AttributeError(
-            "QuantileTransformer has no partial_fit: an exact fit keeps no sketch of the data to "
-            "continue"
-        )
+        self.quantiles = quantiles
+        self.quantile_error = quantile_error
+        self.keep_sketch = keep_sketch
 
     def check_parameters(self) -> None:
         """Refuse parameters that make no sense."""
@@ -125,6 +127,11 @@ class QuantileTransformer(nc.PointwiseScaler):
                 )
         if not isinstance(self.random_state, np.random.RandomState):
             as_random_state(self.random_state)
+        self.check_quantile_parameters()
+
+    @property
+    def _sketches(self) -> bool:
+        return self.quantiles == "sketch" or bool(self.keep_sketch)
 
     # -- learning --------------------------------------------------------------------------
 
@@ -156,6 +163,11 @@ class QuantileTransformer(nc.PointwiseScaler):
             return super().fit(X, where=where)
         _refuse_where(where)
         self.check_parameters()
+        if self._sketches:
+            raise ValueError(
+                "there is no sketch of sparse matrices: fit with quantiles='exact' and "
+                "keep_sketch=False"
+            )
         columns = sparse.as_columns(X, type(self).__name__, copy=False)
         if not self.ignore_implicit_zeros:
             sparse.refuse_negative(columns)
@@ -167,9 +179,9 @@ class QuantileTransformer(nc.PointwiseScaler):
             ignore_zeros=bool(self.ignore_implicit_zeros),
             generator=as_random_state(self.random_state),
         )
-        return self._fit_statistic(quantiles, num_rows, num_features, None)
+        return self.fit_statistic(_mergeable(quantiles), num_rows, num_features, None)
 
-    def observe(self, backend: nc.Backend, x: Any, *, weights: Any = None) -> nc.Quantiles:
+    def observe(self, backend: nc.Backend, x: Any, *, weights: Any = None) -> nc.MergeableQuantiles:
         """Return the landmarks of a view, skipping NaN and positions of weight 0."""
         if self.ignore_implicit_zeros:
             warnings.warn(
@@ -183,7 +195,15 @@ class QuantileTransformer(nc.PointwiseScaler):
             positions = positions[np.asarray(weights).reshape(-1) != 0]
         references = self._references(positions.size)
         whole = weights is None
-        if self.subsample is not None and self.subsample < positions.size:
+        sketch = None
+        if self._sketches:
+            seen = x if whole else _taken(x, positions)
+            if self.quantiles == "sketch":
+                return self.observe_quantiles(backend, seen, references)
+            sketch = nc.QuantileSketch.observe(
+                backend, seen, skipna=True, error=self.quantile_error
+            )
+        elif self.subsample is not None and self.subsample < positions.size:
             generator = as_random_state(self.random_state)
             chosen = some_positions(self.subsample, positions.size, generator)
             positions, whole = positions[chosen], False
@@ -201,9 +221,11 @@ class QuantileTransformer(nc.PointwiseScaler):
             quantiles.infinite = (np.isinf(extrema.min) | np.isinf(extrema.max)) * (
                 extrema.count > 0
             )
-        return quantiles
+        return _mergeable(quantiles, sketch)
 
     def _references(self, num_samples: int) -> np.ndarray:
+        if self._sketches:  # so that those of all data merge
+            return np.linspace(0.0, 1.0, self.n_quantiles)
         if self.n_quantiles > num_samples:
             warnings.warn(
                 f"n_quantiles ({self.n_quantiles}) is greater than the total number of samples "
@@ -219,8 +241,6 @@ class QuantileTransformer(nc.PointwiseScaler):
         for values in (quantiles.q[:, None], quantiles.values):
             if bool((values[1:] < values[:-1]).any()):
                 raise ValueError("landmarks must not decrease from one to the next")
-        # Each feature's side by side, as they are searched.
-        quantiles.values = np.asfortranarray(quantiles.values)
         self.n_quantiles_ = len(quantiles.q)
         self.quantiles_, self.references_ = quantiles.values, quantiles.q
         self._host = (quantiles.values, quantiles.q)
@@ -245,14 +265,22 @@ class QuantileTransformer(nc.PointwiseScaler):
 
     def _landmarks(self) -> tuple[np.ndarray, np.ndarray]:
         """Return landmarks of shape (n_features, n_quantiles_) and references, in NumPy."""
+        public = self.quantiles_, self.references_
+        known = self.__dict__.get("_searched")
+        if known is not None and all(a is b for a, b in zip(public, known[0], strict=True)):
+            return known[1]
         values, references = (
-            public if isinstance(public, np.ndarray) else hidden
-            for public, hidden in zip((self.quantiles_, self.references_), self._host, strict=True)
+            given if isinstance(given, np.ndarray) else learned
+            for given, learned in zip(public, self._host, strict=True)
         )
-        return (
-            np.ascontiguousarray(values.T, dtype=np.float64),
-            np.ascontiguousarray(references, dtype=np.float64),
+        # Each feature's side by side, as they are searched.
+        found = (
+            np.array(values.reshape(len(references), -1).T, dtype=np.float64, order="C"),
+            np.array(references, dtype=np.float64),
         )
+        if not any(getattr(getattr(each, "flags", None), "writeable", True) for each in public):
+            self._searched = public, found
+        return found
 
     def transform(self, X: Any, *, out: Any = None, where: Any = None) -> Any:
         """Return ``X`` mapped.
@@ -328,6 +356,12 @@ def _refuse_where(where: object) -> None:
 def _check_count(name: str, value: object) -> None:
     if not isinstance(value, Integral) or isinstance(value, bool) or int(value) < 1:
         raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
+
+
+def _mergeable(
+    found: nc.Quantiles, sketch: nc.QuantileSketch | None = None
+) -> nc.MergeableQuantiles:
+    return nc.MergeableQuantiles(found.q, found.values, found.count, found.infinite, sketch)
 
 
 def _taken(x: Any, positions: np.ndarray) -> Any:

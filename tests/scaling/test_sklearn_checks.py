@@ -15,7 +15,9 @@ SCALERS = [
     nc.RobustScaler,
     nc.MaxAbsScaler,
     nc.Normalizer,
+    nc.PercentileScaler,
     nc.QuantileTransformer,
+    nc.PowerTransformer,
 ]
 # scikit-learn says so of everyone who does not import it.
 NOT_ITS_CHILD = "ignore:Estimator .* does not inherit from:UserWarning"

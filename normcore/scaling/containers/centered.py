@@ -10,6 +10,7 @@ from normcore.layout.namespace import Array
 from normcore.scaling.affine_scaler import AffineScaler
 from normcore.scaling.containers.sparse import SparseTable, is_sparse
 from normcore.scaling.estimator import not_fitted_error
+from normcore.scaling.finite_maps import plain
 
 if TYPE_CHECKING:
     from normcore.scaling.containers.centered_operator import CenteredOperator
@@ -61,4 +62,4 @@ def centered(X: Array, scaler: AffineScaler) -> CenteredOperator:
         raise ValueError(f"{scaler} clips, which is no linear map; set clip=False")
     from normcore.scaling.containers.centered_operator import CenteredOperator
 
-    return CenteredOperator(table.matrix, affine)
+    return CenteredOperator(table.matrix, plain(affine))
