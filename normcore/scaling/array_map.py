@@ -12,7 +12,7 @@ from normcore.layout.out_argument import check_out, refuse_partial_overlap, resu
 from normcore.scaling.feature_axes import FeatureAxes, is_view
 
 if TYPE_CHECKING:
-    from normcore.scaling.scaler import Scaler
+    from normcore.scaling.transforming import Transforming
 
 __all__ = ["any_infinite", "by_tables", "mapped", "refuse_infinity"]
 
@@ -21,7 +21,7 @@ _BLOCK = 1 << 20
 
 
 def mapped(
-    scaler: Scaler,
+    scaler: Transforming,
     backend: Backend,
     x: Array,
     out: Array,
@@ -64,7 +64,7 @@ def mapped(
     return out
 
 
-def _as_table_scaler(scaler: Scaler, features: FeatureAxes) -> Scaler:
+def _as_table_scaler(scaler: Transforming, features: FeatureAxes) -> Transforming:
     """Return a scaler of tables with the same state: fitted arrays have one axis of features."""
     scaler._settle()
     flat = object.__new__(type(scaler))

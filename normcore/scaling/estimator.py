@@ -170,6 +170,14 @@ class Estimator:
         """Whether zero maps to zero, whatever was learned: sparse input then stays sparse."""
         return False
 
+    def _check_sparse(self, *, inverse: bool) -> None:
+        """Refuse sparse input where zeros would not stay zeros."""
+        if not self.keeps_zero:
+            raise TypeError(
+                f"{type(self).__name__} does not support sparse input: dense data is required. "
+                "Use '.toarray()' to convert it to a dense NumPy array."
+            )
+
     def __sklearn_is_fitted__(self) -> bool:
         return "n_features_in_" in self.__dict__
 

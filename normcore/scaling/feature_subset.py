@@ -14,7 +14,7 @@ from normcore.layout.out_argument import check_out, result_dtype
 from normcore.scaling import element_mask
 
 if TYPE_CHECKING:
-    from normcore.scaling.scaler import Scaler
+    from normcore.scaling.transforming import Transforming
 
 __all__ = ["mapped_among_all", "mapped_some"]
 
@@ -23,7 +23,7 @@ _BLOCK = 1 << 20
 
 
 def mapped_some(
-    scaler: Scaler,
+    scaler: Transforming,
     backend: Backend,
     x: Array,
     out: Array,
@@ -43,7 +43,7 @@ def mapped_some(
 
 
 def mapped_among_all(
-    scaler: Scaler, backend: Backend, x: Array, out: Array, inverse: bool, chosen: np.ndarray
+    scaler: Transforming, backend: Backend, x: Array, out: Array, inverse: bool, chosen: np.ndarray
 ) -> Array:
     """Return the map of a table of the chosen features, by that of tables of all.
 

@@ -20,7 +20,8 @@ from normcore.scaling.containers.table import PiecewiseTable
 from normcore.statistics import Statistic
 
 if TYPE_CHECKING:
-    from normcore.scaling.scaler import Scaler
+    from normcore.scaling.learning import Learning
+    from normcore.scaling.transforming import Transforming
 
 __all__ = ["Bfloat16Table", "is_bfloat16", "rounded", "widened"]
 
@@ -79,7 +80,7 @@ class Bfloat16Table(PiecewiseTable):
         if not isinstance(X, np.ndarray):
             self.like = X[:1].double()  # fitted attributes are tensors, then
 
-    def observed(self, scaler: Scaler, weights: Array) -> Statistic | None:
+    def observed(self, scaler: Learning, weights: Array) -> Statistic | None:
         """Return the scaler's statistic; one that does not merge, of some columns at a time."""
         self._refuse_infinity(None)
         if scaler.statistic is None:
@@ -102,7 +103,7 @@ class Bfloat16Table(PiecewiseTable):
 
     def mapped(
         self,
-        scaler: Scaler,
+        scaler: Transforming,
         inverse: bool,
         copy: bool,
         out: Array,

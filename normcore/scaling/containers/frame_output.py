@@ -14,7 +14,7 @@ from normcore.layout.namespace import Array, to_numpy
 from normcore.scaling.containers.frames import frame_names, is_frame, library_of, result_dtypes
 
 if TYPE_CHECKING:
-    from normcore.scaling.scaler import Scaler
+    from normcore.scaling.transforming import Transforming
 
 __all__ = ["CONTAINERS", "as_frame", "framed"]
 
@@ -23,7 +23,7 @@ CONTAINERS = ("default", "pandas", "polars", "pyarrow")
 
 
 def framed(
-    scaler: Scaler,
+    scaler: Transforming,
     result: Array,
     values: np.ndarray,
     X: Array,

@@ -19,7 +19,8 @@ from normcore.scaling.input_validation import Names
 from normcore.statistics import Statistic
 
 if TYPE_CHECKING:
-    from normcore.scaling.scaler import Scaler
+    from normcore.scaling.learning import Learning
+    from normcore.scaling.transforming import Transforming
 
 __all__ = ["LazyTable", "is_lazy"]
 
@@ -53,7 +54,7 @@ class LazyTable(PiecewiseTable):
         if not self._names:
             input_validation.check_shape(np.empty((1, 0)), owner)
 
-    def observed(self, scaler: Scaler, weights: Array) -> Statistic | None:
+    def observed(self, scaler: Learning, weights: Array) -> Statistic | None:
         """Return the scaler's statistic, batch by batch; one that does not merge, of all at once.
 
         The query runs once more where there are weights, to count the rows.
@@ -92,7 +93,7 @@ class LazyTable(PiecewiseTable):
 
     def mapped(
         self,
-        scaler: Scaler,
+        scaler: Transforming,
         inverse: bool,
         copy: bool,
         out: Array,

@@ -21,7 +21,8 @@ from normcore.scaling.real_numbers import real_numbers
 from normcore.statistics import Moments, Statistic, wide_integers
 
 if TYPE_CHECKING:
-    from normcore.scaling.scaler import Scaler
+    from normcore.scaling.learning import Learning
+    from normcore.scaling.transforming import Transforming
 
 __all__ = ["SparseTable", "is_sparse"]
 
@@ -55,7 +56,7 @@ class SparseTable(PiecewiseTable):
         self.shape = num_rows, _ = X.shape
         self.num_rows = num_rows
 
-    def observed(self, scaler: Scaler, weights: Array) -> Statistic | None:
+    def observed(self, scaler: Learning, weights: Array) -> Statistic | None:
         """Return the scaler's statistic of all values, those that are not stored among them."""
         scaler._check_sparse(inverse=False)
         matrix = self.matrix
@@ -77,7 +78,7 @@ class SparseTable(PiecewiseTable):
 
     def mapped(
         self,
-        scaler: Scaler,
+        scaler: Transforming,
         inverse: bool,
         copy: bool,
         out: Array,

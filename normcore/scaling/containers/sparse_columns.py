@@ -19,7 +19,7 @@ from normcore.statistics import Moments, Statistic, wide_integers
 from normcore.statistics.array_api_double_double import add
 
 if TYPE_CHECKING:
-    from normcore.scaling.scaler import Scaler
+    from normcore.scaling.learning import Learning
 
 __all__ = ["Columns"]
 
@@ -39,7 +39,7 @@ class Columns:
     starts: np.ndarray
     lengths: np.ndarray
 
-    def __init__(self, matrix: Array, scaler: Scaler) -> None:
+    def __init__(self, matrix: Array, scaler: Learning) -> None:
         self._matrix, self._scaler = matrix, scaler
         self.num_rows, self.num_columns = matrix.shape
         self._backend = select_backend(matrix.data, scaler.backend)

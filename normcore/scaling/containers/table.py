@@ -12,7 +12,8 @@ from normcore.scaling.input_validation import Names
 from normcore.statistics import Statistic
 
 if TYPE_CHECKING:
-    from normcore.scaling.scaler import Scaler
+    from normcore.scaling.learning import Learning
+    from normcore.scaling.transforming import Transforming
 
 __all__ = ["PiecewiseTable"]
 
@@ -41,7 +42,7 @@ class PiecewiseTable(ABC):
     like: Array = None
 
     @abstractmethod
-    def observed(self, scaler: Scaler, weights: Array) -> Statistic | None:
+    def observed(self, scaler: Learning, weights: Array) -> Statistic | None:
         """Return the scaler's statistic of the table, and know the number of rows.
 
         Raises
@@ -55,7 +56,7 @@ class PiecewiseTable(ABC):
     @abstractmethod
     def mapped(
         self,
-        scaler: Scaler,
+        scaler: Transforming,
         inverse: bool,
         copy: bool,
         out: Array,
