@@ -219,6 +219,17 @@ def test_a_scaler_of_someone_elses():
     )
 
 
+class Mistaken(Outsider):
+    def affine(self, extrema):
+        return nc.Affine(center=extrema.min)
+
+
+def test_a_claim_to_keep_zeros_is_checked():
+    scaler = Mistaken().fit(sp.csr_array(table() - 1))
+    with pytest.raises(ValueError, match="does not keep zeros, as it claims"):
+        scaler.transform(sp.csr_array(table()))
+
+
 @pytest.mark.parametrize("n", [1, 2, 3, 1000, 1025, 123457])
 def test_so_many_zeros_by_doubling(n, monkeypatch):
     """A statistic that does not say what that of zeros is has it observed."""
