@@ -45,8 +45,8 @@ def _vectors(xp: ModuleType, x: Any, parameters: np.ndarray, plus_one: bool) -> 
     power = np.where(sign < 0, 2.0 - power, power)
     logarithm = np.log1p(np.abs(origin)) if plus_one else np.log(origin)
     vectors = (sign, power, other, unit, mean, scale, logarithm)
-    device = getattr(x, "device", None)
-    return [xp.asarray(np.array(each)[None, :], device=device) for each in vectors]
+    beside = {} if hasattr(x, "get") else {"device": getattr(x, "device", None)}  # not of CuPy
+    return [xp.asarray(np.array(each)[None, :], **beside) for each in vectors]
 
 
 def _power_of(xp: ModuleType, logarithm: Any, power: Any) -> Any:
