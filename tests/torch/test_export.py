@@ -14,6 +14,7 @@ from torch_examples import normal
 
 import normcore.torch as nt
 
+
 def legacy(test):
     """Mark a test of PyTorch's exporters, which warn of themselves."""
     for kind in ("DeprecationWarning", "UserWarning", "torch.jit.TracerWarning"):

@@ -117,5 +117,3 @@ def test_errors(kind, training):
         if each.error_on.name == "FORWARD_ERROR":
             with pytest.raises(each.error_type):
                 ours(*module.forward_input.args)
-
-
