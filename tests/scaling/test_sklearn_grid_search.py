@@ -72,7 +72,7 @@ def test_scores_are_scikit_learns(name, table, as_frame):
     np.testing.assert_allclose(my_predictions, their_predictions, rtol=1e-9)
 
 
-def test_every_shared_scaler_is_searched():
+def test_every_shared_scaler_is_known_and_searched():
     from normcore import registration
 
     scalers = {
@@ -80,4 +80,6 @@ def test_every_shared_scaler_is_searched():
         for row in registration.registrations()
         if row.kind == "scaler" and row.distribution == "normcore-arrays"
     }
-    assert scalers & set(preprocessing.__all__) == GRIDS.keys()
+    # Those two are compared with scikit-learn's, value by value, in tests of their own.
+    compared_elsewhere = {"QuantileTransformer", "PowerTransformer"}
+    assert scalers & set(preprocessing.__all__) == GRIDS.keys() | compared_elsewhere
