@@ -15,6 +15,7 @@ import numpy as np
 from .batches import batch_contestants, batch_oracle
 from .cases import Arrays, Case
 from .distributions import DISTRIBUTIONS, distribution_contestants, distribution_oracle
+from .family import VERBS, family_contestants, family_oracle
 from .modules import has_reused_memory, module_contestants, module_oracle
 from .peers import FITTED, QUARTILES, Contestant, found, scaler_contestants
 from .samples import samples_contestants, samples_oracle
@@ -76,6 +77,7 @@ TARGETS = {
     ("StandardScaler", "fit"): 1.6,
     ("MinMaxScaler", "fit"): 1.2,
     ("RobustScaler", "fit"): 6.0,
+    ("MaxAbsScaler", "fit"): 1.2,
     "transform out=": 1.1,
     "transform": 1.0,
     "training out=": 2.0,
@@ -136,6 +138,7 @@ def all_jobs() -> Iterator[Job]:
         TABLES, ("float32", "float64"), ("C", "F"), (False, True)
     ):
         yield from table_jobs(Case(shape, dtype, layout, has_nan))
+    yield from family_jobs(Case((1_000_000, 64)))
     yield from small_jobs()
     for shape in DISTRIBUTION_TABLES:
         yield from distribution_jobs(Case(shape, "float64"))
@@ -155,6 +158,7 @@ def all_jobs() -> Iterator[Job]:
 def quick_jobs() -> Iterator[Job]:
     """Yield the jobs that targets speak of, on smaller arrays that are still beyond the caches."""
     yield from table_jobs(Case((400_000, 64)), promised=True)
+    yield from family_jobs(Case((400_000, 64)))
     yield from small_jobs()
     yield from distribution_jobs(Case((100_000, 8), "float64"))
     large = [nchw((64, 64, 56, 56)), Case((32_768, 512), layout="NC")]
@@ -198,6 +202,20 @@ def table_jobs(case: Case, *, promised: bool = False) -> Iterator[Job]:
             target,
             in_chart=plain and shown and target is not None,
         )
+
+
+def family_jobs(case: Case) -> Iterator[Job]:
+    """Yield what the scalers beside the three of the core do to a table."""
+    for scaler, verbs in VERBS.items():
+        for verb in verbs:
+            yield Job(
+                f"{scaler}.{verb}",
+                case,
+                SCALER_FLOORS[verb],
+                partial(family_contestants, scaler, verb),
+                partial(family_oracle, scaler, verb),
+                TARGETS.get((scaler, verb), TARGETS.get(verb)),
+            )
 
 
 def small_jobs() -> Iterator[Job]:

@@ -40,7 +40,12 @@ def sparse_contestants(scaler: str, verb: str, arrays: Arrays) -> Iterator[Conte
             yield Contestant(name, lambda one=one: one.fit(matrix), lambda fitted: (fitted.scale_,))
         else:
             one.fit(matrix)
-            yield Contestant(name, lambda one=one: one.transform(matrix), lambda y: (y.data,))
+            # scikit-learn's StandardScaler turns CSC into CSR.
+            yield Contestant(
+                name,
+                lambda one=one: one.transform(matrix),
+                lambda y: (y.asformat(matrix.format).data,),
+            )
 
 
 def sparse_oracle(scaler: str, verb: str, arrays: Arrays) -> tuple[np.ndarray, ...]:

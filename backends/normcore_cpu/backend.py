@@ -132,6 +132,23 @@ class CpuBackend(Backend):
     ) -> Quantiles:
         return exact(self, x, q, weights=weights, skipna=skipna, selection=self._kernels)
 
+    def observe_entries(
+        self,
+        statistic: type[StatisticT],
+        values: np.ndarray,
+        channels: np.ndarray,
+        num_channels: int,
+        *,
+        weights: np.ndarray | None = None,
+    ) -> tuple[StatisticT, np.ndarray] | None:
+        if statistic not in (Moments, Extrema):
+            return None
+        values, starts = segments.grouped(values, channels, num_channels)
+        if weights is not None:
+            weights, _ = segments.grouped(weights, channels, num_channels)
+        found = self.observe_segments(statistic, values, starts, weights=weights)
+        return None if found is None else (found, np.diff(starts))
+
     def observe_segments(
         self,
         statistic: type[StatisticT],

@@ -15,7 +15,7 @@ from libc.math cimport fabs, isnan
 from normcore.statistics.double_double cimport dd, dd_add, two_prod, two_sum
 from normcore.statistics.moments cimport MOMENTS_ROWS, merged, moments_t, store_moments
 
-__all__ = ["extrema", "moments"]
+__all__ = ["extrema", "grouped", "moments"]
 
 cnp.import_array()
 
@@ -29,6 +29,10 @@ cdef double SMALL = 1e-140
 ctypedef fused real:
     float
     double
+
+ctypedef fused index:
+    cnp.int32_t
+    cnp.int64_t
 
 
 cdef struct tile_t:
@@ -159,6 +163,70 @@ cdef void extrema_of_segments(
             high = value if value > high else high
             counted += not isnan(value)
         count[segment], least[segment], largest[segment] = counted, low, high
+
+
+cdef void count_entries(
+    const index* channels, Py_ssize_t number, Py_ssize_t num_channels, cnp.int64_t* starts
+) noexcept nogil:
+    """Set where each channel's segment starts, by how many entries it has."""
+    cdef Py_ssize_t i, c
+    for i in range(number):
+        starts[channels[i] + 1] += 1
+    for c in range(num_channels):
+        starts[c + 1] += starts[c]
+
+
+cdef void group_entries(
+    const real* values, const index* channels, Py_ssize_t number, cnp.int64_t* places, real* out
+) noexcept nogil:
+    """Copy each entry to the next place of its channel."""
+    cdef Py_ssize_t i
+    for i in range(number):
+        out[places[channels[i]]] = values[i]
+        places[channels[i]] += 1
+
+
+cdef void group_any(
+    const void* values, const index* channels, Py_ssize_t number, bint narrow,
+    cnp.int64_t* places, void* out
+) noexcept nogil:
+    if narrow:
+        group_entries(<const float*> values, channels, number, places, <float*> out)
+    else:
+        group_entries(<const double*> values, channels, number, places, <double*> out)
+
+
+def grouped(values, channels, Py_ssize_t num_channels):
+    """Return entries sorted by channel into segments, in their order, and the starts of those.
+
+    Parameters
+    ----------
+    values : contiguous float64 or float32 array of shape (n,)
+    channels : contiguous int32 or int64 array of shape (n,)
+        Below ``num_channels``, which is not checked, and not negative.
+    """
+    cdef Py_ssize_t number = cnp.PyArray_DIM(values, 0)
+    starts = np.zeros(num_channels + 1, dtype=np.int64)
+    result = np.empty_like(values)
+    cdef cnp.int64_t* begins = <cnp.int64_t*> data_of(starts)
+    cdef void* of = data_of(channels)
+    cdef const void* data = data_of(values)
+    cdef void* out = data_of(result)
+    cdef cnp.int64_t* next_places
+    cdef bint narrow = values.dtype == np.float32, short = channels.dtype == np.int32
+    with nogil:
+        if short:
+            count_entries(<const cnp.int32_t*> of, number, num_channels, begins)
+        else:
+            count_entries(<const cnp.int64_t*> of, number, num_channels, begins)
+    places = starts[:-1].copy()
+    next_places = <cnp.int64_t*> data_of(places)
+    with nogil:
+        if short:
+            group_any(data, <const cnp.int32_t*> of, number, narrow, next_places, out)
+        else:
+            group_any(data, <const cnp.int64_t*> of, number, narrow, next_places, out)
+    return result, starts
 
 
 def moments(values, starts, weights=None):

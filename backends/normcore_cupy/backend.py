@@ -172,6 +172,14 @@ class CupyBackend(DeviceBackend):
             with self._cuda_errors(_ON_DEVICE):
                 raise
 
+    def update_running_with(
+        self, parts: Array, mean: Array, var: Array, weight: float | None, number: Array = None
+    ) -> bool:
+        """As :meth:`batch_norm`, in one launch."""
+        if self._process != os.getpid():
+            return False
+        return self._whole.update_running(parts, mean, var, weight, number)
+
     def merge(self, statistic: StatisticT, other: StatisticT) -> StatisticT:
         with self._cuda_errors(_ON_DEVICE):
             return super().merge(statistic, other)

@@ -8,7 +8,6 @@ from typing import TypeAlias
 import numpy as np
 
 from normcore_cupy.device import Device, Scalar
-from normcore_cupy.plan import Plan
 
 __all__ = ["Bound", "Place"]
 
@@ -24,7 +23,7 @@ class Bound:
     device : Device
     kernel : str
     dtypes : pair of str
-    over : Plan
+    grid, block : triples of int
     arguments : sequence of Scalar
         What stays; what is at the `places` does not matter.
     places : sequence of Place
@@ -36,44 +35,43 @@ class Bound:
         device: Device,
         kernel: str,
         dtypes: tuple[str, str],
-        over: Plan,
+        grid: tuple[int, int, int],
+        block: tuple[int, int, int],
         arguments: tuple[Scalar, ...],
         places: tuple[Place, ...],
     ) -> None:
         self._device = device
-        self._how = kernel + over.walk.suffix, dtypes, over.grid, over.block
-        names = [str(number) for number in range(len(arguments))]
-        ends = np.cumsum([-(-each.dtype.itemsize // 8) * 8 for each in arguments]).tolist()
-        self._dtype = np.dtype(
-            {
-                "names": names,
-                "formats": [each.dtype for each in arguments],
-                "offsets": [0, *ends[:-1]],
-                "itemsize": ends[-1],
-            }
-        )
-        words = np.zeros(ends[-1] // 8, np.int64)
-        whole = words.view(self._dtype).reshape(())
-        for name, each in zip(names, arguments, strict=True):
-            whole[name] = each
-        self._slots = tuple([_offset(self._dtype, place) // 8 for place in places])
-        self._arguments = tuple([whole[name] for name in names])  # views
-        self._words = words.data
+        self._how = kernel, dtypes, grid, block
+        self._arguments: list[Scalar] = list(arguments)
+        self._whole: list[tuple[int, int]] = []  # arguments that are addresses, and which ones
+        self._words: list[tuple[memoryview, int, int]] = []  # words of others, and which ones
+        structs: dict[int, np.ndarray] = {}
+        for number, (at, *fields) in enumerate(places):
+            if not fields:
+                self._whole.append((at, number))
+                continue
+            struct = structs.get(at)
+            if struct is None:  # of its own, as calls write to it
+                struct = structs[at] = self._arguments[at] = np.array(arguments[at])
+            words = struct.reshape(1).view(np.int64).data
+            self._words.append((words, _offset(struct.dtype, fields) // 8, number))
         self._lock = threading.Lock()
 
     def __call__(self, *addresses: int) -> None:
         """Launch, which copies the arguments before it returns."""
-        words = self._words
+        arguments = self._arguments.copy()
+        for at, number in self._whole:
+            arguments[at] = np.int64(addresses[number])
         with self._lock:
-            for slot, address in zip(self._slots, addresses, strict=True):
-                words[slot] = address
-            self._device.launch(*self._how, self._arguments)
+            for words, slot, number in self._words:
+                words[slot] = addresses[number]
+            self._device.launch(*self._how, tuple(arguments))
 
 
-def _offset(dtype: np.dtype, place: Place) -> int:
+def _offset(dtype: np.dtype, names: list[str]) -> int:
     """Return the bytes before a field of a field."""
     offset = 0
-    for name in (str(place[0]), *place[1:]):
+    for name in names:
         fields = dtype.fields
         assert fields is not None, f"{dtype} has no field {name}"
         dtype, step = fields[name][:2]

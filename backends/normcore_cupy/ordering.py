@@ -69,6 +69,13 @@ class Ordering:
             if torch is not None and torch.cuda.is_initialized() and self._is_lent(array):
                 return self._beside_torch(torch, array.data.device_id)
         elif torch is not None and is_tensor(array):
+            cuda, number = self._cupy.cuda, array.get_device()
+            current = cuda.get_current_stream().ptr
+            if (
+                number == cuda.runtime.getDevice()
+                and torch.cuda.current_stream(array.device).cuda_stream == current
+            ):
+                return _OnOneStream(self._inside, self._allocating(torch, array.device))
             return self._of_torch(torch, array.device)
         return IN_ANY_ORDER
 
@@ -140,7 +147,7 @@ class Ordering:
                 yield
             return
         current, theirs = cuda.get_current_stream(), torch.cuda.current_stream(device).cuda_stream
-        with self._entered(), cuda.using_allocator(self._allocator(torch, device)):
+        with self._entered(), self._allocating(torch, device):
             if theirs == current.ptr:
                 yield
             elif torch.cuda.is_current_stream_capturing():
@@ -212,6 +219,10 @@ class Ordering:
         """
         return not isinstance(array.data.mem, self._own)
 
+    def _allocating(self, torch: ModuleType, device: torch.device) -> AbstractContextManager[None]:
+        """Return the context in which CuPy takes PyTorch's memory."""
+        return self._cupy.cuda.using_allocator(self._allocator(torch, device))
+
     def _allocator(self, torch: ModuleType, device: torch.device) -> Allocator:
         """Return an allocator for CuPy that takes memory of PyTorch's, on its current stream."""
         found = self._allocators.get(device)
@@ -247,6 +258,30 @@ class Ordering:
             return memory.MemoryPointer(TorchMemory(tensor, size), 0)
 
         return allocate
+
+
+class _OnOneStream:
+    """The context of work where CuPy's stream and PyTorch's are one, as in most calls.
+
+    Parameters
+    ----------
+    inside : threading.local
+    allocating : context
+        That of the memory.
+    """
+
+    __slots__ = ("_allocating", "_inside")
+
+    def __init__(self, inside: threading.local, allocating: AbstractContextManager[None]) -> None:
+        self._inside, self._allocating = inside, allocating
+
+    def __enter__(self) -> None:
+        self._allocating.__enter__()
+        self._inside.now = True
+
+    def __exit__(self, *error: object) -> None:
+        self._inside.now = False
+        self._allocating.__exit__(*error)  # type: ignore[arg-type]
 
 
 class _ExternalStream:

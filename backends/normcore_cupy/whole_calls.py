@@ -21,7 +21,7 @@ from normcore_cupy.device import ABSENT, DERIVED, FORWARD, Scalar
 from normcore_cupy.device_moments import DeviceMoments
 from normcore_cupy.launcher import FLOATING, dtype_name
 from normcore_cupy.ordering import Ordering, is_plain_tensor
-from normcore_cupy.plan import BACKWARD, ELEMENTWISE, REDUCTION, Plan
+from normcore_cupy.plan import BACKWARD, ELEMENTWISE, REDUCTION, Plan, of_columns
 
 if TYPE_CHECKING:
     from normcore_cupy.host import DeviceBackend
@@ -143,6 +143,22 @@ class WholeCalls:
                 self._released(rows[_DBETA, ...], dy),
             )
 
+    def update_running(
+        self, parts: Array, mean: Array, var: Array, weight: float | None, number: Array
+    ) -> bool:
+        """Move running statistics towards the parts of moments; False if it is left undone."""
+        seen = self._look(parts, mean, var, number)
+        if seen is None:
+            return False
+        (state, _), (old, _), (also_old, _), (count, _) = seen
+        with self._ordering.of(parts):
+            key = (*(each for _, each in seen), weight)
+            planned = self._plan(key, self._plan_running, parts, mean, var, weight, number)
+            if planned is None:
+                return False
+            planned.first(state, count, old, also_old, old, also_old)
+        return True
+
     # -- of every call ---------------------------------------------------------------------
 
     def _look(self, first: Array, *others: Array) -> list[_Seen] | None:
@@ -226,7 +242,7 @@ class WholeCalls:
         if views is None:
             return None
         view, target = views
-        device, num_channels = self._device, view.shape[1]
+        num_channels = view.shape[1]
         derived = np.zeros((), DERIVED)
         derived["eps"] = eps
         places: list[Place] = []
@@ -242,14 +258,14 @@ class WholeCalls:
         over = self._backend._plan(view, REDUCTION)
         finish, num_parts, num_counters = self._finish(over, _STATE_ROWS, num_channels)
         walked = self._launcher.view
-        first = Bound(
-            device, "moments", (dtype_name(view), "float64"), over,
+        first = self._bound(
+            "moments", (dtype_name(view), "float64"), over,
             (walked(view, over.walk), np.int32(0), over.per_range, finish, _NOWHERE, derived),
             ((0, "data"), (3, "parts"), (3, "counters"), (4,), (5, "rows"), *places),
         )  # fmt: skip
         over = self._backend._plan(view, ELEMENTWISE, target)
-        second = Bound(
-            device, "rescale", (dtype_name(view), dtype_name(target)), over,
+        second = self._bound(
+            "rescale", (dtype_name(view), dtype_name(target)), over,
             (
                 walked(view, over.walk), walked(target, over.walk), ABSENT, _NOWHERE,
                 np.float64(-math.inf), np.float64(math.inf), np.int32(0), over.per_range,
@@ -273,10 +289,8 @@ class WholeCalls:
         if views is None or type(training) is not bool:
             return None
         upstream, view, target = views
-        device, num_channels = self._device, view.shape[1]
-        state = self._backend.adopt(parts)
-        whole = (_STATE_ROWS, num_channels), (8 * num_channels, 8), "float64"
-        if (state.shape, state.strides, state.dtype.name) != whole:
+        num_channels = view.shape[1]
+        if not self._is_state(parts, num_channels):
             return None
         forward = np.zeros((), FORWARD)
         forward["eps"], forward["training"] = eps, training
@@ -292,8 +306,8 @@ class WholeCalls:
         over = self._backend._plan(view, REDUCTION, upstream)
         finish, num_parts, num_counters = self._finish(over, 4, num_channels)
         walked = self._launcher.view
-        first = Bound(
-            device, "backward_reduce", (dtype_name(view), "float64"), over,
+        first = self._bound(
+            "backward_reduce", (dtype_name(view), "float64"), over,
             (
                 walked(upstream, over.walk), walked(view, over.walk), ABSENT, forward,
                 over.per_range, finish, _NOWHERE,
@@ -304,8 +318,8 @@ class WholeCalls:
             ),
         )  # fmt: skip
         over = self._backend._plan(view, BACKWARD, upstream, target)
-        second = Bound(
-            device, "backward_elemt", (dtype_name(view), dtype_name(target)), over,
+        second = self._bound(
+            "backward_elemt", (dtype_name(view), dtype_name(target)), over,
             (
                 *(walked(each, over.walk) for each in (upstream, view, target)), ABSENT,
                 _NOWHERE, _NOWHERE, over.per_range,
@@ -313,6 +327,34 @@ class WholeCalls:
             ((0, "data"), (1, "data"), (2, "data"), (4,)),
         )  # fmt: skip
         return _Planned(first, second, num_channels, num_parts, num_counters)
+
+    def _plan_running(
+        self, parts: Array, mean: Array, var: Array, weight: float | None, number: Array
+    ) -> _Planned | None:
+        num_channels = parts.shape[-1]
+        kinds = {self._vector_kind(each, num_channels) for each in (mean, var)}
+        if None in kinds or len(kinds) > 1 or not self._is_state(parts, num_channels):
+            return None
+        if number is None:
+            if not isinstance(weight, float):
+                return None
+        elif weight is not None or self._backend.adopt(number).dtype != np.int64:
+            return None
+        name = dtype_name(self._backend.adopt(mean))
+        at = _NOWHERE
+        grid, block = of_columns(num_channels)
+        count, ddof = np.int64(num_channels), np.float64(1.0)
+        arguments = at, ddof, np.float64(weight or 0.0), at, count, at, at, at, at
+        places: tuple[Place, ...] = ((0,), (3,), (5,), (6,), (7,), (8,))
+        kernel, dtypes = "update_running", (name, name)
+        bound = Bound(self._device, kernel, dtypes, grid, block, arguments, places)
+        return _Planned(bound, bound, num_channels, 0, 0)
+
+    def _is_state(self, parts: Array, num_channels: int) -> bool:
+        """Whether these are contiguous parts of moments."""
+        state = self._backend.adopt(parts)
+        whole = (_STATE_ROWS, num_channels), (8 * num_channels, 8), "float64"
+        return (state.shape, state.strides, state.dtype.name) == whole
 
     def _fresh_like(self, like: Array) -> _Fresh | None:
         """Return how to allocate in the memory order of an array, if it is dense and of floats."""
@@ -355,6 +397,17 @@ class WholeCalls:
             return None
         name = dtype_name(native)
         return 1 + FLOATING.index(name) if name in FLOATING else None
+
+    def _bound(
+        self,
+        kernel: str,
+        dtypes: tuple[str, str],
+        over: Plan,
+        arguments: tuple[Scalar, ...],
+        places: tuple[Place, ...],
+    ) -> Bound:
+        name = kernel + over.walk.suffix
+        return Bound(self._device, name, dtypes, over.grid, over.block, arguments, places)
 
     def _finish(self, over: Plan, num_rows: int, num_channels: int) -> tuple[Scalar, int, int]:
         """Return how ranges are merged, and how much of what they need."""

@@ -123,6 +123,15 @@ class Backend(ABC):
         """Do what `functional.batch_norm_backward` does; as :meth:`batch_norm`."""
         return None
 
+    def update_running_with(
+        self, parts: Array, mean: Array, var: Array, weight: float | None, number: Array = None
+    ) -> bool:
+        """Do what :meth:`update_running` does with the parts of moments; False if it is not done.
+
+        As :meth:`batch_norm`.
+        """
+        return False
+
     # -- required kernels ------------------------------------------------------------------
 
     @abstractmethod
@@ -250,6 +259,36 @@ class Backend(ABC):
         return rescale_visible(
             self, x, affine, where, clip=clip, out=out, refuse_infinite=refuse_infinite
         )
+
+    def observe_entries(
+        self,
+        statistic: type[StatisticT],
+        values: np.ndarray,
+        channels: np.ndarray,
+        num_channels: int,
+        *,
+        weights: np.ndarray | None = None,
+    ) -> tuple[StatisticT, np.ndarray] | None:
+        """Return the statistic of each channel of a vector on the host, NaN left out.
+
+        Such are the columns of a sparse matrix that is stored by rows.
+
+        Parameters
+        ----------
+        statistic : type
+        values : contiguous array of shape (n,)
+            Of float32 or float64.
+        channels : contiguous int32 or int64 array of shape (n,)
+            The channel of each value.
+        num_channels : int
+        weights : contiguous float64 array of shape (n,), optional
+
+        Returns
+        -------
+        Statistic and how many values each channel has, those that are NaN too; or None where there
+        is no kernel for these
+        """
+        return None
 
     def observe_segments(
         self,

@@ -233,7 +233,11 @@ class AffineScaler(Scaler):
         affine, clip = self._map_of(x)
         if inverse:
             affine, clip = affine.inverse(), None
-        _, scale, gamma, _ = affine.coefficients(self.n_features_in_)
+        center, scale, gamma, beta = affine.coefficients(self.n_features_in_)
+        if center.any() or beta.any() or self.squashes:
+            raise ValueError(
+                f"this {type(self).__name__} does not keep zeros, as it claims (keeps_zero)"
+            )
         # In the order of the kernels, so that the bits are those of a dense table. A center of 0
         # leaves x as it is, a beta of 0 turns -0.0 into 0.0.
         y = x.astype(np.float64) if x.dtype != np.float64 else x

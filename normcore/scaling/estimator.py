@@ -96,6 +96,8 @@ class Estimator:
     n_features_in_: int
     feature_names_in_: np.ndarray
     _metadata_request: object
+    #: Whose arrays it was fitted to.
+    _library: str = "numpy"
 
     #: Of the subclass.
     fit: Callable[..., Self]
@@ -300,20 +302,12 @@ class Estimator:
         scikit-learn's checks demand this of estimators where its ``array_api_dispatch`` is on. All
         else goes, as its RFC 34604 has it: fitted on one device, used on another.
         """
-        if not isinstance(values, np.ndarray):
-            return
-        for name, fitted in self.__dict__.items():
-            if name.endswith("_") and hasattr(fitted, "dtype") and name != "feature_names_in_":
-                break
-        else:
-            return
-        seen = type(fitted).__module__.partition(".")[0]
-        if seen != "numpy":
+        if isinstance(values, np.ndarray) and self._library != "numpy":
             raise ValueError(
                 f"Inputs passed to {type(self).__name__}.{method}() must use the same namespace "
                 f"and the same device as those passed to fit() while scikit-learn's "
-                f"array_api_dispatch is on. The namespaces used during fit ({seen}) and {method} "
-                "(numpy) differ."
+                f"array_api_dispatch is on. The namespaces used during fit ({self._library}) and "
+                f"{method} (numpy) differ."
             )
 
     # -- callbacks -------------------------------------------------------------------------

@@ -22,7 +22,7 @@ from normcore.scaling.containers.frames import (
     is_arrow_array,
     is_frame,
 )
-from normcore.scaling.real_numbers import real_numbers
+from normcore.scaling.real_numbers import as_numbers, real_numbers
 
 __all__ = [
     "Names",
@@ -39,6 +39,8 @@ __all__ = [
 #: Names of columns, all of them strings.
 Names: TypeAlias = Sequence[str] | np.ndarray
 
+# Below, products of weights and squares lose digits.
+TINY_WEIGHT = 2.0**-800
 # Rows looked at together in search of an infinity.
 BLOCK_ROWS = 4096
 
@@ -152,7 +154,12 @@ def as_weights(sample_weight: Array, num_samples: int) -> Array:
     elif isinstance(sample_weight, np.ndarray) or not _is_foreign_array(sample_weight):
         sample_weight = np.asarray(sample_weight)
         if sample_weight.dtype.kind not in "biuf":
-            sample_weight = _real_weights(sample_weight)
+            sample_weight = as_numbers(sample_weight, "sample_weight")
+        if sample_weight.ndim == 0:
+            sample_weight = np.full(num_samples, sample_weight)
+    elif str(sample_weight.dtype).endswith("bfloat16"):
+        xp = array_namespace(sample_weight)
+        sample_weight = xp.astype(sample_weight, xp.float64)
     if sample_weight.ndim != 1:
         raise ValueError(
             f"Sample weights must be 1D array or scalar, got {sample_weight.ndim}D array. "
@@ -166,6 +173,11 @@ def as_weights(sample_weight: Array, num_samples: int) -> Array:
         if not sample_weight.any():
             raise ValueError("Sample weights must contain at least one non-zero number.")
         _refuse_not_finite(sample_weight)
+        if sample_weight.dtype.kind == "f" and np.max(sample_weight) < TINY_WEIGHT:
+            raise ValueError(
+                f"sample_weight holds nothing above {np.max(sample_weight)}, whose products with "
+                "data float64 cannot hold; multiply the weights by a constant"
+            )
     return sample_weight
 
 
@@ -258,16 +270,3 @@ def _refuse_not_finite(weights: np.ndarray) -> None:
 
 def _bullets(names: list[str], most: int = 5) -> list[str]:
     return [f"- {name}" for name in names[:most]] + ["- ..."] * (len(names) > most)
-
-
-def _real_weights(weights: np.ndarray) -> np.ndarray:
-    try:
-        if any(isinstance(each, str | bytes) for each in weights.flat):
-            raise TypeError("there is text among them")
-        if weights.dtype.kind != "O":
-            raise TypeError(f"dtype {weights.dtype}")
-        return weights.astype(np.float64)
-    except OverflowError:
-        raise ValueError("sample_weight holds a number beyond the largest float64") from None
-    except (TypeError, ValueError) as error:
-        raise TypeError(f"sample_weight must hold real numbers: {error}") from None

@@ -11,10 +11,10 @@ from normcore.array_backend.abstract import Backend
 from normcore.layout.namespace import Array
 from normcore.scaling import input_validation
 from normcore.scaling.scaler import Scaler
-from normcore.statistics import MergeableQuantiles, Statistic
+from normcore.statistics import MergeableQuantiles, QuantileSketch, Statistic
 from normcore.statistics.exact_quantiles import exact
 from normcore.statistics.mergeable_quantiles import METHODS
-from normcore.statistics.quantile_sketch import check_error
+from normcore.statistics.quantile_sketch_guarantee import check_error
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -93,16 +93,26 @@ class QuantileLearner(Scaler):
         """Return the quantiles of an ``(N, C, S)`` view at ``q``, skipping NaN.
 
         Whole weights repeat their values; with others, a quantile is the first value at which the
-        cumulated weight reaches it. A sketch carries none, which is a ValueError.
+        cumulated weight reaches it. A sketch carries no others, which is a ValueError.
         """
-        if weights is not None and (self.quantiles == "sketch" or self.keep_sketch):
-            raise ValueError(
-                f"{type(self).__name__} takes sample_weight with exact quantiles alone, as a "
-                "sketch carries no weights: quantiles='exact', keep_sketch=False"
-            )
-        if weights is not None and _are_whole(np.asarray(backend.release(weights, np.empty(0)))):
-            found = exact(backend, x, q, weights=weights, skipna=True, repeats=True)
-            return MergeableQuantiles(found.q, found.values, found.count, found.infinite)
+        if weights is not None:
+            sketched = self.quantiles == "sketch"
+            whole = _are_whole(np.asarray(backend.release(weights, np.empty(0))))
+            if not whole and (sketched or self.keep_sketch):
+                raise ValueError(
+                    f"{type(self).__name__} takes sample_weight that are not whole numbers with "
+                    "exact quantiles alone: quantiles='exact', keep_sketch=False"
+                )
+            if whole and not sketched:
+                found = exact(backend, x, q, weights=weights, skipna=True, repeats=True)
+                sketch = None
+                if self.keep_sketch:
+                    sketch = QuantileSketch.observe(
+                        backend, x, weights=weights, skipna=True, error=self.quantile_error
+                    )
+                return MergeableQuantiles(
+                    found.q, found.values, found.count, found.infinite, sketch
+                )
         return MergeableQuantiles.observe(
             backend,
             x,

@@ -203,7 +203,7 @@ class RobustScaler(QuantileLearner, AffineScaler):
         sample_weight : number or array-like of shape (n_samples,), optional
             Finite and not negative; for each index of the first axis. Whole numbers say how often
             a row is repeated. With others, a quantile is the first value at which the cumulated
-            weight reaches it, NumPy's ``inverted_cdf``. A sketch takes none.
+            weight reaches it, NumPy's ``inverted_cdf``; a sketch does not take such.
         where : array of bool, optional
             Of a shape that broadcasts to that of ``X``: elements where it is False are skipped,
             whatever they hold.
@@ -213,8 +213,8 @@ class RobustScaler(QuantileLearner, AffineScaler):
         ValueError
             If ``X`` is not two-dimensional, is empty, or holds infinity, text or complex numbers;
             if the weights have another length, are all zero, or are negative, NaN or infinite, or
-            there would be a sketch of them; if ``where`` has another shape or hides all of ``X``;
-            if ``X`` is sparse and to be centered.
+            a sketch is to carry some that are not whole; if ``where`` has another shape or hides
+            all of ``X``; if ``X`` is sparse and to be centered.
             The scaler then stays as it was.
         TypeError
             If ``X`` holds objects that are not numbers.

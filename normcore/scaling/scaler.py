@@ -21,7 +21,7 @@ from normcore.saving.scaler_file import save_scaler
 from normcore.scaling import array_map, element_mask, fitted_description, input_validation
 from normcore.scaling.any_axes import AnyAxes
 from normcore.scaling.containers.frame_output import framed
-from normcore.scaling.containers.frames import column_names, is_frame
+from normcore.scaling.containers.frames import column_names, is_frame, library_of
 from normcore.scaling.containers.opening import opened
 from normcore.scaling.containers.table import PiecewiseTable
 from normcore.scaling.estimator import not_fitted_error, sklearn_config
@@ -45,7 +45,7 @@ __all__ = ["Scaler"]
 # Instance attributes that a fit sets besides those whose names end with an underscore.
 FITTED = frozenset(
     {"_statistic", "_num_rows", "_params", "_affine", "_narrow", "_features", "_shaped"}
-    | {"_kept_affine", "_observed_affine", "_assigned", "_learned", "_watched"}
+    | {"_kept_affine", "_observed_affine", "_assigned", "_learned", "_watched", "_library"}
 )
 # Parameters that say how to compute, not what: scalers that differ in them alone can merge.
 EXECUTION = frozenset({"backend", "copy"})
@@ -301,6 +301,8 @@ class Scaler(FittedAttributes, AnyAxes, ABC):
                 ).to_host()
         if statistic is None or _may_hold_infinity(statistic):
             self._refuse_infinity(x, names, features, mask)
+            if weights is not None and statistic is not None:
+                _refuse_overflow(statistic)
         return statistic
 
     def _learn(
@@ -335,6 +337,7 @@ class Scaler(FittedAttributes, AnyAxes, ABC):
         if features is not None:
             learned._features, learned._shaped = features, learned._shape_attributes(features)
         if like is not None and not isinstance(like, np.ndarray):
+            learned._library = library_of(like)
             learned._publish_as(like)
         fitted = learned.__dict__
         found = {name: locked(value) for name, value in fitted.items() if is_public(name)}
@@ -574,6 +577,17 @@ def _may_hold_infinity(statistic: Statistic) -> bool:
     if infinite is not None:
         return bool(np.any(infinite))
     return not all(np.isfinite(array).all() for array in statistic.to_state().values())
+
+
+def _refuse_overflow(statistic: Statistic) -> None:
+    """Refuse the statistic of finite data that weights made infinite."""
+    try:
+        statistic.check_finite()
+    except ValueError:
+        raise ValueError(
+            "sample_weight is so large that its sum, or that of its products with X, is beyond the "
+            "largest float64; divide the weights by a constant"
+        ) from None
 
 
 def _beside(x: Array, weights: Array, backend: Backend) -> Array:

@@ -95,10 +95,9 @@ class MergeableQuantiles(Quantiles):
 
         Raises
         ------
-        TypeError
-            If a sketch is given weights.
         ValueError
-            If ``q`` leaves [0, 1], ``error`` is not in [1e-6, 1), or ``method`` is another.
+            If ``q`` leaves [0, 1], ``error`` is not in [1e-6, 1), or ``method`` is another; if a
+            sketch is given weights that are not whole numbers.
         """
         if method not in METHODS:
             raise ValueError(f"method must be 'exact' or 'sketch', got {method!r}")

@@ -9,20 +9,9 @@ P. K. Agarwal et al., "Mergeable summaries", ACM Transactions on Database System
 error of merged compactors.
 """
 
-# Design: a compaction at level h changes the rank of any x by at most 2**h, up or down with equal
-# odds whatever happened before, so the error is a martingale, and by Azuma's inequality exceeds t
-# with a probability of at most 2 exp(-t**2 / (2 V)), V the sum of 4**h over all compactions. The
-# sketch adds V up and states what follows from it. Where the top level is H and the capacities are
-# k c**(H - h), each compaction at level h takes that many values of weight 2**h, so there are at
-# most n / (2**h k c**(H - h)) of them in any tree of merging, and n >= k 2**(H - 1), as level H - 1
-# was full once. Hence V <= 2 n**2 / ((2 c - 1) k**2), which gives the capacity for an error. The
-# memory, k / (1 - c), is least where c = 2/3.
-
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
-from numbers import Real
 from types import ModuleType
 from typing import TYPE_CHECKING, ClassVar, Self
 
@@ -32,6 +21,7 @@ from normcore.layout.namespace import Array
 from normcore.layout.tiling import blocks
 from normcore.statistics.quantile_interpolation import as_quantiles, interpolated, neighbours
 from normcore.statistics.quantile_sketch_checks import check_possible
+from normcore.statistics.quantile_sketch_guarantee import capacity_for, check_error, deviation
 from normcore.statistics.quantile_sketch_kernel import (
     LEVELS,
     exact_size,
@@ -46,12 +36,8 @@ if TYPE_CHECKING:
 
     from normcore.statistics.kernels import StatisticKernels
 
-__all__ = ["CONFIDENCE", "QuantileSketch", "check_error"]
+__all__ = ["QuantileSketch"]
 
-#: Odds of each quantile to be within the rank error.
-CONFIDENCE = 0.99
-
-_LEAST_ERROR = 1e-6
 _BLOCK = 1 << 16  # values that are read at once, of all channels ...
 _RUN = 256  # ... and of one, at least
 _SUMS = ("count", "infinite", "low", "high", "variance")
@@ -132,27 +118,64 @@ class QuantileSketch(Statistic):
         seed : int
             Of the coins that are tossed, in [0, 2**64).
 
+        weights : (N, S) array, optional
+            Whole numbers, which say how often each value is repeated.
+
         Raises
         ------
-        TypeError
-            If there are weights.
         ValueError
-            If ``error`` is not in [1e-6, 1).
+            If ``error`` is not in [1e-6, 1), or a weight is not a whole number from 0 to 2**53.
         """
         if weights is not None:
-            raise TypeError("a sketch of quantiles takes no weights; exact quantiles do")
+            return cls._observe_repeated(backend, x, weights, skipna, error, seed)
         num_samples, num_channels, num_inner = x.shape
         found = observed(
             _columns(backend, x),
             num_channels,
             num_samples * num_inner,
-            _capacity(check_error(error)),
+            capacity_for(check_error(error)),
             seed,
         )
         values, sizes, coins, sums, absent = found
         if not skipna:
             sums[_COUNT, absent > 0] = np.nan
         return cls(error, values, sizes, coins, sums)
+
+    @classmethod
+    def _observe_repeated(
+        cls,
+        backend: StatisticKernels,
+        x: Array,
+        weights: Array,
+        skipna: bool,
+        error: float,
+        seed: int,
+    ) -> QuantileSketch:
+        """Sketch the values for each binary digit of their weights, as so many levels higher."""
+        host = np.asarray(backend.release(x, np.empty(0))).transpose(0, 2, 1)
+        host = host.reshape(-1, x.shape[1])
+        given = np.asarray(backend.release(weights, np.empty(0)), dtype=np.float64).reshape(-1)
+        if not bool(np.all((given >= 0) & (given <= 2.0**53) & (given == np.floor(given)))):
+            raise ValueError(
+                "a sketch of quantiles takes whole weights, which repeat values; exact quantiles "
+                "take others"
+            )
+        repeats = given.astype(np.int64)
+        total = cls.empty(x.shape[1], error=error)
+        for digit in range(int(repeats.max(initial=0)).bit_length()):
+            chosen = host[(repeats >> digit & 1).astype(bool), :, None]
+            part = cls.observe(backend, chosen, skipna=skipna, error=error, seed=seed)
+            total = total.merge(part._heavier(digit))
+        return total
+
+    def _heavier(self, digits: int) -> QuantileSketch:
+        """Return the sketch of the same values, each ``2**digits`` times."""
+        sums = self.sums.copy()
+        for row, power in ((_COUNT, digits), (_INFINITE, digits), (_VARIANCE, 2 * digits)):
+            sums[row] = np.ldexp(sums[row], power)
+        return type(self)(
+            self.error, self.values, np.roll(self.sizes, digits, axis=1), self.coins, sums
+        )
 
     @property
     def num_channels(self) -> int:
@@ -172,7 +195,7 @@ class QuantileSketch(Statistic):
     @property
     def exact_size(self) -> int:
         """Number of values of a channel below which nothing is lost."""
-        return exact_size(_capacity(self.error))
+        return exact_size(capacity_for(self.error))
 
     @property
     def rank_error(self) -> np.ndarray:
@@ -180,10 +203,8 @@ class QuantileSketch(Statistic):
 
         A fraction of its number of values, at most :attr:`error`; 0 where quantiles are exact.
         """
-        deviation = np.sqrt(2 * math.log(2 / (1 - CONFIDENCE)) * self.sums[_VARIANCE])
-        return np.divide(
-            deviation, self.count, out=np.zeros(self.num_channels), where=deviation > 0
-        )
+        ranks = deviation(self.sums[_VARIANCE])
+        return np.divide(ranks, self.count, out=np.zeros(self.num_channels), where=ranks > 0)
 
     def quantile(self, q: ArrayLike) -> np.ndarray:
         """Return quantiles of each channel.
@@ -243,7 +264,7 @@ class QuantileSketch(Statistic):
         if self.error != other.error:
             raise ValueError(f"cannot merge sketches of errors {self.error} and {other.error}")
         return type(self)(
-            self.error, *merged([self._parts(), other._parts()], _capacity(self.error))
+            self.error, *merged([self._parts(), other._parts()], capacity_for(self.error))
         )
 
     def select(self, channels: Channels) -> QuantileSketch:
@@ -335,26 +356,6 @@ class QuantileSketch(Statistic):
 
 
 _LOW_HALF = np.uint64(0xFFFFFFFF)
-
-
-def check_error(error: float, name: str = "error") -> float:
-    """Return a rank error that a sketch can guarantee.
-
-    Raises
-    ------
-    ValueError
-        If it is not a number in [1e-6, 1).
-    """
-    if isinstance(error, bool) or not isinstance(error, Real) or not _LEAST_ERROR <= error < 1:
-        raise ValueError(
-            f"{name} must be a number from {_LEAST_ERROR} to less than 1, got {error!r}"
-        )
-    return float(error)
-
-
-def _capacity(error: float) -> int:
-    """Return the capacity of the top level that guarantees a rank error."""
-    return math.ceil(math.sqrt(12 * math.log(2 / (1 - CONFIDENCE))) / error)
 
 
 def _columns(backend: StatisticKernels, x: Array) -> Iterator[np.ndarray]:

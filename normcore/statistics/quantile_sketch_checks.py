@@ -51,7 +51,7 @@ def check_possible(sketch: QuantileSketch) -> None:
     compacted = sketch.sizes[:, 1:].any(axis=1)
     if (
         not np.isfinite(variance).all()
-        or ((variance > 0) != compacted).any()
+        or ((variance > 0) > compacted).any()
         or (variance < 0).any()
     ):
         raise ValueError(f"the variance of {kind} does not fit its levels: {variance}")

@@ -20,6 +20,7 @@ cdef enum:
 cdef struct capacities_t:
     Py_ssize_t below_top[NUM_LEVELS]    # of levels, by the distance from the top
     Py_ssize_t exact                    # of the only level, where nothing was compacted yet
+    Py_ssize_t full                     # of the top one
 
 
 cdef struct channel_t:
@@ -28,6 +29,7 @@ cdef struct channel_t:
     Py_ssize_t sizes[NUM_LEVELS]
     Py_ssize_t num_raw
     int top
+    int heavy                           # levels at the top that only heavy values reach
     uint64_t coins
     double count, infinite, absent, low, high, variance
 
@@ -57,7 +59,21 @@ cdef inline uint64_t digest(const double* values, Py_ssize_t size) noexcept nogi
 cdef inline Py_ssize_t capacity_of(
     const capacities_t* capacities, const channel_t* channel, int level
 ) noexcept nogil:
-    return capacities.below_top[channel.top - level] if channel.top else capacities.exact
+    if channel.top == 0:
+        return capacities.exact
+    return capacities.below_top[max(channel.top - channel.heavy - level, 0)]
+
+
+cdef inline void weigh(const capacities_t* capacities, channel_t* channel) noexcept nogil:
+    """Count the levels whose weights all values together do not warrant.
+
+    Where values count once, the top level is at most log2(2 n / capacity). A few that weigh more
+    may lie higher; they must not lessen the capacities of the levels below.
+    """
+    cdef int warranted = 0
+    while ldexp(capacities.full, warranted) <= channel.count and warranted < channel.top:
+        warranted += 1
+    channel.heavy = channel.top - warranted
 
 
 cdef inline void promote(

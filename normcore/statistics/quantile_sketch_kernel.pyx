@@ -23,6 +23,7 @@ from normcore.statistics.quantile_sketch_compaction cimport (
     mixed,
     promote,
     settle,
+    weigh,
 )
 from normcore.statistics.quantile_sketch_sorting cimport merge, padded, sort_runs
 from normcore.threads.pool cimport Work
@@ -95,6 +96,7 @@ cdef class Compactors(Work):
         cdef double size = capacity
         self.num_channels = num_channels
         self.capacities.exact = exact_size(capacity)
+        self.capacities.full = capacity
         for distance in range(NUM_LEVELS):
             self.capacities.below_top[distance] = max(
                 multiple(<Py_ssize_t> ceil(size), 2), LEAST_CAPACITY
@@ -245,6 +247,7 @@ cdef class Compactors(Work):
             place -= channel.sizes[level]
             channel.first[level] = place
             merge(ends[0], sizes[0][level], ends[1], sizes[1][level], place)
+        weigh(&self.capacities, channel)
         settle(&self.capacities, channel, spare)
 
     cdef void add_sums(self, channel_t* channel, const state_t* part, Py_ssize_t c) noexcept nogil:

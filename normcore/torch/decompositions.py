@@ -33,12 +33,12 @@ def rms_norm(
 
 
 def _parts(rows: Tensor) -> Tensor:
-    """Return the parts of the moments of each row of a matrix."""
+    """Return the parts of the moments of each row of a matrix: count, sum and m2."""
     wide = rows.double()
-    mean = wide.mean(1)
-    m2 = (wide - mean[:, None]).square().sum(1)
-    zero = torch.zeros_like(mean)
-    return torch.stack([zero + rows.shape[1], zero, mean, zero, m2, zero, zero])
+    total = wide.sum(1)
+    m2 = (wide - wide.mean(1, keepdim=True)).square().sum(1)
+    zero = torch.zeros_like(total)
+    return torch.stack([zero + rows.shape[1], zero, total, zero, m2, zero, zero])
 
 
 def _row_norm(

@@ -39,6 +39,7 @@ class MaxAbsScaler(nc.AffineScaler):
     """
 
     statistic = nc.Extrema
+    clip: bool = False
     keeps_zero = True
     immediate = nc.AffineScaler.immediate | {"clip"}
 

@@ -240,3 +240,14 @@ def test_what_earlier_versions_wrote_is_read(tmp_path):
     for name in ("assigned", "never fitted", "known"):
         SCALERS[name]().save(path)
         assert json.loads(path.read_text())["version"] == 2
+
+
+@pytest.mark.parametrize("name", SCALERS)
+def test_shown_by_the_command_line(name, tmp_path):
+    testing = pytest.importorskip("click.testing")
+    from normcore.cli.app import cli
+
+    SCALERS[name]().save(tmp_path / "scaler.json")
+    result = testing.CliRunner().invoke(cli, ["inspect", str(tmp_path / "scaler.json")])
+    assert result.exit_code == 0, result.output
+    assert ("unknown" in result.output) == (name in ("known", "never fitted"))

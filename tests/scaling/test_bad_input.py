@@ -358,3 +358,27 @@ def test_large_integers_within_float64_are_taken():
     assert nc.MinMaxScaler((0, 10**300)).fit_transform(x)[2, 0] == 1e300
     weighted = nc.StandardScaler().fit(x, sample_weight=[2**70, 2**70, 0])
     assert weighted.mean_[0] == 1.5
+
+
+@pytest.mark.parametrize(
+    ("X", "weights", "message"),
+    [
+        ([[1.0], [2.0], [4.0]], [1e308] * 3, "so large that its sum"),
+        ([[1e300], [2e300], [-4e300]], [1e300] * 3, "so large that its sum"),
+        ([[1.0], [2.0], [4.0]], [5e-324] * 3, "multiply the weights by a constant"),
+    ],
+)
+def test_weights_beyond_what_float64_sums(X, weights, message):
+    scaler = nc.StandardScaler().fit(good())
+    before = scaler.mean_
+    with pytest.raises(ValueError, match=message):
+        scaler.fit(X, sample_weight=weights)
+    assert scaler.mean_ is before
+
+
+@pytest.mark.parametrize("missing", ["NA", "None", "Arrow"])
+def test_weights_that_are_missing(missing):
+    pd, pa = pytest.importorskip("pandas"), pytest.importorskip("pyarrow")
+    weights = {"NA": [1, pd.NA, 2], "None": [1, None, 2], "Arrow": pa.array([1, None, 2])}[missing]
+    with pytest.raises(ValueError, match="weight 1 is nan"):
+        nc.StandardScaler().fit([[1.0], [2.0], [4.0]], sample_weight=weights)

@@ -173,11 +173,22 @@ def test_other_weights_are_those_of_the_inverted_cdf() -> None:
 
 
 @pytest.mark.parametrize("options", [{"quantiles": "sketch"}, {"keep_sketch": True}])
-def test_a_sketch_takes_no_weights(X, options) -> None:
-    scaler = nc.RobustScaler(**options)
-    with pytest.raises(ValueError, match="RobustScaler takes sample_weight with exact quantiles"):
-        scaler.fit(X, sample_weight=np.ones(len(X)))
-    assert not hasattr(scaler, "center_")
+def test_a_sketch_carries_whole_weights(X, options) -> None:
+    weights = np.random.default_rng(0).integers(0, 9, len(X))
+    weights[7] = 1000
+    scaler = nc.RobustScaler(**options).fit(X[:9000], sample_weight=weights[:9000])
+    scaler.merge(nc.RobustScaler(**options).fit(X[9000:], sample_weight=weights[9000:]))
+    repeated = np.repeat(X, weights, axis=0)
+    assert scaler._statistic.count[0] == len(repeated)
+    assert 0 < scaler.quantile_error_ <= 0.01
+    assert rank_error(repeated, scaler) <= scaler.quantile_error_ + 1000 / len(repeated)
+    few = nc.RobustScaler(**options).fit(X[:300], sample_weight=weights[:300])
+    assert few.quantile_error_ == 0.0
+    exact = nc.RobustScaler().fit(np.repeat(X[:300], weights[:300], axis=0))
+    np.testing.assert_array_equal(few.center_, exact.center_)
+    np.testing.assert_array_equal(few.scale_, exact.scale_)
+    with pytest.raises(ValueError, match="not whole numbers with exact quantiles alone"):
+        nc.RobustScaler(**options).fit(X, sample_weight=weights + 0.5)
 
 
 def test_a_failed_partial_fit_changes_nothing(X) -> None:
@@ -285,3 +296,5 @@ def test_the_command_line_takes_the_parameters(X, tmp_path) -> None:
     scaler = nc.load(saved)
     assert (scaler.quantiles, scaler.quantile_error) == ("sketch", 0.05)
     assert 0 < scaler.quantile_error_ <= 0.05
+    shown = run("inspect", saved).stdout
+    assert f"quantiles within: {scaler.quantile_error_:.2%} of the ranks\n" in shown

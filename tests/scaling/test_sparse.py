@@ -219,6 +219,17 @@ def test_a_scaler_of_someone_elses():
     )
 
 
+class Mistaken(Outsider):
+    def affine(self, extrema):
+        return nc.Affine(center=extrema.min)
+
+
+def test_a_claim_to_keep_zeros_is_checked():
+    scaler = Mistaken().fit(sp.csr_array(table() - 1))
+    with pytest.raises(ValueError, match="does not keep zeros, as it claims"):
+        scaler.transform(sp.csr_array(table()))
+
+
 @pytest.mark.parametrize("n", [1, 2, 3, 1000, 1025, 123457])
 def test_so_many_zeros_by_doubling(n, monkeypatch):
     """A statistic that does not say what that of zeros is has it observed."""
@@ -269,6 +280,37 @@ def test_bad_values(scaler, format):
     assert attributes(scaler).keys() == before.keys()
     for name, value in before.items():
         np.testing.assert_array_equal(attributes(scaler)[name], value)
+
+
+@each_sparse
+@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("part", ["indices", "indptr"])
+def test_indices_that_lead_elsewhere(scaler, format, part):
+    """SciPy takes them as they are; nothing may be read or written outside the matrix."""
+    fitted = fresh(scaler).fit(table())
+    for value in (-1, 100_000, 40):
+        X = sp.csr_array(table()).asformat(format)
+        getattr(X, part)[3] = value
+        if part == "indptr" and value == 40:
+            X.indptr[2] = 41  # then they descend
+        for method in (fresh(scaler).fit, fitted.transform, fitted.inverse_transform):
+            with pytest.raises(
+                ValueError, match=r"shape \(40, 6\), has indices that do not fit it"
+            ):
+                method(X)
+
+
+@each_sparse
+@pytest.mark.parametrize("format", FORMATS)
+def test_spare_room_does_not_count(scaler, format):
+    X = sp.csr_array(table()).asformat(format)
+    roomy = X.copy()
+    roomy.data = np.concatenate([X.data, [np.inf, 7.0]])
+    roomy.indices = np.concatenate([X.indices, [0, 1]]).astype(X.indices.dtype)
+    fitted = fresh(scaler).fit(roomy)
+    assert_fitted_alike(fitted, fresh(scaler).fit(X))
+    np.testing.assert_array_equal(fitted.transform(roomy).toarray(), fitted.transform(X).toarray())
+    assert np.isinf(roomy.data[-2])
 
 
 def test_bad_weights():

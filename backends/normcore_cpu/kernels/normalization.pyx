@@ -10,7 +10,7 @@ cimport numpy as cnp
 from libc.stdint cimport uint8_t
 from libc.math cimport INFINITY, fabs, isfinite, ldexp, sqrt
 from libc.stdlib cimport calloc, free, malloc
-from libc.string cimport memcpy, memset
+from libc.string cimport memchr, memcmp, memcpy, memset
 
 from normcore.statistics.double_double cimport dd, two_sum
 from normcore.statistics cimport (

@@ -61,6 +61,7 @@ cdef bint map_shown(
     cdef bint infinite = False, nontemporal
     cdef Py_ssize_t row, lane, count
     cdef const real* x
+    cdef const real* result
     cdef real* y
     cdef const uint8_t* shown
     part.rows, part.y, part.y_stride = 1, <char*> buffer, CHUNK
@@ -74,13 +75,22 @@ cdef bint map_shown(
             shown = where + row * where_stride + lane
             part.x, part.lanes = <const char*> x, count
             part.affine = block.affine + row * block.step + (0 if along else lane)
-            if map_as(_, &part, &plain, along):
-                infinite |= shows_infinity(x, shown, count)
+            if memchr(shown, 0, count) == NULL:  # masks have few edges: most lanes are shown ...
+                part.y = <char*> y
+                infinite |= map_as(_, &part, options, along)
+                part.y = <char*> buffer
+                lane += count
+                continue
+            result = x
+            if shown[0] or memcmp(shown, shown + 1, count - 1):  # ... or hidden together
+                result = <const real*> buffer
+                if map_as(_, &part, &plain, along):
+                    infinite |= shows_infinity(x, shown, count)
             nontemporal = options.nontemporal and <size_t> y % 16 == 0
             if nontemporal:
-                choose(shown, <const real*> buffer, x, y, count, True)
+                choose(shown, result, x, y, count, True)
             else:
-                choose(shown, <const real*> buffer, x, y, count, False)
+                choose(shown, result, x, y, count, False)
             lane += count
     return infinite
 

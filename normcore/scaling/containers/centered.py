@@ -58,7 +58,7 @@ def centered(X: Array, scaler: AffineScaler) -> CenteredOperator:
     scaler._check_features(table, None)
     table.refuse_infinity(getattr(scaler, "feature_names_in_", None))
     affine, clip = scaler._map_of(np.empty((0, scaler.n_features_in_)))
-    if clip is not None:
+    if clip is not None or scaler.squashes:
         raise ValueError(f"{scaler} clips, which is no linear map; set clip=False")
     from normcore.scaling.containers.centered_operator import CenteredOperator
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SparseTable", "is_sparse"]
 
+_PARTS = ("data", "indices", "indptr")
 # Stored values that are mapped at a time.
 _BLOCK = 1 << 16
 
@@ -49,7 +50,7 @@ class SparseTable(PiecewiseTable):
                 "SciPy's: use .get()"
             )
         real_numbers(X.data[:0], None)  # refuses complex numbers
-        self.matrix = X
+        self.matrix = X = _checked(X)
         self.names = None
         self.shape = num_rows, _ = X.shape
         self.num_rows = num_rows
@@ -68,8 +69,7 @@ class SparseTable(PiecewiseTable):
             weights = input_validation.as_weights(weights, self.num_rows)
             weights = np.ascontiguousarray(weights, dtype=np.float64)
             check_weights(weights)
-        matrix = matrix.tocsc()
-        columns = Columns(_exact_floats(matrix.data), matrix, scaler)
+        columns = Columns(_exact_floats(matrix), scaler)
         if not scaler.exact_streaming or not (weights is None or scaler.statistic is Moments):
             return columns.observed_whole(weights)
         stored = columns.observed_stored(weights)
@@ -105,13 +105,42 @@ class SparseTable(PiecewiseTable):
         _refuse_infinity(self.matrix, names)
 
 
-def _exact_floats(data: np.ndarray) -> np.ndarray:
-    """Return stored values as floats, or integers beyond 2**53 as they are."""
-    if data.dtype.kind == "f":
-        return data
+def _checked(matrix: Array) -> Array:
+    """Return a matrix without spare room, whose indices lie inside it.
+
+    SciPy checks that only where it is asked to.
+
+    Raises
+    ------
+    ValueError
+        If they do not.
+    """
+    data, indices, starts = (np.asarray(getattr(matrix, name)) for name in _PARTS)
+    number = int(starts[-1])
+    bound = matrix.shape[1 if matrix.format == "csr" else 0]
+    if (
+        starts[0] != 0
+        or number > min(data.size, indices.size)
+        or bool((starts[1:] < starts[:-1]).any())
+        or (number and not 0 <= indices[:number].min() <= indices[:number].max() < bound)
+    ):
+        raise ValueError(
+            f"X, a sparse matrix of shape {matrix.shape}, has indices that do not fit it"
+        )
+    if number < max(data.size, indices.size):
+        matrix = matrix.copy()
+        matrix.prune()
+    return matrix
+
+
+def _exact_floats(matrix: Array) -> Array:
+    """Return a matrix of native floats, or of integers beyond 2**53 as they are."""
+    data: np.ndarray = matrix.data
+    if data.dtype in (np.float64, np.float32) and data.dtype.isnative and data.flags.c_contiguous:
+        return matrix
     if wide_integers.is_64_bit(data) and bool(np.any(np.abs(data.astype(np.float64)) > 2.0**53)):
-        return data
-    return data.astype(np.float64)
+        return matrix
+    return matrix.astype(np.float64)
 
 
 def _entries(matrix: Array) -> Iterator[tuple[slice, np.ndarray]]:

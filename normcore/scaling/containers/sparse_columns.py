@@ -32,21 +32,34 @@ _NOTHING = 2.0**-80
 
 
 class Columns:
-    """The stored values of a CSC matrix without duplicates, and a scaler that is to see them."""
+    """The columns of a CSR or CSC matrix without duplicates, and a scaler that is to see them."""
 
-    def __init__(self, values: np.ndarray, matrix: Array, scaler: Scaler) -> None:
-        self.values, self.rows, self._matrix = values, matrix.indices, matrix
-        self.starts = matrix.indptr.astype(np.int64)
+    values: np.ndarray
+    rows: np.ndarray
+    starts: np.ndarray
+    lengths: np.ndarray
+
+    def __init__(self, matrix: Array, scaler: Scaler) -> None:
+        self._matrix, self._scaler = matrix, scaler
         self.num_rows, self.num_columns = matrix.shape
+        self._backend = select_backend(matrix.data, scaler.backend)
+        if matrix.format == "csc":
+            self._take_columns()
+
+    def _take_columns(self) -> None:
+        """Have the stored values column by column."""
+        matrix = self._matrix.tocsc()
+        self.values, self.rows = matrix.data, matrix.indices
+        self.starts = matrix.indptr.astype(np.int64)
         self.lengths = np.diff(self.starts)
-        self._scaler, self._backend = scaler, select_backend(values, scaler.backend)
 
     def observed_stored(self, weights: np.ndarray | None) -> Statistic:
         """Return the statistic of what is stored."""
-        plane = None if weights is None else weights[self.rows]
-        found = self._by_kernel(self.values, plane)
+        found = self._by_kernel(weights)
         if found is not None:
             return found
+        self._take_columns()
+        plane = None if weights is None else weights[self.rows]
         groups: list[Statistic] = []
         order: list[np.ndarray] = []
         is_long = self.lengths >= _LONG
@@ -84,6 +97,7 @@ class Columns:
 
     def observed_whole(self, weights: np.ndarray | None) -> Statistic:
         """Return the statistic of whole columns, some at a time."""
+        self._take_columns()
         groups = []
         plane = None if weights is None else weights[None, :]
         width = max(1, _BLOCK // self.num_rows)
@@ -102,12 +116,24 @@ class Columns:
         options = {} if plane is None else {"weights": self._backend.adopt(plane)}
         return kernel(x, **options).to_host()
 
-    def _by_kernel(self, values: np.ndarray, plane: np.ndarray | None) -> Statistic | None:
+    def _by_kernel(self, weights: np.ndarray | None) -> Statistic | None:
         """Return what the backend's kernel observes, if it has one for the scaler's statistic."""
-        scaler = self._scaler
-        if scaler.statistic is None or not scaler._observes_values or values.dtype.kind != "f":
+        matrix, statistic = self._matrix, self._scaler.statistic
+        if statistic is None or not self._scaler._observes_values or matrix.dtype.kind != "f":
             return None
-        return self._backend.observe_segments(scaler.statistic, values, self.starts, weights=plane)
+        if matrix.format == "csc":
+            plane = None if weights is None else weights[self.rows]
+            return self._backend.observe_segments(
+                statistic, self.values, self.starts, weights=plane
+            )
+        plane = None if weights is None else np.repeat(weights, np.diff(matrix.indptr))
+        found = self._backend.observe_entries(
+            statistic, matrix.data, matrix.indices, self.num_columns, weights=plane
+        )
+        if found is None:
+            return None
+        observed, self.lengths = found
+        return observed
 
     def _side_by_side(self, chosen: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield columns of much the same length, and a view of their values, filled with NaN."""
@@ -127,8 +153,10 @@ class Columns:
 
     def _weighted_zeros(self, weights: np.ndarray, read: Moments) -> Moments:
         """Return the moments of zeros that weigh what the stored values leave of all weights."""
-        if bool(np.isnan(self.values).any()):  # their weights are not among those of ``read``
-            zeros = Columns(np.zeros(self.values.size), self._matrix, self._scaler)
+        matrix = self._matrix
+        if bool(np.isnan(matrix.data).any()):  # whose weights are not among those of ``read``
+            entries = np.zeros_like(matrix.data), matrix.indices, matrix.indptr
+            zeros = Columns(type(matrix)(entries, shape=matrix.shape), self._scaler)
             found = zeros.observed_stored(weights)
             assert isinstance(found, Moments)
             read = found
