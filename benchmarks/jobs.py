@@ -14,6 +14,7 @@ import numpy as np
 
 from .batches import batch_contestants, batch_oracle
 from .cases import Arrays, Case
+from .distributions import DISTRIBUTIONS, distribution_contestants, distribution_oracle
 from .family import VERBS, family_contestants, family_oracle
 from .modules import has_reused_memory, module_contestants, module_oracle
 from .peers import FITTED, QUARTILES, Contestant, found, scaler_contestants
@@ -24,6 +25,7 @@ __all__ = ["Job", "all_jobs", "quick_jobs"]
 
 TABLES = [(10_000_000, 8), (80_000_000, 1), (1_000_000, 64), (100_000, 512), (2_000, 20_000)]
 SPARSE_TABLES = [(1_000_000, 100), (20_000, 2_000)]
+DISTRIBUTION_TABLES = [(1_000_000, 64), (200_000, 20)]
 FEW_ROWS = [(1, 30), (100, 30)]
 BATCH = 32
 #: Channels and side of every input of a batch norm in ResNet-50.
@@ -138,6 +140,8 @@ def all_jobs() -> Iterator[Job]:
         yield from table_jobs(Case(shape, dtype, layout, has_nan))
     yield from family_jobs(Case((1_000_000, 64)))
     yield from small_jobs()
+    for shape in DISTRIBUTION_TABLES:
+        yield from distribution_jobs(Case(shape, "float64"))
     for shape, layout in product(SPARSE_TABLES, ("CSR", "CSC")):
         yield from sparse_jobs(Case(shape, "float64", layout))
     batches = [*map(nchw, IMAGES), *map(nhwc, IMAGES), *BATCHES]
@@ -156,6 +160,7 @@ def quick_jobs() -> Iterator[Job]:
     yield from table_jobs(Case((400_000, 64)), promised=True)
     yield from family_jobs(Case((400_000, 64)))
     yield from small_jobs()
+    yield from distribution_jobs(Case((100_000, 8), "float64"))
     large = [nchw((64, 64, 56, 56)), Case((32_768, 512), layout="NC")]
     small = Case((128, 512), layout="NC")
     for case in [*large, small]:
@@ -241,6 +246,18 @@ def sparse_jobs(case: Case) -> Iterator[Job]:
             None,
             partial(sparse_contestants, scaler, verb),
             partial(sparse_oracle, scaler, verb),
+        )
+
+
+def distribution_jobs(case: Case) -> Iterator[Job]:
+    """Yield what the scalers that change distributions do."""
+    for scaler, verb in product(DISTRIBUTIONS, ("fit", "transform")):
+        yield Job(
+            f"{scaler}.{verb}",
+            case,
+            None,
+            partial(distribution_contestants, scaler, verb),
+            partial(distribution_oracle, scaler, verb),
         )
 
 

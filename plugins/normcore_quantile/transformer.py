@@ -76,6 +76,8 @@ class QuantileTransformer(nc.QuantileLearner, nc.PointwiseScaler):
     unshaped = frozenset({"references_"})
 
     n_quantiles_: int
+    #: The landmarks as they are searched, beside the public ones that they were made of.
+    _searched: list[tuple[tuple[Any, Any], tuple[np.ndarray, np.ndarray]]]
     quantiles_: Any
     references_: Any
 
@@ -244,6 +246,7 @@ class QuantileTransformer(nc.QuantileLearner, nc.PointwiseScaler):
         self.n_quantiles_ = len(quantiles.q)
         self.quantiles_, self.references_ = quantiles.values, quantiles.q
         self._host = (quantiles.values, quantiles.q)
+        self._searched = []
 
     # -- transforming ----------------------------------------------------------------------
 
@@ -266,9 +269,9 @@ class QuantileTransformer(nc.QuantileLearner, nc.PointwiseScaler):
     def _landmarks(self) -> tuple[np.ndarray, np.ndarray]:
         """Return landmarks of shape (n_features, n_quantiles_) and references, in NumPy."""
         public = self.quantiles_, self.references_
-        known = self.__dict__.get("_searched")
-        if known is not None and all(a is b for a, b in zip(public, known[0], strict=True)):
-            return known[1]
+        for known, found in self._searched:
+            if all(a is b for a, b in zip(public, known, strict=True)):
+                return found
         values, references = (
             given if isinstance(given, np.ndarray) else learned
             for given, learned in zip(public, self._host, strict=True)
@@ -279,7 +282,7 @@ class QuantileTransformer(nc.QuantileLearner, nc.PointwiseScaler):
             np.array(references, dtype=np.float64),
         )
         if not any(getattr(getattr(each, "flags", None), "writeable", True) for each in public):
-            self._searched = public, found
+            self._searched[:] = [(public, found)]
         return found
 
     def transform(self, X: Any, *, out: Any = None, where: Any = None) -> Any:

@@ -127,6 +127,7 @@ def test_it_is_the_scaler_of_a_table(cls, problem):
             assert getattr(scaler, name).shape == shape, name
 
 
+@pytest.mark.filterwarnings("ignore:Some values .* of the inverse-transformed data:UserWarning")
 @each_scaler
 @laws
 @given(problem=problems(dtypes=("float64", "float32")), data=st.data())

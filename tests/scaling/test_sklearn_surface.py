@@ -92,7 +92,9 @@ def test_fitted_attributes(name, named):
         mine, their = getattr(ours, attribute), getattr(theirs, attribute)
         assert np.shape(mine) == np.shape(their), attribute
         if np.asarray(their).dtype.kind == "f":
-            np.testing.assert_allclose(mine, their, rtol=1e-9, atol=1e-12, err_msg=attribute)
+            # SciPy's search for lambdas ends when it has half of their digits.
+            rtol = 1e-6 if attribute == "lambdas_" else 1e-9
+            np.testing.assert_allclose(mine, their, rtol=rtol, atol=1e-12, err_msg=attribute)
 
 
 @pytest.mark.parametrize("name", CLASSES)
