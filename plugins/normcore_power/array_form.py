@@ -15,7 +15,7 @@ __all__ = ["forward", "inverse"]
 
 def forward(xp: ModuleType, x: Any, parameters: np.ndarray, plus_one: bool) -> Any:
     """Return the map of each value; see :func:`normcore_power.curve.forward`."""
-    sign, power, other, unit, mean, scale, logarithm = _vectors(xp, parameters, plus_one)
+    sign, power, other, unit, mean, scale, logarithm = _vectors(xp, x, parameters, plus_one)
     u = sign * x
     if not plus_one:
         return (_power_of(xp, xp.log(u) - logarithm, power) / unit - mean) / scale
@@ -27,7 +27,7 @@ def forward(xp: ModuleType, x: Any, parameters: np.ndarray, plus_one: bool) -> A
 
 def inverse(xp: ModuleType, x: Any, parameters: np.ndarray, plus_one: bool) -> Any:
     """Return what :func:`forward` maps to each value, NaN where that is nothing."""
-    sign, power, other, unit, mean, scale, logarithm = _vectors(xp, parameters, plus_one)
+    sign, power, other, unit, mean, scale, logarithm = _vectors(xp, x, parameters, plus_one)
     value = sign * x * scale + mean
     near = _logarithm_of(xp, value * unit, power) + logarithm
     if not plus_one:
@@ -37,7 +37,7 @@ def inverse(xp: ModuleType, x: Any, parameters: np.ndarray, plus_one: bool) -> A
     return sign * xp.where(rest > 0, -xp.expm1(far), xp.expm1(near))
 
 
-def _vectors(xp: ModuleType, parameters: np.ndarray, plus_one: bool) -> list[Any]:
+def _vectors(xp: ModuleType, x: Any, parameters: np.ndarray, plus_one: bool) -> list[Any]:
     """Return sign, both powers, unit, mean, scale and the origin's logarithm of each feature."""
     power, origin, unit, mean, scale = parameters.T
     sign = np.where(plus_one & (origin < 0), -1.0, 1.0)
