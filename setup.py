@@ -45,9 +45,14 @@ else:
     COMPILE_ARGS = ["-g0", "-ffp-contract=off", "-fno-math-errno"]
     KERNEL_ARGS = [*COMPILE_ARGS, "-O3", "--param=large-unit-insns=1000000"]
 
+# Nobody reads the exceptions of floats either, which alone would keep choices between two results
+# from being made in vectors.
+UNTRAPPED = [] if sys.platform == "win32" else ["-fno-trapping-math"]
+
 # The CPU backend's kernels are built once more for each of these, and one is chosen at import;
 # the bits are the same. Elsewhere the compiler's own baseline (SSE2, NEON) is all there is.
 KERNELS = Path("backends/normcore_cpu/kernels")
+PLUGINS = Path("plugins")
 COPIES = Path("build/instruction_sets")
 INSTRUCTION_SETS = {
     "avx2": ["-mavx2", "-mfma"],
@@ -105,6 +110,12 @@ def kernels() -> Iterator[Extension]:
             yield extension(path, COPIES, [*KERNEL_ARGS, *flags])
 
 
+def plugins() -> Iterator[Extension]:
+    """Yield the extensions of the plugins, which share nothing with the core's."""
+    for path in sorted(PLUGINS.rglob("*.pyx")):
+        yield extension(path, PLUGINS, [*optimized("-O3"), *UNTRAPPED])
+
+
 def core() -> Iterator[Extension]:
     """Yield the extensions of the core, and of what calls the kernels."""
     for root, package in ((Path(), Path("normcore")), (KERNELS.parents[1], KERNELS.parent)):
@@ -145,7 +156,7 @@ class CythonBuildExt(build_ext):
             self.extensions,
             nthreads=os.cpu_count() or 1,
             build_dir=os.path.join(self.build_temp, "cython"),
-            include_path=[".", "backends", COPIES.as_posix(), KERNELS.as_posix()],
+            include_path=[".", "backends", "plugins", COPIES.as_posix(), KERNELS.as_posix()],
             compiler_directives={
                 "language_level": 3,
                 "emit_code_comments": False,
@@ -160,7 +171,7 @@ class CythonBuildExt(build_ext):
             if self.inplace:  # the packages of the instruction sets hold nothing else
                 Path(self.get_ext_fullpath(each.name)).parent.mkdir(exist_ok=True)
         remove_stale(
-            [Path("normcore"), KERNELS.parent] if self.inplace else [Path(self.build_lib)],
+            [Path("normcore"), KERNELS.parent, PLUGINS] if self.inplace else [Path(self.build_lib)],
             [Path(self.get_ext_fullpath(each.name)) for each in self.extensions],
         )
         super().run()
@@ -168,7 +179,7 @@ class CythonBuildExt(build_ext):
 
 if __name__ == "__main__":  # also where the processes that generate sources import this file
     setup(
-        ext_modules=[*kernels(), *core()],  # those that take the longest first
+        ext_modules=[*kernels(), *core(), *plugins()],  # those that take the longest first
         cmdclass={"build_ext": CythonBuildExt},
         options={"build_ext": {"parallel": os.cpu_count() or 1}},
     )

@@ -14,13 +14,18 @@ import numpy as np
 
 from .batches import batch_contestants, batch_oracle
 from .cases import Arrays, Case
+from .distributions import DISTRIBUTIONS, distribution_contestants, distribution_oracle
+from .family import VERBS, family_contestants, family_oracle
 from .modules import has_reused_memory, module_contestants, module_oracle
 from .peers import FITTED, QUARTILES, Contestant, found, scaler_contestants
 from .samples import samples_contestants, samples_oracle
+from .sparse_tables import SPARSE, sparse_contestants, sparse_oracle
 
 __all__ = ["Job", "all_jobs", "quick_jobs"]
 
 TABLES = [(10_000_000, 8), (80_000_000, 1), (1_000_000, 64), (100_000, 512), (2_000, 20_000)]
+SPARSE_TABLES = [(1_000_000, 100), (20_000, 2_000)]
+DISTRIBUTION_TABLES = [(1_000_000, 64), (200_000, 20)]
 FEW_ROWS = [(1, 30), (100, 30)]
 BATCH = 32
 #: Channels and side of every input of a batch norm in ResNet-50.
@@ -72,6 +77,7 @@ TARGETS = {
     ("StandardScaler", "fit"): 1.6,
     ("MinMaxScaler", "fit"): 1.2,
     ("RobustScaler", "fit"): 6.0,
+    ("MaxAbsScaler", "fit"): 1.2,
     "transform out=": 1.1,
     "transform": 1.0,
     "training out=": 2.0,
@@ -132,7 +138,12 @@ def all_jobs() -> Iterator[Job]:
         TABLES, ("float32", "float64"), ("C", "F"), (False, True)
     ):
         yield from table_jobs(Case(shape, dtype, layout, has_nan))
+    yield from family_jobs(Case((1_000_000, 64)))
     yield from small_jobs()
+    for shape in DISTRIBUTION_TABLES:
+        yield from distribution_jobs(Case(shape, "float64"))
+    for shape, layout in product(SPARSE_TABLES, ("CSR", "CSC")):
+        yield from sparse_jobs(Case(shape, "float64", layout))
     batches = [*map(nchw, IMAGES), *map(nhwc, IMAGES), *BATCHES]
     for case in batches:
         yield from batch_jobs(case)
@@ -147,7 +158,9 @@ def all_jobs() -> Iterator[Job]:
 def quick_jobs() -> Iterator[Job]:
     """Yield the jobs that targets speak of, on smaller arrays that are still beyond the caches."""
     yield from table_jobs(Case((400_000, 64)), promised=True)
+    yield from family_jobs(Case((400_000, 64)))
     yield from small_jobs()
+    yield from distribution_jobs(Case((100_000, 8), "float64"))
     large = [nchw((64, 64, 56, 56)), Case((32_768, 512), layout="NC")]
     small = Case((128, 512), layout="NC")
     for case in [*large, small]:
@@ -191,6 +204,20 @@ def table_jobs(case: Case, *, promised: bool = False) -> Iterator[Job]:
         )
 
 
+def family_jobs(case: Case) -> Iterator[Job]:
+    """Yield what the scalers beside the three of the core do to a table."""
+    for scaler, verbs in VERBS.items():
+        for verb in verbs:
+            yield Job(
+                f"{scaler}.{verb}",
+                case,
+                SCALER_FLOORS[verb],
+                partial(family_contestants, scaler, verb),
+                partial(family_oracle, scaler, verb),
+                TARGETS.get((scaler, verb), TARGETS.get(verb)),
+            )
+
+
 def small_jobs() -> Iterator[Job]:
     """Yield what is done to a few rows, where the cost is that of a call."""
     for shape, dtype in product(FEW_ROWS, ("float64", "float32")):
@@ -208,6 +235,30 @@ def small_jobs() -> Iterator[Job]:
                 ROW_TARGET if promised else None,
                 in_chart=promised,
             )
+
+
+def sparse_jobs(case: Case) -> Iterator[Job]:
+    """Yield what is done to a sparse matrix of which 1% is not zero."""
+    for scaler, verb in product(SPARSE, ("fit", "transform")):
+        yield Job(
+            f"{scaler}.{verb} sparse",
+            case,
+            None,
+            partial(sparse_contestants, scaler, verb),
+            partial(sparse_oracle, scaler, verb),
+        )
+
+
+def distribution_jobs(case: Case) -> Iterator[Job]:
+    """Yield what the scalers that change distributions do."""
+    for scaler, verb in product(DISTRIBUTIONS, ("fit", "transform")):
+        yield Job(
+            f"{scaler}.{verb}",
+            case,
+            None,
+            partial(distribution_contestants, scaler, verb),
+            partial(distribution_oracle, scaler, verb),
+        )
 
 
 def batch_jobs(case: Case, *, promised: bool = False) -> Iterator[Job]:

@@ -1,8 +1,19 @@
 from normcore_maxabs import MaxAbsScaler as MaxAbsScaler
-from normcore_maxabs import maxabs_scale as maxabs_scale
+from normcore_normalizer import Normalizer as Normalizer
+from normcore_normalizer import normalize as normalize
+from normcore_percentile import PercentileScaler as PercentileScaler
+from normcore_power import PowerTransformer as PowerTransformer
+from normcore_power import power_transform as power_transform
+from normcore_quantile import QuantileTransformer as QuantileTransformer
+from normcore_quantile import quantile_transform as quantile_transform
+from normcore_scale import maxabs_scale as maxabs_scale
+from normcore_scale import minmax_scale as minmax_scale
+from normcore_scale import robust_scale as robust_scale
+from normcore_scale import scale as scale
 
 from normcore import functional as functional
 from normcore.affine import Affine as Affine
+from normcore.affine import nonconstant as nonconstant
 from normcore.array_backend.abstract import Backend as Backend
 from normcore.array_backend.abstract import BackendStatus as BackendStatus
 from normcore.array_backend.selection import backends as backends
@@ -24,16 +35,23 @@ from normcore.registration.registry import PluginWarning as PluginWarning
 from normcore.registration.registry import Registry as Registry
 from normcore.saving.scaler_file import load_scaler as load
 from normcore.scaling.affine_scaler import AffineScaler as AffineScaler
+from normcore.scaling.containers.centered import centered as centered
 from normcore.scaling.minmax import MinMaxScaler as MinMaxScaler
 from normcore.scaling.pointwise_scaler import PointwiseScaler as PointwiseScaler
+from normcore.scaling.quantile_learner import QuantileLearner as QuantileLearner
 from normcore.scaling.robust import RobustScaler as RobustScaler
+from normcore.scaling.row_scaler import RowScaler as RowScaler
 from normcore.scaling.standard import StandardScaler as StandardScaler
 from normcore.statistics import Extrema as Extrema
+from normcore.statistics import MergeableQuantiles as MergeableQuantiles
 from normcore.statistics import Moments as Moments
+from normcore.statistics import QuantileSketch as QuantileSketch
+from normcore.statistics import Statistic as Statistic
 from normcore.statistics.brackets import Brackets as Brackets
 from normcore.statistics.brackets import Quantiles as Quantiles
 from normcore.threads import get_num_threads as get_num_threads
 from normcore.threads import register_with_threadpoolctl as register_with_threadpoolctl
+from normcore.threads import run as parallel_for
 from normcore.threads import set_executor as set_executor
 from normcore.threads import set_num_threads as set_num_threads
 from normcore.threads import set_thread_affinity as set_thread_affinity
@@ -53,23 +71,31 @@ __all__ = [
     "GroupNorm",
     "InstanceNorm",
     "LayerNorm",
+    "MergeableQuantiles",
     "MinMaxScaler",
     "Moments",
     "PluginError",
     "PluginWarning",
     "PointwiseScaler",
+    "QuantileLearner",
+    "QuantileSketch",
     "Quantiles",
     "RMSNorm",
     "Registry",
     "RobustScaler",
+    "RowScaler",
     "StandardScaler",
+    "Statistic",
     "backends",
+    "centered",
     "fit_source",
     "functional",
     "get_backend",
     "get_num_threads",
     "hookimpl",
     "load",
+    "nonconstant",
+    "parallel_for",
     "population_statistics",
     "register",
     "register_with_threadpoolctl",

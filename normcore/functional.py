@@ -267,6 +267,12 @@ def batch_norm(
     RuntimeError
         If another rank of the communicator raised.
     """
+    others = activation, mask, communicator, groups, virtual_batch_size
+    plain = selection.of_plain_call(x, backend, *others)
+    if plain is not None and single == "error":
+        done = plain.batch_norm(x, gamma, beta, axis=axis, eps=eps, out=out)
+        if done is not None:
+            return done
     ordered = selection.in_order_with
     with process_group_of(communicator) as process_group, ordered(x, backend):
         batch = Batch(
@@ -386,6 +392,14 @@ def batch_norm_backward(
     The last term of dx is lost where a standard deviation exceeds about 1e150: there its factor
     ``gamma / scale**2`` is below the range of float64.
     """
+    others = activation, mask, communicator, groups, virtual_batch_size
+    plain = selection.of_plain_call(x, backend, *others)
+    if plain is not None and isinstance(moments, Moments):
+        gradients = plain.batch_norm_backward(
+            dy, x, moments, gamma, axis=axis, eps=eps, training=training, out=out
+        )
+        if gradients is not None:
+            return gradients
     ordered = selection.in_order_with
     group = process_group_of(communicator if training else None)
     with group as process_group, ordered(x, backend):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import ClassVar
+from typing import ClassVar, Self, cast
 
 import numpy as np
 
@@ -18,10 +18,12 @@ from normcore.array_backend.abstract import (
 from normcore.layout.namespace import Array
 from normcore.layout.numpy_views import is_floats
 from normcore.layout.out_argument import result_dtype
-from normcore.statistics import Extrema, Moments
+from normcore.statistics import Extrema, Moments, Statistic
 from normcore.statistics.brackets import Brackets, Quantiles
 from normcore.statistics.exact_quantiles import exact
+from normcore.statistics.statistic import StatisticT
 from normcore.threads import get_num_threads
+from normcore_cpu import segments
 from normcore_cpu.instruction_sets import check, chosen, kernels
 
 __all__ = ["CpuBackend"]
@@ -50,9 +52,14 @@ class CpuBackend(Backend):
     xp = np
 
     def __init__(self, instruction_set: str | None = None) -> None:
+        self._asked = instruction_set
         self.instruction_set = check(instruction_set) if instruction_set else chosen()
         self._kernels = kernels(self.instruction_set)
         self._rescale = self._kernels.rescale
+
+    def __reduce__(self) -> tuple[type[Self], tuple[str | None]]:
+        """As what it was made with: another machine may lack these instructions."""
+        return type(self), (self._asked,)
 
     @classmethod
     def probe(cls) -> BackendStatus:
@@ -125,6 +132,39 @@ class CpuBackend(Backend):
     ) -> Quantiles:
         return exact(self, x, q, weights=weights, skipna=skipna, selection=self._kernels)
 
+    def observe_entries(
+        self,
+        statistic: type[StatisticT],
+        values: np.ndarray,
+        channels: np.ndarray,
+        num_channels: int,
+        *,
+        weights: np.ndarray | None = None,
+    ) -> tuple[StatisticT, np.ndarray] | None:
+        if statistic not in (Moments, Extrema):
+            return None
+        values, starts = segments.grouped(values, channels, num_channels)
+        if weights is not None:
+            weights, _ = segments.grouped(weights, channels, num_channels)
+        found = self.observe_segments(statistic, values, starts, weights=weights)
+        return None if found is None else (found, np.diff(starts))
+
+    def observe_segments(
+        self,
+        statistic: type[StatisticT],
+        values: np.ndarray,
+        starts: np.ndarray,
+        *,
+        weights: np.ndarray | None = None,
+    ) -> StatisticT | None:
+        found: Statistic | None = None
+        if statistic is Moments:
+            parts = segments.moments(values, starts, weights)
+            found = None if parts is None else Moments(parts)
+        elif statistic is Extrema and weights is None:
+            found = Extrema(*segments.extrema(values, starts))
+        return cast("StatisticT | None", found)
+
     def rescale(
         self,
         x: np.ndarray,
@@ -146,6 +186,31 @@ class CpuBackend(Backend):
         if infinite:
             raise InfiniteInput("the input contains infinity")
         return out
+
+    def rescale_where(
+        self,
+        x: np.ndarray,
+        affine: Affine,
+        where: np.ndarray,
+        *,
+        clip: tuple[float, float] | None = None,
+        out: np.ndarray | None = None,
+        refuse_infinite: bool = False,
+    ) -> np.ndarray:
+        known = affine.backend_cache
+        y, infinite, made = self._kernels.rescale_where(
+            x, affine.coefficients(x.shape[1]), where, out, clip, refuse_infinite, known
+        )
+        if y is None:
+            return super().rescale_where(
+                x, affine, where, clip=clip, out=out, refuse_infinite=refuse_infinite
+            )
+        if made is not known:
+            affine.cache(made)
+        if infinite:
+            raise InfiniteInput("the input contains infinity")
+        found: np.ndarray = y
+        return found
 
     def backward_reduce(
         self,

@@ -32,6 +32,7 @@ UNITS = {
     ),
     "normalization": (
         "rescale",
+        "rescale_where",
         "backward_reduce",
         "backward_elemt",
         "normalize",

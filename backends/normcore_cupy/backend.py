@@ -13,8 +13,10 @@ from typing import ClassVar, cast
 import numpy as np
 
 from normcore.array_backend.abstract import Backend, BackendStatus
+from normcore.array_backend.selection import get_backend
 from normcore.layout.namespace import Array
 from normcore.layout.out_argument import kind_of
+from normcore.statistics import Moments
 from normcore.statistics.statistic import StatisticT
 from normcore_cupy.chunks import CHUNK_BYTES, ChunkedKernels
 from normcore_cupy.cupy_device import CupyDevice
@@ -22,6 +24,7 @@ from normcore_cupy.host import DeviceBackend
 from normcore_cupy.ordering import CAPTURE_ERRORS, Ordering, capture_error, is_tensor
 from normcore_cupy.probe import status
 from normcore_cupy.streams import CupyStream, take_streams
+from normcore_cupy.whole_calls import WholeCalls
 
 __all__ = ["CupyBackend"]
 
@@ -58,6 +61,7 @@ class CupyBackend(DeviceBackend):
         device = CupyDevice()
         super().__init__(device)
         self._ordering = Ordering(device.xp)
+        self._whole = WholeCalls(self, self._ordering)
         self._process = os.getpid()
         idle: dict[int, list[CupyStream]] = {}
         self._chunked = ChunkedKernels(
@@ -66,6 +70,10 @@ class CupyBackend(DeviceBackend):
             lambda: take_streams(self.device.xp, idle),
             chunk_bytes,
         )
+
+    def __reduce__(self) -> tuple[Callable[[int], Backend], tuple[int]]:
+        """By name, and by what it was made with where that is not the default."""
+        return _restored, (self._chunked.chunk_bytes,)
 
     def adopt(self, array: Array) -> Array:
         """Return an array of CuPy that shares the memory, or the NumPy array of host memory.
@@ -82,7 +90,9 @@ class CupyBackend(DeviceBackend):
             )
         cupy, native = self.device.xp, array
         if not isinstance(array, (cupy.ndarray, np.ndarray)):
-            native = _borrowed(cupy, array)
+            native = self._ordering.lent(array) if is_tensor(array) else None
+            if native is None:
+                native = _borrowed(cupy, array)
         dtype = native.dtype
         if dtype.kind not in "biuf" and dtype.name != "bfloat16":
             raise TypeError(f"cannot normalize an array of dtype {dtype}; use real numbers")
@@ -127,6 +137,49 @@ class CupyBackend(DeviceBackend):
         """
         return self._ordering.of(array)
 
+    def batch_norm(
+        self, x: Array, gamma: Array, beta: Array, *, axis: int, eps: float, out: Array = None
+    ) -> tuple[Array, Moments] | None:
+        """Two launches, where such arrays were normalized before."""
+        if self._process != os.getpid():
+            return None
+        try:
+            return self._whole.batch_norm(x, gamma, beta, axis, eps, out)
+        except Exception:
+            with self._cuda_errors(_ON_DEVICE):
+                raise
+
+    def batch_norm_backward(
+        self,
+        dy: Array,
+        x: Array,
+        moments: Moments,
+        gamma: Array,
+        *,
+        axis: int,
+        eps: float,
+        training: bool = True,
+        out: Array = None,
+    ) -> tuple[Array, Array, Array] | None:
+        """As :meth:`batch_norm`."""
+        if self._process != os.getpid():
+            return None
+        try:
+            return self._whole.batch_norm_backward(
+                dy, x, moments.parts, gamma, axis, eps, training, out
+            )
+        except Exception:
+            with self._cuda_errors(_ON_DEVICE):
+                raise
+
+    def update_running_with(
+        self, parts: Array, mean: Array, var: Array, weight: float | None, number: Array = None
+    ) -> bool:
+        """As :meth:`batch_norm`, in one launch."""
+        if self._process != os.getpid():
+            return False
+        return self._whole.update_running(parts, mean, var, weight, number)
+
     def merge(self, statistic: StatisticT, other: StatisticT) -> StatisticT:
         with self._cuda_errors(_ON_DEVICE):
             return super().merge(statistic, other)
@@ -155,6 +208,14 @@ class CupyBackend(DeviceBackend):
         advice = _IN_CHUNKS.format(self._chunked.chunk_bytes)
         with self._cuda_errors(advice):
             return getattr(self._chunked, name)(*args, **options)
+
+
+def _restored(chunk_bytes: int) -> Backend:
+    """Return the backend that a pickle names: this process's own one, unless its chunks differ."""
+    registered = get_backend(CupyBackend.name)
+    if chunk_bytes == CHUNK_BYTES:
+        return registered
+    return CupyBackend(chunk_bytes=chunk_bytes)
 
 
 _ON_DEVICE = (

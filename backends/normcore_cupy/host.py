@@ -18,8 +18,7 @@ from normcore.array_backend.abstract import Backend, is_relu
 from normcore.layout.namespace import Array
 from normcore.statistics import Extrema, Moments
 from normcore.statistics.brackets import Brackets, Quantiles
-from normcore.statistics.exact_quantiles import as_quantiles
-from normcore.statistics.quantile_interpolation import interpolated
+from normcore.statistics.quantile_interpolation import as_quantiles, interpolated
 from normcore.statistics.statistic import StatisticT
 from normcore_cupy.counting import Counting
 from normcore_cupy.device import DERIVED, FORWARD, Device

@@ -17,10 +17,10 @@ from normcore_cupy.plan import ELEMENTWISE, Plan, Walk, in_vectors, plan
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike
 
-__all__ = ["Launcher", "dtype_name"]
+__all__ = ["FLOATING", "Launcher", "dtype_name"]
 
-#: Given::kind of common.cuh is 1 for the first.
-_FLOATING = ("float64", "float32", "float16", "bfloat16")
+#: Dtypes of vectors and results; Given::kind of common.cuh is 1 for the first.
+FLOATING = ("float64", "float32", "float16", "bfloat16")
 _NOWHERE = np.int64(0)
 _ON_HOST = (float, int, np.ndarray, np.generic)
 _BY_VALUE = (np.generic, np.ndarray)
@@ -114,7 +114,7 @@ class Launcher:
         elif (
             not isinstance(value, np.ndarray)
             and value.strides == (value.dtype.itemsize,)
-            and dtype_name(value) in _FLOATING
+            and dtype_name(value) in FLOATING
         ):
             return value, np.float64(0.0)
         return self.vectors(num_channels, {name: value})[0, ...], np.float64(0.0)
@@ -124,7 +124,7 @@ class Launcher:
         vector, number = self.vector(name, value, num_channels)
         if vector is None:
             return np.array((0, 0, number), GIVEN), None
-        kind = 1 + _FLOATING.index(dtype_name(vector))
+        kind = 1 + FLOATING.index(dtype_name(vector))
         return np.array((self.device.pointer(vector), kind, 0.0), GIVEN), vector
 
     def finish(
@@ -205,9 +205,9 @@ class Launcher:
         """
         name = dtype_name(x)
         if out is None:
-            out = self.like(x, x.dtype if name in _FLOATING else np.float64)
-        elif dtype_name(out) not in _FLOATING:
-            raise TypeError(f"out has dtype {out.dtype}; use one of {', '.join(_FLOATING)}")
+            out = self.like(x, x.dtype if name in FLOATING else np.float64)
+        elif dtype_name(out) not in FLOATING:
+            raise TypeError(f"out has dtype {out.dtype}; use one of {', '.join(FLOATING)}")
         elif tuple(out.shape) != tuple(x.shape):
             raise ValueError(f"out has shape {tuple(out.shape)}, but x has {tuple(x.shape)}")
         return out, (name, dtype_name(out))
@@ -227,10 +227,11 @@ class Launcher:
         *args: Array,
     ) -> None:
         """Launch over views: ``arrays`` first, planes in elements, then as :meth:`run`."""
-        views = (ABSENT if array is None else self._view(array, over.walk) for array in arrays)
+        views = (ABSENT if array is None else self.view(array, over.walk) for array in arrays)
         self.run(kernel + over.walk.suffix, dtypes, over.grid, over.block, *views, *args)
 
-    def _view(self, array: Array, walk: Walk) -> np.ndarray:
+    def view(self, array: Array, walk: Walk) -> np.ndarray:
+        """Return an array as kernels that walk so take it."""
         result = _walked(array.shape, array.strides, array.dtype.itemsize, walk).copy()
         result["data"] = self.device.pointer(array)
         return result

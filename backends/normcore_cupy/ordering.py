@@ -10,10 +10,13 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from types import ModuleType
 from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.lib import NumpyVersion
 
 from normcore.array_backend.abstract import IN_ANY_ORDER
 from normcore.layout.namespace import Array
@@ -25,10 +28,15 @@ if TYPE_CHECKING:
 
     Allocator = Callable[[int], cp.cuda.MemoryPointer]
 
-__all__ = ["CAPTURE_ERRORS", "Ordering", "capture_error", "is_tensor"]
+__all__ = ["CAPTURE_ERRORS", "Ordering", "capture_error", "is_plain_tensor", "is_tensor"]
 
 #: cudaErrorStreamCaptureUnsupported and those that follow it: what a graph cannot hold.
 CAPTURE_ERRORS = frozenset(range(900, 910))
+# Of tensors; bfloat16 is beside them.
+_DTYPES = (
+    "float64", "float32", "float16", "int64", "int32", "int16", "int8", "uint64", "uint32",
+    "uint16", "uint8", "bool",
+)  # fmt: skip
 # What CuPy allocates itself; all but the last are public names. Whatever is none of these counts as
 # lent, so that a name that CuPy changes costs the order of two streams, and never loses it.
 _OWN = ("Memory", "MemoryAsync", "ManagedMemory", "SystemMemory", "PooledMemory")
@@ -46,6 +54,7 @@ class Ordering:
         self._cupy = cupy
         self._inside = threading.local()
         self._allocators: dict[torch.device, Allocator] = {}
+        self._of_dtype: dict[torch.dtype, np.dtype] = {}
         memory = cupy.cuda.memory
         self._own = tuple(getattr(memory, name) for name in _OWN if hasattr(memory, name))
 
@@ -60,6 +69,13 @@ class Ordering:
             if torch is not None and torch.cuda.is_initialized() and self._is_lent(array):
                 return self._beside_torch(torch, array.data.device_id)
         elif torch is not None and is_tensor(array):
+            cuda, number = self._cupy.cuda, array.get_device()
+            current = cuda.get_current_stream().ptr
+            if (
+                number == cuda.runtime.getDevice()
+                and torch.cuda.current_stream(array.device).cuda_stream == current
+            ):
+                return _OnOneStream(self._inside, self._allocating(torch, array.device))
             return self._of_torch(torch, array.device)
         return IN_ANY_ORDER
 
@@ -72,6 +88,38 @@ class Ordering:
         current = self._cupy.cuda.get_current_stream().ptr
         if current != torch.cuda.current_stream(tensor.device).cuda_stream:
             tensor.record_stream(torch.cuda.ExternalStream(current, tensor.device))
+
+    def lent(self, tensor: torch.Tensor) -> Array:
+        """Return the memory of a tensor as an array of CuPy, or None where DLPack is to say.
+
+        In one of the contexts nothing has to wait. DLPack would have CuPy's stream wait for
+        PyTorch's, tensor by tensor, which takes longer than a small kernel; and out of a context,
+        the legacy stream for one that captures a graph, which spoils the graph.
+
+        Raises
+        ------
+        RuntimeError
+            If a graph is being captured, and this thread is not in a context of its stream.
+        """
+        torch = sys.modules["torch"]
+        if not self.is_inside():
+            current = self._cupy.cuda.get_current_stream().ptr
+            if (
+                current != torch.cuda.current_stream(tensor.device).cuda_stream
+                and torch.cuda.is_current_stream_capturing()
+            ):
+                raise capture_error("the tensor is of a stream that CuPy's current one is not")
+            return None
+        dtype = self._dtypes(torch).get(tensor.dtype)
+        if tensor.is_neg():  # a view that says so, of values that are not negated yet
+            tensor = tensor.resolve_neg()
+        if dtype is None or not is_plain_tensor(tensor):
+            return None
+        itemsize, memory = dtype.itemsize, self._cupy.cuda.memory
+        held = memory.UnownedMemory(tensor.data_ptr(), tensor.nbytes, tensor, tensor.get_device())
+        strides = tuple([stride * itemsize for stride in tensor.stride()])
+        pointer = memory.MemoryPointer(held, 0)
+        return self._cupy.ndarray(tuple(tensor.shape), dtype, pointer, strides)
 
     def as_tensor(self, array: Array) -> Array:
         """Return an array of CuPy as a tensor: PyTorch's own where PyTorch allocated the memory."""
@@ -99,7 +147,7 @@ class Ordering:
                 yield
             return
         current, theirs = cuda.get_current_stream(), torch.cuda.current_stream(device).cuda_stream
-        with self._entered(), cuda.using_allocator(self._allocator(torch, device)):
+        with self._entered(), self._allocating(torch, device):
             if theirs == current.ptr:
                 yield
             elif torch.cuda.is_current_stream_capturing():
@@ -150,6 +198,19 @@ class Ordering:
     def _external(self, address: int) -> cp.cuda.Stream:
         return self._cupy.cuda.Stream.from_external(_ExternalStream(address))
 
+    def _dtypes(self, torch: ModuleType) -> Mapping[torch.dtype, np.dtype]:
+        """Return the dtypes of arrays, by those of tensors."""
+        if not self._of_dtype:
+            self._of_dtype = {getattr(torch, name): np.dtype(name) for name in _DTYPES}
+            if NumpyVersion(np.__version__) >= "2.1.2":
+                try:
+                    from ml_dtypes import bfloat16
+                except ImportError:
+                    pass
+                else:
+                    self._of_dtype[torch.bfloat16] = np.dtype(bfloat16)
+        return self._of_dtype
+
     def _is_lent(self, array: Array) -> bool:
         """Whether the memory of an array of CuPy belongs, or may belong, to another library.
 
@@ -157,6 +218,10 @@ class Ordering:
         library has put into CuPy.
         """
         return not isinstance(array.data.mem, self._own)
+
+    def _allocating(self, torch: ModuleType, device: torch.device) -> AbstractContextManager[None]:
+        """Return the context in which CuPy takes PyTorch's memory."""
+        return self._cupy.cuda.using_allocator(self._allocator(torch, device))
 
     def _allocator(self, torch: ModuleType, device: torch.device) -> Allocator:
         """Return an allocator for CuPy that takes memory of PyTorch's, on its current stream."""
@@ -195,6 +260,30 @@ class Ordering:
         return allocate
 
 
+class _OnOneStream:
+    """The context of work where CuPy's stream and PyTorch's are one, as in most calls.
+
+    Parameters
+    ----------
+    inside : threading.local
+    allocating : context
+        That of the memory.
+    """
+
+    __slots__ = ("_allocating", "_inside")
+
+    def __init__(self, inside: threading.local, allocating: AbstractContextManager[None]) -> None:
+        self._inside, self._allocating = inside, allocating
+
+    def __enter__(self) -> None:
+        self._allocating.__enter__()
+        self._inside.now = True
+
+    def __exit__(self, *error: object) -> None:
+        self._inside.now = False
+        self._allocating.__exit__(*error)  # type: ignore[arg-type]
+
+
 class _ExternalStream:
     """A stream of another library, as the CUDA stream protocol wants it."""
 
@@ -217,6 +306,18 @@ def capture_error(reason: object) -> RuntimeError:
 def _refuse(size: int) -> cp.cuda.MemoryPointer:
     raise capture_error(
         f"it needs {size} bytes of CuPy's pool, which would be in other use when the graph runs"
+    )
+
+
+def is_plain_tensor(array: Array) -> bool:
+    """Whether an array is a CUDA tensor that is nothing but its strided memory."""
+    torch: ModuleType | None = sys.modules.get("torch")
+    return (
+        torch is not None
+        and type(array) in (torch.Tensor, torch.nn.Parameter)
+        and array.is_cuda
+        and array.layout is torch.strided
+        and not array.is_neg()
     )
 
 

@@ -10,11 +10,11 @@ __all__ = ["normcore_register"]
 
 @hookimpl
 def normcore_register(registry: Registry) -> None:
-    """Name the backend and what it serves: CuPy's arrays and whatever lies in CUDA memory."""
+    """Name the backend and what it serves: CuPy's arrays, tensors, and whatever is on CUDA."""
     registry.backend(
         "cupy",
         "normcore_cupy.backend:CupyBackend",
-        arrays=("cupy.ndarray",),
+        arrays=("cupy.ndarray", "torch.Tensor"),
         devices=("cuda",),
         priority=10,
     )

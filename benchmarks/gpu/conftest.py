@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 
 import pytest
 from hypothesis import settings
@@ -27,6 +29,42 @@ ORDER = (
     "test_modules", "test_torch", "32_bits", "streams", "same_bits", "TestOnDevice", "every_dtype",
     "test_", "TestStandard", "TestMinMax", "TestRobust", "TestOnHost",
 )  # fmt: skip
+
+
+# The tree comes last on the path, as in benchmarks/gpu.sh: what is installed is tested.
+_PYTEST = "import sys, pytest; sys.path.append({!r}); sys.exit(pytest.main(sys.argv[1:]))"
+#: Set in the process of a single test.
+ALONE = "NORMCORE_ALONE"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Name the marker."""
+    config.addinivalue_line(
+        "markers",
+        "own_process: a failure leaves PyTorch unusable, as a capture that is lost does, and must "
+        "not be that of the tests that follow",
+    )
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """Run a test that is marked so in a process of its own."""
+    if pyfuncitem.get_closest_marker("own_process") is None or ALONE in os.environ:
+        return None
+    config = pyfuncitem.config
+    done = subprocess.run(
+        [
+            sys.executable, "-P", "-c", _PYTEST.format(str(config.rootpath)),
+            "-q", "-p", "no:cacheprovider", "--tb=short",
+            "-o", "filterwarnings=default", "--rootdir", str(config.rootpath),
+            "-c", str(config.inipath), str(config.rootpath / pyfuncitem.nodeid),
+        ],
+        env=os.environ | {ALONE: "1"}, cwd=config.rootpath, timeout=55,
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if done.returncode:
+        pytest.fail(done.stdout + done.stderr, pytrace=False)
+    return True
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

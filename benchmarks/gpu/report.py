@@ -203,6 +203,7 @@ def drawn(rows: Sequence[Row], title: str, path: Path) -> bool:
             (row.share_of_copy, labels.index(row.key[:3])) for row in rows if row.library == library
         ]
         axes.scatter(*zip(*points, strict=True), label=library, s=22)
+    axes.set_xlim(0.0, 1.3)  # what the L2 serves may be more
     axes.axvline(min(SHARES.values()), color="gray", linewidth=0.8)
     axes.set_yticks(
         range(len(labels)),

@@ -105,6 +105,7 @@ def test_compiled(name: str) -> None:
     torch.testing.assert_close(leaf.grad, again.grad)
 
 
+@pytest.mark.own_process
 @pytest.mark.parametrize("name", ["BatchNorm2d", "LayerNorm"])
 def test_in_a_cuda_graph(name: str) -> None:
     ours, _, x = pair(name, torch.float32)

@@ -69,6 +69,7 @@ def test_temporaries_are_not_given_out_while_they_are_in_use() -> None:
         torch.testing.assert_close(y, expected, rtol=0, atol=0)
 
 
+@pytest.mark.own_process
 @pytest.mark.parametrize("kind", ["batch", "layer"])
 def test_a_step_is_captured_into_a_graph(kind: str) -> None:
     layer = (nt.BatchNorm2d(64) if kind == "batch" else nt.LayerNorm(56)).cuda()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import statistics
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import ModuleType
@@ -151,8 +152,12 @@ class Lane:
         if self.torch is not None:
             graph = self.torch.cuda.CUDAGraph()
             mode = {"stream": self.theirs, "capture_error_mode": "relaxed"}
-            with self.torch.cuda.graph(graph, **mode):
-                go(number)
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                with self.torch.cuda.graph(graph, **mode):
+                    go(number)
+            if any("Graph is empty" in str(each.message) for each in caught):
+                raise RuntimeError("nothing was captured: the work is not the stream's")
             return lambda: graph.replay()
         self.stream.begin_capture()
         try:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from types import ModuleType
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple, Self
 
 import numpy as np
 
 from normcore.affine import Affine
+from normcore.array_backend.formulas import batch_scale, gradient_vectors, row_affine, row_blocks
+from normcore.array_backend.visible import rescale_visible
 from normcore.layout.namespace import Array, array_namespace
 from normcore.layout.out_argument import result_dtype
 from normcore.statistics import Brackets, Extrema, Moments, Quantiles, exact_quantiles
@@ -73,6 +74,10 @@ class Backend(ABC):
         """Say whether the backend can run here; called on first use, never at import."""
         return BackendStatus(True)
 
+    def __deepcopy__(self, memo: dict[int, object]) -> Self:
+        """Return itself: kernels, streams and memory are shared by whatever names the backend."""
+        return self
+
     @abstractmethod
     def adopt(self, array: Array) -> Array:
         """Return ``array`` as the backend's own kind, without a copy where possible.
@@ -90,6 +95,42 @@ class Backend(ABC):
     def in_order_with(self, array: Array) -> AbstractContextManager[None]:
         """Return the context of work on a caller's array: its library's stream and memory."""
         return IN_ANY_ORDER
+
+    # -- a caller's own arrays ---------------------------------------------------------------
+
+    def batch_norm(
+        self, x: Array, gamma: Array, beta: Array, *, axis: int, eps: float, out: Array = None
+    ) -> tuple[Array, Moments] | None:
+        """Do what `functional.batch_norm` does, for a backend that has a shorter way to it.
+
+        Arguments are as the caller gave them; None if the kernels are to be called as always, and
+        errors to be found.
+        """
+        return None
+
+    def batch_norm_backward(
+        self,
+        dy: Array,
+        x: Array,
+        moments: Moments,
+        gamma: Array,
+        *,
+        axis: int,
+        eps: float,
+        training: bool = True,
+        out: Array = None,
+    ) -> tuple[Array, Array, Array] | None:
+        """Do what `functional.batch_norm_backward` does; as :meth:`batch_norm`."""
+        return None
+
+    def update_running_with(
+        self, parts: Array, mean: Array, var: Array, weight: float | None, number: Array = None
+    ) -> bool:
+        """Do what :meth:`update_running` does with the parts of moments; False if it is not done.
+
+        As :meth:`batch_norm`.
+        """
+        return False
 
     # -- required kernels ------------------------------------------------------------------
 
@@ -198,6 +239,84 @@ class Backend(ABC):
         """Return the exact :class:`~normcore.statistics.brackets.Quantiles` at ``q`` in [0, 1]."""
         return exact_quantiles.exact(self, x, q, weights=weights, skipna=skipna)
 
+    def rescale_where(
+        self,
+        x: Array,
+        affine: Affine,
+        where: Array,
+        *,
+        clip: tuple[float, float] | None = None,
+        out: Array = None,
+        refuse_infinite: bool = False,
+    ) -> Array:
+        """Map floats as :meth:`rescale` does where a mask is True; all else stays, bit for bit.
+
+        Parameters
+        ----------
+        where : (N, C, S) array of bool
+            Of any strides, such as 0. Infinite elements where it is False are not refused.
+        """
+        return rescale_visible(
+            self, x, affine, where, clip=clip, out=out, refuse_infinite=refuse_infinite
+        )
+
+    def observe_entries(
+        self,
+        statistic: type[StatisticT],
+        values: np.ndarray,
+        channels: np.ndarray,
+        num_channels: int,
+        *,
+        weights: np.ndarray | None = None,
+    ) -> tuple[StatisticT, np.ndarray] | None:
+        """Return the statistic of each channel of a vector on the host, NaN left out.
+
+        Such are the columns of a sparse matrix that is stored by rows.
+
+        Parameters
+        ----------
+        statistic : type
+        values : contiguous array of shape (n,)
+            Of float32 or float64.
+        channels : contiguous int32 or int64 array of shape (n,)
+            The channel of each value.
+        num_channels : int
+        weights : contiguous float64 array of shape (n,), optional
+
+        Returns
+        -------
+        Statistic and how many values each channel has, those that are NaN too; or None where there
+        is no kernel for these
+        """
+        return None
+
+    def observe_segments(
+        self,
+        statistic: type[StatisticT],
+        values: np.ndarray,
+        starts: np.ndarray,
+        *,
+        weights: np.ndarray | None = None,
+    ) -> StatisticT | None:
+        """Return the statistic of each segment of a vector on the host, NaN left out.
+
+        Such are the columns of a sparse matrix: many, and short.
+
+        Parameters
+        ----------
+        statistic : type
+        values : contiguous array of shape (n,)
+            Of float32 or float64.
+        starts : contiguous int64 array of shape (C + 1,)
+            Segment c is ``values[starts[c]:starts[c + 1]]``.
+        weights : contiguous float64 array of shape (n,), optional
+
+        Returns
+        -------
+        Statistic, or None where there is no kernel for these: views are observed then
+        """
+        return None
+
     def merge(self, statistic: StatisticT, other: StatisticT) -> StatisticT:
         """Return the statistic of both; one launch on a device instead of many."""
         return statistic.merge(other)
@@ -304,10 +423,10 @@ class Backend(ABC):
         """
         xp = array_namespace(x)
         moments = self.moments(x[None, ...])  # the view (1, N, D): each sample is a channel
-        rows = _row_affine(moments, eps, centered)
+        rows = row_affine(moments, eps, centered)
         affine = Affine(gamma=gamma, beta=beta)
         out = xp.empty_like(x, dtype=result_dtype(x)) if out is None else out
-        for part in _row_blocks(x):
+        for part in row_blocks(x):
             block = xp.astype(x[part, ...], xp.float64)[None, ...]  # so that only the end rounds
             xhat = self.rescale(block, rows.select(part))[0, ...]
             y = self.rescale(xhat[:, :, None], affine)[:, :, 0]
@@ -327,13 +446,13 @@ class Backend(ABC):
     ) -> tuple[Array, Array, Array]:
         """Return ``dx``, and ``dgamma`` and ``dbeta`` of shape (D,), of :meth:`normalize_rows`."""
         xp = array_namespace(x)
-        rows = _row_affine(moments, eps, centered)
+        rows = row_affine(moments, eps, centered)
         affine = Affine(gamma=gamma)
         num_columns = x.shape[1]
         zero = xp.zeros(num_columns, dtype=xp.float64)
         dgamma, dbeta = zero, zero
         out = xp.empty_like(x, dtype=result_dtype(x)) if out is None else out
-        for part in _row_blocks(x):
+        for part in row_blocks(x):
             center, scale = rows.select(part).vectors(x[part, ...].shape[0], xp)[:2]
             block, gradient = (xp.astype(each[part, ...], xp.float64) for each in (x, dy))
             xhat = self.rescale(block[None, ...], rows.select(part))[0, ...]
@@ -359,42 +478,3 @@ def is_relu(activation: str | None) -> bool:
     if activation not in (None, "relu"):
         raise ValueError(f"activation must be None or 'relu', not {activation!r}")
     return activation == "relu"
-
-
-def batch_scale(moments: Moments, eps: float) -> Array:
-    """Return ``sqrt(var + eps)``; where var overflows, eps is negligible and std has a value.
-
-    The root of the sum is within 1 ulp and has the same bits everywhere; hypot has not.
-    """
-    var = moments.var()
-    xp = array_namespace(var)
-    return xp.where(xp.isfinite(var), xp.sqrt(var + eps), moments.std())
-
-
-def gradient_vectors(
-    gamma: Array, scale: Array, sum_dy: Array, sum_dy_xmu: Array, count: Array
-) -> tuple[Array, Array, Array]:
-    """Return the a, b and d of :meth:`Backend.backward_elemt` where the statistics were x's own.
-
-    With ``xhat = (x - mean) / scale``, the gradient through mean and variance is
-    ``gamma / scale * (dy - mean(dy) - xhat * mean(dy * xhat))`` (Ioffe and Szegedy 2015,
-    section 3). An infinite count stands for statistics that do not depend on x.
-    """
-    a = gamma / scale
-    with np.errstate(all="ignore"):  # what is not finite propagates
-        return a, a * (sum_dy / count), a * (sum_dy_xmu / count) / (scale * scale)
-
-
-def _row_affine(moments: Moments, eps: float, centered: bool) -> Affine:
-    with np.errstate(all="ignore"):  # what is not finite propagates
-        mean = moments.mean
-        if centered:
-            return Affine(center=mean, scale=batch_scale(moments, eps))
-        return Affine(center=mean * 0.0, scale=(moments.var() + mean**2 + eps) ** 0.5)
-
-
-def _row_blocks(x: Array) -> Iterator[slice]:
-    """Split rows so that a float64 temporary stays in a cache."""
-    step = max(1, (1 << 16) // max(x.shape[1], 1))
-    rows = x.shape[0]
-    return (slice(start, min(start + step, rows)) for start in range(0, rows, step))

@@ -24,7 +24,7 @@ from normcore.layout.out_argument import (
 from normcore.statistics import wide_integers
 from normcore.statistics.statistic import StatisticT
 
-__all__ = ["as_weights", "check_weights", "elementwise", "observe", "rescale", "write"]
+__all__ = ["as_weights", "check_weights", "elementwise", "observe", "rescale", "restored", "write"]
 
 
 def as_weights(weights: Array, beside: Array = None) -> Array:
@@ -189,8 +189,14 @@ def rescale(
     clip: tuple[float, float] | None = None,
     activation: str | None = None,
     refuse_infinite: bool = False,
+    where: Array = None,
 ) -> Array:
-    """Map ``backend.rescale`` over ``x``; see :func:`elementwise` for ``out`` and ``mask``."""
+    """Map ``backend.rescale`` over ``x``; see :func:`elementwise` for ``out`` and ``mask``.
+
+    ``where``, of bool and the shape of ``x``, says which elements; all others stay as they are.
+    """
+    if where is not None:
+        return _rescale_where(backend, x, affine, axis, where, out, clip, refuse_infinite)
     if not numpy_views.is_floats(x):
         x, affine = wide_integers.centered(x, affine, axis, elementwise)
     # As elementwise does, which takes a microsecond longer to hand the options on: a fourth of what
@@ -222,3 +228,41 @@ def rescale(
             raise no_memory_error(error) from error
         raise
     return numpy_views.shaped_as(y, x) if out is None else out
+
+
+def _rescale_where(
+    backend: Backend,
+    x: Array,
+    affine: Affine,
+    axis: int | None,
+    where: Array,
+    out: Array,
+    clip: tuple[float, float] | None,
+    refuse_infinite: bool,
+) -> Array:
+    """Map what a mask shows of an array of any real dtype."""
+    xp = array_namespace(x)
+    if xp.isdtype(x.dtype, "real floating"):
+
+        def kernel(view: Array, shown: Array, out: Array = None) -> Array:
+            return backend.rescale_where(
+                view, affine, shown, clip=clip, out=out, refuse_infinite=refuse_infinite
+            )
+
+        return elementwise(kernel, axis, x, where, out=out)
+    shown = xp.where(where, x, xp.zeros_like(x))
+    y = rescale(backend, shown, affine, axis, out=out, clip=clip, refuse_infinite=refuse_infinite)
+    y = restored(y, x, where)
+    if out is None or y is out:
+        return y
+    out[...] = y
+    return out
+
+
+def restored(y: Array, x: Array, where: Array) -> Array:
+    """Return a result with the elements of ``x`` where a mask is False, in place if it can be."""
+    if isinstance(y, np.ndarray):
+        np.copyto(y, x, where=~where, casting="same_kind")
+        return y
+    xp = array_namespace(y)
+    return xp.where(where, y, xp.astype(x, y.dtype))

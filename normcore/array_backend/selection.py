@@ -23,6 +23,7 @@ __all__ = [
     "backends",
     "get_backend",
     "in_order_with",
+    "of_plain_call",
     "require_device_backend",
     "select_backend",
     "use_backend",
@@ -161,6 +162,18 @@ def in_order_with(
     if type(array) is ndarray or not hasattr(array, "__dlpack_device__"):
         return IN_ANY_ORDER
     return select_backend(array, backend).in_order_with(array)
+
+
+def of_plain_call(array: Array, backend: str | Backend | None, *options: object) -> Backend | None:
+    """Return the backend of an array that is no list and not NumPy's; None if an option is given.
+
+    Parameters and errors are those of :func:`select_backend`.
+    """
+    if type(array) is ndarray or not hasattr(array, "__dlpack_device__"):
+        return None
+    if any(each is not None for each in options):
+        return None
+    return select_backend(array, backend)
 
 
 def require_device_backend(array: Array) -> None:

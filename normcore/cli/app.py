@@ -160,16 +160,18 @@ def inspect(file: str) -> None:
     """Show what the saved scaler in FILE has learned."""
     with data_named(file):
         scaler = load_scaler(file)
-    params = scaler.get_params(deep=False)
+    params, num_rows = scaler.get_params(deep=False), scaler._num_rows
+    fields = [
+        ("scaler", type(scaler).__name__),
+        ("parameters", ", ".join(f"{key}={value!r}" for key, value in params.items())),
+        ("samples seen", "unknown" if num_rows is None else f"{num_rows:,}"),
+        ("features", f"{scaler.n_features_in_:,}"),
+    ]
+    rank_error = getattr(scaler, "quantile_error_", 0)
+    if rank_error:
+        fields.append(("quantiles within", f"{rank_error:.2%} of the ranks"))
     with standard_output_named():
-        print_fields(
-            [
-                ("scaler", type(scaler).__name__),
-                ("parameters", ", ".join(f"{key}={value!r}" for key, value in params.items())),
-                ("samples seen", f"{scaler._num_rows:,}"),
-                ("features", f"{scaler.n_features_in_:,}"),
-            ]
-        )
+        print_fields(fields)
         print_scaler(scaler)
 
 

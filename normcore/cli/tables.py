@@ -19,6 +19,7 @@ from rich.text import Text
 
 from normcore.cli.histograms import histogram, levels_for
 from normcore.io.pipeline import Report
+from normcore.scaling.finite_maps import plain
 from normcore.statistics.brackets import Quantiles
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ def print_summary(report: Report, scaler: Scaler) -> None:
     ]
     affine = getattr(scaler, "_affine", None)
     if affine is not None:
-        center, scale, _, _ = affine.vectors(len(report.columns))
+        center, scale, _, _ = plain(affine).vectors(len(report.columns))
         counts += [_Column("center", center, _number), _Column("scale", scale, _number)]
     groups = [counts]
     for label, tally in (("before", before), ("after", after)):

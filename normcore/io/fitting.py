@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from normcore.io.columns import are_named
+from normcore.io.quantile_passes import QuantilePasses, learns_quantiles
 from normcore.io.streaming.memory import Budget
 from normcore.io.streaming.spool import Spool
 from normcore.io.table import TableBatch, TableSource
 from normcore.io.tally import Tally
+from normcore.statistics.reread_quantiles import TooMuchKept
 
 if TYPE_CHECKING:
     from normcore.scaling.scaler import Scaler
@@ -53,6 +55,9 @@ class Fitting:
         budget: Budget,
         spool: Spool,
     ) -> None:
+        axis = getattr(scaler, "axis", "columns")
+        if not isinstance(axis, str):
+            raise ValueError(f"axis={axis!r} is for arrays; for {table.name} it is 'columns'")
         self._learner = copy.copy(scaler)
         self._named = are_named(table, names)
         self._table = table
@@ -64,6 +69,7 @@ class Fitting:
             getattr(scaler, "exact_streaming", False) and hasattr(scaler, "partial_fit")
         )
         self._columns = _Columns()
+        self._passes: QuantilePasses | None = None
         self.tally = Tally(len(names), getattr(scaler, "backend", None))
         if self._shares:
             self._learner._check_parameters()  # before anything is read
@@ -71,7 +77,7 @@ class Fitting:
             dtypes = [field.dtype for field in table.fields if field.name in set(names)]
             width = np.result_type(*(dtype or np.float64 for dtype in dtypes)).itemsize
             nbytes = table.num_rows * len(names) * width
-            if nbytes > budget.whole:
+            if nbytes > budget.whole and not self._begin_passes():
                 raise self._no_room(nbytes)
 
     def add(self, batch: TableBatch) -> None:
@@ -98,10 +104,49 @@ class Fitting:
             learn = self._learner.fit if first else self._learner.partial_fit
             learn(self._framed(x))
             return
-        while not self._budget.take(x.nbytes):
-            if not self._spool.make_room():
+        while self._passes is None and not self._budget.take(x.nbytes):
+            if not self._spool.make_room() and not self._begin_passes():
                 raise self._no_room(self.tally.num_rows * len(self._names) * x.itemsize)
-        self._columns.add(x)
+        if self._passes is None:
+            self._columns.add(x)
+        else:
+            self._passes.sketch(x)
+
+    def _begin_passes(self) -> bool:
+        """Go on without columns in memory, if the table can be read again; else False."""
+        if not self._table.reread or not learns_quantiles(self._learner):
+            return False
+        self._learner._check_parameters()
+        held = self._columns.taken()
+        self._budget.give_back(sum(part.nbytes for part in held))
+        self._passes = QuantilePasses(self._learner, self._table, len(self._names), self._budget)
+        while held:
+            self._passes.sketch(held.pop(0))
+        return True
+
+    def begin_pass(self) -> bool:
+        """Begin another pass over the table; False if none is needed."""
+        return self._passes is not None and self._passes.begin()
+
+    def add_again(self, batch: TableBatch) -> None:
+        """Observe a batch in that pass."""
+        assert self._passes is not None
+        if batch.num_rows:
+            self._passes.add(batch.matrix(self._names))
+
+    def end_pass(self) -> None:
+        """End that pass.
+
+        Raises
+        ------
+        ValueError
+            If memory does not even hold what a single quantile needs.
+        """
+        assert self._passes is not None
+        try:
+            self._passes.end()
+        except TooMuchKept as error:
+            raise self._no_room(self.tally.num_rows * len(self._names) * 8) from error
 
     def finish(self) -> Scaler:
         """Return the fitted scaler.
@@ -122,7 +167,12 @@ class Fitting:
             kind = self._learner.statistic
             statistic = None if kind is None else statistics[kind.name]
             names = np.array(self._names, dtype=object) if self._named else None
-            self._learner._fit_statistic(statistic, self.tally.num_rows, len(self._names), names)
+            self._learner.fit_statistic(statistic, self.tally.num_rows, len(self._names), names)
+        elif self._passes is not None:
+            names = np.array(self._names, dtype=object) if self._named else None
+            self._learner.fit_statistic(
+                self._passes.statistic(), self.tally.num_rows, len(self._names), names
+            )
         elif not self._streams:
             self._learner.fit(self._framed(self._columns.joined()))
         return self._learner
@@ -195,6 +245,12 @@ class _Columns:
         if self._bytes > self._PIECE_BYTES:
             self._pieces.append(_joined(self._parts))
             self._bytes = 0
+
+    def taken(self) -> list[np.ndarray]:
+        """Return the rows in pieces, and let go of them."""
+        pieces = self._pieces + self._parts
+        self._pieces, self._parts = [], []
+        return pieces
 
     def joined(self) -> np.ndarray:
         """Return all rows, and let go of them."""

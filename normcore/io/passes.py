@@ -69,6 +69,8 @@ class Passes:
     ) -> tuple[Scaler, Tally]:
         """Return a copy of the scaler that is fitted to columns, and what these hold.
 
+        Where memory does not hold what the scaler needs at once, the table may be read again.
+
         Parameters
         ----------
         numeric : tuple of str
@@ -81,11 +83,19 @@ class Passes:
         """
         fitting = Fitting(scaler, self._table, names, self.budget, spool)
         source = self._table_batches(numeric if spool.keeps else names, others=spool.keeps)
-        with self._name_in_errors(), self._batches("fit", source) as batches:
-            for batch in batches:
-                fitting.add(batch)
-                spool.add(batch)
-                del batch
+        with self._name_in_errors():
+            with self._batches("fit", source) as batches:
+                for batch in batches:
+                    fitting.add(batch)
+                    spool.add(batch)
+                    del batch
+            source = self._table_batches(names, others=False)
+            while fitting.begin_pass():
+                with self._batches("fit", source) as batches:
+                    for batch in batches:
+                        fitting.add_again(batch)
+                        del batch
+                fitting.end_pass()
         return fitting.finish(), fitting.tally
 
     def transform(

@@ -60,8 +60,9 @@ def fit_source(
     """Fit a scaler to the numeric columns of a table.
 
     The result is that of a fit in memory. Scalers whose
-    :attr:`~normcore.scaling.scaler.Scaler.exact_streaming` is False need all values at once, and
-    their columns have to fit in ``memory_limit``.
+    :attr:`~normcore.scaling.scaler.Scaler.exact_streaming` is False need all values at once: where
+    their columns do not fit in ``memory_limit``, those that learn quantiles read the table again,
+    twice or more often, and for others, or a table that can be read only once, that is an error.
 
     Parameters
     ----------

@@ -57,6 +57,7 @@ class Sink:
             elif suffix is None:
                 suffix = ".csv"
             self._format = source_class(self.path or Path(), suffix)
+            self._format.check_output(self.path, self._output)
             return
         if self._output != OutputOptions():
             raise ValueError("output= is for files")

@@ -327,6 +327,28 @@ class TableSource(ABC):
         raise ValueError(f"{cls.format} cannot be written")
 
     @classmethod
+    def check_output(cls, path: Path | None, output: OutputOptions) -> None:
+        """Find out before any work whether the format has the options of an output.
+
+        Parameters
+        ----------
+        path : Path or None
+            Of the file; None for a stream that cannot seek.
+        output : OutputOptions
+
+        Raises
+        ------
+        ValueError
+            If the format has no such option, or cannot be written, or not to a stream.
+        """
+        if cls.sink.__func__ is TableSource.sink.__func__:  # type: ignore[attr-defined]
+            cls.sink(path or Path("-"))
+        if output.compression is not None or output.row_group_rows is not None:
+            raise ValueError(f"{cls.format} files have neither compression nor row groups")
+        if path is None:
+            raise ValueError(f"{cls.format} cannot be written to a stream")
+
+    @classmethod
     def sink_like(
         cls, target: Path | BinaryIO, source: TableSource | None, output: OutputOptions
     ) -> TableWriter:
@@ -341,16 +363,9 @@ class TableSource(ABC):
             Whose compression, size of row groups, delimiter and so on are kept, if it is of the
             same format.
         output : OutputOptions
-
-        Raises
-        ------
-        ValueError
-            If the format has no such option, or cannot be written to a stream.
+            For which :meth:`check_output` has passed.
         """
-        if output.compression is not None or output.row_group_rows is not None:
-            raise ValueError(f"{cls.format} files have neither compression nor row groups")
-        if not isinstance(target, Path):
-            raise ValueError(f"{cls.format} cannot be written to a stream")
+        assert isinstance(target, Path)
         return cls.sink(target)
 
     @classmethod
@@ -382,8 +397,10 @@ class TableSource(ABC):
 
         ``source`` and ``output`` are those of :meth:`sink_like`.
         """
+        output = output or OutputOptions()
+        cls.check_output(Path(path), output)
         with atomic_output(path) as temporary:
-            sink = cls.sink_like(temporary, source, output or OutputOptions())
+            sink = cls.sink_like(temporary, source, output)
             try:
                 yield sink
             except BaseException:

@@ -9,7 +9,7 @@ from importlib.machinery import EXTENSION_SUFFIXES
 
 __all__ = ["check_build"]
 
-_PACKAGES = ("normcore", os.path.join("backends", "normcore_cpu"))
+_PACKAGES = ("normcore", os.path.join("backends", "normcore_cpu"), "plugins")
 # What the .pyx files of a folder include and cimport; setup.py builds all of them again for it.
 _SHARED = (".h", ".pxd", ".pxi")
 _SHOWN = 3

@@ -19,6 +19,10 @@ as many digits as restore them exactly; those that JSON has no number for are th
 ``"nan"``, ``"inf"`` and ``"-inf"``. A lone float that JSON cannot write is such an array of shape
 ``[]``.
 
+Version 2 adds what version 1 cannot say: ``attributes``, fitted attributes that were assigned, and
+``"n_samples_seen": null`` for statistics that were given without a count. A file is of the lowest
+version that says what it has to.
+
 The class is found by its registered name, ``scaler``; ``class`` is for people to read. A file
 therefore never decides what is imported.
 """
@@ -40,7 +44,7 @@ from normcore.saving.atomic_output import atomic_output
 __all__ = ["load", "load_scaler", "registered_name", "save_scaler"]
 
 FORMAT = "normcore"
-VERSION = 1
+VERSION = 2
 
 
 class SavableScaler(Protocol):
@@ -95,7 +99,9 @@ def save_scaler(scaler: SavableScaler, path: str | os.PathLike[str]) -> None:
     OSError
         If the file cannot be written.
     """
-    entries = {"format": FORMAT, "version": VERSION, **scaler.to_dict()}
+    description = scaler.to_dict()
+    plain = "attributes" not in description and description.get("n_samples_seen") is not None
+    entries = {"format": FORMAT, "version": 1 if plain else VERSION, **description}
     lines = [f"  {json.dumps(key)}: {_dumps(value)}" for key, value in entries.items()]
     text = "{\n" + ",\n".join(lines) + "\n}\n"
     with atomic_output(path) as temporary:
@@ -156,7 +162,9 @@ def _read(path: Path) -> dict[str, object]:
             raise ValueError(f"{path} is not a saved scaler of normcore: it is not a JSON object")
         data = start + file.read()
     try:
-        entries = json.loads(data.decode("utf-8"), parse_constant=_refuse_constant)
+        entries = json.loads(
+            data.decode("utf-8"), parse_constant=_refuse_constant, object_pairs_hook=_object
+        )
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not a saved scaler of normcore: it is not UTF-8") from error
     except json.JSONDecodeError as error:
@@ -183,6 +191,15 @@ def _read(path: Path) -> dict[str, object]:
 
 def _refuse_constant(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is not JSON")
+
+
+def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"{twice!r:.60} is there twice")
+    return found
 
 
 def _dumps(value: object) -> str:
@@ -225,9 +242,13 @@ def _decode(value: object) -> object:
     if value.keys() != {"shape", "float64"}:
         return {key: _decode(each) for key, each in value.items()}
     shape, numbers = value["shape"], value["float64"]
+    if not isinstance(shape, list) or any(type(each) is not int or each < 0 for each in shape):
+        raise ValueError(f"an array cannot have the shape {shape!r:.60}")
+    if not isinstance(numbers, list):
+        raise ValueError(f"the numbers of an array must be a list, not {numbers!r:.60}")
     for each in numbers:
         if type(each) not in (int, float) and each not in ("nan", "inf", "-inf"):
-            raise ValueError(f"{each!r} is not a number")
+            raise ValueError(f"{each!r:.60} is not a number")
     if len(numbers) != math.prod(shape):
         raise ValueError(f"an array of shape {tuple(shape)} has {len(numbers)} values")
     array = np.array([float(each) for each in numbers], dtype=np.float64).reshape(shape)

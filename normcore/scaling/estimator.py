@@ -10,7 +10,7 @@ import html
 import importlib
 import inspect
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, Self, TypeAlias
 from weakref import WeakKeyDictionary
 
@@ -18,15 +18,13 @@ import numpy as np
 
 from normcore.layout.namespace import Array
 from normcore.scaling import input_validation
+from normcore.scaling.containers.frame_output import CONTAINERS
+from normcore.scaling.features import Features, feature_indices
+from normcore.scaling.fit_callbacks import set_callbacks
 from normcore.scaling.input_validation import Names
+from normcore.scaling.metadata_routing import RequestMethod, metadata_request
 
 __all__ = ["Estimator", "not_fitted_error", "sklearn_config"]
-
-CONTAINERS = ("default", "pandas", "polars")
-# Arguments of methods that are data or buffers, not metadata to be routed.
-NOT_METADATA = frozenset({"self", "X", "y", "out"})
-ROUTED_METHODS = ("fit", "partial_fit", "transform", "inverse_transform")
-
 
 #: Values of any type by name: parameters, or the configuration of scikit-learn.
 Settings: TypeAlias = dict[str, Any]
@@ -88,71 +86,6 @@ def _inspected(cls: type) -> Settings:
     return found
 
 
-def _metadata(cls: type, method: str) -> tuple[str, ...]:
-    """Return the arguments of a method that metadata routing may supply."""
-    function = getattr(cls, method, None)
-    if not callable(function):
-        return ()
-    return tuple(
-        name
-        for name, parameter in inspect.signature(function).parameters.items()
-        if name not in NOT_METADATA
-        and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
-    )
-
-
-class _RequestMethod:
-    """Descriptor of ``set_{method}_request``; absent where the method takes no metadata."""
-
-    def __init__(self, method: str) -> None:
-        self.method = method
-
-    def __get__(self, instance: Estimator | None, owner: type) -> Callable[..., Estimator]:
-        method = self.method
-        keys = _metadata(owner, method)
-        if not keys:
-            raise AttributeError(f"{owner.__name__!r} has no metadata to request in {method}")
-
-        def request(*args: Any, **requests: object) -> Estimator:
-            target, args = (args[0], args[1:]) if instance is None else (instance, args)
-            return _request(target, method, keys, args, requests)
-
-        request.__name__ = f"set_{method}_request"
-        request.__doc__ = (
-            f"Set which metadata a meta-estimator passes to ``{method}``: True, False, None (an "
-            f"error if given) or the name it goes by there.\n\nAccepts {', '.join(keys)}. Needs "
-            "``sklearn.set_config(enable_metadata_routing=True)``."
-        )
-        return request
-
-
-def _request(
-    estimator: Estimator,
-    method: str,
-    keys: tuple[str, ...],
-    args: tuple[object, ...],
-    requests: Mapping[str, object],
-) -> Estimator:
-    routing = importlib.import_module("sklearn.utils.metadata_routing")
-    sklearn = sys.modules["sklearn"]
-    if not sklearn.get_config().get("enable_metadata_routing"):
-        raise RuntimeError(
-            "This method is only available when metadata routing is enabled. You can enable it "
-            "using sklearn.set_config(enable_metadata_routing=True)."
-        )
-    if args:
-        raise TypeError(f"set_{method}_request() takes no positional argument, got {len(args)}")
-    unknown = sorted(set(requests) - set(keys))
-    if unknown:
-        raise TypeError(f"Unexpected args: {unknown} in {method}. Accepted arguments are: {keys}")
-    metadata = estimator.get_metadata_routing()
-    for name, alias in requests.items():
-        if alias != routing.UNCHANGED:
-            getattr(metadata, method).add_request(param=name, alias=alias)
-    estimator._metadata_request = metadata
-    return estimator
-
-
 class Estimator:
     """Parameters, feature names, output containers, routing and display of a scaler.
 
@@ -163,6 +96,8 @@ class Estimator:
     n_features_in_: int
     feature_names_in_: np.ndarray
     _metadata_request: object
+    #: Whose arrays it was fitted to.
+    _library: str = "numpy"
 
     #: Of the subclass.
     fit: Callable[..., Self]
@@ -230,6 +165,19 @@ class Estimator:
 
     # -- fitted or not, tags ---------------------------------------------------------------
 
+    @property
+    def keeps_zero(self) -> bool:
+        """Whether zero maps to zero, whatever was learned: sparse input then stays sparse."""
+        return False
+
+    def _check_sparse(self, *, inverse: bool) -> None:
+        """Refuse sparse input where zeros would not stay zeros."""
+        if not self.keeps_zero:
+            raise TypeError(
+                f"{type(self).__name__} does not support sparse input: dense data is required. "
+                "Use '.toarray()' to convert it to a dense NumPy array."
+            )
+
     def __sklearn_is_fitted__(self) -> bool:
         return "n_features_in_" in self.__dict__
 
@@ -241,7 +189,7 @@ class Estimator:
             transformer_tags=utils.TransformerTags(
                 preserves_dtype=["float64", "float32", "float16"]
             ),
-            input_tags=utils.InputTags(allow_nan=True),
+            input_tags=utils.InputTags(allow_nan=True, sparse=self.keeps_zero),
             array_api_support=True,
         )
 
@@ -294,6 +242,30 @@ class Estimator:
                 f"{self.n_features_in_} features as input"
             )
 
+    def _feature_indices(self, columns: Features) -> np.ndarray:
+        if "_features" in self.__dict__:
+            raise ValueError("columns= is for tables: axis='columns'")
+        return feature_indices(columns, self.get_feature_names_out(), self.n_features_in_)
+
+    def _check_given(
+        self, X: Array, names: Names | None, inverse: bool, chosen: np.ndarray | None
+    ) -> None:
+        """Refuse an ``X`` that does not hold the chosen features, by default all.
+
+        Scaled data may have names of its own; where it has those seen in fit, they say what it is.
+        """
+        if not inverse:
+            self._check_features(X, names)
+            return
+        if chosen is None:
+            self._check_width(X.shape[1])
+        elif X.shape[1] != chosen.size:
+            raise ValueError(f"X has {X.shape[1]} columns, but columns names {chosen.size}")
+        seen = getattr(self, "feature_names_in_", None)
+        if names is not None and seen is not None and not set(seen).isdisjoint(names):
+            expected = seen if chosen is None else seen[chosen]
+            input_validation.check_names(expected, names, type(self).__name__)
+
     # -- output containers -----------------------------------------------------------------
 
     def set_output(self, *, transform: str | None = None) -> Self:
@@ -301,8 +273,9 @@ class Estimator:
 
         Parameters
         ----------
-        transform : {"default", "pandas", "polars"}, optional
-            None leaves the choice as it is.
+        transform : {"default", "pandas", "polars", "pyarrow"}, optional
+            None leaves the choice as it is. Once a frame is chosen, ``inverse_transform`` of a
+            frame returns a frame too, of the library of its input.
 
         Raises
         ------
@@ -316,73 +289,66 @@ class Estimator:
         self._sklearn_output_config = {"transform": transform}
         return self
 
-    def _contained(self, values: Array, X: Array, config: Settings) -> Array:
-        """Return transformed values in the container that the user, or scikit-learn, chose."""
+    def _output_container(self, config: Settings) -> str:
+        """Return the container that the user, or scikit-learn, chose for results."""
         chosen = self.__dict__.get("_sklearn_output_config")
         if chosen is None:
             container = config.get("transform_output", "default")
         else:
             container = chosen.get("transform", "default")
         if container == "default":
-            return values
+            return "default"
         if container not in CONTAINERS:
             raise ValueError(f"output config must be in {sorted(CONTAINERS)}, got {container!r}")
-        try:
-            library = importlib.import_module(container)
-        except ImportError as error:
-            raise ImportError(
-                f"Setting output container to {container!r} requires {container} to be installed"
-            ) from error
-        names = self.get_feature_names_out()
-        values = np.asarray(values)
-        if container == "polars":
-            return library.DataFrame(values, schema=names.tolist(), orient="row")
-        index = X.index if isinstance(X, library.DataFrame) else None
-        return library.DataFrame(values, index=index, columns=names, copy=False)
+        if "_features" in self.__dict__:
+            raise ValueError(f"set_output({container!r}) is for tables: axis='columns'")
+        return container
 
     def _check_same_namespace(self, values: Array, method: str) -> None:
-        """Refuse arrays of another kind than the fitted attributes.
+        """Refuse NumPy arrays after a fit to those of another library.
 
-        scikit-learn demands this of estimators where its ``array_api_dispatch`` is on. Without
-        it, a scaler serves arrays of any library, whatever it was fitted on.
+        scikit-learn's checks demand this of estimators where its ``array_api_dispatch`` is on. All
+        else goes, as its RFC 34604 has it: fitted on one device, used on another.
         """
-        for name, fitted in self.__dict__.items():
-            if name.endswith("_") and hasattr(fitted, "dtype") and name != "feature_names_in_":
-                break
-        else:
-            return
-        seen, given = (type(each).__module__.partition(".")[0] for each in (fitted, values))
-        if seen != given:
-            difference = f"namespaces used during fit ({seen}) and {method} ({given})"
-        elif getattr(fitted, "device", None) != getattr(values, "device", None):
-            difference = f"devices used during fit ({fitted.device}) and {method} ({values.device})"
-        else:
-            return
-        raise ValueError(
-            f"Inputs passed to {type(self).__name__}.{method}() must use the same namespace and "
-            f"the same device as those passed to fit() while scikit-learn's array_api_dispatch is "
-            f"on. The {difference} differ."
-        )
+        if isinstance(values, np.ndarray) and self._library != "numpy":
+            raise ValueError(
+                f"Inputs passed to {type(self).__name__}.{method}() must use the same namespace "
+                f"and the same device as those passed to fit() while scikit-learn's "
+                f"array_api_dispatch is on. The namespaces used during fit ({self._library}) and "
+                f"{method} (numpy) differ."
+            )
+
+    # -- callbacks -------------------------------------------------------------------------
+
+    def set_callbacks(self, *callbacks: object) -> Self:
+        """Set the callbacks of scikit-learn 1.9 whose hooks are called in fit; none removes them.
+
+        Raises
+        ------
+        ImportError
+            If scikit-learn is missing or older.
+        TypeError
+            If one does not follow its protocol.
+        """
+        set_callbacks(self, callbacks)
+        return self
 
     # -- metadata routing ------------------------------------------------------------------
 
-    set_fit_request = _RequestMethod("fit")
-    set_partial_fit_request = _RequestMethod("partial_fit")
-    set_transform_request = _RequestMethod("transform")
-    set_inverse_transform_request = _RequestMethod("inverse_transform")
+    set_fit_request = RequestMethod("fit")
+    set_partial_fit_request = RequestMethod("partial_fit")
+    set_transform_request = RequestMethod("transform")
+    set_inverse_transform_request = RequestMethod("inverse_transform")
 
     def get_metadata_routing(self) -> Any:
         """Return scikit-learn's ``MetadataRequest``: which methods take which metadata."""
-        routing = importlib.import_module("sklearn.utils.metadata_routing")
-        known = self.__dict__.get("_metadata_request")
-        if known is not None:
-            return routing.get_routing_for_object(known)
-        request = routing.MetadataRequest(owner=self)
-        for method in ROUTED_METHODS:
-            for name in _metadata(type(self), method):
-                getattr(request, method).add_request(param=name, alias=None)
-        return request
+        return metadata_request(self)
 
     def fit_transform(self, X: Array, y: Array = None, **fit_params: object) -> Array:
-        """Fit to ``X`` and return it transformed; ``fit_params`` go to ``fit``."""
-        return self.fit(X, y, **fit_params).transform(X)
+        """Fit to ``X`` and return it transformed.
+
+        ``fit_params`` go to ``fit``, and ``where`` to ``transform`` too.
+        """
+        self.fit(X, y, **fit_params)
+        where = fit_params.get("where")
+        return self.transform(X) if where is None else self.transform(X, where=where)

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from numbers import Real
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
 from normcore.affine import Affine, nonconstant
 from normcore.array_backend.abstract import Backend
 from normcore.layout.namespace import Array
-from normcore.layout.out_argument import result_dtype
 from normcore.layout.scalar_argument import as_float
 from normcore.scaling import input_validation
 from normcore.scaling.affine_scaler import AffineScaler
+from normcore.scaling.feature_axes import COLUMNS, Axis
+from normcore.scaling.finite_maps import finite, spread
+from normcore.scaling.known_statistics import KnownStatistics, known_extrema
+from normcore.scaling.result_bounds import NARROW, narrow_dtype, representable
 from normcore.statistics import Extrema
 
 __all__ = ["MinMaxScaler"]
-
-# Results of these dtypes are rounded once more; the ends of their range must survive that.
-NARROW = (np.dtype(np.float32), np.dtype(np.float16))
 
 
 class MinMaxScaler(AffineScaler):
@@ -35,13 +37,18 @@ class MinMaxScaler(AffineScaler):
         Clip new data to the range.
     backend : str or Backend, optional
         The backend to use whatever the data; by default the one that fits it.
+    axis : "columns", int, tuple of int or None, default="columns"
+        The axes whose positions have statistics of their own, of arrays of any number of
+        dimensions; None makes everything one feature. By default ``X`` is a table.
 
     Attributes
     ----------
     data_min_, data_max_, data_range_ : float64 arrays of shape (n_features,)
-        Extrema of each feature, NaN left out, and their difference.
+        Extrema of each feature, NaN left out, and their difference, which may overflow where the
+        map does not.
     scale_, min_ : float64 arrays of shape (n_features,)
-        The map as ``x * scale_ + min_``, for reading; the scaler itself works with the extrema.
+        The map as ``x * scale_ + min_``. The scaler itself works with the extrema, until one of
+        the two is assigned: then the map is this one, and ``partial_fit`` and ``merge`` refuse.
     n_samples_seen_ : int
         Number of rows.
     n_features_in_ : int
@@ -63,8 +70,12 @@ class MinMaxScaler(AffineScaler):
 
     statistic = Extrema
     immediate = AffineScaler.immediate | {"clip"}
+    coefficients: ClassVar[Mapping[str, str]] = {"scale_": "gamma", "min_": "beta"}
 
-    _narrow: dict[np.dtype, Affine]
+    scale_: Array
+    min_: Array
+
+    _narrow: Mapping[np.dtype | None, Affine] = {}
 
     def __init__(
         self,
@@ -73,11 +84,59 @@ class MinMaxScaler(AffineScaler):
         copy: bool = True,
         clip: bool = False,
         backend: str | Backend | None = None,
+        axis: Axis = COLUMNS,
     ) -> None:
         self.feature_range = feature_range
         self.copy = copy
         self.clip = clip
         self.backend = backend
+        self.axis = axis
+
+    def _check_sparse(self, *, inverse: bool) -> None:
+        raise TypeError(
+            "MinMaxScaler does not support sparse input. Consider using MaxAbsScaler instead."
+        )
+
+    @classmethod
+    def from_statistics(
+        cls,
+        *,
+        min: Array,
+        max: Array,
+        count: Array = None,
+        feature_names: Sequence[str] | None = None,
+        **params: Any,
+    ) -> Self:
+        """Return a scaler of extrema that are known, as if it had been fitted to their data.
+
+        Parameters
+        ----------
+        min, max : number or array-like of shape (n_features,)
+            Of each feature; one number stands for all. None or NaN for a feature without values.
+        count : number or array-like of shape (n_features,), optional
+            How many values these were observed of. Without it nothing can be added:
+            ``partial_fit`` and ``merge`` refuse.
+        feature_names : sequence of str, optional
+        **params
+            Parameters of the constructor.
+
+        Raises
+        ------
+        ValueError
+            If one is infinite or has another length, or ``max`` is below ``min``.
+        TypeError
+            If something is not a number.
+        """
+        scaler = cls(**params)
+        scaler._check_parameters()
+        known = KnownStatistics({"min": min, "max": max}, count, feature_names, scaler.axis)
+        for name in ("min", "max"):
+            if name not in known.numbers:
+                raise ValueError(f"{name} is needed")
+        extrema = known_extrema(known)
+        return scaler._learn(
+            extrema, known.num_rows, known.num_features, known.names, known.features
+        )
 
     def _check_parameters(self) -> None:
         input_validation.check_flags(copy=self.copy, clip=self.clip)
@@ -87,28 +146,36 @@ class MinMaxScaler(AffineScaler):
         """Set the fitted attributes from the extrema and return the map."""
         lo, hi = _checked_range(self.feature_range)
         self.data_min_, self.data_max_ = extrema.min, extrema.max
+        width, unit = spread(self.data_min_, self.data_max_)
+        magnitude = np.maximum(np.abs(self.data_min_), np.abs(self.data_max_)) / unit
+        # Next to 1e16 even the noise of a constant exceeds 1, and would leave the range.
+        divisor = np.maximum(nonconstant(width, magnitude), width)
         with np.errstate(over="ignore", invalid="ignore"):
-            self.data_range_ = self.data_max_ - self.data_min_
-            magnitude = np.maximum(np.abs(self.data_min_), np.abs(self.data_max_))
-            # Next to 1e16 even the noise of a constant exceeds 1, and would leave the range.
-            divisor = np.maximum(nonconstant(self.data_range_, magnitude), self.data_range_)
-            self.scale_ = (hi - lo) / divisor
+            self.data_range_ = width * unit
+            self.scale_ = (hi - lo) / unit / divisor
             self.min_ = lo - self.data_min_ * self.scale_
-        affine = _inside(lo, hi, self.data_min_, divisor)
+        affine = _inside(lo, hi, self.data_min_, divisor, unit)
         self._narrow = {
-            dtype: _inside(*_representable(lo, hi, dtype), self.data_min_, divisor)
+            dtype: finite(
+                _inside(*representable(lo, hi, dtype), self.data_min_, divisor, unit),
+                self.n_features_in_,
+            )
             for dtype in NARROW
         }
         return affine
 
+    def _affine_of_attributes(self) -> Affine:
+        # As scikit-learn computes: x * scale_ + min_. The extrema are not known any more.
+        return Affine(gamma=self._numbers("scale_"), beta=self._numbers("min_"))
+
+    def bounds(self) -> tuple[float, float] | None:
+        """Return the range where results are clipped to it."""
+        return _checked_range(self.feature_range) if self.clip else None
+
     def _map_of(self, x: Array) -> tuple[Affine, tuple[float, float] | None]:
-        dtype = result_dtype(x)  # to which the range is to be rounded
-        affine, clip = self._narrow.get(dtype, self._affine), None
-        if self.clip:
-            clip = _checked_range(self.feature_range)
-            if dtype in NARROW:
-                clip = _representable(*clip, dtype)
-        return affine, clip
+        # The range is rounded to the dtype of the result.
+        affine = self._narrow.get(narrow_dtype(x), self._affine)
+        return affine, self._bounds_of(x) if self.clip else None
 
 
 def _checked_range(feature_range: tuple[float, float]) -> tuple[float, float]:
@@ -130,26 +197,16 @@ def _checked_range(feature_range: tuple[float, float]) -> tuple[float, float]:
     return ends
 
 
-def _inside(lo: float, hi: float, minimum: np.ndarray, divisor: np.ndarray) -> Affine:
-    """Return the map of [minimum, minimum + divisor] into [lo, hi], after every rounding.
+def _inside(
+    lo: float, hi: float, minimum: np.ndarray, divisor: np.ndarray, unit: np.ndarray
+) -> Affine:
+    """Return the map of [minimum, minimum + divisor * unit] into [lo, hi], after every rounding.
 
-    ``(x - minimum) / divisor`` is at most 1 and every operation is monotone, so the largest
-    result is ``gamma + lo``, rounded: gamma is nudged down until that is not above hi.
+    The unit is a power of two. ``(x - minimum) / divisor`` is at most the unit and every operation
+    is monotone, so the largest result is ``gamma + lo``, rounded: gamma is nudged down until that
+    is not above hi.
     """
     gamma = hi - lo
     while gamma + lo > hi:
         gamma = math.nextafter(gamma, 0.0)
-    return Affine(center=minimum, scale=divisor, gamma=gamma, beta=lo)
-
-
-def _representable(lo: float, hi: float, dtype: np.dtype) -> tuple[float, float]:
-    """Return the widest range inside [lo, hi] whose ends are values of ``dtype``."""
-    with np.errstate(over="ignore"):
-        low, high = np.asarray(lo, dtype=dtype)[()], np.asarray(hi, dtype=dtype)[()]
-    if float(low) < lo:
-        low = np.nextafter(low, np.asarray(np.inf, dtype=dtype)[()])
-    if float(high) > hi:
-        high = np.nextafter(high, np.asarray(-np.inf, dtype=dtype)[()])
-    if not low < high:  # the dtype has no two values there
-        return lo, hi
-    return float(low), float(high)
+    return Affine(center=minimum, scale=divisor, gamma=gamma / unit, beta=lo)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable
+from contextvars import copy_context
 from types import ModuleType
 from typing import Any
 
@@ -14,8 +16,12 @@ from normcore.layout.namespace import Array, array_namespace
 from normcore.scaling import input_validation
 from normcore.scaling.scaler import Scaler
 from normcore.statistics import Statistic
+from normcore.threads import run
 
 __all__ = ["PointwiseScaler"]
+
+# Elements of a block: what a map holds of it beside the data, for each thread, stays in a cache.
+BLOCK = 1 << 15
 
 
 class PointwiseScaler(Scaler):
@@ -24,13 +30,16 @@ class PointwiseScaler(Scaler):
     A subclass gives :meth:`forward` and :meth:`inverse` in terms of the array-API namespace
     ``xp``. It may name a :attr:`statistic` too, and take what they need from it in
     :meth:`prepare`. Values are float64 within, rounded once to the dtype of the input.
+
+    NumPy arrays are mapped in blocks of rows, in several threads: what becomes of a value must
+    not depend on the values beside it.
     """
 
     __module__ = "normcore"
 
     @abstractmethod
     def forward(self, xp: ModuleType, x: Array) -> Array:
-        """Return the map of ``x``, a float64 array of shape (n_samples, n_features)."""
+        """Return the map of ``x``, a float64 array of shape (n, n_features), left as it is."""
 
     @abstractmethod
     def inverse(self, xp: ModuleType, x: Array) -> Array:
@@ -39,25 +48,81 @@ class PointwiseScaler(Scaler):
     def prepare(self, statistic: Any) -> None:
         """Set fitted attributes from the statistic, in NumPy."""
 
+    def check_domain(self, xp: ModuleType, x: Array, inverse: bool) -> None:
+        """Raise ValueError for values that the map does not take; by default it takes all.
+
+        Called as :meth:`forward`, or :meth:`inverse`, is, before anything is overwritten.
+        """
+
     def _prepare(self, statistic: Statistic | None) -> None:
         self.prepare(statistic)
 
     def _map(self, backend: Backend, x: Array, out: Array, inverse: bool) -> Array:
-        xp = array_namespace(x)
-        dtype = out_argument.result_dtype(x)
         if out is not None:
             out_argument.check_out(out, x)
-        if input_validation.first_infinity(x, xp) is not None:
-            raise InfiniteInput
         function = self.inverse if inverse else self.forward
-        result = _cast(function(xp, _cast(x, xp.float64, xp)), dtype, xp)
+        if isinstance(x, np.ndarray) and x.size > BLOCK:
+            return self._map_in_blocks(function, x, out, inverse)
+        xp = array_namespace(x)
+        return _stored(function(xp, self._checked(xp, x, inverse)), x, out)
+
+    def _map_in_blocks(
+        self,
+        function: Callable[[ModuleType, np.ndarray], np.ndarray],
+        x: np.ndarray,
+        out: np.ndarray | None,
+        inverse: bool,
+    ) -> np.ndarray:
         if out is None:
-            return result
-        out[...] = result
+            out = out_argument.result_like(x)
+        elif out_argument.may_overlap(x, out):
+            out_argument.refuse_partial_overlap(out, x)
+            _for_blocks(lambda rows: self._checked(np, x[rows], inverse), x.shape)
+        target = out
+
+        def write(rows: slice) -> None:
+            target[rows] = function(np, self._checked(np, x[rows], inverse))
+
+        _for_blocks(write, x.shape)
         return out
 
-
-def _cast(x: Array, dtype: Any, xp: ModuleType) -> Array:
-    if x.dtype == dtype:
+    def _checked(self, xp: ModuleType, x: Array, inverse: bool) -> Array:
+        """Return ``x`` in float64, without infinities, and in the domain of the map."""
+        if input_validation.first_infinity(x, xp) is not None:
+            raise InfiniteInput
+        if x.dtype != xp.float64:
+            x = x.astype(np.float64) if isinstance(x, np.ndarray) else xp.astype(x, xp.float64)
+        elif isinstance(x, np.ndarray):
+            x = x.view()
+            x.flags.writeable = False  # it is the user's, and a map could be careless
+        self.check_domain(xp, x, inverse)
         return x
-    return x.astype(dtype) if isinstance(x, np.ndarray) else xp.astype(x, dtype)
+
+
+def _stored(result: Array, x: Array, out: Array) -> Array:
+    """Return the map of ``x`` in its dtype, in ``out`` where given."""
+    if out is not None:
+        out[...] = result
+        return out
+    dtype = out_argument.result_dtype(x)
+    if result.dtype == dtype:
+        return result
+    if isinstance(result, np.ndarray):
+        return result.astype(dtype)
+    return array_namespace(x).astype(result, dtype)
+
+
+def _for_blocks(visit: Callable[[slice], object], shape: tuple[int, ...]) -> None:
+    """Call ``visit`` with slices that cover the rows of a table, in some threads."""
+    step = max(1, BLOCK // shape[1])
+    num_blocks = -(-shape[0] // step)
+    context = copy_context()  # NumPy's errstate, which is of the caller's thread
+
+    def work(start: int, stop: int) -> None:
+        def blocks() -> None:
+            for block in range(start, stop):
+                visit(slice(block * step, min((block + 1) * step, shape[0])))
+
+        context.copy().run(blocks)
+
+    run(work, num_blocks)

@@ -6,9 +6,59 @@ import sys
 
 import numpy as np
 
+from normcore.layout.namespace import Array, array_namespace, to_numpy
 from normcore.statistics.wide_integers import refuse_rounded
 
-__all__ = ["real_numbers", "refuse_rounded_integers"]
+__all__ = ["as_numbers", "on_host", "real_numbers", "refuse_rounded_integers"]
+
+
+def as_numbers(values: Array, what: str) -> np.ndarray:
+    """Return numbers in any container as a float64 array; None and pandas' NA become NaN.
+
+    Parameters
+    ----------
+    values : number, sequence, array of any library, series or Arrow array
+    what : str
+        Its name in errors.
+
+    Raises
+    ------
+    TypeError
+        If they are not real numbers.
+    ValueError
+        If they have no shape, or one is beyond what float64 holds.
+    """
+    if isinstance(values, np.ma.MaskedArray):
+        values = np.where(np.ma.getmaskarray(values), np.nan, values.data)
+    try:
+        array = on_host(values) if hasattr(values, "__dlpack__") else np.asarray(values)
+    except ValueError as error:
+        raise ValueError(f"{what} is no array: {error}") from None
+    if array.dtype.kind == "O":
+        array = _without_na(array)
+        if any(isinstance(value, str | bytes) for value in array.flat):
+            raise TypeError(f"{what} must hold real numbers, but there is text among them")
+    elif array.dtype.kind not in "biuf":
+        raise TypeError(f"{what} must hold real numbers, not {array.dtype}")
+    try:
+        with np.errstate(over="ignore"):
+            return array.astype(np.float64)
+    except OverflowError:
+        raise ValueError(f"{what} holds a number beyond the largest float64") from None
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"{what} must hold real numbers: {error}") from None
+
+
+def on_host(values: Array) -> np.ndarray:
+    """Return an array of any library as NumPy's, of float64 where that lacks its dtype."""
+    detached = getattr(values, "detach", None)  # a tensor that records gradients is not exported
+    if detached is not None:
+        values = detached()
+    try:
+        return to_numpy(values)
+    except (RuntimeError, TypeError):
+        xp = array_namespace(values)
+        return np.from_dlpack(xp.astype(values, xp.float64))
 
 
 def real_numbers(values: np.ndarray, name: object) -> np.ndarray:

@@ -1,323 +1,41 @@
-"""Scaler, what every scaler shares: fitting, streaming, merging, transforming, saving."""
+"""Scaler, what every scaler shares: it learns, transforms and is saved."""
 
 from __future__ import annotations
 
 import os
-from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from functools import partial
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
-import numpy as np
-
-from normcore import layout
-from normcore.array_backend import over_views
-from normcore.array_backend.abstract import Backend, InfiniteInput
-from normcore.array_backend.selection import in_order_with, select_backend
-from normcore.layout.namespace import Array
-from normcore.layout.numpy_views import is_table
-from normcore.saving.parameter_values import from_json, same_value, to_json
-from normcore.saving.scaler_file import registered_name, save_scaler
-from normcore.scaling import input_validation
-from normcore.scaling.estimator import Estimator, not_fitted_error, sklearn_config
-from normcore.scaling.input_validation import Names
-from normcore.statistics import Statistic, wide_integers
+from normcore.array_backend.abstract import Backend
+from normcore.saving.scaler_file import save_scaler
+from normcore.scaling import fitted_description
+from normcore.scaling.feature_axes import (
+    COLUMNS,
+    Axis,
+)
+from normcore.scaling.learning import Learning
+from normcore.scaling.transforming import Transforming
 
 __all__ = ["Scaler"]
 
-# Instance attributes that a fit sets besides those whose names end with an underscore.
-FITTED = frozenset({"_statistic", "_num_rows", "_params", "_affine", "_narrow"})
-# Parameters that say how to compute, not what: scalers that differ in them alone can merge.
-EXECUTION = frozenset({"backend", "copy"})
 
-
-class Scaler(Estimator, ABC):
+class Scaler(Learning, Transforming):
     """A statistic of each feature, and a map of each value that depends on it."""
 
-    #: What a fit observes of each feature; None where nothing needs to be learned.
-    statistic: ClassVar[type[Statistic] | None] = None
-    #: Whether ``partial_fit`` on pieces learns what ``fit`` on the whole would: so where statistics
-    #: merge without loss. A fit of a file reads batch by batch then; else it holds the columns in
-    #: memory, and calls ``fit`` once.
-    exact_streaming: ClassVar[bool] = True
     #: Defaults of the parameters that every scaler has, for those that do not list them.
     copy: bool = True
     backend: str | Backend | None = None
 
-    #: Parameters that take effect at once; the others wait for the next fit.
-    immediate: ClassVar[frozenset[str]] = EXECUTION
-
-    #: Rows seen; a subclass may count otherwise.
-    n_samples_seen_: int | float | np.ndarray
-
-    _statistic: Statistic | None = None
-    _num_rows: int = 0
-    #: The parameters when it was fitted.
-    _params: Mapping[str, object]
-
-    def __init__(self, *, copy: bool = True, backend: str | Backend | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        copy: bool = True,
+        backend: str | Backend | None = None,
+        axis: Axis = COLUMNS,
+    ) -> None:
         self.copy = copy
         self.backend = backend
-
-    # -- learning --------------------------------------------------------------------------
-
-    def fit(self, X: Array, y: Array = None) -> Self:
-        """Learn from ``X``; what was learned before is forgotten.
-
-        Parameters
-        ----------
-        X : array, data frame or nested list of shape (n_samples, n_features)
-            NaN is skipped.
-        y : None
-            Ignored.
-
-        Raises
-        ------
-        ValueError
-            If ``X`` is not two-dimensional, is empty, or holds infinity, text or complex numbers.
-            The scaler then stays as it was.
-        TypeError
-            If ``X`` is sparse or holds objects that are not numbers.
-        """
-        return self._fit(X, None, anew=True)
-
-    def partial_fit(self, X: Array, y: Array = None) -> Self:
-        """Learn from ``X`` too: as a fit to all that was seen so far, together with ``X``.
-
-        Parameters and errors are those of :meth:`fit`; other features than before are a
-        ValueError.
-        """
-        return self._fit(X, None, anew=False)
-
-    def _fit(self, X: Array, sample_weight: Array, *, anew: bool) -> Self:
-        anew = anew or not self.__sklearn_is_fitted__()
-        self._check_parameters()
-        names = input_validation.column_names(X)
-        values = input_validation.as_table(X, type(self).__name__)
-        if not anew:
-            self._check_features(values, names)
-            names = getattr(self, "feature_names_in_", None)
-        num_rows, num_features = values.shape
-        if sample_weight is not None:
-            if hasattr(sample_weight, "dtype"):
-                layout.as_array(sample_weight, what="sample_weight", beside=values)
-            sample_weight = input_validation.as_weights(sample_weight, num_rows)
-        with in_order_with(values, self.backend):
-            statistic = self._observed(values, sample_weight, names)
-            if not anew:
-                num_rows += self._num_rows
-                statistic = self._merged(statistic)
-            return self._learn(statistic, num_rows, num_features, names, like=values)
-
-    def merge(self, other: Self) -> Self:
-        """Learn what another scaler has learned, as ``partial_fit`` on its data would.
-
-        Parameters
-        ----------
-        other : scaler of the same class, fitted
-            Stays as it is.
-
-        Raises
-        ------
-        ValueError
-            If the two differ in parameters or features. The scaler then stays as it was.
-        TypeError
-            If ``other`` is of another class.
-        NotFittedError
-            If ``other`` is not fitted.
-        """
-        if type(other) is not type(self):
-            raise TypeError(f"cannot merge {type(self).__name__} with {type(other).__name__}")
-        if not other.__sklearn_is_fitted__():
-            raise not_fitted_error(other)
-        mine, theirs = self.get_params(deep=False), other.get_params(deep=False)
-        differing = [
-            key for key in mine if key not in EXECUTION and not same_value(mine[key], theirs[key])
-        ]
-        if differing:
-            pairs = ", ".join(f"{key}={mine[key]!r} and {theirs[key]!r}" for key in differing)
-            raise ValueError(f"cannot merge scalers with other parameters: {pairs}")
-        names = getattr(other, "feature_names_in_", None)
-        statistic, num_rows = other._statistic, other._num_rows
-        if self.__sklearn_is_fitted__():
-            input_validation.check_names(
-                getattr(self, "feature_names_in_", None), names, type(self).__name__
-            )
-            self._check_width(other.n_features_in_)
-            names = getattr(self, "feature_names_in_", None)
-            statistic, num_rows = self._merged(statistic), num_rows + self._num_rows
-        return self._learn(statistic, num_rows, other.n_features_in_, names)
-
-    def _fit_statistic(
-        self, statistic: Statistic | None, num_rows: int, num_features: int, names: Names | None
-    ) -> Self:
-        """Learn from what was observed elsewhere; what was learned before is forgotten.
-
-        Parameters
-        ----------
-        statistic : Statistic or None
-            Of the class :attr:`statistic`, with a channel for each feature; None where that is.
-        num_rows : int
-            Rows it was observed of, those with NaN too.
-        num_features : int
-        names : sequence of str or None
-            Of the features.
-
-        Raises
-        ------
-        ValueError
-            As :meth:`fit`, of the parameters and of what the map needs. The scaler then stays as
-            it was.
-        """
-        self._check_parameters()
-        return self._learn(statistic, num_rows, num_features, names)
-
-    def _merged(self, statistic: Statistic | None) -> Statistic | None:
-        mine = self._statistic
-        return None if mine is None or statistic is None else mine.merge(statistic)
-
-    def observe(self, backend: Backend, x: Array, *, weights: Array = None) -> Statistic:
-        """Return the statistic of an ``(N, C, S)`` view, skipping NaN.
-
-        A scaler whose statistic depends on its parameters overrides this.
-        """
-        assert self.statistic is not None
-        return self.statistic.observe(backend, x, weights=weights, skipna=True)
-
-    def _observed(self, values: Array, weights: Array, names: Names | None) -> Statistic | None:
-        backend = select_backend(values, self.backend)
-        x = backend.adopt(values)
-        statistic = None
-        if self.statistic is not None:
-            if weights is not None:
-                weights = _beside(values, weights, backend)
-            observe = wide_integers.exactly(partial(self.observe, backend), x)
-            statistic = over_views.observe(observe, x, 1, weights=weights).to_host()
-        if statistic is None or _may_hold_infinity(statistic):
-            input_validation.refuse_infinity(x, names)
-        return statistic
-
-    def _learn(
-        self,
-        statistic: Statistic | None,
-        num_rows: int,
-        num_features: int,
-        names: Names | None,
-        like: Array = None,
-    ) -> Self:
-        """Replace all fitted attributes together; a failure leaves every one as it was."""
-        learned = object.__new__(type(self))
-        learned.__dict__.update(
-            (name, value) for name, value in self.__dict__.items() if not _is_fitted_name(name)
-        )
-        learned._statistic, learned._num_rows = statistic, num_rows
-        learned._params = self.get_params(deep=False)
-        learned.n_samples_seen_, learned.n_features_in_ = num_rows, num_features
-        if names is not None:
-            learned.feature_names_in_ = np.asarray(names, dtype=object)
-        learned._prepare(statistic)
-        if like is not None:
-            learned._check_digits(select_backend(like, self.backend).adopt(like))
-            if not isinstance(like, np.ndarray):
-                learned._publish_as(like)
-        self.__dict__ = learned.__dict__
-        return self
-
-    def _publish_as(self, like: Array) -> None:
-        """Turn public fitted arrays into the kind of ``like``, the training data."""
-        backend = select_backend(like, self.backend)
-        for name, value in list(self.__dict__.items()):
-            public = name.endswith("_") and not name.startswith("_")
-            if public and isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
-                self.__dict__[name] = backend.release(backend.adopt(value), like)
-
-    def _check_parameters(self) -> None:
-        """Refuse parameters that make no sense; called before anything is learned."""
-
-    @abstractmethod
-    def _prepare(self, statistic: Statistic | None) -> None:
-        """Set what the map needs, from what was observed."""
-
-    def _check_digits(self, x: Array) -> None:
-        """Refuse training data of which the map would lose digits that matter."""
-
-    @abstractmethod
-    def _map(self, backend: Backend, x: Array, out: Array, inverse: bool) -> Array:
-        """Return the map of a native 2-D array, written into ``out`` where given.
-
-        Raises InfiniteInput, before anything is written where ``out`` overlaps ``x``.
-        """
-
-    # -- transforming ----------------------------------------------------------------------
-
-    def transform(self, X: Array, *, out: Array = None) -> Array:
-        """Return ``X`` scaled.
-
-        Parameters
-        ----------
-        X : array, data frame or nested list of shape (n_samples, n_features)
-            NaN stays NaN. Modified only where ``copy=False`` or ``out`` is ``X``.
-        out : array of shape (n_samples, n_features), optional
-            Written to and returned: in the memory order of ``X``, of the result's dtype, which is
-            that of ``X`` for floats and float64 for others. May be ``X`` itself.
-
-        Raises
-        ------
-        ValueError
-            If ``X`` has other features than in fit, or holds infinity.
-        NotFittedError
-            If the scaler is not fitted.
-        """
-        return self._transformed(X, False, self.copy, out)
-
-    def inverse_transform(self, X: Array, *, out: Array = None) -> Array:
-        """Return scaled data as it was; parameters and errors are those of :meth:`transform`."""
-        return self._transformed(X, True, self.copy, out)
-
-    def _transformed(self, X: Array, inverse: bool, copy: bool, out: Array) -> Array:
-        fitted = self.__dict__
-        if "n_features_in_" not in fitted:
-            raise not_fitted_error(self)
-        if is_table(X, fitted["n_features_in_"]) and (inverse or "feature_names_in_" not in fitted):
-            values = X
-        else:
-            values = input_validation.as_table(X, type(self).__name__)
-            if inverse:
-                self._check_width(values.shape[1])
-            else:
-                self._check_features(values, input_validation.column_names(X))
-        config = sklearn_config()
-        if config.get("array_api_dispatch"):
-            self._check_same_namespace(values, "inverse_transform" if inverse else "transform")
-        backend = select_backend(values, self.backend)
-        copy = copy or not (values is X or isinstance(X, np.ndarray))
-        if type(values) is np.ndarray:
-            result = self._mapped(backend, values, inverse, copy, out)
-        else:
-            with backend.in_order_with(values):
-                result = self._mapped(backend, values, inverse, copy, out)
-        return result if inverse or out is not None else self._contained(result, X, config)
-
-    def _mapped(
-        self, backend: Backend, values: Array, inverse: bool, copy: bool, out: Array
-    ) -> Array:
-        """Return the map of a table as the caller's kind of array; ``out`` if that was given."""
-        x = backend.adopt(values)
-        target = None if out is None else _native_out(out, x, backend)
-        if out is None and not copy and isinstance(x, np.ndarray):
-            target = x if x.dtype.kind == "f" and x.flags.writeable else None
-        try:
-            result = self._map(backend, x, target, inverse)
-        except InfiniteInput:
-            input_validation.refuse_infinity(x, self.__dict__.get("feature_names_in_"))
-            raise
-        if out is not None:
-            if target is None:
-                out[...] = backend.release(result, out)
-            return out
-        return backend.release(result, values)
-
-    # -- saving ----------------------------------------------------------------------------
+        self.axis = axis
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Save the fitted scaler as one versioned JSON file; :func:`normcore.load` reads it.
@@ -336,29 +54,7 @@ class Scaler(Estimator, ABC):
 
     def to_dict(self) -> dict[str, object]:
         """Return the fitted scaler as JSON-able values and float64 arrays; see :meth:`save`."""
-        if not self.__sklearn_is_fitted__():
-            raise not_fitted_error(self)
-        cls = type(self)
-        params = self.get_params(deep=False)
-        for name in params.keys() - self.immediate:
-            if not same_value(params[name], self._params[name]):
-                raise ValueError(
-                    f"{name} was {self._params[name]!r} when this {cls.__name__} was fitted and is "
-                    f"{params[name]!r} now; fit it again before saving it"
-                )
-        names = getattr(self, "feature_names_in_", None)
-        saved: dict[str, object] = {
-            "scaler": registered_name(cls),
-            "class": f"{cls.__module__}:{cls.__qualname__}",
-            "params": {name: to_json(name, value) for name, value in params.items()},
-            "statistic": None,
-            "n_features_in": self.n_features_in_,
-            "feature_names_in": None if names is None else list(names),
-            "n_samples_seen": self._num_rows,
-        }
-        if self._statistic is not None:
-            saved["statistic"] = {"name": self._statistic.name, **self._statistic.to_state()}
-        return saved
+        return fitted_description.described(self)
 
     @classmethod
     def from_dict(cls, saved: Mapping[str, Any]) -> Self:
@@ -369,60 +65,4 @@ class Scaler(Estimator, ABC):
         ValueError
             If the description is of another class, or incomplete.
         """
-        try:
-            params, state, names = saved["params"], saved["statistic"], saved["feature_names_in"]
-            num_rows, num_features = int(saved["n_samples_seen"]), int(saved["n_features_in"])
-        except KeyError as error:
-            raise ValueError(f"the saved {cls.__name__} lacks {error}") from None
-        try:
-            scaler = cls(**{name: from_json(value) for name, value in params.items()})
-        except TypeError as error:
-            raise ValueError(f"the saved parameters do not fit {cls.__name__}: {error}") from None
-        scaler._check_parameters()
-        kind = None if cls.statistic is None else cls.statistic.name
-        if (state and state.get("name")) != kind:
-            raise ValueError(
-                f"the saved statistic is {state and state.get('name')!r}, not {kind!r}"
-            )
-        statistic = None
-        if cls.statistic is not None:
-            statistic = cls.statistic.from_state(
-                {key: value for key, value in state.items() if key != "name"}
-            )
-            if statistic.num_channels != num_features:
-                raise ValueError(
-                    f"the saved statistic has {statistic.num_channels} features, not {num_features}"
-                )
-        if names is not None and len(names) != num_features:
-            raise ValueError(f"{len(names)} names are saved for {num_features} features")
-        return scaler._learn(statistic, num_rows, num_features, names)
-
-
-def _is_fitted_name(name: str) -> bool:
-    return name in FITTED or (name.endswith("_") and not name.startswith("_"))
-
-
-def _may_hold_infinity(statistic: Statistic) -> bool:
-    """Whether the data may have held infinity, which leaves its trace in every statistic."""
-    infinite = getattr(statistic, "infinite", None)
-    if infinite is not None:
-        return bool(np.any(infinite))
-    return not all(np.isfinite(array).all() for array in statistic.to_state().values())
-
-
-def _beside(x: Array, weights: Array, backend: Backend) -> Array:
-    """Return weights, of any library, as the backend's own array on the device of ``x``."""
-    if isinstance(weights, np.ndarray) and isinstance(x, np.ndarray):
-        return backend.adopt(weights)
-    return backend.adopt(backend.release(backend.adopt(weights), x))
-
-
-def _native_out(out: Array, x: Array, backend: Backend) -> Array:
-    """Return ``out`` as an array that kernels can write, or None where a copy must follow."""
-    if isinstance(x, np.ndarray):
-        return out if isinstance(out, np.ndarray) else backend.adopt(out)
-    if isinstance(out, np.ndarray):  # host batches on a device backend
-        if tuple(out.shape) != tuple(x.shape):
-            raise ValueError(f"out has shape {out.shape}, but the input has {tuple(x.shape)}")
-        return None
-    return backend.adopt(out)
+        return fitted_description.restored(cls, saved)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Self
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
@@ -11,6 +12,9 @@ from normcore.array_backend.abstract import Backend
 from normcore.layout.namespace import Array
 from normcore.scaling import input_validation
 from normcore.scaling.affine_scaler import AffineScaler
+from normcore.scaling.feature_axes import COLUMNS, Axis
+from normcore.scaling.features import Features
+from normcore.scaling.known_statistics import KnownStatistics, known_moments
 from normcore.statistics import Moments, wide_integers
 
 __all__ = ["StandardScaler"]
@@ -29,6 +33,9 @@ class StandardScaler(AffineScaler):
         Divide by the standard deviation (biased: ``ddof=0``).
     backend : str or Backend, optional
         The backend to use whatever the data; by default the one that fits it.
+    axis : "columns", int, tuple of int or None, default="columns"
+        The axes whose positions have statistics of their own, of arrays of any number of
+        dimensions; None makes everything one feature. By default ``X`` is a table.
 
     Attributes
     ----------
@@ -48,6 +55,10 @@ class StandardScaler(AffineScaler):
 
     Notes
     -----
+    ``mean_`` and ``scale_`` are the map: assigned, they take effect in all that follows, on a
+    scaler that was never fitted too. What was observed is then not known any more, so
+    ``partial_fit`` and ``merge`` refuse.
+
     The mean is within 1 ulp and the variance within 4 ulp of exact arithmetic, in one piece or
     streamed. Data is scaled in float64 and rounded once to its own dtype. Integers beyond 2**53,
     as clocks in nanoseconds are, count with every digit, in fit and in transform; a column that
@@ -57,6 +68,8 @@ class StandardScaler(AffineScaler):
     __module__ = "normcore"
 
     statistic = Moments
+    coefficients: ClassVar[Mapping[str, str]] = {"mean_": "center", "scale_": "scale"}
+    switches: ClassVar[Mapping[str, str]] = {"mean_": "with_mean", "scale_": "with_std"}
 
     mean_: Array
     var_: Array
@@ -69,42 +82,126 @@ class StandardScaler(AffineScaler):
         with_mean: bool = True,
         with_std: bool = True,
         backend: str | Backend | None = None,
+        axis: Axis = COLUMNS,
     ) -> None:
         self.copy = copy
         self.with_mean = with_mean
         self.with_std = with_std
         self.backend = backend
+        self.axis = axis
 
-    def fit(self, X: Array, y: Array = None, sample_weight: Array = None) -> Self:
+    @classmethod
+    def from_statistics(
+        cls,
+        *,
+        mean: Array = None,
+        std: Array = None,
+        var: Array = None,
+        count: Array = None,
+        feature_names: Sequence[str] | None = None,
+        **params: Any,
+    ) -> Self:
+        """Return a scaler of statistics that are known, as if it had been fitted to their data.
+
+        Parameters
+        ----------
+        mean : number or array-like of shape (n_features,)
+            Of each feature; one number stands for all. None or NaN for a feature without values.
+            May be left out where ``with_mean=False``.
+        std, var : number or array-like of shape (n_features,)
+            Standard deviation or variance, biased; one of the two. May be left out where
+            ``with_std=False``. A feature of no spread is constant: its scale is 1.
+        count : number or array-like of shape (n_features,), optional
+            How many values these were observed of, or the sum of their weights. Without it
+            nothing can be added: ``partial_fit`` and ``merge`` refuse.
+        feature_names : sequence of str, optional
+        **params
+            Parameters of the constructor.
+
+        Raises
+        ------
+        ValueError
+            If a statistic that is needed is missing, is infinite or negative, or has another
+            length.
+        TypeError
+            If something is not a number.
+        """
+        scaler = cls(**params)
+        scaler._check_parameters()
+        if std is not None and var is not None:
+            raise ValueError("give std or var, not both")
+        for name, value, switch in (("mean", mean, "with_mean"), ("std or var", std, "with_std")):
+            if value is None and getattr(scaler, switch) and (name == "mean" or var is None):
+                raise ValueError(f"{name} is needed, unless {switch}=False")
+        known = KnownStatistics(
+            {"mean": mean, "std": std, "var": var}, count, feature_names, scaler.axis
+        )
+        if "var" in known.numbers:
+            known.refuse_negative("var")
+            known.numbers["std"] = np.sqrt(known.numbers["var"])
+        if "std" in known.numbers:
+            known.refuse_negative("std")
+        if "mean" in known.numbers and "std" in known.numbers:
+            moments = known_moments(known)
+            return scaler._learn(
+                moments, known.num_rows, known.num_features, known.names, known.features
+            )
+        if count is not None:
+            raise ValueError("count needs both mean and std or var, so that data can be added")
+        given = {"mean_": known.numbers.get("mean"), "scale_": known.numbers.get("std")}
+        return scaler._set_known(known, given)
+
+    def fit(
+        self, X: Array, y: Array = None, sample_weight: Array = None, *, where: Array = None
+    ) -> Self:
         """Learn mean and variance of each feature; what was learned before is forgotten.
 
         Parameters
         ----------
-        X : array, data frame or nested list of shape (n_samples, n_features)
+        X : array, data frame, sparse matrix or nested list of shape (n_samples, n_features)
             NaN is skipped.
         y : None
             Ignored.
         sample_weight : number or array-like of shape (n_samples,), optional
-            Finite and not negative.
+            Finite and not negative; for each index of the first axis.
+        where : array of bool, optional
+            Of a shape that broadcasts to that of ``X``: elements where it is False are skipped,
+            whatever they hold.
 
         Raises
         ------
         ValueError
             If ``X`` is not two-dimensional, is empty, or holds infinity, text or complex numbers;
-            if the weights have another length, are all zero, or are negative, NaN or infinite.
+            if the weights have another length, are all zero, or are negative, NaN or infinite;
+            if ``where`` has another shape or hides all of ``X``; if ``X`` is sparse and to be
+            centered.
             The scaler then stays as it was.
         TypeError
-            If ``X`` is sparse or holds objects that are not numbers.
+            If ``X`` holds objects that are not numbers.
         """
-        return self._fit(X, sample_weight, anew=True)
+        return self._fit(X, sample_weight, anew=True, where=where, y=y)
 
-    def partial_fit(self, X: Array, y: Array = None, sample_weight: Array = None) -> Self:
+    def partial_fit(
+        self, X: Array, y: Array = None, sample_weight: Array = None, *, where: Array = None
+    ) -> Self:
         """Learn from ``X`` too: as a fit to all that was seen so far, together with ``X``.
 
         Parameters and errors are those of :meth:`fit`; other features than before are a
         ValueError.
         """
-        return self._fit(X, sample_weight, anew=False)
+        return self._fit(X, sample_weight, anew=False, where=where, y=y)
+
+    @property
+    def keeps_zero(self) -> bool:
+        """Whether zero maps to zero: so without centering."""
+        return not self.with_mean
+
+    def _check_sparse(self, *, inverse: bool) -> None:
+        if self.with_mean:
+            raise ValueError(
+                f"Cannot {'uncenter' if inverse else 'center'} sparse matrices: pass "
+                "`with_mean=False` instead. See docstring for motivation and alternatives."
+            )
 
     def _check_parameters(self) -> None:
         input_validation.check_flags(
@@ -134,18 +231,23 @@ class StandardScaler(AffineScaler):
             center_low=center_low,
         )
 
-    def transform(self, X: Array, copy: bool | None = None, *, out: Array = None) -> Array:
+    def transform(
+        self, X: Array, copy: bool | None = None, *, out: Array = None, where: Array = None
+    ) -> Array:
         """Return ``X`` standardized.
 
         Parameters
         ----------
-        X : array, data frame or nested list of shape (n_samples, n_features)
+        X : array, data frame, sparse matrix or nested list of shape (n_samples, n_features)
             NaN stays NaN.
         copy : bool, optional
             Overrides the scaler's ``copy``.
-        out : array of shape (n_samples, n_features), optional
+        out : array of the shape of X, optional
             Written to and returned: in the memory order of ``X``, of the result's dtype, which is
             that of ``X`` for floats and float64 for others. May be ``X`` itself.
+        where : array of bool, optional
+            Of a shape that broadcasts to that of ``X``: elements where it is False stay as they
+            are, whatever they hold.
 
         Raises
         ------
@@ -154,11 +256,26 @@ class StandardScaler(AffineScaler):
         NotFittedError
             If the scaler is not fitted.
         """
-        return self._transformed(X, False, self.copy if copy is None else copy, out)
+        return self._transformed(X, False, self.copy if copy is None else copy, out, where)
 
-    def inverse_transform(self, X: Array, copy: bool | None = None, *, out: Array = None) -> Array:
-        """Return standardized data as it was; see :meth:`transform`."""
-        return self._transformed(X, True, self.copy if copy is None else copy, out)
+    def inverse_transform(
+        self,
+        X: Array,
+        copy: bool | None = None,
+        *,
+        columns: Features | None = None,
+        out: Array = None,
+        where: Array = None,
+    ) -> Array:
+        """Return standardized data as it was; other parameters are those of :meth:`transform`.
+
+        Parameters
+        ----------
+        columns : list of names or positions, mask or slice, optional
+            The features that ``X`` holds, in its order; by default all.
+        """
+        copy = self.copy if copy is None else copy
+        return self._transformed(X, True, copy, out, where, columns)
 
 
 def _plain_count(count: np.ndarray) -> int | float | np.ndarray:

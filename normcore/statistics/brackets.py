@@ -9,14 +9,20 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from normcore.layout.namespace import Array, array_namespace, to_numpy
-from normcore.statistics.statistic import Channels, Statistic, check_count, state_array
+from normcore.statistics.statistic import (
+    Channels,
+    Statistic,
+    check_count,
+    refuse_channels,
+    state_array,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
     from normcore.statistics.kernels import StatisticKernels
 
-__all__ = ["Brackets", "Quantiles"]
+__all__ = ["Brackets", "Quantiles", "no_sketch_error"]
 
 
 class Brackets(Statistic):
@@ -201,9 +207,15 @@ class Brackets(Statistic):
             or any(arrays[name].shape != shape for name in _ENDS + _SUMS[:4])
             or any(arrays[name].shape != shape[1:] for name in _SUMS[4:])
             or lengths.shape != (shape[0] * shape[1],)
+            or not ((lengths >= 0) & (lengths == np.floor(lengths)) & (lengths < 2.0**53)).all()
             or arrays["inside"].shape != (int(lengths.sum()),)
         ):
             raise ValueError("the arrays of brackets do not fit together")
+        for name in _SUMS[:5]:
+            check_count(arrays[name], "brackets")
+        _check_infinite(arrays["infinite"], "brackets")
+        if (arrays["lower"] > arrays["upper"]).any():
+            raise ValueError("a bracket ends below its beginning")
         weights = None
         if "inside_weights" in state:
             weights = _arrays(state, ("inside_weights",), "brackets")["inside_weights"]
@@ -281,10 +293,7 @@ class Quantiles(Statistic):
         for one, another in ((self, other), (other, self)):
             if not bool(array_namespace(one.count).any(one.count != 0)):
                 return another
-        raise ValueError(
-            "an exact fit keeps no sketch of the data, so two of them cannot be merged; "
-            "fit all the data at once"
-        )
+        raise no_sketch_error()
 
     @classmethod
     def side_by_side(cls, groups: Sequence[Quantiles]) -> Quantiles:
@@ -325,10 +334,37 @@ class Quantiles(Statistic):
         ):
             raise ValueError("the arrays of quantiles do not fit together")
         check_count(count, "quantiles")
+        _check_infinite(infinite, "quantiles")
+        if not ((q >= 0) & (q <= 1)).all():
+            raise ValueError(f"the ranks of quantiles must lie in [0, 1], not {q}")
+        ordered = values[np.argsort(q, kind="stable")]
+        with np.errstate(invalid="ignore"):
+            refuse_channels(ordered[1:] < ordered[:-1], "quantiles are not in the order of ranks")
+        refuse_channels((count == 0) & ~np.isnan(values), "there are quantiles of nothing")
         return cls(q, values, count, infinite)
+
+    def check_finite(self) -> None:
+        """Refuse statistics of data with NaN that was not skipped, or with infinity."""
+        state = self.to_state()
+        count, known = state["count"], np.isfinite(state["values"]).all(axis=0)
+        wrong = ~((count == 0) | known) | np.isnan(count) | (state["infinite"] != 0)
+        refuse_channels(wrong, "a quantile is not finite")
 
     def __repr__(self) -> str:
         return f"Quantiles(q={self.q}, values={self.values}, count={self.count})"
+
+
+def _check_infinite(infinite: np.ndarray, kind: str) -> None:
+    if not ((infinite >= 0) & (infinite == np.floor(infinite)) & np.isfinite(infinite)).all():
+        raise ValueError(f"the numbers of infinite values of {kind} cannot be {infinite}")
+
+
+def no_sketch_error() -> ValueError:
+    """Return what to raise where quantiles alone would have to be merged."""
+    return ValueError(
+        "an exact fit keeps no sketch of the data, so two of them cannot be merged; fit all the "
+        "data at once, or ask for a sketch with quantiles='sketch' or keep_sketch=True"
+    )
 
 
 _ENDS = ("lower", "upper")

@@ -33,10 +33,12 @@ from normcore.statistics.quantile_interpolation import (
     InvertedCDF,
     LinearInterpolation,
     ObservedBrackets,
+    RepeatedInterpolation,
+    as_quantiles,
 )
 from normcore.statistics.rank_selection import NumpyRankSelection, RankSelection
 
-__all__ = ["as_quantiles", "exact"]
+__all__ = ["exact"]
 
 _Rule: TypeAlias = LinearInterpolation | InvertedCDF
 
@@ -60,6 +62,7 @@ def exact(
     weights: Array = None,
     skipna: bool = False,
     selection: RankSelection | None = None,
+    repeats: bool = False,
 ) -> Quantiles:
     """Return the exact quantiles of each channel.
 
@@ -76,13 +79,16 @@ def exact(
         Leave NaN out; otherwise a NaN makes its channel's quantiles NaN.
     selection : RankSelection, optional
         Takes values from ``x`` and finds them by rank; by default in NumPy.
+    repeats : bool
+        Whether weights, which are whole numbers then, say how often each value is repeated.
 
     Returns
     -------
     Quantiles
         NumPy's ``linear`` definition, to the last bit of `numpy.nanquantile` on float64; with
-        weights, its ``inverted_cdf``. Infinite values are counted and ordered like others; where
-        both neighbours are the same infinity that is the quantile (NumPy has NaN).
+        weights, its ``inverted_cdf`` unless they repeat values. Infinite values are counted and
+        ordered like others; where both neighbours are the same infinity that is the quantile (NumPy
+        has NaN).
 
     Raises
     ------
@@ -94,7 +100,8 @@ def exact(
         selection = NumpyRankSelection(backend)
     rule: _Rule = LinearInterpolation(selection)
     if weights is not None:
-        rule = InvertedCDF(selection, np.asarray(backend.release(weights, np.empty(0))))
+        kind = RepeatedInterpolation if repeats else InvertedCDF
+        rule = kind(selection, np.asarray(backend.release(weights, np.empty(0))))
     num_samples, num_channels, num_inner = x.shape
     num_positions = num_samples * num_inner
     whole = num_positions <= _WHOLE
@@ -111,20 +118,6 @@ def exact(
                 else _bracketed(backend, rule, part, q, weights, skipna)
             )
     return Quantiles(q, values + 0.0, count, infinite)  # -0.0 reads as 0.0
-
-
-def as_quantiles(q: Array) -> np.ndarray:
-    """Return what :func:`exact` is asked for, a number or some, as a vector.
-
-    Raises
-    ------
-    ValueError
-        If it leaves [0, 1].
-    """
-    vector: np.ndarray = np.atleast_1d(np.asarray(q, dtype=np.float64))
-    if vector.ndim != 1 or not vector.size or not bool(np.all((vector >= 0) & (vector <= 1))):
-        raise ValueError(f"q must hold numbers in [0, 1], not {vector}")
-    return vector
 
 
 def _slabs(num_positions: int, num_channels: int, held: int) -> Iterator[slice]:

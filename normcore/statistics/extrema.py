@@ -13,6 +13,7 @@ from normcore.statistics.statistic import (
     Channels,
     Statistic,
     check_count,
+    refuse_channels,
     state_array,
     where_valid,
 )
@@ -85,6 +86,13 @@ class Extrema(Statistic):
         """Return the extrema of some of the channels."""
         return type(self)(self.count[channels], self._min[channels], self._max[channels])
 
+    @classmethod
+    def of_zeros(cls, count: np.ndarray) -> Self:
+        """Return the extrema of so many zeros in each channel."""
+        count = count.astype(np.float64)
+        some = np.where(count > 0, 0.0, np.inf)
+        return cls(count, some, -some)
+
     def to_state(self) -> dict[str, np.ndarray]:
         """Return count, min and max as NumPy arrays."""
         return {
@@ -99,8 +107,22 @@ class Extrema(Statistic):
         arrays = [state_array(state, key, 1, "extrema") for key in ("count", "min", "max")]
         if len({array.shape for array in arrays}) > 1:
             raise ValueError("the arrays of extrema have different lengths")
-        check_count(arrays[0], "extrema")
-        return cls(*arrays)
+        count, least, largest = arrays
+        check_count(count, "extrema")
+        refuse_channels(count != np.floor(count), "the count of extrema is no whole number")
+        refuse_channels((count > 0) & (least > largest), "the minimum exceeds the maximum")
+        refuse_channels(
+            (count == 0) & ~((least == np.inf) & (largest == -np.inf)),
+            "there are extrema of nothing",
+        )
+        return cls(count, least, largest)
+
+    def check_finite(self) -> None:
+        """Refuse statistics of data with NaN that was not skipped, or with infinity."""
+        state = self.to_state()
+        count, least, largest = state["count"], state["min"], state["max"]
+        finite = np.isfinite(least) & np.isfinite(largest)
+        refuse_channels(~((count == 0) | finite) | np.isnan(count), "an extremum is not finite")
 
     def __repr__(self) -> str:
         return f"Extrema(count={self.count}, min={self.min}, max={self.max})"

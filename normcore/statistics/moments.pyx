@@ -13,11 +13,22 @@ from normcore.layout.namespace import array_namespace, to_numpy
 from normcore.layout.scalar_argument import as_float
 from normcore.statistics.array_api_double_double import add, divide, multiply, two_product
 from normcore.statistics.array_api_moments import merge_moments
-from normcore.statistics.statistic import Statistic, check_count, state_array, where_valid
+from normcore.statistics.statistic import (
+    Statistic,
+    check_count,
+    refuse_channels,
+    state_array,
+    where_valid,
+)
 
 __all__ = ["Moments"]
 
 cnp.import_array()
+
+# Twice the exponents of float64.
+LARGEST_EXPONENT = 2200
+# More than the rounding of a sum of two float64.
+LARGEST_LOW = 2.0**-40
 
 
 class Moments(Statistic):
@@ -180,6 +191,23 @@ class Moments(Statistic):
             self.parts[:, channels], None if self.wide is None else self.wide[channels]
         )
 
+    @classmethod
+    def side_by_side(cls, groups):
+        parts = np.concatenate([to_numpy(each.parts) for each in groups], axis=1)
+        if all(each.wide is None for each in groups):
+            return cls(parts)
+        wide = [
+            np.zeros(each.num_channels, dtype=bool) if each.wide is None else to_numpy(each.wide)
+            for each in groups
+        ]
+        return cls(parts, np.concatenate(wide))
+
+    @classmethod
+    def of_zeros(cls, count):
+        moments = cls.empty(count.shape[0])
+        moments.parts[COUNT_HI] = count
+        return moments
+
     def to_state(self):
         state = {"parts": to_numpy(self.parts)}
         if self.wide is not None:
@@ -189,15 +217,38 @@ class Moments(Statistic):
     @classmethod
     def from_state(cls, state):
         moments = cls(state_array(state, "parts", 2, "moments"))
-        check_count(moments.parts[COUNT_HI], "moments")
+        _check_parts(moments.parts)
         if "wide" in state:
-            moments.wide = state_array(state, "wide", 1, "moments") != 0
-            if moments.wide.shape[0] != moments.num_channels:
+            wide = state_array(state, "wide", 1, "moments")
+            if wide.shape[0] != moments.num_channels:
                 raise ValueError("the arrays of moments have different lengths")
+            refuse_channels((wide != 0) & (wide != 1), "'wide' is neither 0 nor 1")
+            moments.wide = wide != 0
         return moments
+
+    def check_finite(self):
+        parts = to_numpy(self.parts)
+        refuse_channels(~np.isfinite(parts), "moments are not finite")
 
     def __repr__(self):
         return f"Moments(count={self.count}, mean={self.mean}, m2={self.m2})"
+
+
+def _check_parts(parts):
+    """Refuse a state that no data has; NaN and infinity propagate in those of some data."""
+    check_count(parts[COUNT_HI], "moments")
+    exponent = parts[EXPONENT]
+    refuse_channels(parts[M2_HI] < 0, "a sum of squares is negative")
+    refuse_channels(
+        ~((np.abs(exponent) <= LARGEST_EXPONENT) & (exponent == np.floor(exponent))),
+        "an exponent is no whole number that float64 has",
+    )
+    empty = parts[COUNT_HI] == 0
+    refuse_channels(empty & (parts[:EXPONENT] != 0), "there are moments of nothing")
+    hi, lo = parts[[COUNT_HI, SUM_HI, M2_HI]], parts[[COUNT_LO, SUM_LO, M2_LO]]
+    refuse_channels(
+        np.abs(lo) > LARGEST_LOW * np.abs(hi), "the low part of a sum exceeds its rounding"
+    )
 
 
 def _scaled(values, exponent):

@@ -1,5 +1,7 @@
 """Which values a quantile is made of: NumPy's ``linear`` and, with weights, its ``inverted_cdf``.
 
+Whole weights may also stand for repetitions: then it is the ``linear`` of what is repeated.
+
 A rule says so for each way to look at data: all of it, a sample of it, brackets, and counts of
 what is at most some pivots.
 
@@ -18,7 +20,15 @@ import numpy as np
 from normcore.layout.namespace import Array
 from normcore.statistics.rank_selection import RankSelection
 
-__all__ = ["InvertedCDF", "LinearInterpolation", "ObservedBrackets", "interpolated"]
+__all__ = [
+    "InvertedCDF",
+    "LinearInterpolation",
+    "ObservedBrackets",
+    "RepeatedInterpolation",
+    "as_quantiles",
+    "interpolated",
+    "neighbours",
+]
 
 _ROUNDING = 2.0**-44
 
@@ -53,7 +63,7 @@ class LinearInterpolation:
         """Return the quantiles, the count and the infinite values of each channel."""
         values = self._selection.channel_values(x)
         count, infinite = self._selection.count_numbers(values)
-        first, second, t = _neighbours(q[:, None], count)
+        first, second, t = neighbours(q[:, None], count)
         a, b = self._selection.values_at_ranks(values, count, first, second)
         found = _interpolate(a, b, t)
         if not skipna:
@@ -80,7 +90,7 @@ class LinearInterpolation:
         self, seen: ObservedBrackets, q: np.ndarray, wanted: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return quantiles (R, C), and which of the wanted ones are those."""
-        first, second, t = _neighbours(q[:, None], np.nan_to_num(seen.count))
+        first, second, t = neighbours(q[:, None], np.nan_to_num(seen.count))
         edge = seen.below + seen.equal_lower
         end = edge + seen.inside_count
         found = wanted & (first >= seen.below) & (second < end + seen.equal_upper)
@@ -103,8 +113,7 @@ class LinearInterpolation:
         self, cumulated: np.ndarray, total: np.ndarray, q: np.ndarray
     ) -> np.ndarray:
         """Whether counts (R, targets, pivots) of what is at most a pivot include the targets."""
-        first, second, _ = _neighbours(q, total)
-        return cumulated > np.stack([first, second], axis=1)[..., None]
+        return _include_neighbours(cumulated, total, q)
 
     def quantiles_of(self, values: np.ndarray, total: np.ndarray, q: np.ndarray) -> np.ndarray:
         """Return the quantiles that values (R, targets) make."""
@@ -138,9 +147,13 @@ class InvertedCDF:
                 order = np.argsort(column, kind="stable")
                 cumulated = np.cumsum(weight[order])
                 count[channel] = cumulated[-1]
-                reached = _reaches(cumulated, cumulated[-1], q[:, None])
-                values[:, channel] = column[order[np.argmax(reached, axis=1)]]
+                values[:, channel] = self._quantiles_of_sorted(column[order], cumulated, q)
         return values, count, infinite
+
+    def _quantiles_of_sorted(
+        self, values: np.ndarray, cumulated: np.ndarray, q: np.ndarray
+    ) -> np.ndarray:
+        return values[np.argmax(_reaches(cumulated, cumulated[-1], q[:, None]), axis=1)]
 
     def bracket_ends(
         self, x: Array, q: np.ndarray, taken: np.ndarray, errors: float
@@ -181,13 +194,10 @@ class InvertedCDF:
             return np.nan
         if _reaches(edge, total, q):
             return seen.lower[at]
-        none = np.empty(0)
-        pairs = [(none, none), *seen.pieces[rank][channel]]
-        values, weights = (np.concatenate(each) for each in zip(*pairs, strict=True))
-        order = np.argsort(values, kind="stable")
-        reached = _reaches(edge + np.cumsum(weights[order]), total, q)
+        values, cumulated = _sorted_pieces(seen.pieces[rank][channel])
+        reached = _reaches(edge + cumulated, total, q)
         if reached.any():
-            return values[order[int(np.argmax(reached))]]
+            return values[int(np.argmax(reached))]
         end = edge + seen.inside_count[at] + seen.equal_upper[at]
         return seen.upper[at] if _reaches(end, total, q) else np.nan
 
@@ -202,12 +212,77 @@ class InvertedCDF:
         return values[:, 0]
 
 
+class RepeatedInterpolation(InvertedCDF):
+    """Interpolation between the values around a rank, each repeated as its whole weight says."""
+
+    num_targets = 2  # order statistics that a quantile is made of
+
+    def _quantiles_of_sorted(
+        self, values: np.ndarray, cumulated: np.ndarray, q: np.ndarray
+    ) -> np.ndarray:
+        ranks = neighbours(q, cumulated[-1])[:2]
+        a, b = (values[np.searchsorted(cumulated, rank, side="right")] for rank in ranks)
+        return interpolated(a, b, q, cumulated[-1])
+
+    def _quantile_in_bracket(
+        self, seen: ObservedBrackets, q: float, rank: int, channel: int
+    ) -> Array:
+        at = rank, channel
+        edge = seen.below[at] + seen.equal_lower[at]
+        end = edge + seen.inside_count[at]
+        first, second, _ = neighbours(q, seen.count[channel])
+        if first < seen.below[at] or second >= end + seen.equal_upper[at]:
+            return np.nan
+        values, cumulated = _sorted_pieces(seen.pieces[rank][channel])
+        values = np.concatenate([[seen.lower[at]], values, [seen.upper[at]]])
+        reached = np.concatenate([[edge], edge + cumulated])
+        a, b = (values[np.searchsorted(reached, each, side="right")] for each in (first, second))
+        return interpolated(a, b, q, seen.count[channel])
+
+    def reaches_targets(
+        self, cumulated: np.ndarray, total: np.ndarray, q: np.ndarray
+    ) -> np.ndarray:
+        """Whether counts (R, targets, pivots) of what is at most a pivot include the targets."""
+        return _include_neighbours(cumulated, total, q)
+
+    def quantiles_of(self, values: np.ndarray, total: np.ndarray, q: np.ndarray) -> np.ndarray:
+        """Return the quantiles that values (R, targets) make."""
+        return interpolated(values[:, 0], values[:, 1], q, total)
+
+
+def _include_neighbours(cumulated: np.ndarray, total: np.ndarray, q: np.ndarray) -> np.ndarray:
+    first, second, _ = neighbours(q, total)
+    return cumulated > np.stack([first, second], axis=1)[..., None]
+
+
+def _sorted_pieces(pieces: list[tuple[Array, Array]]) -> tuple[np.ndarray, np.ndarray]:
+    """Return kept values in order, and the weights of them and of all before them."""
+    none = np.empty(0)
+    values, weights = (np.concatenate(each) for each in zip((none, none), *pieces, strict=True))
+    order = np.argsort(values, kind="stable")
+    return values[order], np.cumsum(weights[order])
+
+
+def as_quantiles(q: Array) -> np.ndarray:
+    """Return ranks, a number or some, as a vector.
+
+    Raises
+    ------
+    ValueError
+        If it leaves [0, 1].
+    """
+    vector: np.ndarray = np.atleast_1d(np.asarray(q, dtype=np.float64))
+    if vector.ndim != 1 or not vector.size or not bool(np.all((vector >= 0) & (vector <= 1))):
+        raise ValueError(f"q must hold numbers in [0, 1], not {vector}")
+    return vector
+
+
 def interpolated(first: Array, second: Array, q: Array, count: Array) -> Array:
     """Return quantiles between the values at the two ranks around each of them."""
-    return _interpolate(first, second, _neighbours(q, count)[2])
+    return _interpolate(first, second, neighbours(q, count)[2])
 
 
-def _neighbours(q: Array, count: Array) -> tuple[Array, Array, Array]:
+def neighbours(q: Array, count: Array) -> tuple[Array, Array, Array]:
     """Return the two ranks around each quantile and the weight of the second (type 7)."""
     virtual = (count - 1.0) * q
     first = np.clip(np.floor(virtual), 0.0, np.maximum(count - 1.0, 0.0))

@@ -16,7 +16,15 @@ if TYPE_CHECKING:
 
     from normcore.statistics.kernels import StatisticKernels
 
-__all__ = ["Channels", "Statistic", "StatisticT", "check_count", "state_array", "where_valid"]
+__all__ = [
+    "Channels",
+    "Statistic",
+    "StatisticT",
+    "check_count",
+    "refuse_channels",
+    "state_array",
+    "where_valid",
+]
 
 #: Some of the channels: an index array, a mask, or a slice.
 Channels: TypeAlias = np.ndarray | Sequence[int] | slice
@@ -58,6 +66,23 @@ class Statistic(ABC):
     def select(self, channels: Channels) -> Self:
         """Return the statistic of some of the channels (an index array or a slice)."""
 
+    @classmethod
+    def side_by_side(cls, groups: Sequence[Self]) -> Self:
+        """Return the statistic of all channels from those of groups of them, in order.
+
+        A statistic whose state is not one of arrays that end with the channels overrides this.
+        """
+        if len(groups) == 1:
+            return groups[0]
+        states = [group.to_state() for group in groups]
+        joined = {key: np.concatenate([each[key] for each in states], -1) for key in states[0]}
+        return cls.from_state(joined)
+
+    @classmethod
+    def of_zeros(cls, count: np.ndarray) -> Self | None:
+        """Return the statistic of so many zeros in each channel, if that need not be observed."""
+        return None
+
     @abstractmethod
     def to_state(self) -> dict[str, np.ndarray]:
         """Return the whole state as a dict of float64 NumPy arrays."""
@@ -71,6 +96,15 @@ class Statistic(ABC):
         ------
         ValueError
             If an array is missing or has another shape.
+        """
+
+    def check_finite(self) -> None:  # noqa: B027  (not all hold values)
+        """Refuse a statistic of data with NaN that was not skipped, or with infinity.
+
+        Raises
+        ------
+        ValueError
+            Which names the first such channel.
         """
 
     @property
@@ -111,6 +145,8 @@ def state_array(
         array = np.array(state[key], dtype=np.float64)
     except KeyError:
         raise ValueError(f"the state of {kind} lacks {key!r}") from None
+    except (TypeError, ValueError):
+        raise ValueError(f"{key!r} of {kind} is no array of numbers") from None
     if ndim is not None and array.ndim != ndim:
         raise ValueError(f"{key!r} of {kind} has shape {array.shape}, expected {ndim} dimensions")
     return array
@@ -120,6 +156,13 @@ def check_count(count: np.ndarray, kind: str) -> None:
     """Refuse a state whose counts are negative or infinite; NaN stands for data with NaN."""
     if (count < 0).any() or np.isinf(count).any():
         raise ValueError(f"the counts of {kind} must be finite and not negative, not {count}")
+
+
+def refuse_channels(wrong: np.ndarray, reason: str) -> None:
+    """Refuse a state in which something is wrong in some channels; the last axis is theirs."""
+    found = np.flatnonzero(wrong.any(axis=tuple(range(wrong.ndim - 1))))
+    if found.size:
+        raise ValueError(f"{reason} in channel {found[0]}")
 
 
 def where_valid(valid: Array, values: Array) -> Array:

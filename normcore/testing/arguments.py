@@ -11,7 +11,9 @@ from normcore.affine import Affine
 from normcore.layout.namespace import Array
 from normcore.testing.strategies import ORDINARY, arrange, planes, views
 
-__all__ = ["draw_affine", "draw_backward", "draw_ends", "draw_plane", "draw_rescale_options"]
+__all__ = [
+    "draw_affine", "draw_backward", "draw_ends", "draw_mask", "draw_plane", "draw_rescale_options"
+]  # fmt: skip
 
 
 class RescaleOptions(TypedDict):
@@ -34,6 +36,14 @@ def draw_plane(data: st.DataObject, x: np.ndarray, *, mask: bool = False) -> np.
     """Draw weights, or a mask, of the positions of x; or None."""
     drawn = st.one_of(st.none(), planes(x.shape[0], x.shape[2], mask=mask))
     return data.draw(drawn)
+
+
+def draw_mask(data: st.DataObject, shape: tuple[int, ...]) -> np.ndarray:
+    """Draw bools of a shape that broadcasts to this one, of as many dimensions."""
+    rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
+    own = tuple(size if data.draw(st.booleans()) else 1 for size in shape)
+    share = data.draw(st.sampled_from([0.0, 0.3, 0.7, 1.0]))
+    return rng.random(own) < share
 
 
 def draw_ends(data: st.DataObject, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

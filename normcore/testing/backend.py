@@ -13,13 +13,14 @@ from hypothesis import strategies as st
 
 from normcore.affine import Affine
 from normcore.array_backend.reference import ReferenceBackend
-from normcore.layout.namespace import Array
+from normcore.layout.namespace import Array, array_namespace
 from normcore.statistics import Extrema, Moments, Statistic
 from normcore.statistics.brackets import Brackets
 from normcore.testing.arguments import (
     draw_affine,
     draw_backward,
     draw_ends,
+    draw_mask,
     draw_plane,
     draw_rescale_options,
 )
@@ -230,6 +231,27 @@ class BackendConformance(BatchLaws, RowLaws):
         options["mask"] = self._optional(options["mask"])
         assert self.engine.rescale(native, out=native, **options) is native
         np.testing.assert_array_equal(self.to_host(native), expected)
+
+    @laws
+    @given(data=st.data())
+    def test_rescale_where_maps_what_is_shown(self, data: st.DataObject) -> None:
+        x = data.draw(views(dtypes=self.dtypes, nan=True, layouts=("C", "F", "sliced")))
+        affine = draw_affine(data, x.shape[1])
+        clip = data.draw(st.sampled_from([None, (0.0, 1.0)]))
+        mask = draw_mask(data, x.shape)
+        where = np.broadcast_to(mask, x.shape)
+        expected = np.where(where, ReferenceBackend().rescale(x, affine, clip=clip), x)
+        x[~where & (data.draw(st.integers(0, 2)) == 0)] = np.inf  # hidden, so not refused
+        expected[~where] = x[~where]
+        native = self.to_native(x.copy(order="K"))
+        shown = array_namespace(native).broadcast_to(self.to_native(mask), x.shape)
+        out = self._poisoned(x, data.draw(st.sampled_from(["C", "sliced", "reversed"])))
+        for target in (None, out, native):  # the last in place
+            y = self.engine.rescale_where(
+                native, affine, shown, clip=clip, out=target, refuse_infinite=True
+            )
+            assert target is None or y is target
+            np.testing.assert_array_equal(self.to_host(y), expected)
 
     @laws
     @given(data=st.data())

@@ -55,7 +55,7 @@ def to_core(tensor: Tensor | None) -> Array:
     """
     if tensor is None:
         return None
-    if tensor.device.type != "cpu":
+    if tensor.is_cuda or tensor.device.type != "cpu":
         selection.require_device_backend(tensor)  # others would take a hundred times as long
         return tensor.detach()
     if tensor.dtype == torch.bfloat16:
@@ -86,7 +86,7 @@ def computed(
 
     Also what else that returns.
     """
-    if like.device.type != "cpu":
+    if like.is_cuda or like.device.type != "cpu":
         result, *others = compute(None)
         result = from_core(result, like.dtype, like).contiguous(memory_format=order)
         return result, tuple(others)

@@ -109,10 +109,12 @@ def _update_on_device(
     """Update in one launch."""
     number.add_(1)
     backend = selection.select_backend(parts)
-    with backend.in_order_with(parts):
-        moments = backend.moments_of(backend.adopt(parts))
-        running = backend.adopt(mean), backend.adopt(var)
-        counted = backend.adopt(number) if weight is None else None
-        backend.update_running(moments, *running, weight, number=counted)
+    counted = number if weight is None else None
+    if not backend.update_running_with(parts, mean, var, weight, counted):
+        with backend.in_order_with(parts):
+            moments = backend.moments_of(backend.adopt(parts))
+            running = backend.adopt(mean), backend.adopt(var)
+            counted = None if counted is None else backend.adopt(counted)
+            backend.update_running(moments, *running, weight, number=counted)
     for each in (mean, var):  # for what was saved for a backward pass, which would not notice
         torch.autograd.graph.increment_version(each)

@@ -75,22 +75,33 @@ class Hdf5(ArraySource):
         return cls.sink_like(path, None, OutputOptions())
 
     @classmethod
+    def check_output(cls, path: Path | None, output: OutputOptions) -> None:
+        """See :meth:`TableSource.check_output`."""
+        if output.row_group_rows is not None:
+            raise ValueError("HDF5 files have chunks of so many bytes, and no row groups")
+        if path is None:
+            raise ValueError("HDF5 cannot be written to a stream")
+        _codec(output.compression)
+
+    @classmethod
     def sink_like(
         cls, target: Path | BinaryIO, source: TableSource | None, output: OutputOptions
     ) -> TableWriter:
         """See :meth:`TableSource.sink_like`."""
-        if output.row_group_rows is not None:
-            raise ValueError("HDF5 files have chunks of so many bytes, and no row groups")
-        if not isinstance(target, Path):
-            raise ValueError("HDF5 cannot be written to a stream")
+        assert isinstance(target, Path)
         model = None if source is None else source.model
-        array_path, codec = "data", output.compression
+        array_path, named = "data", output.compression
         if isinstance(model, Hdf5):
-            array_path, codec = model.array_path, codec or model.compression
-        codec = "none" if codec in (None, "uncompressed") else codec
-        if codec not in _CODECS:
-            raise ValueError(f"HDF5 has no compression {codec!r}; it has {', '.join(_CODECS)}")
+            array_path, named = model.array_path, named or model.compression
+        codec = _codec(named)
         return _Hdf5Writer(target, array_path, None if codec == "none" else codec)
+
+
+def _codec(name: str | None) -> str:
+    codec = "none" if name in (None, "uncompressed") else name
+    if codec not in _CODECS:
+        raise ValueError(f"HDF5 has no compression {name!r}; it has {', '.join(_CODECS)}")
+    return codec
 
 
 def _stored(dataset: h5py.Dataset) -> Stored:

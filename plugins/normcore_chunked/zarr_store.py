@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import ClassVar, NoReturn
 
-from normcore.io import Field, MissingLibrary, TableWriter
+from normcore.io import MissingLibrary, OutputOptions
 from normcore_chunked.source import ArraySource, Stored
 
 try:
@@ -60,14 +60,9 @@ class Zarr(ArraySource):
         yield stored
 
     @classmethod
-    def check_fields(cls, fields: Sequence[Field]) -> NoReturn:
-        """See :meth:`TableSource.check_fields`."""
+    def check_output(cls, path: Path | None, output: OutputOptions) -> NoReturn:
+        """See :meth:`TableSource.check_output`."""
         raise ValueError(
             "Zarr stores are read only: a directory cannot be replaced in one step; write .h5, "
             ".npy or .parquet instead"
         )
-
-    @classmethod
-    def sink(cls, path: Path) -> TableWriter:
-        """See :meth:`TableSource.sink`."""
-        cls.check_fields(())

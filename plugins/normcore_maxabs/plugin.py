@@ -5,6 +5,5 @@ import normcore
 
 @normcore.hookimpl
 def normcore_register(registry: normcore.Registry) -> None:
-    """Register the scaler and its function."""
+    """Register the scaler."""
     registry.scaler("maxabs", "normcore_maxabs:MaxAbsScaler")
-    registry.function("maxabs_scale", "normcore_maxabs:maxabs_scale")

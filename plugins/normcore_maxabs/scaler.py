@@ -1,4 +1,4 @@
-"""MaxAbsScaler, which divides each feature by its largest absolute value, and its function."""
+"""MaxAbsScaler, which divides each feature by its largest absolute value."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 import normcore as nc
 
-__all__ = ["MaxAbsScaler", "maxabs_scale"]
+__all__ = ["MaxAbsScaler"]
 
 
 class MaxAbsScaler(nc.AffineScaler):
@@ -20,8 +20,13 @@ class MaxAbsScaler(nc.AffineScaler):
     ----------
     copy : bool, default=True
         With False, ``transform`` works in place where it can.
+    clip : bool, default=False
+        Clip new data to [-1, 1].
     backend : str or Backend, optional
         Where to compute; by default the input decides.
+    axis : "columns", int, tuple of int or None, default="columns"
+        The axes whose positions have statistics of their own, of arrays of any number of
+        dimensions; None makes everything one feature. By default ``X`` is a table.
 
     Attributes
     ----------
@@ -34,35 +39,33 @@ class MaxAbsScaler(nc.AffineScaler):
     """
 
     statistic = nc.Extrema
+    clip: bool = False
+    keeps_zero = True
+    immediate = nc.AffineScaler.immediate | {"clip"}
+
+    def __init__(
+        self,
+        *,
+        copy: bool = True,
+        clip: bool = False,
+        backend: str | nc.Backend | None = None,
+        axis: Any = "columns",
+    ) -> None:
+        self.copy = copy
+        self.clip = clip
+        self.backend = backend
+        self.axis = axis
+
+    def check_parameters(self) -> None:
+        """Refuse what is no flag."""
+        if not isinstance(self.clip, bool | np.bool_):
+            raise ValueError(f"clip must be True or False, got {self.clip!r}")
+
+    def bounds(self) -> tuple[float, float] | None:
+        """Return [-1, 1] where results are clipped."""
+        return (-1.0, 1.0) if self.clip else None
 
     def affine(self, extrema: nc.Extrema) -> nc.Affine:
         """Return the map, and set the fitted attributes."""
         self.max_abs_ = np.maximum(-extrema.min, extrema.max)
         return nc.Affine(scale=self.max_abs_)
-
-
-def maxabs_scale(X: Any, *, axis: int = 0, copy: bool = True) -> Any:
-    """Divide each feature by its largest absolute value, without keeping a scaler.
-
-    Parameters
-    ----------
-    X : array-like of shape (n_samples, n_features)
-        The data.
-    axis : {0, 1}
-        With 0 each column is scaled, with 1 each row.
-    copy : bool
-        With False, ``X`` is overwritten where it can be.
-
-    Returns
-    -------
-    array of the shape and kind of X
-
-    Raises
-    ------
-    ValueError
-        If ``axis`` is not 0 or 1, or ``X`` cannot be fitted.
-    """
-    if axis not in (0, 1):
-        raise ValueError(f"axis must be 0 or 1, not {axis!r}")
-    scaler = MaxAbsScaler(copy=copy)
-    return scaler.fit_transform(X) if axis == 0 else scaler.fit_transform(np.asarray(X).T).T

@@ -16,6 +16,7 @@ REQUIRED = {
 OPTIONAL = {
     "quantiles", "merge", "normalize", "normalize_backward", "normalize_rows",
     "normalize_rows_backward", "in_order_with", "moments_of", "update_running",
+    "rescale_where",
 }  # fmt: skip
 EPS = 1e-5
 

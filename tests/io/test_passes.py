@@ -235,10 +235,16 @@ def test_a_scaler_whose_streaming_is_not_exact_sees_everything_at_once():
 # -- limits of memory --------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("source", [lambda: TABLE, reader])
-def test_columns_that_do_not_fit_in_memory(source):
-    scaler = nc.RobustScaler()
-    with pytest.raises(ValueError, match=r"RobustScaler needs all values.*--memory-limit.*fewer"):
+class AllAtOnce(nc.StandardScaler):
+    exact_streaming = False
+
+
+@pytest.mark.parametrize(
+    ("source", "scaler"),
+    [(reader, nc.RobustScaler()), (reader, AllAtOnce()), (lambda: TABLE, AllAtOnce())],
+)
+def test_columns_that_do_not_fit_in_memory(source, scaler):
+    with pytest.raises(ValueError, match=r"needs all values.*--memory-limit.*fewer"):
         fit_source(source(), scaler, memory_limit=50_000)
     assert not hasattr(scaler, "scale_")
 

@@ -9,7 +9,14 @@ import pytest
 from processes import run_python
 
 import normcore as nc
-from normcore.io import fit_file, fit_transform_file, open_table, transform_file
+from normcore.io import (
+    OutputOptions,
+    fit_file,
+    fit_transform_file,
+    fit_transform_source,
+    open_table,
+    transform_file,
+)
 
 pytest.importorskip("pyarrow")
 import pyarrow as pa
@@ -278,3 +285,40 @@ def write_repeated(path, names, block, repeats):
     with source_class(path).writer(path) as writer:
         for i in range(repeats):
             writer.write(ArrayBatch(i * len(block), names, block))
+
+
+class _Untouched:
+    """A table that fails where it is asked for anything."""
+
+    def __arrow_c_stream__(self, requested_schema=None):
+        raise AssertionError("the source is read")
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("out.csv", {"row_group_rows": 5}, "CSV files have no row groups"),
+        ("out.tsv", {"row_group_rows": 5}, "TSV files have no row groups"),
+        ("out.csv", {"compression": "rar"}, "CSV has no compression 'rar'; it has none, gzip"),
+        ("out.orc", {"row_group_rows": 5}, "ORC files have stripes"),
+        ("out.orc", {"compression": "rar"}, "ORC has no compression 'rar'; it has none"),
+        ("out.parquet", {"compression": "rar"}, "Parquet has no compression 'rar'; it has none"),
+        ("out.arrow", {"compression": "gzip"}, "Arrow IPC has no compression 'gzip'; it has none"),
+        ("out.npy", {"compression": "gzip"}, ".npy files have neither compression nor row"),
+        ("out.h5", {"row_group_rows": 5}, "HDF5 files have chunks of so many bytes"),
+        ("out.h5", {"compression": "rar"}, "HDF5 has no compression 'rar'; it has none"),
+        ("out.zarr", {}, "Zarr stores are read only"),
+        ("-", {"format": ".npy"}, ".npy cannot be written to a stream"),
+        ("-", {"format": ".h5"}, "HDF5 cannot be written to a stream"),
+    ],
+)
+@pytest.mark.parametrize("fits", [True, False])
+def test_what_a_format_lacks_is_found_before_any_work(fits, name, options, message, tmp_path):
+    scaler = nc.StandardScaler()
+    before = dict(scaler.fit([[1.0], [3.0]]).__dict__)
+    out = name if name == "-" else tmp_path / name
+    work = fit_transform_source if fits else nc.transform_source
+    with pytest.raises(ValueError, match=message):
+        work(_Untouched(), out, scaler, output=OutputOptions(**options))
+    assert scaler.__dict__ == before
+    assert list(tmp_path.iterdir()) == []

@@ -30,7 +30,8 @@ IN_TREE = Path(normcore.__file__).resolve().is_relative_to(ROOT / "normcore")
 # processes, the command line, the kit, the faces for other frameworks, arithmetic on whole arrays.
 PLAIN = re.compile(
     r"normcore\.(__main__|mpi|(cli|distributed|package|registration|saving|testing|torch)\..*"
-    r"|io\.(?!csv\.(cells|lines)$).*|statistics\.(?!moments$).*)"
+    r"|io\.(?!csv\.(cells|lines)$).*|scaling\.containers\..*"
+    r"|statistics\.(?!(moments|quantile_sketch_kernel)$).*)"
 )
 EXTRAS = {
     "all", "cli", "cuda12", "cuda13", "dask", "hdf5", "mpi", "onnx", "report", "sklearn",
@@ -63,6 +64,7 @@ def test_core_modules_in_use_are_compiled():
         "normcore.layout.array_views",
         "normcore.scaling.estimator",
         "normcore.statistics.moments",
+        "normcore.statistics.quantile_sketch_kernel",
         "normcore.threads.pool",
     } <= compiled
 

@@ -145,7 +145,7 @@ def test_broken_plugin_is_named_and_left_out(among_broken, name):
 def test_broken_plugins_leave_the_others_working(among_broken, broken):
     result, _ = among_broken
     first_party = {"standard", "minmax", "robust", "maxabs"}
-    assert set(result["scalers"]) == first_party | {"twin"}
+    assert first_party | {"twin"} <= set(result["scalers"])
     assert result["scalers"]["maxabs"] == "normcore_maxabs.scaler"
     assert result["backends"]["reference"][0]
     assert result["selected"] in ("cpu", "reference")

@@ -182,8 +182,8 @@ def test_deep_nesting(key, pair, depth, saved):
 
 
 def test_newer_version_says_what_to_do(saved):
-    change(saved, version=2)
-    with pytest.raises(ValueError, match=r"version 2.*pip install --upgrade"):
+    change(saved, version=3)
+    with pytest.raises(ValueError, match=r"version 3.*pip install --upgrade"):
         load_scaler(saved)
 
 

@@ -19,13 +19,6 @@ def with_value(value, row=7, column=1, dtype=np.float64):
     return X
 
 
-class Sparse:
-    shape = (2, 2)
-
-    def tocsr(self):
-        return self
-
-
 BAD = {
     "infinity": (with_value(np.inf), ValueError, r"infinity: column 1, first at row 7"),
     "-infinity": (with_value(-np.inf, 19, 0), ValueError, r"infinity: column 0, first at row 19"),
@@ -42,7 +35,6 @@ BAD = {
     "dates": (np.array([["2020-01-01"]], "datetime64[D]"), ValueError, "no numbers"),
     "objects": (with_value({}, 1, 2, object), TypeError, "column 2"),
     "text among objects": (with_value("1.5", 1, 2, object), ValueError, "column 2 of X holds text"),
-    "sparse": (Sparse(), TypeError, "[Ss]parse"),
 }
 
 
@@ -212,12 +204,17 @@ def test_unit_variance_needs_inner_quantiles(quantile_range):
         scaler.set_params(unit_variance=True).fit(good())
 
 
-@pytest.mark.parametrize("cls", [nc.MinMaxScaler, nc.RobustScaler])
-def test_range_beyond_float64(cls):
-    X = np.array([[0.0, -1.7e308], [1.0, -1.7e308], [2.0, 1.7e308], [3.0, 1.7e308]])
-    scaler = cls()
+def test_scale_beyond_float64():
+    class Doubled(nc.AffineScaler):
+        statistic = nc.Extrema
+
+        def affine(self, extrema):
+            with np.errstate(over="ignore"):
+                return nc.Affine(scale=2 * extrema.max)
+
+    scaler = Doubled()
     with pytest.raises(ValueError, match="column 1 of X spans more"):
-        scaler.fit(X)
+        scaler.fit([[0.0, 1.7e308], [1.0, 1.7e308]])
     assert not scaler.__sklearn_is_fitted__()
 
 
@@ -361,3 +358,27 @@ def test_large_integers_within_float64_are_taken():
     assert nc.MinMaxScaler((0, 10**300)).fit_transform(x)[2, 0] == 1e300
     weighted = nc.StandardScaler().fit(x, sample_weight=[2**70, 2**70, 0])
     assert weighted.mean_[0] == 1.5
+
+
+@pytest.mark.parametrize(
+    ("X", "weights", "message"),
+    [
+        ([[1.0], [2.0], [4.0]], [1e308] * 3, "so large that its sum"),
+        ([[1e300], [2e300], [-4e300]], [1e300] * 3, "so large that its sum"),
+        ([[1.0], [2.0], [4.0]], [5e-324] * 3, "multiply the weights by a constant"),
+    ],
+)
+def test_weights_beyond_what_float64_sums(X, weights, message):
+    scaler = nc.StandardScaler().fit(good())
+    before = scaler.mean_
+    with pytest.raises(ValueError, match=message):
+        scaler.fit(X, sample_weight=weights)
+    assert scaler.mean_ is before
+
+
+@pytest.mark.parametrize("missing", ["NA", "None", "Arrow"])
+def test_weights_that_are_missing(missing):
+    pd, pa = pytest.importorskip("pandas"), pytest.importorskip("pyarrow")
+    weights = {"NA": [1, pd.NA, 2], "None": [1, None, 2], "Arrow": pa.array([1, None, 2])}[missing]
+    with pytest.raises(ValueError, match="weight 1 is nan"):
+        nc.StandardScaler().fit([[1.0], [2.0], [4.0]], sample_weight=weights)

@@ -117,4 +117,7 @@ def test_sample_weight(X, method):
 def test_parameters_and_their_defaults():
     for name in ("StandardScaler", "MinMaxScaler", "RobustScaler"):
         ours, theirs = getattr(nc, name)(), getattr(preprocessing, name)()
-        assert ours.get_params() == theirs.get_params() | {"backend": None}
+        added = {"backend": None, "axis": "columns"}
+        if name == "RobustScaler":
+            added |= {"quantiles": "exact", "quantile_error": 0.01, "keep_sketch": False}
+        assert ours.get_params() == theirs.get_params() | added

@@ -9,12 +9,23 @@ pytest.importorskip("sklearn")
 
 from sklearn.utils.estimator_checks import check_estimator
 
-SCALERS = [nc.StandardScaler, nc.MinMaxScaler, nc.RobustScaler, nc.MaxAbsScaler]
+SCALERS = [
+    nc.StandardScaler,
+    nc.MinMaxScaler,
+    nc.RobustScaler,
+    nc.MaxAbsScaler,
+    nc.Normalizer,
+    nc.PercentileScaler,
+    nc.QuantileTransformer,
+    nc.PowerTransformer,
+]
 # scikit-learn says so of everyone who does not import it.
 NOT_ITS_CHILD = "ignore:Estimator .* does not inherit from:UserWarning"
+# As scikit-learn's own QuantileTransformer does.
+FEW_SAMPLES = "ignore:n_quantiles .* is greater than the total number:UserWarning"
 
 
-@pytest.mark.filterwarnings(NOT_ITS_CHILD)
+@pytest.mark.filterwarnings(NOT_ITS_CHILD, FEW_SAMPLES)
 @pytest.mark.parametrize("cls", SCALERS)
 def test_check_estimator_expects_no_failure(cls):
     results = check_estimator(cls(), expected_failed_checks={}, on_skip=None)
@@ -32,7 +43,8 @@ import normcore as nc
 from sklearn.utils.estimator_checks import check_estimator
 
 ran = 0
-for cls in (nc.StandardScaler, nc.MinMaxScaler, nc.RobustScaler, nc.MaxAbsScaler):
+for name in NAMES:
+    cls = getattr(nc, name)
     for result in check_estimator(cls(), on_skip=None, on_fail=None):
         if "cudaErrorInsufficientDriver" in str(result["exception"]):
             continue  # CuPy without a driver: scikit-learn could not make its own arrays
@@ -46,4 +58,5 @@ assert ran, "every check was skipped"
 def test_array_api_checks():
     pytest.importorskip("torch")
     pytest.importorskip("array_api_compat")
-    run_python("-W", "ignore", "-c", ARRAY_API, SCIPY_ARRAY_API="1")
+    names = [cls.__name__ for cls in SCALERS]
+    run_python("-W", "ignore", "-c", f"NAMES = {names}\n{ARRAY_API}", SCIPY_ARRAY_API="1")

@@ -160,18 +160,33 @@ def test_routing_refuses_what_was_not_decided(wine):
 def test_requests_by_method():
     scaler = nc.StandardScaler().set_fit_request(sample_weight=True)
     assert scaler.set_partial_fit_request(sample_weight="w") is scaler
-    scaler.set_transform_request(copy=False).set_inverse_transform_request(copy=True)
+    scaler.set_transform_request(copy=False, where="w").set_inverse_transform_request(copy=True)
     routing = clone(scaler).get_metadata_routing()
-    assert routing.fit.requests == {"sample_weight": True}
-    assert routing.partial_fit.requests == {"sample_weight": "w"}
-    assert routing.transform.requests == {"copy": False}
-    assert routing.inverse_transform.requests == {"copy": True}
-    assert nc.StandardScaler().get_metadata_routing().fit.requests == {"sample_weight": None}
+    assert routing.fit.requests == {"sample_weight": True, "where": None}
+    assert routing.partial_fit.requests == {"sample_weight": "w", "where": None}
+    assert routing.transform.requests == {"copy": False, "where": "w"}
+    assert routing.inverse_transform.requests == {"copy": True, "where": None}
+    undecided = nc.StandardScaler().get_metadata_routing().fit.requests
+    assert undecided == {"sample_weight": None, "where": None}
     with pytest.raises(TypeError, match="Unexpected args"):
         scaler.set_fit_request(weights=True)
-    for name in ("set_fit_request", "set_partial_fit_request", "set_transform_request"):
-        assert not hasattr(nc.MinMaxScaler(), name)
-        assert not hasattr(nc.RobustScaler(), name)
+    with pytest.raises(TypeError, match="Unexpected args"):
+        nc.MinMaxScaler().set_fit_request(sample_weight=True)
+    nc.RobustScaler().set_fit_request(sample_weight=True)
+    assert not hasattr(nc.RobustScaler(), "set_partial_fit_request")
+
+
+@pytest.mark.usefixtures("routing")
+def test_routing_of_a_mask_to_fit_and_transform():
+    X = np.random.default_rng(0).standard_normal((30, 3))
+    where = np.random.default_rng(1).random(X.shape) < 0.7
+    scaler = nc.StandardScaler().set_fit_request(where=True).set_transform_request(where=True)
+    blind = nc.MinMaxScaler().set_fit_request(where=False).set_transform_request(where=False)
+    pipeline = make_pipeline(scaler, blind)
+    result = pipeline.fit(X, where=where).transform(X, where=where)
+    first = nc.StandardScaler().fit_transform(X, where=where)
+    np.testing.assert_array_equal(first[~where], X[~where])
+    np.testing.assert_array_equal(result, nc.MinMaxScaler().fit_transform(first))
 
 
 def test_requests_need_routing_switched_on():

@@ -299,6 +299,47 @@ static inline pack_t max_pack(pack_t a, pack_t b)
 #endif
 }
 
+/* a where a byte of the mask is set, b elsewhere, as bits: for float64 lanes and for packs. */
+
+static inline lanes_t choose_lanes(const uint8_t *mask, lanes_t a, lanes_t b)
+{
+#if WIDTH == 8
+    __m128i set = _mm_loadl_epi64((const __m128i *)mask);
+    return (lanes_t)_mm512_mask_blend_pd(
+        (__mmask8)_mm_test_epi8_mask(set, set), (__m512d)b, (__m512d)a);
+#elif WIDTH == 4
+    int32_t four;
+    memcpy(&four, mask, sizeof four);
+    __m256i clear = _mm256_cmpeq_epi64(
+        _mm256_cvtepu8_epi64(_mm_cvtsi32_si128(four)), _mm256_setzero_si256());
+    return (lanes_t)_mm256_blendv_pd((__m256d)a, (__m256d)b, (__m256d)clear);
+#elif WIDTH == 2
+    longs_t set = {-(uint64_t)(mask[0] != 0), -(uint64_t)(mask[1] != 0)};
+    return blend(set, a, b);
+#else
+    return mask[0] ? a : b;
+#endif
+}
+
+static inline pack_t choose_pack(const uint8_t *mask, pack_t a, pack_t b)
+{
+#if WIDTH == 8
+    __m128i set = _mm_loadu_si128((const __m128i *)mask);
+    return (pack_t)_mm512_mask_blend_ps(_mm_test_epi8_mask(set, set), (__m512)b, (__m512)a);
+#elif WIDTH == 4
+    __m256i clear = _mm256_cmpeq_epi32(
+        _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)mask)), _mm256_setzero_si256());
+    return (pack_t)_mm256_blendv_ps((__m256)a, (__m256)b, (__m256)clear);
+#elif WIDTH == 2
+    packed_t set;
+    for (int i = 0; i < PACK; i++)
+        set[i] = -(uint32_t)(mask[i] != 0);
+    return blend_pack(set, a, b);
+#else
+    return mask[0] ? a : b;
+#endif
+}
+
 /* One more in the counters of the lanes that hold numbers. */
 static inline longs_t count_pack(longs_t count, pack_t v)
 {

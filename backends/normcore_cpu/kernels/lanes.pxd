@@ -2,7 +2,7 @@
 # of its lanes is, so that arithmetic is written with operators; comparisons and conversions are the
 # functions.
 
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 cdef extern from "lanes.h" nogil:
     enum:
@@ -50,6 +50,8 @@ cdef extern from "lanes.h" nogil:
     void store_pack(float* target, pack_t v)
     pack_t min_pack(pack_t a, pack_t b)
     pack_t max_pack(pack_t a, pack_t b)
+    lanes_t choose_lanes(const uint8_t* mask, lanes_t a, lanes_t b)
+    pack_t choose_pack(const uint8_t* mask, pack_t a, pack_t b)
     longs_t count_pack(longs_t count, pack_t v)
     packed_t load_packed(const uint32_t* source)
     void store_packed(uint32_t* target, packed_t v)
@@ -60,6 +62,7 @@ cdef extern from "nontemporal.h" nogil:
     void store_double_nontemporal(double* target, lanes_t v)
     void store_float_nontemporal(float* target, lanes_t v)
     void store_floats_nontemporal(float* target, floats_t v)
+    void store_pack_nontemporal(float* target, pack_t v)
     void fence()
 
 

@@ -33,6 +33,21 @@ static inline void store_floats_nontemporal(float *target, floats_t v)
 #endif
 }
 
+static inline void store_pack_nontemporal(float *target, pack_t v)
+{
+#if WIDTH == 8
+    _mm_stream_ps(target, _mm512_extractf32x4_ps((__m512)v, 0));
+    _mm_stream_ps(target + 4, _mm512_extractf32x4_ps((__m512)v, 1));
+    _mm_stream_ps(target + 8, _mm512_extractf32x4_ps((__m512)v, 2));
+    _mm_stream_ps(target + 12, _mm512_extractf32x4_ps((__m512)v, 3));
+#elif WIDTH == 4
+    _mm_stream_ps(target, _mm256_castps256_ps128((__m256)v));
+    _mm_stream_ps(target + 4, _mm256_extractf128_ps((__m256)v, 1));
+#else
+    store_pack(target, v);
+#endif
+}
+
 static inline void store_float_nontemporal(float *target, lanes_t v)
 {
     store_floats_nontemporal(target, narrow(v));

@@ -8,6 +8,7 @@ __all__ = [
     "normalize_rows",
     "normalize_rows_backward",
     "rescale",
+    "rescale_where",
 ]
 
 def rescale(
@@ -20,6 +21,15 @@ def rescale(
     refuse_infinite: bool = False,
     laid_out: object = None,
 ) -> tuple[np.ndarray, bool, object]: ...
+def rescale_where(
+    x: np.ndarray,
+    affine: np.ndarray,
+    where: np.ndarray,
+    out: np.ndarray | None = None,
+    clip: tuple[float, float] | None = None,
+    refuse_infinite: bool = False,
+    laid_out: object = None,
+) -> tuple[np.ndarray | None, bool, object]: ...
 def backward_reduce(
     dy: np.ndarray,
     x: np.ndarray,

@@ -7,9 +7,10 @@ import numpy as np
 
 cimport cython
 cimport numpy as cnp
+from libc.stdint cimport uint8_t
 from libc.math cimport INFINITY, fabs, isfinite, ldexp, sqrt
 from libc.stdlib cimport calloc, free, malloc
-from libc.string cimport memcpy, memset
+from libc.string cimport memchr, memcmp, memcpy, memset
 
 from normcore.statistics.double_double cimport dd, two_sum
 from normcore.statistics cimport (
@@ -19,10 +20,10 @@ from normcore.statistics cimport (
 from normcore.threads.pool cimport Work
 
 from .lanes cimport (
-    ABREAST, LANES, LINE, WIDTH, aligned, any_set, any_word, blend, differing_bits, equal, fence,
-    floats_t, lanes_t, less, less_equal, load, load_double, magnitude_of, max_lanes, narrow,
-    near_sum, real, splat, store, store_double, store_floats, store_floats_nontemporal,
-    store_nontemporal, words_t,
+    ABREAST, LANES, LINE, PACK, WIDTH, aligned, any_set, any_word, blend, choose_lanes, choose_pack,
+    differing_bits, equal, fence, floats_t, lanes_t, less, less_equal, load, load_double, load_pack,
+    magnitude_of, max_lanes, narrow, near_sum, real, splat, store, store_double, store_floats,
+    store_floats_nontemporal, store_nontemporal, store_pack, store_pack_nontemporal, words_t,
 )
 from .prefetch cimport prefetch, prefetch_band
 from .statistics cimport (
@@ -45,6 +46,7 @@ __all__ = [
     "normalize_rows",
     "normalize_rows_backward",
     "rescale",
+    "rescale_where",
 ]
 
 cnp.import_array()
@@ -52,6 +54,7 @@ cnp.import_array()
 include "affine_map.pxi"
 include "affine_rows.pxi"
 include "rescale.pxi"
+include "rescale_where.pxi"
 include "lane_sums.pxi"
 include "backward.pxi"
 include "backward_reduce.pxi"

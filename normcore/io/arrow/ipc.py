@@ -106,6 +106,11 @@ class ArrowIpc(ArrowSource):
         return self.num_bytes or 0
 
     @classmethod
+    def check_output(cls, path: Path | None, output: OutputOptions) -> None:
+        """See :meth:`TableSource.check_output`."""
+        ipc_options(output.compression)
+
+    @classmethod
     def sink_like(
         cls, target: Path | BinaryIO, source: TableSource | None, output: OutputOptions
     ) -> TableWriter:

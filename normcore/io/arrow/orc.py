@@ -50,17 +50,21 @@ class Orc(ArrowSource):
             yield data.select(list(names)), (self.num_bytes or 0) * (stripe + 1) // total
 
     @classmethod
+    def check_output(cls, path: Path | None, output: OutputOptions) -> None:
+        """See :meth:`TableSource.check_output`."""
+        if output.row_group_rows is not None:
+            raise ValueError("ORC files have stripes of so many bytes, and no row groups")
+        codec = output.compression
+        if codec not in (None, "uncompressed", *_CODECS):
+            raise ValueError(f"ORC has no compression {codec!r}; it has {', '.join(_CODECS)}")
+
+    @classmethod
     def sink_like(
         cls, target: Path | BinaryIO, source: TableSource | None, output: OutputOptions
     ) -> TableWriter:
         """See :meth:`TableSource.sink_like`."""
-        if output.row_group_rows is not None:
-            raise ValueError("ORC files have stripes of so many bytes, and no row groups")
         model = None if source is None else source.model
         codec = output.compression or (model.compression if isinstance(model, Orc) else "none")
-        codec = "none" if codec == "uncompressed" else codec
-        if codec not in _CODECS:
-            raise ValueError(f"ORC has no compression {codec!r}; it has {', '.join(_CODECS)}")
         return _OrcWriter(target, "uncompressed" if codec == "none" else codec)
 
     @classmethod

@@ -115,6 +115,11 @@ class Parquet(ArrowSource):
         self._file.close()
 
     @classmethod
+    def check_output(cls, path: Path | None, output: OutputOptions) -> None:
+        """See :meth:`TableSource.check_output`."""
+        parquet_writer.codec_of(output)
+
+    @classmethod
     def sink_like(
         cls, target: Path | BinaryIO, source: TableSource | None, output: OutputOptions
     ) -> TableWriter:

@@ -20,7 +20,7 @@ from normcore.io.libraries import pa, pq
 from normcore.io.output_options import OutputOptions
 from normcore.io.table import Field, TableBatch, TableWriter
 
-__all__ = ["ParquetWriter", "check_fields", "storable_type"]
+__all__ = ["ParquetWriter", "check_fields", "codec_of", "storable_type"]
 
 _GROUP_ROWS = 1 << 20
 # Rows wait in memory for their group to be full.
@@ -43,7 +43,7 @@ class ParquetWriter(TableWriter):
     def __init__(
         self, target: Path | BinaryIO, like: pq.FileMetaData | None, output: OutputOptions
     ) -> None:
-        self._compression = None if output.compression is None else _codec(output.compression)
+        self._compression = codec_of(output)
         self._target, self._like = target, like
         rows = output.row_group_rows or _rows_of_groups(like) or _GROUP_ROWS
         self._groups = RowGroups(rows, _GROUP_BYTES)
@@ -192,6 +192,17 @@ def _rows_of_groups(like: pq.FileMetaData | None) -> int:
     rows = max((like.row_group(i).num_rows for i in range(like.num_row_groups)), default=0)
     # The one group of a small file says nothing.
     return rows if like.num_row_groups > 1 else max(rows, _GROUP_ROWS)
+
+
+def codec_of(output: OutputOptions) -> str | None:
+    """Return the compression that an output is to have, if it says one.
+
+    Raises
+    ------
+    ValueError
+        If there is no such compression.
+    """
+    return None if output.compression is None else _codec(output.compression)
 
 
 def _codec(name: str) -> str:

@@ -27,7 +27,7 @@ from normcore.io.csv.numbers import Numbers
 from normcore.io.csv.options import CsvOptions
 from normcore.io.csv.rows import BadRows, read_cells
 from normcore.io.csv.stream import CsvStream
-from normcore.io.csv.text import compression_of
+from normcore.io.csv.text import COMPRESSIONS, compression_of
 from normcore.io.csv.work import CsvWork
 from normcore.io.csv.writer import CsvWriter, text_type
 from normcore.io.libraries import pa, pc
@@ -264,21 +264,30 @@ class Csv(TableSource):
         return cls.sink_like(path, None, OutputOptions())
 
     @classmethod
+    def check_output(cls, path: Path | None, output: OutputOptions) -> None:
+        """See :meth:`TableSource.check_output`."""
+        if output.row_group_rows is not None:
+            raise ValueError(f"{cls.format} files have no row groups")
+        if output.compression not in (None, "none", *COMPRESSIONS.values()):
+            raise ValueError(
+                f"{cls.format} has no compression {output.compression!r}; it has none, "
+                f"{', '.join(COMPRESSIONS.values())}"
+            )
+        named = None if path is None else compression_of(path) or "none"
+        if None not in (named, output.compression) and named != output.compression:
+            raise ValueError(
+                f"the name of the output says {named}, and the compression is to be "
+                f"{output.compression}; leave that out, or choose another name"
+            )
+
+    @classmethod
     def sink_like(
         cls, target: Path | BinaryIO, source: TableSource | None, output: OutputOptions
     ) -> TableWriter:
         """See :meth:`TableSource.sink_like`."""
-        if output.row_group_rows is not None:
-            raise ValueError(f"{cls.format} files have no row groups")
         compression = output.compression
         if isinstance(target, Path):
-            named = compression_of(target)
-            if compression not in (None, named or "none"):
-                raise ValueError(
-                    f"the name of the output says {named or 'none'}, and the compression is to be "
-                    f"{compression}; leave that out, or choose another name"
-                )
-            compression = named
+            compression = compression_of(target)
         options = CsvOptions(delimiter=cls.delimiter)
         if isinstance(source, Csv):
             options = replace(options, decimal=source.options.decimal)

@@ -11,16 +11,17 @@ from typing import BinaryIO
 
 from normcore.io.libraries import pa
 
-__all__ = ["CsvText", "compression_of"]
+__all__ = ["COMPRESSIONS", "CsvText", "compression_of"]
 
-_COMPRESSIONS = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2", ".lz4": "lz4"}
+#: What a suffix means, as pyarrow calls it.
+COMPRESSIONS = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2", ".lz4": "lz4"}
 _MAGIC = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 def compression_of(path: Path) -> str | None:
     """Return the name that pyarrow has for the compression that a suffix means."""
-    return _COMPRESSIONS.get(path.suffix.lower())
+    return COMPRESSIONS.get(path.suffix.lower())
 
 
 class CsvText:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -255,3 +257,14 @@ def _environment() -> dict[str, str]:
     import os
 
     return {key: value for key, value in os.environ.items() if key != VARIABLE}
+
+
+def test_a_pickle_names_what_was_asked_for_and_no_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that lacks the best instructions of this one opens what names none."""
+    best, named = (pickle.dumps(CpuBackend(name)) for name in (None, "baseline"))
+    monkeypatch.setenv(VARIABLE, "baseline")
+    assert pickle.loads(best).instruction_set == "baseline"
+    monkeypatch.undo()
+    assert pickle.loads(named).instruction_set == "baseline"
+    backend = CpuBackend("baseline")
+    assert copy.deepcopy(nc.StandardScaler(backend=backend)).backend is backend

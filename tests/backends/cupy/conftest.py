@@ -4,7 +4,10 @@ import numpy as np
 import pytest
 from cuda_host.fake_cupy import installed
 from cuda_host.fake_torch import posing
+from normcore_cupy import compiler, probe
 from normcore_cupy.backend import CupyBackend
+
+from normcore.array_backend import selection
 
 
 @pytest.fixture
@@ -23,6 +26,16 @@ def torch(monkeypatch, cupy):
 @pytest.fixture
 def backend(cupy):
     return CupyBackend(chunk_bytes=4096)
+
+
+@pytest.fixture
+def registered(cupy, monkeypatch):
+    """The backend that is found by name and chosen for arrays, as on a machine with a device."""
+    monkeypatch.setattr(probe, "_loads", lambda name: object() if "cuda" in name else None)
+    monkeypatch.setattr(compiler, "why_missing", lambda: "")
+    monkeypatch.setattr(selection, "_choices", selection._Choices(selection.catalog()))
+    monkeypatch.setattr(selection, "_instances", {})
+    return selection.get_backend("cupy")
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import pickle
 
 import numpy as np
@@ -11,6 +12,8 @@ from cuda_host.arrays import DeviceArray, unwrap
 from normcore_cupy import backend as cupy_backend
 
 import normcore as nc
+from normcore.array_backend import selection
+from normcore.array_backend.abstract import BackendStatus
 from normcore.array_backend.reference import ReferenceBackend
 from normcore.testing.checks import check_brackets
 
@@ -20,6 +23,44 @@ pytestmark = build.needs_compiler
 def host(array):
     assert isinstance(array, DeviceArray)
     return np.array(unwrap(array))
+
+
+# -- an object among others ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scaler", [nc.StandardScaler, nc.MinMaxScaler, nc.RobustScaler])
+def test_what_names_a_backend_is_pickled_and_copied(registered, backend, cupy, x, scaler):
+    """The one of the name is found again; one with chunks of its own is made again."""
+    for each in (registered, backend, "cupy"):
+        fitted = scaler(backend=each).fit(cupy.asarray(x))
+        again = pickle.loads(pickle.dumps(fitted))
+        np.testing.assert_array_equal(again.transform(x), fitted.transform(x))
+        assert copy.deepcopy(fitted).backend is each
+        if each is backend:
+            assert again.backend is not each
+            assert again.backend._chunked.chunk_bytes == 4096
+        else:
+            assert again.backend == each
+
+
+@pytest.mark.usefixtures("registered")
+def test_layers_that_name_a_backend_are_pickled_and_copied(backend, cupy):
+    batch = cupy.asarray(np.random.default_rng(0).standard_normal((6, 5, 4)))
+    layer = nc.BatchNorm(5, backend=backend)
+    layer(batch)
+    for again in (pickle.loads(pickle.dumps(layer)), copy.deepcopy(layer)):
+        np.testing.assert_array_equal(
+            again.eval()(batch.get()), copy.copy(layer).eval()(batch).get()
+        )
+
+
+def test_a_pickle_says_what_is_missing_where_it_is_opened(backend, monkeypatch):
+    saved = pickle.dumps(backend)
+    monkeypatch.setattr(selection, "_choices", selection._Choices(selection.catalog()))
+    monkeypatch.setattr(selection, "_instances", {})
+    monkeypatch.setattr(cupy_backend.CupyBackend, "probe", lambda: BackendStatus(False, "no GPU"))
+    with pytest.raises(RuntimeError, match="backend 'cupy' is not ready: no GPU"):
+        pickle.loads(saved)
 
 
 # -- arrays in and out ---------------------------------------------------------------------

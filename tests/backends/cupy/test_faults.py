@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import pytest
 from cuda_host.build import needs_compiler
 from cuda_host.conformance import EmulatedConformance
-from cuda_host.emulated import EmulatedBackend, EmulatedDevice
+from cuda_host.emulated import EmulatedBackend
 from cuda_host.launch import KernelError
+from cuda_host.seeded import with_fault
 from faulty import check
-from normcore_cupy.device import source
 
 pytestmark = needs_compiler
 
@@ -123,16 +122,6 @@ FAULTS = {
 }  # fmt: skip
 
 
-def broken(fault: Fault) -> Callable[[str], str]:
-    """Return the sources with a fault in them."""
-    found = source().count(fault.old)
-    if found != 1:
-        raise LookupError(
-            f"the kernels have {fault.old!r} {found} times; bring the fault up to date"
-        )
-    return lambda kernel: source(kernel).replace(fault.old, fault.new)
-
-
 def run(backend: EmulatedBackend, fault: Fault) -> None:
     members = {"backend": backend, "dtypes": ("float64",)}
     check(type("Kit", (EmulatedConformance,), members)(), fault.law, *fault.arguments)
@@ -141,7 +130,7 @@ def run(backend: EmulatedBackend, fault: Fault) -> None:
 @pytest.mark.parametrize("name", FAULTS)
 def test_a_fault_is_caught(name: str) -> None:
     fault = FAULTS[name]
-    backend = EmulatedBackend(EmulatedDevice(broken(fault)))
+    backend = with_fault(fault.old, fault.new)
     with pytest.raises((AssertionError, KernelError)) as caught:
         run(backend, fault)
     print(f"{name}: {str(caught.value).strip().splitlines()[0]}")
@@ -155,4 +144,4 @@ def test_sound_kernels_pass(fault: Fault) -> None:
 
 def test_a_fault_that_no_longer_applies_is_an_error() -> None:
     with pytest.raises(LookupError, match="0 times"):
-        broken(Fault("no such text", "", "law"))
+        with_fault("no such text", "")

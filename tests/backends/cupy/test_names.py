@@ -137,6 +137,11 @@ def test_memory_tells_whose_it_is():
     lent = memory.UnownedMemory(place.ctypes.data, place.nbytes, place, 0)
     array = cupy.ndarray((3,), np.float64, memptr=memory.MemoryPointer(lent, 0))
     assert ordering.Ordering(cupy)._is_lent(array)
+    pointer = memory.MemoryPointer(memory.UnownedMemory(0, 0, place, 1), 0)
+    empty = cupy.ndarray((0, 2), np.dtype("bfloat16"), pointer, (4, 2))
+    assert (empty.data.device_id, empty.strides, empty.dtype.name) == (1, (4, 2), "bfloat16")
+    steps = cupy.ndarray((2, 1), np.dtype("float32"), array.data, (-8, 0))
+    assert (steps.strides, steps.data.ptr) == ((-8, 0), place.ctypes.data)
     from cupy._core import dlpack
 
     assert not issubclass(dlpack.DLPackMemory, own)

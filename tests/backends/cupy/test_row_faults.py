@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import row_examples
 from cuda_host.build import needs_compiler
-from cuda_host.emulated import EmulatedBackend, EmulatedDevice
+from cuda_host.emulated import EmulatedBackend
 from cuda_host.launch import ORDERS, KernelError
+from cuda_host.seeded import with_fault
 from normcore_cupy import rows as row_kernels
-from normcore_cupy.device import source
 
 from normcore.array_backend.reference import ReferenceBackend
 from normcore.statistics.exact_quantiles import exact
@@ -138,21 +138,11 @@ FAULTS = {
 }
 
 
-def broken(fault: Fault) -> Callable[[str], str]:
-    """Return the sources with a fault in them."""
-    found = source().count(fault.old)
-    if found != 1:
-        raise LookupError(
-            f"the kernels have {fault.old!r} {found} times; bring the fault up to date"
-        )
-    return lambda kernel: source(kernel).replace(fault.old, fault.new)
-
-
 @pytest.mark.parametrize("name", FAULTS)
 def test_a_fault_is_caught(name: str) -> None:
     fault = FAULTS[name]
     with pytest.raises((AssertionError, KernelError)):
-        fault.check(EmulatedBackend(EmulatedDevice(broken(fault))))
+        fault.check(with_fault(fault.old, fault.new))
 
 
 @pytest.mark.parametrize("check", dict.fromkeys(each.check for each in FAULTS.values()))

@@ -6,6 +6,7 @@ import copy
 import gc
 import subprocess
 import sys
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -15,25 +16,12 @@ pytestmark = build.needs_compiler
 torch_library = pytest.importorskip("torch")
 
 import normcore.torch as nt  # noqa: E402
-from normcore.array_backend import selection  # noqa: E402
 
 
 @pytest.fixture(autouse=True)
-def chosen(backend, torch, monkeypatch):
-    """Have the backend chosen for tensors that pose, as its registration would on a device."""
-    select = selection.select_backend
-    is_tensor = torch_library.is_tensor
-    monkeypatch.setattr(selection, "require_device_backend", lambda array: None)
-    monkeypatch.setattr(
-        selection,
-        "select_backend",
-        lambda array, named=None: (
-            backend
-            if named is None and (is_tensor(array) or type(array).__name__ == "DeviceArray")
-            else select(array, named)
-        ),
-    )
-    return torch
+def backend(registered, torch):
+    """Return the backend that is chosen for tensors, which pose as a device's."""
+    return registered
 
 
 LAYERS = {
@@ -141,14 +129,15 @@ def test_the_result_may_be_changed_in_place_as_relu_does():
     assert x.grad is not None
 
 
-def test_what_was_saved_of_running_statistics_notices_their_update():
-    """They change behind autograd's back; a backward pass with the new ones would be wrong."""
+def test_a_backward_pass_has_the_running_statistics_of_its_forward_pass():
     layer = nt.BatchNorm2d(5)
-    x, _ = example(layer, (4, 5, 3, 6))
-    y = layer.eval()(x.clone().requires_grad_())
-    layer.train()(x)
-    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
-        y.sum().backward()
+    x, dy = example(layer, (4, 5, 3, 6))
+    ours, other = x.clone().requires_grad_(), x.clone().requires_grad_()
+    theirs(layer).eval()(other).backward(dy)
+    y = layer.eval()(ours)
+    layer.train()(x)  # changes them in place
+    y.backward(dy)
+    torch_library.testing.assert_close(ours.grad, other.grad)
 
 
 def test_a_frozen_layer_keeps_its_statistics(cupy):
@@ -215,24 +204,58 @@ def test_pytorchs_own_memory_is_out(torch):
     torch_library.testing.assert_close(layer.state_dict(), before, rtol=0, atol=0)
 
 
-def test_a_graph_is_captured_without_a_wait_and_with_counters_of_its_own(backend, cupy, torch):
-    layer = nt.BatchNorm2d(5)
-    x, dy = example(layer, (4, 5, 3, 6))
+@pytest.fixture
+def captured(cupy, torch):
+    """Return a context in which PyTorch captures a graph, and CuPy's current stream is another."""
+
+    @contextmanager
+    def capturing():
+        stream = cupy.cuda.Stream(non_blocking=True)
+        torch.stream = stream.ptr
+        stream.begin_capture()
+        try:
+            yield
+        finally:
+            stream.end_capture()
+
+    return capturing
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_a_step_is_captured_into_a_graph(captured, cupy, torch, name):
+    """Also where PyTorch's stream is not CuPy's, which is the legacy one in its threads."""
+    make, shape = LAYERS[name]
+    layer, (x, dy) = make(), example(make(), shape)
     x.requires_grad_()
     layer(x).backward(dy)
     x.grad = None
-    kept = backend.device.counters(8)
-    torch.stream = 9
-    with cupy.cuda.Stream(non_blocking=True):
-        cupy.capturing.add(9)
-        try:
-            layer(x).backward(dy)
-            with backend.in_order_with(x):
-                assert backend.device.counters(8) is not kept
-                assert backend.device.counters(8) is not backend.device.counters(8)
-        finally:
-            cupy.capturing.clear()
+    cupy.log.clear()
+    with captured():
+        layer(x).backward(dy)
+    assert {line for line in cupy.log if "launch" in line} == {f"launch on {torch.stream}"}
     assert x.grad is not None
+
+
+def test_a_captured_step_has_counters_of_its_own(backend, captured):
+    x, _ = example(nt.BatchNorm2d(5), (4, 5, 3, 6))
+    with backend.in_order_with(x):
+        kept = backend.device.counters(8)
+    with captured(), backend.in_order_with(x):
+        assert backend.device.counters(8) is not kept
+        assert backend.device.counters(8) is not backend.device.counters(8)
+
+
+def test_a_tensor_adopted_out_of_order_does_not_spoil_a_capture(backend, captured):
+    x, _ = example(nt.BatchNorm2d(5), (4, 5, 3, 6))
+    with captured(), pytest.raises(RuntimeError, match="cannot be captured into a CUDA graph"):
+        backend.adopt(x)
+
+
+def test_what_a_graph_cannot_hold_spoils_the_capture_of_the_fake(captured, cupy):
+    x, _ = example(nt.BatchNorm2d(5), (4, 5, 3, 6))
+    lost = pytest.raises(RuntimeError, match="CaptureInvalidated")
+    with lost, captured(), pytest.raises(RuntimeError, match="CaptureImplicit"):
+        cupy.from_dlpack(x)
 
 
 def test_without_cupy_one_error_says_what_to_install():

@@ -55,6 +55,8 @@ class FakeCupy(types.ModuleType):
         self.order = StreamOrder()
         #: Streams that a graph is being captured on.
         self.capturing: set[int] = set()
+        #: Those of them whose capture is lost, by what a graph cannot hold.
+        self.invalidated: set[int] = set()
         self.allocator = threading.local()
         self.streams: list[Stream] = [Stream(self, 0)]
         self.device = 0
@@ -67,6 +69,8 @@ class FakeCupy(types.ModuleType):
         self.random = SimpleNamespace(standard_normal=self._standard_normal)
         self.nvrtc = FakeNvrtc()
         self.cuda = types.ModuleType("cupy.cuda")
+        #: Returns the memory of a tensor, where PyTorch poses beside this.
+        self.lent_by: Any = None
         #: The names of the kernels launched so far, and how long each takes on the timeline.
         self.launched: list[str] = []
         self.kernel_seconds = 1e-5
@@ -93,7 +97,26 @@ class FakeCupy(types.ModuleType):
     def refuse_in_graph(self, stream: int | None = None) -> None:
         """Raise where a graph is being captured: on any stream, or on this one but not another."""
         if self.capturing and (stream is None or stream not in self.capturing):
+            self.invalidated |= self.capturing
             raise CUDARuntimeError(900)
+        self.refuse_lost(stream)
+
+    def refuse_lost(self, stream: int | None) -> None:
+        """Raise where the capture on a stream is lost: whatever comes next on it fails."""
+        if stream in self.invalidated & self.capturing:
+            raise CUDARuntimeError(901)
+
+    def exchange(self, theirs: int) -> None:
+        """Have the current stream wait for another library's, as DLPack does where they differ.
+
+        A stream that does not belong to a capture cannot wait for one that does.
+        """
+        if theirs == self.stream:
+            return
+        if (theirs in self.capturing) != (self.stream in self.capturing):
+            self.invalidated |= {theirs, self.stream} & self.capturing
+            raise CUDARuntimeError(906)
+        self.order.wait(self.stream, self.order.record(theirs))
 
     def computed(self, result: Any, given: Any) -> Any:
         """Put what a function of arrays gives into memory of its own, as work of the stream."""
@@ -134,7 +157,7 @@ class FakeCupy(types.ModuleType):
         allocator = getattr(self.allocator, "value", None)
         if allocator is None:
             if self.capturing:  # as a pool that has to grow
-                raise CUDARuntimeError(900)
+                self.refuse_in_graph()
             array = self.emulated.empty(shape, dtype)
             self.order.allocated(unwrap(array), self.stream)
             return array
@@ -165,7 +188,7 @@ class FakeCupy(types.ModuleType):
         host = np.asarray(array, dtype)
         fresh = self.empty(host.shape, host.dtype)
         if self.capturing:  # the graph would read host memory that is gone
-            raise CUDARuntimeError(900)
+            self.refuse_in_graph()
         self.order.work(self.stream, "to device", host.nbytes / _BYTES_PER_SECOND)
         if host.size:
             fresh = fresh if host.flags.c_contiguous else self.like(host)
@@ -199,6 +222,7 @@ class FakeCupy(types.ModuleType):
 
         def get_function(name: str) -> Any:
             def launch(grid: Any, block: Any, args: tuple[Any, ...]) -> None:
+                self.refuse_lost(self.stream)
                 self.log.append(f"launch on {self.stream}")
                 self.launched.append(name)
                 self.order.work(self.stream, "kernel", self.kernel_seconds)
@@ -336,10 +360,19 @@ def installed(monkeypatch: Any) -> Iterator[FakeCupy]:
 
         return call
 
+    def new(self: Any, memory: Any, dtype: Any = None, memptr: Any = None, strides: Any = None):
+        """Make an array of memory, or as CuPy's, of a shape at a place that another has lent."""
+        if memptr is not None:
+            shape, memory = memory, unwrap(cupy.lent_by(memptr.mem.owner))
+            assert (shape, dtype, strides) == (memory.shape, memory.dtype, memory.strides)
+            assert memptr.ptr == memory.__array_interface__["data"][0] or 0 in shape
+        self._memory = memory
+
     def reduction(name: str) -> Any:
         return lambda self, **options: getattr(cupy, name)(self, **options)
 
     fakes = {
+        "__init__": new,
         "get": get, "set": put, "data": property(Pointer), "__array_ufunc__": counted,
         "__setitem__": assign, **{name: copying(name) for name in ("astype", "copy", "reshape")},
         "__bool__": lambda self: bool(self.get()), "__float__": lambda self: float(self.get()),

@@ -34,6 +34,8 @@ class CUDARuntimeError(RuntimeError):
         names = {
             2: "cudaErrorMemoryAllocation: out of memory",
             900: "cudaErrorStreamCaptureUnsupported: not permitted when stream is capturing",
+            901: "cudaErrorStreamCaptureInvalidated: failed due to a previous error during capture",
+            906: "cudaErrorStreamCaptureImplicit: would make the legacy stream depend on a capture",
         }
         super().__init__(names.get(status, status))
         self.status = status
@@ -59,7 +61,7 @@ class UnownedMemory:
     """Memory of another library, which `owner` keeps."""
 
     def __init__(self, ptr: int, size: int, owner: Any, device_id: int = -1) -> None:
-        self.ptr, self.size, self._owner, self.device_id = ptr, size, owner, device_id
+        self.ptr, self.size, self.owner, self.device_id = ptr, size, owner, device_id
 
 
 class MemoryPointer:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
+from cuda_host.fake_memory import CUDARuntimeError
 from cuda_host.stream_order import Event
 
 if TYPE_CHECKING:
@@ -38,6 +39,9 @@ class Stream:
 
     def end_capture(self) -> None:
         self._cupy.capturing.remove(self.ptr)
+        if self.ptr in self._cupy.invalidated:
+            self._cupy.invalidated.remove(self.ptr)
+            raise CUDARuntimeError(901)
 
     def is_capturing(self) -> bool:
         return self.ptr in self._cupy.capturing

@@ -45,8 +45,14 @@ class FakeTorch:
         self.cupy.order.work(self.stream)
         self.cupy.order.use(unwrap(self.view(tensor)), self.stream, writes=writes)
 
+    def lent(self, tensor: Any) -> DeviceArray:
+        """Return a tensor as an array of CuPy's, by DLPack, which orders their streams."""
+        self.cupy.log.append(f"DLPack on {self.cupy.stream}")
+        self.cupy.exchange(self.stream)
+        return self.view(tensor)
+
     def view(self, tensor: Any) -> DeviceArray:
-        """Return a tensor as an array of CuPy's."""
+        """Return the memory of a tensor as an array of CuPy's."""
         torch = self.torch
         if tensor.dtype == torch.bfloat16:
             import ml_dtypes
@@ -87,11 +93,14 @@ def posing(monkeypatch: Any, cupy: FakeCupy) -> Iterator[FakeTorch]:
         "record_stream",
         lambda self, stream: cupy.order.keep_for(self.data_ptr(), stream.cuda_stream),
     )
+    # Those on the host say -1.
+    monkeypatch.setattr(torch.Tensor, "get_device", lambda self: 0)
+    monkeypatch.setattr(cupy, "lent_by", fake.view)
     theirs = cupy.from_dlpack
     monkeypatch.setattr(
         cupy,
         "from_dlpack",
-        lambda array: fake.view(array) if isinstance(array, torch.Tensor) else theirs(array),
+        lambda array: fake.lent(array) if isinstance(array, torch.Tensor) else theirs(array),
         raising=False,
     )
     cuda = {

@@ -1,0 +1,1 @@
+"""Tables that are no one array: sparse matrices, frames, lazy frames, bfloat16."""

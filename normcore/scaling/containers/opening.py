@@ -1,0 +1,33 @@
+"""Which kind of table ``X`` is."""
+
+from __future__ import annotations
+
+from normcore.layout.namespace import Array
+from normcore.scaling.containers.bfloat16 import Bfloat16Table, is_bfloat16
+from normcore.scaling.containers.lazy import LazyTable, is_lazy
+from normcore.scaling.containers.sparse import SparseTable, is_sparse
+from normcore.scaling.containers.table import PiecewiseTable
+
+__all__ = ["opened"]
+
+
+def opened(X: Array, owner: str) -> PiecewiseTable | None:
+    """Return ``X`` as a table of pieces, or None where it is, or becomes, one array.
+
+    Parameters
+    ----------
+    owner : str
+        Name of the class in whose name errors speak.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As :func:`normcore.scaling.input_validation.as_table`.
+    """
+    if is_sparse(X):
+        return SparseTable(X, owner)
+    if is_bfloat16(X):
+        return Bfloat16Table(X, owner)
+    if is_lazy(X):
+        return LazyTable(X, owner)
+    return None

@@ -1,0 +1,33 @@
+"""power_transform, the function beside PowerTransformer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from normcore_power.transformer import PowerTransformer
+
+__all__ = ["power_transform"]
+
+
+def power_transform(
+    X: Any, method: str = "yeo-johnson", *, standardize: bool = True, copy: bool = True
+) -> Any:
+    """Make each feature more like a normal distribution, without keeping a transformer.
+
+    Parameters
+    ----------
+    X : array, data frame or nested list of shape (n_samples, n_features)
+        The data.
+    method, standardize, copy
+        As those of :class:`~normcore_power.PowerTransformer`.
+
+    Returns
+    -------
+    array of the shape and kind of X
+
+    Raises
+    ------
+    ValueError
+        If ``X`` cannot be fitted.
+    """
+    return PowerTransformer(method, standardize=standardize, copy=copy).fit_transform(X)

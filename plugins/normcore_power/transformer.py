@@ -1,0 +1,145 @@
+"""PowerTransformer, which makes features more like a normal distribution by a power."""
+
+from __future__ import annotations
+
+import warnings
+from types import ModuleType
+from typing import Any, NoReturn
+
+import numpy as np
+
+import normcore as nc
+from normcore_power import array_form, curve
+from normcore_power.estimation import PowerCurves, curves_of_columns, not_positive_error
+
+__all__ = ["PowerTransformer"]
+
+METHODS = ("yeo-johnson", "box-cox")
+
+
+class PowerTransformer(nc.PointwiseScaler):
+    """Raise each feature to a power that makes it more like a normal distribution.
+
+    Parameters
+    ----------
+    method : {"yeo-johnson", "box-cox"}, default="yeo-johnson"
+        The family of maps; Box-Cox takes positive values alone.
+    standardize : bool, default=True
+        Subtract the mean of what is mapped, and divide it by the standard deviation.
+    copy : bool, default=True
+        False writes the result into the input where that is a writable float array.
+    backend : str or Backend, optional
+        The backend to use whatever the data; by default the one that fits it.
+    axis : "columns", int, tuple of int or None, default="columns"
+        The axes whose positions have a power of their own, of arrays of any number of dimensions;
+        None makes everything one feature. By default ``X`` is a table.
+
+    Attributes
+    ----------
+    lambdas_ : float64 array of shape (n_features,)
+        The most likely power of each feature; 1 for a constant one.
+    n_samples_seen_, n_features_in_ : int
+    feature_names_in_ : array of str of shape (n_features,)
+        Where ``X`` named its columns.
+
+    Notes
+    -----
+    With ``standardize``, the map is measured from within the data, so that data far from zero and
+    close together keep their digits whatever lambda is; scikit-learn maps such to zeros. For
+    Yeo-Johnson lambda is sought where 20 times the largest value could be mapped, for Box-Cox where
+    the data can be, as SciPy does. Values of which nothing is the map become NaN in the inverse.
+    """
+
+    statistic = PowerCurves
+    exact_streaming = False
+
+    lambdas_: Any
+
+    def __init__(
+        self,
+        method: str = "yeo-johnson",
+        *,
+        standardize: bool = True,
+        copy: bool = True,
+        backend: str | nc.Backend | None = None,
+        axis: int | tuple[int, ...] | str | None = "columns",
+    ) -> None:
+        self.method = method
+        self.standardize = standardize
+        self.copy = copy
+        self.backend = backend
+        self.axis = axis
+
+    @property
+    def partial_fit(self) -> NoReturn:
+        """Absent: the most likely lambda is a function of all the data."""
+        raise AttributeError(
+            "PowerTransformer has no partial_fit: the most likely lambda is a function of all the "
+            "data at once"
+        )
+
+    def check_parameters(self) -> None:
+        """Refuse parameters that make no sense."""
+        if self.method not in METHODS:
+            raise ValueError(f"method must be 'yeo-johnson' or 'box-cox', got {self.method!r}")
+        if not isinstance(self.standardize, bool | np.bool_):
+            raise ValueError(f"standardize must be True or False, got {self.standardize!r}")
+
+    def observe(self, backend: nc.Backend, x: Any, *, weights: Any = None) -> PowerCurves:
+        """Return the most likely maps of a view, skipping NaN and positions of weight 0."""
+        host = x if isinstance(x, np.ndarray) else np.asarray(backend.release(x, np.empty(0)))
+        columns = host.transpose(0, 2, 1).reshape(-1, host.shape[1])
+        if weights is not None:
+            columns = columns[np.asarray(weights).reshape(-1) != 0]
+        return curves_of_columns(
+            columns, plus_one=self._plus_one, standardize=bool(self.standardize)
+        )
+
+    def prepare(self, curves: PowerCurves) -> None:
+        """Set the lambdas."""
+        self.lambdas_ = np.array(curves.parameters[:, 0])
+        self._curves = curves
+
+    @property
+    def _plus_one(self) -> bool:
+        return self.method == "yeo-johnson"
+
+    # -- transforming ----------------------------------------------------------------------
+
+    def check_domain(self, xp: ModuleType, x: Any, inverse: bool) -> None:
+        """Refuse values that are not positive, for Box-Cox."""
+        if self._plus_one or inverse:
+            return
+        bad = xp.any(x <= 0, axis=0)
+        if bool(xp.any(bad)):
+            raise not_positive_error(int(xp.argmax(xp.astype(bad, xp.int8))))
+
+    def forward(self, xp: ModuleType, x: Any) -> Any:
+        """Return the powers of values, standardized."""
+        if xp is np:
+            return curve.forward(x, self._parameters(), self._plus_one)
+        return array_form.forward(xp, x, self._parameters(), self._plus_one)
+
+    def inverse(self, xp: ModuleType, x: Any) -> Any:
+        """Return what has these powers."""
+        if xp is not np:
+            return array_form.inverse(xp, x, self._parameters(), self._plus_one)
+        result = curve.inverse(x, self._parameters(), self._plus_one)
+        lost = np.isnan(result) & ~np.isnan(x)
+        if lost.any() and not np.isnan(self._parameters()[lost.any(axis=0)]).any():
+            column = int(np.argmax(lost.any(axis=0)))
+            warnings.warn(
+                f"Some values in column {column} of the inverse-transformed data are NaN. No value "
+                "has them as its power transform: that has bounds where lambda is below 0, or "
+                "above 2 for values below 0.",
+                stacklevel=2,
+            )
+        return result
+
+    def _parameters(self) -> np.ndarray:
+        """Return what is known of each feature, with the lambdas that are set now."""
+        parameters = self._curves.parameters
+        if isinstance(self.lambdas_, np.ndarray):
+            parameters = np.array(parameters)
+            parameters[:, 0] = self.lambdas_.reshape(-1)
+        return parameters

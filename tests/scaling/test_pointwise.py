@@ -1,0 +1,124 @@
+"""The base of pointwise scalers: maps in blocks, in threads, in place."""
+
+import tracemalloc
+
+import numpy as np
+import pytest
+
+import normcore as nc
+
+ROWS = 50_021
+
+
+class Cube(nc.PointwiseScaler):
+    """Odd, increasing, of one sign, so that the root is its inverse."""
+
+    def forward(self, xp, x):
+        return x * x * x
+
+    def inverse(self, xp, x):
+        return xp.cbrt(x)
+
+    def check_domain(self, xp, x, inverse):
+        if not inverse and bool(xp.any(x > 100)):
+            raise ValueError("too large")
+
+
+def table(dtype, layout="C"):
+    X = np.random.default_rng(0).normal(size=(ROWS, 3)).astype(dtype)
+    if layout == "sliced":
+        parent = np.zeros((2 * ROWS, 4), dtype)
+        parent[::2, :3] = X
+        return parent[::2, :3]
+    return np.asarray(X, order=layout)
+
+
+@pytest.mark.parametrize("layout", ["C", "F", "sliced"])
+@pytest.mark.parametrize("dtype", ["f2", "f4", "f8", ">f8", "i8"])
+def test_blocks_are_the_whole_and_threads_do_not_matter(dtype, layout):
+    X = (table("f8", layout) * 5).astype(dtype)
+    values = X.astype(np.float64)
+    expected = values * values * values
+    if X.dtype.kind == "f":
+        expected = expected.astype(X.dtype.newbyteorder("="))
+    scaler = Cube().fit(X)
+    for number in (1, 2, 5):
+        with nc.use_num_threads(number):
+            result = scaler.transform(X)
+            assert result.dtype == expected.dtype
+            np.testing.assert_array_equal(result, expected)
+            out = np.empty_like(expected)
+            assert scaler.transform(X, out=out) is out
+            np.testing.assert_array_equal(out, expected)
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+def test_in_place(dtype):
+    X = table(dtype, "sliced")
+    expected = Cube().fit(X).transform(X)
+    scaler = Cube(copy=False).fit(X)
+    assert scaler.transform(X) is X
+    np.testing.assert_array_equal(X, expected)
+    back = scaler.inverse_transform(X)
+    assert back is X
+    np.testing.assert_allclose(X, table(dtype), rtol=1e-6)
+
+
+@pytest.mark.parametrize(("bad", "message"), [(np.inf, "infinity: column 2, first at row 50000"),
+                                              (101.0, "too large")])  # fmt: skip
+def test_what_is_refused_leaves_the_data_as_they_were(bad, message):
+    scaler = Cube(copy=False).fit(table("f8"))
+    X = table("f8")
+    X[50_000, 2] = bad
+    before = X.copy()
+    with pytest.raises(ValueError, match=message):
+        scaler.transform(X)
+    np.testing.assert_array_equal(X, before)
+
+
+def test_an_out_that_overlaps_in_part_is_refused():
+    parent = np.zeros((ROWS + 1, 3))
+    scaler = Cube().fit(parent)
+    with pytest.raises(ValueError, match="overlaps the input in part"):
+        scaler.transform(parent[1:], out=parent[:-1])
+
+
+def test_temporaries_stay_small():
+    X = np.zeros((1_000_000, 4), np.float32)
+    out = np.empty_like(X)
+    scaler = Cube().fit(X)
+    tracemalloc.start()
+    try:
+        scaler.transform(X, out=out)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 4 << 20
+
+
+def test_the_callers_errstate_holds_in_every_thread():
+    class Log(nc.PointwiseScaler):
+        def forward(self, xp, x):
+            return xp.log(x)
+
+        def inverse(self, xp, x):
+            return xp.exp(x)
+
+    X = np.zeros((ROWS, 3))
+    scaler = Log().fit(X)
+    with np.errstate(divide="ignore"), nc.use_num_threads(4):
+        assert np.isneginf(scaler.transform(X)).all()
+    with np.errstate(divide="raise"), pytest.raises(FloatingPointError):
+        scaler.transform(X)
+
+
+def test_a_map_cannot_write_into_the_users_data():
+    class Careless(Cube):
+        def forward(self, xp, x):
+            x *= 2.0
+            return x
+
+    X = table("f8")
+    scaler = Careless().fit(X)
+    with pytest.raises(ValueError, match="read-only"):
+        scaler.transform(X)
