@@ -147,7 +147,7 @@ print(sorted({"torch", "keras", "flax", "jax", "onnx", "tensorflow"} & set(sys.m
         ({**KERAS, "moving_variance": [1, 1, -1]}, {}, ValueError,
          "moving_variance: running_var is negative in channel 2"),
         (FOUR, {"epsilom": 1}, TypeError, "'epsilom' is no option .* epsilon"),
-        (FOUR, {"epsilon": 0}, ValueError, "eps"),
+        (FOUR, {"epsilon": -1}, ValueError, "eps"),
         (FOUR, {"momentum": 1.5}, ValueError, r"decay must be .* got 1.5"),
         (FOUR, {"momentum": None}, TypeError, "Keras's momentum must not be None"),
         (FOUR, {"axis": (1, 2)}, TypeError, "axis must be an integer"),

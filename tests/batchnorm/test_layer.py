@@ -259,7 +259,7 @@ def test_nonfinite_batches_propagate(value, momentum):
         ({"num_features": 2.5}, TypeError, "num_features"),
         ({"num_features": 3, "axis": 1.0}, TypeError, "axis"),
         ({"num_features": 3, "axis": None}, TypeError, "axis"),
-        ({"num_features": 3, "eps": 0}, ValueError, "eps"),
+        ({"num_features": 3, "eps": float("nan")}, ValueError, "eps"),
         ({"num_features": 3, "eps": -1e-5}, ValueError, "eps"),
         ({"num_features": 3, "eps": "small"}, TypeError, "eps"),
         ({"num_features": 3, "momentum": -0.1}, ValueError, "momentum"),

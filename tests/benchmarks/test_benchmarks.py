@@ -123,11 +123,15 @@ print(faults / (case.nbytes / resource.getpagesize()))
 def test_reused_memory_takes_no_pages(tmp_path):
     if not any(job.reuses for job in TABLE):
         pytest.skip("needs PyTorch and glibc")
-    # In a process of its own, for malloc is not the same afterwards.
+    # In processes of their own, for malloc is not the same afterwards. The least of three: now and
+    # then a thread that goes on for longer holds one array while the next is taken.
     command = [sys.executable, "-c", STEPS_IN_REUSED_MEMORY, ROOT]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert float(done.stdout) < 2.0  # inputs' worth, of 10 that PyTorch's steps take freshly
+    taken = []
+    for _ in range(3):
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        taken.append(float(done.stdout))
+    assert min(taken) < 1.0, taken  # inputs' worth, of 10 that PyTorch's steps take freshly
 
 
 def test_jobs_that_reuse_memory_are_last():
