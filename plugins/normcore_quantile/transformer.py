@@ -170,7 +170,8 @@ class QuantileTransformer(nc.QuantileLearner, nc.PointwiseScaler):
                 "there is no sketch of sparse matrices: fit with quantiles='exact' and "
                 "keep_sketch=False"
             )
-        columns = sparse.as_columns(X, type(self).__name__, copy=False)
+        as_is = bool(getattr(X, "has_canonical_format", True))
+        columns = sparse.as_columns(X, type(self).__name__, copy=not as_is)
         if not self.ignore_implicit_zeros:
             sparse.refuse_negative(columns)
         num_rows, num_features = columns.shape
