@@ -73,6 +73,8 @@ class FittedAttributes:
     #: Fitted attributes that are coefficients of the map: the name of the coefficient of each.
     #: A scaler of another kind has none; what its map reads, it reads of the attributes themselves.
     coefficients: ClassVar[Mapping[str, str]] = {}
+    #: Fitted attributes that tell of what was learned and decide nothing: not to be assigned.
+    descriptive: ClassVar[frozenset[str]] = frozenset()
 
     axis: Axis = COLUMNS
     #: Rows that the statistic was observed of; None where nobody knows.
@@ -120,6 +122,12 @@ class FittedAttributes:
                 numbers = self._checked_numbers(name, value)
                 self._take_shape(numbers.shape)
                 value = value if _is_foreign(value) else numbers
+        elif name in self._learned and name in self.descriptive:
+            settable = " or ".join(self.coefficients)
+            raise AttributeError(
+                f"{type(self).__name__}.{name} tells of what was learned, and no map is made of "
+                f"it: assign {settable}, or call fit"
+            )
         elif name in self._learned and _are_numbers(known.get(name)) and value is not None:
             value = locked(as_numbers(value, f"{type(self).__name__}.{name}"))
         elif name not in self._learned:
@@ -132,6 +140,26 @@ class FittedAttributes:
         object.__setattr__(self, name, value)
         if name in self.coefficients and value is not None and not isinstance(value, np.ndarray):
             self._watch(name, value)
+
+    def numbers_now(self, name: str, learned: np.ndarray) -> np.ndarray:
+        """Return a fitted attribute as it is now, in NumPy: for maps that read it themselves.
+
+        Parameters
+        ----------
+        name : str
+        learned : float64 array
+            What was learned. It is returned where the attribute is that, of a device whose numbers
+            have fewer digits too.
+        """
+        value = getattr(self, name)
+        numbers = as_numbers(value, f"{type(self).__name__}.{name}")
+        if _is_foreign(value) and numbers.size == learned.size:
+            held = learned.reshape(numbers.shape)
+            with np.errstate(over="ignore"):
+                rounded = held.astype(on_host(value).dtype)
+            if np.array_equal(rounded, numbers, equal_nan=True):
+                return held
+        return numbers
 
     def _set_width(self, value: Any) -> None:
         known = self.__dict__

@@ -33,10 +33,11 @@ def described(scaler: Scaler) -> dict[str, object]:
         getattr(scaler, "_affine", None)  # which takes the parameters of now
     cls = type(scaler)
     params = scaler.get_params(deep=False)
+    learned = scaler.__dict__.get("_params", params)  # none where attributes alone are known
     for name in params.keys() - scaler.immediate:
-        if not same_value(params[name], scaler._params[name]):
+        if not same_value(params[name], learned[name]):
             raise ValueError(
-                f"{name} was {scaler._params[name]!r} when this {cls.__name__} was fitted and is "
+                f"{name} was {learned[name]!r} when this {cls.__name__} was fitted and is "
                 f"{params[name]!r} now; fit it again before saving it"
             )
     names = getattr(scaler, "feature_names_in_", None)

@@ -122,7 +122,7 @@ def _without_na(values: np.ndarray) -> np.ndarray:
     missing = getattr(sys.modules.get("pandas"), "NA", None)
     if missing is None:
         return values
-    found = np.frompyfunc(lambda value: value is missing, 1, 1)(values).astype(bool)
+    found = np.asarray(np.frompyfunc(lambda value: value is missing, 1, 1)(values), dtype=bool)
     return np.where(found, np.nan, values) if found.any() else values
 
 

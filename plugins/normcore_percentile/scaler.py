@@ -81,6 +81,7 @@ class PercentileScaler(nc.QuantileLearner, nc.AffineScaler):
 
     statistic = DeviationQuantiles
     immediate = nc.AffineScaler.immediate | {"clip"}
+    descriptive = frozenset({"low_", "high_", "median_", "mad_"})
 
     def __init__(
         self,

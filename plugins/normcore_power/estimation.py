@@ -49,6 +49,34 @@ class PowerCurves(nc.Statistic):
         """Do nothing: a method is needed, which the transformer has."""
         raise NotImplementedError("PowerTransformer.observe makes power curves")
 
+    @staticmethod
+    def of_lambdas(lambdas: np.ndarray, *, plus_one: bool) -> np.ndarray:
+        """Return the parameters of maps that are not standardized."""
+        zero, one = np.zeros_like(lambdas), np.ones_like(lambdas)
+        return np.column_stack([lambdas, zero if plus_one else one, one, zero, one])
+
+    def with_lambdas(self, lambdas: np.ndarray, *, plus_one: bool) -> np.ndarray:
+        """Return the parameters with other lambdas, and mean and scale of the map as they are.
+
+        They are of the map that is not measured from the origin, as in scikit-learn.
+        """
+        old = self.parameters
+        if np.array_equal(lambdas, old[:, 0], equal_nan=True):
+            return old
+        learned, origin, unit, mean, scale = old.T
+        negative = plus_one & (origin < 0)
+        logarithm = np.log1p(np.abs(origin)) if plus_one else np.log(origin)
+        before = np.where(negative, 2.0 - learned, learned)
+        after = np.where(negative, 2.0 - lambdas, lambdas)
+        with np.errstate(over="ignore", invalid="ignore"):
+            ratio = np.exp((before - after) * logarithm)
+            moved = _power(logarithm, before) - _power(logarithm, after)
+            mean = ratio * mean + moved * np.exp(-after * logarithm) / unit
+            new = np.column_stack([lambdas, origin, unit, mean, ratio * scale])
+        same = lambdas == learned
+        new[same] = old[same]
+        return new
+
     @property
     def num_channels(self) -> int:
         """The number of channels, C."""
@@ -205,3 +233,9 @@ def _representable(power: float, values: np.ndarray, most: float) -> float:
                 bound = (most + math.log(abs(bound))) / logarithm
             power = bound
     return power
+
+
+def _power(logarithm: np.ndarray, power: np.ndarray) -> np.ndarray:
+    """Return ``(exp(power * logarithm) - 1) / power``, the logarithm itself for a power of 0."""
+    safe = np.where(power == 0, 1.0, power)
+    return np.where(power == 0, logarithm, np.expm1(power * logarithm) / safe)

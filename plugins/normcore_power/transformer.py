@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from types import ModuleType
-from typing import Any, NoReturn
+from typing import Any, ClassVar, NoReturn
 
 import numpy as np
 
@@ -37,7 +38,8 @@ class PowerTransformer(nc.PointwiseScaler):
     Attributes
     ----------
     lambdas_ : float64 array of shape (n_features,)
-        The most likely power of each feature; 1 for a constant one.
+        The most likely power of each feature; 1 for a constant one. Others that are assigned take
+        effect, with the mean and the standard deviation of those that were learned.
     n_samples_seen_, n_features_in_ : int
     feature_names_in_ : array of str of shape (n_features,)
         Where ``X`` named its columns.
@@ -51,6 +53,7 @@ class PowerTransformer(nc.PointwiseScaler):
     """
 
     statistic = PowerCurves
+    coefficients: ClassVar[Mapping[str, str]] = {"lambdas_": "power"}
     exact_streaming = False
 
     lambdas_: Any
@@ -138,8 +141,16 @@ class PowerTransformer(nc.PointwiseScaler):
 
     def _parameters(self) -> np.ndarray:
         """Return what is known of each feature, with the lambdas that are set now."""
-        parameters = self._curves.parameters
-        if isinstance(self.lambdas_, np.ndarray):
-            parameters = np.array(parameters)
-            parameters[:, 0] = self.lambdas_.reshape(-1)
-        return parameters
+        if "_curves" not in self.__dict__:  # lambdas were assigned, and there was no fit
+            if self.standardize:
+                raise ValueError(
+                    "lambdas_ are all that is known of this PowerTransformer, which was never "
+                    "fitted: set standardize=False, or call fit"
+                )
+            given = self.numbers_now("lambdas_", np.empty(0)).reshape(-1)
+            return PowerCurves.of_lambdas(given, plus_one=self._plus_one)
+        curves = self._curves
+        lambdas = self.numbers_now("lambdas_", curves.parameters[:, 0]).reshape(-1)
+        if lambdas.size != len(curves.parameters):
+            raise ValueError(f"lambdas_ must hold {len(curves.parameters)} numbers")
+        return curves.with_lambdas(lambdas, plus_one=self._plus_one)

@@ -21,6 +21,9 @@ def is_sparse(X: Any) -> bool:
 def as_columns(X: Any, owner: str, *, copy: bool) -> Any:
     """Return a sparse matrix of finite floats in CSC format; itself where it is, without copy.
 
+    Elements stored more than once become their sum, which is their value: without ``copy`` in
+    ``X`` itself.
+
     Raises
     ------
     ValueError
@@ -39,6 +42,7 @@ def as_columns(X: Any, owner: str, *, copy: bool) -> Any:
         raise ValueError(f"Complex data not supported: X has dtype {X.dtype}.")
     dtype = X.dtype if X.dtype.kind == "f" and X.dtype.itemsize <= 8 else np.dtype(np.float64)
     columns = X.tocsc(copy=copy)
+    columns.sum_duplicates()
     if columns.dtype != dtype:
         columns = columns.astype(dtype)
     bad = np.flatnonzero(np.isinf(columns.data))

@@ -170,7 +170,8 @@ class QuantileTransformer(nc.QuantileLearner, nc.PointwiseScaler):
                 "there is no sketch of sparse matrices: fit with quantiles='exact' and "
                 "keep_sketch=False"
             )
-        columns = sparse.as_columns(X, type(self).__name__, copy=False)
+        as_is = bool(getattr(X, "has_canonical_format", True))
+        columns = sparse.as_columns(X, type(self).__name__, copy=not as_is)
         if not self.ignore_implicit_zeros:
             sparse.refuse_negative(columns)
         num_rows, num_features = columns.shape
@@ -272,15 +273,14 @@ class QuantileTransformer(nc.QuantileLearner, nc.PointwiseScaler):
         for known, found in self._searched:
             if all(a is b for a, b in zip(public, known, strict=True)):
                 return found
+        learned = self._host
         values, references = (
-            given if isinstance(given, np.ndarray) else learned
-            for given, learned in zip(public, self._host, strict=True)
+            self.numbers_now(name, each)
+            for name, each in zip(("quantiles_", "references_"), learned, strict=True)
         )
+        _check_landmarks(values, references, learned[0].shape[1])
         # Each feature's side by side, as they are searched.
-        found = (
-            np.array(values.reshape(len(references), -1).T, dtype=np.float64, order="C"),
-            np.array(references, dtype=np.float64),
-        )
+        found = np.array(values.reshape(len(references), -1).T, order="C"), references
         if not any(getattr(getattr(each, "flags", None), "writeable", True) for each in public):
             self._searched[:] = [(public, found)]
         return found
@@ -359,6 +359,23 @@ def _refuse_where(where: object) -> None:
 def _check_count(name: str, value: object) -> None:
     if not isinstance(value, Integral) or isinstance(value, bool) or int(value) < 1:
         raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
+
+
+def _check_landmarks(values: np.ndarray, references: np.ndarray, num_features: int) -> None:
+    """Refuse landmarks that were assigned, if they are none of so many features."""
+    count = len(references) if references.ndim == 1 else 0
+    if not count:
+        raise ValueError(f"references_ must have one dimension, got shape {references.shape}")
+    if values.ndim < 2 or len(values) != count or values.size != count * num_features:
+        raise ValueError(
+            f"quantiles_ must have shape ({count}, {num_features}): as many landmarks as "
+            f"references_ of each feature; got shape {values.shape}"
+        )
+    for name, landmarks_ in (("references_", references), ("quantiles_", values)):
+        if bool(np.isinf(landmarks_).any()):
+            raise ValueError(f"{name} must be finite")
+        if bool((landmarks_[1:] < landmarks_[:-1]).any()):
+            raise ValueError(f"{name} must not decrease from one landmark to the next")
 
 
 def _mergeable(

@@ -338,6 +338,25 @@ def test_sparse_in_place_and_other_dtypes():
     assert nc.QuantileTransformer(n_quantiles=5).fit_transform(counts).dtype == np.float64
 
 
+@pytest.mark.filterwarnings(FEW)
+@pytest.mark.parametrize("kind", ["csc_matrix", "csr_array"])
+def test_sparse_duplicates_are_their_sum(kind):
+    values, places, starts = [1.0, 2, 3, 5, 4], [1, 1, 0, 2, 0], [0, 3, 4, 5]
+    X = getattr(sparse, kind)((values, places, starts), shape=(3, 3))
+    scaler = nc.QuantileTransformer().fit(X)
+    dense = X.toarray()
+    alike = nc.QuantileTransformer().fit(dense)
+    np.testing.assert_array_equal(scaler.quantiles_, alike.quantiles_)
+    result = scaler.transform(X).toarray()
+    np.testing.assert_array_equal(result, alike.transform(dense))
+    np.testing.assert_array_equal(
+        scaler.inverse_transform(scaler.transform(X)).toarray(), alike.inverse_transform(result)
+    )
+    assert X.nnz == 5
+    scaler.set_params(copy=False)
+    np.testing.assert_array_equal(scaler.transform(X).toarray(), result)
+
+
 def test_sparse_refusals():
     scaler = nc.QuantileTransformer(n_quantiles=20)
     with pytest.raises(ValueError, match="only accepts non-negative sparse matrices"):

@@ -141,6 +141,17 @@ def test_duplicates_and_unsorted_entries(scaler, format):
 
 
 @each_sparse
+@pytest.mark.parametrize("dtype", [bool, np.int8])
+def test_duplicates_are_summed_in_their_dtype(scaler, dtype):
+    values = np.array([1, 1, 1, 1], dtype)
+    X = sp.csr_array((values, [0, 0, 1, 1], [0, 2, 3, 4]), shape=(3, 2))
+    assert X.nnz == 4
+    scaler = fresh(scaler).fit(X)
+    np.testing.assert_array_equal(scaler.transform(X).toarray(), scaler.transform(X.toarray()))
+    assert X.nnz == 4
+
+
+@each_sparse
 @pytest.mark.parametrize("format", ["coo", "lil", "dok", "bsr", "dia"])
 def test_other_formats_become_csr(scaler, format):
     X = sp.coo_array(table()).asformat(format)

@@ -93,9 +93,10 @@ class SparseTable(PiecewiseTable):
         self.refuse_infinity(names if names is None or chosen is None else names[chosen])
         dtype = X.dtype if X.dtype.kind == "f" else np.dtype(np.float64)
         in_place = not copy and X.dtype == dtype and X.data.flags.writeable
-        result = X if in_place else X.astype(dtype, copy=True)
         if not X.has_canonical_format:
-            result.sum_duplicates()
+            X = X if in_place else X.copy()
+            X.sum_duplicates()  # in its own dtype, as fit and toarray do
+        result = X if in_place else X.astype(dtype, copy=True)
         for block, columns in _entries(result):
             columns = columns if chosen is None else chosen[columns]
             result.data[block] = scaler._map_stored(result.data[block], columns, inverse)
