@@ -277,6 +277,7 @@ class Frame:
     def __init__(self, columns: Sequence[str], values: np.ndarray) -> None:
         self.columns = columns
         self.shape = values.shape
+        self.dtypes = [values.dtype] * len(columns)
         self._values = values
 
     def to_numpy(self) -> np.ndarray:

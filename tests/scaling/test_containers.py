@@ -83,7 +83,7 @@ def test_arrow_arrays_are_weights():
     ):
         scaler = nc.StandardScaler().fit([[1.0], [3.0]], sample_weight=weights)
         assert scaler.mean_.tolist() == [1.5]
-    with pytest.raises(TypeError, match="must hold real numbers: there is text"):
+    with pytest.raises(TypeError, match="must hold real numbers, but there is text"):
         nc.StandardScaler().fit([[1.0], [3.0]], sample_weight=pa.array(["3", "1"]))
     with pytest.raises(ValueError, match="weight 1 is nan"):
         nc.StandardScaler().fit([[1.0], [3.0]], sample_weight=pa.array([1.0, None]))
