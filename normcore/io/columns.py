@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = [
     "UnknownColumn",
     "are_named",
+    "check_axis",
     "chosen_columns",
     "other_columns",
     "scaler_columns",
@@ -95,6 +96,13 @@ def chosen_columns(
     return tuple(chosen)
 
 
+def check_axis(table: TableSource, scaler: Scaler) -> None:
+    """Refuse a scaler of other axes than the columns, which batches of rows do not have."""
+    axis = getattr(scaler, "axis", "columns")
+    if not isinstance(axis, str):
+        raise ValueError(f"axis={axis!r} is for arrays; for {table.name} it is 'columns'")
+
+
 def scaler_columns(table: TableSource, scaler: Scaler) -> tuple[str, ...]:
     """Return the columns that a fitted scaler transforms, in its order.
 
@@ -104,7 +112,7 @@ def scaler_columns(table: TableSource, scaler: Scaler) -> tuple[str, ...]:
         If one of them is not in the table, or holds no numbers.
     ValueError
         If the scaler or the table knows no names, and the number of numeric columns is another
-        one.
+        one; or if the scaler has other axes than the columns.
     NotFittedError
         If the scaler is not fitted.
 
@@ -113,6 +121,7 @@ def scaler_columns(table: TableSource, scaler: Scaler) -> tuple[str, ...]:
     UserWarning
         If the scaler knows names and the table does not, as of an array.
     """
+    check_axis(table, scaler)
     known = getattr(scaler, "feature_names_in_", None)
     names = None if known is None else [str(name) for name in known]
     if names is not None and (

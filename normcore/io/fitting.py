@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from normcore.io.columns import are_named
+from normcore.io.columns import are_named, check_axis
 from normcore.io.quantile_passes import QuantilePasses, learns_quantiles
 from normcore.io.streaming.memory import Budget
 from normcore.io.streaming.spool import Spool
@@ -55,9 +55,7 @@ class Fitting:
         budget: Budget,
         spool: Spool,
     ) -> None:
-        axis = getattr(scaler, "axis", "columns")
-        if not isinstance(axis, str):
-            raise ValueError(f"axis={axis!r} is for arrays; for {table.name} it is 'columns'")
+        check_axis(table, scaler)
         self._learner = copy.copy(scaler)
         self._named = are_named(table, names)
         self._table = table
@@ -279,6 +277,7 @@ class Frame:
     def __init__(self, columns: Sequence[str], values: np.ndarray) -> None:
         self.columns = columns
         self.shape = values.shape
+        self.dtypes = [values.dtype] * len(columns)
         self._values = values
 
     def to_numpy(self) -> np.ndarray:

@@ -40,6 +40,13 @@ Axis: TypeAlias = "int | tuple[int, ...] | str | None"
 _Order: TypeAlias = "tuple[int, ...] | None"
 
 
+def columns_alone_error(kind: str, owner: str) -> TypeError:
+    """Return the error of tables that are to be scaled along other axes."""
+    return TypeError(
+        f"{kind} have columns alone: {owner} needs axis='columns' for them; or pass an array"
+    )
+
+
 def is_columns(axis: Axis) -> bool:
     """Whether an axis is that of tables."""
     return isinstance(axis, str) and axis == COLUMNS
@@ -288,11 +295,10 @@ def any_array(X: Array, owner: str) -> Array:
     TypeError
         If it is a data frame, sparse, or holds objects that are not numbers.
     """
-    if hasattr(X, "tocsr") or is_frame(X):
-        kind = "data frames have" if is_frame(X) else "sparse matrices have"
-        raise TypeError(
-            f"{kind} columns alone: {owner} needs axis='columns' for them; or pass an array"
-        )
+    if hasattr(X, "tocsr"):
+        raise columns_alone_error("sparse matrices", owner)
+    if hasattr(X, "collect_schema") or is_frame(X):  # polars' lazy ones first, which warn
+        raise columns_alone_error("data frames", owner)
     if isinstance(X, np.ma.MaskedArray):
         raise TypeError(
             "X is a masked array, which has its mask for itself; pass X.data and "

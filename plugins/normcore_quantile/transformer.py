@@ -161,7 +161,7 @@ class QuantileTransformer(nc.QuantileLearner, nc.PointwiseScaler):
         UserWarning
             If there are fewer samples than ``n_quantiles``.
         """
-        if not sparse.is_sparse(X):
+        if not (sparse.is_sparse(X) and self._of_columns):
             return super().fit(X, where=where)
         _refuse_where(where)
         self.check_parameters()
@@ -328,7 +328,11 @@ class QuantileTransformer(nc.QuantileLearner, nc.PointwiseScaler):
         return super().inverse_transform(X, columns=columns, out=out, where=where)
 
     def _maps_stored(self, X: Any) -> bool:
-        return self.__sklearn_is_fitted__() and sparse.is_sparse(X)
+        return self.__sklearn_is_fitted__() and sparse.is_sparse(X) and self._of_columns
+
+    @property
+    def _of_columns(self) -> bool:
+        return isinstance(self.axis, str)
 
     def _mapped_stored(self, X: Any, back: bool, out: Any) -> Any:
         if out is not None:

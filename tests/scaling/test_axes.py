@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from libraries import LIBRARIES, library
 
 import normcore as nc
-from normcore.io import fit_file
+from normcore.io import fit_file, transform_file
 from normcore.testing.backend import laws
 
 pytestmark = pytest.mark.filterwarnings("ignore:n_quantiles")  # of little data
@@ -420,3 +420,31 @@ def test_damaged_sizes_in_a_file(features, tmp_path):
         return
     with pytest.raises(ValueError, match="saved"):
         nc.StandardScaler.from_dict(saved)
+
+
+@pytest.mark.parametrize("axis", [0, 1, None, (0, 1)], ids=str)
+def test_tables_that_have_columns_alone_are_refused(axis):
+    sparse = pytest.importorskip("scipy.sparse")
+    polars = pytest.importorskip("polars")
+    X = np.arange(9.0).reshape(3, 3) ** 2
+    matrix, frame = sparse.csr_matrix(X), polars.DataFrame(X)
+    for scaler in (nc.MaxAbsScaler(axis=axis), nc.QuantileTransformer(axis=axis, n_quantiles=3)):
+        for table in (matrix, frame, frame.lazy()):
+            with pytest.raises(TypeError, match=r"have columns alone: .* needs axis='columns'"):
+                scaler.fit(table)
+            with pytest.raises(TypeError, match=r"have columns alone: .* needs axis='columns'"):
+                scaler.fit(X).transform(table)
+            with pytest.raises(TypeError, match=r"have columns alone: .* needs axis='columns'"):
+                scaler.inverse_transform(table)
+    with pytest.raises(TypeError, match="sparse matrices have columns alone: StandardScaler"):
+        nc.centered(matrix, nc.StandardScaler(axis=axis).fit(X))
+
+
+@pytest.mark.parametrize("axis", [0, 1, None], ids=str)
+def test_files_are_refused(axis, tmp_path):
+    X = np.arange(9.0).reshape(3, 3) ** 2
+    np.save(tmp_path / "table.npy", X)
+    scaler = nc.StandardScaler(axis=axis).fit(X)
+    with pytest.raises(ValueError, match=f"axis={axis} is for arrays; for .*table.npy"):
+        transform_file(tmp_path / "table.npy", tmp_path / "scaled.npy", scaler)
+    assert not (tmp_path / "scaled.npy").exists()

@@ -10,6 +10,7 @@ from normcore.layout.namespace import Array
 from normcore.scaling.affine_scaler import AffineScaler
 from normcore.scaling.containers.sparse import SparseTable, is_sparse
 from normcore.scaling.estimator import not_fitted_error
+from normcore.scaling.feature_axes import columns_alone_error, is_columns
 from normcore.scaling.finite_maps import plain
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def centered(X: Array, scaler: AffineScaler) -> CenteredOperator:
     Raises
     ------
     TypeError
-        If ``X`` is not sparse, or the scaler's map is not affine.
+        If ``X`` is not sparse, or the scaler's map is not affine, or has another axis.
     ValueError
         If ``X`` has other features than in fit or holds infinity, or the scaler clips.
     NotFittedError
@@ -54,6 +55,8 @@ def centered(X: Array, scaler: AffineScaler) -> CenteredOperator:
             f"X must be a sparse matrix, got {type(X).__name__}; dense data is centered by "
             "transform"
         )
+    if not is_columns(scaler.axis):
+        raise columns_alone_error("sparse matrices", type(scaler).__name__)
     table = SparseTable(X, type(scaler).__name__)
     scaler._check_features(table, None)
     table.refuse_infinity(getattr(scaler, "feature_names_in_", None))
