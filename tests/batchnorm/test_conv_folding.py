@@ -71,7 +71,7 @@ def test_folded_weights_are_of_the_kind_of_the_weights(on):
         ({"weight": np.ones((2, 3, 1))}, ValueError, "padding=0"),
         ({"weight": np.ones((2, 3, 1)), "padding": 1}, ValueError, "padding is 1"),
         ({"groups": 3}, ValueError, "groups=3"),
-        ({"eps": 0}, ValueError, "eps"),
+        ({"eps": -1e-5}, ValueError, "eps"),
     ],
 )
 def test_bad_input(change, error, message):

@@ -397,3 +397,10 @@ def test_threads_lose_no_batch():
     assert bn.num_batches_tracked == 40
     assert_allclose(bn.running_mean, moments.mean, rtol=1e-13, atol=1e-15)
     assert_allclose(bn.running_var, moments.var(ddof=1), rtol=1e-13)
+
+
+def test_an_eps_of_zero_divides_by_the_deviation_alone():
+    x = np.array([[1.0, 2.0], [3.0, 6.0], [5.0, 1.0]])
+    np.testing.assert_allclose(
+        BatchNorm(2, eps=0)(x), (x - x.mean(0)) / x.std(0), rtol=1e-15, atol=1e-16
+    )

@@ -310,7 +310,7 @@ F = functional
         (F.layer_norm, (X,), {"num_axes": 0}, ValueError, "num_axes must be at least 1"),
         (F.layer_norm, (X,), {"num_axes": 4}, ValueError, "num_axes .* at most"),
         (F.layer_norm, (X,), {"num_axes": 1.0}, TypeError, "num_axes must be an integer"),
-        (F.layer_norm, (X,), {"eps": 0.0}, ValueError, "eps"),
+        (F.layer_norm, (X,), {"eps": -0.1}, ValueError, "eps"),
         (F.layer_norm, (X[:, :, :0],), {}, ValueError, "at least 1 value"),
         (F.layer_norm, (X.astype(complex),), {}, TypeError, "complex"),
         (F.layer_norm, (X,), {"out": X.astype(np.float32)}, TypeError, "out has dtype float32"),
