@@ -363,3 +363,11 @@ def test_names_of_columns():
     scaler = nc.MaxAbsScaler().fit(frame)
     with pytest.warns(UserWarning, match="X does not have valid feature names"):
         scaler.transform(sp.csr_array(table()))
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_the_format_stays(format):
+    X = sp.random_array((20, 3), density=0.3, format=format, rng=np.random.default_rng(0))
+    scaler = nc.MaxAbsScaler().fit(X)
+    for result in (scaler.transform(X), scaler.inverse_transform(X)):
+        assert result.format == format
