@@ -26,6 +26,7 @@ both_modes = pytest.mark.parametrize("training", [True, False])
 def cases(kind, training, dtype, requires_grad):
     """Yield normcore's layer, PyTorch's in the same state, and inputs."""
     info = KINDS[kind]
+    torch.manual_seed(0)
     given = info.module_inputs_func(
         info, device="cpu", dtype=dtype, requires_grad=requires_grad, training=training
     )
@@ -49,7 +50,7 @@ def test_the_table_has_them():
 def outcome(layer, x):
     try:
         y = layer(x)
-        y.sum().backward()
+        y.sin().sum().backward()  # the gradient of a plain sum is the noise of rounding
     except (ValueError, RuntimeError) as error:
         return error
     return y, x.grad, *(each.grad for each in layer.parameters()), *layer.buffers()
