@@ -1,7 +1,6 @@
 """The benchmarks of tables in files, on a few rows."""
 
 import json
-import os
 
 import numpy as np
 import pytest
@@ -51,7 +50,6 @@ def _first_column(path):
 
 def test_a_job_is_measured_and_stored(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PYTHONPATH", str(ROOT), prepend=os.pathsep)
     job = next(job for job in tables.JOBS if job.file == "rows.npy")
     measured = tables.measure(job, tmp_path, FEW, repeat=1)
     assert measured.failed == {}
