@@ -10,7 +10,7 @@
 #include <stdint.h>
 #include <string.h>
 
-#include "vectors.h"
+#include "exp_series.h"
 
 typedef struct { double hi, lo; } pair_t;
 
@@ -113,30 +113,13 @@ INLINE pair_t log_quotient(pair_t a, pair_t b) { return log_of_scaled(scaled(a),
 
 /* Return exp(a) less 1, or less 0, for a from -708, or as of that for less, to 709; no branches. */
 INLINE double power_of_e(pair_t a, double less) {
-    const double magic = 0x1.8p52;  /* added, it rounds to a whole number in the low bits */
     double x = a.hi < -708.0 ? -708.0 : a.hi, k, r, p, scale;
-    int64_t bits;
     x = x > 709.0 ? 709.0 : x;
-    k = x * 1.4426950408889634 + magic;
-    memcpy(&bits, &k, sizeof bits);
-    k -= magic;
-    bits = (int64_t) ((uint64_t) bits << 52) + 0x3ff0000000000000;
-    memcpy(&scale, &bits, sizeof scale);
+    k = nearest_power(x, &scale);
     r = x - k * 0x1.62e42fefa3800p-1;
     a.lo = a.hi == x ? a.lo : 0.0;
     r = r + (a.lo - k * 0x1.ef35793c76730p-45);
-    p = 1.0 / 6227020800;
-    p = p * r + 1.0 / 479001600;
-    p = p * r + 1.0 / 39916800;
-    p = p * r + 1.0 / 3628800;
-    p = p * r + 1.0 / 362880;
-    p = p * r + 1.0 / 40320;
-    p = p * r + 1.0 / 5040;
-    p = p * r + 1.0 / 720;
-    p = p * r + 1.0 / 120;
-    p = p * r + 1.0 / 24;
-    p = p * r + 1.0 / 6;
-    p = p * r + 0.5;
+    p = exp_series(r);
     p = r + r * r * p;
     return scale * p + (scale - less);
 }
