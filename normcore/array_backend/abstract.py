@@ -11,10 +11,10 @@ from typing import ClassVar, NamedTuple, Self
 import numpy as np
 
 from normcore.affine import Affine
-from normcore.array_backend.formulas import batch_scale, gradient_vectors, row_affine, row_blocks
+from normcore.array_backend import rows
+from normcore.array_backend.formulas import batch_scale, gradient_vectors
 from normcore.array_backend.visible import rescale_visible
 from normcore.layout.namespace import Array, array_namespace
-from normcore.layout.out_argument import result_dtype
 from normcore.statistics import Brackets, Extrema, Moments, Quantiles, exact_quantiles
 from normcore.statistics.statistic import StatisticT
 
@@ -421,17 +421,7 @@ class Backend(ABC):
         moments : Moments
             Of each sample.
         """
-        xp = array_namespace(x)
-        moments = self.moments(x[None, ...])  # the view (1, N, D): each sample is a channel
-        rows = row_affine(moments, eps, centered)
-        affine = Affine(gamma=gamma, beta=beta)
-        out = xp.empty_like(x, dtype=result_dtype(x)) if out is None else out
-        for part in row_blocks(x):
-            block = xp.astype(x[part, ...], xp.float64)[None, ...]  # so that only the end rounds
-            xhat = self.rescale(block, rows.select(part))[0, ...]
-            y = self.rescale(xhat[:, :, None], affine)[:, :, 0]
-            out[part, ...] = xp.astype(y, out.dtype)
-        return out, moments
+        return rows.normalize_rows(self, x, gamma, beta, eps, centered=centered, out=out)
 
     def normalize_rows_backward(
         self,
@@ -445,26 +435,9 @@ class Backend(ABC):
         out: Array = None,
     ) -> tuple[Array, Array, Array]:
         """Return ``dx``, and ``dgamma`` and ``dbeta`` of shape (D,), of :meth:`normalize_rows`."""
-        xp = array_namespace(x)
-        rows = row_affine(moments, eps, centered)
-        affine = Affine(gamma=gamma)
-        num_columns = x.shape[1]
-        zero = xp.zeros(num_columns, dtype=xp.float64)
-        dgamma, dbeta = zero, zero
-        out = xp.empty_like(x, dtype=result_dtype(x)) if out is None else out
-        for part in row_blocks(x):
-            center, scale = rows.select(part).vectors(x[part, ...].shape[0], xp)[:2]
-            block, gradient = (xp.astype(each[part, ...], xp.float64) for each in (x, dy))
-            xhat = self.rescale(block[None, ...], rows.select(part))[0, ...]
-            sum_dy, sum_dy_xhat = self.backward_reduce(gradient[:, :, None], xhat[:, :, None], zero)
-            dgamma, dbeta = dgamma + sum_dy_xhat, dbeta + sum_dy
-            gradient = self.rescale(gradient[:, :, None], affine)[None, :, :, 0]
-            sum_g, sum_g_xmu = self.backward_reduce(gradient, block[None, ...], center)
-            a, b, d = gradient_vectors(1.0, scale, sum_g, sum_g_xmu, num_columns)
-            b = b if centered else xp.zeros_like(b)
-            dx = self.backward_elemt(gradient, block[None, ...], center, a, b, d)
-            out[part, ...] = xp.astype(dx[0, ...], out.dtype)
-        return out, dgamma, dbeta
+        return rows.normalize_rows_backward(
+            self, dy, x, moments, gamma, eps, centered=centered, out=out
+        )
 
 
 def is_relu(activation: str | None) -> bool:

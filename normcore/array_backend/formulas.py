@@ -1,16 +1,13 @@
-"""What several backends compute alike: scales and gradients of a batch, and the maps of rows."""
+"""What several backends compute alike: scales and gradients of a batch."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 
-from normcore.affine import Affine
 from normcore.layout.namespace import Array, array_namespace
 from normcore.statistics import Moments
 
-__all__ = ["batch_scale", "gradient_vectors", "row_affine", "row_blocks"]
+__all__ = ["batch_scale", "gradient_vectors"]
 
 
 def batch_scale(moments: Moments, eps: float) -> Array:
@@ -35,19 +32,3 @@ def gradient_vectors(
     a = gamma / scale
     with np.errstate(all="ignore"):  # what is not finite propagates
         return a, a * (sum_dy / count), a * (sum_dy_xmu / count) / (scale * scale)
-
-
-def row_affine(moments: Moments, eps: float, centered: bool) -> Affine:
-    """Return the map of each row by its own statistics."""
-    with np.errstate(all="ignore"):  # what is not finite propagates
-        mean = moments.mean
-        if centered:
-            return Affine(center=mean, scale=batch_scale(moments, eps))
-        return Affine(center=mean * 0.0, scale=(moments.var() + mean**2 + eps) ** 0.5)
-
-
-def row_blocks(x: Array) -> Iterator[slice]:
-    """Split rows so that a float64 temporary stays in a cache."""
-    step = max(1, (1 << 16) // max(x.shape[1], 1))
-    rows = x.shape[0]
-    return (slice(start, min(start + step, rows)) for start in range(0, rows, step))

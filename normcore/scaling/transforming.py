@@ -17,9 +17,7 @@ from normcore.scaling.containers.frame_output import framed
 from normcore.scaling.containers.frames import column_names, is_frame
 from normcore.scaling.containers.opening import opened
 from normcore.scaling.estimator import not_fitted_error, sklearn_config
-from normcore.scaling.feature_axes import (
-    any_array,
-)
+from normcore.scaling.feature_axes import any_array
 from normcore.scaling.feature_subset import mapped_among_all, mapped_some
 from normcore.scaling.features import Features
 from normcore.scaling.fitted_attributes import FittedAttributes
