@@ -16,9 +16,11 @@ from .batches import batch_contestants, batch_oracle
 from .cases import Arrays, Case
 from .distributions import DISTRIBUTIONS, distribution_contestants, distribution_oracle
 from .family import VERBS, family_contestants, family_oracle
+from .masks import MASKS, mask_contestants, mask_oracle
 from .modules import has_reused_memory, module_contestants, module_oracle
 from .peers import FITTED, QUARTILES, Contestant, found, scaler_contestants
 from .samples import samples_contestants, samples_oracle
+from .sketches import SKETCHED, sketch_contestants, sketch_oracle
 from .sparse_tables import SPARSE, sparse_contestants, sparse_oracle
 
 __all__ = ["Job", "all_jobs", "quick_jobs"]
@@ -144,6 +146,9 @@ def all_jobs() -> Iterator[Job]:
         yield from distribution_jobs(Case(shape, "float64"))
     for shape, layout in product(SPARSE_TABLES, ("CSR", "CSC")):
         yield from sparse_jobs(Case(shape, "float64", layout))
+    for dtype in ("float32", "float64"):
+        yield from mask_jobs(Case((250, 250, 250), dtype))
+    yield from sketch_jobs()
     batches = [*map(nchw, IMAGES), *map(nhwc, IMAGES), *BATCHES]
     for case in batches:
         yield from batch_jobs(case)
@@ -247,6 +252,25 @@ def sparse_jobs(case: Case) -> Iterator[Job]:
             partial(sparse_contestants, scaler, verb),
             partial(sparse_oracle, scaler, verb),
         )
+
+
+def mask_jobs(case: Case) -> Iterator[Job]:
+    """Yield the map of a volume under masks."""
+    for kind in MASKS:
+        yield Job(
+            f"StandardScaler.transform where {kind}",
+            case,
+            "copy",
+            partial(mask_contestants, kind),
+            partial(mask_oracle, kind),
+        )
+
+
+def sketch_jobs() -> Iterator[Job]:
+    """Yield fits by a sketch of quantiles."""
+    for shape, dtype in SKETCHED:
+        case = Case(shape, dtype)
+        yield Job("RobustScaler.fit by a sketch", case, "read", sketch_contestants, sketch_oracle)
 
 
 def distribution_jobs(case: Case) -> Iterator[Job]:
