@@ -51,10 +51,24 @@ class ObservedBrackets:
     dropped: np.ndarray
 
 
-class LinearInterpolation:
-    """Interpolation between the values around a rank, all of one weight (type 7)."""
+class _BetweenNeighbours:
+    """What a quantile is made of where it lies between two values."""
 
     num_targets = 2  # order statistics that a quantile is made of
+
+    def reaches_targets(
+        self, cumulated: np.ndarray, total: np.ndarray, q: np.ndarray
+    ) -> np.ndarray:
+        """Whether counts (R, targets, pivots) of what is at most a pivot include the targets."""
+        return _include_neighbours(cumulated, total, q)
+
+    def quantiles_of(self, values: np.ndarray, total: np.ndarray, q: np.ndarray) -> np.ndarray:
+        """Return the quantiles that values (R, targets) make."""
+        return interpolated(values[:, 0], values[:, 1], q, total)
+
+
+class LinearInterpolation(_BetweenNeighbours):
+    """Interpolation between the values around a rank, all of one weight (type 7)."""
 
     def __init__(self, selection: RankSelection) -> None:
         self._selection = selection
@@ -108,16 +122,6 @@ class LinearInterpolation:
             for rank, values in zip((first, second), kept, strict=True)
         )
         return _interpolate(a, b, t), found
-
-    def reaches_targets(
-        self, cumulated: np.ndarray, total: np.ndarray, q: np.ndarray
-    ) -> np.ndarray:
-        """Whether counts (R, targets, pivots) of what is at most a pivot include the targets."""
-        return _include_neighbours(cumulated, total, q)
-
-    def quantiles_of(self, values: np.ndarray, total: np.ndarray, q: np.ndarray) -> np.ndarray:
-        """Return the quantiles that values (R, targets) make."""
-        return interpolated(values[:, 0], values[:, 1], q, total)
 
 
 class InvertedCDF:
@@ -212,10 +216,8 @@ class InvertedCDF:
         return values[:, 0]
 
 
-class RepeatedInterpolation(InvertedCDF):
+class RepeatedInterpolation(_BetweenNeighbours, InvertedCDF):
     """Interpolation between the values around a rank, each repeated as its whole weight says."""
-
-    num_targets = 2  # order statistics that a quantile is made of
 
     def _quantiles_of_sorted(
         self, values: np.ndarray, cumulated: np.ndarray, q: np.ndarray
@@ -238,16 +240,6 @@ class RepeatedInterpolation(InvertedCDF):
         reached = np.concatenate([[edge], edge + cumulated])
         a, b = (values[np.searchsorted(reached, each, side="right")] for each in (first, second))
         return interpolated(a, b, q, seen.count[channel])
-
-    def reaches_targets(
-        self, cumulated: np.ndarray, total: np.ndarray, q: np.ndarray
-    ) -> np.ndarray:
-        """Whether counts (R, targets, pivots) of what is at most a pivot include the targets."""
-        return _include_neighbours(cumulated, total, q)
-
-    def quantiles_of(self, values: np.ndarray, total: np.ndarray, q: np.ndarray) -> np.ndarray:
-        """Return the quantiles that values (R, targets) make."""
-        return interpolated(values[:, 0], values[:, 1], q, total)
 
 
 def _include_neighbours(cumulated: np.ndarray, total: np.ndarray, q: np.ndarray) -> np.ndarray:
