@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import doctest
-import io
 import re
 
 import pytest
+from page_examples import check_examples
 from paths import ROOT
 
 import normcore as nc
@@ -16,13 +15,7 @@ PAGE = (DOCS / "batchnorm.md").read_text(encoding="utf-8")
 
 
 def test_examples():
-    """All of them, one after another, in one namespace."""
-    blocks = "".join(re.findall(r"^```pycon\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL))
-    page = doctest.DocTestParser().get_doctest(blocks, {}, "batchnorm.md", None, None)
-    printed = io.StringIO()
-    results = doctest.DocTestRunner(verbose=False).run(page, out=printed.write)
-    assert results.failed == 0, printed.getvalue()
-    assert results.attempted == PAGE.count("\n>>> ")
+    check_examples("batchnorm.md")
 
 
 @pytest.mark.parametrize(
