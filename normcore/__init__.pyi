@@ -42,6 +42,7 @@ from normcore.scaling.quantile_learner import QuantileLearner as QuantileLearner
 from normcore.scaling.robust import RobustScaler as RobustScaler
 from normcore.scaling.row_scaler import RowScaler as RowScaler
 from normcore.scaling.standard import StandardScaler as StandardScaler
+from normcore.scaling.weighted_scaler import WeightedScaler as WeightedScaler
 from normcore.statistics import Extrema as Extrema
 from normcore.statistics import MergeableQuantiles as MergeableQuantiles
 from normcore.statistics import Moments as Moments
@@ -86,6 +87,7 @@ __all__ = [
     "RowScaler",
     "StandardScaler",
     "Statistic",
+    "WeightedScaler",
     "backends",
     "centered",
     "fit_source",

@@ -29,6 +29,7 @@ ORIGINS = {
     "RowScaler": "scaling",
     "StandardScaler": "scaling",
     "Statistic": "statistics",
+    "WeightedScaler": "scaling",
     "backends": "array_backend.selection",
     "centered": "scaling.containers.centered",
     "fit_source": "io.pipeline",
