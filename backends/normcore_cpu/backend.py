@@ -15,7 +15,8 @@ from normcore.array_backend.abstract import (
     Misconfigured,
     is_relu,
 )
-from normcore.layout.namespace import Array
+from normcore.layout.bfloat16 import is_bfloat16, is_real
+from normcore.layout.namespace import Array, host_view
 from normcore.layout.numpy_views import is_floats
 from normcore.layout.out_argument import result_dtype
 from normcore.statistics import Extrema, Moments, Statistic
@@ -73,8 +74,8 @@ class CpuBackend(Backend):
             return array
         if not isinstance(array, np.ndarray):
             array = _from_host(array)
-        kind, itemsize = array.dtype.kind, array.dtype.itemsize
-        if kind not in "biuf":
+        itemsize = array.dtype.itemsize
+        if not is_real(array.dtype):
             raise TypeError(f"cannot normalize an array of dtype {array.dtype}; use real numbers")
         if itemsize > 8 or not array.dtype.isnative or not array.flags.aligned:
             return array.astype(np.float64 if itemsize > 8 else array.dtype.newbyteorder("="))
@@ -88,7 +89,10 @@ class CpuBackend(Backend):
             return named().asarray(array, device=like.device)
         if not array.flags.writeable:  # DLPack hands out writable memory
             array = array.copy()
-        return sys.modules[type(like).__module__.split(".")[0]].from_dlpack(array)
+        library = sys.modules[type(like).__module__.split(".")[0]]
+        if is_bfloat16(array.dtype):  # as integers: NumPy's DLPack has no bfloat16
+            return library.from_dlpack(array.view(np.int16)).view(library.bfloat16)
+        return library.from_dlpack(array)
 
     def moments(
         self, x: np.ndarray, *, weights: np.ndarray | None = None, skipna: bool = False
@@ -324,7 +328,7 @@ def _from_host(array: Array) -> np.ndarray:
     if detached is not None:
         array = detached()
     try:
-        return np.from_dlpack(array)
+        return host_view(array)
     except (AttributeError, BufferError, RuntimeError, TypeError, ValueError) as error:
         raise TypeError(
             f"cannot view {type(array).__module__}.{type(array).__qualname__} as a NumPy array: "

@@ -17,6 +17,7 @@ from normcore.array_backend.abstract import Backend, batch_scale, is_relu
 from normcore.array_backend.composite import CompositeKernels
 from normcore.distributed.communicator import ProcessGroup
 from normcore.layout import numpy_views, out_argument
+from normcore.layout.bfloat16 import cast, is_real
 from normcore.layout.namespace import Array, array_namespace, is_on_host, to_numpy
 from normcore.layout.scalar_argument import as_float
 from normcore.statistics import Moments, wide_integers
@@ -54,7 +55,7 @@ class BatchInput:
         value = layout.as_array(value, what=name)
         if isinstance(value, np.ndarray) or not hasattr(value, "__dlpack__"):
             value = np.asarray(value)
-            if value.dtype.kind not in "fiub":
+            if not is_real(value.dtype):
                 raise TypeError(f"{name} must be real numbers, got dtype {value.dtype}")
         else:
             value = self.backend.adopt(value)
@@ -73,9 +74,9 @@ class BatchInput:
         xp = array_namespace(self.x)
         if xp is np:
             value = to_numpy(value)
-            return value if value.dtype == _FLOAT64 else value.astype(_FLOAT64)
+            return value if value.dtype == _FLOAT64 else cast(value, _FLOAT64)
         if isinstance(value, np.ndarray):
-            return self.backend.release(np.asarray(value, dtype=np.float64), self.x)
+            return self.backend.release(cast(value, _FLOAT64), self.x)
         if type(value) is not type(self.x):
             value = self.backend.adopt(value)
         return value if value.dtype == xp.float64 else xp.astype(value, xp.float64)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from normcore.layout.namespace import Array
-from normcore.scaling.containers.bfloat16 import Bfloat16Table, is_bfloat16
+from normcore.scaling.containers.bfloat16 import Bfloat16Table, holds_bfloat16
 from normcore.scaling.containers.lazy import LazyTable, is_lazy
 from normcore.scaling.containers.sparse import SparseTable, is_sparse
 from normcore.scaling.containers.table import PiecewiseTable
@@ -26,7 +26,7 @@ def opened(X: Array, owner: str) -> PiecewiseTable | None:
     """
     if is_sparse(X):
         return SparseTable(X, owner)
-    if is_bfloat16(X):
+    if holds_bfloat16(X):
         return Bfloat16Table(X, owner)
     if is_lazy(X):
         return LazyTable(X, owner)
