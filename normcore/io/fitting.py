@@ -14,7 +14,6 @@ from normcore.io.streaming.memory import Budget
 from normcore.io.streaming.spool import Spool
 from normcore.io.table import TableBatch, TableSource
 from normcore.io.tally import Tally
-from normcore.statistics.reread_quantiles import TooMuchKept
 
 if TYPE_CHECKING:
     from normcore.scaling.scaler import Scaler
@@ -133,18 +132,9 @@ class Fitting:
             self._passes.add(batch.matrix(self._names))
 
     def end_pass(self) -> None:
-        """End that pass.
-
-        Raises
-        ------
-        ValueError
-            If memory does not even hold what a single quantile needs.
-        """
+        """End that pass."""
         assert self._passes is not None
-        try:
-            self._passes.end()
-        except TooMuchKept as error:
-            raise self._no_room(self.tally.num_rows * len(self._names) * 8) from error
+        self._passes.end()
 
     def finish(self) -> Scaler:
         """Return the fitted scaler.
