@@ -116,10 +116,8 @@ class QuantilePasses:
 
     def statistic(self) -> MergeableQuantiles:
         """Return what was found."""
-        from normcore.statistics import MergeableQuantiles
-
-        found = self._started().quantiles()
-        return MergeableQuantiles(found.q, found.values, found.count, found.infinite, self._kept)
+        found, kind = self._started().quantiles(), self._scaler.statistic
+        return kind(found.q, found.values, found.count, found.infinite, self._kept)
 
     def _view(self, x: np.ndarray) -> Array:
         return self._backend.adopt(x)[:, :, None]

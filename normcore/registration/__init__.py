@@ -105,7 +105,7 @@ def source(suffix: str) -> type:
     return _find("source", suffix.lower()).resolve()
 
 
-def engine(name: str) -> type:
+def engine(name: str) -> Any:
     """Return the engine class registered under ``name``.
 
     Raises
@@ -118,7 +118,7 @@ def engine(name: str) -> type:
     return _find("engine", name).resolve()
 
 
-def engines_of(library: str) -> list[type]:
+def engines_of(library: str) -> list[Any]:
     """Return the engine classes that may take tables of a library."""
     return [each.resolve() for each in catalog().engines.get(library, ())]
 

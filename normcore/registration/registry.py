@@ -184,7 +184,9 @@ class Registry:
             Names of the import packages whose tables it may take, as ``"dask"``; scalers ask it
             for these whether it does.
         """
-        self._add("engine", name, target, libraries=_strings(libraries, f"engine {name!r}"))
+        self._add(
+            "engine", name, target, libraries=_strings(libraries, f"engine {name!r}: libraries")
+        )
 
     def _add(
         self,

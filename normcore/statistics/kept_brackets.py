@@ -13,6 +13,7 @@ import numpy as np
 
 from normcore.layout.namespace import Array
 from normcore.statistics.quantile_sketch import QuantileSketch
+from normcore.statistics.statistic import Channels
 
 if TYPE_CHECKING:
     from normcore.statistics.kernels import StatisticKernels
@@ -44,6 +45,11 @@ class BracketPlan(NamedTuple):
     wanted: np.ndarray
     max_values: int
     error: float
+
+    def select(self, channels: Channels) -> BracketPlan:
+        """Return the plan for some of the channels (an index array or a slice)."""
+        lower, upper, wanted = (each[:, channels] for each in self[:3])
+        return BracketPlan(lower, upper, wanted, self.max_values, self.error)
 
 
 class KeptBrackets:
@@ -93,14 +99,21 @@ class KeptBrackets:
             self._merge_sketch(place, sketch)
         self._stay_within()
 
-    def to_state(self) -> dict[str, np.ndarray]:
-        """Return the whole state as a dict of NumPy arrays, from which the plan makes it again."""
+    def to_state(self, first_channel: int = 0) -> dict[str, np.ndarray]:
+        """Return the whole state as a dict of NumPy arrays, from which the plan makes it again.
+
+        Parameters
+        ----------
+        first_channel : int
+            Of the plan of all channels, where this one is of some that follow one another.
+        """
         raw = np.argwhere(self._kept > 0).tolist()
         places = [(rank, channel) for rank, channel in raw if (rank, channel) not in self.sketches]
         lists = [self.pieces[rank][channel] for rank, channel in places]
         state = {
             "sums": self.sums,
             "count": self.count,
+            "first_channel": np.array(first_channel),
             "places": np.array(places, dtype=np.int64).reshape(-1, 2),
             "lengths": np.array([sum(map(len, each)) for each in lists], dtype=np.int64),
             "inside": np.concatenate([np.empty(0), *(piece for each in lists for piece in each)]),
@@ -113,18 +126,20 @@ class KeptBrackets:
 
     @classmethod
     def from_state(cls, plan: BracketPlan, state: Mapping[str, np.ndarray]) -> KeptBrackets:
-        """Return what :meth:`to_state` gave."""
+        """Return what :meth:`to_state` gave, beside nothing for the other channels of the plan."""
         found = cls(plan)
-        found.sums, found.count = state["sums"].copy(), state["count"].copy()
+        first = int(state["first_channel"])
+        channels = slice(first, first + len(state["count"]))
+        found.sums[..., channels], found.count[channels] = state["sums"], state["count"]
         pieces = np.split(state["inside"], np.cumsum(state["lengths"])[:-1])
         for (rank, channel), piece in zip(state["places"].tolist(), pieces, strict=False):
-            found._keep((rank, channel), piece)
+            found._keep((rank, first + channel), piece)
         if len(state["sketched"]):
             joined = QuantileSketch.from_state(
                 {name.removeprefix(_SKETCH): state[name] for name in state if _SKETCH in name}
             )
             for number, (rank, channel) in enumerate(state["sketched"].tolist()):
-                found._merge_sketch((rank, channel), joined.select([number]))
+                found._merge_sketch((rank, first + channel), joined.select([number]))
         return found
 
     @property
