@@ -5,7 +5,8 @@ merge; an :class:`~normcore.engines.engine.Engine` says where, for the tables of
 """
 
 from normcore.engines.engine import Description, Engine
+from normcore.engines.files import fit_files
 from normcore.engines.mapping import ScaledPieces
 from normcore.engines.task import Piece, State, Task
 
-__all__ = ["Description", "Engine", "Piece", "ScaledPieces", "State", "Task"]
+__all__ = ["Description", "Engine", "Piece", "ScaledPieces", "State", "Task", "fit_files"]

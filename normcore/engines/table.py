@@ -8,7 +8,7 @@ import numpy as np
 
 from normcore.array_backend.selection import select_backend
 from normcore.engines.mapping import ScaledPieces
-from normcore.engines.task import KEPT, ROWS, BracketTask, ObserveTask, SketchTask, State
+from normcore.engines.task import KEPT, ROWS, BracketTask, ObserveTask, SketchTask, State, Task
 from normcore.io.quantile_passes import learns_quantiles, sketch_error
 from normcore.layout.namespace import Array
 from normcore.scaling import input_validation
@@ -17,6 +17,8 @@ from normcore.statistics import MergeableQuantiles, Statistic
 from normcore.statistics.reread_quantiles import RereadQuantiles, ValuesChanged
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from normcore.engines.engine import Engine
     from normcore.scaling.learning import Learning
     from normcore.scaling.transforming import Transforming
@@ -56,7 +58,11 @@ class EngineTable(PiecewiseTable):
         """Return the scaler's statistic, merged from those of the pieces."""
         if weights is None and learns_quantiles(scaler):  # type: ignore[arg-type]
             statistic, rows = exact_quantiles(
-                self._engine, self._X, scaler, self.names, self.shape[1], self._known_rows
+                lambda task: self._engine.run(task, self._X),
+                scaler,
+                self.names,
+                self.shape[1],
+                self._known_rows,
             )
             self._finish(rows, None)
             return statistic
@@ -118,14 +124,21 @@ def check_mergeable(scaler: Learning, kind: str, *, weighted: bool = False) -> N
 
 
 def exact_quantiles(
-    engine: Engine[Any],
-    X: Array,
+    run: Callable[[Task], list[State]],
     scaler: Any,
     names: input_validation.Names | None,
     num_columns: int,
     num_rows: int | None,
 ) -> tuple[MergeableQuantiles | None, dict[str, np.ndarray]]:
     """Return exact quantiles of a table, in two passes or more, and how many rows there are.
+
+    Parameters
+    ----------
+    run : callable
+        Returns what a task finds in all of the table.
+    scaler : QuantileLearner
+    names, num_columns, num_rows
+        As in a :class:`~normcore.engines.engine.Description`.
 
     Raises
     ------
@@ -134,7 +147,7 @@ def exact_quantiles(
     """
     error = sketch_error(num_rows, num_columns, SKETCH_BYTES)
     first = SketchTask(scaler, names, num_columns, error)
-    states: list[State] = engine.run(first, X)
+    states = run(first)
     sketch = first.sketch(states)
     if sketch is None:
         return None, states[0][ROWS]
@@ -143,7 +156,7 @@ def exact_quantiles(
     while (plan := passes.plan()) is not None:
         task = BracketTask(scaler, names, num_columns, plan)
         try:
-            passes.learn(task.brackets(engine.run(task, X)))
+            passes.learn(task.brackets(run(task)))
         except ValuesChanged as changed:
             raise ValueError(
                 f"X is not the same in each pass: {changed}; keep it (.persist()), or use "

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from normcore.scaling.scaler import Scaler
     from normcore.statistics.statistic import Statistic
 
-__all__ = ["Fitting", "Frame", "refuse_infinity"]
+__all__ = ["LONG", "Fitting", "Frame", "refuse_infinity", "shares_statistic"]
 
 #: Rows from which on it pays to observe each column where it lies in memory.
 LONG = 1 << 14
@@ -61,7 +61,7 @@ class Fitting:
         self._names = names
         self._budget = budget
         self._spool = spool
-        self._shares = _shares_statistic(scaler)
+        self._shares = shares_statistic(scaler)
         self._streams = self._shares or (
             getattr(scaler, "exact_streaming", False) and hasattr(scaler, "partial_fit")
         )
@@ -177,7 +177,7 @@ class Fitting:
         )
 
 
-def _shares_statistic(scaler: Scaler) -> bool:
+def shares_statistic(scaler: Scaler) -> bool:
     """Whether the scaler learns nothing but what the tally holds.
 
     Only the methods of the base observe what :attr:`Scaler.statistic` says; a subclass that has
