@@ -83,7 +83,8 @@ def mapped(
     if is_on_host(first):
         blocks = _blocks(whole, samples, per_group)
     else:  # there each call costs, and not its memory
-        blocks = (Block(slice(i, i + samples), whole.channels) for i in range(0, num_samples, samples))
+        starts = range(0, num_samples, samples)
+        blocks = (Block(slice(each, each + samples), whole.channels) for each in starts)
     for block in blocks:
         *views, out = (each[block] for each in moved)
         if copies:

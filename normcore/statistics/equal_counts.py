@@ -57,13 +57,16 @@ class MomentsOfEqualCounts(Moments):
 
     @property
     def num_channels(self) -> int:
+        """How many channels there are."""
         return self._sums.shape[1]
 
     def select(self, channels: Channels) -> Moments:  # type: ignore[override]
+        """Return the moments of some channels."""
         whole = self._whole
         return Moments(self._expanded(channels) if whole is None else whole[:, channels])
 
     def merge(self, other: Moments) -> Moments:  # type: ignore[override]
+        """Return the moments of both together, channel by channel."""
         return Moments(self.parts).merge(other)
 
     def _expanded(self, channels: Channels) -> np.ndarray:
