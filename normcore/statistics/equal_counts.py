@@ -51,7 +51,7 @@ class MomentsOfEqualCounts(Moments):
         self._whole[:, channels] = parts
 
     @property
-    def parts(self) -> np.ndarray:  # type: ignore[override]
+    def parts(self) -> np.ndarray:
         """The state of all channels, of shape (7, C)."""
         return self._expanded(slice(None)) if self._whole is None else self._whole
 
