@@ -99,6 +99,9 @@ class CpuBackend(Backend):
     ) -> Moments:
         return Moments(self._kernels.moments(x, weights, skipna))
 
+    def moments_apart(self, x: np.ndarray) -> Moments:
+        return Moments(self._kernels.moments(x, None, False, True))
+
     def extrema(self, x: np.ndarray, *, skipna: bool = False) -> Extrema:
         count, least, largest = self._kernels.extrema(x)
         if not skipna:
@@ -292,8 +295,6 @@ class CpuBackend(Backend):
         centered: bool = True,
         out: np.ndarray | None = None,
     ) -> tuple[np.ndarray, Moments]:
-        if _is_few_long_rows(x):
-            return super().normalize_rows(x, gamma, beta, eps, centered=centered, out=out)
         if out is None:
             out = np.empty_like(x, dtype=result_dtype(x), subok=False)
         gamma, beta = _along_rows(gamma, x), _along_rows(beta, x)
@@ -311,10 +312,6 @@ class CpuBackend(Backend):
         centered: bool = True,
         out: np.ndarray | None = None,
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        if _is_few_long_rows(x):
-            return super().normalize_rows_backward(
-                dy, x, moments, gamma, eps, centered=centered, out=out
-            )
         if out is None:
             out = np.empty_like(x, dtype=result_dtype(x), subok=False)
         gamma = _along_rows(gamma, x)
@@ -351,13 +348,8 @@ def _vectors(num_channels: int, relu: Affine | None, *rows: np.ndarray | float) 
     return vectors
 
 
-def _is_few_long_rows(x: np.ndarray) -> bool:
-    """Whether rows are too few to occupy threads and too long for one to take each."""
-    return bool(x.shape[0] < 16 and x.shape[1] > 1 << 18)
-
-
 def _along_rows(vector: np.ndarray | float, x: np.ndarray) -> np.ndarray:
+    """Return a number or a vector as a vector over columns."""
     if type(vector) is np.ndarray and vector.dtype == np.float64 and vector.shape == x.shape[1:]:
         return vector
-    along = np.broadcast_to(np.asarray(vector, dtype=np.float64), x.shape[1:])
-    return np.ascontiguousarray(along)
+    return np.broadcast_to(np.asarray(vector, dtype=np.float64), x.shape[1:])

@@ -196,12 +196,12 @@ class Batch(BatchInput):
     def count(self) -> int:
         """Return the number of values of a channel; of a mask on a device, as if it were True."""
         shape = self.x.shape
+        positions = math.prod(shape[: self.axis]) * math.prod(shape[self.axis + 1 :])
         if self.mask is not None and self.num_channels > 0 and is_on_host(self.mask):
-            valid = layout.broadcast_plane(
-                to_numpy(self.mask), np.broadcast_to(False, shape), self.axis, "mask"
-            )
-            return int(np.count_nonzero(np.take(valid, 0, self.axis)))
-        return math.prod(shape[: self.axis]) * math.prod(shape[self.axis + 1 :])
+            mask = to_numpy(self.mask)
+            layout.broadcast_plane(mask, np.broadcast_to(False, shape), self.axis, "mask")
+            return int(np.count_nonzero(mask)) * (positions // max(mask.size, 1))
+        return positions
 
     def refuse_single_values(self, single: str = "error") -> None:
         """Refuse batches without a variance, but not empty ones; never waits for a device.
