@@ -21,6 +21,7 @@ from normcore.array_backend.selection import get_backend as get_backend
 from normcore.array_backend.selection import use_backend as use_backend
 from normcore.batchnorm.layer import BatchNorm as BatchNorm
 from normcore.batchnorm.population_statistics import population_statistics as population_statistics
+from normcore.engines import Engine as Engine
 from normcore.io.pipeline import fit_source as fit_source
 from normcore.io.pipeline import transform_source as transform_source
 from normcore.layernorm import GroupNorm as GroupNorm
@@ -68,6 +69,7 @@ __all__ = [
     "BackendStatus",
     "BatchNorm",
     "Brackets",
+    "Engine",
     "Extrema",
     "GroupNorm",
     "InstanceNorm",

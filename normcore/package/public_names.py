@@ -10,6 +10,7 @@ ORIGINS = {
     "BackendStatus": "array_backend.abstract",
     "BatchNorm": "batchnorm.layer",
     "Brackets": "statistics",
+    "Engine": "engines",
     "Extrema": "statistics",
     "GroupNorm": "layernorm",
     "InstanceNorm": "layernorm",

@@ -15,6 +15,7 @@ from typing import TypeAlias
 import numpy as np
 
 from normcore.array_backend.over_views import check_weights
+from normcore.layout.bfloat16 import widened
 from normcore.layout.namespace import Array, array_namespace
 from normcore.layout.scalar_argument import as_float
 from normcore.scaling.containers.frames import (
@@ -155,13 +156,13 @@ def as_weights(sample_weight: Array, num_samples: int) -> Array:
         sample_weight = np.from_dlpack(sample_weight)
     elif isinstance(sample_weight, np.ndarray) or not _is_foreign_array(sample_weight):
         sample_weight = np.asarray(sample_weight)
+        sample_weight = widened(sample_weight)
         if sample_weight.dtype.kind not in "biuf":
             sample_weight = as_numbers(sample_weight, "sample_weight")
         if sample_weight.ndim == 0:
             sample_weight = np.full(num_samples, sample_weight)
-    elif str(sample_weight.dtype).endswith("bfloat16"):
-        xp = array_namespace(sample_weight)
-        sample_weight = xp.astype(sample_weight, xp.float64)
+    else:
+        sample_weight = widened(sample_weight)
     if sample_weight.ndim != 1:
         raise ValueError(
             f"Sample weights must be 1D array or scalar, got {sample_weight.ndim}D array. "

@@ -126,11 +126,16 @@ class PercentileScaler(nc.QuantileLearner, nc.AffineScaler):
             raise ValueError(f"num_deviations must be a positive number, got {number!r}")
         self.check_quantile_parameters()
 
+    def ranks(self) -> np.ndarray | None:
+        """Return the two percentiles as quantiles; None for a deviation, which takes more."""
+        if self.spread != "percentiles":
+            return None
+        return np.array(_pair("percentile_range", self.percentile_range, 0.0, 100.0)) / 100
+
     def observe(self, backend: nc.Backend, x: Any, *, weights: Any = None) -> DeviationQuantiles:
         """Return the percentiles of a view, or median and deviation, skipping NaN."""
-        if self.spread == "percentiles":
-            low, high = _pair("percentile_range", self.percentile_range, 0.0, 100.0)
-            ranks = [low / 100, high / 100]
+        ranks = self.ranks()
+        if ranks is not None:
             found = self.observe_quantiles(backend, x, ranks, weights=weights)
             return DeviationQuantiles.beside(found)
         found = self.observe_quantiles(backend, x, [0.5], weights=weights)
