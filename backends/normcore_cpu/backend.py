@@ -56,6 +56,15 @@ class CpuBackend(Backend):
         self.instruction_set = check(instruction_set) if instruction_set else chosen()
         self._kernels = kernels(self.instruction_set)
         self._rescale = self._kernels.rescale
+        self._native: Backend | None = None
+
+    @property
+    def native(self) -> Backend:
+        if self._native is None:
+            from normcore_cpu.native import NativeCpuBackend  # which derives from this class
+
+            self._native = NativeCpuBackend(self._asked)
+        return self._native
 
     def __reduce__(self) -> tuple[type[Self], tuple[str | None]]:
         """As what it was made with: another machine may lack these instructions."""
@@ -288,11 +297,11 @@ class CpuBackend(Backend):
         centered: bool = True,
         out: np.ndarray | None = None,
     ) -> tuple[np.ndarray, Moments]:
-        if _is_few_long_rows(x):
+        if is_few_long_rows(x):
             return super().normalize_rows(x, gamma, beta, eps, centered=centered, out=out)
         if out is None:
             out = np.empty_like(x, dtype=result_dtype(x), subok=False)
-        gamma, beta = _along_rows(gamma, x), _along_rows(beta, x)
+        gamma, beta = along_rows(gamma, x), along_rows(beta, x)
         states = self._kernels.normalize_rows(x, gamma, beta, out, eps, centered)
         return out, Moments(states)
 
@@ -307,13 +316,13 @@ class CpuBackend(Backend):
         centered: bool = True,
         out: np.ndarray | None = None,
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        if _is_few_long_rows(x):
+        if is_few_long_rows(x):
             return super().normalize_rows_backward(
                 dy, x, moments, gamma, eps, centered=centered, out=out
             )
         if out is None:
             out = np.empty_like(x, dtype=result_dtype(x), subok=False)
-        gamma = _along_rows(gamma, x)
+        gamma = along_rows(gamma, x)
         states = np.ascontiguousarray(moments.parts, dtype=np.float64)
         dgamma, dbeta = self._kernels.normalize_rows_backward(
             dy, x, states, gamma, out, eps, centered
@@ -347,12 +356,12 @@ def _vectors(num_channels: int, relu: Affine | None, *rows: np.ndarray | float) 
     return vectors
 
 
-def _is_few_long_rows(x: np.ndarray) -> bool:
+def is_few_long_rows(x: np.ndarray) -> bool:
     """Whether rows are too few to occupy threads and too long for one to take each."""
     return bool(x.shape[0] < 16 and x.shape[1] > 1 << 18)
 
 
-def _along_rows(vector: np.ndarray | float, x: np.ndarray) -> np.ndarray:
+def along_rows(vector: np.ndarray | float, x: np.ndarray) -> np.ndarray:
     if type(vector) is np.ndarray and vector.dtype == np.float64 and vector.shape == x.shape[1:]:
         return vector
     along = np.broadcast_to(np.asarray(vector, dtype=np.float64), x.shape[1:])

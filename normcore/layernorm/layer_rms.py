@@ -25,6 +25,7 @@ def layer_norm(
     eps: float = 1e-5,
     out: Array = None,
     backend: str | Backend | None = None,
+    precision: str | None = None,
 ) -> tuple[Array, Moments]:
     """Normalize each sample of `x` over its last axes.
 
@@ -46,6 +47,8 @@ def layer_norm(
         may be `x` itself.
     backend : str or Backend, optional
         Overrides the selection by context and by kind of array.
+    precision : {"exact", "native"}, optional
+        Overrides that of the context (:func:`normcore.use_precision`).
 
     Returns
     -------
@@ -63,7 +66,7 @@ def layer_norm(
         If a sample has no values, and if `gamma`, `beta`, `num_axes`, `eps` or `out` do not fit.
     """
     with in_order_with(x, backend):
-        return RowBatch(x, gamma, beta, num_axes, eps, backend).forward(out)
+        return RowBatch(x, gamma, beta, num_axes, eps, backend, precision).forward(out)
 
 
 def layer_norm_backward(
@@ -76,6 +79,7 @@ def layer_norm_backward(
     eps: float = 1e-5,
     out: Array = None,
     backend: str | Backend | None = None,
+    precision: str | None = None,
 ) -> tuple[Array, Array, Array]:
     """Gradients of :func:`layer_norm` with respect to `x`, `gamma` and `beta`.
 
@@ -87,7 +91,7 @@ def layer_norm_backward(
         The input of the forward call.
     moments : Moments
         What the forward call returned.
-    gamma, num_axes, eps, backend
+    gamma, num_axes, eps, backend, precision
         As in the forward call.
     out : array, optional
         Where to write dx: of the shape, memory order and dtype of `dy`; may be `dy` itself.
@@ -108,7 +112,7 @@ def layer_norm_backward(
         samples, and as for :func:`layer_norm`.
     """
     with in_order_with(x, backend):
-        batch = RowBatch(x, gamma, None, num_axes, eps, backend)
+        batch = RowBatch(x, gamma, None, num_axes, eps, backend, precision)
         return batch.backward(dy, moments, True, out)
 
 
@@ -120,6 +124,7 @@ def rms_norm(
     eps: float = 1e-5,
     out: Array = None,
     backend: str | Backend | None = None,
+    precision: str | None = None,
 ) -> tuple[Array, Moments]:
     """Divide each sample of `x` by its root mean square over the last axes.
 
@@ -127,7 +132,9 @@ def rms_norm(
     :func:`layer_norm`.
     """
     with in_order_with(x, backend):
-        return RowBatch(x, gamma, None, num_axes, eps, backend, centered=False).forward(out)
+        return RowBatch(x, gamma, None, num_axes, eps, backend, precision, centered=False).forward(
+            out
+        )
 
 
 def rms_norm_backward(
@@ -140,10 +147,11 @@ def rms_norm_backward(
     eps: float = 1e-5,
     out: Array = None,
     backend: str | Backend | None = None,
+    precision: str | None = None,
 ) -> tuple[Array, Array]:
     """Gradients of :func:`rms_norm` with respect to `x` and `gamma`; as layer norm's."""
     with in_order_with(x, backend):
-        batch = RowBatch(x, gamma, None, num_axes, eps, backend, centered=False)
+        batch = RowBatch(x, gamma, None, num_axes, eps, backend, precision, centered=False)
         return batch.backward(dy, moments, True, out)[:2]
 
 
@@ -160,10 +168,11 @@ class RowBatch(PerSampleBatch):
         num_axes: int,
         eps: float,
         backend: str | Backend | None,
+        precision: str | None = None,
         *,
         centered: bool = True,
     ) -> None:
-        super().__init__(x, eps, backend)
+        super().__init__(x, eps, backend, precision)
         num_axes = check_integer("num_axes", num_axes)
         shape = tuple(self.x.shape)
         if not 1 <= num_axes <= len(shape):

@@ -29,6 +29,8 @@ class LayerNorm(SampleLayer):
         Whether to have `beta`, with `affine`.
     backend : str or Backend, optional
         Overrides the selection by context and by kind of array.
+    precision : {"exact", "native"}, optional
+        Overrides that of the context (:func:`normcore.use_precision`).
 
     Attributes
     ----------
@@ -59,14 +61,15 @@ class LayerNorm(SampleLayer):
         affine: bool = True,
         bias: bool = True,
         backend: str | Backend | None = None,
+        precision: str | None = None,
     ) -> None:
         self.normalized_shape = _shape_of(normalized_shape)
-        super().__init__(self.normalized_shape, eps, affine, bias, backend)
+        super().__init__(self.normalized_shape, eps, affine, bias, backend, precision)
 
     def __repr__(self) -> str:
         return (
             f"{type(self).__name__}({self.normalized_shape}, eps={self.eps}, "
-            f"affine={self.affine}, bias={self.bias}{self._named_backend})"
+            f"affine={self.affine}, bias={self.bias}{self._named_options})"
         )
 
     def _check(self, shape: tuple[int, ...]) -> None:
@@ -77,7 +80,7 @@ class LayerNorm(SampleLayer):
             )
 
     def _batch(self, x: Array, gamma: Array, beta: Array) -> RowBatch:
-        return RowBatch(x, gamma, beta, len(self._shape), self.eps, self.backend)
+        return RowBatch(x, gamma, beta, len(self._shape), self.eps, self.backend, self.precision)
 
 
 class RMSNorm(LayerNorm):
@@ -96,13 +99,17 @@ class RMSNorm(LayerNorm):
         eps: float = 1e-5,
         affine: bool = True,
         backend: str | Backend | None = None,
+        precision: str | None = None,
     ) -> None:
-        super().__init__(normalized_shape, eps=eps, affine=affine, bias=False, backend=backend)
+        super().__init__(
+            normalized_shape, eps=eps, affine=affine, bias=False, backend=backend,
+            precision=precision,
+        )  # fmt: skip
 
     def __repr__(self) -> str:
         return (
             f"RMSNorm({self.normalized_shape}, eps={self.eps}, affine={self.affine}"
-            f"{self._named_backend})"
+            f"{self._named_options})"
         )
 
     def backward(self, dy: Array, out: Array = None) -> tuple[Array, ...]:
@@ -111,7 +118,9 @@ class RMSNorm(LayerNorm):
 
     def _batch(self, x: Array, gamma: Array, beta: Array) -> RowBatch:
         depth = len(self._shape)
-        return RowBatch(x, gamma, None, depth, self.eps, self.backend, centered=False)
+        return RowBatch(
+            x, gamma, None, depth, self.eps, self.backend, self.precision, centered=False
+        )
 
 
 def _shape_of(normalized_shape: int | Sequence[int]) -> tuple[int, ...]:
