@@ -195,6 +195,8 @@ cdef class NormalizeRowsTask(RowsTask):
 def native_normalize_rows(x, gamma, beta, out, double eps, bint centered=True):
     """Do what `normalize_rows` does, of float32 arrays."""
     states = np.zeros((MOMENTS_ROWS, x.shape[0]))
-    cdef NormalizeRowsTask task = NormalizeRowsTask(x, gamma, beta, out, states, eps, centered)
+    cdef NormalizeRowsTask task = NormalizeRowsTask(
+        x, as_doubles(gamma), as_doubles(beta), out, states, eps, centered
+    )
     task.spread(task.num_rows)
     return states

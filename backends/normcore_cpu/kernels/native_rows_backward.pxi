@@ -185,7 +185,7 @@ cdef class NormalizeRowsBackwardTask(RowsTask):
 def native_normalize_rows_backward(dy, x, states, gamma, out, double eps, bint centered=True):
     """Do what `normalize_rows_backward` does, of float32 arrays."""
     cdef NormalizeRowsBackwardTask task = NormalizeRowsBackwardTask(
-        dy, x, states, gamma, out, eps, centered
+        dy, x, states, as_doubles(gamma), out, eps, centered
     )
     task.spread(task.ranges)
     result = task.column_sums()
