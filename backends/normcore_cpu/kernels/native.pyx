@@ -10,7 +10,7 @@ import numpy as np
 
 cimport cython
 cimport numpy as cnp
-from libc.math cimport INFINITY, fabsf, isfinite, sqrt
+from libc.math cimport INFINITY, fabs, fabsf, isfinite, sqrt
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
 
