@@ -16,6 +16,7 @@ from normcore.affine import Affine as Affine
 from normcore.affine import nonconstant as nonconstant
 from normcore.array_backend.abstract import Backend as Backend
 from normcore.array_backend.abstract import BackendStatus as BackendStatus
+from normcore.array_backend.precision import use_precision as use_precision
 from normcore.array_backend.selection import backends as backends
 from normcore.array_backend.selection import get_backend as get_backend
 from normcore.array_backend.selection import use_backend as use_backend
@@ -43,6 +44,7 @@ from normcore.scaling.quantile_learner import QuantileLearner as QuantileLearner
 from normcore.scaling.robust import RobustScaler as RobustScaler
 from normcore.scaling.row_scaler import RowScaler as RowScaler
 from normcore.scaling.standard import StandardScaler as StandardScaler
+from normcore.scaling.weighted_scaler import WeightedScaler as WeightedScaler
 from normcore.statistics import Extrema as Extrema
 from normcore.statistics import MergeableQuantiles as MergeableQuantiles
 from normcore.statistics import Moments as Moments
@@ -88,6 +90,7 @@ __all__ = [
     "RowScaler",
     "StandardScaler",
     "Statistic",
+    "WeightedScaler",
     "backends",
     "centered",
     "fit_source",
@@ -109,4 +112,5 @@ __all__ = [
     "use_backend",
     "use_executor",
     "use_num_threads",
+    "use_precision",
 ]

@@ -15,7 +15,8 @@ from normcore.array_backend.abstract import (
     Misconfigured,
     is_relu,
 )
-from normcore.layout.namespace import Array
+from normcore.layout.bfloat16 import is_bfloat16, is_real
+from normcore.layout.namespace import Array, host_view
 from normcore.layout.numpy_views import is_floats
 from normcore.layout.out_argument import result_dtype
 from normcore.statistics import Extrema, Moments, Statistic
@@ -56,6 +57,15 @@ class CpuBackend(Backend):
         self.instruction_set = check(instruction_set) if instruction_set else chosen()
         self._kernels = kernels(self.instruction_set)
         self._rescale = self._kernels.rescale
+        self._native: Backend | None = None
+
+    @property
+    def native(self) -> Backend:
+        if self._native is None:
+            from normcore_cpu.native import NativeCpuBackend  # which derives from this class
+
+            self._native = NativeCpuBackend(self._asked)
+        return self._native
 
     def __reduce__(self) -> tuple[type[Self], tuple[str | None]]:
         """As what it was made with: another machine may lack these instructions."""
@@ -73,8 +83,8 @@ class CpuBackend(Backend):
             return array
         if not isinstance(array, np.ndarray):
             array = _from_host(array)
-        kind, itemsize = array.dtype.kind, array.dtype.itemsize
-        if kind not in "biuf":
+        itemsize = array.dtype.itemsize
+        if not is_real(array.dtype):
             raise TypeError(f"cannot normalize an array of dtype {array.dtype}; use real numbers")
         if itemsize > 8 or not array.dtype.isnative or not array.flags.aligned:
             return array.astype(np.float64 if itemsize > 8 else array.dtype.newbyteorder("="))
@@ -88,12 +98,18 @@ class CpuBackend(Backend):
             return named().asarray(array, device=like.device)
         if not array.flags.writeable:  # DLPack hands out writable memory
             array = array.copy()
-        return sys.modules[type(like).__module__.split(".")[0]].from_dlpack(array)
+        library = sys.modules[type(like).__module__.split(".")[0]]
+        if is_bfloat16(array.dtype):  # as integers: NumPy's DLPack has no bfloat16
+            return library.from_dlpack(array.view(np.int16)).view(library.bfloat16)
+        return library.from_dlpack(array)
 
     def moments(
         self, x: np.ndarray, *, weights: np.ndarray | None = None, skipna: bool = False
     ) -> Moments:
         return Moments(self._kernels.moments(x, weights, skipna))
+
+    def moments_apart(self, x: np.ndarray) -> Moments:
+        return Moments(self._kernels.moments(x, None, False, True))
 
     def extrema(self, x: np.ndarray, *, skipna: bool = False) -> Extrema:
         count, least, largest = self._kernels.extrema(x)
@@ -288,11 +304,9 @@ class CpuBackend(Backend):
         centered: bool = True,
         out: np.ndarray | None = None,
     ) -> tuple[np.ndarray, Moments]:
-        if _is_few_long_rows(x):
-            return super().normalize_rows(x, gamma, beta, eps, centered=centered, out=out)
         if out is None:
             out = np.empty_like(x, dtype=result_dtype(x), subok=False)
-        gamma, beta = _along_rows(gamma, x), _along_rows(beta, x)
+        gamma, beta = along_rows(gamma, x), along_rows(beta, x)
         states = self._kernels.normalize_rows(x, gamma, beta, out, eps, centered)
         return out, Moments(states)
 
@@ -307,13 +321,9 @@ class CpuBackend(Backend):
         centered: bool = True,
         out: np.ndarray | None = None,
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        if _is_few_long_rows(x):
-            return super().normalize_rows_backward(
-                dy, x, moments, gamma, eps, centered=centered, out=out
-            )
         if out is None:
             out = np.empty_like(x, dtype=result_dtype(x), subok=False)
-        gamma = _along_rows(gamma, x)
+        gamma = along_rows(gamma, x)
         states = np.ascontiguousarray(moments.parts, dtype=np.float64)
         dgamma, dbeta = self._kernels.normalize_rows_backward(
             dy, x, states, gamma, out, eps, centered
@@ -327,7 +337,7 @@ def _from_host(array: Array) -> np.ndarray:
     if detached is not None:
         array = detached()
     try:
-        return np.from_dlpack(array)
+        return host_view(array)
     except (AttributeError, BufferError, RuntimeError, TypeError, ValueError) as error:
         raise TypeError(
             f"cannot view {type(array).__module__}.{type(array).__qualname__} as a NumPy array: "
@@ -347,13 +357,8 @@ def _vectors(num_channels: int, relu: Affine | None, *rows: np.ndarray | float) 
     return vectors
 
 
-def _is_few_long_rows(x: np.ndarray) -> bool:
-    """Whether rows are too few to occupy threads and too long for one to take each."""
-    return bool(x.shape[0] < 16 and x.shape[1] > 1 << 18)
-
-
-def _along_rows(vector: np.ndarray | float, x: np.ndarray) -> np.ndarray:
+def along_rows(vector: np.ndarray | float, x: np.ndarray) -> np.ndarray:
+    """Return a number or a vector as a vector over columns."""
     if type(vector) is np.ndarray and vector.dtype == np.float64 and vector.shape == x.shape[1:]:
         return vector
-    along = np.broadcast_to(np.asarray(vector, dtype=np.float64), x.shape[1:])
-    return np.ascontiguousarray(along)
+    return np.broadcast_to(np.asarray(vector, dtype=np.float64), x.shape[1:])

@@ -78,6 +78,14 @@ class Backend(ABC):
         """Return itself: kernels, streams and memory are shared by whatever names the backend."""
         return self
 
+    @property
+    def native(self) -> Backend | None:
+        """A backend of the same arrays that computes in the dtype of the data; None without one.
+
+        It may compute exactly wherever that is no slower, and must be its own ``native``.
+        """
+        return None
+
     @abstractmethod
     def adopt(self, array: Array) -> Array:
         """Return ``array`` as the backend's own kind, without a copy where possible.
@@ -391,6 +399,13 @@ class Backend(ABC):
         wide = [xp.astype(each, xp.float64) for each in (mean, var)]
         of_batch = 1.0 / float(number) if weight is None else weight
         mean[...], var[...] = moments.running(wide[0], wide[1], of_batch, ddof)
+
+    def moments_apart(self, x: Array) -> Moments:
+        """Return the moments of each channel, whose bits do not depend on the other channels.
+
+        The default is :meth:`moments`, in which small arrays may be summed in another way.
+        """
+        return self.moments(x)
 
     def moments_of(self, parts: Array) -> Moments:
         """Return the moments of a state (7, C), of this backend's arrays."""

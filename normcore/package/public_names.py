@@ -30,6 +30,7 @@ ORIGINS = {
     "RowScaler": "scaling",
     "StandardScaler": "scaling",
     "Statistic": "statistics",
+    "WeightedScaler": "scaling",
     "backends": "array_backend.selection",
     "centered": "scaling.containers.centered",
     "fit_source": "io.pipeline",
@@ -50,6 +51,7 @@ ORIGINS = {
     "use_backend": "array_backend.selection",
     "use_executor": "threads",
     "use_num_threads": "threads",
+    "use_precision": "array_backend.precision",
 }
 
 #: Public submodules that are attributes of the package.

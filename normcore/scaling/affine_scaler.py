@@ -286,7 +286,7 @@ class AffineScaler(Scaler):
             if infinite and (where is None or array_map.any_infinite(x, where)):
                 raise InfiniteInput
         if self.squashes:
-            return squashed_map(self, backend, x, plain(affine), inverse, out, where)
+            return squashed_map(self, backend, x, affine, inverse, out, where)
         if type(affine) is FiniteAffine and affine.unit is not None:
             shown = x if where is None else element_mask.zeroed(x, where)
             y = rescale_quarters(

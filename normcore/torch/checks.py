@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-__all__ = ["check_channels", "check_input", "check_last_axes", "check_several"]
+__all__ = ["check_channels", "check_input", "check_last_axes", "check_residual", "check_several"]
 
 _REDUCED = (torch.float16, torch.bfloat16)
 
@@ -49,6 +49,24 @@ def check_input(input: Tensor, weight: Tensor | None, name: str) -> None:
     if weight.device != input.device:
         raise ShapeError(
             f"the input of {name} is on {input.device}, but the weight is on {weight.device}"
+        )
+
+
+def check_residual(input: Tensor, residual: Tensor, name: str, *, sizes: bool) -> None:
+    """Refuse what cannot be added to an input as it is; of other sizes only where those count."""
+    check_input(input, None, name)
+    if not isinstance(residual, Tensor):
+        raise TypeError(f"residual of {name} must be a tensor, not {type(residual).__name__}")
+    if residual.dtype != input.dtype:
+        raise DtypeError(f"the input of {name} is {input.dtype}, but residual is {residual.dtype}")
+    if sizes and residual.shape != input.shape:
+        raise ShapeError(
+            f"the input of {name} has shape {tuple(input.shape)}, but residual has shape "
+            f"{tuple(residual.shape)}"
+        )
+    if residual.device != input.device:
+        raise ShapeError(
+            f"the input of {name} is on {input.device}, but residual is on {residual.device}"
         )
 
 

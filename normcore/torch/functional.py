@@ -16,6 +16,7 @@ from normcore.torch.checks import (
     check_channels,
     check_input,
     check_last_axes,
+    check_residual,
     check_several,
 )
 from normcore.torch.dispatch import overridable
@@ -50,14 +51,41 @@ def rms_norm(
     normalized_shape: Sequence[int],
     weight: Tensor | None = None,
     eps: float | None = None,
-) -> Tensor:
-    """:func:`torch.nn.functional.rms_norm`, computed by normcore."""
+    *,
+    weight_offset: float = 0.0,
+    residual: Tensor | None = None,
+) -> Tensor | tuple[Tensor, Tensor]:
+    """:func:`torch.nn.functional.rms_norm`, computed by normcore, with what language models need.
+
+    Parameters
+    ----------
+    input, normalized_shape, weight, eps
+        PyTorch's.
+    weight_offset : float
+        Added in float64 to a `weight` that is given: 1 where a model keeps weight - 1.
+    residual : Tensor, optional
+        Of the shape and dtype of `input`, to which it is added first: the sum is rounded once to
+        the dtype, and normalized as it then is.
+
+    Returns
+    -------
+    y : Tensor
+    total : Tensor
+        ``input + residual``; only where there is a `residual`.
+    """
+    if residual is not None:
+        check_residual(input, residual, "rms_norm", sizes=not _is_traced())
+        total = input + residual
+        y = rms_norm(total, normalized_shape, weight, eps, weight_offset=weight_offset)
+        return y, total
     check_input(input, weight, "rms_norm")
     if not _is_traced():
         check_last_axes(input, tuple(normalized_shape), "rms_norm")
     if eps is None:  # as PyTorch: of the type that it computes in
         wide = input.dtype == torch.float64
         eps = torch.finfo(torch.float64 if wide else torch.float32).eps
+    if weight is not None and weight_offset:
+        weight = weight.double() + weight_offset
     return row_norm(input, weight, None, "rms", len(normalized_shape), float(eps))[0]
 
 

@@ -36,6 +36,8 @@ from .tiling cimport (
     zero_where,
 )
 
+from normcore.threads import get_num_threads
+
 from .statistics import moments
 
 __all__ = [
@@ -56,9 +58,11 @@ include "affine_rows.pxi"
 include "rescale.pxi"
 include "rescale_where.pxi"
 include "lane_sums.pxi"
+include "channel_vectors.pxi"
 include "backward.pxi"
 include "backward_reduce.pxi"
 include "backward_elemt.pxi"
 include "batchnorm.pxi"
 include "rows.pxi"
 include "rows_backward.pxi"
+include "long_rows.pxi"
