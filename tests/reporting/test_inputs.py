@@ -156,7 +156,9 @@ def test_integers_that_float64_rounds_are_left_alone(tmp_path):
     wide = [2**60 + 1, 2**61 + 1, 2**62 + 3]
     for X in (pa.table({"id": wide, "x": [1.0, 2.0, 4.0]}), tmp_path / "x.csv"):
         if X == tmp_path / "x.csv":
-            X.write_text("id,x\n" + "".join(f"{w},{x}\n" for w, x in zip(wide, (1, 2, 4), strict=True)))
+            X.write_text(
+                "id,x\n" + "".join(f"{w},{x}\n" for w, x in zip(wide, (1, 2, 4), strict=True))
+            )
         identifier, number = nc.report(X).columns
         assert identifier.flags.keys() == {"identifier"}
         assert not identifier.numeric
