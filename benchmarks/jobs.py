@@ -279,7 +279,7 @@ def distribution_jobs(case: Case) -> Iterator[Job]:
         yield Job(
             f"{scaler}.{verb}",
             case,
-            None,
+            "X.copy()" if verb == "transform" else None,
             partial(distribution_contestants, scaler, verb),
             partial(distribution_oracle, scaler, verb),
         )

@@ -21,6 +21,7 @@ from normcore.array_backend.selection import get_backend as get_backend
 from normcore.array_backend.selection import use_backend as use_backend
 from normcore.batchnorm.layer import BatchNorm as BatchNorm
 from normcore.batchnorm.population_statistics import population_statistics as population_statistics
+from normcore.engines import Engine as Engine
 from normcore.io.pipeline import fit_source as fit_source
 from normcore.io.pipeline import transform_source as transform_source
 from normcore.layernorm import GroupNorm as GroupNorm
@@ -46,6 +47,7 @@ from normcore.scaling.quantile_learner import QuantileLearner as QuantileLearner
 from normcore.scaling.robust import RobustScaler as RobustScaler
 from normcore.scaling.row_scaler import RowScaler as RowScaler
 from normcore.scaling.standard import StandardScaler as StandardScaler
+from normcore.scaling.weighted_scaler import WeightedScaler as WeightedScaler
 from normcore.statistics import Extrema as Extrema
 from normcore.statistics import MergeableQuantiles as MergeableQuantiles
 from normcore.statistics import Moments as Moments
@@ -73,6 +75,7 @@ __all__ = [
     "Brackets",
     "ColumnScaler",
     "DataReport",
+    "Engine",
     "Extrema",
     "GroupNorm",
     "InstanceNorm",
@@ -92,6 +95,7 @@ __all__ = [
     "RowScaler",
     "StandardScaler",
     "Statistic",
+    "WeightedScaler",
     "backends",
     "centered",
     "fit_source",

@@ -15,7 +15,8 @@ from normcore.array_backend.abstract import (
     Misconfigured,
     is_relu,
 )
-from normcore.layout.namespace import Array
+from normcore.layout.bfloat16 import is_bfloat16, is_real
+from normcore.layout.namespace import Array, host_view
 from normcore.layout.numpy_views import is_floats
 from normcore.layout.out_argument import result_dtype
 from normcore.statistics import Extrema, Moments, Statistic
@@ -73,8 +74,8 @@ class CpuBackend(Backend):
             return array
         if not isinstance(array, np.ndarray):
             array = _from_host(array)
-        kind, itemsize = array.dtype.kind, array.dtype.itemsize
-        if kind not in "biuf":
+        itemsize = array.dtype.itemsize
+        if not is_real(array.dtype):
             raise TypeError(f"cannot normalize an array of dtype {array.dtype}; use real numbers")
         if itemsize > 8 or not array.dtype.isnative or not array.flags.aligned:
             return array.astype(np.float64 if itemsize > 8 else array.dtype.newbyteorder("="))
@@ -88,12 +89,18 @@ class CpuBackend(Backend):
             return named().asarray(array, device=like.device)
         if not array.flags.writeable:  # DLPack hands out writable memory
             array = array.copy()
-        return sys.modules[type(like).__module__.split(".")[0]].from_dlpack(array)
+        library = sys.modules[type(like).__module__.split(".")[0]]
+        if is_bfloat16(array.dtype):  # as integers: NumPy's DLPack has no bfloat16
+            return library.from_dlpack(array.view(np.int16)).view(library.bfloat16)
+        return library.from_dlpack(array)
 
     def moments(
         self, x: np.ndarray, *, weights: np.ndarray | None = None, skipna: bool = False
     ) -> Moments:
         return Moments(self._kernels.moments(x, weights, skipna))
+
+    def moments_apart(self, x: np.ndarray) -> Moments:
+        return Moments(self._kernels.moments(x, None, False, True))
 
     def extrema(self, x: np.ndarray, *, skipna: bool = False) -> Extrema:
         count, least, largest = self._kernels.extrema(x)
@@ -288,8 +295,6 @@ class CpuBackend(Backend):
         centered: bool = True,
         out: np.ndarray | None = None,
     ) -> tuple[np.ndarray, Moments]:
-        if _is_few_long_rows(x):
-            return super().normalize_rows(x, gamma, beta, eps, centered=centered, out=out)
         if out is None:
             out = np.empty_like(x, dtype=result_dtype(x), subok=False)
         gamma, beta = _along_rows(gamma, x), _along_rows(beta, x)
@@ -307,10 +312,6 @@ class CpuBackend(Backend):
         centered: bool = True,
         out: np.ndarray | None = None,
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        if _is_few_long_rows(x):
-            return super().normalize_rows_backward(
-                dy, x, moments, gamma, eps, centered=centered, out=out
-            )
         if out is None:
             out = np.empty_like(x, dtype=result_dtype(x), subok=False)
         gamma = _along_rows(gamma, x)
@@ -327,7 +328,7 @@ def _from_host(array: Array) -> np.ndarray:
     if detached is not None:
         array = detached()
     try:
-        return np.from_dlpack(array)
+        return host_view(array)
     except (AttributeError, BufferError, RuntimeError, TypeError, ValueError) as error:
         raise TypeError(
             f"cannot view {type(array).__module__}.{type(array).__qualname__} as a NumPy array: "
@@ -347,13 +348,8 @@ def _vectors(num_channels: int, relu: Affine | None, *rows: np.ndarray | float) 
     return vectors
 
 
-def _is_few_long_rows(x: np.ndarray) -> bool:
-    """Whether rows are too few to occupy threads and too long for one to take each."""
-    return bool(x.shape[0] < 16 and x.shape[1] > 1 << 18)
-
-
 def _along_rows(vector: np.ndarray | float, x: np.ndarray) -> np.ndarray:
+    """Return a number or a vector as a vector over columns."""
     if type(vector) is np.ndarray and vector.dtype == np.float64 and vector.shape == x.shape[1:]:
         return vector
-    along = np.broadcast_to(np.asarray(vector, dtype=np.float64), x.shape[1:])
-    return np.ascontiguousarray(along)
+    return np.broadcast_to(np.asarray(vector, dtype=np.float64), x.shape[1:])

@@ -392,6 +392,13 @@ class Backend(ABC):
         of_batch = 1.0 / float(number) if weight is None else weight
         mean[...], var[...] = moments.running(wide[0], wide[1], of_batch, ddof)
 
+    def moments_apart(self, x: Array) -> Moments:
+        """Return the moments of each channel, whose bits do not depend on the other channels.
+
+        The default is :meth:`moments`, in which small arrays may be summed in another way.
+        """
+        return self.moments(x)
+
     def moments_of(self, parts: Array) -> Moments:
         """Return the moments of a state (7, C), of this backend's arrays."""
         return Moments(parts)

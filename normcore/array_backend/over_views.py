@@ -14,6 +14,7 @@ from normcore.affine import Affine
 from normcore.array_backend.abstract import Backend
 from normcore.layout import numpy_views
 from normcore.layout.array_views import broadcast_plane, plane_of, views
+from normcore.layout.bfloat16 import is_real, widened
 from normcore.layout.namespace import Array, array_namespace, as_array, is_strided
 from normcore.layout.out_argument import (
     check_out,
@@ -36,9 +37,9 @@ def as_weights(weights: Array, beside: Array = None) -> Array:
         As that, and if they are of NumPy and not real numbers.
     """
     weights = as_array(weights, what="weights", beside=beside)
-    if isinstance(weights, np.ndarray) and weights.dtype.kind not in "biuf":
+    if isinstance(weights, np.ndarray) and not is_real(weights.dtype):
         raise TypeError(f"weights must be real numbers, not {weights.dtype}")
-    return weights
+    return widened(weights)
 
 
 def check_weights(weights: Array) -> None:

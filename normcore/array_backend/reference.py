@@ -15,7 +15,9 @@ import numpy as np
 
 from normcore.affine import Affine
 from normcore.array_backend.abstract import Backend, InfiniteInput, is_relu
+from normcore.layout.bfloat16 import cast, is_bfloat16
 from normcore.layout.namespace import Array, array_namespace, native, to_numpy
+from normcore.layout.out_argument import result_dtype
 from normcore.layout.tiling import Block, blocks
 from normcore.statistics import Extrema, Moments
 from normcore.statistics import array_api_double_double as dd
@@ -43,7 +45,8 @@ class ReferenceBackend(Backend):
         if isinstance(array, np.ndarray) or not hasattr(array, "dtype"):
             array = np.asarray(array)
         xp = array_namespace(array)
-        if not xp.isdtype(array.dtype, ("real floating", "integral", "bool")):
+        known = xp is np and is_bfloat16(array.dtype)
+        if not (known or xp.isdtype(array.dtype, ("real floating", "integral", "bool"))):
             raise TypeError(f"arrays of dtype {array.dtype} cannot be normalized; use real numbers")
         return array
 
@@ -228,7 +231,7 @@ class ReferenceBackend(Backend):
 
 def _view(xp: ModuleType, x: Array, block: Block) -> Array:
     """Return a block of the view as float64, of shape (n, C, s)."""
-    return xp.astype(x[block[0], :, block[1]], xp.float64)
+    return cast(x[block[0], :, block[1]], xp.float64)
 
 
 def _flatten(xp: ModuleType, values: Array) -> Array:
@@ -293,15 +296,14 @@ def _fill(xp: ModuleType, like: Array, out: Array, compute: Callable[[Block], Ar
     """Write ``compute(block)`` of all blocks into ``out``, allocated like ``like`` if None."""
     with np.errstate(all="ignore"):
         if out is None:
-            floating = xp.isdtype(like.dtype, "real floating")
-            dtype = like.dtype if floating else xp.float64
+            dtype = result_dtype(like)
             out = xp.empty(like.shape, dtype=dtype, device=_device(like))
             try:
                 out[:0, ...] = out[:0, ...]
             except TypeError:  # a library whose arrays cannot be written
-                return xp.astype(compute((slice(None), slice(None))), dtype)
+                return cast(compute((slice(None), slice(None))), dtype)
         for block in blocks(like.shape, _BLOCK):
-            out[block[0], :, block[1]] = xp.astype(compute(block), out.dtype)
+            out[block[0], :, block[1]] = cast(compute(block), out.dtype)
     return out
 
 

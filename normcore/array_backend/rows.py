@@ -9,6 +9,7 @@ import numpy as np
 
 from normcore.affine import Affine
 from normcore.array_backend.formulas import batch_scale, gradient_vectors
+from normcore.layout.bfloat16 import cast
 from normcore.layout.namespace import Array, array_namespace
 from normcore.layout.out_argument import result_dtype
 from normcore.statistics import Moments
@@ -29,10 +30,10 @@ def normalize_rows(
     affine = Affine(gamma=gamma, beta=beta)
     out = xp.empty_like(x, dtype=result_dtype(x)) if out is None else out
     for part in _blocks(x):
-        block = xp.astype(x[part, ...], xp.float64)[None, ...]  # so that only the end rounds
+        block = cast(x[part, ...], xp.float64)[None, ...]  # so that only the end rounds
         xhat = backend.rescale(block, rows.select(part))[0, ...]
         y = backend.rescale(xhat[:, :, None], affine)[:, :, 0]
-        out[part, ...] = xp.astype(y, out.dtype)
+        out[part, ...] = cast(y, out.dtype)
     return out, moments
 
 
@@ -57,7 +58,7 @@ def normalize_rows_backward(
     out = xp.empty_like(x, dtype=result_dtype(x)) if out is None else out
     for part in _blocks(x):
         center, scale = rows.select(part).vectors(x[part, ...].shape[0], xp)[:2]
-        block, gradient = (xp.astype(each[part, ...], xp.float64) for each in (x, dy))
+        block, gradient = (cast(each[part, ...], xp.float64) for each in (x, dy))
         xhat = backend.rescale(block[None, ...], rows.select(part))[0, ...]
         sum_dy, sum_dy_xhat = backend.backward_reduce(gradient[:, :, None], xhat[:, :, None], zero)
         dgamma, dbeta = dgamma + sum_dy_xhat, dbeta + sum_dy
@@ -66,7 +67,7 @@ def normalize_rows_backward(
         a, b, d = gradient_vectors(1.0, scale, sum_g, sum_g_xmu, num_columns)
         b = b if centered else xp.zeros_like(b)
         dx = backend.backward_elemt(gradient, block[None, ...], center, a, b, d)
-        out[part, ...] = xp.astype(dx[0, ...], out.dtype)
+        out[part, ...] = cast(dx[0, ...], out.dtype)
     return out, dgamma, dbeta
 
 

@@ -17,6 +17,7 @@ from normcore.array_backend.abstract import Backend, batch_scale, is_relu
 from normcore.array_backend.composite import CompositeKernels
 from normcore.distributed.communicator import ProcessGroup
 from normcore.layout import numpy_views, out_argument
+from normcore.layout.bfloat16 import cast, is_real
 from normcore.layout.namespace import Array, array_namespace, is_on_host, to_numpy
 from normcore.layout.scalar_argument import as_float
 from normcore.statistics import Moments, wide_integers
@@ -54,7 +55,7 @@ class BatchInput:
         value = layout.as_array(value, what=name)
         if isinstance(value, np.ndarray) or not hasattr(value, "__dlpack__"):
             value = np.asarray(value)
-            if value.dtype.kind not in "fiub":
+            if not is_real(value.dtype):
                 raise TypeError(f"{name} must be real numbers, got dtype {value.dtype}")
         else:
             value = self.backend.adopt(value)
@@ -73,9 +74,9 @@ class BatchInput:
         xp = array_namespace(self.x)
         if xp is np:
             value = to_numpy(value)
-            return value if value.dtype == _FLOAT64 else value.astype(_FLOAT64)
+            return value if value.dtype == _FLOAT64 else cast(value, _FLOAT64)
         if isinstance(value, np.ndarray):
-            return self.backend.release(np.asarray(value, dtype=np.float64), self.x)
+            return self.backend.release(cast(value, _FLOAT64), self.x)
         if type(value) is not type(self.x):
             value = self.backend.adopt(value)
         return value if value.dtype == xp.float64 else xp.astype(value, xp.float64)
@@ -195,12 +196,12 @@ class Batch(BatchInput):
     def count(self) -> int:
         """Return the number of values of a channel; of a mask on a device, as if it were True."""
         shape = self.x.shape
+        positions = math.prod(shape[: self.axis]) * math.prod(shape[self.axis + 1 :])
         if self.mask is not None and self.num_channels > 0 and is_on_host(self.mask):
-            valid = layout.broadcast_plane(
-                to_numpy(self.mask), np.broadcast_to(False, shape), self.axis, "mask"
-            )
-            return int(np.count_nonzero(np.take(valid, 0, self.axis)))
-        return math.prod(shape[: self.axis]) * math.prod(shape[self.axis + 1 :])
+            mask = to_numpy(self.mask)
+            layout.broadcast_plane(mask, np.broadcast_to(False, shape), self.axis, "mask")
+            return int(np.count_nonzero(mask)) * (positions // max(mask.size, 1))
+        return positions
 
     def refuse_single_values(self, single: str = "error") -> None:
         """Refuse batches without a variance, but not empty ones; never waits for a device.

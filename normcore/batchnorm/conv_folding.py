@@ -9,6 +9,7 @@ from normcore.affine import Affine
 from normcore.array_backend import selection
 from normcore.array_backend.abstract import Backend
 from normcore.batchnorm.arguments import check_eps
+from normcore.layout.bfloat16 import cast, is_floating
 from normcore.layout.namespace import Array, to_numpy
 from normcore.layout.scalar_argument import check_choice
 
@@ -72,11 +73,11 @@ def fold_batch_norm(
     weight = layout.as_array(weight)
     chosen = selection.select_backend(weight, backend)
     given = _on_host(chosen, weight)
-    if given.dtype.kind != "f":
+    if not is_floating(given.dtype):
         raise TypeError(f"weight must be an array of floats, got dtype {given.dtype}")
     if given.ndim < 2:
         raise ValueError(f"weight needs axes of outputs and inputs, but has shape {given.shape}")
-    moved = np.moveaxis(given.astype(np.float64), (output_axis, input_axis), (0, 1))
+    moved = np.moveaxis(cast(given, np.float64), (output_axis, input_axis), (0, 1))
     outputs, inputs = moved.shape[:2]
     if groups < 1 or outputs % groups:
         raise ValueError(f"groups={groups} does not divide the {outputs} outputs of weight")
@@ -99,7 +100,7 @@ def fold_batch_norm(
         sums = moved.reshape(outputs, inputs, -1).sum(axis=2)
         added = added + (sums * offsets.reshape(groups, inputs)[group]).sum(axis=1)
     folded = np.moveaxis(moved * factor, (0, 1), (output_axis, input_axis))
-    return tuple(chosen.release(each.astype(given.dtype), weight) for each in (folded, added))
+    return tuple(chosen.release(cast(each, given.dtype), weight) for each in (folded, added))
 
 
 def _inference(
@@ -117,7 +118,7 @@ def _inference(
 
 
 def _vector(backend: Backend, name: str, value: Array, length: int) -> np.ndarray:
-    vector = _on_host(backend, value).astype(np.float64)
+    vector = cast(_on_host(backend, value), np.float64)
     if vector.shape != (length,):
         raise ValueError(f"{name} must have shape ({length},), got {vector.shape}")
     return vector

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import nullcontext, redirect_stdout
-from typing import Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 import click
 
@@ -15,16 +15,18 @@ from normcore.array_backend.abstract import BackendStatus
 from normcore.cli.errors import CommandGroup, data_named
 from normcore.cli.options import (
     CSV_OPTIONS,
+    ENGINE_OPTIONS,
     FIT_OPTIONS,
     OUTPUT_OPTIONS,
     PATH,
+    QUANTILE_OPTIONS,
     RUN_OPTIONS,
     OutputWords,
     RunWords,
     options,
     output_options,
 )
-from normcore.cli.params import make_scaler, parse_columns
+from normcore.cli.params import make_engine, make_scaler, parse_columns
 from normcore.cli.report import report
 from normcore.cli.running import check_file_name, columns_are_usage, running
 from normcore.cli.streams import standard_output_named
@@ -39,6 +41,9 @@ from normcore.registration.registry import PluginError
 from normcore.saving.atomic_output import check_paths
 from normcore.saving.scaler_file import load_scaler
 from normcore.scaling.scaler import Scaler
+
+if TYPE_CHECKING:
+    from normcore.engines.engine import Engine
 
 __all__ = ["cli"]
 
@@ -57,7 +62,7 @@ def cli() -> None:
 @cli.command()
 @click.argument("data", type=PATH)
 @click.option("--save", required=True, type=PATH, metavar="FILE", help="Fitted scaler.")
-@options(FIT_OPTIONS, CSV_OPTIONS, RUN_OPTIONS)
+@options(FIT_OPTIONS, QUANTILE_OPTIONS, ENGINE_OPTIONS, CSV_OPTIONS, RUN_OPTIONS)
 def fit(
     data: str,
     save: str,
@@ -65,11 +70,16 @@ def fit(
     columns: str | None,
     exclude: str | None,
     params: tuple[str, ...],
+    quantiles: str | None,
+    error: float | None,
+    engine: str | None,
+    scheduler: str | None,
     **words: Unpack[RunWords],
 ) -> None:
     """Fit a scaler to the columns of DATA and save it."""
     check_file_name("--save", save)
-    scaler = make_scaler(name, params)
+    scaler = make_scaler(name, params, quantiles, error)
+    reader = _engine(engine, scheduler, words)
     chosen, without = parse_columns(columns), parse_columns(exclude, "--exclude")
     with (
         running(words, data) as reading,
@@ -77,7 +87,21 @@ def fit(
         data_named(data, save),
     ):
         check_paths(data, save)
-        report = fit_source(data, scaler, columns=chosen, exclude=without, **reading)
+        if reader is None:
+            report = fit_source(data, scaler, columns=chosen, exclude=without, **reading)
+        else:
+            from normcore.engines.files import fit_files  # slow to import
+
+            with reader:
+                report = fit_files(
+                    data,
+                    scaler,
+                    reader,
+                    columns=chosen,
+                    exclude=without,
+                    batch_rows=reading["batch_rows"],
+                    csv=reading["csv"],
+                )
         scaler.save(save)
     if not words["quiet"]:
         _show(report, scaler, save=save)
@@ -107,7 +131,7 @@ def transform(
 @cli.command("fit-transform")
 @click.argument("data", type=PATH)
 @click.option("--save", type=PATH, metavar="FILE", help="Keep the fitted scaler too.")
-@options(OUTPUT_OPTIONS, FIT_OPTIONS, CSV_OPTIONS, RUN_OPTIONS)
+@options(OUTPUT_OPTIONS, FIT_OPTIONS, QUANTILE_OPTIONS, CSV_OPTIONS, RUN_OPTIONS)
 def fit_transform(
     data: str,
     output: str,
@@ -116,11 +140,13 @@ def fit_transform(
     columns: str | None,
     exclude: str | None,
     params: tuple[str, ...],
+    quantiles: str | None,
+    error: float | None,
     **words: Unpack[OutputWords],
 ) -> None:
     """Fit a scaler to the columns of DATA and transform them."""
     check_file_name("--save", save)
-    scaler, writing = make_scaler(name, params), output_options(words)
+    scaler, writing = make_scaler(name, params, quantiles, error), output_options(words)
     chosen, without = parse_columns(columns), parse_columns(exclude, "--exclude")
     with (
         running(words, data, output) as reading,
@@ -190,6 +216,30 @@ def scalers() -> None:
             if row.kind == "scaler"
         ],
     )
+
+
+@cli.command()
+def engines() -> None:
+    """List the engines, which read DATA elsewhere than in this process."""
+    print_rows(
+        ["name", "distribution", "target"],
+        [
+            [row.name, _distribution(row), row.target]
+            for row in registration.registrations()
+            if row.kind == "engine"
+        ],
+    )
+
+
+def _engine(name: str | None, scheduler: str | None, words: RunWords) -> Engine[Any] | None:
+    """Return the engine that the command line names, if it does."""
+    if name is None:
+        if scheduler is not None:
+            raise click.UsageError("--scheduler is that of an engine: add --engine dask")
+        return None
+    if words["backend"] is not None:
+        raise click.UsageError("--backend is for this process; an engine uses that of its workers")
+    return make_engine(name, scheduler)
 
 
 def _status(status: BackendStatus | None) -> str:

@@ -12,13 +12,16 @@ from normcore.cli.option_values import character, encoding, file_format, size, w
 from normcore.io.csv.options import CsvOptions
 from normcore.io.opening import source_class
 from normcore.io.output_options import OutputOptions
+from normcore.statistics.mergeable_quantiles import METHODS
 
 __all__ = [
     "COLUMN_OPTIONS",
     "CSV_OPTIONS",
+    "ENGINE_OPTIONS",
     "FIT_OPTIONS",
     "OUTPUT_OPTIONS",
     "PATH",
+    "QUANTILE_OPTIONS",
     "RUN_OPTIONS",
     "Command",
     "OutputWords",
@@ -51,6 +54,32 @@ FIT_OPTIONS = [
         multiple=True,
         metavar="KEY=VALUE",
         help="A parameter of the scaler, as feature_range=0,1. Repeatable.",
+    ),
+]
+QUANTILE_OPTIONS = [
+    click.option(
+        "--quantiles",
+        type=click.Choice(METHODS),
+        help="How a scaler that learns quantiles finds them; exact by default, which reads DATA "
+        "again where memory does not hold it.",
+    ),
+    click.option(
+        "--error",
+        type=float,
+        metavar="E",
+        help="Rank error of a sketch of quantiles, as a fraction of the rows; 0.01 by default.",
+    ),
+]
+ENGINE_OPTIONS = [
+    click.option(
+        "--engine",
+        metavar="NAME",
+        help="Who reads DATA, as dask; by default this process. See 'engines'.",
+    ),
+    click.option(
+        "--scheduler",
+        metavar="ADDRESS",
+        help="Of the engine, as tcp://host:8786; by default workers are started here.",
     ),
 ]
 CSV_OPTIONS = [

@@ -7,20 +7,27 @@ import csv
 import difflib
 import inspect
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from normcore import registration
 from normcore.array_backend import selection
+from normcore.registration.registry import PluginError
 
 if TYPE_CHECKING:
+    from normcore.engines.engine import Engine
     from normcore.scaling.scaler import Scaler
 
-__all__ = ["check_backend", "make_scaler", "parse_columns", "suggestion"]
+__all__ = ["check_backend", "make_engine", "make_scaler", "parse_columns", "suggestion"]
 
 
-def make_scaler(name: str, params: Iterable[str]) -> Scaler:
+def make_scaler(
+    name: str,
+    params: Iterable[str],
+    quantiles: str | None = None,
+    error: float | None = None,
+) -> Scaler:
     """Return a new scaler.
 
     Parameters
@@ -29,6 +36,10 @@ def make_scaler(name: str, params: Iterable[str]) -> Scaler:
         As registered.
     params : iterable of str
         ``key=value``; the value is a Python literal, or else a string.
+    quantiles : str, optional
+        How it finds quantiles.
+    error : float, optional
+        Rank error of a sketch of these.
 
     Raises
     ------
@@ -42,6 +53,16 @@ def make_scaler(name: str, params: Iterable[str]) -> Scaler:
     accepted = dict(inspect.signature(cls).parameters)
     accepted.pop("copy", None)
     accepted.pop("backend", None)
+    if quantiles is not None or error is not None:
+        if "quantiles" not in accepted:
+            raise click.UsageError(
+                f"the scaler {name!r} learns no quantiles: leave --quantiles out"
+            )
+        if error is not None and quantiles != "sketch":
+            raise click.UsageError("--error is that of a sketch: add --quantiles sketch")
+        given = {"quantiles": quantiles, "quantile_error": error}
+        words = (f"{key}={value}" for key, value in given.items() if value is not None)
+        params = (*params, *words)
     values: dict[str, object] = {}
     for param in params:
         key, equals, text = param.partition("=")
@@ -77,6 +98,30 @@ def _parse_value(key: str, text: str, default: object) -> object:
     except (ValueError, SyntaxError, MemoryError, RecursionError):
         words = {"true": True, "false": False, "none": None}
         return words.get(text.strip().lower(), text)
+
+
+def make_engine(name: str, scheduler: str | None) -> Engine[Any]:
+    """Return an engine, which is not connected yet.
+
+    Raises
+    ------
+    click.UsageError
+        If there is no such engine.
+    ImportError
+        If its library is missing.
+    """
+    known = [row.name for row in registration.registrations() if row.kind == "engine"]
+    if name not in known:
+        raise click.UsageError(f"there is no engine {name!r}; {suggestion(name, known)}")
+    try:
+        cls = registration.engine(name)
+    except PluginError as error:
+        if isinstance(error.__cause__, ImportError):
+            raise ImportError(
+                f"the engine {name!r} cannot be used here: {error.__cause__}"
+            ) from error
+        raise
+    return cls(scheduler)
 
 
 def check_backend(name: str) -> None:

@@ -14,13 +14,12 @@ from normcore.io.streaming.memory import Budget
 from normcore.io.streaming.spool import Spool
 from normcore.io.table import TableBatch, TableSource
 from normcore.io.tally import Tally
-from normcore.statistics.reread_quantiles import TooMuchKept
 
 if TYPE_CHECKING:
     from normcore.scaling.scaler import Scaler
     from normcore.statistics.statistic import Statistic
 
-__all__ = ["Fitting", "Frame", "refuse_infinity"]
+__all__ = ["LONG", "Fitting", "Frame", "refuse_infinity", "shares_statistic"]
 
 #: Rows from which on it pays to observe each column where it lies in memory.
 LONG = 1 << 14
@@ -62,7 +61,7 @@ class Fitting:
         self._names = names
         self._budget = budget
         self._spool = spool
-        self._shares = _shares_statistic(scaler)
+        self._shares = shares_statistic(scaler)
         self._streams = self._shares or (
             getattr(scaler, "exact_streaming", False) and hasattr(scaler, "partial_fit")
         )
@@ -133,18 +132,9 @@ class Fitting:
             self._passes.add(batch.matrix(self._names))
 
     def end_pass(self) -> None:
-        """End that pass.
-
-        Raises
-        ------
-        ValueError
-            If memory does not even hold what a single quantile needs.
-        """
+        """End that pass."""
         assert self._passes is not None
-        try:
-            self._passes.end()
-        except TooMuchKept as error:
-            raise self._no_room(self.tally.num_rows * len(self._names) * 8) from error
+        self._passes.end()
 
     def finish(self) -> Scaler:
         """Return the fitted scaler.
@@ -187,7 +177,7 @@ class Fitting:
         )
 
 
-def _shares_statistic(scaler: Scaler) -> bool:
+def shares_statistic(scaler: Scaler) -> bool:
     """Whether the scaler learns nothing but what the tally holds.
 
     Only the methods of the base observe what :attr:`Scaler.statistic` says; a subclass that has

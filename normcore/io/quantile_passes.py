@@ -14,8 +14,10 @@ if TYPE_CHECKING:
     from normcore.scaling.quantile_learner import QuantileLearner
     from normcore.scaling.scaler import Scaler
     from normcore.statistics import MergeableQuantiles, QuantileSketch
+    from normcore.statistics.kept_brackets import KeptBrackets
+    from normcore.statistics.reread_quantiles import RereadQuantiles
 
-__all__ = ["QuantilePasses", "learns_quantiles"]
+__all__ = ["QuantilePasses", "learns_quantiles", "sketch_error"]
 
 _LEARNING = frozenset({"fit", "_fit", "_observed", "observe", "_learn", "fit_statistic"})
 # Rank errors of the sketch, within which it depends on the table and the memory.
@@ -60,53 +62,72 @@ class QuantilePasses:
     ) -> None:
         from normcore.array_backend.selection import select_backend  # slow to import
         from normcore.statistics import QuantileSketch
-        from normcore.statistics.reread_quantiles import RereadQuantiles
 
         # A batch more or less is no matter, and lets any table be read.
         half = max(budget.left // 2, budget.batch_bytes)
-        error = 2 / table.num_rows**0.5 if table.num_rows else _USUAL_ERROR
-        error = max(error, _SKETCH_BYTES * num_columns / half, _LEAST_ERROR)
-        ranks = scaler.ranks()
-        assert ranks is not None
+        self._error = sketch_error(table.num_rows, num_columns, half)
+        self._max_values = half // 8
         self._backend = select_backend(np.empty((0, 0)), scaler.backend)
-        self._passes = RereadQuantiles(
-            self._backend, ranks, num_columns, min(error, _MOST_ERROR), half // 8
-        )
         self._scaler = scaler
+        self._sketch = QuantileSketch.empty(num_columns, error=self._error)
         self._kept: QuantileSketch | None = None
         if scaler.keep_sketch:
             self._kept = QuantileSketch.empty(num_columns, error=scaler.quantile_error)
+        self._passes: RereadQuantiles | None = None
+        self._seen: KeptBrackets | None = None
 
     def sketch(self, x: np.ndarray) -> None:
         """Observe rows of the first pass."""
+        self._sketch = self._sketch.merge(self._observed(x, self._error))
+        if self._kept is not None:
+            self._kept = self._kept.merge(self._observed(x, self._scaler.quantile_error))
+
+    def _observed(self, x: np.ndarray, error: float) -> QuantileSketch:
         from normcore.statistics import QuantileSketch
 
-        view = self._view(x)
-        self._passes.sketch(view)
-        if self._kept is not None:
-            more = QuantileSketch.observe(
-                self._backend, view, skipna=True, error=self._scaler.quantile_error
-            )
-            self._kept = self._kept.merge(more)
+        return QuantileSketch.observe(self._backend, self._view(x), skipna=True, error=error)
 
     def begin(self) -> bool:
         """Begin another pass; False if none is needed."""
-        return self._passes.begin()
+        from normcore.statistics.kept_brackets import KeptBrackets
+
+        plan = self._started().plan()
+        self._seen = None if plan is None else KeptBrackets(plan)
+        return plan is not None
+
+    def _started(self) -> RereadQuantiles:
+        from normcore.statistics.reread_quantiles import RereadQuantiles
+
+        if self._passes is None:
+            ranks = self._scaler.ranks()
+            assert ranks is not None
+            self._passes = RereadQuantiles(self._backend, ranks, self._sketch, self._max_values)
+        return self._passes
 
     def add(self, x: np.ndarray) -> None:
         """Observe rows of a later pass."""
-        self._passes.observe(self._view(x))
+        assert self._seen is not None
+        self._seen.observe(self._backend, self._view(x))
 
     def end(self) -> None:
         """End a pass that was begun."""
-        self._passes.end()
+        assert self._seen is not None
+        self._started().learn(self._seen)
 
     def statistic(self) -> MergeableQuantiles:
         """Return what was found."""
-        from normcore.statistics import MergeableQuantiles
-
-        found = self._passes.quantiles()
-        return MergeableQuantiles(found.q, found.values, found.count, found.infinite, self._kept)
+        found, kind = self._started().quantiles(), self._scaler.statistic
+        return kind(found.q, found.values, found.count, found.infinite, self._kept)
 
     def _view(self, x: np.ndarray) -> Array:
         return self._backend.adopt(x)[:, :, None]
+
+
+def sketch_error(num_rows: int | None, num_columns: int, max_bytes: int) -> float:
+    """Return the rank error of the sketch of a first pass.
+
+    What the sketch and the next pass take is then least together, if memory holds it.
+    """
+    error = 2 / num_rows**0.5 if num_rows else _USUAL_ERROR
+    error = max(error, _SKETCH_BYTES * num_columns / max_bytes, _LEAST_ERROR)
+    return min(error, _MOST_ERROR)

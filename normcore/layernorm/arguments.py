@@ -52,8 +52,8 @@ class PerSampleBatch(BatchInput):
             out_argument.refuse_partial_overlap(native, *inputs)
         return native
 
-    def statistics(self, moments: object, number: int, what: str) -> Moments:
-        """Return the moments of a forward call beside the data."""
+    def check_moments(self, moments: object, number: int, what: str) -> Moments:
+        """Return moments; refuse what are none, or of another number of samples or groups."""
         if not isinstance(moments, Moments):
             raise TypeError(f"moments must be Moments, not {type(moments).__name__}")
         if moments.num_channels != number:
@@ -61,4 +61,8 @@ class PerSampleBatch(BatchInput):
                 f"moments are of {moments.num_channels} {what}, but x of shape "
                 f"{tuple(self.x.shape)} has {number}"
             )
+        return moments
+
+    def beside_data(self, moments: Moments) -> Moments:
+        """Return moments as the backend's, beside the data."""
         return self.backend.moments_of(self.on_backend(moments.parts))

@@ -1,14 +1,13 @@
 """Group and instance norm: each sample by the statistics of groups of its channels.
 
 With N samples and C channels in G groups, the data is N * G channels for the statistics and N * C
-for the map, whose four coefficients are those of the group and of the channel. Where the axes of
-samples and channels are one run of memory that is a view; otherwise each sample is one by itself.
+for the map, whose four coefficients are those of the group and of the channel.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 
@@ -19,9 +18,10 @@ from normcore.array_backend.abstract import Backend, batch_scale
 from normcore.array_backend.selection import in_order_with
 from normcore.batchnorm.arguments import check_integer
 from normcore.layernorm.arguments import PerSampleBatch
-from normcore.layout import out_argument
-from normcore.layout.namespace import Array, array_namespace
+from normcore.layernorm.sample_blocks import Block, mapped
+from normcore.layout.namespace import Array, array_namespace, is_on_host
 from normcore.statistics import Moments, wide_integers
+from normcore.statistics.equal_counts import MomentsOfEqualCounts
 
 __all__ = [
     "GroupBatch",
@@ -31,8 +31,8 @@ __all__ = [
     "instance_norm_backward",
 ]
 
-#: Elements of a sample from which on a call of the kernels for each costs less than a copy.
-_MIN_SAMPLE = 1 << 14
+#: Groups whose moments are a few MB.
+_MANY_GROUPS = 1 << 16
 
 
 def group_norm(
@@ -213,23 +213,23 @@ class GroupBatch(PerSampleBatch):
         """Return y as the caller's kind of array, and the moments of each group."""
         target = self.target(out, self.x)
         beta = self._channels(None, "beta", 0.0) if self.beta is None else self.beta
-        moments: list[Moments] = []
+        moments = _Collected(math.prod(self.x.shape), self.num_samples * self.num_groups)
 
-        def kernel(samples: slice, x: Array, out: Array) -> Array:
+        def kernel(block: Block, x: Array, out: Array) -> Array:
             in_groups = array_namespace(x).reshape(x, (-1, self.per_group, *x.shape[1:]))
-            found = over_views.observe(self.backend.moments, in_groups, 0)
-            moments.append(found)
+            found = over_views.observe(self.backend.moments_apart, in_groups, 0)
+            moments.add(found)
             affine = Affine(
                 center=self._of_channels(found.mean),
                 scale=self._of_channels(batch_scale(found, self.eps)),
-                gamma=self._part_of_vector(self.gamma, samples),
-                beta=self._part_of_vector(beta, samples),
+                gamma=_of_samples(self.gamma, block),
+                beta=_of_samples(beta, block),
             )
             return over_views.rescale(self.backend, x, affine, 0, out=out)
 
-        y = self._mapped(kernel, (self.x,), target)
+        y = mapped(kernel, (self.x,), target, self._axes, self.per_group)
         y = self.backend.release(y, self.given) if out is None else out
-        return y, _side_by_side(moments, self.x)
+        return y, moments.side_by_side(self.x)
 
     def backward(
         self, dy: Array, moments: object, training: bool, out: Array
@@ -239,24 +239,23 @@ class GroupBatch(PerSampleBatch):
         dy = layout.as_array(dy)
         upstream = self.adopt_gradient(dy)
         number = self.num_samples * self.num_groups
-        checked = self.statistics(moments, number, "groups")
+        mean_and_scale = self._mean_and_scale(self.check_moments(moments, number, "groups"))
         target = self.target(out, upstream, self.x)
         count = math.prod(self.x.shape) / max(number, 1)
-        mean, scale = checked.mean, batch_scale(checked, self.eps)
-        xp = array_namespace(mean)
-        sums = [xp.zeros_like(gamma), xp.zeros_like(gamma)]  # dgamma, dbeta
+        xp = array_namespace(gamma)
+        dgamma, dbeta = xp.zeros_like(gamma), xp.zeros_like(gamma)
 
-        def kernel(samples: slice, dy: Array, x: Array, out: Array) -> Array:
-            part = slice(samples.start * self.num_groups, samples.stop * self.num_groups)
-            mu, sigma = self._of_channels(mean[part]), self._of_channels(scale[part])
-            weight = self._part_of_vector(gamma, samples)
+        def kernel(block: Block, dy: Array, x: Array, out: Array) -> Array:
+            nonlocal dgamma, dbeta
+            mu, sigma = map(self._of_channels, mean_and_scale(self._groups_of(block)))
+            weight = _of_samples(gamma, block)
             wide_integers.refuse_rounded(x, 0, mu, sigma)
             sum_dy, sum_dy_xmu = 0.0, 0.0
             for dy_view, x_view in layout.views(0, dy, x):
                 found = backend.backward_reduce(dy_view, x_view, mu)
                 sum_dy, sum_dy_xmu = sum_dy + found[0], sum_dy_xmu + found[1]
-            sums[0] = sums[0] + self._over_samples(sum_dy_xmu / sigma)
-            sums[1] = sums[1] + self._over_samples(sum_dy)
+            dgamma = _added(dgamma, block, _over_samples(sum_dy_xmu / sigma, block))
+            dbeta = _added(dbeta, block, _over_samples(sum_dy, block))
             # With g = gamma * dy: dx = (g - mean(g) - xhat * mean(g * xhat)) / scale in a group.
             mean_g, mean_g_xmu = (
                 self._of_channels(self._over_groups(weight * each)) / count
@@ -269,9 +268,32 @@ class GroupBatch(PerSampleBatch):
 
             return over_views.elementwise(gradient, 0, dy, x, out=out)
 
-        dx = self._mapped(kernel, (upstream, self.x), target)
+        dx = mapped(kernel, (upstream, self.x), target, self._axes, self.per_group)
         dx = backend.release(dx, dy) if out is None else out
-        return dx, backend.release(sums[0], dy), backend.release(sums[1], dy)
+        return dx, backend.release(dgamma, dy), backend.release(dbeta, dy)
+
+    def _mean_and_scale(self, moments: Moments) -> Callable[[slice], tuple[Array, Array]]:
+        """Return what gives the mean and the scale of some groups, beside the data."""
+        if is_on_host(self.x):
+
+            def of_groups(groups: slice) -> tuple[Array, Array]:
+                part = self.beside_data(moments.select(groups))
+                return part.mean, batch_scale(part, self.eps)
+
+            return of_groups
+        whole = self.beside_data(moments)
+        mean, scale = whole.mean, batch_scale(whole, self.eps)
+        return lambda groups: (mean[groups], scale[groups])
+
+    def _groups_of(self, block: Block) -> slice:
+        """Return which groups are in a block, counted over all samples."""
+        samples, channels = block
+        if block.num_samples == 1:
+            first = samples.start * self.num_groups
+            return slice(
+                first + channels.start // self.per_group, first + channels.stop // self.per_group
+            )
+        return slice(samples.start * self.num_groups, samples.stop * self.num_groups)
 
     def _channels(self, value: Array, name: str, absent: float) -> Array:
         """Return gamma or beta as a vector over channels."""
@@ -279,65 +301,10 @@ class GroupBatch(PerSampleBatch):
             return self.on_backend(np.full(self.num_channels, absent))
         return self.vector(value, name, (self.num_channels,), "channel")
 
-    def _mapped(
-        self, kernel: Callable[..., Array], arrays: tuple[Array, ...], target: Array
-    ) -> Array:
-        """Map ``kernel(samples, *views, out)`` over arrays, into the target if there is one."""
-        first = arrays[0]
-        xp = array_namespace(first)
-        is_empty = self.num_samples == 0 or self.num_channels == 0
-        if is_empty or self._has_channel_views(*arrays, target):
-            if target is None:
-                target = xp.empty_like(first, dtype=out_argument.result_dtype(first))
-            if not is_empty:
-                for samples, (*views, out) in self._channel_views(*arrays, target):
-                    kernel(samples, *views, out)
-            return target
-        whole = slice(0, self.num_samples)
-        result = self._restored(kernel(whole, *map(self._contiguous, arrays), None))
-        if target is None:
-            return result
-        target[...] = result
-        return target
-
-    def _channel_views(self, *arrays: Array) -> Iterator[tuple[slice, tuple[Array, ...]]]:
-        """Yield samples, and arrays of one shape as (samples * C, ...) views of them."""
-        moved = tuple(self._moved(array) for array in arrays)
-        if all(_is_mergeable(array) for array in moved):
-            yield slice(0, self.num_samples), tuple(self._merged(array) for array in moved)
-            return
-        for sample in range(self.num_samples):
-            yield slice(sample, sample + 1), tuple(array[sample, ...] for array in moved)
-
-    def _has_channel_views(self, *arrays: Array) -> bool:
-        """Whether :meth:`_channel_views` are views, and large enough where there are many."""
-        present = [each for each in arrays if each is not None]
-        if not all(isinstance(getattr(each, "strides", None), tuple) for each in present):
-            return False
-        return math.prod(self.x.shape) >= _MIN_SAMPLE * self.num_samples or all(
-            _is_mergeable(self._moved(each)) for each in present
-        )
-
-    def _contiguous(self, array: Array) -> Array:
-        """Return an array as (N * C, ...), a copy where strides do not allow a view."""
-        return self._merged(self._moved(array))
-
-    def _restored(self, result: Array) -> Array:
-        """Return what :meth:`_contiguous` was with its axes where they were."""
-        xp = array_namespace(result)
-        first = (self.num_samples, self.num_channels)
-        result = xp.reshape(result, first + tuple(result.shape[1:]))
-        return xp.moveaxis(result, (0, 1), self._axes)
-
     def _over_groups(self, vector: Array) -> Array:
         """Sum a vector over samples * C within groups."""
         xp = array_namespace(vector)
         return xp.sum(xp.reshape(vector, (-1, self.per_group)), axis=1)
-
-    def _over_samples(self, vector: Array) -> Array:
-        """Sum a vector over samples * C within channels."""
-        xp = array_namespace(vector)
-        return xp.sum(xp.reshape(vector, (-1, self.num_channels)), axis=0)
 
     def _of_channels(self, vector: Array) -> Array:
         """Repeat a vector over groups for each of their channels."""
@@ -345,41 +312,62 @@ class GroupBatch(PerSampleBatch):
         shape = (vector.shape[0], self.per_group)
         return xp.reshape(xp.broadcast_to(vector[:, None], shape), (-1,))
 
-    def _part_of_vector(self, vector: Array, samples: slice) -> Array:
-        """Repeat a vector over channels for each sample."""
-        xp = array_namespace(vector)
-        shape = (samples.stop - samples.start, self.num_channels)
-        return xp.reshape(xp.broadcast_to(vector[None, :], shape), (-1,))
-
     @property
     def _axes(self) -> tuple[int, int]:
+        """The axes of samples and of channels."""
         return (1, 0) if self.axis == 0 else (0, self.axis)
 
-    def _moved(self, array: Array) -> Array:
-        if self.axis == 1:
-            return array
-        return array_namespace(array).moveaxis(array, self._axes, (0, 1))
 
-    def _merged(self, moved: Array) -> Array:
-        shape = (self.num_samples * self.num_channels, *moved.shape[2:])
-        return array_namespace(moved).reshape(moved, shape)
-
-
-def _is_mergeable(moved: Array) -> bool:
-    """Whether the first two axes are one run of memory."""
-    num_samples, num_channels = moved.shape[:2]
-    return (
-        num_samples == 1
-        or num_channels == 1
-        or bool(moved.strides[0] == num_channels * moved.strides[1])
-    )
+def _of_samples(vector: Array, block: Block) -> Array:
+    """Repeat a vector over channels for each sample of a block."""
+    if block.channels.stop - block.channels.start < vector.shape[0]:
+        vector = vector[block.channels]
+    if block.num_samples == 1:
+        return vector
+    xp = array_namespace(vector)
+    shape = (block.num_samples, vector.shape[0])
+    return xp.reshape(xp.broadcast_to(vector[None, :], shape), (-1,))
 
 
-def _side_by_side(moments: list[Moments], x: Array) -> Moments:
-    """Return the moments of several views side by side."""
-    if not moments:
-        return Moments.empty(0, array_namespace(x))
-    if len(moments) == 1:
-        return moments[0]
-    xp = array_namespace(moments[0].parts)
-    return Moments(xp.concat([each.parts for each in moments], axis=1))
+def _over_samples(vector: Array, block: Block) -> Array:
+    """Sum a vector over the channels of samples within channels."""
+    xp = array_namespace(vector)
+    return xp.sum(xp.reshape(vector, (block.num_samples, -1)), axis=0)
+
+
+def _added(total: Array, block: Block, part: Array) -> Array:
+    """Add to the channels of a block; in place only where they are not all."""
+    if total.shape == part.shape:
+        return total + part
+    total[block.channels] += part
+    return total
+
+
+class _Collected:
+    """The moments of groups, block by block; where they are many, in less memory than their own."""
+
+    def __init__(self, num_values: int, num_groups: int) -> None:
+        self._count, self._number = num_values / max(num_groups, 1), num_groups
+        self._blocks: list[Moments] = []
+        self._all: MomentsOfEqualCounts | None = None
+        self._next = 0
+
+    def add(self, moments: Moments) -> None:
+        """Add those of the groups that come next."""
+        if self._number > _MANY_GROUPS and isinstance(moments.parts, np.ndarray):
+            if self._all is None:
+                self._all = MomentsOfEqualCounts(self._count, self._number)
+            self._all.put(self._next, moments)
+            self._next += moments.num_channels
+        else:
+            self._blocks.append(moments)
+
+    def side_by_side(self, x: Array) -> Moments:
+        """Return those of all groups, of the library of ``x``."""
+        if self._all is not None:
+            return self._all
+        xp = array_namespace(x)
+        if len(self._blocks) < 2:
+            return self._blocks[0] if self._blocks else Moments.empty(0, xp)
+        xp = array_namespace(self._blocks[0].parts)
+        return Moments(xp.concat([each.parts for each in self._blocks], axis=1))

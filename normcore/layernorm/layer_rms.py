@@ -199,7 +199,7 @@ class RowBatch(PerSampleBatch):
         """Return dx, dgamma and dbeta as the caller's kind of array, in training."""
         dy = layout.as_array(dy)
         upstream = self.adopt_gradient(dy)
-        checked = self.statistics(moments, self.num_rows, "samples")
+        checked = self.beside_data(self.check_moments(moments, self.num_rows, "samples"))
         target = self.target(out, upstream, self.x)
         if self.centered:
             self._refuse_rounded(checked)

@@ -9,11 +9,13 @@ from typing import Any, TypeAlias
 import numpy as np
 
 __all__ = [
+    "BFLOAT16",
     "Array",
     "DType",
     "address",
     "array_namespace",
     "as_array",
+    "host_view",
     "is_on_host",
     "is_strided",
     "native",
@@ -25,6 +27,9 @@ __all__ = [
 Array: TypeAlias = Any
 #: A dtype of such a library.
 DType: TypeAlias = Any
+
+#: How memory of bfloat16 is viewed, which NumPy does not have: it knows no more than the size.
+BFLOAT16 = np.dtype([("bfloat16", "V2")])
 
 # DLPack's kinds of devices: host memory, ordinary and pinned; CUDA's own and managed memory.
 _HOST, _CUDA = (1, 3, 11), (2, 13)
@@ -73,7 +78,14 @@ def to_numpy(array: Array) -> np.ndarray:
     try:
         return np.asarray(array)
     except (TypeError, ValueError):
-        return np.from_dlpack(array)
+        return host_view(array)
+
+
+def host_view(array: Array) -> np.ndarray:
+    """Return a NumPy view of an array of another library that lies in host memory, by DLPack."""
+    if str(getattr(array, "dtype", "")) == "torch.bfloat16":  # NumPy's DLPack has none
+        return np.from_dlpack(array.view(sys.modules["torch"].int16)).view(BFLOAT16)
+    return np.from_dlpack(array)
 
 
 def native(array: np.ndarray) -> np.ndarray:

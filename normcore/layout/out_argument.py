@@ -10,6 +10,7 @@ from types import ModuleType
 import numpy as np
 
 from normcore.layout import numpy_views
+from normcore.layout.bfloat16 import is_floating
 from normcore.layout.namespace import Array, DType, address, array_namespace, is_strided
 
 __all__ = [
@@ -31,7 +32,7 @@ def result_dtype(x: Array) -> DType:
         return x.dtype
     xp = array_namespace(x)
     if xp is np:
-        return x.dtype.newbyteorder("=") if x.dtype.kind == "f" else np.dtype(np.float64)
+        return x.dtype.newbyteorder("=") if is_floating(x.dtype) else np.dtype(np.float64)
     return _dtype_of_result(xp, x.dtype)
 
 

@@ -17,6 +17,8 @@ from normcore.registration.registry import PluginError, PluginWarning, Registrat
 
 __all__ = [
     "Row",
+    "engine",
+    "engines_of",
     "kernel",
     "register",
     "registrations",
@@ -101,6 +103,24 @@ def source(suffix: str) -> type:
         If it does not import.
     """
     return _find("source", suffix.lower()).resolve()
+
+
+def engine(name: str) -> Any:
+    """Return the engine class registered under ``name``.
+
+    Raises
+    ------
+    ValueError
+        If there is none of that name.
+    PluginError
+        If it does not import.
+    """
+    return _find("engine", name).resolve()
+
+
+def engines_of(library: str) -> list[Any]:
+    """Return the engine classes that may take tables of a library."""
+    return [each.resolve() for each in catalog().engines.get(library, ())]
 
 
 def kernel(name: str, backend: str) -> Callable[..., Any] | None:

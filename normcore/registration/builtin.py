@@ -6,7 +6,7 @@ from normcore.registration.registry import Registry
 
 @hookimpl
 def normcore_register(registry: Registry) -> None:
-    """Register the core's scalers, its reference backend and its file formats."""
+    """Register the core's scalers, its reference backend, its file formats and its engine."""
     registry.scaler("standard", "normcore.scaling:StandardScaler")
     registry.scaler("minmax", "normcore.scaling:MinMaxScaler")
     registry.scaler("robust", "normcore.scaling:RobustScaler")
@@ -26,3 +26,6 @@ def normcore_register(registry: Registry) -> None:
     registry.source(".arrows", "normcore.io.arrow.ipc:ArrowIpcStream")
     registry.source(".orc", "normcore.io.arrow.orc:Orc")
     registry.source(".npy", "normcore.io.npy:Npy")
+    registry.engine(
+        "dask", "normcore.engines.dask:DaskEngine", libraries=("dask", "distributed", "xarray")
+    )

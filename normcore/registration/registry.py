@@ -45,7 +45,7 @@ class Plugin(NamedTuple):
 class Registration(NamedTuple):
     """One thing that a plugin offers."""
 
-    kind: str  # scaler, backend, kernel, function or source
+    kind: str  # scaler, backend, kernel, function, source or engine
     name: str
     target: str
     plugin: Plugin
@@ -53,6 +53,7 @@ class Registration(NamedTuple):
     devices: tuple[str, ...] = ()
     priority: int = 0
     backend: str = ""
+    libraries: tuple[str, ...] = ()
 
     @property
     def key(self) -> tuple[str, str, str]:
@@ -172,6 +173,21 @@ class Registry:
             raise ValueError(f"{suffix!r} is not a file suffix such as '.csv', in lower case")
         self._add("source", suffix, target)
 
+    def engine(self, name: str, target: str, *, libraries: Iterable[str] = ()) -> None:
+        """Offer a subclass of :class:`normcore.Engine`: where ``observe`` and ``map`` run.
+
+        Parameters
+        ----------
+        name, target : str
+            Its name, as ``--engine name`` on the command line, and where it is.
+        libraries : sequence of str, optional
+            Names of the import packages whose tables it may take, as ``"dask"``; scalers ask it
+            for these whether it does.
+        """
+        self._add(
+            "engine", name, target, libraries=_strings(libraries, f"engine {name!r}: libraries")
+        )
+
     def _add(
         self,
         kind: str,
@@ -182,6 +198,7 @@ class Registry:
         devices: tuple[str, ...] = (),
         priority: int = 0,
         backend: str = "",
+        libraries: tuple[str, ...] = (),
     ) -> None:
         if not self._open:
             raise RuntimeError(f"{self._plugin}: registrations are taken only while its hook runs")
@@ -194,7 +211,7 @@ class Registry:
                 f"the target {target!r} of {kind} {name!r} is not of the form 'module:attribute'"
             )
         registration = Registration(
-            kind, name, target, self._plugin, arrays, devices, priority, backend
+            kind, name, target, self._plugin, arrays, devices, priority, backend, libraries
         )
         if registration.key in self._registrations:
             raise ValueError(f"{kind} {name!r} is registered twice")
@@ -221,6 +238,11 @@ class Catalog:
         self.supplied = {
             each.supplied_name: each for each in self._by_key.values() if each.supplied_name
         }
+        #: The engines that may take tables of a library.
+        self.engines: dict[str, list[Registration]] = {}
+        for each in self._by_key.values():
+            for library in each.libraries:
+                self.engines.setdefault(library, []).append(each)
 
     def __iter__(self) -> Iterator[Registration]:
         return iter(self._by_key.values())

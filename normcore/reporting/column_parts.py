@@ -8,7 +8,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from normcore.layout.bfloat16 import widened
 from normcore.layout.namespace import Array, array_namespace
+from normcore.scaling.containers.bfloat16 import holds_bfloat16
 from normcore.scaling.containers.frame_output import CONTAINERS, as_frame
 from normcore.scaling.containers.frames import column_names, frame_names, is_frame, library_of
 from normcore.scaling.containers.lazy import is_lazy
@@ -55,7 +57,7 @@ class Parts(NamedTuple):
             return cls(X, column_names(X), len(frame_names(X)), container)
         if is_sparse(X):
             return cls(X.tocsc(), None, X.shape[1], "default")
-        values = as_table(X, owner)
+        values = as_table(widened(X) if holds_bfloat16(X) else X, owner)
         return cls(values, None, values.shape[1], "default")
 
     def columns(self, places: np.ndarray) -> Array:

@@ -13,8 +13,9 @@ from normcore.io.array_batch import ArrayBatch
 from normcore.io.csv.options import CsvOptions
 from normcore.io.opening import open_table
 from normcore.io.table import Field, TableBatch, TableSource, choose_batch_rows, float_dtype
+from normcore.layout.bfloat16 import widened
 from normcore.layout.namespace import Array, to_numpy
-from normcore.scaling.containers.bfloat16 import is_bfloat16
+from normcore.scaling.containers.bfloat16 import holds_bfloat16
 from normcore.scaling.containers.frames import is_frame, library_of
 from normcore.scaling.containers.lazy import is_lazy
 from normcore.scaling.containers.sparse import is_sparse
@@ -67,8 +68,8 @@ def opened_table(X: Array, csv: CsvOptions | None = None) -> TableSource:
     if is_frame(X):  # of a library without Arrow
         values = as_table(X, "report")
         return _ArrayTable(_DenseRows(values), library_of(X), [str(each) for each in X.columns])
-    if is_bfloat16(X):
-        X = X.astype(np.float32) if isinstance(X, np.ndarray) else X.float()
+    if holds_bfloat16(X):
+        X = widened(X)
     return _ArrayTable(_DenseRows(to_numpy(as_table(X, "report"))), library_of(X))
 
 

@@ -7,6 +7,7 @@ from normcore.scaling.quantile_learner import QuantileLearner
 from normcore.scaling.robust import RobustScaler
 from normcore.scaling.row_scaler import RowScaler
 from normcore.scaling.standard import StandardScaler
+from normcore.scaling.weighted_scaler import WeightedScaler
 
 __all__ = [
     "AffineScaler",
@@ -16,4 +17,5 @@ __all__ = [
     "RobustScaler",
     "RowScaler",
     "StandardScaler",
+    "WeightedScaler",
 ]

@@ -208,13 +208,16 @@ class AffineScaler(Scaler):
     def _check_digits(self, x: Array) -> None:
         self._refuse_rounded(x, self._affine.center)
 
-    def _refuse_rounded(self, x: Array, center: Array) -> None:
+    def _refuse_rounded(self, x: Array, center: Array, chosen: np.ndarray | None = None) -> None:
         """Refuse integers of which this scale would lose digits, around a center not exact."""
-        affine = self._affine
+        affine = self._affine if chosen is None else self._affine.select(chosen)
         if affine.center_low is None:
-            label = partial(
-                input_validation.column_label, names=getattr(self, "feature_names_in_", None)
-            )
+            names = getattr(self, "feature_names_in_", None)
+
+            def label(place: int) -> str:
+                column = place if chosen is None else int(chosen[place])
+                return input_validation.column_label(column, names)
+
             wide_integers.refuse_rounded(x, 1, center, plain(affine).scale, label)
 
     def _map_of(self, x: Array) -> tuple[Affine, tuple[float, float] | None]:
@@ -275,7 +278,7 @@ class AffineScaler(Scaler):
         if inverse:
             affine, clip = affine.inverse(), None
         elif not is_floats(x):
-            self._refuse_rounded(element_mask.zeroed(x, where), affine.center)
+            self._refuse_rounded(element_mask.zeroed(x, where), affine.center, chosen)
         if out is not None and out_argument.may_overlap(x, out):
             out_argument.check_out(out, x)
             extrema = over_views.observe(partial(backend.extrema, skipna=True), x, 1).to_host()
@@ -283,7 +286,7 @@ class AffineScaler(Scaler):
             if infinite and (where is None or array_map.any_infinite(x, where)):
                 raise InfiniteInput
         if self.squashes:
-            return squashed_map(self, backend, x, plain(affine), inverse, out, where)
+            return squashed_map(self, backend, x, affine, inverse, out, where)
         if type(affine) is FiniteAffine and affine.unit is not None:
             shown = x if where is None else element_mask.zeroed(x, where)
             y = rescale_quarters(

@@ -101,9 +101,10 @@ def rescale_quarters(
     *,
     out: Array = None,
     clip: tuple[float, float] | None = None,
+    refuse_infinite: bool = True,
 ) -> Array:
-    """Return the map of a table in which some channels have a unit; refuse infinity."""
-    kernel = partial(_quarters, backend, affine, clip)
+    """Return the map of a table in which some channels have a unit; refuse infinity if asked to."""
+    kernel = partial(_quarters, backend, affine, clip, refuse_infinite)
     return over_views.elementwise(kernel, 1, x, out=out)
 
 
@@ -111,6 +112,7 @@ def _quarters(
     backend: Backend,
     affine: FiniteAffine,
     clip: tuple[float, float] | None,
+    refuse_infinite: bool,
     x: Array,
     *,
     out: Array = None,
@@ -122,7 +124,7 @@ def _quarters(
     def compute(block: Array) -> Array:
         wide = xp.astype(block, xp.float64)
         for each in (first, affine):
-            wide = backend.rescale(wide, each, refuse_infinite=each is first)
+            wide = backend.rescale(wide, each, refuse_infinite=refuse_infinite and each is first)
         return backend.rescale(wide, last, clip=clip)
 
     dtype = result_dtype(x)

@@ -14,6 +14,8 @@ from typing import TypeAlias
 
 import numpy as np
 
+from normcore.array_backend.over_views import check_weights
+from normcore.layout.bfloat16 import widened
 from normcore.layout.namespace import Array, array_namespace
 from normcore.layout.scalar_argument import as_float
 from normcore.scaling.containers.frames import (
@@ -32,6 +34,7 @@ __all__ = [
     "check_names",
     "check_shape",
     "first_infinity",
+    "host_weights",
     "infinity_error",
     "refuse_infinity",
 ]
@@ -153,13 +156,13 @@ def as_weights(sample_weight: Array, num_samples: int) -> Array:
         sample_weight = np.from_dlpack(sample_weight)
     elif isinstance(sample_weight, np.ndarray) or not _is_foreign_array(sample_weight):
         sample_weight = np.asarray(sample_weight)
+        sample_weight = widened(sample_weight)
         if sample_weight.dtype.kind not in "biuf":
             sample_weight = as_numbers(sample_weight, "sample_weight")
         if sample_weight.ndim == 0:
             sample_weight = np.full(num_samples, sample_weight)
-    elif str(sample_weight.dtype).endswith("bfloat16"):
-        xp = array_namespace(sample_weight)
-        sample_weight = xp.astype(sample_weight, xp.float64)
+    else:
+        sample_weight = widened(sample_weight)
     if sample_weight.ndim != 1:
         raise ValueError(
             f"Sample weights must be 1D array or scalar, got {sample_weight.ndim}D array. "
@@ -173,12 +176,26 @@ def as_weights(sample_weight: Array, num_samples: int) -> Array:
         if not sample_weight.any():
             raise ValueError("Sample weights must contain at least one non-zero number.")
         _refuse_not_finite(sample_weight)
-        if sample_weight.dtype.kind == "f" and np.max(sample_weight) < TINY_WEIGHT:
+        is_tiny = sample_weight.dtype.kind == "f" and np.max(sample_weight) < TINY_WEIGHT
+        if is_tiny and np.min(sample_weight) >= 0:
             raise ValueError(
                 f"sample_weight holds nothing above {np.max(sample_weight)}, whose products with "
                 "data float64 cannot hold; multiply the weights by a constant"
             )
     return sample_weight
+
+
+def host_weights(sample_weight: Array, num_samples: int) -> np.ndarray:
+    """Return one weight for each sample in float64 on the host; errors as of :func:`as_weights`.
+
+    Raises
+    ------
+    ValueError
+        If one is negative, NaN or infinite, too.
+    """
+    weights = np.ascontiguousarray(as_weights(sample_weight, num_samples), dtype=np.float64)
+    check_weights(weights)
+    return weights
 
 
 def first_infinity(x: Array, xp: ModuleType) -> tuple[int, int] | None:

@@ -53,7 +53,8 @@ class RequestMethod:
     def __get__(self, instance: Estimator | None, owner: type) -> Callable[..., Estimator]:
         method = self.method
         keys = _metadata(owner, method)
-        if not keys:
+        has_method = hasattr(owner if instance is None else instance, method)
+        if not (keys and has_method):
             raise AttributeError(f"{owner.__name__!r} has no metadata to request in {method}")
 
         def request(*args: Any, **requests: object) -> Estimator:

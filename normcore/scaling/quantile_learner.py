@@ -10,7 +10,7 @@ import numpy as np
 from normcore.array_backend.abstract import Backend
 from normcore.layout.namespace import Array
 from normcore.scaling import input_validation
-from normcore.scaling.scaler import Scaler
+from normcore.scaling.weighted_scaler import WeightedScaler
 from normcore.statistics import MergeableQuantiles, QuantileSketch, Statistic
 from normcore.statistics.exact_quantiles import exact
 from normcore.statistics.mergeable_quantiles import METHODS
@@ -22,7 +22,23 @@ if TYPE_CHECKING:
 __all__ = ["QuantileLearner"]
 
 
-class QuantileLearner(Scaler):
+class _WhereSketched:
+    """Descriptor of ``partial_fit``, which a scaler without a sketch does not have."""
+
+    def __get__(
+        self, instance: QuantileLearner | None, owner: type[QuantileLearner]
+    ) -> Callable[..., QuantileLearner]:
+        if instance is None:
+            return WeightedScaler.partial_fit
+        if instance.quantiles != "sketch" and not instance.keep_sketch:
+            raise AttributeError(
+                f"{owner.__name__} has no partial_fit: an exact fit keeps no sketch of the data "
+                "to continue; ask for one with quantiles='sketch' or keep_sketch=True"
+            )
+        return super(QuantileLearner, instance).partial_fit
+
+
+class QuantileLearner(WeightedScaler):
     """Base, beside another, of scalers whose statistic is quantiles.
 
     A subclass lists the three parameters, calls :meth:`check_quantile_parameters` where it checks
@@ -62,15 +78,7 @@ class QuantileLearner(Scaler):
         """Whether a file is fitted batch by batch: only where a sketch was asked for."""
         return self.quantiles == "sketch"
 
-    @property
-    def partial_fit(self) -> Callable[..., QuantileLearner]:
-        """Learn from more data, where there is a sketch; see :meth:`Scaler.partial_fit`."""
-        if self.quantiles != "sketch" and not self.keep_sketch:
-            raise AttributeError(
-                f"{type(self).__name__} has no partial_fit: an exact fit keeps no sketch of the "
-                "data to continue; ask for one with quantiles='sketch' or keep_sketch=True"
-            )
-        return super().partial_fit
+    partial_fit = _WhereSketched()
 
     def ranks(self) -> np.ndarray | None:
         """Return the quantiles that are learned, in [0, 1], where these are all that is.

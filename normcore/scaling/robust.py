@@ -189,38 +189,6 @@ class RobustScaler(QuantileLearner, AffineScaler):
                 f"finite, positive range at quantile_range={self.quantile_range!r}"
             )
 
-    def fit(
-        self, X: Array, y: Array = None, sample_weight: Array = None, *, where: Array = None
-    ) -> Self:
-        """Learn median and range of each feature; what was learned before is forgotten.
-
-        Parameters
-        ----------
-        X : array, data frame, sparse matrix or nested list of shape (n_samples, n_features)
-            NaN is skipped.
-        y : None
-            Ignored.
-        sample_weight : number or array-like of shape (n_samples,), optional
-            Finite and not negative; for each index of the first axis. Whole numbers say how often
-            a row is repeated. With others, a quantile is the first value at which the cumulated
-            weight reaches it, NumPy's ``inverted_cdf``; a sketch does not take such.
-        where : array of bool, optional
-            Of a shape that broadcasts to that of ``X``: elements where it is False are skipped,
-            whatever they hold.
-
-        Raises
-        ------
-        ValueError
-            If ``X`` is not two-dimensional, is empty, or holds infinity, text or complex numbers;
-            if the weights have another length, are all zero, or are negative, NaN or infinite, or
-            a sketch is to carry some that are not whole; if ``where`` has another shape or hides
-            all of ``X``; if ``X`` is sparse and to be centered.
-            The scaler then stays as it was.
-        TypeError
-            If ``X`` holds objects that are not numbers.
-        """
-        return self._fit(X, sample_weight, anew=True, where=where, y=y)
-
     def ranks(self) -> np.ndarray:
         """Return the two quantiles around the median's 0.5."""
         q_min, q_max = _checked_quantiles(self.quantile_range)

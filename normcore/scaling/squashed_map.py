@@ -11,6 +11,7 @@ from normcore.array_backend import over_views
 from normcore.array_backend.abstract import Backend, InfiniteInput
 from normcore.layout import out_argument
 from normcore.layout.namespace import Array, array_namespace
+from normcore.scaling.finite_maps import FiniteAffine, rescale_quarters
 from normcore.threads import run
 
 if TYPE_CHECKING:
@@ -86,7 +87,13 @@ def _mapped(
     if xp.isdtype(x.dtype, "real floating") and bool(xp.any(xp.isinf(x))):
         raise InfiniteInput
     if inverse:
-        y = over_views.rescale(backend, scaler.unsquash(xp, x), affine, 1)
+        y = _rescaled(backend, scaler.unsquash(xp, x), affine)
     else:
-        y = scaler.squash(xp, over_views.rescale(backend, x, affine, 1))
+        y = scaler.squash(xp, _rescaled(backend, x, affine))
     return y if where is None else xp.where(where, y, given)
+
+
+def _rescaled(backend: Backend, x: Array, affine: Affine) -> Array:
+    if isinstance(affine, FiniteAffine) and affine.unit is not None:
+        return rescale_quarters(backend, x, affine, refuse_infinite=False)
+    return over_views.rescale(backend, x, affine, 1)

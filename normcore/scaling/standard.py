@@ -15,12 +15,13 @@ from normcore.scaling.affine_scaler import AffineScaler
 from normcore.scaling.feature_axes import COLUMNS, Axis
 from normcore.scaling.features import Features
 from normcore.scaling.known_statistics import KnownStatistics, known_moments
+from normcore.scaling.weighted_scaler import WeightedScaler
 from normcore.statistics import Moments, wide_integers
 
 __all__ = ["StandardScaler"]
 
 
-class StandardScaler(AffineScaler):
+class StandardScaler(WeightedScaler, AffineScaler):
     """Standardize each feature to zero mean and unit variance: ``(x - mean) / std``.
 
     Parameters
@@ -150,46 +151,6 @@ class StandardScaler(AffineScaler):
             raise ValueError("count needs both mean and std or var, so that data can be added")
         given = {"mean_": known.numbers.get("mean"), "scale_": known.numbers.get("std")}
         return scaler._set_known(known, given)
-
-    def fit(
-        self, X: Array, y: Array = None, sample_weight: Array = None, *, where: Array = None
-    ) -> Self:
-        """Learn mean and variance of each feature; what was learned before is forgotten.
-
-        Parameters
-        ----------
-        X : array, data frame, sparse matrix or nested list of shape (n_samples, n_features)
-            NaN is skipped.
-        y : None
-            Ignored.
-        sample_weight : number or array-like of shape (n_samples,), optional
-            Finite and not negative; for each index of the first axis.
-        where : array of bool, optional
-            Of a shape that broadcasts to that of ``X``: elements where it is False are skipped,
-            whatever they hold.
-
-        Raises
-        ------
-        ValueError
-            If ``X`` is not two-dimensional, is empty, or holds infinity, text or complex numbers;
-            if the weights have another length, are all zero, or are negative, NaN or infinite;
-            if ``where`` has another shape or hides all of ``X``; if ``X`` is sparse and to be
-            centered.
-            The scaler then stays as it was.
-        TypeError
-            If ``X`` holds objects that are not numbers.
-        """
-        return self._fit(X, sample_weight, anew=True, where=where, y=y)
-
-    def partial_fit(
-        self, X: Array, y: Array = None, sample_weight: Array = None, *, where: Array = None
-    ) -> Self:
-        """Learn from ``X`` too: as a fit to all that was seen so far, together with ``X``.
-
-        Parameters and errors are those of :meth:`fit`; other features than before are a
-        ValueError.
-        """
-        return self._fit(X, sample_weight, anew=False, where=where, y=y)
 
     @property
     def keeps_zero(self) -> bool:

@@ -129,17 +129,27 @@ class QuantileSketch(Statistic):
         if weights is not None:
             return cls._observe_repeated(backend, x, weights, skipna, error, seed)
         num_samples, num_channels, num_inner = x.shape
-        found = observed(
-            _columns(backend, x),
-            num_channels,
-            num_samples * num_inner,
-            capacity_for(check_error(error)),
-            seed,
+        sketch, absent = cls._of_columns(
+            _columns(backend, x), num_channels, num_samples * num_inner, error, seed
         )
-        values, sizes, coins, sums, absent = found
         if not skipna:
-            sums[_COUNT, absent > 0] = np.nan
-        return cls(error, values, sizes, coins, sums)
+            sketch.sums[_COUNT, absent > 0] = np.nan
+        return sketch
+
+    @classmethod
+    def of_values(cls, values: np.ndarray, *, error: float = 0.01, seed: int = 0) -> QuantileSketch:
+        """Return the sketch, of one channel, of a NumPy vector; NaN is skipped."""
+        column = np.asarray(values, dtype=np.float64)[None, :]
+        return cls._of_columns(iter([column]), 1, column.size, error, seed)[0]
+
+    @classmethod
+    def _of_columns(
+        cls, columns: Iterator[np.ndarray], num_channels: int, size: int, error: float, seed: int
+    ) -> tuple[QuantileSketch, np.ndarray]:
+        """Return the sketch of blocks of channels, and how often there is NaN in each."""
+        capacity = capacity_for(check_error(error))
+        values, sizes, coins, sums, absent = observed(columns, num_channels, size, capacity, seed)
+        return cls(error, values, sizes, coins, sums), absent
 
     @classmethod
     def _observe_repeated(

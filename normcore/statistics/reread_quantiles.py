@@ -2,18 +2,18 @@
 
 A first pass sketches each channel; its sketch gives each rank a bracket of two values. A further
 pass counts what lies below a bracket and keeps what lies inside, which proves the quantile. A rank
-outside its bracket gets a wider one, and where brackets together would keep too much, they take
-turns: passes grow, memory does not.
+outside its bracket gets a wider one, and a bracket that holds too much is sketched itself, which
+makes a narrower one: passes grow, memory does not.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from normcore.layout.namespace import Array
 from normcore.statistics.brackets import Quantiles
+from normcore.statistics.kept_brackets import BracketPlan, KeptBrackets, Place
 from normcore.statistics.quantile_interpolation import (
     LinearInterpolation,
     ObservedBrackets,
@@ -28,135 +28,160 @@ if TYPE_CHECKING:
 
     from normcore.statistics.kernels import StatisticKernels
 
-__all__ = ["RereadQuantiles", "TooMuchKept"]
+__all__ = ["RereadQuantiles", "ValuesChanged"]
 
 # A bracket keeps what lies within the rank error of the sketch on either side, of which the sketch
 # knows again no more than within that error.
 _KEPT_ERRORS = 4.0
 _WIDER = 3.0
+# Values of a sketch of rank error 1, and errors of the sketches of brackets.
+_SKETCH_VALUES = 24.0
+_LEAST_ERROR, _MOST_ERROR = 1e-6, 0.05
 
 
-class TooMuchKept(Exception):
-    """A single bracket holds more values than memory."""
+class ValuesChanged(ValueError):
+    """The data holds another number of values than in the pass before."""
+
+
+class _Inside(NamedTuple):
+    """What is known of a bracket that held too much."""
+
+    sketch: QuantileSketch  # of what lies inside
+    before: float  # values at the lower end or below
+    lower: float
+    upper: float
 
 
 class RereadQuantiles:
-    """The quantiles of channels, of data that is observed once by :meth:`sketch`, then again.
+    """The quantiles of channels, of data of which there is a sketch and which can be read again.
+
+    ::
+
+        passes = RereadQuantiles(backend, q, sketch, max_values)
+        while (plan := passes.plan()) is not None:
+            seen = KeptBrackets(plan)
+            for x in views:
+                seen.observe(backend, x)
+            passes.learn(seen)
 
     Parameters
     ----------
     backend : Backend
-        Observes the data, which is that of the host.
+        Of the host's arrays.
     q : array of shape (R,)
         In [0, 1].
-    num_channels : int
-    error : float
-        Rank error of the sketch: what a bracket keeps is proportional to it.
+    sketch : QuantileSketch
+        Of all the data; what a bracket keeps is proportional to its error.
     max_values : int
-        Values that may be kept in all.
+        Values that a pass may keep in all.
     """
 
     def __init__(
-        self,
-        backend: StatisticKernels,
-        q: ArrayLike,
-        num_channels: int,
-        error: float,
-        max_values: int,
+        self, backend: StatisticKernels, q: ArrayLike, sketch: QuantileSketch, max_values: int
     ) -> None:
-        self._backend = backend
         self._rule = LinearInterpolation(NumpyRankSelection(backend))
         self._q = as_quantiles(q)
-        self._error, self._max_values = error, max_values
-        self._sketch = QuantileSketch.empty(num_channels, error=error)
-        self._values = np.full((self._q.size, num_channels), np.nan)
+        self._sketch, self._max_values = sketch, max_values
+        self._values = np.full((self._q.size, sketch.num_channels), np.nan)
         self._reach = np.ones(self._values.shape)  # of a bracket, in rank errors
-        self._most = self._values.size  # brackets at a time
-        self._open = np.ones(self._values.shape, dtype=bool)
-        self._now = self._open
+        self._inside: dict[Place, _Inside] = {}
+        exact = (sketch.rank_error == 0) | (sketch.count == 0)
+        self._values[:, exact] = sketch.quantile(self._q)[:, exact]
+        self._open = np.broadcast_to(~exact, self._values.shape).copy()
+        self._first, self._second, _ = neighbours(self._q[:, None], sketch.count)
+        self._plan: BracketPlan | None = None
 
-    def sketch(self, x: Array) -> None:
-        """Observe an ``(N, C, S)`` view in the first pass; NaN is skipped."""
-        more = QuantileSketch.observe(self._backend, x, skipna=True, error=self._error)
-        self._sketch = self._sketch.merge(more)
-
-    def begin(self) -> bool:
-        """Begin another pass; False if none is needed any more."""
-        exact = ((self._sketch.rank_error == 0) | (self._sketch.count == 0)) & self._open
-        if exact.any():
-            self._values[exact] = self._sketch.quantile(self._q)[exact]
-            self._open &= ~exact
+    def plan(self) -> BracketPlan | None:
+        """Return what the next pass is to look at; None if none is needed any more."""
         if not self._open.any():
-            return False
+            return None
+        lower, upper, errors = self._ends()
+        expected = np.cumsum(_KEPT_ERRORS * errors[self._open])
+        # Brackets that memory does not hold take turns, as many at a time as it holds sketches of.
+        number = max(
+            int(np.sum(expected <= self._max_values)),
+            int(self._max_values * _MOST_ERROR / _SKETCH_VALUES),
+            1,
+        )
+        wanted = np.zeros_like(self._open)
+        wanted[tuple(np.argwhere(self._open)[:number].T)] = True
+        lower[~wanted] = upper[~wanted] = np.inf
+        error = _SKETCH_VALUES * wanted.sum() / self._max_values
+        error = float(np.clip(error, _LEAST_ERROR, _MOST_ERROR))
+        self._plan = BracketPlan(lower, upper, wanted, self._max_values, error)
+        return self._plan
+
+    def _ends(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return brackets (R, C) around the ranks, and the rank errors they reach to each side."""
         error = np.maximum(self._sketch.rank_error * self._sketch.count, 1.0)
         errors = np.ceil(self._reach * error)
-        places = np.argwhere(self._open)
-        expected = np.cumsum(_KEPT_ERRORS * errors[self._open])
-        number = max(1, min(self._most, int(np.sum(expected <= self._max_values))))
-        self._now = np.zeros_like(self._open)
-        self._now[tuple(places[:number].T)] = True
-        first, second, _ = neighbours(self._q[:, None], self._sketch.count)
-        lower = self._at_ranks(first - errors, -np.inf)
-        upper = self._at_ranks(second + errors, np.inf)
-        lower[~self._now] = upper[~self._now] = np.inf
-        self._lower, self._upper = lower, upper
-        self._sums = np.zeros((4, *lower.shape))
-        self._pieces: list[list[list[Array]]] = [[[] for _ in row] for row in lower]
-        self._kept = np.zeros(lower.shape)
-        self._dropped = np.zeros(lower.shape, dtype=bool)
-        return True
+        lower = _at_ranks(self._sketch, self._first - errors, -np.inf, np.inf)
+        upper = _at_ranks(self._sketch, self._second + errors, -np.inf, np.inf)
+        for place, inside in self._inside.items():
+            sketch = inside.sketch
+            own = float(np.maximum(sketch.rank_error * sketch.count, 1.0)[0])
+            errors[place] = np.ceil(self._reach[place] * own)
+            ends = np.array([[self._first[place]], [self._second[place]]]) - inside.before
+            ends += np.array([[-errors[place]], [errors[place]]])
+            found = _at_ranks(sketch, ends, inside.lower, inside.upper)
+            lower[place], upper[place] = found[:, 0]
+        return lower, upper, errors
 
-    def _at_ranks(self, ranks: np.ndarray, beyond: float) -> np.ndarray:
-        """Return what the sketch has at ranks, or what lies beyond all values."""
-        last = self._sketch.count - 1
-        found = self._sketch.at_ranks(np.clip(ranks, 0, np.maximum(last, 0)))
-        return np.where((ranks < 0) | (ranks > last), beyond, found)
-
-    def observe(self, x: Array) -> None:
-        """Observe the same ``(N, C, S)`` views in the pass that was begun."""
-        part = self._backend.brackets(x, self._lower, self._upper, skipna=True).to_host()
-        self._sums += part.below, part.equal_lower, part.inside_count, part.equal_upper
-        for rank, channel in np.argwhere(self._now & ~self._dropped):
-            inside = part.inside[rank][channel]
-            if len(inside):
-                self._pieces[rank][channel].append(inside)
-                self._kept[rank, channel] += len(inside)
-        while self._kept.sum() > self._max_values:
-            place = np.unravel_index(int(np.argmax(self._kept)), self._kept.shape)
-            self._pieces[place[0]][place[1]].clear()
-            self._kept[place], self._dropped[place] = 0, True
-
-    def end(self) -> None:
-        """Find what this pass has shown.
+    def learn(self, seen: KeptBrackets) -> None:
+        """Find what the pass has shown that the plan was for.
 
         Raises
         ------
-        TooMuchKept
-            If a bracket that had the memory for itself did not fit.
+        ValuesChanged
+            If it saw other values than the sketch.
         """
-        below, equal_lower, inside_count, equal_upper = self._sums
-        seen = ObservedBrackets(
-            lower=self._lower,
-            upper=self._upper,
+        plan, sketched = self._plan, seen.sketched
+        assert plan is not None
+        changed = np.flatnonzero(seen.count != self._sketch.count)
+        if changed.size:
+            channel = int(changed[0])
+            raise ValuesChanged(
+                f"column {channel} had {self._sketch.count[channel]:,.0f} values and has "
+                f"{seen.count[channel]:,.0f} when it is read again"
+            )
+        for (rank, channel), sketch in seen.sketches.items():
+            if not sketch.rank_error.any():  # it holds all values
+                seen.pieces[rank][channel] = [sketch.values]
+                sketched[rank, channel] = False
+        below, equal_lower, inside_count, equal_upper = seen.sums
+        observed = ObservedBrackets(
+            lower=plan.lower,
+            upper=plan.upper,
             below=below,
             equal_lower=equal_lower,
             inside_count=inside_count,
             equal_upper=equal_upper,
             count=self._sketch.count,
             infinite=self._sketch.infinite,
-            pieces=self._pieces,
-            dropped=self._dropped,
+            pieces=seen.pieces,
+            dropped=sketched,
         )
-        found, there = self._rule.quantiles_in_brackets(seen, self._q, self._now)
+        found, there = self._rule.quantiles_in_brackets(observed, self._q, plan.wanted)
         self._values[there] = found[there] + 0.0  # -0.0 reads as 0.0
         self._open &= ~there
-        missed = self._now & ~there
-        if (missed & self._dropped).any():
-            if self._now.sum() == 1:
-                raise TooMuchKept
-            self._most = max(1, int(self._now.sum()) // 2)
-        self._reach[missed & ~self._dropped] *= _WIDER
+        before = below + equal_lower
+        end = before + inside_count + equal_upper
+        missed = plan.wanted & ~there
+        around = missed & (self._first >= below) & (self._second < end)
+        self._reach[missed & ~around] *= _WIDER
+        for place, sketch in seen.sketches.items():
+            if around[place]:
+                ends = float(plan.lower[place]), float(plan.upper[place])
+                self._inside[place] = _Inside(sketch, float(before[place]), *ends)
+                self._reach[place] = 1.0
 
     def quantiles(self) -> Quantiles:
         """Return what was found in the end."""
         return Quantiles(self._q, self._values, self._sketch.count, self._sketch.infinite)
+
+
+def _at_ranks(sketch: QuantileSketch, ranks: np.ndarray, lower: float, upper: float) -> np.ndarray:
+    """Return what a sketch has at ranks, or the ends beyond which there is nothing of it."""
+    last = sketch.count - 1
+    found = sketch.at_ranks(np.clip(ranks, 0, np.maximum(last, 0)))
+    return np.where(ranks < 0, lower, np.where(ranks > last, upper, found))

@@ -10,15 +10,17 @@ import torch
 from torch import Tensor
 
 from normcore.array_backend import selection
-from normcore.layout.namespace import Array
+from normcore.layout.bfloat16 import cast, is_bfloat16
+from normcore.layout.namespace import BFLOAT16, Array
 from normcore.statistics import Moments
 
 __all__ = ["computed", "from_core", "in_order", "moments_of", "order_of", "to_core"]
 
 _DTYPES = {
-    getattr(torch, name): np.dtype(name).str
+    getattr(torch, name): np.dtype(name)
     for name in ("float64", "float32", "float16", "int64", "int32", "int16", "int8", "uint8")
-} | {torch.bool: np.dtype(np.bool_).str}
+} | {torch.bool: np.dtype(np.bool_), torch.bfloat16: BFLOAT16}
+_NAMES = {dtype: known.str for dtype, known in _DTYPES.items()}
 
 #: Axes from the outermost to the innermost, of tensors in a memory format.
 _ORDERS: dict[tuple[torch.memory_format, int], tuple[int, ...]] = {
@@ -40,7 +42,7 @@ class _Memory:
             "version": 3,
             "shape": tuple(tensor.shape),
             "strides": tuple([stride * itemsize for stride in tensor.stride()]),
-            "typestr": _DTYPES[tensor.dtype],
+            "typestr": _NAMES[tensor.dtype],
             "data": (tensor.data_ptr(), False),
         }
 
@@ -49,25 +51,23 @@ def to_core(tensor: Tensor | None) -> Array:
     """Return a NumPy view of a tensor on the host; one on a device is its backend's to adopt.
 
     RuntimeError where that is not ready, such as without CuPy.
-
-    NumPy has no bfloat16: on the host it is worked on as a float32 copy, and what comes out of
-    that is rounded to bfloat16.
     """
     if tensor is None:
         return None
     if tensor.is_cuda or tensor.device.type != "cpu":
         selection.require_device_backend(tensor)  # others would take a hundred times as long
         return tensor.detach()
-    if tensor.dtype == torch.bfloat16:
-        tensor = tensor.float()
-    return np.asarray(_Memory(tensor))
+    array = np.asarray(_Memory(tensor))
+    return array.view(BFLOAT16) if tensor.dtype == torch.bfloat16 else array
 
 
 def from_core(array: Array, dtype: torch.dtype, beside: Tensor) -> Tensor:
     """Return what the core computed as a tensor of its own, on the device of another."""
     if isinstance(array, np.ndarray):
-        copied: Tensor = torch.from_numpy(array).to(dtype, copy=True)
-        return copied
+        array = cast(array, _DTYPES[dtype])  # PyTorch rounds float64 to float32 first
+        if is_bfloat16(array.dtype):
+            return torch.from_numpy(array.view(np.int16)).view(dtype).clone()
+        return torch.from_numpy(array).clone()
     if not isinstance(array, Tensor):
         array = selection.select_backend(beside).release(array, beside)
     tensor: Tensor = array if array.dtype == dtype else array.to(dtype)
@@ -91,10 +91,7 @@ def computed(
         result = from_core(result, like.dtype, like).contiguous(memory_format=order)
         return result, tuple(others)
     result = torch.empty_like(like, memory_format=order)
-    wide = result.float() if result.dtype == torch.bfloat16 else result
-    _, *others = compute(to_core(wide))
-    if wide is not result:
-        result.copy_(wide)
+    _, *others = compute(to_core(result))
     return result, tuple(others)
 
 

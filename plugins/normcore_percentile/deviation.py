@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -50,8 +50,16 @@ class DeviationQuantiles(nc.MergeableQuantiles):
             found.q, found.values, found.count, found.infinite, found.sketch, found.rank_error
         )
 
-    def observe_deviation(self, backend: nc.Backend, x: Any) -> None:
-        """Find the deviation in the ``(N, C, S)`` view that the quantiles are of, or the sketch."""
+    def observe_deviation(
+        self, backend: nc.Backend, x: Any, quantiles: Callable[..., nc.MergeableQuantiles]
+    ) -> None:
+        """Find the deviation in the ``(N, C, S)`` view that the quantiles are of, or the sketch.
+
+        Parameters
+        ----------
+        quantiles : callable
+            ``quantiles(view, q)``, as those of ``x`` were found, with its weights.
+        """
         if self.sketch is not None and self.rank_error.any():
             self.deviation = _sketched_deviation(self.sketch, self.values[0])
             return
@@ -60,9 +68,9 @@ class DeviationQuantiles(nc.MergeableQuantiles):
         for start in range(0, x.shape[1], step):
             channels = slice(start, min(start + step, x.shape[1]))
             values = np.asarray(backend.release(x[:, channels, :], np.empty(0)))
-            distances = np.abs(values - self.values[0, channels, None])
-            found = backend.quantiles(backend.adopt(distances), [0.5], skipna=True).to_host()
-            self.deviation[channels] = found.values[0]
+            distances, unit = _distances(values, self.values[0, channels, None])
+            found = quantiles(backend.adopt(distances), [0.5])
+            self.deviation[channels] = found.values[0] * unit
 
     def merge(self, other: nc.Quantiles) -> DeviationQuantiles:
         """Return the statistic of both pieces of data, by their sketches."""
@@ -121,6 +129,15 @@ class DeviationQuantiles(nc.MergeableQuantiles):
         return found
 
 
+def _distances(values: np.ndarray, center: np.ndarray) -> tuple[np.ndarray, float]:
+    """Return distances of values from a center, in a unit in which they are finite."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        distances = np.abs(values - center)
+    if not np.isinf(distances).any() or np.isinf(values).any():
+        return distances, 1.0
+    return np.abs(values / 2 - center / 2), 2.0
+
+
 def _sketched_deviation(sketch: nc.QuantileSketch, median: np.ndarray) -> np.ndarray:
     """Return the median distance from the median of what a sketch holds, of each channel."""
     levels = sketch.sizes.shape[1]
@@ -131,11 +148,11 @@ def _sketched_deviation(sketch: nc.QuantileSketch, median: np.ndarray) -> np.nda
         if not values.size:
             continue
         weights = np.repeat(weights_of_levels, sketch.sizes[channel])
-        distances = np.abs(values - median[channel])
+        distances, unit = _distances(values, median[channel])
         order = np.argsort(distances, kind="stable")
         below = np.cumsum(weights[order])
         middle = (below[-1] - 1) / 2  # between two values where their number is even
         ranks = np.array([np.floor(middle), np.ceil(middle)])
         first, second = distances[order][np.searchsorted(below, ranks, side="right")]
-        deviation[channel] = first + (second - first) / 2
+        deviation[channel] = (first + (second - first) / 2) * unit
     return deviation

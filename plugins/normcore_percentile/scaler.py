@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from numbers import Real
 from types import ModuleType
 from typing import Any
@@ -62,7 +63,9 @@ class PercentileScaler(nc.QuantileLearner, nc.AffineScaler):
     median_, mad_ : float64 arrays of shape (n_features,)
         With ``spread="mad"``.
     scale_ : float64 array of shape (n_features,)
-        ``high_ - low_``, or half of it with ``spread="mad"``; 1 for a constant feature.
+        ``high_ - low_``, or half of it with ``spread="mad"``; 1 for a constant feature. Where that
+        is more than the largest float64, it is divided by a power of two, and so is the range that
+        results are multiplied by.
     quantile_error_ : float
         The rank error that percentiles and median have at most: 0 where they are exact. That of
         the deviation from a sketch is at most twice as large.
@@ -123,35 +126,51 @@ class PercentileScaler(nc.QuantileLearner, nc.AffineScaler):
             raise ValueError(f"num_deviations must be a positive number, got {number!r}")
         self.check_quantile_parameters()
 
+    def ranks(self) -> np.ndarray | None:
+        """Return the two percentiles as quantiles; None for a deviation, which takes more."""
+        if self.spread != "percentiles":
+            return None
+        return np.array(_pair("percentile_range", self.percentile_range, 0.0, 100.0)) / 100
+
     def observe(self, backend: nc.Backend, x: Any, *, weights: Any = None) -> DeviationQuantiles:
         """Return the percentiles of a view, or median and deviation, skipping NaN."""
-        if self.spread == "percentiles":
-            low, high = _pair("percentile_range", self.percentile_range, 0.0, 100.0)
-            ranks = [low / 100, high / 100]
+        ranks = self.ranks()
+        if ranks is not None:
             found = self.observe_quantiles(backend, x, ranks, weights=weights)
             return DeviationQuantiles.beside(found)
         found = self.observe_quantiles(backend, x, [0.5], weights=weights)
         quantiles = DeviationQuantiles.beside(found)
-        quantiles.observe_deviation(backend, x)
+        quantiles.observe_deviation(
+            backend, x, partial(self.observe_quantiles, backend, weights=weights)
+        )
         return quantiles
 
     def affine(self, quantiles: DeviationQuantiles) -> nc.Affine:
         """Set the fitted attributes and return the map."""
         lo, hi = _pair("feature_range", self.feature_range, -math.inf, math.inf)
-        with np.errstate(over="ignore", invalid="ignore"):
-            if self.spread == "percentiles":
-                self.low_, self.high_ = quantiles.values
-                scale = self.high_ - self.low_
-                center, gamma, beta = self.low_, hi - lo, lo
-            else:
-                assert quantiles.deviation is not None
-                self.median_, self.mad_ = quantiles.values[0], quantiles.deviation
-                scale = self.num_deviations * NORMAL_DEVIATION * self.mad_
-                self.low_, self.high_ = self.median_ - scale, self.median_ + scale
-                center, gamma, beta = self.median_, (hi - lo) / 2, lo + (hi - lo) / 2
-            magnitude = np.maximum(np.abs(self.low_), np.abs(self.high_))
+        if self.spread == "percentiles":
+            low, high = quantiles.values
+            with np.errstate(over="ignore"):
+                unit = np.where(np.isinf(high - low), 2.0, 1.0)
+            scale = high / unit - low / unit
+            magnitude = np.maximum(np.abs(low), np.abs(high)) / unit
+            self.low_, self.high_ = low, high
+            center, gamma, beta = low, hi - lo, lo
+        else:
+            assert quantiles.deviation is not None
+            self.median_, self.mad_ = center, deviation = quantiles.values[0], quantiles.deviation
+            reach = self.num_deviations * NORMAL_DEVIATION
+            exponent = np.frexp(deviation)[1] + math.frexp(reach)[1]
+            unit = np.ldexp(1.0, np.maximum(exponent - 1023, 0))
+            scale = reach * (deviation / unit)
+            ends = center / unit - scale, center / unit + scale
+            magnitude = np.maximum(*np.abs(ends))
+            with np.errstate(over="ignore"):  # they may be no float64
+                self.low_, self.high_ = ends[0] * unit, ends[1] * unit
+            gamma, beta = (hi - lo) / 2, lo + (hi - lo) / 2
+        # A range that float64 does not hold is one in units of a power of two.
         return nc.Affine(
-            center=center, scale=nc.nonconstant(scale, magnitude), gamma=gamma, beta=beta
+            center=center, scale=nc.nonconstant(scale, magnitude), gamma=gamma / unit, beta=beta
         )
 
     # -- beyond the range ------------------------------------------------------------------

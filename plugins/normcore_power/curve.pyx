@@ -187,7 +187,12 @@ def forward(x, const double[:, ::1] parameters, bint plus_one):
     return result
 
 
-def moments(const double[::1] values, const double[:, ::1] parameters, bint plus_one):
+def moments(
+    const double[::1] values,
+    const double[:, ::1] parameters,
+    bint plus_one,
+    const double[::1] weights=None,
+):
     """Return the mean and the standard deviation of the map of finite values.
 
     Of what grows away from zero, where the origin is below zero.
@@ -196,12 +201,16 @@ def moments(const double[::1] values, const double[:, ::1] parameters, bint plus
     ----------
     parameters : C-contiguous float64 array of shape (1, 5)
         As of :func:`forward`, with a mean of 0 and a scale of 1.
+    weights : float64 array of the shape of values, optional
+        Positive; by default all are 1.
     """
     cdef curve_t curve = curve_of(plus_one, &parameters[0, 0])
     cdef double mapped[RUN]
     cdef double low = INFINITY, high = -INFINITY, size, mean = 0.0, total = 0.0
-    cdef double part, square, delta, number
+    cdef double part, square, delta, weight, seen = 0.0, number = 0.0
+    cdef double share[RUN]
     cdef Py_ssize_t start = 0, count, i
+    cdef bint weighted = weights is not None
     with nogil:
         for i in range(values.shape[0]):
             low, high = min(low, values[i]), max(high, values[i])
@@ -213,18 +222,21 @@ def moments(const double[::1] values, const double[:, ::1] parameters, bint plus
         while start < values.shape[0]:
             count = min(values.shape[0] - start, <Py_ssize_t> RUN)
             map_run(&curve, &values[start], count, mapped)
-            part = square = 0.0
+            part = square = weight = 0.0
             for i in range(count):
+                share[i] = weights[start + i] if weighted else 1.0
                 mapped[i] = mapped[i] / size
-                part += mapped[i]
-            part /= <double> count
+                part += share[i] * mapped[i]
+                weight += share[i]
+            part /= weight
             for i in range(count):
-                square += (mapped[i] - part) * (mapped[i] - part)
-            number, delta = <double> (start + count), part - mean
-            total += square + delta * delta * (<double> start * <double> count / number)
-            mean += delta * (<double> count / number)
+                square += share[i] * (mapped[i] - part) * (mapped[i] - part)
+            number, delta = seen + weight, part - mean
+            total += square + delta * delta * (seen * weight / number)
+            mean += delta * (weight / number)
             start += count
-    return curve.sign * (mean * size), sqrt(total / <double> values.shape[0]) * size
+            seen = number
+    return curve.sign * (mean * size), sqrt(total / number) * size
 
 
 def inverse(x, const double[:, ::1] parameters, bint plus_one):

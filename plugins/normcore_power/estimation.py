@@ -137,7 +137,13 @@ class PowerCurves(nc.Statistic):
         return cls(parameters, count, arrays["infinite"])
 
 
-def curves_of_columns(columns: np.ndarray, *, plus_one: bool, standardize: bool) -> PowerCurves:
+def curves_of_columns(
+    columns: np.ndarray,
+    *,
+    plus_one: bool,
+    standardize: bool,
+    weights: np.ndarray | None = None,
+) -> PowerCurves:
     """Return the most likely power transform of each column of a table, NaN left out.
 
     Parameters
@@ -147,6 +153,8 @@ def curves_of_columns(columns: np.ndarray, *, plus_one: bool, standardize: bool)
         Yeo-Johnson, and not Box-Cox.
     standardize : bool
         Whether the map has mean 0 and standard deviation 1.
+    weights : float64 array of shape (n,), optional
+        Positive: how often each row counts, in the likelihood and in mean and deviation.
 
     Raises
     ------
@@ -164,8 +172,10 @@ def curves_of_columns(columns: np.ndarray, *, plus_one: bool, standardize: bool)
     def work(start: int, stop: int) -> None:
         for column in range(start, stop):
             values = np.ascontiguousarray(columns[:, column], dtype=np.float64)
-            missing = np.isnan(values)
-            values = values[~missing] if missing.any() else values
+            missing, given = np.isnan(values), weights
+            if missing.any():
+                values = values[~missing]
+                given = None if weights is None else weights[~missing]
             curves.count[column] = values.size
             if not values.size and not plus_one:
                 raise ValueError(f"Column must not be all nan, as column {column} of X is.")
@@ -175,7 +185,9 @@ def curves_of_columns(columns: np.ndarray, *, plus_one: bool, standardize: bool)
             if not plus_one and values.min() <= 0:
                 raise not_positive_error(column)
             if not curves.infinite[column]:
-                curves.parameters[column] = _curve_of(values, column, plus_one, standardize, limits)
+                curves.parameters[column] = _curve_of(
+                    values, given, column, plus_one, standardize, limits
+                )
 
     nc.parallel_for(work, num_columns)
     return curves
@@ -190,29 +202,34 @@ def not_positive_error(column: int) -> ValueError:
 
 
 def _curve_of(
-    values: np.ndarray, column: int, plus_one: bool, standardize: bool, limits: np.finfo
+    values: np.ndarray,
+    weights: np.ndarray | None,
+    column: int,
+    plus_one: bool,
+    standardize: bool,
+    limits: np.finfo,
 ) -> tuple[float, float, float, float, float]:
     """Return the parameters of the most likely transform of some finite numbers."""
     if values.min() == values.max() and not plus_one:
         raise ValueError(f"Data must not be constant, as column {column} of X is.")
     plain_origin = 0.0 if plus_one else 1.0
-    constant = _is_constant(values)
+    constant = _is_constant(values, weights)
     power, origin, unit = 1.0, plain_origin, 1.0
     if not (constant and plus_one):
         log_eps = math.log(limits.eps)
         least = (math.log(limits.tiny) - log_eps) / 2
         largest = (math.log(limits.max) + log_eps) / 2
-        power, origin, unit = most_likely(values, plus_one, least, largest)
+        power, origin, unit = most_likely(values, plus_one, least, largest, weights)
         if not plus_one:
             power = _representable(power, values, math.log(float(limits.max) / 10000))
     if not standardize:
         return power, plain_origin, 1.0, 0.0, 1.0
     curve = np.array([[power, origin, unit, 0.0, 1.0]])
-    mean, scale = moments(values, curve, plus_one)
+    mean, scale = moments(values, curve, plus_one, weights)
     return power, origin, unit, mean, 1.0 if constant or scale == 0.0 else scale
 
 
-def _is_constant(values: np.ndarray) -> bool:
+def _is_constant(values: np.ndarray, weights: np.ndarray | None) -> bool:
     """Whether numbers differ by no more than rounding may make them differ."""
     size = float(np.abs(values).max())
     if size == 0.0 or values.min() == values.max():
@@ -220,7 +237,11 @@ def _is_constant(values: np.ndarray) -> bool:
     if float(values.max() / size - values.min() / size) > 1e-6:
         return False
     scaled = values / size
-    return float(scaled.std()) <= CONSTANT * abs(float(scaled.mean()))
+    if weights is None:
+        return float(scaled.std()) <= CONSTANT * abs(float(scaled.mean()))
+    mean = np.average(scaled, weights=weights)
+    variance = np.average((scaled - mean) ** 2, weights=weights)
+    return bool(np.sqrt(variance) <= CONSTANT * abs(mean))
 
 
 def _representable(power: float, values: np.ndarray, most: float) -> float:

@@ -58,6 +58,8 @@ ctypedef struct sums_t:
 
 ctypedef struct sample_t:
     const double* logs      # in units of the largest, those of the upper side first
+    const double* weights   # of them, NULL where all are 1
+    double total            # of the weights
     Py_ssize_t count, upper
     double least, most      # of the upper side
     double most_below       # of the lower side
@@ -66,11 +68,15 @@ ctypedef struct sample_t:
 
 
 cdef void add_run(
-    const double* logs, Py_ssize_t count, double power, double shift, bint series, double* totals
+    const double* logs, const double* weights, Py_ssize_t count, double power, double shift,
+    bint series, double* totals,
 ) noexcept nogil:
     """Add sums of some values' powers, and of their derivatives by the power."""
     cdef double value[RUN]
     cdef double derivative[RUN]
+    cdef double products[2 * RUN]
+    cdef double* weighed = value
+    cdef double* slopes = derivative
     cdef double lanes[4 * LANES]
     cdef double one = exp(-shift), over = 0.0 if power == 0.0 else 1.0 / power, e, p, d
     cdef Py_ssize_t i, k
@@ -86,32 +92,38 @@ cdef void add_run(
         powers(logs, <int> count, power, shift, one, over, value, derivative)
     for i in range(count, (count + LANES - 1) // LANES * LANES):
         value[i] = derivative[i] = 0.0
+    if weights != NULL:
+        weighed, slopes = products, products + RUN
+        for i in range(count):
+            weighed[i], slopes[i] = weights[i] * value[i], weights[i] * derivative[i]
+        for i in range(count, (count + LANES - 1) // LANES * LANES):
+            weighed[i] = slopes[i] = 0.0
     for i in range(4 * LANES):
         lanes[i] = 0.0
     for i in range((count + LANES - 1) // LANES):
         for k in range(LANES):
-            p, d = value[i * LANES + k], derivative[i * LANES + k]
+            p = weighed[i * LANES + k]
             lanes[k] += p
-            lanes[LANES + k] += d
-            lanes[2 * LANES + k] += p * p
-            lanes[3 * LANES + k] += p * d
+            lanes[LANES + k] += slopes[i * LANES + k]
+            lanes[2 * LANES + k] += p * value[i * LANES + k]
+            lanes[3 * LANES + k] += p * derivative[i * LANES + k]
     for i in range(4):
         totals[i] += (lanes[4 * i] + lanes[4 * i + 1]) + (lanes[4 * i + 2] + lanes[4 * i + 3])
 
 
 cdef sums_t sums_of(
-    const double* logs, Py_ssize_t count, double power, double shift
+    const double* logs, const double* weights, Py_ssize_t count, double power, double shift
 ) noexcept nogil:
     cdef double totals[4]
-    cdef Py_ssize_t start = 0
+    cdef Py_ssize_t start = 0, size
     cdef sums_t sums
     totals[0] = totals[1] = totals[2] = totals[3] = 0.0
     while start < count:
-        add_run(
-            logs + start, min(count - start, <Py_ssize_t> RUN), power, shift,
-            fabs(power) <= SERIES, totals,
-        )
-        start += RUN
+        size = min(count - start, <Py_ssize_t> RUN)
+        add_run(logs + start, weights, size, power, shift, fabs(power) <= SERIES, totals)
+        if weights != NULL:
+            weights += size
+        start += size
     sums.value, sums.derivative, sums.square, sums.product = (
         totals[0], totals[1], totals[2], totals[3]
     )
@@ -122,14 +134,19 @@ cdef double slope(const sample_t* sample, double power) noexcept nogil:
     """Return the derivative of the log-likelihood, for each value and negated, by the power."""
     cdef double other = 2.0 * sample.unit - power
     cdef double shift = max(max(power * sample.least, power * sample.most), 0.0)
-    cdef double number = <double> sample.count, variance, covariance
+    cdef double number = sample.total, variance, covariance
+    cdef const double* weights = sample.weights
     cdef bint both = sample.upper < sample.count
     cdef sums_t upper, lower
     if both:
         shift = max(shift, other * sample.most_below)
-    upper = sums_of(sample.logs, sample.upper, power, shift)
+    upper = sums_of(sample.logs, weights, sample.upper, power, shift)
     if both:
-        lower = sums_of(sample.logs + sample.upper, sample.count - sample.upper, other, shift)
+        if weights != NULL:
+            weights += sample.upper
+        lower = sums_of(
+            sample.logs + sample.upper, weights, sample.count - sample.upper, other, shift
+        )
         upper.value -= lower.value
         upper.derivative += lower.derivative
         upper.square += lower.square
@@ -195,17 +212,20 @@ cdef double root_of_large(
     """Return the root, which a part of the values tells roughly where there are many."""
     cdef sample_t part = sample[0]
     cdef Py_ssize_t step = sample.count // PART, i, size = 0
-    cdef double total = 0.0, start, rate
+    cdef double total = 0.0, start, rate, weight
     if step < 4:
         return root(sample, low, high, sample.unit, 0.0)
-    part.upper, i = 0, step // 2
+    part.upper, part.total, i = 0, 0.0, step // 2
     while i < sample.count:
-        room[size] = sample.logs[i]
-        total += room[size] if i < sample.upper else -room[size]
+        weight = 1.0 if sample.weights == NULL else sample.weights[i]
+        room[size], room[2 * PART + size] = sample.logs[i], weight
+        total += weight * room[size] if i < sample.upper else -weight * room[size]
+        part.total += weight
         part.upper += i < sample.upper
         size += 1
         i += step
-    part.logs, part.count, part.mean = room, size, total / <double> size
+    part.logs, part.count, part.mean = room, size, total / part.total
+    part.weights = NULL if sample.weights == NULL else room + 2 * PART
     start = root(&part, low, high, sample.unit, 0.0)
     rate = (slope(&part, start + NEAR) - slope(&part, start - NEAR)) / (2.0 * NEAR)
     return root(sample, low, high, start, rate)
@@ -238,20 +258,26 @@ cdef void take_logarithms(
 
 
 cdef void part_sides(
-    const double* values, double* logs, Py_ssize_t count, Py_ssize_t upper, double* parted
+    const double* values, const double* given, Py_ssize_t count, Py_ssize_t upper, double* parted
 ) noexcept nogil:
-    """Put the logarithms of what is not below zero first."""
+    """Put the logarithms, or weights, of what is not below zero first."""
     cdef Py_ssize_t i, above = 0, below = upper
     for i in range(count):
         if values[i] >= 0.0:
-            parted[above] = logs[i]
+            parted[above] = given[i]
             above += 1
         else:
-            parted[below] = logs[i]
+            parted[below] = given[i]
             below += 1
 
 
-def most_likely(const double[::1] values, bint plus_one, double least, double largest):
+def most_likely(
+    const double[::1] values,
+    bint plus_one,
+    double least,
+    double largest,
+    const double[::1] weights=None,
+):
     """Return the most likely lambda, and origin and unit of a map that has all digits.
 
     Parameters
@@ -263,14 +289,21 @@ def most_likely(const double[::1] values, bint plus_one, double least, double la
     least, largest : float
         Exponents of e between which transforms of 20 times the largest value remain: bounds of
         lambda, as scikit-learn has them for Yeo-Johnson. Box-Cox has none here.
+    weights : float64 array of shape (n,), optional
+        Positive: how often each value counts; by default once.
     """
     cdef Py_ssize_t count = values.shape[0], i
     cdef double low = INFINITY, high = -INFINITY, most, reach, sign = 1.0, origin = 0.0
-    cdef double power, total = 0.0, part = 0.0
+    cdef double power, total = 0.0, part = 0.0, weight
+    cdef bint weighted = weights is not None
     cdef sample_t sample
-    cdef double[::1] logs = np.empty(count), room = np.empty(2 * PART)
+    cdef double[::1] logs = np.empty(count), room = np.empty(4 * PART)
     cdef double[::1] parted = np.empty(count if plus_one else 1)
+    cdef double[::1] parted_weights = np.empty(count if plus_one and weighted else 1)
     cdef double* taken = &logs[0]
+    sample.weights, sample.total = NULL, <double> count
+    if weighted:
+        sample.weights, sample.total = &weights[0], np.sum(weights)
     with nogil:
         sample.upper, sample.count = 0, count
         for i in range(count):
@@ -283,6 +316,9 @@ def most_likely(const double[::1] values, bint plus_one, double least, double la
         if sample.upper < count:
             part_sides(&values[0], taken, count, sample.upper, &parted[0])
             taken = &parted[0]
+            if weighted:
+                part_sides(&values[0], sample.weights, count, sample.upper, &parted_weights[0])
+                sample.weights = &parted_weights[0]
         most = sample.least = sample.most = sample.most_below = 0.0
         for i in range(count):
             most = max(most, fabs(taken[i]))
@@ -292,11 +328,12 @@ def most_likely(const double[::1] values, bint plus_one, double least, double la
                 sample.least, sample.most = min(sample.least, taken[i]), max(sample.most, taken[i])
             else:
                 sample.most_below = max(sample.most_below, taken[i])
-            part += taken[i] if i < sample.upper else -taken[i]
+            weight = sample.weights[i] if weighted else 1.0
+            part += weight * taken[i] if i < sample.upper else -weight * taken[i]
             if i % RUN == RUN - 1:
                 total += part
                 part = 0.0
-        sample.logs, sample.unit, sample.mean = taken, most, (total + part) / <double> count
+        sample.logs, sample.unit, sample.mean = taken, most, (total + part) / sample.total
         reach = max(fabs(low), fabs(high))
         reach = most / (log1p(20.0 * reach) if reach < 1e300 else log(reach) + log(20.0))
         low, high = -MOST, MOST

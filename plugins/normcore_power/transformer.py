@@ -18,7 +18,7 @@ __all__ = ["PowerTransformer"]
 METHODS = ("yeo-johnson", "box-cox")
 
 
-class PowerTransformer(nc.PointwiseScaler):
+class PowerTransformer(nc.WeightedScaler, nc.PointwiseScaler):
     """Raise each feature to a power that makes it more like a normal distribution.
 
     Parameters
@@ -46,6 +46,9 @@ class PowerTransformer(nc.PointwiseScaler):
 
     Notes
     -----
+    Samples of ``sample_weight`` w count as w samples would: in the likelihood, and in mean and
+    standard deviation.
+
     With ``standardize``, the map is measured from within the data, so that data far from zero and
     close together keep their digits whatever lambda is; scikit-learn maps such to zeros. For
     Yeo-Johnson lambda is sought where 20 times the largest value could be mapped, for Box-Cox where
@@ -90,12 +93,19 @@ class PowerTransformer(nc.PointwiseScaler):
 
     def observe(self, backend: nc.Backend, x: Any, *, weights: Any = None) -> PowerCurves:
         """Return the most likely maps of a view, skipping NaN and positions of weight 0."""
-        host = x if isinstance(x, np.ndarray) else np.asarray(backend.release(x, np.empty(0)))
+        host = np.asarray(backend.release(x, np.empty(0)))
         columns = host.transpose(0, 2, 1).reshape(-1, host.shape[1])
+        counts = None
         if weights is not None:
-            columns = columns[np.asarray(weights).reshape(-1) != 0]
+            given = np.asarray(backend.release(weights, np.empty(0)), np.float64).reshape(-1)
+            columns, counts = columns[given > 0], given[given > 0]
+            counts = counts / counts.max(initial=0.0)
+            counts = None if (counts == 1.0).all() else counts
         return curves_of_columns(
-            columns, plus_one=self._plus_one, standardize=bool(self.standardize)
+            columns,
+            plus_one=self._plus_one,
+            standardize=bool(self.standardize),
+            weights=counts,
         )
 
     def prepare(self, curves: PowerCurves) -> None:

@@ -7,10 +7,17 @@ from typing import Any
 import numpy as np
 
 import normcore as nc
-from normcore_quantile.estimation import quantiles_of_sorted
+from normcore_quantile.estimation import are_whole, quantiles_of_sorted, weighted_quantiles
 from normcore_quantile.landmarks import forward, inverse
 
-__all__ = ["as_columns", "is_sparse", "map_stored", "quantiles_of_stored", "refuse_negative"]
+__all__ = [
+    "as_columns",
+    "is_sparse",
+    "map_stored",
+    "quantiles_of_stored",
+    "refuse_negative",
+    "refuse_where",
+]
 
 
 def is_sparse(X: Any) -> bool:
@@ -67,6 +74,12 @@ def refuse_negative(columns: Any) -> None:
         raise ValueError("QuantileTransformer only accepts non-negative sparse matrices.")
 
 
+def refuse_where(where: object) -> None:
+    """Refuse a mask; TypeError says why."""
+    if where is not None:
+        raise TypeError("where= is for dense arrays; a sparse matrix hides nothing")
+
+
 def quantiles_of_stored(
     columns: Any,
     q: np.ndarray,
@@ -74,16 +87,32 @@ def quantiles_of_stored(
     subsample: int | None,
     ignore_zeros: bool,
     generator: np.random.RandomState,
+    weights: np.ndarray | None = None,
 ) -> nc.Quantiles:
     """Return the quantiles of each column of a matrix in CSC format, NaN left out.
 
     A column of more stored values than ``subsample`` is represented by some of them, chosen as
-    scikit-learn does, and by zeros in proportion.
+    scikit-learn does, and by zeros in proportion. With weights, one of each row, all count.
     """
     num_rows, num_columns = columns.shape
     values, count = np.zeros((num_columns, q.size)), np.zeros(num_columns)
+    repeats = weights is not None and are_whole(weights)
     for column in range(num_columns):
-        stored = columns.data[columns.indptr[column] : columns.indptr[column + 1]]
+        part = slice(columns.indptr[column], columns.indptr[column + 1])
+        stored = columns.data[part]
+        if weights is not None:
+            rest = weights.copy()
+            rest[columns.indices[part]] = 0.0
+            zero = 0.0 if ignore_zeros else rest.sum()
+            numbers = np.append(stored, stored.dtype.type(0))
+            given = np.append(weights[columns.indices[part]], zero)
+            some = given > 0
+            values[column], count[column] = weighted_quantiles(
+                numbers[some], given[some], repeats, q
+            )
+            if not some.any():
+                values[column] = 0.0
+            continue
         size = stored.size if ignore_zeros else num_rows
         if subsample is not None and stored.size > subsample:
             kept = subsample if ignore_zeros else subsample * stored.size // num_rows

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from numbers import Integral
 from types import ModuleType
 from typing import Any, Self
 
@@ -11,7 +10,15 @@ import numpy as np
 
 import normcore as nc
 from normcore_quantile import landmarks, sparse
-from normcore_quantile.estimation import as_random_state, quantiles_of_columns, some_positions
+from normcore_quantile.checks import check_count, check_landmarks
+from normcore_quantile.estimation import (
+    as_random_state,
+    columns_of,
+    num_samples,
+    quantiles_of_columns,
+    some_positions,
+    taken,
+)
 
 __all__ = ["QuantileTransformer"]
 
@@ -110,7 +117,7 @@ class QuantileTransformer(nc.QuantileLearner, nc.PointwiseScaler):
 
     def check_parameters(self) -> None:
         """Refuse parameters that make no sense."""
-        _check_count("n_quantiles", self.n_quantiles)
+        check_count("n_quantiles", self.n_quantiles)
         if self.output_distribution not in DISTRIBUTIONS:
             raise ValueError(
                 "output_distribution must be 'uniform' or 'normal', got "
@@ -121,7 +128,7 @@ class QuantileTransformer(nc.QuantileLearner, nc.PointwiseScaler):
                 f"ignore_implicit_zeros must be True or False, got {self.ignore_implicit_zeros!r}"
             )
         if self.subsample is not None:
-            _check_count("subsample", self.subsample)
+            check_count("subsample", self.subsample)
             if self.n_quantiles > self.subsample:
                 raise ValueError(
                     "The number of quantiles cannot be greater than the number of samples used. "
@@ -137,7 +144,7 @@ class QuantileTransformer(nc.QuantileLearner, nc.PointwiseScaler):
 
     # -- learning --------------------------------------------------------------------------
 
-    def fit(self, X: Any, y: Any = None, *, where: Any = None) -> Self:
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None, *, where: Any = None) -> Self:
         """Learn the landmarks of each feature.
 
         Parameters
@@ -147,6 +154,9 @@ class QuantileTransformer(nc.QuantileLearner, nc.PointwiseScaler):
             ``ignore_implicit_zeros``.
         y : None
             Ignored.
+        sample_weight : number or array-like of shape (n_samples,), optional
+            As that of :class:`normcore.RobustScaler`; all rows count then, whatever ``subsample``
+            is, unless the weights are 0 and 1 alone.
         where : array of bool, optional
             As that of other scalers; not with a sparse matrix.
 
@@ -162,8 +172,8 @@ class QuantileTransformer(nc.QuantileLearner, nc.PointwiseScaler):
             If there are fewer samples than ``n_quantiles``.
         """
         if not (sparse.is_sparse(X) and self._of_columns):
-            return super().fit(X, where=where)
-        _refuse_where(where)
+            return super().fit(X, y, sample_weight, where=where)
+        sparse.refuse_where(where)
         self.check_parameters()
         if self._sketches:
             raise ValueError(
@@ -175,12 +185,16 @@ class QuantileTransformer(nc.QuantileLearner, nc.PointwiseScaler):
         if not self.ignore_implicit_zeros:
             sparse.refuse_negative(columns)
         num_rows, num_features = columns.shape
+        weights = None
+        if sample_weight is not None:
+            weights = self.checked_weights(sample_weight, num_rows)
         quantiles = sparse.quantiles_of_stored(
             columns,
-            self._references(num_rows),
+            self._references(num_rows if weights is None else num_samples(weights)),
             subsample=self.subsample,
             ignore_zeros=bool(self.ignore_implicit_zeros),
             generator=as_random_state(self.random_state),
+            weights=weights,
         )
         return self.fit_statistic(_mergeable(quantiles), num_rows, num_features, None)
 
@@ -192,15 +206,19 @@ class QuantileTransformer(nc.QuantileLearner, nc.PointwiseScaler):
                 "no effect.",
                 stacklevel=2,
             )
-        num_inner = x.shape[2]
-        positions = np.arange(x.shape[0] * num_inner)
+        positions, counts = np.arange(x.shape[0] * x.shape[2]), None
         if weights is not None:
-            positions = positions[np.asarray(weights).reshape(-1) != 0]
-        references = self._references(positions.size)
+            given = np.asarray(backend.release(weights, np.empty(0)), np.float64).reshape(-1)
+            positions, counts = positions[given > 0], given[given > 0]
+            if (counts == 1.0).all():
+                counts = None
+        references = self._references(positions.size if counts is None else num_samples(counts))
+        if counts is not None:
+            return self._observe_weighted(backend, x, references, positions, counts, weights)
         whole = weights is None
         sketch = None
         if self._sketches:
-            seen = x if whole else _taken(x, positions)
+            seen = x if whole else taken(x, positions)
             if self.quantiles == "sketch":
                 return self.observe_quantiles(backend, seen, references)
             sketch = nc.QuantileSketch.observe(
@@ -212,10 +230,9 @@ class QuantileTransformer(nc.QuantileLearner, nc.PointwiseScaler):
             positions, whole = positions[chosen], False
         if not whole:
             extrema = backend.extrema(x, skipna=True).to_host()
-            x = _taken(x, positions)
+            x = taken(x, positions)
         if isinstance(x, np.ndarray):
-            columns = x.transpose(0, 2, 1).reshape(-1, x.shape[1])
-            quantiles = quantiles_of_columns(columns, references)
+            quantiles = quantiles_of_columns(columns_of(x), references)
         else:
             found = backend.quantiles(x, references, skipna=True).to_host()
             values = np.maximum.accumulate(found.values, axis=0)
@@ -224,6 +241,25 @@ class QuantileTransformer(nc.QuantileLearner, nc.PointwiseScaler):
             quantiles.infinite = (np.isinf(extrema.min) | np.isinf(extrema.max)) * (
                 extrema.count > 0
             )
+        return _mergeable(quantiles, sketch)
+
+    def _observe_weighted(
+        self,
+        backend: nc.Backend,
+        x: Any,
+        references: np.ndarray,
+        positions: np.ndarray,
+        counts: np.ndarray,
+        weights: Any,
+    ) -> nc.MergeableQuantiles:
+        """Return the landmarks of all that has a weight, at so many positions."""
+        sketch = None
+        if self.quantiles == "sketch":
+            return self.observe_quantiles(backend, x, references, weights=weights)
+        if self.keep_sketch:
+            sketch = self.observe_quantiles(backend, x, [0.0], weights=weights).sketch
+        host = np.asarray(backend.release(x, np.empty(0)))
+        quantiles = quantiles_of_columns(columns_of(host)[positions], references, counts)
         return _mergeable(quantiles, sketch)
 
     def _references(self, num_samples: int) -> np.ndarray:
@@ -278,7 +314,7 @@ class QuantileTransformer(nc.QuantileLearner, nc.PointwiseScaler):
             self.numbers_now(name, each)
             for name, each in zip(("quantiles_", "references_"), learned, strict=True)
         )
-        _check_landmarks(values, references, learned[0].shape[1])
+        check_landmarks(values, references, learned[0].shape[1])
         # Each feature's side by side, as they are searched.
         found = np.array(values.reshape(len(references), -1).T, order="C"), references
         if not any(getattr(getattr(each, "flags", None), "writeable", True) for each in public):
@@ -306,7 +342,7 @@ class QuantileTransformer(nc.QuantileLearner, nc.PointwiseScaler):
             If the transformer is not fitted.
         """
         if self._maps_stored(X):
-            _refuse_where(where)
+            sparse.refuse_where(where)
             return self._mapped_stored(X, False, out)
         return super().transform(X, out=out, where=where)
 
@@ -321,7 +357,7 @@ class QuantileTransformer(nc.QuantileLearner, nc.PointwiseScaler):
             The features that ``X`` holds, in its order; by default all. Not with a sparse matrix.
         """
         if self._maps_stored(X):
-            _refuse_where(where)
+            sparse.refuse_where(where)
             if columns is not None:
                 raise TypeError("columns= is for dense arrays; pass all features of a sparse one")
             return self._mapped_stored(X, True, out)
@@ -355,44 +391,7 @@ class QuantileTransformer(nc.QuantileLearner, nc.PointwiseScaler):
         return tags
 
 
-def _refuse_where(where: object) -> None:
-    if where is not None:
-        raise TypeError("where= is for dense arrays; a sparse matrix hides nothing")
-
-
-def _check_count(name: str, value: object) -> None:
-    if not isinstance(value, Integral) or isinstance(value, bool) or int(value) < 1:
-        raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
-
-
-def _check_landmarks(values: np.ndarray, references: np.ndarray, num_features: int) -> None:
-    """Refuse landmarks that were assigned, if they are none of so many features."""
-    count = len(references) if references.ndim == 1 else 0
-    if not count:
-        raise ValueError(f"references_ must have one dimension, got shape {references.shape}")
-    if values.ndim < 2 or len(values) != count or values.size != count * num_features:
-        raise ValueError(
-            f"quantiles_ must have shape ({count}, {num_features}): as many landmarks as "
-            f"references_ of each feature; got shape {values.shape}"
-        )
-    for name, landmarks_ in (("references_", references), ("quantiles_", values)):
-        if bool(np.isinf(landmarks_).any()):
-            raise ValueError(f"{name} must be finite")
-        if bool((landmarks_[1:] < landmarks_[:-1]).any()):
-            raise ValueError(f"{name} must not decrease from one landmark to the next")
-
-
 def _mergeable(
     found: nc.Quantiles, sketch: nc.QuantileSketch | None = None
 ) -> nc.MergeableQuantiles:
     return nc.MergeableQuantiles(found.q, found.values, found.count, found.infinite, sketch)
-
-
-def _taken(x: Any, positions: np.ndarray) -> Any:
-    """Return some positions of an ``(N, C, S)`` view, as a view of so many samples."""
-    row, inner = np.divmod(positions, x.shape[2])
-    if isinstance(x, np.ndarray):
-        return x[row, :, inner][:, :, None]
-    xp = x.__array_namespace__()
-    channel = xp.arange(x.shape[1])[None, :]
-    return x[xp.asarray(row)[:, None], channel, xp.asarray(inner)[:, None]][:, :, None]

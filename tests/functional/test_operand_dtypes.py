@@ -64,6 +64,8 @@ FORMS = {
     "DLPack": OfDLPack,
     "tensor": tensor,
     "half tensor": lambda v: tensor(v).half(),
+    "bfloat16": lambda v: v.astype(pytest.importorskip("ml_dtypes").bfloat16),
+    "bfloat16 tensor": lambda v: tensor(v).bfloat16(),
     "integer tensor": lambda v: tensor(v).int(),
     "expanded tensor": lambda v: tensor(v)[:, None].expand(len(v), 2)[:, 1],
 }

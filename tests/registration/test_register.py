@@ -235,6 +235,17 @@ def test_registry_source():
             registry().source(suffix, "a:B")
 
 
+def test_registry_engine():
+    r = registry()
+    r.engine("e", "a:B", libraries=["dask", "xarray"])
+    (only,) = r._close()
+    assert only.libraries == ("dask", "xarray")
+    catalog = Catalog().extended([only])
+    assert catalog.engines == {"dask": [only], "xarray": [only]}
+    with pytest.raises(TypeError, match="engine 'e': libraries is a sequence of strings"):
+        registry().engine("e", "a:B", libraries="dask")
+
+
 def test_registry_closes_when_the_hook_has_returned():
     r = registry()
     r._close()

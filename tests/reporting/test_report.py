@@ -70,7 +70,7 @@ def test_every_number_is_that_of_the_finite_values(X):
             assert quartile.error == pytest.approx(rank_error(finite, quartile.q, quartile.value))
             assert quartile.error == 0  # few values are all kept
         with np.errstate(over="ignore"):
-            low, middle, high = (quartile.value for quartile in column.quartiles)
+            low, _, high = (quartile.value for quartile in column.quartiles)
             reach = 1.5 * (high - low)
             outside = (finite < low - reach) | (finite > high + reach)
         assert column.outliers == outside.sum()

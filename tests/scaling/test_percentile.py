@@ -361,3 +361,24 @@ def test_sparse_input_is_refused():
     sparse = pytest.importorskip("scipy.sparse")
     with pytest.raises(TypeError, match="PercentileScaler does not support sparse input"):
         nc.PercentileScaler().fit(sparse.csr_array(np.eye(3)))
+
+
+@pytest.mark.parametrize("quantiles", ["exact", "sketch"])
+@pytest.mark.parametrize("spread", ["percentiles", "mad"])
+@pytest.mark.parametrize("clip", [None, "hard", "soft"])
+@pytest.mark.parametrize("rows", [5, 4000])
+def test_ranges_beyond_the_largest_float64(rows, clip, spread, quantiles):
+    """As of the same data, a quarter as large."""
+    X = np.linspace(-1, 1, rows)[:, None] * [np.finfo(np.float64).max, 1.0]
+    X[1, 0] *= 0.99
+    options = {"spread": spread, "clip": clip, "quantiles": quantiles}
+    scaler = nc.PercentileScaler((0, 100), (-3, 1), **options).fit(X)
+    quarter = nc.PercentileScaler((0, 100), (-3, 1), **options).fit(X / 4)
+    Y = scaler.transform(X)
+    np.testing.assert_allclose(Y, quarter.transform(X / 4), rtol=1e-14, atol=1e-15)
+    if clip != "hard":
+        back = scaler.inverse_transform(Y)
+        np.testing.assert_allclose(back / 4, X / 4, rtol=1e-14, atol=1e293)
+    scale = np.array(scaler.scale_)
+    scaler.scale_ = scale  # what it says is what it does
+    np.testing.assert_array_equal(scaler.transform(X), Y)

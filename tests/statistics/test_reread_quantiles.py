@@ -8,7 +8,8 @@ import pytest
 import normcore as nc
 from normcore.array_backend.reference import ReferenceBackend
 from normcore.statistics import reread_quantiles
-from normcore.statistics.reread_quantiles import RereadQuantiles, TooMuchKept
+from normcore.statistics.kept_brackets import KeptBrackets
+from normcore.statistics.reread_quantiles import RereadQuantiles, ValuesChanged
 
 Q = np.array([0.0, 0.001, 0.25, 0.5, 0.637, 0.75, 0.9999, 1.0])
 
@@ -35,18 +36,39 @@ def columns(n: int) -> np.ndarray:
 
 
 def passes(
-    X: np.ndarray, *, error: float, max_values: int, backend=None
+    X: np.ndarray, *, error: float, max_values: int, backend=None, wire=False
 ) -> tuple[int, nc.Quantiles]:
+    """Return how often the data was read, and its quantiles.
+
+    Over the wire, each part is observed by itself, and states merge in a tree.
+    """
     backend = backend or nc.get_backend("cpu")
-    found = RereadQuantiles(backend, Q, X.shape[1], error, max_values)
     parts = np.array_split(X, 7)
+    sketch = nc.QuantileSketch.empty(X.shape[1], error=error)
     for part in parts:
-        found.sketch(part[:, :, None])
+        observed = nc.QuantileSketch.observe(backend, part[:, :, None], skipna=True, error=error)
+        sketch = sketch.merge(observed)
+    found = RereadQuantiles(backend, Q, sketch, max_values)
     number = 1
-    while found.begin():
-        for part in parts:
-            found.observe(part[:, :, None])
-        found.end()
+    while (plan := found.plan()) is not None:
+        seen = [KeptBrackets(plan) for _ in parts] if wire else [KeptBrackets(plan)] * len(parts)
+        for one, part in zip(seen, parts, strict=True):
+            one.observe(backend, part[:, :, None])
+        while wire and len(seen) > 1:
+            states = [each.to_state() for each in seen]
+            assert all(
+                sum(a.size for name, a in state.items() if name in ("inside", "sketch_values"))
+                <= 2 * max_values + 700
+                for state in states
+            )
+            seen = []
+            for i in range(0, len(states), 3):
+                pair = states[i : i + 3]
+                merged = KeptBrackets.from_state(plan, pair[0])
+                for other in pair[1:]:
+                    merged.merge(KeptBrackets.from_state(plan, other))
+                seen.append(merged)
+        found.learn(seen[0])
         number += 1
         assert number < 200
     return number, found.quantiles()
@@ -92,11 +114,42 @@ def test_ranks_outside_their_brackets_get_wider_ones(monkeypatch) -> None:
 def test_brackets_that_keep_more_than_expected_are_read_again(monkeypatch) -> None:
     monkeypatch.setattr(reread_quantiles, "_KEPT_ERRORS", 0.01)
     X = columns(30_000)
-    number, found = passes(X, error=0.01, max_values=3000)
+    number, found = passes(X, error=0.05, max_values=300)
     assert number > 2
     assert_exact(found, X)
 
 
-def test_a_bracket_that_never_fits() -> None:
-    with pytest.raises(TooMuchKept):
-        passes(columns(30_000), error=0.2, max_values=50)
+@pytest.mark.parametrize("wire", [False, True])
+@pytest.mark.parametrize(("error", "max_values"), [(0.2, 50), (0.05, 500), (0.01, 5000)])
+def test_brackets_that_hold_too_much_are_narrowed(error, max_values, wire) -> None:
+    X = columns(30_000)
+    number, found = passes(X, error=error, max_values=max_values, wire=wire)
+    assert number > 2
+    assert_exact(found, X)
+
+
+def test_few_values_are_kept_of_many(monkeypatch) -> None:
+    """Each pass narrows what is left by the error of a sketch."""
+    rng = np.random.default_rng(1)
+    X = rng.standard_normal((300_000, 1))
+    number, found = passes(X, error=0.05, max_values=4000)
+    assert number <= 4
+    assert found == nc.get_backend("cpu").quantiles(X[:, :, None], Q)
+
+
+@pytest.mark.parametrize("n", [100, 30_000])
+def test_pieces_over_the_wire(n) -> None:
+    X = columns(n)
+    assert_exact(passes(X, error=0.01, max_values=10**6, wire=True)[1], X)
+
+
+def test_other_values_in_another_pass() -> None:
+    backend = nc.get_backend("cpu")
+    X = np.random.default_rng(0).standard_normal((30_000, 2))
+    sketch = nc.QuantileSketch.observe(backend, X[:, :, None], skipna=True)
+    found = RereadQuantiles(backend, Q, sketch, 10**6)
+    seen = KeptBrackets(found.plan())
+    X[5, 1] = np.nan
+    seen.observe(backend, X[:, :, None])
+    with pytest.raises(ValuesChanged, match="column 1 had 30,000 values and has 29,999 when it"):
+        found.learn(seen)

@@ -24,13 +24,13 @@ cdef class MomentsTask(Task):
     cdef object array
     cdef double* states     # (range, MOMENTS_ROWS, channel)
 
-    def __init__(self, x, weights, bint skipna):
+    def __init__(self, x, weights, bint skipna, bint apart):
         self.begin(x)
         self.weighted = weights is not None
         if self.weighted:
             self.w = self.view(weights, True)
         self.skipna = skipna
-        self.small = self.x.positions * self.plan.channels <= SMALL
+        self.small = not apart and self.x.positions * self.plan.channels <= SMALL
         self.whole_rows = (
             self.direct and not self.plan.along and not self.weighted and not self.small
         )
@@ -227,7 +227,7 @@ cdef class MomentsTask(Task):
         store_moments(state, num_channels, merged(load_moments(state, num_channels), more))
 
 
-def moments(x, weights=None, bint skipna=False):
+def moments(x, weights=None, bint skipna=False, bint apart=False):
     """Return the (7, C) state of the moments of an (N, C, S) array.
 
     Parameters
@@ -237,8 +237,11 @@ def moments(x, weights=None, bint skipna=False):
         Positions of weight 0 do not count, whatever their values.
     skipna : bool
         Leave NaN out.
+    apart : bool
+        Take small arrays as large ones: where positions are closest in memory, the bits of a
+        channel then do not depend on how many others there are.
     """
-    cdef MomentsTask task = MomentsTask(x, weights, skipna)
+    cdef MomentsTask task = MomentsTask(x, weights, skipna, apart)
     cdef Py_ssize_t c, part, num_channels = task.plan.channels
     cdef double* total
     cdef const double* more

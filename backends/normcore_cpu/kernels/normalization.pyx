@@ -36,6 +36,8 @@ from .tiling cimport (
     zero_where,
 )
 
+from normcore.threads import get_num_threads
+
 from .statistics import moments
 
 __all__ = [
@@ -62,3 +64,4 @@ include "backward_elemt.pxi"
 include "batchnorm.pxi"
 include "rows.pxi"
 include "rows_backward.pxi"
+include "long_rows.pxi"

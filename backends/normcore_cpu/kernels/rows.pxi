@@ -82,6 +82,9 @@ cdef class RowsTask(Work):
     cdef int spread(self, Py_ssize_t items) except -1:
         """Work on all items on the shared pool."""
         share(self, items, self.num_rows * self.columns, MIN_ELEMENTS)
+        return self.refuse_out_of_memory()
+
+    cdef int refuse_out_of_memory(self) except -1:
         if self.out_of_memory:
             raise MemoryError("not enough memory for the rows in work")
         return 0
@@ -119,19 +122,25 @@ cdef class NormalizeRowsTask(RowsTask):
     cdef const double* beta
     cdef object array
     cdef double* states             # (MOMENTS_ROWS, row)
+    cdef Py_ssize_t ahead           # of a row in work, in elements: what is prefetched
     cdef bint float_input, in_place
 
-    def __init__(self, x, gamma, beta, out, double eps, bint centered):
+    cdef int describe(self, object x, object out, double eps, bint centered) except -1:
         self.begin(x, out, eps, centered)
-        self.gamma, self.beta = self.padded_vector(gamma), self.padded_vector(beta)
         self.array = np.zeros((MOMENTS_ROWS, self.num_rows))
         self.states = doubles_of(self.array)
+        self.ahead = self.x.stride // self.x.itemsize
         self.float_input = self.x.real == FLOAT and in_place(&self.x)
         self.in_place = in_place(&self.out)
         self.nontemporal = self.nontemporal and self.in_place and self.x.data != self.out.data
         self.group = max(1, min(
             <Py_ssize_t> GROUP, GROUP_BYTES // <Py_ssize_t> sizeof(double) // max(self.columns, 1)
         ))
+        return 0
+
+    cdef int set_vectors(self, object gamma, object beta) except -1:
+        self.gamma, self.beta = self.padded_vector(gamma), self.padded_vector(beta)
+        return 0
 
     cdef void work(self, Py_ssize_t start, Py_ssize_t stop) noexcept nogil:
         cdef Py_ssize_t block = min(self.columns, <Py_ssize_t> BLOCK), row = start, rows
@@ -167,7 +176,10 @@ cdef class NormalizeRowsTask(RowsTask):
         while column < self.columns:
             if self.columns > BLOCK:
                 gather_block(&self.x, first, 1, column, self.block(column), copy, 0)
-            self.map(first, rows, column, copy, scales, nontemporal)
+            self.map(
+                first, rows, column, copy, scales, self.gamma + column, self.beta + column,
+                nontemporal,
+            )
             column += BLOCK
 
     cdef Py_ssize_t block(self, Py_ssize_t column) noexcept nogil:
@@ -187,18 +199,16 @@ cdef class NormalizeRowsTask(RowsTask):
         for row in range(rows):
             sums[row] = widened_sum(
                 <const float*> (self.x.data + (first + row) * self.x.stride) + column, columns,
-                rows * self.x.stride // self.x.itemsize, copy + row * padded(columns), &units[row],
+                rows * self.ahead, copy + row * padded(columns), &units[row],
             )
         row_moments(copy, rows, columns, sums, units, states)
 
     cdef void map(
         self, Py_ssize_t first, Py_ssize_t rows, Py_ssize_t column, double* copy,
-        const row_scale_t* scales, bint nontemporal,
+        const row_scale_t* scales, const double* gamma, const double* beta, bint nontemporal,
     ) noexcept nogil:
         """Map a block of rows from the copy into the result."""
         cdef Py_ssize_t row, columns = self.block(column)
-        cdef const double* gamma = self.gamma + column
-        cdef const double* beta = self.beta + column
         cdef double* x = copy
         cdef char* y = self.out.data + first * self.out.stride + column * self.out.channel_stride
         for row in range(rows):
@@ -214,21 +224,3 @@ cdef class NormalizeRowsTask(RowsTask):
             y += self.out.stride
         if not self.in_place:
             scatter_block(&self.out, first, rows, column, columns, copy, padded(columns))
-
-
-def normalize_rows(x, gamma, beta, out, double eps, bint centered=True):
-    """Normalize each row by its own statistics into ``out``, and return the (7, N) moments.
-
-    Parameters
-    ----------
-    x : array of shape (N, D), any strides
-    gamma, beta : float64 arrays of shape (D,)
-    out : floating array of shape (N, D), any strides
-        May be ``x`` itself.
-    eps : float
-    centered : bool
-        Subtract the mean; otherwise divide by the root mean square alone.
-    """
-    cdef NormalizeRowsTask task = NormalizeRowsTask(x, gamma, beta, out, eps, centered)
-    task.spread(task.num_rows)
-    return task.array

@@ -19,6 +19,7 @@ cdef enum:
     SUM_ROWS = 64       # of a column
     FEW_COLUMNS = 512   # whose copy fits into L1 beside all else
     MAX_RANGES = 64
+    SUMS_BYTES = 1 << 22    # of column sums, unless one for each thread is more
     # Rows of the column sums of a range: as they grow, and in two parts.
     DGAMMA = 0, DBETA = 1, DGAMMA_HI = 2, DGAMMA_LO = 3, DBETA_HI = 4, DBETA_LO = 5, COLUMN_SUMS = 6
 
@@ -135,28 +136,41 @@ cdef inline void differentiate_row_again(
         i += WIDTH
 
 
+cdef void settle_columns(double* sums, Py_ssize_t ld) noexcept nogil:
+    """Move the column sums of some rows to those in two parts."""
+    cdef Py_ssize_t i = 0
+    while i < ld:
+        add_sum(
+            sums + DGAMMA_HI * ld + i, sums + DGAMMA_LO * ld + i,
+            load_double(sums + DGAMMA * ld + i),
+        )
+        add_sum(
+            sums + DBETA_HI * ld + i, sums + DBETA_LO * ld + i,
+            load_double(sums + DBETA * ld + i),
+        )
+        i += WIDTH
+    memset(sums, 0, 2 * ld * sizeof(double))
+
+
 cdef class NormalizeRowsBackwardTask(RowsTask):
     cdef view_t dy
     cdef const double* gamma
     cdef const double* states       # (MOMENTS_ROWS, row)
-    cdef double* sums               # (range, COLUMN_SUMS, columns)
-    cdef Py_ssize_t ranges, sums_ld
+    cdef double* sums               # (range at once, COLUMN_SUMS, sums_ld)
+    cdef Py_ssize_t ranges, first_range, at_once, sums_ld
     cdef bint direct, in_place, again
 
-    def __init__(self, dy, x, states, gamma, out, double eps, bint centered):
+    cdef int describe(
+        self, object dy, object x, object states, object out, double eps, bint centered
+    ) except -1:
         self.begin(x, out, eps, centered)
         self.dy = self.view(dy)
         if states.shape[1] != self.num_rows:
             raise ValueError(
                 f"the moments are of {states.shape[1]} rows, but x has {self.num_rows}"
             )
-        self.states, self.gamma = doubles_of(states), self.padded_vector(gamma)
+        self.states = doubles_of(states)
         self.arrays.append(states)
-        self.ranges = max(1, min(self.num_rows // SUM_ROWS, <Py_ssize_t> MAX_RANGES))
-        self.sums_ld = padded(self.columns) + LANES
-        sums = aligned_zeros(self.ranges * COLUMN_SUMS * self.sums_ld)
-        self.arrays.append(sums)
-        self.sums = doubles_of(sums)
         self.direct = self.x.real == self.dy.real and in_place(&self.x) and in_place(&self.dy)
         self.in_place = in_place(&self.out)
         self.again = (
@@ -167,6 +181,22 @@ cdef class NormalizeRowsBackwardTask(RowsTask):
             self.nontemporal and self.in_place and self.out.data != self.x.data
             and self.out.data != self.dy.data
         )
+        return 0
+
+    cdef int set_vectors(self, object gamma) except -1:
+        self.gamma = self.padded_vector(gamma)
+        self.ranges = max(1, min(self.num_rows // SUM_ROWS, <Py_ssize_t> MAX_RANGES))
+        self.sums_ld = padded(self.columns) + LANES
+        self.at_once = max(1, SUMS_BYTES // (
+            COLUMN_SUMS * self.sums_ld * <Py_ssize_t> sizeof(double)
+        ))
+        if self.at_once < self.ranges:
+            self.at_once = max(self.at_once, <Py_ssize_t> get_num_threads())
+        self.at_once = min(self.at_once, self.ranges)
+        sums = aligned_zeros(self.at_once * COLUMN_SUMS * self.sums_ld)
+        self.arrays.append(sums)
+        self.sums = doubles_of(sums)
+        return 0
 
     cdef void work(self, Py_ssize_t start, Py_ssize_t stop) noexcept nogil:
         cdef Py_ssize_t ld = padded(min(self.columns, <Py_ssize_t> BLOCK)) + LANES
@@ -177,35 +207,19 @@ cdef class NormalizeRowsBackwardTask(RowsTask):
             self.out_of_memory = True
             return
         for part in range(start, stop):
-            row = first = self.num_rows * part // self.ranges
-            last = self.num_rows * (part + 1) // self.ranges
+            row = first = self.num_rows * (self.first_range + part) // self.ranges
+            last = self.num_rows * (self.first_range + part + 1) // self.ranges
             while row < last:
                 rows = min(last - row, <Py_ssize_t> PAIR)
                 self.differentiate(part, row, rows, copy, copy + PAIR * ld, ld)
                 row += rows
                 if (row - first) % SUM_ROWS == 0 or row == last:
-                    self.settle(part)
+                    settle_columns(self.sums_of(part), self.sums_ld)
         fence()
         free(memory)
 
     cdef inline double* sums_of(self, Py_ssize_t part) noexcept nogil:
         return self.sums + part * COLUMN_SUMS * self.sums_ld
-
-    cdef void settle(self, Py_ssize_t part) noexcept nogil:
-        """Move the column sums of a range to those in two parts."""
-        cdef Py_ssize_t i = 0, ld = self.sums_ld
-        cdef double* sums = self.sums_of(part)
-        while i < ld:
-            add_sum(
-                sums + DGAMMA_HI * ld + i, sums + DGAMMA_LO * ld + i,
-                load_double(sums + DGAMMA * ld + i),
-            )
-            add_sum(
-                sums + DBETA_HI * ld + i, sums + DBETA_LO * ld + i,
-                load_double(sums + DBETA * ld + i),
-            )
-            i += WIDTH
-        memset(sums, 0, 2 * ld * sizeof(double))
 
     cdef void differentiate(
         self, Py_ssize_t part, Py_ssize_t first, Py_ssize_t rows, double* g, double* xmu,
@@ -213,17 +227,16 @@ cdef class NormalizeRowsBackwardTask(RowsTask):
     ) noexcept nogil:
         """Find dx of one or two rows, and add to the column sums."""
         cdef row_t at[PAIR]
-        cdef moments_t state
         cdef dd sum_g[PAIR]
         cdef dd sum_g_xmu[PAIR]
         cdef Py_ssize_t row, column = 0
         for row in range(rows):
-            state = load_moments(self.states + first + row, self.num_rows)
-            memset(&at[row], 0, sizeof(row_t))
-            at[row].scale = row_scale(&state, self.eps, self.centered)
-            at[row].factor = 1.0 / at[row].scale.scale
+            self.begin_row(&at[row], first + row)
         while column < self.columns:
-            self.reduce(part, first, rows, column, g, xmu, ld, at)
+            self.reduce(
+                first, rows, column, self.gamma + column, self.sums_of(part) + column,
+                self.sums_ld, g, xmu, ld, at,
+            )
             column += BLOCK
         for row in range(rows):
             sum_g[row] = sum_lanes(at[row].sum_hi, at[row].sum_lo)
@@ -231,24 +244,28 @@ cdef class NormalizeRowsBackwardTask(RowsTask):
         column = 0
         while column < self.columns:
             if self.columns > BLOCK and not self.again:
-                self.widen(first, rows, column, g, xmu, ld, at)
+                self.widen(first, rows, column, self.gamma + column, g, xmu, ld, at)
             self.map(
-                first, rows, column, g, xmu, ld, at, sum_g, sum_g_xmu,
+                first, rows, column, self.gamma + column, g, xmu, ld, at, sum_g, sum_g_xmu
             )
             column += BLOCK
+
+    cdef void begin_row(self, row_t* at, Py_ssize_t row) noexcept nogil:
+        """Set what is known of a row before it is read."""
+        cdef moments_t state = load_moments(self.states + row, self.num_rows)
+        memset(at, 0, sizeof(row_t))
+        at.scale = row_scale(&state, self.eps, self.centered)
+        at.factor = 1.0 / at.scale.scale
 
     cdef Py_ssize_t block(self, Py_ssize_t column) noexcept nogil:
         return min(self.columns - column, <Py_ssize_t> BLOCK)
 
     cdef void reduce(
-        self, Py_ssize_t part, Py_ssize_t first, Py_ssize_t rows, Py_ssize_t column, double* g,
-        double* xmu, Py_ssize_t ld, row_t* at,
+        self, Py_ssize_t first, Py_ssize_t rows, Py_ssize_t column, const double* gamma,
+        double* sums, Py_ssize_t sums_ld, double* g, double* xmu, Py_ssize_t ld, row_t* at,
     ) noexcept nogil:
-        """Add a block of rows to all sums."""
+        """Add a block of rows to all sums; gamma and those of columns are those of the block."""
         cdef Py_ssize_t done = 0, step, columns = self.block(column)
-        cdef double* sums = self.sums_of(part) + column
-        cdef Py_ssize_t sums_ld = self.sums_ld
-        cdef const double* gamma = self.gamma + column
         while done < columns:
             step = min(columns - done, <Py_ssize_t> SUM_COLUMNS)
             if step > LANES:  # lanes that are not all there are a step of their own
@@ -289,20 +306,20 @@ cdef class NormalizeRowsBackwardTask(RowsTask):
                 dy[row * ld + i], x[row * ld + i] = 0.0, at[row].scale.center
 
     cdef void widen(
-        self, Py_ssize_t first, Py_ssize_t rows, Py_ssize_t column, double* g, double* xmu,
-        Py_ssize_t ld, const row_t* at,
+        self, Py_ssize_t first, Py_ssize_t rows, Py_ssize_t column, const double* gamma, double* g,
+        double* xmu, Py_ssize_t ld, const row_t* at,
     ) noexcept nogil:
         """Copy a block of rows once more."""
         cdef Py_ssize_t row, i, columns = self.block(column)
         self.gather(first, rows, column, columns, g, xmu, ld, at)
         for row in range(rows):
             for i in range(columns):
-                g[row * ld + i] *= self.gamma[column + i]
+                g[row * ld + i] *= gamma[i]
                 xmu[row * ld + i] -= at[row].scale.center
 
     cdef void map(
-        self, Py_ssize_t first, Py_ssize_t rows, Py_ssize_t column, double* g, double* xmu,
-        Py_ssize_t ld, const row_t* at, const dd* sum_g, const dd* sum_g_xmu,
+        self, Py_ssize_t first, Py_ssize_t rows, Py_ssize_t column, const double* gamma, double* g,
+        double* xmu, Py_ssize_t ld, const row_t* at, const dd* sum_g, const dd* sum_g_xmu,
     ) noexcept nogil:
         """Write dx of a block of rows."""
         cdef Py_ssize_t row, columns = self.block(column)
@@ -320,9 +337,9 @@ cdef class NormalizeRowsBackwardTask(RowsTask):
             target = g + row * ld
             nontemporal = self.writes_nontemporal(first + row)
             if self.again and nontemporal:
-                self.map_again(first + row, column, columns, &at[row], a, b, d, True)
+                self.map_again(first + row, column, columns, gamma, &at[row], a, b, d, True)
             elif self.again:
-                self.map_again(first + row, column, columns, &at[row], a, b, d, False)
+                self.map_again(first + row, column, columns, gamma, &at[row], a, b, d, False)
             elif not self.in_place:
                 differentiate_row(target, xmu + row * ld, target, columns, a, b, d, False)
             elif self.out.real == DOUBLE:
@@ -335,54 +352,45 @@ cdef class NormalizeRowsBackwardTask(RowsTask):
             scatter_block(&self.out, first, rows, column, columns, g, ld)
 
     cdef inline void map_again(
-        self, Py_ssize_t row, Py_ssize_t column, Py_ssize_t columns, const row_t* at, double a,
-        double b, double d, bint nontemporal,
+        self, Py_ssize_t row, Py_ssize_t column, Py_ssize_t columns, const double* gamma,
+        const row_t* at, double a, double b, double d, bint nontemporal,
     ) noexcept nogil:
         differentiate_row_again(
             <const float*> self.address(&self.dy, row, column),
-            <const float*> self.address(&self.x, row, column), self.gamma + column,
+            <const float*> self.address(&self.x, row, column), gamma,
             <float*> self.address(&self.out, row, column), columns, at.scale.center, a, b, d,
             nontemporal,
         )
 
     cdef object column_sums(self):
-        """Add up the ranges: dgamma and dbeta."""
-        cdef Py_ssize_t part, i, which
+        """Work on all ranges, and add them up in order: dgamma and dbeta."""
+        cdef Py_ssize_t part, i, which, parts
         cdef dd total
         cdef const double* more
-        result = np.zeros((2, self.columns))
-        low = np.zeros((2, self.columns))
+        result, low = np.zeros((2, self.columns)), np.zeros((2, self.columns))
         cdef double* hi = doubles_of(result)
         cdef double* lo = doubles_of(low)
-        for which in range(2):
-            for part in range(self.ranges):
-                more = self.sums_of(part) + (DGAMMA_HI + 2 * which) * self.sums_ld
-                for i in range(self.columns):
-                    total = two_sum(hi[i], more[i])
-                    hi[i] = total.hi
-                    lo[i] += total.lo + more[self.sums_ld + i]
-            for i in range(self.columns):
-                if isfinite(hi[i]):
-                    hi[i] += lo[i]
-            hi, lo = hi + self.columns, lo + self.columns
+        self.first_range = 0
+        while self.first_range < self.ranges:
+            parts = min(self.at_once, self.ranges - self.first_range)
+            if self.first_range:
+                memset(self.sums, 0, parts * COLUMN_SUMS * self.sums_ld * sizeof(double))
+            self.spread_some(parts)
+            for which in range(2):
+                for part in range(parts):
+                    more = self.sums_of(part) + (DGAMMA_HI + 2 * which) * self.sums_ld
+                    for i in range(which * self.columns, (which + 1) * self.columns):
+                        total = two_sum(hi[i], more[i - which * self.columns])
+                        hi[i] = total.hi
+                        lo[i] += total.lo + more[self.sums_ld + i - which * self.columns]
+            self.first_range += parts
+        for i in range(2 * self.columns):
+            if isfinite(hi[i]):
+                hi[i] += lo[i]
         return result
 
-
-def normalize_rows_backward(dy, x, states, gamma, out, double eps, bint centered=True):
-    """Write dx of :func:`normalize_rows` to ``out``, and return dgamma and dbeta.
-
-    Parameters
-    ----------
-    dy, x : arrays of shape (N, D), any strides
-    states : C-contiguous float64 array of shape (7, N)
-        The moments that the forward pass returned.
-    gamma : float64 array of shape (D,)
-    out : floating array of shape (N, D), any strides
-        May be ``dy`` or ``x`` itself.
-    """
-    cdef NormalizeRowsBackwardTask task = NormalizeRowsBackwardTask(
-        dy, x, states, gamma, out, eps, centered
-    )
-    task.spread(task.ranges)
-    result = task.column_sums()
-    return result[0], result[1]
+    cdef int spread_some(self, Py_ssize_t parts) except -1:
+        """Work on as many ranges on the shared pool."""
+        share(self, parts, self.num_rows * self.columns // self.ranges * parts, MIN_ELEMENTS)
+        self.refuse_out_of_memory()
+        return 0

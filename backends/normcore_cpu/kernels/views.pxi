@@ -9,11 +9,18 @@ cdef extern from "half.h" nogil:
     double half_to_double(half_t value)
     half_t double_to_half(double value)
 
+cdef extern from "bfloat16.h" nogil:
+    ctypedef struct bfloat16_t:
+        uint16_t bits
+    double bfloat16_to_double(bfloat16_t value)
+    bfloat16_t double_to_bfloat16(double value)
+
 cdef extern from "numpy/arrayobject.h":
     object PyArray_NewLikeArray(cnp.ndarray like, cnp.NPY_ORDER order, cnp.dtype dtype, int subok)
 
 ctypedef fused element:
     half_t
+    bfloat16_t
     float
     double
     int8_t
@@ -27,6 +34,7 @@ ctypedef fused element:
 
 ctypedef fused floating_element:
     half_t
+    bfloat16_t
     float
     double
 
@@ -34,6 +42,8 @@ ctypedef fused floating_element:
 cdef inline double to_double(element value) noexcept nogil:
     if element is half_t:
         return half_to_double(value)
+    elif element is bfloat16_t:
+        return bfloat16_to_double(value)
     else:
         return <double> value
 
@@ -41,6 +51,8 @@ cdef inline double to_double(element value) noexcept nogil:
 cdef inline void round_to(floating_element* target, double value) noexcept nogil:
     if floating_element is half_t:
         target[0] = double_to_half(value)
+    elif floating_element is bfloat16_t:
+        target[0] = double_to_bfloat16(value)
     else:
         target[0] = <floating_element> value
 
@@ -118,6 +130,8 @@ cdef view_t view_of(object array, bint plane=False) except *:
         v.load, v.store = <load_t> load_runs[double], <store_t> store_runs[double]
     elif kind == b"f" and v.itemsize == sizeof(half_t):
         v.load, v.store = <load_t> load_runs[half_t], <store_t> store_runs[half_t]
+    elif kind == b"V" and v.itemsize == sizeof(bfloat16_t):  # NumPy has none of its own
+        v.load, v.store = <load_t> load_runs[bfloat16_t], <store_t> store_runs[bfloat16_t]
     elif kind == b"b" or kind == b"u":
         v.load = unsigned_loader(v.itemsize)
     elif kind == b"i":
@@ -131,7 +145,7 @@ cdef object result_like(object x):
     """Return a fresh array for what normalizes ``x``: floats keep their dtype, in ``x``'s order."""
     cdef cnp.ndarray like = x
     cdef cnp.dtype dtype = like.descr
-    if dtype.kind != b"f":
+    if dtype.kind != b"f" and dtype.kind != b"V":
         dtype = cnp.PyArray_DescrFromType(cnp.NPY_DOUBLE)
     Py_INCREF(dtype)  # which NumPy takes over
     return PyArray_NewLikeArray(like, cnp.NPY_KEEPORDER, dtype, False)

@@ -25,7 +25,13 @@ _PROBE_ROWS = 256
 
 
 class Parquet(ArrowSource):
-    """Parquet files, whose columns are decoded in parallel."""
+    """Parquet files, whose columns are decoded in parallel.
+
+    Attributes
+    ----------
+    groups : sequence of int
+        The row groups that are read: all of them, unless it is set.
+    """
 
     format: ClassVar[str] = "Parquet"
     kept_in: ClassVar[Literal["nothing", "memory", "file"]] = "memory"
@@ -47,7 +53,13 @@ class Parquet(ArrowSource):
             schema = self._file.schema_arrow
         self.metadata = metadata
         self.num_rows = metadata.num_rows
+        self.groups: Sequence[int] = range(metadata.num_row_groups)
         self._set_schema(schema)
+
+    @property
+    def group_rows(self) -> list[int]:
+        """The number of rows of each row group."""
+        return [self.metadata.row_group(each).num_rows for each in self.groups]
 
     def _parts(self, names: Sequence[str], batch_rows: int) -> Iterator[tuple[pa.RecordBatch, int]]:
         columns = None if len(names) == len(self.schema) else list(names)
@@ -77,7 +89,7 @@ class Parquet(ArrowSource):
         )
         run_rows = 0 if nested else _RUN_ROWS
         run, rows = [], 0
-        for group in range(self.metadata.num_row_groups):
+        for group in self.groups:
             run.append(group)
             rows += self.metadata.row_group(group).num_rows
             if rows >= run_rows:

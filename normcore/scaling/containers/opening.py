@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from normcore import registration
 from normcore.layout.namespace import Array
-from normcore.scaling.containers.bfloat16 import Bfloat16Table, is_bfloat16
+from normcore.scaling.containers.bfloat16 import Bfloat16Table, holds_bfloat16
+from normcore.scaling.containers.frames import library_of
 from normcore.scaling.containers.lazy import LazyTable, is_lazy
 from normcore.scaling.containers.sparse import SparseTable, is_sparse
 from normcore.scaling.containers.table import PiecewiseTable
@@ -26,8 +28,12 @@ def opened(X: Array, owner: str) -> PiecewiseTable | None:
     """
     if is_sparse(X):
         return SparseTable(X, owner)
-    if is_bfloat16(X):
+    if holds_bfloat16(X):
         return Bfloat16Table(X, owner)
     if is_lazy(X):
         return LazyTable(X, owner)
+    is_list = isinstance(X, list | tuple) and len(X) > 0
+    for engine in registration.engines_of(library_of(X[0] if is_list else X)):
+        if engine.takes(X):
+            return engine().opened(X, owner)
     return None

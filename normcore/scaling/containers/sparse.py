@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from normcore.array_backend.over_views import check_weights
 from normcore.layout.namespace import Array
 from normcore.scaling import input_validation
 from normcore.scaling.containers.sparse_columns import Columns
@@ -67,9 +66,7 @@ class SparseTable(PiecewiseTable):
         if scaler.statistic is None:
             return None
         if weights is not None:
-            weights = input_validation.as_weights(weights, self.num_rows)
-            weights = np.ascontiguousarray(weights, dtype=np.float64)
-            check_weights(weights)
+            weights = input_validation.host_weights(weights, self.num_rows)
         columns = Columns(_exact_floats(matrix), scaler)
         if not scaler.exact_streaming or not (weights is None or scaler.statistic is Moments):
             return columns.observed_whole(weights)

@@ -1,0 +1,142 @@
+"""What an engine is: where what is observed and mapped piece by piece runs."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Generic, NamedTuple, Self, TypeVar
+
+from normcore.layout.namespace import Array
+
+if TYPE_CHECKING:
+    from normcore.engines.mapping import ScaledPieces
+    from normcore.engines.task import State, Task
+    from normcore.scaling.containers.table import PiecewiseTable
+    from normcore.scaling.input_validation import Names
+
+__all__ = ["Description", "Engine"]
+
+#: What an engine has of states that are still to be computed.
+Pending = TypeVar("Pending")
+
+
+class Description(NamedTuple):
+    """What is known of a table before it is read.
+
+    Attributes
+    ----------
+    names : sequence of str or None
+        Of its columns, where these are all strings.
+    num_columns : int
+    num_rows : int or None
+        None where it is not known.
+    kind : str
+        What errors call such tables.
+    containers : tuple of str
+        Of what ``set_output`` takes besides "default", what this table may become.
+    """
+
+    names: Names | None
+    num_columns: int
+    num_rows: int | None
+    kind: str
+    containers: tuple[str, ...] = ()
+
+
+class Engine(ABC, Generic[Pending]):
+    """Runs tasks on the pieces of tables, wherever these are; the pieces stay there.
+
+    A subclass is registered under a name, with the libraries whose tables it takes::
+
+        registry.engine("ray", "my_package:RayEngine", libraries=("ray",))
+
+    Every scaler's ``fit``, ``partial_fit``, ``transform`` and ``inverse_transform`` then take these
+    tables.
+
+    Parameters
+    ----------
+    scheduler : str, optional
+        Address of what distributes the work, where an engine has such; by default what the
+        process is connected to.
+    """
+
+    def __init__(self, scheduler: str | None = None) -> None:
+        self.scheduler = scheduler
+
+    @classmethod
+    @abstractmethod
+    def takes(cls, X: Array) -> bool:
+        """Whether ``X``, of one of the registered libraries, is a table for this engine."""
+
+    @abstractmethod
+    def describe(self, X: Array, owner: str) -> Description:
+        """Return what is known of a table.
+
+        Parameters
+        ----------
+        owner : str
+            Name of the class in whose name errors speak.
+        """
+
+    @abstractmethod
+    def partial(self, task: Task, X: Array, weights: Array = None) -> Pending:
+        """Have ``task.partial`` run on each piece of a table, with the weights of its rows."""
+
+    @abstractmethod
+    def merge(self, task: Task, partials: Pending) -> Pending:
+        """Have ``task.merge`` run on the states of pieces that have the same columns."""
+
+    @abstractmethod
+    def finalize(self, task: Task, merged: Pending) -> list[State]:
+        """Return what was merged: a state for each block of columns, in order.
+
+        Raises
+        ------
+        ValueError, TypeError, MemoryError, RuntimeError
+            If a piece failed, naming it.
+        """
+
+    @abstractmethod
+    def map(self, X: Array, scaled: ScaledPieces, container: str) -> Array:
+        """Return a table of the same kind whose pieces are scaled when they are computed.
+
+        Parameters
+        ----------
+        scaled : ScaledPieces
+            Makes a scaled piece of one.
+        container : str
+            "default", or one of the containers that :meth:`describe` allowed.
+        """
+
+    def distribute(self, items: Sequence[object]) -> Array:
+        """Return a table of which each item is a piece, for tasks that open files themselves.
+
+        Raises
+        ------
+        TypeError
+            If the engine has no such tables.
+        """
+        raise TypeError(f"{type(self).__name__} reads no files; give it a table")
+
+    def opened(self, X: Array, owner: str) -> PiecewiseTable:
+        """Return ``X`` as a table that scalers observe and map piece by piece."""
+        from normcore.engines.table import EngineTable
+
+        return EngineTable(self, X, owner)
+
+    def run(self, task: Task, X: Array, weights: Array = None) -> list[State]:
+        """Return what a task finds in all of a table."""
+        return self.finalize(task, self.merge(task, self.partial(task, X, weights)))
+
+    def __enter__(self) -> Self:
+        """Begin a run of the command line; an engine may connect or start something."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Let go of what was started."""

@@ -1,0 +1,91 @@
+"""What scales a piece of a table: written once for all engines."""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from normcore.array_backend.selection import select_backend
+from normcore.engines.task import SOME, Piece, failures_named
+from normcore.layout.namespace import Array
+from normcore.scaling import input_validation
+from normcore.scaling.containers.frame_output import framed
+from normcore.scaling.containers.frames import frame_values, library_of
+from normcore.scaling.containers.opening import opened
+
+if TYPE_CHECKING:
+    from numpy.typing import DTypeLike
+
+    from normcore.scaling.transforming import Transforming
+
+__all__ = ["ScaledPieces"]
+
+
+class ScaledPieces:
+    """Scales pieces of a table by what a scaler has learned when this is made; can be pickled.
+
+    Parameters
+    ----------
+    scaler : Scaler
+    inverse : bool
+    chosen : array of int or None
+        The features that the columns are; None where they are all.
+    """
+
+    def __init__(self, scaler: Transforming, inverse: bool, chosen: np.ndarray | None) -> None:
+        self._scaler = copy.copy(scaler)
+        self._inverse, self._chosen = inverse, chosen
+        #: Whether a scaled value depends on nothing but its feature.
+        self.by_feature = scaler._by_feature
+
+    def array(self, chunk: Array, piece: Piece = SOME) -> Array:
+        """Return some columns, as an array of the kind that a piece is."""
+        chosen = self._chosen
+        if piece.last_column is not None:
+            among = np.arange(self._scaler.n_features_in_) if chosen is None else chosen
+            chosen = among[piece.columns]
+        with failures_named(piece.label):
+            table = opened(chunk, type(self._scaler).__name__)
+            if table is not None:
+                return table.mapped(self._scaler, self._inverse, True, None, chosen)
+            if not chunk.shape[0]:
+                return chunk.astype(self.result_dtype(chunk.dtype))
+            values = input_validation.as_table(chunk, type(self._scaler).__name__)
+            return self._mapped(values, chosen)
+
+    def frame(self, chunk: Array, piece: Piece = SOME) -> Array:
+        """Return the columns of a frame, as a frame of the same library."""
+        with failures_named(piece.label):
+            values = frame_values(chunk)
+            result = values if not len(values) else self._mapped(values, self._chosen)
+            return framed(
+                self._scaler,
+                result,
+                values,
+                chunk,
+                library_of(chunk),
+                self._inverse,
+                self._chosen,
+                None,
+            )
+
+    def any(self, chunk: Array, piece: Piece = SOME) -> Array:
+        """Return what the scaler itself makes of a piece."""
+        with failures_named(piece.label):
+            return self._scaler._transformed(chunk, self._inverse, True, None, columns=self._chosen)
+
+    def names(self) -> list[str]:
+        """Return the names of the scaled columns."""
+        return list(self._scaler.get_feature_names_out())
+
+    @staticmethod
+    def result_dtype(dtype: DTypeLike) -> np.dtype:
+        """Return the dtype of scaled numbers."""
+        dtype = np.dtype(dtype)
+        return dtype if dtype.kind == "f" and dtype.itemsize <= 8 else np.dtype(np.float64)
+
+    def _mapped(self, values: Array, chosen: np.ndarray | None) -> Array:
+        backend = select_backend(values, self._scaler.backend)
+        return self._scaler._mapped(backend, values, self._inverse, True, None, None, chosen)

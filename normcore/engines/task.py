@@ -1,0 +1,340 @@
+"""What runs on the pieces of a table, and how their states merge: written once for all engines.
+
+A task is small and can be pickled. The states that it makes are those of statistics, dicts of
+arrays; a piece itself goes nowhere.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypeAlias
+
+import numpy as np
+
+from normcore.array_backend.selection import select_backend
+from normcore.layout.namespace import Array, to_numpy
+from normcore.scaling import input_validation
+from normcore.scaling.containers.frames import column_names
+from normcore.scaling.containers.opening import opened
+from normcore.scaling.input_validation import Names
+from normcore.statistics import QuantileSketch, Statistic
+from normcore.statistics.kept_brackets import BracketPlan, KeptBrackets
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from normcore.scaling.quantile_learner import QuantileLearner
+    from normcore.scaling.scaler import Scaler
+
+__all__ = [
+    "BracketTask",
+    "ObserveTask",
+    "Piece",
+    "SketchTask",
+    "State",
+    "Task",
+    "failures_named",
+    "raise_failed",
+]
+
+#: What is known of some pieces: the states of statistics, by what they are for.
+State: TypeAlias = dict[str, dict[str, np.ndarray]]
+
+ROWS, STATISTIC, SKETCH, KEPT, BRACKETS = "rows", "statistic", "sketch", "kept", "brackets"
+
+
+class Piece(NamedTuple):
+    """Which piece of a table something is.
+
+    Attributes
+    ----------
+    label : str
+        What errors call it.
+    first_column, last_column : int
+        Its columns are those from the first up to the last, which is not among them; None where
+        they are all.
+    """
+
+    label: str = "a partition"
+    first_column: int = 0
+    last_column: int | None = None
+
+    @property
+    def columns(self) -> slice:
+        """Its columns."""
+        return slice(self.first_column, self.last_column)
+
+
+#: Some piece, of all columns.
+SOME = Piece()
+
+
+class Task(ABC):
+    """What is to be found in a table.
+
+    Parameters
+    ----------
+    scaler : Scaler
+        Whose statistic it is about.
+    names : sequence of str or None
+        Of the columns.
+    num_columns : int
+    """
+
+    def __init__(self, scaler: Scaler, names: Names | None, num_columns: int) -> None:
+        self.scaler: Any = type(scaler)(**scaler.get_params(deep=False))  # without what it learned
+        self.names, self.num_columns = names, num_columns
+
+    def partial(self, chunk: Array, piece: Piece = SOME, weights: Array = None) -> State:
+        """Return the state of a piece; one without rows is neutral.
+
+        Raises
+        ------
+        ValueError, TypeError, MemoryError, RuntimeError
+            Whatever went wrong, naming the piece.
+        """
+        with failures_named(piece.label):
+            if not len(chunk) if not hasattr(chunk, "shape") else not chunk.shape[0]:
+                return {ROWS: {"seen": np.zeros(()), "weighed": np.zeros(())}}
+            return self.observed(chunk, piece, weights)
+
+    @abstractmethod
+    def observed(self, chunk: Array, piece: Piece, weights: Array) -> State:
+        """Return the state of a piece with rows."""
+
+    def merge(self, states: Sequence[State]) -> State:
+        """Return the state of several pieces of the same columns."""
+        merged: State = {
+            ROWS: {name: sum(each[ROWS][name] for each in states) for name in ("seen", "weighed")}  # type: ignore[misc]
+        }
+        for name in {name for each in states for name in each} - {ROWS}:
+            found = [each[name] for each in states if name in each]
+            merged[name] = found[0] if len(found) == 1 else self.merged(name, found)
+        return merged
+
+    @abstractmethod
+    def merged(self, name: str, states: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+        """Return what two states or more of the same name are together."""
+
+    def values(self, chunk: Array, piece: Piece) -> Array:
+        """Return a piece as an array of numbers, once its columns are the right ones."""
+        self.check_columns(column_names(chunk), None, piece)
+        values = input_validation.as_table(chunk, type(self.scaler).__name__)
+        self.check_columns(None, values.shape[1], piece)
+        return values
+
+    def check_columns(self, names: Names | None, number: int | None, piece: Piece) -> None:
+        """Refuse a piece of other columns than the table has."""
+        expected = None if self.names is None else list(self.names[piece.columns])
+        if names is not None and expected is not None and list(names) != expected:
+            missing = [name for name in expected if name not in set(names)]
+            more = [name for name in names if name not in set(expected)]
+            raise ValueError(
+                "its columns are other ones than those of the table: "
+                + ("; ".join(
+                    f"{what} {', '.join(map(repr, which[:5]))}{' ...' * (len(which) > 5)}"
+                    for what, which in (("there is no", missing), ("there is also", more))
+                    if which
+                ) or "their order differs")
+            )  # fmt: skip
+        width = len(range(self.num_columns)[piece.columns])
+        if number is not None and number != width:
+            raise ValueError(f"it has {number} columns, and the table has {width}")
+
+    @contextmanager
+    def naming_infinity(self, values: Array, piece: Piece) -> Iterator[None]:
+        """Name the column of an infinite value by its place in the whole table."""
+        try:
+            yield
+        except ValueError:
+            host = to_numpy(values)
+            place = input_validation.first_infinity(host, np)
+            if place is None:
+                raise
+            row, column = place
+            raise input_validation.infinity_error(
+                row, piece.first_column + column, self.names
+            ) from None
+
+
+class ObserveTask(Task):
+    """The statistic of a scaler that merges."""
+
+    def observed(self, chunk: Array, piece: Piece, weights: Array) -> State:
+        """See :meth:`Task.observed`."""
+        owner = type(self.scaler).__name__
+        names = None if self.names is None else self.names[piece.columns]
+        table = opened(chunk, owner)
+        if table is not None:
+            self.check_columns(table.names, table.shape[1], piece)
+            weights = _weights(weights, table.shape[0])
+            statistic = table.observed(self.scaler, weights)
+            num_rows = table.num_rows
+        else:
+            values = self.values(chunk, piece)
+            num_rows = values.shape[0]
+            weights = _weights(weights, num_rows)
+            with self.naming_infinity(values, piece):
+                statistic = self.scaler._observed(values, weights, names)
+        state = _rows(num_rows, weights)
+        if statistic is not None:
+            state[STATISTIC] = statistic.to_state()
+        return state
+
+    def merged(self, name: str, states: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+        """See :meth:`Task.merged`."""
+        kind: type[Statistic] = self.scaler.statistic
+        return _merged(kind, states)
+
+    def statistic(self, states: Sequence[State]) -> Statistic | None:
+        """Return the statistic of all columns from the states of blocks of them."""
+        kind: type[Statistic] | None = self.scaler.statistic
+        if kind is None or STATISTIC not in states[0]:
+            return None
+        return kind.side_by_side([kind.from_state(each[STATISTIC]) for each in states])
+
+
+class _QuantileTask(Task):
+    """What finds exact quantiles, in passes."""
+
+    def observed(self, chunk: Array, piece: Piece, weights: Array) -> State:
+        """See :meth:`Task.observed`."""
+        if opened(chunk, type(self.scaler).__name__) is not None:
+            raise TypeError(
+                "exact quantiles are found of dense pieces; quantiles='sketch' takes others"
+            )
+        values = to_numpy(self.values(chunk, piece))
+        if values.dtype.kind != "f":
+            values = values.astype(np.float64)
+        backend = select_backend(values, self.scaler.backend)
+        state = _rows(values.shape[0], None)
+        with self.naming_infinity(values, piece):
+            state.update(self.observed_values(backend, backend.adopt(values)[:, :, None], piece))
+        return state
+
+    @abstractmethod
+    def observed_values(self, backend: Any, x: Array, piece: Piece) -> State:
+        """Return the state of an ``(N, C, 1)`` view."""
+
+
+class SketchTask(_QuantileTask):
+    """The sketch of a first pass, and the one to keep, if one is.
+
+    Parameters
+    ----------
+    error : float
+        Rank error of the first.
+    """
+
+    scaler: QuantileLearner
+
+    def __init__(self, scaler: Scaler, names: Names | None, num_columns: int, error: float) -> None:
+        super().__init__(scaler, names, num_columns)
+        self.error = error
+
+    def observed_values(self, backend: Any, x: Array, piece: Piece) -> State:
+        """See :meth:`_QuantileTask.observed_values`."""
+        errors = {SKETCH: self.error}
+        if self.scaler.keep_sketch:
+            errors[KEPT] = self.scaler.quantile_error
+        found = {
+            name: QuantileSketch.observe(backend, x, skipna=True, error=error)
+            for name, error in errors.items()
+        }
+        if found[SKETCH].infinite.any():
+            raise ValueError("Input X contains infinity")  # whose place is found then
+        return {name: sketch.to_state() for name, sketch in found.items()}
+
+    def merged(self, name: str, states: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+        """See :meth:`Task.merged`."""
+        return _merged(QuantileSketch, states)
+
+    def sketch(self, states: Sequence[State], name: str = SKETCH) -> QuantileSketch | None:
+        """Return the sketch of all columns from the states of blocks of them."""
+        found = [QuantileSketch.from_state(each[name]) for each in states if name in each]
+        return QuantileSketch.side_by_side(found) if found else None
+
+
+class BracketTask(_QuantileTask):
+    """What lies around and inside brackets, in a later pass.
+
+    Parameters
+    ----------
+    plan : BracketPlan
+    """
+
+    def __init__(
+        self, scaler: Scaler, names: Names | None, num_columns: int, plan: BracketPlan
+    ) -> None:
+        super().__init__(scaler, names, num_columns)
+        self.plan = plan
+
+    def observed_values(self, backend: Any, x: Array, piece: Piece) -> State:
+        """See :meth:`_QuantileTask.observed_values`."""
+        seen = KeptBrackets(self.plan.select(piece.columns))
+        seen.observe(backend, x)
+        return {BRACKETS: seen.to_state(piece.first_column)}
+
+    def merged(self, name: str, states: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+        """See :meth:`Task.merged`."""
+        # Pieces of a block of columns know of no others.
+        first = int(states[0]["first_channel"])
+        block = slice(first, first + len(states[0]["count"]))
+        own = [{**state, "first_channel": np.array(0)} for state in states]
+        return _joined(self.plan.select(block), own).to_state(first)
+
+    def brackets(self, states: Sequence[State]) -> KeptBrackets:
+        """Return what was seen of all columns from the states of blocks of them."""
+        return _joined(self.plan, [each[BRACKETS] for each in states if BRACKETS in each])
+
+
+def _joined(plan: BracketPlan, states: list[dict[str, np.ndarray]]) -> KeptBrackets:
+    total = KeptBrackets(plan)
+    for state in states:
+        total.merge(KeptBrackets.from_state(plan, state))
+    return total
+
+
+@contextmanager
+def failures_named(label: str) -> Iterator[None]:
+    """Name the piece of a table in whatever goes wrong there."""
+    try:
+        yield
+    except Exception as error:
+        raise_failed(label, error)
+
+
+def raise_failed(label: str, error: Exception) -> NoReturn:
+    """Raise the error of a piece, which names it."""
+    said = str(error) or type(error).__name__
+    if said.startswith(f"{label}: "):
+        raise error
+    for kind in (TypeError, ValueError, MemoryError):
+        if isinstance(error, kind):
+            raise kind(f"{label}: {said}") from error
+    raise RuntimeError(f"{label}: {type(error).__name__}: {said}") from error
+
+
+def _rows(number: int, weights: Array) -> State:
+    weighed = number if weights is None else np.count_nonzero(to_numpy(weights))
+    return {ROWS: {"seen": np.array(float(number)), "weighed": np.array(float(weighed))}}
+
+
+def _weights(weights: Array, num_rows: int) -> Array:
+    """Return the weights of the rows of a piece, which may all be zero."""
+    if weights is None:
+        return None
+    if hasattr(weights, "to_numpy"):
+        weights = weights.to_numpy()
+    if not np.any(weights) and np.shape(weights) in ((), (num_rows,)):
+        return np.zeros(num_rows)
+    return input_validation.as_weights(weights, num_rows)
+
+
+def _merged(kind: type[Statistic], states: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    total = kind.from_state(states[0])
+    for state in states[1:]:
+        total = total.merge(kind.from_state(state))
+    return total.to_state()
