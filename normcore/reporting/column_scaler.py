@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy as copying
 from collections.abc import Callable, Sequence
-from typing import Self, TypeAlias
+from typing import Self, TypeAlias, cast
 
 import numpy as np
 
@@ -86,29 +86,26 @@ class ColumnScaler(Estimator):
         ValueError
             If a name is no parameter; none is set then.
         """
-        known = self.get_params()
-        if "transformers" in params:
-            known |= type(self)(params["transformers"]).get_params()  # type: ignore[arg-type]
-        unknown = sorted(params.keys() - known.keys())
-        if unknown:
-            raise ValueError(
-                f"Invalid parameter {unknown[0]!r} for estimator {self}. "
-                f"Valid parameters are: {sorted(known)!r}."
-            )
-        if "transformers" in params:
-            self.transformers = params.pop("transformers")  # type: ignore[assignment]
-        own = _triples(self.transformers) or []
-        steps = {name: scaler for name, scaler, _ in own}
-        replaced = {name: params.pop(name) for name in list(params) if name in steps}
-        if replaced:
-            self.transformers = [
-                (name, replaced.get(name, scaler), columns)  # type: ignore[misc]
-                for name, scaler, columns in own
-            ]
-            steps |= replaced  # type: ignore[arg-type]
+        transformers = params.pop("transformers", self.transformers)
+        steps = {name: (scaler, columns) for name, scaler, columns in _triples(transformers) or ()}
+        replaced = steps.keys() & params.keys()
+        for name in replaced:
+            steps[name] = (cast(Scaler, params.pop(name)), steps[name][1])
+        nested: dict[str, Settings] = {}
         for key, value in params.items():
             name, _, parameter = key.partition("__")
-            steps[name].set_params(**{parameter: value})
+            known = steps[name][0].get_params() if name in steps else {}
+            if parameter not in known:
+                raise ValueError(
+                    f"Invalid parameter {key!r} for estimator {self}. "
+                    f"Valid parameters are: {sorted(self.get_params())!r}."
+                )
+            nested.setdefault(name, {})[parameter] = value
+        if replaced:
+            transformers = [(name, *step) for name, step in steps.items()]
+        self.transformers = cast(Sequence[Step], transformers)
+        for name, settings in nested.items():
+            steps[name][0].set_params(**settings)
         return self
 
     # -- fit and transform -----------------------------------------------------------------

@@ -11,6 +11,8 @@ __all__ = ["NUM_BINS", "Bins", "bin_counts", "bins_for", "shown_counts"]
 NUM_BINS = 24
 # Values that are binned at a time, so that they stay in the cache.
 _BLOCK = 1 << 16
+# Beyond this range, bins of whole numbers are as good as others.
+_WHOLE = 2.0**40
 
 
 class Bins(NamedTuple):
@@ -48,13 +50,18 @@ def bins_for(
         start = np.where(reach > 0, np.maximum(low, q1 - reach), low)
         stop = np.where(reach > 0, np.minimum(high, q3 + reach), high)
         few = whole & (stop - start < NUM_BINS)
-    start = np.where(few, np.floor(start) - 0.5, start)
-    stop = np.where(few, np.ceil(stop) + 0.5, stop)
-    number = np.where(few, stop - start, NUM_BINS)
-    alike = ~few & ~(start < stop)
-    start, stop = np.where(alike, start - 0.5, start), np.where(alike, stop + 0.5, stop)
-    with np.errstate(invalid="ignore"):
-        number = np.where(alike, 1, np.nan_to_num(number, nan=1, posinf=NUM_BINS)).astype(np.intp)
+        many = whole & ~few & (stop - start < _WHOLE)
+        # As many whole numbers in each bin.
+        width = np.ceil((stop - start + 1) / NUM_BINS)
+        number = np.where(many, np.ceil((stop - start + 1) / width), NUM_BINS)
+        start = np.where(many, np.floor(start), start)
+        stop = np.where(many, start + number * width, stop)
+        start = np.where(few, np.floor(start) - 0.5, start)
+        stop = np.where(few, np.ceil(stop) + 0.5, stop)
+        number = np.where(few, stop - start, number)
+        alike = ~few & ~(start < stop)
+        start, stop = np.where(alike, start - 0.5, start), np.where(alike, stop + 0.5, stop)
+        number = np.where(alike, 1, number).astype(np.intp)
     return Bins(start, stop, number, few)
 
 

@@ -81,5 +81,5 @@ def _curved(found: Findings) -> str:
     side = "right" if found.skewness > 0 else "left"
     skewed = f"Heavily skewed to the {side} (skewness {found.skewness:.1f})"
     if found.curve == "power":
-        return f"{skewed}; a power leaves a skewness of {found.curved_skewness:.1f}."
+        return f"{skewed}; a power leaves a skewness of {abs(found.curved_skewness):.1f}."
     return f"{skewed}, and no power mends it: its ranks make it normal."

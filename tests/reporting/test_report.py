@@ -100,6 +100,13 @@ def test_few_whole_numbers_have_a_bin_each(rng):
     assert drawn.counts == tuple(np.bincount(values + 3))
 
 
+def test_bins_of_whole_numbers_have_as_many_each(rng):
+    values = rng.integers(18, 90, 5000)
+    drawn = columns_of(values[:, None].astype(float))["x0"].before
+    assert (drawn.low, drawn.high, len(drawn.counts), drawn.discrete) == (18, 90, 24, False)
+    assert drawn.counts == tuple(np.bincount((values - 18) // 3))
+
+
 @pytest.mark.parametrize("name", ["normal", "skewed", "spiky"])
 def test_the_histogram_after_is_that_of_the_scaled_column(rng, name):
     x = {
