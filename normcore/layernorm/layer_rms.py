@@ -41,6 +41,7 @@ def layer_norm(
     eps: float = 1e-5,
     out: Array = None,
     backend: str | Backend | None = None,
+    precision: str | None = None,
 ) -> tuple[Array, ...]:
     """Normalize each sample of `x` over its last axes.
 
@@ -67,6 +68,8 @@ def layer_norm(
         may be `x` itself.
     backend : str or Backend, optional
         Overrides the selection by context and by kind of array.
+    precision : {"exact", "native"}, optional
+        Overrides that of the context (:func:`normcore.use_precision`).
 
     Returns
     -------
@@ -86,7 +89,9 @@ def layer_norm(
         If a sample has no values, and if `gamma`, `beta`, `residual`, `gamma_offset`, `num_axes`,
         `eps` or `out` do not fit.
     """
-    return _normalized(x, gamma, beta, residual, gamma_offset, num_axes, eps, out, backend, True)
+    return _normalized(
+        x, gamma, beta, residual, gamma_offset, num_axes, eps, out, backend, precision, True
+    )
 
 
 def layer_norm_backward(
@@ -100,6 +105,7 @@ def layer_norm_backward(
     eps: float = 1e-5,
     out: Array = None,
     backend: str | Backend | None = None,
+    precision: str | None = None,
 ) -> tuple[Array, Array, Array]:
     """Gradients of :func:`layer_norm` with respect to `x`, `gamma` and `beta`.
 
@@ -111,7 +117,7 @@ def layer_norm_backward(
         What the forward call normalized: its input, or the sum that it returned.
     moments : Moments
         What the forward call returned.
-    gamma, gamma_offset, num_axes, eps, backend
+    gamma, gamma_offset, num_axes, eps, backend, precision
         As in the forward call.
     out : array, optional
         Where to write dx: of the shape, memory order and dtype of `dy`; may be `dy` itself.
@@ -133,7 +139,9 @@ def layer_norm_backward(
         samples, and as for :func:`layer_norm`.
     """
     with in_order_with(x, backend):
-        batch = RowBatch(x, gamma, None, num_axes, eps, backend, gamma_offset=gamma_offset)
+        batch = RowBatch(
+            x, gamma, None, num_axes, eps, backend, precision, gamma_offset=gamma_offset
+        )
         return batch.backward(dy, moments, True, out)
 
 
@@ -147,13 +155,16 @@ def rms_norm(
     eps: float = 1e-5,
     out: Array = None,
     backend: str | Backend | None = None,
+    precision: str | None = None,
 ) -> tuple[Array, ...]:
     """Divide each sample of `x` by its root mean square over the last axes.
 
     ``y = x / sqrt(mean(x**2) + eps) * gamma``; parameters, results and errors are those of
     :func:`layer_norm`.
     """
-    return _normalized(x, gamma, None, residual, gamma_offset, num_axes, eps, out, backend, False)
+    return _normalized(
+        x, gamma, None, residual, gamma_offset, num_axes, eps, out, backend, precision, False
+    )
 
 
 def rms_norm_backward(
@@ -167,12 +178,14 @@ def rms_norm_backward(
     eps: float = 1e-5,
     out: Array = None,
     backend: str | Backend | None = None,
+    precision: str | None = None,
 ) -> tuple[Array, Array]:
     """Gradients of :func:`rms_norm` with respect to `x` and `gamma`; as layer norm's."""
     with in_order_with(x, backend):
         batch = RowBatch(
-            x, gamma, None, num_axes, eps, backend, centered=False, gamma_offset=gamma_offset
-        )
+            x, gamma, None, num_axes, eps, backend, precision,
+            centered=False, gamma_offset=gamma_offset,
+        )  # fmt: skip
         return batch.backward(dy, moments, True, out)[:2]
 
 
@@ -186,14 +199,16 @@ def _normalized(
     eps: float,
     out: Array,
     backend: str | Backend | None,
+    precision: str | None,
     centered: bool,
 ) -> tuple[Array, ...]:
     """Return y, the sum if there is a residual, and the moments."""
     total = x if residual is None else added(x, residual, backend)
     with in_order_with(total, backend):
         batch = RowBatch(
-            total, gamma, beta, num_axes, eps, backend, centered=centered, gamma_offset=gamma_offset
-        )
+            total, gamma, beta, num_axes, eps, backend, precision,
+            centered=centered, gamma_offset=gamma_offset,
+        )  # fmt: skip
         y, moments = batch.forward(out)
     return (y, moments) if residual is None else (y, total, moments)
 
@@ -211,11 +226,12 @@ class RowBatch(PerSampleBatch):
         num_axes: int,
         eps: float,
         backend: str | Backend | None,
+        precision: str | None = None,
         *,
         centered: bool = True,
         gamma_offset: float = 0.0,
     ) -> None:
-        super().__init__(x, eps, backend)
+        super().__init__(x, eps, backend, precision)
         num_axes = check_integer("num_axes", num_axes)
         shape = tuple(self.x.shape)
         if not 1 <= num_axes <= len(shape):

@@ -32,6 +32,8 @@ class LayerNorm(SampleLayer):
         Added to `gamma`: 1 for models that keep gamma - 1.
     backend : str or Backend, optional
         Overrides the selection by context and by kind of array.
+    precision : {"exact", "native"}, optional
+        Overrides that of the context (:func:`normcore.use_precision`).
 
     Attributes
     ----------
@@ -63,9 +65,10 @@ class LayerNorm(SampleLayer):
         bias: bool = True,
         gamma_offset: float = 0.0,
         backend: str | Backend | None = None,
+        precision: str | None = None,
     ) -> None:
         self.normalized_shape = _shape_of(normalized_shape)
-        super().__init__(self.normalized_shape, eps, affine, bias, backend)
+        super().__init__(self.normalized_shape, eps, affine, bias, backend, precision)
         self.gamma_offset = check_offset(gamma_offset)
         if self.affine:
             self.gamma -= self.gamma_offset
@@ -111,7 +114,7 @@ class LayerNorm(SampleLayer):
 
     def __repr__(self) -> str:
         bias = f", bias={self.bias}"
-        return f"{type(self).__name__}({self._described}{bias}{self._named_backend})"
+        return f"{type(self).__name__}({self._described}{bias}{self._named_options})"
 
     @property
     def _described(self) -> str:
@@ -130,7 +133,7 @@ class LayerNorm(SampleLayer):
 
     def _rows(self, x: Array, gamma: Array, beta: Array, *, centered: bool) -> RowBatch:
         return RowBatch(
-            x, gamma, beta, len(self._shape), self.eps, self.backend,
+            x, gamma, beta, len(self._shape), self.eps, self.backend, self.precision,
             centered=centered, gamma_offset=self.gamma_offset,
         )  # fmt: skip
 
@@ -152,14 +155,15 @@ class RMSNorm(LayerNorm):
         affine: bool = True,
         gamma_offset: float = 0.0,
         backend: str | Backend | None = None,
+        precision: str | None = None,
     ) -> None:
         super().__init__(
             normalized_shape, eps=eps, affine=affine, bias=False, gamma_offset=gamma_offset,
-            backend=backend,
+            backend=backend, precision=precision,
         )  # fmt: skip
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self._described}{self._named_backend})"
+        return f"{type(self).__name__}({self._described}{self._named_options})"
 
     def backward(self, dy: Array, out: Array = None) -> tuple[Array, ...]:
         """Return dx and dgamma, as :meth:`LayerNorm.backward`."""
