@@ -16,6 +16,7 @@ from normcore.affine import Affine as Affine
 from normcore.affine import nonconstant as nonconstant
 from normcore.array_backend.abstract import Backend as Backend
 from normcore.array_backend.abstract import BackendStatus as BackendStatus
+from normcore.array_backend.precision import use_precision as use_precision
 from normcore.array_backend.selection import backends as backends
 from normcore.array_backend.selection import get_backend as get_backend
 from normcore.array_backend.selection import use_backend as use_backend
@@ -119,4 +120,5 @@ __all__ = [
     "use_backend",
     "use_executor",
     "use_num_threads",
+    "use_precision",
 ]

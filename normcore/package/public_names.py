@@ -55,6 +55,7 @@ ORIGINS = {
     "use_backend": "array_backend.selection",
     "use_executor": "threads",
     "use_num_threads": "threads",
+    "use_precision": "array_backend.precision",
 }
 
 #: Public submodules that are attributes of the package.
