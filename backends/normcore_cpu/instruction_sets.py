@@ -40,6 +40,7 @@ UNITS = {
         "normalize_rows",
         "normalize_rows_backward",
     ),
+    "tensors": ("TensorKernels",),
 }
 
 
