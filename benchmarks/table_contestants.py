@@ -94,6 +94,24 @@ def _polars_fit_transform(data: Path, output: Path | None) -> None:
     (scaled.sink_csv if output.suffix == ".csv" else scaled.sink_parquet)(output)
 
 
+def _polars_quantiles(data: Path, output: Path | None) -> None:
+    import polars as pl
+
+    ranks = (0.25, 0.5, 0.75)
+    column = pl.all()
+    pl.scan_parquet(data).select(
+        column.quantile(rank, "linear").name.suffix(f" {rank}") for rank in ranks
+    ).collect(engine="streaming")
+
+
+def _duckdb_quantiles(data: Path, output: Path | None) -> None:
+    import duckdb
+
+    columns = duckdb.sql(f"DESCRIBE SELECT * FROM '{data}'").fetchall()
+    each = ", ".join(f'quantile_cont("{name}", [0.25, 0.5, 0.75])' for name, *_ in columns)
+    duckdb.sql(f"SELECT {each} FROM '{data}'").fetchall()
+
+
 def _duckdb_fit_transform(data: Path, output: Path | None) -> None:
     import duckdb
 
@@ -119,12 +137,15 @@ def _read(data: Path, output: Path | None) -> None:
 CONTESTANTS: dict[str, Callable[[Path, Path | None], None]] = {
     "normcore fit": lambda data, output: _normcore_fit("StandardScaler", data, output),
     "normcore fit min-max": lambda data, output: _normcore_fit("MinMaxScaler", data, output),
+    "normcore fit robust": lambda data, output: _normcore_fit("RobustScaler", data, output),
     "normcore fit-transform": _normcore_fit_transform,
     "pyarrow decode": _pyarrow_decode,
     "pyarrow decode and encode": _pyarrow_decode_and_encode,
     "pyarrow read_csv": _pyarrow_read_csv,
     "polars fit": _polars_fit,
+    "polars quantiles": _polars_quantiles,
     "polars fit-transform": _polars_fit_transform,
+    "DuckDB quantiles": _duckdb_quantiles,
     "DuckDB fit-transform": _duckdb_fit_transform,
     "read": _read,
 }

@@ -67,6 +67,13 @@ _READ_CSV = "pyarrow read_csv"
 JOBS = (
     Job("long.parquet", "", ("normcore fit", _DECODE, "polars fit"), (_DECODE, 1.3), 300),
     Job("long.parquet", "", ("normcore fit min-max", _DECODE), (_DECODE, 1.3), 300),
+    Job(
+        "long.parquet",
+        "",
+        ("normcore fit robust", _DECODE, "polars quantiles", "DuckDB quantiles"),
+        (_DECODE, 2.6),
+        350,
+    ),
     Job("long.parquet", ".parquet", ("normcore fit-transform", _ENCODE, *_PEERS), (_ENCODE, 1.3)),
     Job("rows.csv", "", ("normcore fit", _READ_CSV, "polars fit"), (_READ_CSV, 1.2)),
     *(

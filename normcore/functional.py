@@ -20,6 +20,7 @@ import numpy as np
 from normcore import layout, registration
 from normcore.array_backend import over_views, selection
 from normcore.array_backend.abstract import Backend
+from normcore.array_backend.precision import in_precision
 from normcore.batchnorm.arguments import Batch
 from normcore.batchnorm.conv_folding import fold_batch_norm
 from normcore.batchnorm.forward_backward import differentiated, normalized
@@ -205,6 +206,7 @@ def batch_norm(
     virtual_batch_size: int | None = None,
     single: str = "error",
     backend: str | Backend | None = None,
+    precision: str | None = None,
 ) -> tuple[Array, Any]:
     """Normalize `x` with the statistics of this batch (Algorithm 1 of the paper).
 
@@ -243,6 +245,8 @@ def batch_norm(
         normalizes it with them.
     backend : str or Backend, optional
         Overrides the selection by context and by kind of array.
+    precision : {"exact", "native"}, optional
+        Overrides that of the context (:func:`normcore.use_precision`).
 
     Returns
     -------
@@ -261,23 +265,25 @@ def batch_norm(
     ValueError
         If a channel of the batch, or of a part, has fewer than two values to take a variance of,
         unless it is empty; if `x`, `gamma`, `beta`, `axis`, `eps`, `activation`, `mask`, `out`,
-        `groups`, `virtual_batch_size` or `single` do not fit, or there are two of `communicator`,
-        `groups` and `virtual_batch_size`; on all ranks of a communicator if they disagree on the
-        number of channels.
+        `groups`, `virtual_batch_size`, `single` or `precision` do not fit, or there are two of
+        `communicator`, `groups` and `virtual_batch_size`; on all ranks of a communicator if they
+        disagree on the number of channels.
     RuntimeError
         If another rank of the communicator raised.
     """
     others = activation, mask, communicator, groups, virtual_batch_size
     plain = selection.of_plain_call(x, backend, *others)
     if plain is not None and single == "error":
+        plain = in_precision(plain, precision)
         done = plain.batch_norm(x, gamma, beta, axis=axis, eps=eps, out=out)
         if done is not None:
             return done
     ordered = selection.in_order_with
     with process_group_of(communicator) as process_group, ordered(x, backend):
         batch = Batch(
-            x, gamma, beta, axis=axis, eps=eps, activation=activation, mask=mask, backend=backend
-        )
+            x, gamma, beta, axis=axis, eps=eps, activation=activation, mask=mask, backend=backend,
+            precision=precision,
+        )  # fmt: skip
         batch.join(process_group)
         return normalized(batch, out, groups, virtual_batch_size, single)
 
@@ -295,6 +301,7 @@ def batch_norm_inference(
     mask: Array = None,
     out: Array = None,
     backend: str | Backend | None = None,
+    precision: str | None = None,
 ) -> Array:
     """Normalize `x` with given statistics (Algorithm 2 of the paper, line 11).
 
@@ -302,7 +309,7 @@ def batch_norm_inference(
     ----------
     mean, var : array of shape (C,)
         Running or population statistics; `var` as it shall be used, so usually the unbiased one.
-    x, gamma, beta, axis, eps, activation, mask, out, backend
+    x, gamma, beta, axis, eps, activation, mask, out, backend, precision
         As for :func:`batch_norm`.
 
     Returns
@@ -318,7 +325,7 @@ def batch_norm_inference(
     """
     return infer(
         x, mean, var, gamma, beta, out,
-        axis=axis, eps=eps, activation=activation, mask=mask, backend=backend,
+        axis=axis, eps=eps, activation=activation, mask=mask, backend=backend, precision=precision,
     )[0]  # fmt: skip
 
 
@@ -339,6 +346,7 @@ def batch_norm_backward(
     groups: Array | Sequence[slice] = None,
     virtual_batch_size: int | None = None,
     backend: str | Backend | None = None,
+    precision: str | None = None,
 ) -> tuple[Array, Array, Array]:
     """Gradients of :func:`batch_norm` with respect to `x`, `gamma` and `beta`.
 
@@ -357,7 +365,7 @@ def batch_norm_backward(
     moments : Moments, or list of Moments
         What the forward call returned; with ``training=False`` the statistics that were used
         instead, ``Moments.of(1, mean, var)``.
-    gamma, beta, axis, eps, activation, mask, backend
+    gamma, beta, axis, eps, activation, mask, backend, precision
         As in the forward call. `beta` matters only where there is an activation.
     training : bool
         Whether the statistics came from `x` itself, so that the gradient flows through them.
@@ -395,6 +403,7 @@ def batch_norm_backward(
     others = activation, mask, communicator, groups, virtual_batch_size
     plain = selection.of_plain_call(x, backend, *others)
     if plain is not None and isinstance(moments, Moments):
+        plain = in_precision(plain, precision)
         gradients = plain.batch_norm_backward(
             dy, x, moments, gamma, axis=axis, eps=eps, training=training, out=out
         )
@@ -404,8 +413,9 @@ def batch_norm_backward(
     group = process_group_of(communicator if training else None)
     with group as process_group, ordered(x, backend):
         batch = Batch(
-            x, gamma, beta, axis=axis, eps=eps, activation=activation, mask=mask, backend=backend
-        )
+            x, gamma, beta, axis=axis, eps=eps, activation=activation, mask=mask, backend=backend,
+            precision=precision,
+        )  # fmt: skip
         batch.join(process_group)
         if not training:
             return batch.backward(dy, moments, False, out)

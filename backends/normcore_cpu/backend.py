@@ -59,6 +59,15 @@ class CpuBackend(Backend):
         self._kernels = kernels(self.instruction_set)
         self._rescale = self._kernels.rescale
         self.memory_kernels: MemoryKernels = self._kernels.TensorKernels(self)
+        self._native: Backend | None = None
+
+    @property
+    def native(self) -> Backend:
+        if self._native is None:
+            from normcore_cpu.native import NativeCpuBackend  # which derives from this class
+
+            self._native = NativeCpuBackend(self._asked)
+        return self._native
 
     def __reduce__(self) -> tuple[type[Self], tuple[str | None]]:
         """As what it was made with: another machine may lack these instructions."""
@@ -299,7 +308,7 @@ class CpuBackend(Backend):
     ) -> tuple[np.ndarray, Moments]:
         if out is None:
             out = np.empty_like(x, dtype=result_dtype(x), subok=False)
-        gamma, beta = _along_rows(gamma, x), _along_rows(beta, x)
+        gamma, beta = along_rows(gamma, x), along_rows(beta, x)
         states = self._kernels.normalize_rows(x, gamma, beta, out, eps, centered)
         return out, Moments(states)
 
@@ -316,7 +325,7 @@ class CpuBackend(Backend):
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         if out is None:
             out = np.empty_like(x, dtype=result_dtype(x), subok=False)
-        gamma = _along_rows(gamma, x)
+        gamma = along_rows(gamma, x)
         states = np.ascontiguousarray(moments.parts, dtype=np.float64)
         dgamma, dbeta = self._kernels.normalize_rows_backward(
             dy, x, states, gamma, out, eps, centered
@@ -350,7 +359,7 @@ def _vectors(num_channels: int, relu: Affine | None, *rows: np.ndarray | float) 
     return vectors
 
 
-def _along_rows(vector: np.ndarray | float, x: np.ndarray) -> np.ndarray:
+def along_rows(vector: np.ndarray | float, x: np.ndarray) -> np.ndarray:
     """Return a number or a vector as a vector over columns."""
     if type(vector) is np.ndarray and vector.dtype == np.float64 and vector.shape == x.shape[1:]:
         return vector

@@ -40,6 +40,16 @@ UNITS = {
         "normalize_rows",
         "normalize_rows_backward",
     ),
+    "native": (
+        "native_backward_elemt",
+        "native_backward_reduce",
+        "native_moments",
+        "native_normalize",
+        "native_normalize_backward",
+        "native_normalize_rows",
+        "native_normalize_rows_backward",
+        "native_rescale",
+    ),
     "tensors": ("TensorKernels",),
 }
 

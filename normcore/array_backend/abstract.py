@@ -81,6 +81,14 @@ class Backend(ABC):
         """Return itself: kernels, streams and memory are shared by whatever names the backend."""
         return self
 
+    @property
+    def native(self) -> Backend | None:
+        """A backend of the same arrays that computes in the dtype of the data; None without one.
+
+        It may compute exactly wherever that is no slower, and must be its own ``native``.
+        """
+        return None
+
     @abstractmethod
     def adopt(self, array: Array) -> Array:
         """Return ``array`` as the backend's own kind, without a copy where possible.

@@ -15,6 +15,7 @@ from normcore.affine import Affine
 from normcore.array_backend import over_views, selection
 from normcore.array_backend.abstract import Backend, batch_scale, is_relu
 from normcore.array_backend.composite import CompositeKernels
+from normcore.array_backend.precision import in_precision
 from normcore.distributed.communicator import ProcessGroup
 from normcore.layout import numpy_views, out_argument
 from normcore.layout.bfloat16 import cast, is_real
@@ -35,9 +36,11 @@ class BatchInput:
 
     __slots__ = ("backend", "given", "process_group", "x")
 
-    def __init__(self, x: Array, backend: str | Backend | None) -> None:
+    def __init__(
+        self, x: Array, backend: str | Backend | None, precision: str | None = None
+    ) -> None:
         self.given = layout.as_array(x)
-        self.backend = selection.select_backend(self.given, backend)
+        self.backend = in_precision(selection.select_backend(self.given, backend), precision)
         self.x = self.backend.adopt(self.given)
         #: What has the kernels of all ranks, where the batch is a part of theirs.
         self.process_group: ProcessGroup | None = None
@@ -145,9 +148,10 @@ class Batch(BatchInput):
         activation: str | None,
         mask: Array,
         backend: str | Backend | None,
+        precision: str | None = None,
         num_features: int | None = None,
     ) -> None:
-        super().__init__(x, backend)
+        super().__init__(x, backend, precision)
         shape = self.x.shape
         if len(shape) < 2:
             raise ValueError(

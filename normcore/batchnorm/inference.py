@@ -12,6 +12,7 @@ import numpy as np
 from normcore.affine import Affine
 from normcore.array_backend import selection
 from normcore.array_backend.abstract import Backend
+from normcore.array_backend.precision import in_precision
 from normcore.batchnorm.arguments import Batch
 from normcore.batchnorm.forward_backward import SavedForward, overwritten_input_error
 from normcore.layout import numpy_views
@@ -54,12 +55,13 @@ class Inference:
         activation: str | None,
         backend: str | Backend | None,
         latest: object = None,
+        precision: str | None = None,
     ) -> Inference | None:
         """Normalize with given statistics; return None where that is not for here.
 
         Parameters
         ----------
-        x, mean, var, gamma, beta, out, axis, eps, activation, backend
+        x, mean, var, gamma, beta, out, axis, eps, activation, backend, precision
             As for :func:`normcore.functional.batch_norm_inference`; there is no mask.
         latest : Inference, optional
             An earlier one, whose map is used again where the vectors are the same.
@@ -67,7 +69,7 @@ class Inference:
         if not numpy_views.is_floats(x) or x.ndim < 2 or type(eps) is not float:
             return None
         views = numpy_views.views(axis, (x,), out)
-        chosen = selection.select_backend(x, backend)
+        chosen = in_precision(selection.select_backend(x, backend), precision)
         if views is None or chosen.adopt(x) is not x or not isinstance(var, np.ndarray):
             return None
         known = _map_of(mean, var, gamma, beta, eps, latest)
@@ -130,6 +132,7 @@ def infer(
     activation: str | None = None,
     mask: Array = None,
     backend: str | Backend | None = None,
+    precision: str | None = None,
 ) -> tuple[Array, Inference | SavedForward]:
     """Do what :func:`normcore.functional.batch_norm_inference` says.
 
@@ -140,13 +143,16 @@ def infer(
         What the backward pass needs. An `out` that overlaps the input may have overwritten it.
     """
     if mask is None:
-        inference = Inference.of(x, mean, var, gamma, beta, out, axis, eps, activation, backend)
+        inference = Inference.of(
+            x, mean, var, gamma, beta, out, axis, eps, activation, backend, precision=precision
+        )
         if inference is not None:
             return inference.y, inference
     with selection.in_order_with(x, backend):
         batch = Batch(
-            x, gamma, beta, axis=axis, eps=eps, activation=activation, mask=mask, backend=backend
-        )
+            x, gamma, beta, axis=axis, eps=eps, activation=activation, mask=mask, backend=backend,
+            precision=precision,
+        )  # fmt: skip
         mean, var = batch.vector(mean, "mean"), batch.vector(var, "var")
         # A comparison on a device would wait for it.
         if isinstance(var, np.ndarray) and var.size and np.fmin.reduce(var) < 0:

@@ -9,6 +9,7 @@ from typing import Any, Protocol, Self
 import numpy as np
 
 from normcore.array_backend.abstract import Backend, is_relu
+from normcore.array_backend.precision import check_precision
 from normcore.array_backend.selection import in_order_with
 from normcore.batchnorm.arguments import Batch, check_eps, check_integer
 from normcore.batchnorm.forward_backward import PartitionedForward, SavedForward
@@ -92,6 +93,8 @@ class BatchNorm(FrameworkConversions):
         :meth:`backward` as often as the others; where one raises, all do.
     backend : str or Backend, optional
         Overrides the selection by context and by kind of array.
+    precision : {"exact", "native"}, optional
+        Overrides that of the context (:func:`normcore.use_precision`).
 
     Attributes
     ----------
@@ -160,6 +163,7 @@ class BatchNorm(FrameworkConversions):
         d_max: float | None = None,
         communicator: Communicator | None = None,
         backend: str | Backend | None = None,
+        precision: str | None = None,
     ) -> None:
         super().__init__(num_features, affine, track_running_stats)
         self.axis = check_integer("axis", axis)
@@ -180,6 +184,7 @@ class BatchNorm(FrameworkConversions):
                 name = "single" if self.virtual_batch_size is None else "virtual_batch_size"
                 raise single_process_error(name, getattr(self, name))
         self.backend = backend
+        self.precision = check_precision(precision)
         self.frozen = False
 
     def __call__(
@@ -243,6 +248,7 @@ class BatchNorm(FrameworkConversions):
             inference = Inference.of(
                 x, self._running_mean, self._running_var, self._gamma, self._beta, out,
                 self.axis, self.eps, self.activation, self.backend, self._forward,
+                self.precision,
             )  # fmt: skip
             if inference is not None:
                 self._forward = inference
@@ -327,6 +333,7 @@ class BatchNorm(FrameworkConversions):
             activation=self.activation,
             mask=mask,
             backend=self.backend,
+            precision=self.precision,
             num_features=self.num_features,
         )
         if self._limits is not None and isinstance(batch, RenormBatch) and training:

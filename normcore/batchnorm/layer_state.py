@@ -99,6 +99,7 @@ class LayerState(RunningStatistics):
         more = {
             "ddof": 1, "activation": None, "single": "error", "virtual_batch_size": None,
             "r_max": None, "d_max": None, "communicator": None, "backend": None,
+            "precision": None,
         }  # fmt: skip
         options = "".join(
             f", {name}={getattr(self, name)!r}"

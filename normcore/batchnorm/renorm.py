@@ -33,6 +33,7 @@ class _BatchOptions(TypedDict, total=False):
     activation: str | None
     mask: Array
     backend: str | Backend | None
+    precision: str | None
 
 
 class RenormBatch(Batch):
@@ -174,13 +175,15 @@ def _renorm_batch(
     activation: str | None = None,
     mask: Array = None,
     backend: str | Backend | None = None,
+    precision: str | None = None,
 ) -> RenormBatch:
     limits = check_limits(r_max, d_max)
     if limits is None:
         raise TypeError("batch renormalization needs numbers for r_max and d_max, not None")
     batch = RenormBatch(
-        x, gamma, beta, axis=axis, eps=eps, activation=activation, mask=mask, backend=backend
-    )
+        x, gamma, beta, axis=axis, eps=eps, activation=activation, mask=mask, backend=backend,
+        precision=precision,
+    )  # fmt: skip
     batch.join(process_group)
     return batch.towards(batch.vector(mean, "mean"), batch.vector(var, "var"), *limits)
 

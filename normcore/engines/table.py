@@ -14,7 +14,11 @@ from normcore.layout.namespace import Array
 from normcore.scaling import input_validation
 from normcore.scaling.containers.table import PiecewiseTable
 from normcore.statistics import MergeableQuantiles, Statistic
-from normcore.statistics.reread_quantiles import RereadQuantiles, ValuesChanged
+from normcore.statistics.reread_quantiles import (
+    RereadQuantiles,
+    ValuesChanged,
+    sampling_stride,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -145,14 +149,15 @@ def exact_quantiles(
     ValueError
         If it holds infinity, or other values in another pass.
     """
-    error = sketch_error(num_rows, num_columns, SKETCH_BYTES)
-    first = SketchTask(scaler, names, num_columns, error)
+    stride = sampling_stride(num_rows)
+    error = sketch_error(num_rows, num_columns, SKETCH_BYTES, stride)
+    first = SketchTask(scaler, names, num_columns, error, stride)
     states = run(first)
     sketch = first.sketch(states)
     if sketch is None:
         return None, states[0][ROWS]
     backend = select_backend(np.empty((0, 0)), scaler.backend)
-    passes = RereadQuantiles(backend, scaler.ranks(), sketch, MAX_VALUES)
+    passes = RereadQuantiles(backend, scaler.ranks(), sketch, MAX_VALUES, first.count(states))
     while (plan := passes.plan()) is not None:
         task = BracketTask(scaler, names, num_columns, plan)
         try:

@@ -19,8 +19,9 @@ from normcore.scaling import input_validation
 from normcore.scaling.containers.frames import column_names
 from normcore.scaling.containers.opening import opened
 from normcore.scaling.input_validation import Names
-from normcore.statistics import QuantileSketch, Statistic
+from normcore.statistics import Extrema, QuantileSketch, Statistic
 from normcore.statistics.kept_brackets import BracketPlan, KeptBrackets
+from normcore.statistics.reread_quantiles import sampled_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,6 +44,7 @@ __all__ = [
 State: TypeAlias = dict[str, dict[str, np.ndarray]]
 
 ROWS, STATISTIC, SKETCH, KEPT, BRACKETS = "rows", "statistic", "sketch", "kept", "brackets"
+EXTREMA = "extrema"
 
 
 class Piece(NamedTuple):
@@ -226,35 +228,49 @@ class SketchTask(_QuantileTask):
     ----------
     error : float
         Rank error of the first.
+    stride : int
+        It is of one row in so many; what is counted is all.
     """
 
     scaler: QuantileLearner
 
-    def __init__(self, scaler: Scaler, names: Names | None, num_columns: int, error: float) -> None:
+    def __init__(
+        self,
+        scaler: Scaler,
+        names: Names | None,
+        num_columns: int,
+        error: float,
+        stride: int = 1,
+    ) -> None:
         super().__init__(scaler, names, num_columns)
-        self.error = error
+        self.error, self.stride = error, stride
 
     def observed_values(self, backend: Any, x: Array, piece: Piece) -> State:
         """See :meth:`_QuantileTask.observed_values`."""
-        errors = {SKETCH: self.error}
-        if self.scaler.keep_sketch:
-            errors[KEPT] = self.scaler.quantile_error
-        found = {
-            name: QuantileSketch.observe(backend, x, skipna=True, error=error)
-            for name, error in errors.items()
-        }
-        if found[SKETCH].infinite.any():
+        extrema = Extrema.observe(backend, x, skipna=True)
+        if np.isinf(extrema.min).any() or np.isinf(extrema.max).any():
             raise ValueError("Input X contains infinity")  # whose place is found then
-        return {name: sketch.to_state() for name, sketch in found.items()}
+        some = sampled_rows(x, self.stride)
+        sketch = QuantileSketch.observe(backend, some, skipna=True, error=self.error)
+        state = {EXTREMA: extrema.to_state(), SKETCH: sketch.to_state()}
+        if self.scaler.keep_sketch:
+            error = self.scaler.quantile_error
+            kept = QuantileSketch.observe(backend, x, skipna=True, error=error)
+            state[KEPT] = kept.to_state()
+        return state
 
     def merged(self, name: str, states: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
         """See :meth:`Task.merged`."""
-        return _merged(QuantileSketch, states)
+        return _merged(Extrema if name == EXTREMA else QuantileSketch, states)
 
     def sketch(self, states: Sequence[State], name: str = SKETCH) -> QuantileSketch | None:
         """Return the sketch of all columns from the states of blocks of them."""
         found = [QuantileSketch.from_state(each[name]) for each in states if name in each]
         return QuantileSketch.side_by_side(found) if found else None
+
+    def count(self, states: Sequence[State]) -> np.ndarray:
+        """Return the number of values of all columns."""
+        return np.concatenate([each[EXTREMA]["count"] for each in states])
 
 
 class BracketTask(_QuantileTask):

@@ -123,7 +123,7 @@ class Fitting:
 
     def begin_pass(self) -> bool:
         """Begin another pass over the table; False if none is needed."""
-        return self._passes is not None and self._passes.begin()
+        return self._passes is not None and self._passes.begin(self.tally.count)
 
     def add_again(self, batch: TableBatch) -> None:
         """Observe a batch in that pass."""

@@ -62,10 +62,12 @@ class QuantilePasses:
     ) -> None:
         from normcore.array_backend.selection import select_backend  # slow to import
         from normcore.statistics import QuantileSketch
+        from normcore.statistics.reread_quantiles import sampling_stride
 
         # A batch more or less is no matter, and lets any table be read.
         half = max(budget.left // 2, budget.batch_bytes)
-        self._error = sketch_error(table.num_rows, num_columns, half)
+        self._stride = sampling_stride(table.num_rows)
+        self._error = sketch_error(table.num_rows, num_columns, half, self._stride)
         self._max_values = half // 8
         self._backend = select_backend(np.empty((0, 0)), scaler.backend)
         self._scaler = scaler
@@ -78,7 +80,10 @@ class QuantilePasses:
 
     def sketch(self, x: np.ndarray) -> None:
         """Observe rows of the first pass."""
-        self._sketch = self._sketch.merge(self._observed(x, self._error))
+        from normcore.statistics.reread_quantiles import sampled_rows
+
+        some = sampled_rows(x, self._stride)
+        self._sketch = self._sketch.merge(self._observed(some, self._error))
         if self._kept is not None:
             self._kept = self._kept.merge(self._observed(x, self._scaler.quantile_error))
 
@@ -87,22 +92,26 @@ class QuantilePasses:
 
         return QuantileSketch.observe(self._backend, self._view(x), skipna=True, error=error)
 
-    def begin(self) -> bool:
-        """Begin another pass; False if none is needed."""
+    def begin(self, count: np.ndarray) -> bool:
+        """Begin another pass; False if none is needed.
+
+        Parameters
+        ----------
+        count : float64 array of shape (C,)
+            Number of values of each column.
+        """
         from normcore.statistics.kept_brackets import KeptBrackets
-
-        plan = self._started().plan()
-        self._seen = None if plan is None else KeptBrackets(plan)
-        return plan is not None
-
-    def _started(self) -> RereadQuantiles:
         from normcore.statistics.reread_quantiles import RereadQuantiles
 
         if self._passes is None:
             ranks = self._scaler.ranks()
             assert ranks is not None
-            self._passes = RereadQuantiles(self._backend, ranks, self._sketch, self._max_values)
-        return self._passes
+            self._passes = RereadQuantiles(
+                self._backend, ranks, self._sketch, self._max_values, count
+            )
+        plan = self._passes.plan()
+        self._seen = None if plan is None else KeptBrackets(plan)
+        return plan is not None
 
     def add(self, x: np.ndarray) -> None:
         """Observe rows of a later pass."""
@@ -112,22 +121,24 @@ class QuantilePasses:
     def end(self) -> None:
         """End a pass that was begun."""
         assert self._seen is not None
-        self._started().learn(self._seen)
+        assert self._passes is not None
+        self._passes.learn(self._seen)
 
     def statistic(self) -> MergeableQuantiles:
         """Return what was found."""
-        found, kind = self._started().quantiles(), self._scaler.statistic
+        assert self._passes is not None
+        found, kind = self._passes.quantiles(), self._scaler.statistic
         return kind(found.q, found.values, found.count, found.infinite, self._kept)
 
     def _view(self, x: np.ndarray) -> Array:
         return self._backend.adopt(x)[:, :, None]
 
 
-def sketch_error(num_rows: int | None, num_columns: int, max_bytes: int) -> float:
+def sketch_error(num_rows: int | None, num_columns: int, max_bytes: int, stride: int = 1) -> float:
     """Return the rank error of the sketch of a first pass.
 
     What the sketch and the next pass take is then least together, if memory holds it.
     """
-    error = 2 / num_rows**0.5 if num_rows else _USUAL_ERROR
+    error = 2 / (num_rows / stride) ** 0.5 if num_rows else _USUAL_ERROR
     error = max(error, _SKETCH_BYTES * num_columns / max_bytes, _LEAST_ERROR)
     return min(error, _MOST_ERROR)

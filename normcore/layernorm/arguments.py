@@ -21,8 +21,10 @@ class PerSampleBatch(BatchInput):
     gamma: Array
     beta: Array
 
-    def __init__(self, x: Array, eps: float, backend: str | Backend | None) -> None:
-        super().__init__(x, backend)
+    def __init__(
+        self, x: Array, eps: float, backend: str | Backend | None, precision: str | None
+    ) -> None:
+        super().__init__(x, backend, precision)
         self.eps = check_eps(eps)
 
     def operands(self) -> tuple[Array, ...]:

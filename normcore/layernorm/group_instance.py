@@ -45,6 +45,7 @@ def group_norm(
     eps: float = 1e-5,
     out: Array = None,
     backend: str | Backend | None = None,
+    precision: str | None = None,
 ) -> tuple[Array, Moments]:
     """Normalize groups of channels of each sample.
 
@@ -69,6 +70,8 @@ def group_norm(
         may be `x` itself.
     backend : str or Backend, optional
         Overrides the selection by context and by kind of array.
+    precision : {"exact", "native"}, optional
+        Overrides that of the context (:func:`normcore.use_precision`).
 
     Returns
     -------
@@ -87,7 +90,7 @@ def group_norm(
         `gamma`, `beta`, `axis`, `eps` or `out` do not fit.
     """
     with in_order_with(x, backend):
-        return GroupBatch(x, gamma, beta, num_groups, axis, eps, backend).forward(out)
+        return GroupBatch(x, gamma, beta, num_groups, axis, eps, backend, precision).forward(out)
 
 
 def group_norm_backward(
@@ -101,6 +104,7 @@ def group_norm_backward(
     eps: float = 1e-5,
     out: Array = None,
     backend: str | Backend | None = None,
+    precision: str | None = None,
 ) -> tuple[Array, Array, Array]:
     """Gradients of :func:`group_norm` with respect to `x`, `gamma` and `beta`.
 
@@ -112,7 +116,7 @@ def group_norm_backward(
         The input of the forward call.
     moments : Moments
         What the forward call returned.
-    num_groups, gamma, axis, eps, backend
+    num_groups, gamma, axis, eps, backend, precision
         As in the forward call.
     out : array, optional
         Where to write dx: of the shape, memory order and dtype of `dy`; may be `dy` itself.
@@ -133,7 +137,7 @@ def group_norm_backward(
         groups, and as for :func:`group_norm`.
     """
     with in_order_with(x, backend):
-        batch = GroupBatch(x, gamma, None, num_groups, axis, eps, backend)
+        batch = GroupBatch(x, gamma, None, num_groups, axis, eps, backend, precision)
         return batch.backward(dy, moments, True, out)
 
 
@@ -146,10 +150,11 @@ def instance_norm(
     eps: float = 1e-5,
     out: Array = None,
     backend: str | Backend | None = None,
+    precision: str | None = None,
 ) -> tuple[Array, Moments]:
     """Normalize each channel of each sample: :func:`group_norm` with one channel to a group."""
     with in_order_with(x, backend):
-        return GroupBatch(x, gamma, beta, None, axis, eps, backend).forward(out)
+        return GroupBatch(x, gamma, beta, None, axis, eps, backend, precision).forward(out)
 
 
 def instance_norm_backward(
@@ -162,10 +167,11 @@ def instance_norm_backward(
     eps: float = 1e-5,
     out: Array = None,
     backend: str | Backend | None = None,
+    precision: str | None = None,
 ) -> tuple[Array, Array, Array]:
     """Gradients of :func:`instance_norm`; as those of :func:`group_norm_backward`."""
     with in_order_with(x, backend):
-        batch = GroupBatch(x, gamma, None, None, axis, eps, backend)
+        batch = GroupBatch(x, gamma, None, None, axis, eps, backend, precision)
         return batch.backward(dy, moments, True, out)
 
 
@@ -183,8 +189,9 @@ class GroupBatch(PerSampleBatch):
         axis: int,
         eps: float,
         backend: str | Backend | None,
+        precision: str | None = None,
     ) -> None:
-        super().__init__(x, eps, backend)
+        super().__init__(x, eps, backend, precision)
         shape = tuple(self.x.shape)
         if len(shape) < 2:
             raise ValueError(

@@ -30,10 +30,11 @@ class _ChannelsLayer(SampleLayer):
         eps: float,
         affine: bool,
         backend: str | Backend | None,
+        precision: str | None,
     ) -> None:
         self._num_channels = num_channels
         self.axis = check_integer("axis", axis)
-        super().__init__((num_channels,), eps, affine, affine, backend)
+        super().__init__((num_channels,), eps, affine, affine, backend, precision)
 
     def _check(self, shape: tuple[int, ...]) -> None:
         if len(shape) < 2:
@@ -63,6 +64,8 @@ class GroupNorm(_ChannelsLayer):
         Whether to have `gamma` and `beta`.
     backend : str or Backend, optional
         Overrides the selection by context and by kind of array.
+    precision : {"exact", "native"}, optional
+        Overrides that of the context (:func:`normcore.use_precision`).
 
     Attributes
     ----------
@@ -85,6 +88,7 @@ class GroupNorm(_ChannelsLayer):
         eps: float = 1e-5,
         affine: bool = True,
         backend: str | Backend | None = None,
+        precision: str | None = None,
     ) -> None:
         self.num_groups = check_integer("num_groups", num_groups)
         self.num_channels = check_integer("num_channels", num_channels)
@@ -93,16 +97,18 @@ class GroupNorm(_ChannelsLayer):
                 f"num_groups must be positive and divide num_channels, got {num_groups} and "
                 f"{num_channels}"
             )
-        super().__init__(self.num_channels, axis, eps, affine, backend)
+        super().__init__(self.num_channels, axis, eps, affine, backend, precision)
 
     def __repr__(self) -> str:
         return (
             f"GroupNorm({self.num_groups}, {self.num_channels}, axis={self.axis}, "
-            f"eps={self.eps}, affine={self.affine}{self._named_backend})"
+            f"eps={self.eps}, affine={self.affine}{self._named_options})"
         )
 
     def _batch(self, x: Array, gamma: Array, beta: Array) -> GroupBatch:
-        return GroupBatch(x, gamma, beta, self.num_groups, self.axis, self.eps, self.backend)
+        return GroupBatch(
+            x, gamma, beta, self.num_groups, self.axis, self.eps, self.backend, self.precision
+        )
 
 
 class InstanceNorm(RunningStatistics, _ChannelsLayer):
@@ -125,6 +131,8 @@ class InstanceNorm(RunningStatistics, _ChannelsLayer):
         Whether to keep running statistics of channels, which evaluation then normalizes with.
     backend : str or Backend, optional
         Overrides the selection by context and by kind of array.
+    precision : {"exact", "native"}, optional
+        Overrides that of the context (:func:`normcore.use_precision`).
 
     Attributes
     ----------
@@ -154,10 +162,11 @@ class InstanceNorm(RunningStatistics, _ChannelsLayer):
         affine: bool = False,
         track_running_stats: bool = False,
         backend: str | Backend | None = None,
+        precision: str | None = None,
     ) -> None:
         RunningStatistics.__init__(self, num_features, track_running_stats)
         self.momentum = weight_of_batch(momentum)
-        _ChannelsLayer.__init__(self, self.num_features, axis, eps, affine, backend)
+        _ChannelsLayer.__init__(self, self.num_features, axis, eps, affine, backend, precision)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "_forward": None}
@@ -166,11 +175,11 @@ class InstanceNorm(RunningStatistics, _ChannelsLayer):
         return (
             f"InstanceNorm({self.num_features}, axis={self.axis}, eps={self.eps}, "
             f"momentum={self.momentum}, affine={self.affine}, "
-            f"track_running_stats={self.track_running_stats}{self._named_backend})"
+            f"track_running_stats={self.track_running_stats}{self._named_options})"
         )
 
     def _batch(self, x: Array, gamma: Array, beta: Array) -> GroupBatch:
-        return GroupBatch(x, gamma, beta, None, self.axis, self.eps, self.backend)
+        return GroupBatch(x, gamma, beta, None, self.axis, self.eps, self.backend, self.precision)
 
     def _normalize(
         self, x: Array, gamma: Array, beta: Array, out: Array
@@ -178,8 +187,9 @@ class InstanceNorm(RunningStatistics, _ChannelsLayer):
         if self.track_running_stats and not self.training:
             mean, var = self.running_mean.copy(), self.running_var.copy()
             y, inference = infer(
-                x, mean, var, gamma, beta, out, axis=self.axis, eps=self.eps, backend=self.backend
-            )
+                x, mean, var, gamma, beta, out, axis=self.axis, eps=self.eps, backend=self.backend,
+                precision=self.precision,
+            )  # fmt: skip
             if isinstance(inference, SavedForward):
                 inference.note_out(out)
             return y, inference

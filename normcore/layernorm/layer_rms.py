@@ -1,4 +1,9 @@
-"""Layer and RMS norm: each sample by its own statistics, gamma and beta along the sample."""
+"""Layer and RMS norm: each sample by its own statistics, gamma and beta along the sample.
+
+Language models have two variants of both. Some keep gamma as its distance from 1 (Gemma, and
+Megatron's zero-centered gamma); and most normalize the sum of a block's input and output, and hand
+that sum on.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +15,19 @@ from normcore.array_backend.abstract import Backend, batch_scale
 from normcore.array_backend.selection import in_order_with
 from normcore.batchnorm.arguments import check_integer
 from normcore.layernorm.arguments import PerSampleBatch
+from normcore.layernorm.residual import added
 from normcore.layout.namespace import Array, array_namespace, is_on_host
+from normcore.layout.scalar_argument import as_float
 from normcore.statistics import Moments, wide_integers
 
-__all__ = ["RowBatch", "layer_norm", "layer_norm_backward", "rms_norm", "rms_norm_backward"]
+__all__ = [
+    "RowBatch",
+    "check_offset",
+    "layer_norm",
+    "layer_norm_backward",
+    "rms_norm",
+    "rms_norm_backward",
+]
 
 
 def layer_norm(
@@ -21,11 +35,14 @@ def layer_norm(
     gamma: Array = None,
     beta: Array = None,
     *,
+    residual: Array = None,
+    gamma_offset: float = 0.0,
     num_axes: int = 1,
     eps: float = 1e-5,
     out: Array = None,
     backend: str | Backend | None = None,
-) -> tuple[Array, Moments]:
+    precision: str | None = None,
+) -> tuple[Array, ...]:
     """Normalize each sample of `x` over its last axes.
 
     ``y = (x - mean) / sqrt(var + eps) * gamma + beta`` with the mean and the biased variance of
@@ -37,6 +54,11 @@ def layer_norm(
         The leading axes count samples.
     gamma, beta : array of the shape of the last axes of `x`, optional
         Scale and shift; None stands for 1 and 0.
+    residual : array of the shape of `x` and the dtype of y, optional
+        Added to `x` first: the sum is rounded once to the dtype of y, normalized as it then is,
+        and returned too.
+    gamma_offset : float
+        Added in float64 to a `gamma` that is given: 1 where a model keeps gamma - 1.
     num_axes : int
         How many axes make up a sample.
     eps : float
@@ -46,24 +68,30 @@ def layer_norm(
         may be `x` itself.
     backend : str or Backend, optional
         Overrides the selection by context and by kind of array.
+    precision : {"exact", "native"}, optional
+        Overrides that of the context (:func:`normcore.use_precision`).
 
     Returns
     -------
     y : array
         Of the kind and shape of `x`; `out` if that was given. Floats keep their dtype, integers
         and booleans become float64.
+    total : array
+        ``x + residual``, of the kind and dtype of `y`; only where there is a `residual`.
     moments : Moments
         Of each sample, in C order; :func:`layer_norm_backward` wants them.
 
     Raises
     ------
     TypeError
-        If `x` is not numeric and real, or `out` has another dtype than the result.
+        If `x` is not numeric and real, or `out` or `residual` have another dtype than the result.
     ValueError
-        If a sample has no values, and if `gamma`, `beta`, `num_axes`, `eps` or `out` do not fit.
+        If a sample has no values, and if `gamma`, `beta`, `residual`, `gamma_offset`, `num_axes`,
+        `eps` or `out` do not fit.
     """
-    with in_order_with(x, backend):
-        return RowBatch(x, gamma, beta, num_axes, eps, backend).forward(out)
+    return _normalized(
+        x, gamma, beta, residual, gamma_offset, num_axes, eps, out, backend, precision, True
+    )
 
 
 def layer_norm_backward(
@@ -72,10 +100,12 @@ def layer_norm_backward(
     moments: Moments,
     gamma: Array = None,
     *,
+    gamma_offset: float = 0.0,
     num_axes: int = 1,
     eps: float = 1e-5,
     out: Array = None,
     backend: str | Backend | None = None,
+    precision: str | None = None,
 ) -> tuple[Array, Array, Array]:
     """Gradients of :func:`layer_norm` with respect to `x`, `gamma` and `beta`.
 
@@ -84,10 +114,10 @@ def layer_norm_backward(
     dy : array
         Gradient of the loss with respect to y; of the shape of `x` and the dtype of y.
     x : array
-        The input of the forward call.
+        What the forward call normalized: its input, or the sum that it returned.
     moments : Moments
         What the forward call returned.
-    gamma, num_axes, eps, backend
+    gamma, gamma_offset, num_axes, eps, backend, precision
         As in the forward call.
     out : array, optional
         Where to write dx: of the shape, memory order and dtype of `dy`; may be `dy` itself.
@@ -95,7 +125,8 @@ def layer_norm_backward(
     Returns
     -------
     dx : array
-        Of the kind of `dy`; `out` if that was given.
+        Of the kind of `dy`; `out` if that was given. Where a `residual` was added, this and the
+        gradient with respect to the sum itself make up that of both terms.
     dgamma, dbeta : array of the shape of a sample
         float64, of the kind of `dy`; computed whether or not `gamma` and `beta` were given.
 
@@ -108,7 +139,9 @@ def layer_norm_backward(
         samples, and as for :func:`layer_norm`.
     """
     with in_order_with(x, backend):
-        batch = RowBatch(x, gamma, None, num_axes, eps, backend)
+        batch = RowBatch(
+            x, gamma, None, num_axes, eps, backend, precision, gamma_offset=gamma_offset
+        )
         return batch.backward(dy, moments, True, out)
 
 
@@ -116,18 +149,22 @@ def rms_norm(
     x: Array,
     gamma: Array = None,
     *,
+    residual: Array = None,
+    gamma_offset: float = 0.0,
     num_axes: int = 1,
     eps: float = 1e-5,
     out: Array = None,
     backend: str | Backend | None = None,
-) -> tuple[Array, Moments]:
+    precision: str | None = None,
+) -> tuple[Array, ...]:
     """Divide each sample of `x` by its root mean square over the last axes.
 
     ``y = x / sqrt(mean(x**2) + eps) * gamma``; parameters, results and errors are those of
     :func:`layer_norm`.
     """
-    with in_order_with(x, backend):
-        return RowBatch(x, gamma, None, num_axes, eps, backend, centered=False).forward(out)
+    return _normalized(
+        x, gamma, None, residual, gamma_offset, num_axes, eps, out, backend, precision, False
+    )
 
 
 def rms_norm_backward(
@@ -136,15 +173,44 @@ def rms_norm_backward(
     moments: Moments,
     gamma: Array = None,
     *,
+    gamma_offset: float = 0.0,
     num_axes: int = 1,
     eps: float = 1e-5,
     out: Array = None,
     backend: str | Backend | None = None,
+    precision: str | None = None,
 ) -> tuple[Array, Array]:
     """Gradients of :func:`rms_norm` with respect to `x` and `gamma`; as layer norm's."""
     with in_order_with(x, backend):
-        batch = RowBatch(x, gamma, None, num_axes, eps, backend, centered=False)
+        batch = RowBatch(
+            x, gamma, None, num_axes, eps, backend, precision,
+            centered=False, gamma_offset=gamma_offset,
+        )  # fmt: skip
         return batch.backward(dy, moments, True, out)[:2]
+
+
+def _normalized(
+    x: Array,
+    gamma: Array,
+    beta: Array,
+    residual: Array,
+    gamma_offset: float,
+    num_axes: int,
+    eps: float,
+    out: Array,
+    backend: str | Backend | None,
+    precision: str | None,
+    centered: bool,
+) -> tuple[Array, ...]:
+    """Return y, the sum if there is a residual, and the moments."""
+    total = x if residual is None else added(x, residual, backend)
+    with in_order_with(total, backend):
+        batch = RowBatch(
+            total, gamma, beta, num_axes, eps, backend, precision,
+            centered=centered, gamma_offset=gamma_offset,
+        )  # fmt: skip
+        y, moments = batch.forward(out)
+    return (y, moments) if residual is None else (y, total, moments)
 
 
 class RowBatch(PerSampleBatch):
@@ -160,10 +226,12 @@ class RowBatch(PerSampleBatch):
         num_axes: int,
         eps: float,
         backend: str | Backend | None,
+        precision: str | None = None,
         *,
         centered: bool = True,
+        gamma_offset: float = 0.0,
     ) -> None:
-        super().__init__(x, eps, backend)
+        super().__init__(x, eps, backend, precision)
         num_axes = check_integer("num_axes", num_axes)
         shape = tuple(self.x.shape)
         if not 1 <= num_axes <= len(shape):
@@ -179,7 +247,10 @@ class RowBatch(PerSampleBatch):
             )
         self.num_rows = math.prod(shape[:-num_axes])
         self.centered = centered
+        offset = check_offset(gamma_offset)
         self.gamma = 1.0 if gamma is None else self._along(gamma, "gamma")
+        if gamma is not None and offset:
+            self.gamma = self.gamma + offset
         self.beta = 0.0 if beta is None else self._along(beta, "beta")
 
     def forward(self, out: Array) -> tuple[Array, Moments]:
@@ -252,6 +323,14 @@ class RowBatch(PerSampleBatch):
         if rows is None:
             target[...] = array_namespace(result).reshape(result, tuple(self.x.shape))
         return out
+
+
+def check_offset(gamma_offset: object) -> float:
+    """Return what is added to gamma, after making sure that it is a finite number."""
+    offset = as_float("gamma_offset", gamma_offset)
+    if not math.isfinite(offset):
+        raise ValueError(f"gamma_offset must be finite, got {gamma_offset!r}")
+    return offset
 
 
 def _is_one_run(shape: tuple[int, ...], strides: tuple[int, ...]) -> bool:

@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike
 
 from normcore import layout
 from normcore.array_backend.abstract import Backend
+from normcore.array_backend.precision import check_precision
 from normcore.array_backend.selection import in_order_with
 from normcore.batchnorm.arguments import check_eps
 from normcore.batchnorm.forward_backward import SavedForward
@@ -33,12 +34,14 @@ class SampleLayer:
         affine: bool,
         bias: bool,
         backend: str | Backend | None,
+        precision: str | None,
     ) -> None:
         self._shape = shape
         self.eps = check_eps(eps)
         self.affine = bool(affine)
         self.bias = bool(affine and bias)
         self.backend = backend
+        self.precision = check_precision(precision)
         self._gamma = np.ones(shape) if self.affine else None
         self._beta = np.zeros(shape) if self.bias else None
         self._forward = None
@@ -129,8 +132,10 @@ class SampleLayer:
         return {**self.__dict__, "_forward": None}
 
     @property
-    def _named_backend(self) -> str:
-        return "" if self.backend is None else f", backend={self.backend!r}"
+    def _named_options(self) -> str:
+        """The options that are rarely given, as they end a representation."""
+        given = {"backend": self.backend, "precision": self.precision}
+        return "".join(f", {name}={each!r}" for name, each in given.items() if each is not None)
 
     def _parameter(self, name: str, value: ArrayLike, present: bool) -> np.ndarray:
         if not present:

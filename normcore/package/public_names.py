@@ -10,6 +10,8 @@ ORIGINS = {
     "BackendStatus": "array_backend.abstract",
     "BatchNorm": "batchnorm.layer",
     "Brackets": "statistics",
+    "ColumnScaler": "reporting.column_scaler",
+    "DataReport": "reporting.data_report",
     "Engine": "engines",
     "Extrema": "statistics",
     "GroupNorm": "layernorm",
@@ -41,8 +43,10 @@ ORIGINS = {
     "nonconstant": "affine",
     "parallel_for": "threads:run",
     "population_statistics": "batchnorm.population_statistics",
+    "recommend": "reporting.data_report",
     "register": "registration.discovery",
     "register_with_threadpoolctl": "threads",
+    "report": "reporting.data_report",
     "scalers": "registration",
     "set_executor": "threads",
     "set_num_threads": "threads",
@@ -51,6 +55,7 @@ ORIGINS = {
     "use_backend": "array_backend.selection",
     "use_executor": "threads",
     "use_num_threads": "threads",
+    "use_precision": "array_backend.precision",
 }
 
 #: Public submodules that are attributes of the package.

@@ -37,7 +37,7 @@ def locked(value: Array) -> Array:
 
 
 class _Coefficient:
-    """Descriptor of a coefficient of the map, which lies in the instance's dictionary."""
+    """Descriptor of what the map is made of, which lies in the instance's dictionary."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -73,6 +73,8 @@ class FittedAttributes:
     #: Fitted attributes that are coefficients of the map: the name of the coefficient of each.
     #: A scaler of another kind has none; what its map reads, it reads of the attributes themselves.
     coefficients: ClassVar[Mapping[str, str]] = {}
+    #: Other fitted arrays that the map reads: what is written into those is noticed, too.
+    read_arrays: ClassVar[frozenset[str]] = frozenset()
     #: Fitted attributes that tell of what was learned and decide nothing: not to be assigned.
     descriptive: ClassVar[frozenset[str]] = frozenset()
 
@@ -88,7 +90,7 @@ class FittedAttributes:
 
     def __init_subclass__(cls, **options: object) -> None:
         super().__init_subclass__(**options)
-        for name in cls.coefficients:
+        for name in (*cls.coefficients, *cls.read_arrays):
             if not hasattr(cls, name):
                 setattr(cls, name, _Coefficient(name))
 
@@ -138,7 +140,8 @@ class FittedAttributes:
         watched = {key: held for key, held in self._watched.items() if key != name}
         known["_watched"] = watched
         object.__setattr__(self, name, value)
-        if name in self.coefficients and value is not None and not isinstance(value, np.ndarray):
+        is_read = name in self.coefficients or name in self.read_arrays
+        if is_read and value is not None and not isinstance(value, np.ndarray):
             self._watch(name, value)
 
     def numbers_now(self, name: str, learned: np.ndarray) -> np.ndarray:
@@ -254,7 +257,8 @@ class FittedAttributes:
             value = self.__dict__[name]
             holds = on_host(value).tobytes()
             if holds != held:
-                self._checked_numbers(name, value)
+                if name in self.coefficients:
+                    self._checked_numbers(name, value)
                 self._forget_map()
                 self._record(name)
                 self.__dict__["_watched"] = {**self._watched, name: holds}

@@ -54,8 +54,9 @@ class QuantileSketch(Statistic):
     time that their number doubles.
 
     Sketches of the same data in the same pieces have the same bits; those of the same data in other
-    pieces agree within their errors. Merging takes the pieces for different data: the error that is
-    stated of copies of one piece, merged, is that of independent pieces.
+    pieces agree within their errors. The errors of different pieces are independent, and the error
+    that is stated of them merged relies on that. A sketch that is merged with its own copy keeps
+    its error, and says so; of copies that were merged with other sketches before, it knows nothing.
 
     Parameters
     ----------
@@ -174,7 +175,8 @@ class QuantileSketch(Statistic):
         total = cls.empty(x.shape[1], error=error)
         for digit in range(int(repeats.max(initial=0)).bit_length()):
             chosen = host[(repeats >> digit & 1).astype(bool), :, None]
-            part = cls.observe(backend, chosen, skipna=skipna, error=error, seed=seed)
+            coins = (seed + digit) % 2**64  # of the same values, their digits err otherwise
+            part = cls.observe(backend, chosen, skipna=skipna, error=error, seed=coins)
             total = total.merge(part._heavier(digit))
         return total
 
@@ -273,9 +275,20 @@ class QuantileSketch(Statistic):
                 return another
         if self.error != other.error:
             raise ValueError(f"cannot merge sketches of errors {self.error} and {other.error}")
-        return type(self)(
+        joined = type(self)(
             self.error, *merged([self._parts(), other._parts()], capacity_for(self.error))
         )
+        # Sketches that tossed the same coins saw the same values, and err alike: errors add up.
+        variances = self.sums[_VARIANCE], other.sums[_VARIANCE]
+        alike = (self.coins == other.coins) & (variances[0] > 0) & (variances[1] > 0)
+        if not alike.any():
+            return joined
+        joined.sums[_VARIANCE] += np.where(alike, 2.0 * np.sqrt(variances[0] * variances[1]), 0.0)
+        # What is seen twice is what was seen once, each value for two, without another error.
+        twice = alike & (self.count == other.count)
+        parts = [self._heavier(1).select(twice), joined.select(~twice)]
+        order = np.concatenate([np.flatnonzero(twice), np.flatnonzero(~twice)])
+        return QuantileSketch.side_by_side(parts).select(np.argsort(order))
 
     def select(self, channels: Channels) -> QuantileSketch:
         """Return the sketch of some of the channels (an index array or a slice)."""

@@ -1,9 +1,9 @@
 """Exact quantiles of data that is read again and again, in bounded memory.
 
-A first pass sketches each channel; its sketch gives each rank a bracket of two values. A further
-pass counts what lies below a bracket and keeps what lies inside, which proves the quantile. A rank
-outside its bracket gets a wider one, and a bracket that holds too much is sketched itself, which
-makes a narrower one: passes grow, memory does not.
+A first pass sketches each channel, or some of its rows where these are many; the sketch gives each
+rank a bracket of two values. A further pass counts what lies below a bracket and keeps what lies
+inside, which proves the quantile. A rank outside its bracket gets a wider one, and a bracket that
+holds too much is sketched itself, which makes a narrower one: passes grow, memory does not.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from normcore.layout.namespace import Array
 from normcore.statistics.brackets import Quantiles
 from normcore.statistics.kept_brackets import BracketPlan, KeptBrackets, Place
 from normcore.statistics.quantile_interpolation import (
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
     from normcore.statistics.kernels import StatisticKernels
 
-__all__ = ["RereadQuantiles", "ValuesChanged"]
+__all__ = ["RereadQuantiles", "ValuesChanged", "sampled_rows", "sampling_stride"]
 
 # A bracket keeps what lies within the rank error of the sketch on either side, of which the sketch
 # knows again no more than within that error.
@@ -37,6 +38,10 @@ _WIDER = 3.0
 # Values of a sketch of rank error 1, and errors of the sketches of brackets.
 _SKETCH_VALUES = 24.0
 _LEAST_ERROR, _MOST_ERROR = 1e-6, 0.05
+# A sample: rows that it has at least, and of how many it takes one at most; how many of its
+# standard errors a bracket reaches.
+_SAMPLE_ROWS, _MOST_STRIDE = 1 << 18, 64
+_SAMPLE_ERRORS = 3.0
 
 
 class ValuesChanged(ValueError):
@@ -71,32 +76,40 @@ class RereadQuantiles:
     q : array of shape (R,)
         In [0, 1].
     sketch : QuantileSketch
-        Of all the data; what a bracket keeps is proportional to its error.
+        Of the data, or of a sample of it; what a bracket keeps is proportional to its error.
     max_values : int
         Values that a pass may keep in all.
+    count : float64 array of shape (C,), optional
+        Number of values of each channel, where the sketch is of a sample.
     """
 
     def __init__(
-        self, backend: StatisticKernels, q: ArrayLike, sketch: QuantileSketch, max_values: int
+        self,
+        backend: StatisticKernels,
+        q: ArrayLike,
+        sketch: QuantileSketch,
+        max_values: int,
+        count: np.ndarray | None = None,
     ) -> None:
         self._rule = LinearInterpolation(NumpyRankSelection(backend))
         self._q = as_quantiles(q)
         self._sketch, self._max_values = sketch, max_values
+        self._count = sketch.count if count is None else count
         self._values = np.full((self._q.size, sketch.num_channels), np.nan)
         self._reach = np.ones(self._values.shape)  # of a bracket, in rank errors
         self._inside: dict[Place, _Inside] = {}
-        exact = (sketch.rank_error == 0) | (sketch.count == 0)
+        exact = (sketch.rank_error == 0) & (sketch.count == self._count) | (self._count == 0)
         self._values[:, exact] = sketch.quantile(self._q)[:, exact]
         self._open = np.broadcast_to(~exact, self._values.shape).copy()
-        self._first, self._second, _ = neighbours(self._q[:, None], sketch.count)
+        self._first, self._second, _ = neighbours(self._q[:, None], self._count)
         self._plan: BracketPlan | None = None
 
     def plan(self) -> BracketPlan | None:
         """Return what the next pass is to look at; None if none is needed any more."""
         if not self._open.any():
             return None
-        lower, upper, errors = self._ends()
-        expected = np.cumsum(_KEPT_ERRORS * errors[self._open])
+        lower, upper, kept = self._ends()
+        expected = np.cumsum(kept[self._open])
         # Brackets that memory does not hold take turns, as many at a time as it holds sketches of.
         number = max(
             int(np.sum(expected <= self._max_values)),
@@ -112,20 +125,27 @@ class RereadQuantiles:
         return self._plan
 
     def _ends(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return brackets (R, C) around the ranks, and the rank errors they reach to each side."""
-        error = np.maximum(self._sketch.rank_error * self._sketch.count, 1.0)
-        errors = np.ceil(self._reach * error)
-        lower = _at_ranks(self._sketch, self._first - errors, -np.inf, np.inf)
-        upper = _at_ranks(self._sketch, self._second + errors, -np.inf, np.inf)
+        """Return brackets (R, C) around the ranks, and how many values they may hold."""
+        sketch = self._sketch
+        seen = sketch.count > 0
+        share = np.divide(sketch.count, self._count, out=np.ones(seen.size), where=seen)
+        error = sketch.rank_error * sketch.count
+        error += np.where(share < 1, _SAMPLE_ERRORS * 0.5 * np.sqrt(sketch.count), 0.0)
+        errors = np.ceil(self._reach * np.maximum(error, 1.0))
+        first, second = np.floor(self._first * share), np.ceil(self._second * share)
+        lower = np.where(seen, _at_ranks(sketch, first - errors, -np.inf, np.inf), -np.inf)
+        upper = np.where(seen, _at_ranks(sketch, second + errors, -np.inf, np.inf), np.inf)
+        kept = np.where(seen, _KEPT_ERRORS * errors / share, self._count)
         for place, inside in self._inside.items():
             sketch = inside.sketch
             own = float(np.maximum(sketch.rank_error * sketch.count, 1.0)[0])
-            errors[place] = np.ceil(self._reach[place] * own)
+            reach = np.ceil(self._reach[place] * own)
             ends = np.array([[self._first[place]], [self._second[place]]]) - inside.before
-            ends += np.array([[-errors[place]], [errors[place]]])
+            ends += np.array([[-reach], [reach]])
             found = _at_ranks(sketch, ends, inside.lower, inside.upper)
             lower[place], upper[place] = found[:, 0]
-        return lower, upper, errors
+            kept[place] = _KEPT_ERRORS * reach
+        return lower, upper, kept
 
     def learn(self, seen: KeptBrackets) -> None:
         """Find what the pass has shown that the plan was for.
@@ -137,11 +157,11 @@ class RereadQuantiles:
         """
         plan, sketched = self._plan, seen.sketched
         assert plan is not None
-        changed = np.flatnonzero(seen.count != self._sketch.count)
+        changed = np.flatnonzero(seen.count != self._count)
         if changed.size:
             channel = int(changed[0])
             raise ValuesChanged(
-                f"column {channel} had {self._sketch.count[channel]:,.0f} values and has "
+                f"column {channel} had {self._count[channel]:,.0f} values and has "
                 f"{seen.count[channel]:,.0f} when it is read again"
             )
         for (rank, channel), sketch in seen.sketches.items():
@@ -156,7 +176,7 @@ class RereadQuantiles:
             equal_lower=equal_lower,
             inside_count=inside_count,
             equal_upper=equal_upper,
-            count=self._sketch.count,
+            count=self._count,
             infinite=self._sketch.infinite,
             pieces=seen.pieces,
             dropped=sketched,
@@ -177,7 +197,24 @@ class RereadQuantiles:
 
     def quantiles(self) -> Quantiles:
         """Return what was found in the end."""
-        return Quantiles(self._q, self._values, self._sketch.count, self._sketch.infinite)
+        return Quantiles(self._q, self._values, self._count, self._sketch.infinite)
+
+
+def sampling_stride(num_rows: int | None) -> int:
+    """Return of how many rows the first pass takes one: 1 where they are few, or not counted."""
+    stride = 1
+    while num_rows is not None and stride < _MOST_STRIDE and num_rows >= 2 * stride * _SAMPLE_ROWS:
+        stride *= 2
+    return stride
+
+
+def sampled_rows(x: Array, stride: int) -> Array:
+    """Return one row of each so many that follow one another, by a fixed choice at random."""
+    if stride == 1:
+        return x
+    starts = np.arange(0, x.shape[0], stride)
+    rows = starts + np.random.default_rng(0).integers(stride, size=starts.size)
+    return x[rows[rows < x.shape[0]]]
 
 
 def _at_ranks(sketch: QuantileSketch, ranks: np.ndarray, lower: float, upper: float) -> np.ndarray:

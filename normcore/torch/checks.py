@@ -11,9 +11,11 @@ from torch import Tensor
 from normcore.layout.memory import are_of_one_dtype
 
 __all__ = [
+    "check_axes",
     "check_channels",
     "check_input",
     "check_last_axes",
+    "check_residual",
     "check_several",
     "may_look_at_memory",
 ]
@@ -68,6 +70,30 @@ def check_input(input: Tensor, weight: Tensor | None, name: str) -> None:
         )
 
 
+def check_axes(input: Tensor, least: int, name: str) -> None:
+    """Refuse an input of fewer axes."""
+    if input.dim() < least:
+        raise ShapeError(f"the input of {name} needs at least {least} axes, not {input.dim()}")
+
+
+def check_residual(input: Tensor, residual: Tensor, name: str, *, sizes: bool) -> None:
+    """Refuse what cannot be added to an input as it is; of other sizes only where those count."""
+    check_input(input, None, name)
+    if not isinstance(residual, Tensor):
+        raise TypeError(f"residual of {name} must be a tensor, not {type(residual).__name__}")
+    if residual.dtype != input.dtype:
+        raise DtypeError(f"the input of {name} is {input.dtype}, but residual is {residual.dtype}")
+    if sizes and residual.shape != input.shape:
+        raise ShapeError(
+            f"the input of {name} has shape {tuple(input.shape)}, but residual has shape "
+            f"{tuple(residual.shape)}"
+        )
+    if residual.device != input.device:
+        raise ShapeError(
+            f"the input of {name} is on {input.device}, but residual is on {residual.device}"
+        )
+
+
 def check_channels(
     input: Tensor, vectors: Sequence[tuple[str, Tensor | None]], name: str, number: int
 ) -> None:
@@ -80,8 +106,10 @@ def check_channels(
             )
 
 
-def check_last_axes(input: Tensor, expected: tuple[int, ...], name: str) -> None:
-    """Refuse an input whose last axes have another shape."""
+def check_last_axes(
+    input: Tensor, expected: tuple[int, ...], name: str, *vectors: tuple[str, Tensor | None]
+) -> None:
+    """Refuse an input whose last axes have another shape, and vectors of another one."""
     if not expected:
         raise ShapeError(f"normalized_shape of {name} must have at least one size")
     if input.shape[-len(expected) :] != expected:
@@ -89,6 +117,12 @@ def check_last_axes(input: Tensor, expected: tuple[int, ...], name: str) -> None
             f"the input of {name} has shape {tuple(input.shape)}, but normalized_shape is "
             f"{expected}: its last axes must have that shape"
         )
+    for what, vector in vectors:
+        if vector is not None and tuple(vector.shape) != expected:
+            raise ShapeError(
+                f"normalized_shape of {name} is {expected}, but {what} has shape "
+                f"{tuple(vector.shape)}"
+            )
 
 
 def check_several(sizes: Sequence[int], input: Tensor, of: str) -> None:

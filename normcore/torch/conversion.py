@@ -10,7 +10,7 @@ from torch.nn.modules.lazy import LazyModuleMixin
 
 from normcore.torch import batchnorm, lazy, rows
 from normcore.torch.batchnorm import SyncBatchNorm
-from normcore.torch.layer import as_theirs
+from normcore.torch.layer import as_theirs, refusal
 
 __all__ = ["convert", "synchronize"]
 
@@ -54,7 +54,8 @@ def convert(model: Model, *, to: str = "normcore") -> Model:
     Raises
     ------
     ValueError
-        If `to` is neither, or a layer is frozen, which PyTorch's cannot be; nothing has changed.
+        If `to` is neither, or a layer is frozen or has a weight_offset, which PyTorch's cannot;
+        nothing has changed.
     """
     if to not in ("normcore", "torch"):
         raise ValueError(f"to must be 'normcore' or 'torch', not {to!r}")
@@ -63,13 +64,11 @@ def convert(model: Model, *, to: str = "normcore") -> Model:
             module.__class__ = _OURS.get(type(module), type(module))
         return model
     layers = {name: each for name, each in model.named_modules() if type(each) in _CONVERTED}
-    frozen = [name for name, each in layers.items() if getattr(each, "frozen", False)]
-    if frozen:
-        raise ValueError(
-            "PyTorch's layers cannot be frozen, as these are: "
-            f"{', '.join(name or 'the model itself' for name in frozen)}; call freeze(False) on "
-            "them, and eval() where they are not to be trained"
-        )
+    for name, layer in layers.items():
+        reason = refusal(layer)
+        if reason is not None:
+            which = name or "the model itself"
+            raise ValueError(f"PyTorch's layers {reason[0]}, unlike {which}; {reason[1]}")
     for layer in layers.values():
         as_theirs(layer, "convert")
     return model

@@ -22,14 +22,21 @@ def rms_norm(
     normalized_shape: tuple[int, ...],
     weight: Tensor | None = None,
     eps: float | None = None,
-) -> Tensor:
-    """:func:`torch.nn.functional.rms_norm` in operations for which every exporter has nodes."""
+    *,
+    weight_offset: float = 0.0,
+    residual: Tensor | None = None,
+) -> Tensor | tuple[Tensor, Tensor]:
+    """:func:`normcore.torch.functional.rms_norm` in operations of which exporters have nodes."""
+    if residual is not None:
+        x = x + residual
     if eps is None:
         eps = torch.finfo(torch.float64 if x.dtype == torch.float64 else torch.float32).eps
     wide = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
     last = list(range(-len(normalized_shape), 0))
-    y = (wide * (wide.pow(2).mean(last, keepdim=True) + eps).rsqrt()).to(x.dtype)
-    return y if weight is None else y * weight
+    y = wide * (wide.pow(2).mean(last, keepdim=True) + eps).rsqrt()
+    if weight is not None:
+        y = y * (weight.to(y.dtype) + weight_offset if weight_offset else weight.to(y.dtype))
+    return y.to(x.dtype) if residual is None else (y.to(x.dtype), x)
 
 
 def _parts(rows: Tensor) -> Tensor:

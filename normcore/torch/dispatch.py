@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from types import NoneType
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
@@ -15,6 +15,9 @@ from torch.overrides import handle_torch_function, has_torch_function
 from normcore.layout.memory import are_host_memory
 
 __all__ = ["is_plain", "overridable"]
+
+#: Of a normalization: a tensor or several.
+Results: TypeAlias = Tensor | tuple[Tensor, ...]
 
 _TENSORS = frozenset({Tensor, torch.nn.Parameter})
 _VALUES = frozenset({NoneType, float, int, bool, str})
@@ -66,7 +69,7 @@ def _is_memory(tensor: object) -> bool:
     return False
 
 
-def overridable(theirs: Callable[..., Tensor]) -> Callable[..., Any]:
+def overridable(theirs: Callable[..., Results]) -> Callable[..., Any]:
     """Decorate a function as those of torch.nn.functional are.
 
     Tensor-likes and modes with a ``__torch_function__`` take it over, so that torch.fx records a
@@ -74,12 +77,12 @@ def overridable(theirs: Callable[..., Tensor]) -> Callable[..., Any]:
     have nodes.
     """
 
-    def decorate(ours: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    def decorate(ours: Callable[..., Results]) -> Callable[..., Results]:
         @functools.wraps(ours)
-        def function(*arguments: object, **options: object) -> Tensor:
+        def function(*arguments: object, **options: object) -> Results:
             given = (*arguments, *options.values()) if options else arguments
             if has_torch_function(given):
-                found: Tensor = handle_torch_function(function, given, *arguments, **options)
+                found: Results = handle_torch_function(function, given, *arguments, **options)
                 return found
             if is_exporting_to_onnx():
                 return theirs(*arguments, **options)

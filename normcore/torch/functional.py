@@ -14,9 +14,11 @@ from normcore.torch.batch_operators import batch_norm as normalized_batch
 from normcore.torch.batch_operators import batch_norm_inference
 from normcore.torch.checks import (
     ShapeError,
+    check_axes,
     check_channels,
     check_input,
     check_last_axes,
+    check_residual,
     check_several,
     may_look_at_memory,
 )
@@ -42,7 +44,8 @@ def layer_norm(
     """:func:`torch.nn.functional.layer_norm`, computed by normcore."""
     check_input(input, weight, "layer_norm")
     if not _is_traced():
-        check_last_axes(input, tuple(normalized_shape), "layer_norm")
+        vectors = ("weight", weight), ("bias", bias)
+        check_last_axes(input, tuple(normalized_shape), "layer_norm", *vectors)
     return row_norm(input, weight, bias, "layer", len(normalized_shape), float(eps))[0]
 
 
@@ -52,14 +55,41 @@ def rms_norm(
     normalized_shape: Sequence[int],
     weight: Tensor | None = None,
     eps: float | None = None,
-) -> Tensor:
-    """:func:`torch.nn.functional.rms_norm`, computed by normcore."""
+    *,
+    weight_offset: float = 0.0,
+    residual: Tensor | None = None,
+) -> Tensor | tuple[Tensor, Tensor]:
+    """:func:`torch.nn.functional.rms_norm`, computed by normcore, with what language models need.
+
+    Parameters
+    ----------
+    input, normalized_shape, weight, eps
+        PyTorch's.
+    weight_offset : float
+        Added in float64 to a `weight` that is given: 1 where a model keeps weight - 1.
+    residual : Tensor, optional
+        Of the shape and dtype of `input`, to which it is added first: the sum is rounded once to
+        the dtype, and normalized as it then is.
+
+    Returns
+    -------
+    y : Tensor
+    total : Tensor
+        ``input + residual``; only where there is a `residual`.
+    """
+    if residual is not None:
+        check_residual(input, residual, "rms_norm", sizes=not _is_traced())
+        total = input + residual
+        y = rms_norm(total, normalized_shape, weight, eps, weight_offset=weight_offset)
+        return y, total
     check_input(input, weight, "rms_norm")
     if not _is_traced():
-        check_last_axes(input, tuple(normalized_shape), "rms_norm")
+        check_last_axes(input, tuple(normalized_shape), "rms_norm", ("weight", weight))
     if eps is None:  # as PyTorch: of the type that it computes in
         wide = input.dtype == torch.float64
         eps = torch.finfo(torch.float64 if wide else torch.float32).eps
+    if weight is not None and weight_offset:
+        weight = weight.double() + weight_offset
     return row_norm(input, weight, None, "rms", len(normalized_shape), float(eps))[0]
 
 
@@ -73,8 +103,7 @@ def group_norm(
 ) -> Tensor:
     """:func:`torch.nn.functional.group_norm`, computed by normcore."""
     check_input(input, weight, "group_norm")
-    if input.dim() < 2:
-        raise ShapeError(f"the input of group_norm needs at least 2 axes, not {input.dim()}")
+    check_axes(input, 2, "group_norm")
     if not _is_traced():
         sizes = input.shape
         check_channels(input, (("weight", weight), ("bias", bias)), "group_norm", sizes[1])
@@ -100,8 +129,7 @@ def instance_norm(
 ) -> Tensor:
     """:func:`torch.nn.functional.instance_norm`, computed by normcore."""
     check_input(input, weight, "instance_norm")
-    if input.dim() < 3:
-        raise ShapeError(f"the input of instance_norm needs at least 3 axes, not {input.dim()}")
+    check_axes(input, 3, "instance_norm")
     if not use_input_stats:
         in_c_order = input.contiguous()  # as PyTorch's result is
         return _with_running_statistics(
@@ -134,6 +162,7 @@ def batch_norm(
     """:func:`torch.nn.functional.batch_norm`, computed by normcore."""
     if not training:
         check_input(input, weight, "batch_norm")
+        check_axes(input, 2, "batch_norm")
         return _with_running_statistics(
             input, running_mean, running_var, weight, bias, float(eps), "batch_norm"
         )
@@ -166,6 +195,7 @@ def check_batch(
     ):
         return
     check_input(input, weight, "batch_norm")
+    check_axes(input, 2, "batch_norm")
     if traced:
         return
     vectors = (

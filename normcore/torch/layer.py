@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import copy
 
-from torch import fx, nn
+from torch import Tensor, fx, nn
 
-__all__ = ["Layer"]
+__all__ = ["Layer", "as_theirs", "refusal"]
 
 
 class Layer:
@@ -15,17 +15,17 @@ class Layer:
     #: PyTorch's layer of the same state and behaviour.
     counterpart: type[nn.Module]
 
-    def _record(self, input: fx.Proxy) -> fx.Proxy | None:
+    def _record(self, *inputs: Tensor | fx.Proxy | None) -> fx.Proxy | None:
         """Have torch.fx record a call of this layer, as it does of PyTorch's.
 
         None where it has no name, as it traces just this layer.
         """
-        tracer = input.tracer
+        tracer = next(each for each in inputs if isinstance(each, fx.Proxy)).tracer
         root = getattr(tracer, "root", None)
         if root is None or root is self:
             return None
         path = tracer.path_of_module(self)
-        return tracer.create_proxy("call_module", path, (input,), {})
+        return tracer.create_proxy("call_module", path, inputs, {})
 
     def __prepare_scriptable__(self) -> nn.Module:
         """Return PyTorch's layer, which torch.jit.script takes in the place of this one."""
@@ -41,10 +41,20 @@ def as_theirs(layer: nn.Module, what: str) -> nn.Module:
             f"{what} needs PyTorch's layers, of which {kind.__module__}.{kind.__qualname__} is "
             "none: only normcore.torch's own classes have counterparts, not those derived from them"
         )
-    if getattr(layer, "frozen", False):
+    reason = refusal(layer)
+    if reason is not None:
         raise ValueError(
-            f"{what} needs PyTorch's layers, which cannot be frozen as this {kind.__name__} of "
-            "normcore is; call freeze(False), and eval() where it is not to be trained"
+            f"{what} needs PyTorch's layers, which {reason[0]}, unlike this {kind.__name__} of "
+            f"normcore; {reason[1]}"
         )
     layer.__class__ = counterpart
     return layer
+
+
+def refusal(layer: nn.Module) -> tuple[str, str] | None:
+    """Return why a layer cannot become PyTorch's and what to do, in words, or None."""
+    if getattr(layer, "frozen", False):
+        return "cannot be frozen", "call freeze(False), and eval() where it is not to be trained"
+    if getattr(layer, "weight_offset", 0.0):
+        return "have no weight_offset", "add it to the weight, and set it to 0"
+    return None

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import torch
 from torch import Tensor, fx, nn
 
+from normcore.layout.scalar_argument import as_float
 from normcore.torch import functional
 from normcore.torch.layer import Layer
 
@@ -31,16 +35,59 @@ class LayerNorm(Layer, nn.LayerNorm):
 
 
 class RMSNorm(Layer, nn.RMSNorm):
-    """:class:`torch.nn.RMSNorm`, computed by normcore; arguments and state are its own."""
+    """:class:`torch.nn.RMSNorm`, computed by normcore, with what language models need.
+
+    Parameters
+    ----------
+    normalized_shape, eps, elementwise_affine, device, dtype
+        Those of :class:`torch.nn.RMSNorm`; so is the state.
+    weight_offset : float
+        Added to the weight, in float64: 1 for models that keep weight - 1, as Gemma. The two make
+        1 at first.
+    """
 
     __module__ = "normcore.torch"
     counterpart = nn.RMSNorm
+    weight_offset = 0.0  # of layers that were PyTorch's
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Divide each sample by its root mean square over its last axes."""
-        if isinstance(x, fx.Proxy) and (recorded := self._record(x)) is not None:
-            return recorded
-        return functional.rms_norm(x, self.normalized_shape, self.weight, self.eps)
+    def __init__(
+        self,
+        normalized_shape: int | Sequence[int],
+        eps: float | None = None,
+        elementwise_affine: bool = True,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        *,
+        weight_offset: float = 0.0,
+    ) -> None:
+        self.weight_offset = as_float("weight_offset", weight_offset)
+        super().__init__(normalized_shape, eps, elementwise_affine, device, dtype)
+
+    def reset_parameters(self) -> None:
+        """Make the layer one that only normalizes."""
+        if self.elementwise_affine:
+            nn.init.constant_(self.weight, 1.0 - self.weight_offset)
+
+    def extra_repr(self) -> str:
+        """Return PyTorch's words, and the offset if there is one."""
+        offset = f", weight_offset={self.weight_offset}" if self.weight_offset else ""
+        return super().extra_repr() + offset
+
+    def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor | tuple[Tensor, Tensor]:
+        """Divide each sample by its root mean square over its last axes.
+
+        With a `residual` that is added first, return the result and the sum, as
+        :func:`normcore.torch.functional.rms_norm` does.
+        """
+        given = (x,) if residual is None else (x, residual)
+        if any(isinstance(each, fx.Proxy) for each in given):
+            recorded = self._record(*given)
+            if recorded is not None:
+                return recorded
+        return functional.rms_norm(
+            x, self.normalized_shape, self.weight, self.eps,
+            weight_offset=self.weight_offset, residual=residual,
+        )  # fmt: skip
 
 
 class GroupNorm(Layer, nn.GroupNorm):

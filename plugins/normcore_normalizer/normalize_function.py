@@ -48,13 +48,15 @@ def normalize(
         raise ValueError(f"axis must be 0 or 1, not {axis!r}")
     if hasattr(X, "tocsr"):
         return _normalize_sparse(X, norm, axis, copy, return_norm)
-    rows = Normalizer(norm, copy=copy).fit(X)  # refuses what is not finite
+    rows = Normalizer(norm, copy=copy).set_output(transform="default")
+    rows.fit(X)  # refuses what is not finite
     norms = None
     if axis == 1:
         norms = row_norms(X, norm) if return_norm else None  # before X may be overwritten
         result = rows.transform(X)
     else:
         columns = nc.MaxAbsScaler(copy=copy) if norm == "max" else ColumnNormalizer(norm, copy=copy)
+        columns.set_output(transform="default")
         result, norms = columns.fit_transform(_as_floats(X)), columns.scale_
     if not return_norm:
         return result

@@ -23,11 +23,13 @@ def power_transform(
 
     Returns
     -------
-    array of the shape and kind of X
+    array of the shape of X
+        Whatever scikit-learn's ``transform_output`` says.
 
     Raises
     ------
     ValueError
         If ``X`` cannot be fitted.
     """
-    return PowerTransformer(method, standardize=standardize, copy=copy).fit_transform(X)
+    transformer = PowerTransformer(method, standardize=standardize, copy=copy)
+    return transformer.set_output(transform="default").fit_transform(X)

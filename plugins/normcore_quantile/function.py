@@ -38,6 +38,7 @@ def quantile_transform(
     Returns
     -------
     array or sparse matrix of the shape of X
+        Whatever scikit-learn's ``transform_output`` says.
 
     Raises
     ------
@@ -53,7 +54,7 @@ def quantile_transform(
         subsample=subsample,
         random_state=random_state,
         copy=copy,
-    )
+    ).set_output(transform="default")
     if axis == 0:
         return transformer.fit_transform(X)
     if not hasattr(X, "T"):

@@ -81,6 +81,7 @@ class QuantileTransformer(nc.QuantileLearner, nc.PointwiseScaler):
     """
 
     unshaped = frozenset({"references_"})
+    read_arrays = frozenset({"quantiles_", "references_"})
 
     n_quantiles_: int
     #: The landmarks as they are searched, beside the public ones that they were made of.

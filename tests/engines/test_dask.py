@@ -12,6 +12,7 @@ from scalers import SCALERS
 import normcore as nc
 from normcore.engines import task
 from normcore.engines.dask import FAN_IN, DaskEngine
+from normcore.statistics import reread_quantiles
 
 dask = pytest.importorskip("dask")
 da = pytest.importorskip("dask.array")
@@ -76,6 +77,14 @@ def test_arrays(make, chunks, X):
     back = scaler.inverse_transform(scaled)
     assert back.chunks == lazy.chunks
     np.testing.assert_array_equal(back, scaler.inverse_transform(scaler.transform(X)))
+
+
+def test_a_sample_is_looked_at_first(monkeypatch, X):
+    monkeypatch.setattr(reread_quantiles, "_SAMPLE_ROWS", 50)
+    for chunks in CHUNKS:
+        scaler = nc.RobustScaler(keep_sketch=True).fit(da.from_array(X, chunks=chunks))
+        assert_same(scaler, nc.RobustScaler().fit(X), 0)
+        assert scaler.partial_fit(X).quantile_error_ <= 0.01
 
 
 def test_sketches_hold_their_promise(X):

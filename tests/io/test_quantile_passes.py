@@ -11,6 +11,7 @@ import pytest
 import normcore as nc
 from normcore.io import fit_source, fit_transform_source
 from normcore.io.quantile_passes import learns_quantiles
+from normcore.statistics import reread_quantiles
 
 pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")
@@ -65,6 +66,13 @@ def test_the_fit_is_that_of_memory(path, X, keep_sketch) -> None:
             nc.RobustScaler(quantile_range=(10, 90), keep_sketch=True).fit(scaler_like(scaler, X))
         )
         assert 0 < scaler.quantile_error_ <= 0.01
+
+
+def test_a_sample_is_looked_at_first(path, X, monkeypatch) -> None:
+    monkeypatch.setattr(reread_quantiles, "_SAMPLE_ROWS", 400)
+    scaler = nc.RobustScaler()
+    fit_source(path, scaler, memory_limit=LIMIT, batch_rows=1000)
+    np.testing.assert_array_equal(scaler.center_, nc.RobustScaler().fit(X).center_)
 
 
 def scaler_like(scaler: nc.RobustScaler, X: np.ndarray):

@@ -61,11 +61,12 @@ def test_lambdas_of_a_transformer_that_was_never_fitted(tmp_path):
     [
         (nc.PowerTransformer(), "lambdas_"),
         (nc.QuantileTransformer(**QUANTILES), "quantiles_"),
+        (nc.QuantileTransformer(**QUANTILES), "references_"),
         (nc.StandardScaler(), "scale_"),
     ],
     ids=str,
 )
-def test_arrays_of_any_library_take_effect(scaler, attribute, to_library):
+def test_arrays_of_any_library_take_effect(scaler, attribute, to_library, tmp_path):
     Z = to_library(X)
     scaler.fit(Z)
     known = getattr(scaler, attribute)
@@ -76,7 +77,11 @@ def test_arrays_of_any_library_take_effect(scaler, attribute, to_library):
     np.testing.assert_allclose(result, alike.transform(X), rtol=1e-9, atol=1e-12)
     known = getattr(scaler, attribute)
     known[...] = known * 1.5
-    assert not np.allclose(np.from_dlpack(scaler.transform(Z)), result)
+    written = np.from_dlpack(scaler.transform(Z))
+    assert not np.allclose(written, result)
+    scaler.save(tmp_path / "scaler")
+    for copy in (nc.load(tmp_path / "scaler"), pickle.loads(pickle.dumps(scaler))):
+        np.testing.assert_allclose(np.from_dlpack(copy.transform(Z)), written, rtol=1e-14)
 
 
 @pytest.mark.parametrize(

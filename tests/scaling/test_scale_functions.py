@@ -106,13 +106,25 @@ def test_containers(X, name, params, axis):
     np.testing.assert_array_equal(ours(pandas.Series(X[:, 0]), **params), ours(X[:, 0], **params))
 
 
-@each_case
+@pytest.mark.parametrize(
+    ("name", "params"),
+    [
+        *CASES,
+        *(("normalize", {"axis": axis}) for axis in (0, 1)),
+        *(("quantile_transform", {"axis": axis, "n_quantiles": 2}) for axis in (0, 1)),
+        ("power_transform", {}),
+    ],
+)
 def test_the_result_is_an_array_whatever_is_configured(X, name, params):
     sklearn = pytest.importorskip("sklearn")
     pandas = pytest.importorskip("pandas")
-    ours, _ = both(name)
-    with sklearn.config_context(transform_output="pandas"):
-        assert isinstance(ours(pandas.DataFrame(X), **params), np.ndarray)
+    X = np.nan_to_num(X)
+    for given in (X, pandas.DataFrame(X)):
+        expected = getattr(nc, name)(given, **params)
+        with sklearn.config_context(transform_output="pandas"):
+            result = getattr(nc, name)(given, **params)
+        assert isinstance(result, np.ndarray)
+        np.testing.assert_array_equal(result, expected)
 
 
 @each_case

@@ -327,3 +327,50 @@ def test_pieces_with_nan_alone_and_no_channels() -> None:
     assert observed(iter([]), 0, 0, 100, 0)[0].size == 0
     assert sketch(np.full((5000, 2), np.nan)) == nc.QuantileSketch.empty(2)
     assert sketch(np.empty((10, 0))).quantile([0.5, 1.0]).shape == (2, 0)
+
+
+def same(one: nc.QuantileSketch, other: nc.QuantileSketch) -> bool:
+    """Return whether two sketches have the same bits."""
+    mine, its = one.to_state(), other.to_state()
+    return all(np.array_equal(mine[name], its[name]) for name in mine)
+
+
+def test_a_copy_errs_as_its_original_does() -> None:
+    """Of data that is seen twice, the error is not that of independent pieces, which is less."""
+    rng = np.random.default_rng(0)
+    table = np.column_stack([rng.standard_normal(50_000), np.arange(50_000.0), np.zeros(50_000)])
+    one, other = sketch(table), sketch(np.column_stack([table[::-1, 0], table[:, 1:]]))
+    twice = one.merge(sketch(table))
+    np.testing.assert_array_equal(twice.rank_error, one.rank_error)
+    np.testing.assert_array_equal(twice.count, 2 * one.count)
+    inner = Q[1:-1]
+    assert np.abs(twice.quantile(inner) - one.quantile(inner))[:, 1].max() <= 64
+    mixed = one.merge(other)  # the first column in another order, the others alike
+    assert mixed.rank_error[0] < one.rank_error[0]
+    np.testing.assert_array_equal(mixed.rank_error[1:], one.rank_error[1:])
+    first = np.array([0])
+    assert same(mixed.select(first), one.select(first).merge(other.select(first)))
+    thrice = twice.merge(one)
+    np.testing.assert_array_equal(thrice.count, 3 * one.count)
+    assert (thrice.rank_error >= one.rank_error).all()
+    for merged in (twice, mixed, twice.merge(twice)):
+        again = nc.QuantileSketch.from_state(merged.to_state())
+        assert same(again, merged)
+
+
+def test_digits_of_weights_err_independently() -> None:
+    x = np.random.default_rng(0).standard_normal(20_000)
+    weighted = sketch(x, weights=np.full((20_000, 1), 3.0))
+    again = sketch(x, weights=np.full((20_000, 1), 3.0))
+    assert same(weighted, again)
+    assert weighted.count[0] == 60_000
+    found = weighted.quantile(Q)[:, 0]
+    errors = rank_errors(np.repeat(x, 3), found, Q)
+    assert errors.max() <= weighted.rank_error[0] * 60_000 + 3
+
+
+def test_small_pieces_that_are_alike_stay_exact() -> None:
+    x = np.random.default_rng(0).standard_normal(700)
+    both = sketch(x).merge(sketch(x))
+    assert not both.rank_error.any()
+    np.testing.assert_array_equal(both.quantile(Q)[:, 0], np.quantile(np.repeat(x, 2), Q))

@@ -9,7 +9,12 @@ import normcore as nc
 from normcore.array_backend.reference import ReferenceBackend
 from normcore.statistics import reread_quantiles
 from normcore.statistics.kept_brackets import KeptBrackets
-from normcore.statistics.reread_quantiles import RereadQuantiles, ValuesChanged
+from normcore.statistics.reread_quantiles import (
+    RereadQuantiles,
+    ValuesChanged,
+    sampled_rows,
+    sampling_stride,
+)
 
 Q = np.array([0.0, 0.001, 0.25, 0.5, 0.637, 0.75, 0.9999, 1.0])
 
@@ -153,3 +158,28 @@ def test_other_values_in_another_pass() -> None:
     seen.observe(backend, X[:, :, None])
     with pytest.raises(ValuesChanged, match="column 1 had 30,000 values and has 29,999 when it"):
         found.learn(seen)
+
+
+@pytest.mark.parametrize("stride", [4, 64, 1000])
+@pytest.mark.parametrize("max_values", [10**6, 3000])
+def test_a_sample_is_looked_at_first(stride, max_values) -> None:
+    """Also where it misses columns of few values, or is misled."""
+    X = columns(30_000)
+    X[:, 0] = np.where(np.arange(30_000) % 16 == 0, 1e6, X[:, 0])
+    backend = nc.get_backend("cpu")
+    some = sampled_rows(X, stride)
+    assert abs(len(some) - 30_000 / stride) <= 1
+    sketch = nc.QuantileSketch.observe(backend, some[:, :, None], skipna=True)
+    count = (~np.isnan(X)).sum(axis=0) * 1.0
+    found = RereadQuantiles(backend, Q, sketch, max_values, count)
+    while (plan := found.plan()) is not None:
+        seen = KeptBrackets(plan)
+        seen.observe(backend, X[:, :, None])
+        found.learn(seen)
+    assert_exact(found.quantiles(), X)
+
+
+def test_strides_leave_enough_rows() -> None:
+    assert [sampling_stride(n) for n in (None, 100, 500_000, 2**19, 2**21)] == [1, 1, 1, 2, 8]
+    assert sampling_stride(20_000_000) == 64
+    assert sampling_stride(10**12) == 64

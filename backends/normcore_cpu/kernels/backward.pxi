@@ -3,10 +3,6 @@
 # Rows of float32 or float64 are read and written in place; other dtypes, and masks, go through
 # tiles of float64.
 
-cdef enum:
-    MEAN, A, B, D, FORWARD, VECTORS = 8    # rows of what is known of a channel
-
-
 cdef inline lanes_t through_relu(
     lanes_t dy, lanes_t x, const double* vectors, Py_ssize_t ld, Py_ssize_t lane, bint along
 ) noexcept nogil:

@@ -259,6 +259,12 @@ static inline int any_set(longs_t mask)
 
 /* As many float32 as there is room for, PACK of them. Their counters are 32 bits wide. */
 
+static inline pack_t splat_pack(float value)
+{
+    pack_t zero = {0};
+    return value - zero;
+}
+
 static inline pack_t load_pack(const float *source)
 {
     pack_t v;

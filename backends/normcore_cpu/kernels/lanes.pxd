@@ -46,6 +46,7 @@ cdef extern from "lanes.h" nogil:
     lanes_t max_lanes(lanes_t a, lanes_t b)
     lanes_t magnitude_of(lanes_t v)
     bint any_set(longs_t mask)
+    pack_t splat_pack(float value)
     pack_t load_pack(const float* source)
     void store_pack(float* target, pack_t v)
     pack_t min_pack(pack_t a, pack_t b)

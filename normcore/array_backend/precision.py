@@ -1,0 +1,75 @@
+"""In which precision layers compute: exactly, or natively, in the dtype of the data.
+
+The one that the caller names, or else that of the ``with`` block around it. Scalers are always
+exact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+from normcore.array_backend.abstract import Backend
+from normcore.layout.scalar_argument import check_choice
+
+__all__ = ["check_precision", "in_precision", "use_precision"]
+
+_PRECISIONS = ("exact", "native")
+
+_in_context: ContextVar[str] = ContextVar("normcore_precision", default="exact")
+
+
+@contextmanager
+def use_precision(precision: str) -> Iterator[str]:
+    """Have layers and their functions compute in one precision in a ``with`` block.
+
+    Those that name a precision of their own are not affected, and neither are scalers. It holds
+    for the running thread or asynchronous task; threads started in the block are not included. A
+    backward pass has the precision of its forward pass where a layer does both.
+
+    Parameters
+    ----------
+    precision : {"exact", "native"}
+        Statistics without rounding and elements in float64, rounded once at the end; or plain
+        float64 sums and elements in the dtype of the data. A backend that has no native kernels,
+        for some arrays or at all, computes exactly.
+
+    Raises
+    ------
+    ValueError
+        If it is another.
+    """
+    chosen = check_choice("precision", precision, _PRECISIONS)
+    token = _in_context.set(chosen)
+    try:
+        yield chosen
+    finally:
+        _in_context.reset(token)
+
+
+def check_precision(precision: str | None) -> str | None:
+    """Return an argument that names a precision, or None, which stands for the context's.
+
+    Raises
+    ------
+    ValueError
+        If it is another.
+    """
+    return check_choice("precision", precision, (None, *_PRECISIONS))
+
+
+def in_precision(backend: Backend, precision: str | None) -> Backend:
+    """Return the backend that computes in a precision, or in the context's, for one's arrays.
+
+    Raises
+    ------
+    ValueError
+        If there is no such precision.
+    """
+    if precision is None:
+        precision = _in_context.get()
+    if precision == "exact":
+        return backend
+    check_precision(precision)
+    return backend.native or backend

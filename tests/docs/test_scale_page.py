@@ -1,0 +1,87 @@
+"""docs/scale.md: its code runs, and states are as small as it says."""
+
+import re
+
+import numpy as np
+import pytest
+from page_examples import check_examples
+from paths import ROOT
+
+import normcore as nc
+from normcore.engines.table import MAX_VALUES
+from normcore.engines.task import BracketTask, ObserveTask, SketchTask
+from normcore.io.quantile_passes import sketch_error
+from normcore.statistics.reread_quantiles import RereadQuantiles
+
+PAGE = ROOT / "docs" / "scale.md"
+
+
+def test_code_runs():
+    pytest.importorskip("dask.array")
+    check_examples("scale.md")
+
+
+def wire_bytes(state):
+    """Return the bytes of the arrays of a state, but for two counts of rows."""
+    return sum(
+        array.nbytes for name, each in state.items() if name != "rows" for array in each.values()
+    )
+
+
+def rows():
+    """Return the table of the page: what each scaler's state holds, by its first words."""
+    found = re.findall(r"^\| (.*?) \| .*? \| (.*?) \|$", PAGE.read_text(), re.M)
+    return dict(found[1:])
+
+
+@pytest.mark.parametrize(
+    ("make", "size"),
+    [
+        (nc.StandardScaler, 56),
+        (nc.MinMaxScaler, 24),
+        (nc.MaxAbsScaler, 24),
+        (nc.Normalizer, 0),
+    ],
+)
+@pytest.mark.parametrize("num_rows", [10, 10_000])
+def test_states_of_a_size(make, size, num_rows):
+    X = np.random.default_rng(0).normal(size=(num_rows, 50))
+    state = ObserveTask(make(), None, 50).partial(X)
+    assert wire_bytes(state) == 50 * size
+    name = make.__name__
+    assert [bytes_ for names, bytes_ in rows().items() if name in names.split(", ")] == [str(size)]
+
+
+@pytest.mark.parametrize("error", [0.05, 0.01, 0.001])
+def test_states_of_sketches(error):
+    X = np.random.default_rng(0).normal(size=(300_000, 2))
+    for scaler in (
+        nc.RobustScaler(quantiles="sketch", quantile_error=error),
+        nc.QuantileTransformer(n_quantiles=10, quantiles="sketch", quantile_error=error),
+    ):
+        task = ObserveTask(scaler, None, 2)
+        state = task.merge([task.partial(X[i::16]) for i in range(16)])
+        assert wire_bytes(state) <= 2 * (1.35 * 192 / error + 2000)
+    assert "192 / e" in rows().values()
+
+
+@pytest.mark.parametrize("num_rows", [10_000, 400_000])
+def test_states_of_exact_quantiles(num_rows):
+    X = np.random.default_rng(0).normal(size=(num_rows, 2))
+    scaler = nc.RobustScaler()
+    error = sketch_error(num_rows, 2, 1 << 30)
+    assert error == 2 / num_rows**0.5
+    first = SketchTask(scaler, None, 2, error)
+    state = first.partial(X)
+    assert wire_bytes(state) <= 2 * (1.35 * 96 * num_rows**0.5 + 2000)
+    passes = RereadQuantiles(
+        nc.get_backend("cpu"), scaler.ranks(), first.sketch([state]), MAX_VALUES
+    )
+    task = BracketTask(scaler, None, 2, passes.plan())
+    state = task.partial(X)
+    kept = state["brackets"]["inside"].size
+    assert 0 < kept <= 2 * 3 * 8 * num_rows**0.5
+    places = state["brackets"]["lengths"].size
+    assert wire_bytes(state) == 2 * 104 + 8 * kept + 24 * places + 8
+    passes.learn(task.brackets([state]))
+    assert passes.plan() is None

@@ -1,0 +1,353 @@
+"""Dask's worker processes, real ones on this machine: what they find, and what ends them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import numpy as np
+import pytest
+from processes import environment, run_python
+
+import normcore as nc
+
+dask = pytest.importorskip("dask")
+da = pytest.importorskip("dask.array")
+dd = pytest.importorskip("dask.dataframe")
+pd = pytest.importorskip("pandas")
+distributed = pytest.importorskip("distributed")
+
+SECONDS = 60  # for anything here to end by itself
+
+
+@pytest.fixture(scope="module")
+def client():
+    options = {"distributed.comm.timeouts.connect": "20s", "distributed.admin.log-length": 100}
+    with (
+        dask.config.set(options),
+        distributed.LocalCluster(
+            n_workers=2,
+            threads_per_worker=1,
+            processes=True,
+            host="127.0.0.1",
+            dashboard_address=None,
+            memory_limit="1GiB",
+            silence_logs=60,
+        ) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        yield client
+
+
+@pytest.fixture(scope="module")
+def X():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(60_000, 5)) * [1, 2, 1e-6, 4, 1e6] + [0, 1e7, 1, 0, -1e6]
+    X[::7, 2] = np.nan
+    X[:, 3] = np.where(rng.random(len(X)) < 0.8, 0.0, X[:, 3])
+    return X
+
+
+def assert_same(found, expected, ulp):
+    for name, value in vars(expected).items():
+        if name.endswith("_") and not name.startswith("_"):
+            mine = getattr(found, name)
+            if np.asarray(value).dtype == object:
+                assert np.array_equal(mine, value)
+            else:
+                np.testing.assert_array_max_ulp(mine * 1.0, value * 1.0, ulp)
+
+
+@pytest.mark.parametrize(
+    ("make", "ulp"),
+    [
+        (nc.StandardScaler, 4),
+        (nc.MinMaxScaler, 0),
+        (nc.MaxAbsScaler, 0),
+        (nc.RobustScaler, 0),
+        (lambda: nc.RobustScaler(quantile_range=(1, 90), keep_sketch=True), 0),
+    ],
+)
+@pytest.mark.usefixtures("client")
+def test_the_fit_is_that_of_memory(make, ulp, X):
+    whole = make().fit(X)
+    for chunks in ((7000, 5), (20_000, 2)):
+        lazy = da.from_array(X, chunks=chunks)
+        scaler = make().fit(lazy)
+        assert_same(scaler, whole, ulp)
+        np.testing.assert_array_equal(scaler.transform(lazy), scaler.transform(X))
+    # In any tree of merging, as often as one likes: the same bits.
+    again = make().fit(lazy)
+    assert_same(again, scaler, 0)
+
+
+def test_futures_and_frames(client, X):
+    futures = client.scatter(list(np.array_split(X, 5)))
+    assert_same(nc.RobustScaler().fit(futures), nc.RobustScaler().fit(X), 0)
+    frame = dd.from_pandas(pd.DataFrame(X, columns=list("abcde")), npartitions=6)
+    scaler = nc.MinMaxScaler().fit(frame)
+    assert scaler.transform(frame).max().max().compute() <= 1
+
+
+def test_a_worker_that_is_killed_changes_nothing(client, X, tmp_path):
+    """Its pieces are observed again, by whoever is left or comes after."""
+    begun = tmp_path / "begun"
+
+    def slowly(block, block_id=None):
+        import os
+        import time
+
+        if block_id is not None:
+            with open(begun, "a") as file:
+                file.write(f"{os.getpid()}\n")
+            time.sleep(0.1)
+        return block
+
+    lazy = da.from_array(X, chunks=(2000, 5)).map_blocks(slowly, dtype=X.dtype)
+    killer = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            textwrap.dedent(
+                f"""
+                import os, signal, time
+                path = {str(begun)!r}
+                while not os.path.exists(path) or len(open(path).read().split()) < 8:
+                    time.sleep(0.02)
+                victim = int(open(path).read().split()[-1])
+                os.kill(victim, signal.SIGKILL)
+                print(victim)
+                """
+            ),
+        ],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    scaler = nc.RobustScaler().fit(lazy)
+    victim = int(killer.communicate(timeout=SECONDS)[0])
+    assert victim in map(int, begun.read_text().split())
+    assert_same(scaler, nc.RobustScaler().fit(X), 0)
+    client.wait_for_workers(2, timeout=SECONDS)
+    pids = client.run(os.getpid).values()
+    assert victim not in pids
+
+
+def test_a_chunk_that_raises_is_named(client, X):
+    def spoil(block, block_id=None):
+        if block_id == (3, 0):
+            raise OSError("disk on fire")
+        return block
+
+    lazy = da.from_array(X, chunks=(4000, 5)).map_blocks(spoil, dtype=X.dtype)
+    scaler = nc.StandardScaler().fit(X)
+    before = dict(vars(scaler))
+    with pytest.raises(RuntimeError, match=r"^chunk \(3, 0\) of X: OSError: disk on fire"):
+        scaler.fit(lazy)
+    assert vars(scaler) == before
+    spoiled = X.copy()
+    spoiled[9000, 1] = -np.inf
+    with pytest.raises(ValueError, match=r"^chunk \(2, 0\) of X: .* column 1, first at row 1000"):
+        nc.RobustScaler().fit(da.from_array(spoiled, chunks=(4000, 5)))
+    wait_for_rest(client)
+
+
+def test_a_worker_that_runs_out_of_memory(client):
+    def greedy(block, block_id=None):
+        import os
+        import signal
+
+        if block_id == (1, 0):
+            os.kill(os.getpid(), signal.SIGKILL)  # as the system does
+        return block
+
+    lazy = da.ones((40, 2), chunks=(10, 2)).map_blocks(greedy, dtype=float)
+
+    def allow(number):
+        client.run_on_scheduler(
+            lambda dask_scheduler: setattr(dask_scheduler, "allowed_failures", number)
+        )
+
+    allow(0)
+    with pytest.raises(MemoryError, match=r"chunk \(.*\) of X: the workers that took it ended"):
+        nc.StandardScaler().fit(lazy)
+    allow(3)
+    client.wait_for_workers(2, timeout=SECONDS)
+
+
+def test_interruption_releases_the_workers(client, tmp_path):
+    begun = tmp_path / "begun"
+
+    def slowly(block, block_id=None):
+        import time
+
+        if block_id is not None:
+            begun.touch()
+            time.sleep(0.5)
+        return block
+
+    lazy = da.ones((1000, 2), chunks=(10, 2)).map_blocks(slowly, dtype=float)
+    killer = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            f"import os, signal, time\nwhile not os.path.exists({str(begun)!r}):\n"
+            f"    time.sleep(0.02)\ntime.sleep(0.3)\nos.kill({os.getpid()}, signal.SIGINT)",
+        ]
+    )
+    scaler = nc.StandardScaler()
+    with pytest.raises(KeyboardInterrupt):
+        scaler.fit(lazy)
+    killer.wait(timeout=SECONDS)
+    assert not hasattr(scaler, "mean_")
+    wait_for_rest(client)
+
+
+def num_tasks(client, *states):
+    """Return how many tasks the scheduler has, of all states or of these."""
+
+    def count(dask_scheduler):
+        return sum(not states or each.state in states for each in dask_scheduler.tasks.values())
+
+    return client.run_on_scheduler(count)
+
+
+def wait_for_rest(client):
+    """Wait until there is nothing left to do: a hundred chunks of half a second are not done."""
+    stop = time.monotonic() + 15
+    while num_tasks(client, "waiting", "processing", "queued", "no-worker"):
+        assert time.monotonic() < stop
+        time.sleep(0.1)
+
+
+def test_states_are_forgotten_when_they_are_merged(client):
+    before = num_tasks(client)
+    lazy = da.random.default_rng(0).normal(size=(64_000, 4), chunks=(1000, 4))
+    nc.RobustScaler().fit(lazy)
+    stop = time.monotonic() + 15
+    while num_tasks(client) > before:
+        assert time.monotonic() < stop
+        time.sleep(0.1)
+
+
+@pytest.mark.skipif("NORMCORE_LARGE" not in os.environ, reason="takes a minute: tox -e ray")
+@pytest.mark.usefixtures("client")
+def test_two_workers_of_a_gibibyte_fit_six_gigabytes():
+    """Nothing is on disk: each chunk of 40 MB is drawn when it is observed."""
+    rows, columns, chunk = 75_000_000, 10, 500_000
+    lazy = da.random.default_rng(0).normal(3.0, 2.0, size=(rows, columns), chunks=(chunk, columns))
+    assert lazy.nbytes == 6e9
+    scaler = nc.StandardScaler().fit(lazy)
+    np.testing.assert_allclose(scaler.mean_, 3.0, atol=2e-3)
+    np.testing.assert_allclose(scaler.scale_, 2.0, atol=2e-3)
+    robust = nc.RobustScaler().fit(lazy)
+    np.testing.assert_allclose(robust.center_, 3.0, atol=3e-3)
+    assert robust.quantile_error_ == 0
+
+
+# -- the command line -------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def folder(X, tmp_path_factory):
+    pytest.importorskip("pyarrow")
+    folder = tmp_path_factory.mktemp("tables")
+    for number, part in enumerate(np.array_split(X, 3)):
+        frame = pd.DataFrame(part, columns=list("abcde")).assign(label="text")
+        frame.to_parquet(folder / f"part-{number}.parquet", row_group_size=5000)
+    return folder
+
+
+def command(*words, timeout=SECONDS, **options):
+    pytest.importorskip("click")
+    return run_python("-m", "normcore", *words, check=False, timeout=timeout, **options)
+
+
+@pytest.mark.parametrize("name", ["standard", "robust", "maxabs"])
+def test_workers_open_files_themselves(client, folder, name, tmp_path):
+    address = client.scheduler.address
+    here, there = tmp_path / "here.json", tmp_path / "there.json"
+    plain = command("fit", folder, "--scaler", name, "--save", here)
+    done = command(
+        "fit", folder, "--scaler", name, "--save", there, "--engine", "dask", "--scheduler", address
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == plain.stdout.replace("here.json", "there.json")
+    assert_same(nc.load(there), nc.load(here), 4 if name == "standard" else 0)
+    assert np.max(nc.load(there).n_samples_seen_) == 60_000
+
+
+def test_workers_that_the_command_line_starts(folder, tmp_path):
+    saved = tmp_path / "scaler.json"
+    done = command("fit", folder, "--scaler", "minmax", "--save", saved, "--engine", "dask")
+    assert done.returncode == 0, done.stderr
+    assert nc.load(saved).n_samples_seen_ == 60_000
+
+
+def test_a_scheduler_that_cannot_be_reached(folder, tmp_path):
+    saved = tmp_path / "scaler.json"
+    start = time.monotonic()
+    done = command(
+        "fit", folder, "--scaler", "minmax", "--save", saved,
+        "--engine", "dask", "--scheduler", "tcp://127.0.0.1:9",
+    )  # fmt: skip
+    assert time.monotonic() - start < 40
+    assert done.returncode == 1
+    assert "no scheduler of Dask answers at tcp://127.0.0.1:9 within 10 seconds" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not saved.exists()
+
+
+def test_ctrl_c_ends_the_workers(folder, tmp_path):
+    pytest.importorskip("click")
+    code = textwrap.dedent(
+        f"""
+        import sys, time
+        from normcore.engines import task
+        if __name__ == "__main__":
+            from normcore.engines import dask_runs
+            computed = dask_runs.computed
+            def told(*args):
+                print("begun", flush=True)
+                time.sleep(60)
+            dask_runs.computed = told
+            from normcore.cli import main
+            sys.argv = ["normcore", "fit", {str(folder)!r}, "--scaler", "minmax", "--save",
+                        {str(tmp_path / "s.json")!r}, "--engine", "dask"]
+            main()
+        """
+    )
+    script = tmp_path / "run.py"
+    script.write_text(code)
+    process = subprocess.Popen(
+        [sys.executable, script],
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        assert process.stdout.readline() == "begun\n"
+        os.killpg(process.pid, signal.SIGINT)
+        _, said = process.communicate(timeout=SECONDS)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+    assert process.returncode == 130, said
+    assert said.splitlines()[-1] == "normcore: error: interrupted"
+    stop = time.monotonic() + SECONDS
+    while is_alive(process.pid):  # somebody of its group
+        assert time.monotonic() < stop
+        time.sleep(0.1)
+
+
+def is_alive(group):
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
