@@ -51,19 +51,22 @@ class MomentsOfEqualCounts(Moments):
         self._whole[:, channels] = parts
 
     @property
-    def parts(self) -> np.ndarray:  # type: ignore[override]
-        """The state of all channels, of shape (7, C)."""
+    def parts(self) -> np.ndarray:
+        """State of all channels, of shape (7, C)."""
         return self._expanded(slice(None)) if self._whole is None else self._whole
 
     @property
     def num_channels(self) -> int:
+        """Number of channels."""
         return self._sums.shape[1]
 
     def select(self, channels: Channels) -> Moments:  # type: ignore[override]
+        """Return the moments of some channels."""
         whole = self._whole
         return Moments(self._expanded(channels) if whole is None else whole[:, channels])
 
     def merge(self, other: Moments) -> Moments:  # type: ignore[override]
+        """Return the moments of both."""
         return Moments(self.parts).merge(other)
 
     def _expanded(self, channels: Channels) -> np.ndarray:

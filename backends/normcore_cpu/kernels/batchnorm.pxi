@@ -59,6 +59,11 @@ cdef object affine_of(object parts, object gamma, object beta, double eps):
     return result
 
 
+cdef inline double mean_of_sum(double sum, double count) noexcept nogil:
+    """Divide by an infinite count, too: 0, lest one sample's NaN be in the gradient of others."""
+    return sum / count if isfinite(count) or isfinite(sum) else 0.0
+
+
 def normalize(x, gamma, beta, double eps, bint relu=False, mask=None, out=None):
     """Normalize each channel with its own moments.
 
@@ -127,8 +132,8 @@ def normalize_backward(
             count = states[COUNT_HI * channels + c] + states[COUNT_LO * channels + c]
         a = map[GAMMA * channels + c] / scale
         rows[A * channels + c] = a
-        rows[B * channels + c] = a * (sum_dy / count)
-        rows[D * channels + c] = a * (sum_dy_xmu / count) / (scale * scale)
+        rows[B * channels + c] = a * mean_of_sum(sum_dy, count)
+        rows[D * channels + c] = a * mean_of_sum(sum_dy_xmu, count) / (scale * scale)
         dgamma[c] = sum_dy_xmu / scale
         dbeta[c] = sum_dy
     dx = backward_elemt(dy, x, vectors, relu, mask, out)
