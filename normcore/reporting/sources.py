@@ -13,9 +13,8 @@ from normcore.io.array_batch import ArrayBatch
 from normcore.io.csv.options import CsvOptions
 from normcore.io.opening import open_table
 from normcore.io.table import Field, TableBatch, TableSource, choose_batch_rows, float_dtype
-from normcore.layout.bfloat16 import widened
+from normcore.layout.bfloat16 import holds_bfloat16, widened
 from normcore.layout.namespace import Array, to_numpy
-from normcore.scaling.containers.bfloat16 import holds_bfloat16
 from normcore.scaling.containers.frames import is_frame, library_of
 from normcore.scaling.containers.lazy import is_lazy
 from normcore.scaling.containers.sparse import is_sparse
