@@ -14,7 +14,7 @@ from normcore.reporting.maps import new_scaler
 
 __all__ = ["by_scaler", "column_scaler", "command_lines", "python_lines"]
 
-_ORDER = ("standard", "minmax", "robust", "power", "quantile")
+_ORDER = ("standard", "minmax", "maxabs", "robust", "power", "quantile")
 
 
 def by_scaler(columns: Sequence[ColumnReport]) -> dict[str, list[int]]:
@@ -48,7 +48,9 @@ def command_lines(columns: Sequence[ColumnReport], source: str) -> Iterator[str]
     path = Path(source)
     scalers = by_scaler(columns)
     suffix = "".join(path.suffixes[-2:]) if path.suffix in (".gz", ".zst", ".bz2") else path.suffix
-    stem = path.name.removesuffix(suffix) if suffix else "data"
+    # A directory and a pattern of files are no name of one.
+    one = suffix and not set("*?[") & set(path.name)
+    stem = path.name.removesuffix(suffix) if one else "data"
     read = source
     for step, (name, places) in enumerate(scalers.items(), 1):
         last = step == len(scalers)

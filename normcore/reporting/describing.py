@@ -36,6 +36,8 @@ class Description:
     first : FirstLook
     num_rows : int
     backend : str or Backend, optional
+    keep_zeros : bool
+        Whether zeros are to stay zeros, if there is a scaler for that.
 
     Attributes
     ----------
@@ -50,7 +52,10 @@ class Description:
         first: FirstLook,
         num_rows: int,
         backend: str | Backend | None,
+        *,
+        keep_zeros: bool = False,
     ) -> None:
+        self._keep_zeros = keep_zeros and is_registered("maxabs")
         self._names, self._first, self.num_rows = tuple(names), first, num_rows
         tally, traits = first.tally, first.traits
         self._count = np.asarray(tally.count)
@@ -99,6 +104,7 @@ class Description:
         with np.errstate(invalid="ignore"):
             skewed = np.abs(self._shapes.skewness) >= HEAVY_SKEWNESS
         alike = (self._shapes.grid == self._shapes.quartiles[1]).mean(axis=0)
+        skewed &= not self._keep_zeros
         skewed &= ~self._first.traits.two_valued & (alike < NEAR_CONSTANT)
         columns = np.flatnonzero(skewed)
         columns = np.array([c for c in columns.tolist() if self._passes(c) is None], dtype=np.intp)
@@ -187,6 +193,7 @@ class Description:
                 curve=curve,
                 curved_skewness=curved_skewness,
                 beside_one_hot=bool(one_hot),
+                keep_zeros=self._keep_zeros,
             )
         )
         infinity = facts.infinity

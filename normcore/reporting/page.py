@@ -34,6 +34,7 @@ _SORTED = tuple("" if name in ("Before", "After") else name for name in _HEADERS
 _TITLES = {
     "standard": "Standard",
     "minmax": "Min-max",
+    "maxabs": "Max-abs",
     "robust": "Robust",
     "power": "Power",
     "quantile": "Quantile",

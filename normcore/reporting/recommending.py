@@ -34,6 +34,8 @@ class Findings(NamedTuple):
         What the power leaves of the skewness.
     beside_one_hot : bool
         Whether the table has one-hot columns.
+    keep_zeros : bool
+        Whether zeros are to stay zeros, as in a sparse matrix.
     """
 
     passes: str | None = None
@@ -44,12 +46,17 @@ class Findings(NamedTuple):
     curve: str | None = None
     curved_skewness: float = float("nan")
     beside_one_hot: bool = False
+    keep_zeros: bool = False
 
 
 def recommended(found: Findings) -> Recommendation:
     """Return the scaler for a column, with the reason in a sentence."""
     if found.passes is not None:
         return Recommendation(None, found.passes)
+    if found.keep_zeros:
+        return Recommendation(
+            "maxabs", "The table is sparse: divided by its largest magnitude, zeros stay zeros."
+        )
     if found.curve is not None:
         return Recommendation(found.curve, _curved(found), PARAMS.get(found.curve, {}))
     if found.far_variance >= _CARRIED:
