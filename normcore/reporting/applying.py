@@ -30,10 +30,16 @@ def column_scaler(columns: Sequence[ColumnReport], has_names: bool) -> ColumnSca
     """Return the estimator; columns go by their names, or by place where they have none."""
     return ColumnScaler(
         [
-            (name, new_scaler(name), [columns[i].name for i in places] if has_names else places)
-            for name, places in by_scaler(columns).items()
+            (name, new_scaler(name), _chosen([columns[number] for number in numbers], has_names))
+            for name, numbers in by_scaler(columns).items()
         ]
     )
+
+
+def _chosen(columns: Sequence[ColumnReport], has_names: bool) -> list[str] | list[int]:
+    if has_names:
+        return [column.name for column in columns]
+    return [column.place for column in columns]
 
 
 def python_lines() -> str:

@@ -145,12 +145,13 @@ class Description:
     def _passes(self, column: int) -> str | None:
         return why_not_scaled(flags_of(self._facts(column)))
 
-    def columns(self, fields: Sequence[Field], lost: Mapping[str, str]) -> list[ColumnReport]:
+    def columns(self, fields: Mapping[int, Field], lost: Mapping[str, str]) -> list[ColumnReport]:
         """Return what there is to say of columns, in their order.
 
         Parameters
         ----------
-        fields : sequence of Field
+        fields : mapping of int to Field
+            By their places in the table.
         lost : mapping of names to str
             Columns whose whole numbers are none of float64, and what was said of them.
         """
@@ -160,20 +161,22 @@ class Description:
         confirmed = [g for g, there in zip(self._groups, self.second.one_hot, strict=True) if there]
         one_hot = {int(column) for group in confirmed for column in group}
         reports = []
-        for field in fields:
+        for number, field in fields.items():
             if field.name in place:
-                reports.append(self._report(place[field.name], field, one_hot))
+                reports.append(self._report(place[field.name], number, field, one_hot))
                 continue
             flags = type_flag(field.kind)
             if field.name in lost:
                 flags = {"identifier": "Whole numbers beyond 2**53, which float64 would round."}
             reason = why_not_scaled(flags) or ""
             reports.append(
-                ColumnReport(field.name, field.kind, Recommendation(None, reason), flags=flags)
+                ColumnReport(
+                    field.name, number, field.kind, Recommendation(None, reason), flags=flags
+                )
             )
         return self._with_histograms(reports, place)
 
-    def _report(self, column: int, field: Field, one_hot: set[int]) -> ColumnReport:
+    def _report(self, column: int, place: int, field: Field, one_hot: set[int]) -> ColumnReport:
         first, count = self._first, int(self._count[column])
         second = self.second
         alike = float(second.equal[:3, column].max()) / count if count else 0.0
@@ -200,6 +203,7 @@ class Description:
         nulls = int(first.nulls[column])
         return ColumnReport(
             name=field.name,
+            place=place,
             type=field.kind,
             recommendation=advice,
             numeric=True,

@@ -16,7 +16,7 @@ from normcore.io.table import Field, TableBatch, TableSource, choose_batch_rows,
 from normcore.layout.bfloat16 import widened
 from normcore.layout.namespace import Array, to_numpy
 from normcore.scaling.containers.bfloat16 import holds_bfloat16
-from normcore.scaling.containers.frames import is_frame, library_of
+from normcore.scaling.containers.frames import frame_names, is_frame, library_of
 from normcore.scaling.containers.lazy import is_lazy
 from normcore.scaling.containers.sparse import is_sparse
 from normcore.scaling.input_validation import as_table
@@ -60,6 +60,8 @@ def opened_table(X: Array, csv: CsvOptions | None = None) -> TableSource:
     if any(hasattr(X, name) for name in _ARROW) and not _is_arrow_column(X):
         table = open_table(_readable(X))
         table.name = f"{library_of(X)} {type(X).__name__}"
+        if is_frame(X):  # of which pandas' may have other names than strings
+            table.has_names = all(isinstance(name, str) for name in frame_names(X))
         return table
     if is_sparse(X):
         return _ArrayTable(_SparseRows(X), library_of(X))

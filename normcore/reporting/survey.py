@@ -57,7 +57,7 @@ def survey(
                 raise ValueError(f"{table.name}: {error.cause}") from error.cause
             lost[error.cause.column] = str(error.cause)
     return found.num_rows, found.columns(
-        [field for field in table.fields if field.name in fields], lost
+        {place: field for place, field in enumerate(table.fields) if field.name in fields}, lost
     )
 
 

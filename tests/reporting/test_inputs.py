@@ -18,7 +18,7 @@ def columns():
 def told(X, **options):
     """Return the columns of a report without their names and types."""
     found = nc.report(X, **options).to_dict()["columns"]
-    return [{k: v for k, v in each.items() if k not in ("name", "type")} for each in found]
+    return [{k: v for k, v in each.items() if k not in ("name", "type", "place")} for each in found]
 
 
 def make_numpy(columns):
@@ -216,3 +216,15 @@ def test_a_pattern_of_files_is_one_table(columns, tmp_path, monkeypatch):
     assert told("part-*.parquet") == told(make_numpy(columns))
     command, *_ = nc.report("part-*.parquet").to_dict()["commands"]
     assert "'part-*.parquet' --output data-scaled-1.parquet" in command
+
+
+def test_columns_without_names_go_by_their_places():
+    X = np.random.default_rng(0).normal(3, 2, (100, 4))
+    expected = X.copy()
+    expected[:, [2]] = nc.StandardScaler().fit_transform(X[:, [2]])
+    scaler = nc.recommend(X, columns=["x2"])
+    np.testing.assert_array_equal(scaler.fit_transform(X), expected)
+    pd = pytest.importorskip("pandas")
+    table = pd.DataFrame(X, columns=[7, 8, 9, 10])
+    result = nc.recommend(table, columns=["9"]).fit_transform(table)
+    pd.testing.assert_frame_equal(result, pd.DataFrame(expected, columns=[7, 8, 9, 10]))
