@@ -15,7 +15,7 @@ from normcore.reporting.flags import NEAR_CONSTANT, Facts, flags_of, type_flag, 
 from normcore.reporting.histograms import bins_for, shown_counts
 from normcore.reporting.maps import Curved, affine_ends, curved_map, is_registered
 from normcore.reporting.one_hot import candidate_groups
-from normcore.reporting.recommending import HEAVY_SKEWNESS, SYMMETRIC, Findings, recommended
+from normcore.reporting.recommending import FEW, HEAVY_SKEWNESS, SYMMETRIC, Findings, recommended
 from normcore.reporting.second_look import SecondLook
 from normcore.reporting.shapes import shapes_of
 
@@ -104,7 +104,7 @@ class Description:
         with np.errstate(invalid="ignore"):
             skewed = np.abs(self._shapes.skewness) >= HEAVY_SKEWNESS
         alike = (self._shapes.grid == self._shapes.quartiles[1]).mean(axis=0)
-        skewed &= not self._keep_zeros
+        skewed &= (self._count >= FEW) & (not self._keep_zeros)
         skewed &= ~self._first.traits.two_valued & (alike < NEAR_CONSTANT)
         columns = np.flatnonzero(skewed)
         columns = np.array([c for c in columns.tolist() if self._passes(c) is None], dtype=np.intp)
@@ -189,6 +189,7 @@ class Description:
         advice = recommended(
             Findings(
                 passes=why_not_scaled(flags),
+                number=count,
                 skewness=facts.skewness,
                 far_variance=float(self._shapes.far_variance[column]),
                 outlier_share=outliers / count if count else 0.0,

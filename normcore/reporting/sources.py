@@ -87,6 +87,7 @@ def _is_arrow_column(X: Array) -> bool:
 
 def _is_iterable(X: Array) -> TypeGuard[Iterable[Array]]:
     return hasattr(X, "__next__") or not (
+        not hasattr(X, "__iter__") or
         hasattr(X, "shape") or hasattr(X, "__array__") or hasattr(X, "__dlpack__")
         or isinstance(X, Sequence)
     )  # fmt: skip
@@ -94,7 +95,7 @@ def _is_iterable(X: Array) -> TypeGuard[Iterable[Array]]:
 
 def _readable(X: Array) -> Array:
     """Return a frame of pandas with its columns of mixed objects as text, which Arrow takes."""
-    if library_of(X) != "pandas":
+    if library_of(X) != "pandas" or not is_frame(X):
         return X
     import pyarrow as pa
 
