@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as theirs
 from torch import Tensor
 
+from normcore.layout.memory import is_batch
 from normcore.torch import decompositions, running_statistics
 from normcore.torch.batch_operators import batch_norm as normalized_batch
 from normcore.torch.batch_operators import batch_norm_inference
@@ -19,6 +20,7 @@ from normcore.torch.checks import (
     check_last_axes,
     check_residual,
     check_several,
+    may_look_at_memory,
 )
 from normcore.torch.dispatch import overridable
 from normcore.torch.row_operators import row_norm
@@ -183,11 +185,18 @@ def check_batch(
     alone: bool = True,
 ) -> None:
     """Refuse a batch, in training, that does not fit; other processes may have more of it."""
-    check_input(input, weight, "batch_norm")
-    check_axes(input, 2, "batch_norm")
     if not eps > 0:
         raise ValueError(f"eps of batch_norm must be positive in training, got {eps!r}")
-    if _is_traced():
+    traced = _is_traced()
+    if (
+        not traced
+        and may_look_at_memory(input, weight, bias, running_mean, running_var)
+        and is_batch(input, num_features, weight, bias, running_mean, running_var)
+    ):
+        return
+    check_input(input, weight, "batch_norm")
+    check_axes(input, 2, "batch_norm")
+    if traced:
         return
     vectors = (
         ("weight", weight), ("bias", bias),

@@ -31,7 +31,7 @@ cdef class RowsTask(Work):
         """Describe an array and keep it alive: an interrupted caller may leave before a worker."""
         cdef view_t v
         self.arrays.append(array)
-        v = view_of(array[:, :, None])
+        v = view_of_rows(array)
         if v.real != FLOAT:
             raise TypeError(f"native precision takes arrays of float32, not {array.dtype}")
         return v
