@@ -35,6 +35,10 @@ from normcore.registration.hookspecs import hookimpl as hookimpl
 from normcore.registration.registry import PluginError as PluginError
 from normcore.registration.registry import PluginWarning as PluginWarning
 from normcore.registration.registry import Registry as Registry
+from normcore.reporting.column_scaler import ColumnScaler as ColumnScaler
+from normcore.reporting.data_report import DataReport as DataReport
+from normcore.reporting.data_report import recommend as recommend
+from normcore.reporting.data_report import report as report
 from normcore.saving.scaler_file import load_scaler as load
 from normcore.scaling.affine_scaler import AffineScaler as AffineScaler
 from normcore.scaling.containers.centered import centered as centered
@@ -70,6 +74,8 @@ __all__ = [
     "BackendStatus",
     "BatchNorm",
     "Brackets",
+    "ColumnScaler",
+    "DataReport",
     "Engine",
     "Extrema",
     "GroupNorm",
@@ -102,8 +108,10 @@ __all__ = [
     "nonconstant",
     "parallel_for",
     "population_statistics",
+    "recommend",
     "register",
     "register_with_threadpoolctl",
+    "report",
     "scalers",
     "set_executor",
     "set_num_threads",

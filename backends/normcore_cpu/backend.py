@@ -15,6 +15,7 @@ from normcore.array_backend.abstract import (
     Misconfigured,
     is_relu,
 )
+from normcore.array_backend.memory_kernels import MemoryKernels
 from normcore.layout.bfloat16 import is_bfloat16, is_real
 from normcore.layout.namespace import Array, host_view
 from normcore.layout.numpy_views import is_floats
@@ -57,6 +58,7 @@ class CpuBackend(Backend):
         self.instruction_set = check(instruction_set) if instruction_set else chosen()
         self._kernels = kernels(self.instruction_set)
         self._rescale = self._kernels.rescale
+        self.memory_kernels: MemoryKernels = self._kernels.TensorKernels(self)
         self._native: Backend | None = None
 
     @property

@@ -13,6 +13,7 @@ import numpy as np
 from normcore.affine import Affine
 from normcore.array_backend import rows
 from normcore.array_backend.formulas import batch_scale, gradient_vectors
+from normcore.array_backend.memory_kernels import MemoryKernels
 from normcore.array_backend.visible import rescale_visible
 from normcore.layout.namespace import Array, array_namespace
 from normcore.statistics import Brackets, Extrema, Moments, Quantiles, exact_quantiles
@@ -68,6 +69,8 @@ class Backend(ABC):
     name: ClassVar[str]
     #: Namespace of the arrays of length C that kernels take and return.
     xp: ModuleType = np
+    #: A shorter way for what other libraries hold in host memory, if there is one.
+    memory_kernels: MemoryKernels | None = None
 
     @classmethod
     def probe(cls) -> BackendStatus:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, redirect_stdout
-from typing import TYPE_CHECKING, Any, TypedDict, Unpack
+from contextlib import nullcontext, redirect_stdout
+from typing import TYPE_CHECKING, Any, Unpack
 
 import click
 
@@ -24,18 +23,15 @@ from normcore.cli.options import (
     RUN_OPTIONS,
     OutputWords,
     RunWords,
-    csv_options,
     options,
     output_options,
 )
-from normcore.cli.params import check_backend, make_engine, make_scaler, parse_columns
-from normcore.cli.progress import progress_bar
-from normcore.cli.streams import check_standard_output, standard_output_named
+from normcore.cli.params import make_engine, make_scaler, parse_columns
+from normcore.cli.report import report
+from normcore.cli.running import check_file_name, columns_are_usage, running
+from normcore.cli.streams import standard_output_named
 from normcore.cli.tables import print_fields, print_lines, print_rows, print_scaler, print_summary
-from normcore.io.columns import UnknownColumn
-from normcore.io.csv.options import CsvOptions
 from normcore.io.pipeline import (
-    ProgressCallback,
     Report,
     fit_source,
     fit_transform_source,
@@ -50,15 +46,6 @@ if TYPE_CHECKING:
     from normcore.engines.engine import Engine
 
 __all__ = ["cli"]
-
-
-class ReadOptions(TypedDict):
-    """What the functions of the pipeline all take."""
-
-    csv: CsvOptions | None
-    memory_limit: int
-    batch_rows: int | None
-    progress: ProgressCallback | None
 
 
 @click.group(cls=CommandGroup, context_settings={"help_option_names": ["-h", "--help"]})
@@ -90,13 +77,13 @@ def fit(
     **words: Unpack[RunWords],
 ) -> None:
     """Fit a scaler to the columns of DATA and save it."""
-    _check_saved_name("--save", save)
+    check_file_name("--save", save)
     scaler = make_scaler(name, params, quantiles, error)
     reader = _engine(engine, scheduler, words)
     chosen, without = parse_columns(columns), parse_columns(exclude, "--exclude")
     with (
-        _running(words, data) as reading,
-        _columns_are_usage(chosen, without),
+        running(words, data) as reading,
+        columns_are_usage(chosen, without),
         data_named(data, save),
     ):
         check_paths(data, save)
@@ -129,9 +116,9 @@ def transform(
     data: str, load: str, output: str, inverse: bool, **words: Unpack[OutputWords]
 ) -> None:
     """Transform the columns of DATA with a fitted scaler."""
-    _check_saved_name("--load", load)
+    check_file_name("--load", load)
     writing = output_options(words)
-    with _running(words, data, output) as reading, data_named(data, load, output):
+    with running(words, data, output) as reading, data_named(data, load, output):
         check_paths(load, output)
         scaler = load_scaler(load)
         if words["backend"] is not None:
@@ -158,12 +145,12 @@ def fit_transform(
     **words: Unpack[OutputWords],
 ) -> None:
     """Fit a scaler to the columns of DATA and transform them."""
-    _check_saved_name("--save", save)
+    check_file_name("--save", save)
     scaler, writing = make_scaler(name, params, quantiles, error), output_options(words)
     chosen, without = parse_columns(columns), parse_columns(exclude, "--exclude")
     with (
-        _running(words, data, output) as reading,
-        _columns_are_usage(chosen, without),
+        running(words, data, output) as reading,
+        columns_are_usage(chosen, without),
         data_named(data, output, save),
     ):
         report = fit_transform_source(
@@ -178,6 +165,9 @@ def fit_transform(
         )
     if not words["quiet"]:
         _show(report, scaler, output=output, save=save)
+
+
+cli.add_command(report)
 
 
 @cli.command()
@@ -271,31 +261,6 @@ def _distribution(row: registration.Row) -> str:
     return f"{row.distribution} {row.version}".strip() or "(this program)"
 
 
-def _check_saved_name(option: str, path: str | None) -> None:
-    if path == "-":
-        raise click.UsageError(f"{option} takes the name of a file; - is for tables alone")
-
-
-@contextmanager
-def _running(words: RunWords, data: str, output: str | None = None) -> Iterator[ReadOptions]:
-    """Set up what every run has, its backend and its progress bar, and yield how to read."""
-    backend = words["backend"]
-    if backend is not None:
-        check_backend(backend)
-    if output == "-":
-        check_standard_output()
-    csv = csv_options(words, data)
-    naming = standard_output_named() if output == "-" else nullcontext()
-    chosen = nullcontext() if backend is None else selection.use_backend(backend)
-    with naming, chosen, progress_bar(words["progress"] and not words["quiet"]) as progress:
-        yield {
-            "csv": csv,
-            "memory_limit": words["memory_limit"],
-            "batch_rows": words["batch_rows"],
-            "progress": progress,
-        }
-
-
 def _show(
     report: Report, scaler: Scaler, *, output: str | None = None, save: str | None = None
 ) -> None:
@@ -307,14 +272,3 @@ def _show(
             print_lines(f"written: {'standard output' if output == '-' else output}")
         if save is not None:
             print_lines(f"saved: {save}")
-
-
-@contextmanager
-def _columns_are_usage(*named: list[str] | None) -> Iterator[None]:
-    """Turn a wrong column into an error of the command line, where it was named there."""
-    try:
-        yield
-    except UnknownColumn as error:
-        if named == (None, None):
-            raise
-        raise click.UsageError(str(error)) from error

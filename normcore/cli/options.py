@@ -15,6 +15,7 @@ from normcore.io.output_options import OutputOptions
 from normcore.statistics.mergeable_quantiles import METHODS
 
 __all__ = [
+    "COLUMN_OPTIONS",
     "CSV_OPTIONS",
     "ENGINE_OPTIONS",
     "FIT_OPTIONS",
@@ -36,14 +37,17 @@ Command = Callable[..., Any]
 # Whether a file can be read or written is for what opens it to say.
 PATH = click.Path(readable=False, allow_dash=True)
 
-FIT_OPTIONS = [
-    click.option("--scaler", "name", required=True, metavar="NAME", help="See 'scalers'."),
+COLUMN_OPTIONS = [
     click.option(
         "--columns",
         metavar="A,B",
-        help="Columns to normalize, names or patterns as 'x*'; all numeric ones by default.",
+        help="The columns, names or patterns as 'x*'; all numeric ones by default.",
     ),
     click.option("--exclude", metavar="A,B", help="Columns to leave out, names or patterns."),
+]
+FIT_OPTIONS = [
+    click.option("--scaler", "name", required=True, metavar="NAME", help="See 'scalers'."),
+    *COLUMN_OPTIONS,
     click.option(
         "--param",
         "params",

@@ -25,7 +25,14 @@ from normcore.statistics.brackets import Quantiles
 if TYPE_CHECKING:
     from normcore.scaling.scaler import Scaler
 
-__all__ = ["print_fields", "print_lines", "print_rows", "print_scaler", "print_summary"]
+__all__ = [
+    "print_fields",
+    "print_lines",
+    "print_rows",
+    "print_scaler",
+    "print_summary",
+    "visible",
+]
 
 # Rows of a table on a terminal; a longer one is cut.
 MAX_ROWS = 40
@@ -74,7 +81,7 @@ def print_rows(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 def print_summary(report: Report, scaler: Scaler) -> None:
     """Print what each column held, how it was scaled and, if it was, what it holds now."""
     before, after = report.before, report.after
-    name = _Column("column", report.columns, _word, "left")
+    name = _Column("column", report.columns, visible, "left")
     counts = [
         _Column("count", before.count, _whole),
         _Column("NaN", before.num_missing, _whole),
@@ -104,7 +111,7 @@ def print_summary(report: Report, scaler: Scaler) -> None:
         others = report.passed_through
         more = f" and {len(others) - MAX_NAMES} more" if len(others) > MAX_NAMES else ""
         what = "passed through as they are" if after is not None else "left out"
-        print_lines(f"{what}: {', '.join(map(_word, others[:MAX_NAMES]))}{more}")
+        print_lines(f"{what}: {', '.join(map(visible, others[:MAX_NAMES]))}{more}")
     print_lines(*(f"note: {note}" for note in report.notes))
 
 
@@ -125,7 +132,7 @@ def print_scaler(scaler: Scaler) -> None:
             groups.append([_Column(attribute, value, _number)])
     if isinstance(statistic, Quantiles):
         groups += _quantiles(statistic)
-    _print_columns(_Column("column", names, _word, "left"), *groups)
+    _print_columns(_Column("column", names, visible, "left"), *groups)
 
 
 def _quantiles(statistic: Quantiles) -> list[list[_Column]]:
@@ -206,7 +213,7 @@ def _print_plain(columns: list[_Column], num_rows: int) -> None:
         print("  ".join(row).rstrip())
 
 
-def _word(name: str) -> str:
+def visible(name: str) -> str:
     """Return a name as one visible word, without what a terminal might obey."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in name) or "''"
 

@@ -56,6 +56,10 @@ class ArrayBatch(TableBatch):
         ]
         return pa.RecordBatch.from_arrays(columns, names=list(self.names))
 
+    def null_counts(self, names: Sequence[str]) -> np.ndarray:
+        """See :meth:`TableBatch.null_counts`; arrays hold NaN alone."""
+        return np.zeros(len(names), dtype=np.int64)
+
     @property
     def nbytes(self) -> int:
         """See :attr:`TableBatch.nbytes`."""

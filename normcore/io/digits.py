@@ -20,9 +20,14 @@ class LostDigits(ValueError):
     value : object
     row : int
         Index of the row in the table, counting from 0.
+
+    Attributes
+    ----------
+    column : str
     """
 
     def __init__(self, name: str, value: object, row: int) -> None:
+        self.column = name
         digits = str(value)
         shown = digits if len(digits) <= 40 else digits[:37] + "..."
         super().__init__(

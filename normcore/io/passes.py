@@ -98,6 +98,33 @@ class Passes:
                 fitting.end_pass()
         return fitting.finish(), fitting.tally
 
+    @contextmanager
+    def looking(
+        self, step: str, names: tuple[str, ...], spool: Spool, *, again: bool = False
+    ) -> Iterator[Iterator[TableBatch]]:
+        """Yield the batches of a pass that only looks at columns.
+
+        Parameters
+        ----------
+        step : str
+            What :class:`Progress` calls the pass.
+        names : tuple of str
+        spool : Spool
+            Is given the batches, if it keeps them.
+        again : bool
+            Whether this is the second pass, which reads what the spool has kept.
+        """
+        kept = again and spool.keeps
+        source = spool.batches if kept else self._table_batches(names, others=False)
+        with self._name_in_errors(), self._batches(step, source, again=kept) as batches:
+            yield batches if again else self._keeping(batches, spool)
+
+    def _keeping(self, batches: Iterator[TableBatch], spool: Spool) -> Iterator[TableBatch]:
+        for batch in batches:
+            spool.add(batch)
+            yield batch
+            del batch
+
     def transform(
         self,
         numeric: tuple[str, ...],

@@ -135,6 +135,11 @@ class TableBatch(ABC):
         """About how many bytes of memory the rows take."""
         return self.to_arrow().nbytes
 
+    def null_counts(self, names: Sequence[str]) -> np.ndarray:
+        """Return how many cells of each column are missing; NaN that a cell holds is not."""
+        data = self.to_arrow()
+        return np.array([data.column(name).null_count for name in names], dtype=np.int64)
+
     def column_arrays(self, names: Sequence[str]) -> Sequence[np.ndarray]:
         """Return numeric columns as those of :meth:`matrix`, each an array of its own.
 

@@ -14,7 +14,7 @@ from normcore.scaling.feature_axes import FeatureAxes, is_view
 if TYPE_CHECKING:
     from normcore.scaling.transforming import Transforming
 
-__all__ = ["any_infinite", "by_tables", "mapped", "refuse_infinity"]
+__all__ = ["any_infinite", "as_table_scaler", "by_tables", "mapped", "refuse_infinity"]
 
 # Elements that are copied into one table.
 _BLOCK = 1 << 20
@@ -48,7 +48,7 @@ def mapped(
     if out is not None and in_place:
         laid_out = arrangement.lay_out(out)
         target = laid_out if is_view(laid_out, out) else None
-    flat = _as_table_scaler(scaler, features)
+    flat = as_table_scaler(scaler, features)
     if mask is None:
         result = flat._map_positions(backend, table, target, inverse)
     else:
@@ -64,7 +64,7 @@ def mapped(
     return out
 
 
-def _as_table_scaler(scaler: Transforming, features: FeatureAxes) -> Transforming:
+def as_table_scaler(scaler: Transforming, features: FeatureAxes) -> Transforming:
     """Return a scaler of tables with the same state: fitted arrays have one axis of features."""
     scaler._settle()
     flat = object.__new__(type(scaler))

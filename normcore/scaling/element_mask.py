@@ -86,7 +86,8 @@ def refuse_where(where: Array, X: Array) -> None:
         If there is a mask.
     """
     if where is not None:
-        raise TypeError(f"where= is for arrays in memory, and X is a {type(X).__name__}")
+        of = f" of {X.dtype}" if hasattr(X, "dtype") else ""
+        raise TypeError(f"where= is for arrays in memory, and X is a {type(X).__name__}{of}")
 
 
 def observe_visible(

@@ -300,8 +300,6 @@ class Estimator:
             return "default"
         if container not in CONTAINERS:
             raise ValueError(f"output config must be in {sorted(CONTAINERS)}, got {container!r}")
-        if "_features" in self.__dict__:
-            raise ValueError(f"set_output({container!r}) is for tables: axis='columns'")
         return container
 
     def _check_same_namespace(self, values: Array, method: str) -> None:

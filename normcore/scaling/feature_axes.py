@@ -17,17 +17,16 @@ import numpy as np
 from normcore.layout.array_views import is_single_view
 from normcore.layout.namespace import Array, array_namespace, is_strided
 from normcore.layout.out_argument import may_overlap, overlap
-from normcore.scaling.containers.frames import is_frame
-from normcore.scaling.real_numbers import real_numbers
+from normcore.scaling.containers.frames import column_names, is_frame
 
 __all__ = [
     "COLUMNS",
     "Arrangement",
     "Axis",
     "FeatureAxes",
-    "any_array",
     "as_axes",
     "as_single_views",
+    "columns_alone_error",
     "is_columns",
     "is_view",
 ]
@@ -165,6 +164,31 @@ class FeatureAxes:
 
     __hash__ = None  # type: ignore[assignment]
 
+    def positions(self, X: Array) -> tuple[int, ...]:
+        """Return the axes as those of an array, counted from the front, in order."""
+        return _positions(self.axes, tuple(X.shape))
+
+    def are_columns(self, X: Array) -> bool:
+        """Whether the features of an array are the columns of a table."""
+        return len(X.shape) == 2 and self.positions(X) == (1,)
+
+    def names(self, X: Array) -> np.ndarray | None:
+        """Return the names of the features, where these are the columns of a frame.
+
+        Raises
+        ------
+        ValueError
+            If ``X`` is a frame, of which each element would be a feature.
+        """
+        if not is_frame(X):
+            return None
+        if len(self.axes) == 2:
+            raise ValueError(
+                f"axis={self.axes} gives each element of a data frame a statistic of its own; "
+                "pass an array"
+            )
+        return column_names(X) if self.are_columns(X) else None
+
     def label(self, feature: int) -> str:
         """Return the words that name a feature by its place along the axes."""
         if not self.axes:
@@ -283,37 +307,6 @@ class FeatureAxes:
                 f"axis={_shown(axes)}"
             )
         return cls(axes, tuple(sizes), ndim)
-
-
-def any_array(X: Array, owner: str) -> Array:
-    """Return ``X``, of any number of dimensions, as an array of real numbers.
-
-    Raises
-    ------
-    ValueError
-        If it has no element, or holds text or complex numbers.
-    TypeError
-        If it is a data frame, sparse, or holds objects that are not numbers.
-    """
-    if hasattr(X, "tocsr"):
-        raise columns_alone_error("sparse matrices", owner)
-    if hasattr(X, "collect_schema") or is_frame(X):  # polars' lazy ones first, which warn
-        raise columns_alone_error("data frames", owner)
-    if isinstance(X, np.ma.MaskedArray):
-        raise TypeError(
-            "X is a masked array, which has its mask for itself; pass X.data and "
-            "where=~numpy.ma.getmaskarray(X)"
-        )
-    if not hasattr(X, "dtype"):
-        X = np.from_dlpack(X) if hasattr(X, "__dlpack__") else np.asarray(X)
-    if isinstance(X, np.ndarray):
-        X = real_numbers(X, None)
-    if 0 in X.shape:
-        raise ValueError(
-            f"Found array with 0 elements (shape={tuple(X.shape)}) while a minimum of 1 is "
-            f"required by {owner}."
-        )
-    return X
 
 
 def as_single_views(table: Array, mask: Array, weights: Array) -> tuple[Array, Array, Array]:

@@ -24,10 +24,12 @@ from normcore.scaling.containers.frames import (
     is_arrow_array,
     is_frame,
 )
+from normcore.scaling.feature_axes import columns_alone_error
 from normcore.scaling.real_numbers import as_numbers, real_numbers
 
 __all__ = [
     "Names",
+    "any_array",
     "as_table",
     "as_weights",
     "check_flags",
@@ -83,6 +85,39 @@ def as_table(X: Array, owner: str) -> Array:
         if X.ndim == 2:
             X = real_numbers(X, None)
     check_shape(X, owner)
+    return X
+
+
+def any_array(X: Array, owner: str) -> Array:
+    """Return ``X``, of any number of dimensions, as an array of real numbers.
+
+    Raises
+    ------
+    ValueError
+        If it has no element, or holds text or complex numbers.
+    TypeError
+        If it is a lazy frame, sparse, or holds objects that are not numbers.
+    """
+    if hasattr(X, "tocsr"):
+        raise columns_alone_error("sparse matrices", owner)
+    if hasattr(X, "collect_schema") and not hasattr(X, "to_numpy"):
+        raise columns_alone_error("lazy frames", owner)
+    if is_frame(X):
+        X = frame_values(X)
+    if isinstance(X, np.ma.MaskedArray):
+        raise TypeError(
+            "X is a masked array, which has its mask for itself; pass X.data and "
+            "where=~numpy.ma.getmaskarray(X)"
+        )
+    if not hasattr(X, "dtype"):
+        X = np.from_dlpack(X) if hasattr(X, "__dlpack__") else np.asarray(X)
+    if isinstance(X, np.ndarray):
+        X = real_numbers(X, None)
+    if 0 in X.shape:
+        raise ValueError(
+            f"Found array with 0 elements (shape={tuple(X.shape)}) while a minimum of 1 is "
+            f"required by {owner}."
+        )
     return X
 
 

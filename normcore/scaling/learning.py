@@ -18,12 +18,11 @@ from normcore.saving.parameter_values import same_value
 from normcore.scaling import element_mask, input_validation
 from normcore.scaling.any_axes import AnyAxes
 from normcore.scaling.containers.frames import column_names, library_of
-from normcore.scaling.containers.opening import opened
+from normcore.scaling.containers.opening import opened, opened_along
 from normcore.scaling.containers.table import PiecewiseTable
 from normcore.scaling.estimator import not_fitted_error
 from normcore.scaling.feature_axes import (
     FeatureAxes,
-    any_array,
     as_single_views,
     is_columns,
 )
@@ -116,17 +115,22 @@ class Learning(FittedAttributes, AnyAxes, ABC):
             pieces = opened(X, type(self).__name__)
             if pieces is not None:
                 element_mask.refuse_where(where, X)
-                return self._fit_pieces(pieces, sample_weight, anew=anew, X=X, y=y)
+                return self._fit_pieces(pieces, sample_weight, None, anew, X, y)
             names = column_names(X)
             values = input_validation.as_table(X, type(self).__name__)
             num_rows, num_features = values.shape
         else:
-            names, values = None, any_array(X, type(self).__name__)
+            sparse = opened_along(X, type(self).__name__, self.axis)
+            if sparse is not None:
+                element_mask.refuse_where(where, X)
+                return self._fit_pieces(sparse, sample_weight, sparse.features, anew, X, y)
+            values = input_validation.any_array(X, type(self).__name__)
             features = FeatureAxes.of(self.axis, values)
+            names = features.names(X)
             num_rows, num_features = features.num_samples(values), features.size
         if not anew:
             self._check_same_axes(features, values)
-            if features is None:
+            if features is None or features.are_columns(values):
                 self._check_features(values, names)
             names = getattr(self, "feature_names_in_", None)
         weights = sample_weight
@@ -148,12 +152,21 @@ class Learning(FittedAttributes, AnyAxes, ABC):
         return self
 
     def _fit_pieces(
-        self, table: PiecewiseTable, sample_weight: Array, *, anew: bool, X: Array, y: Array
+        self,
+        table: PiecewiseTable,
+        sample_weight: Array,
+        features: FeatureAxes | None,
+        anew: bool,
+        X: Array,
+        y: Array,
     ) -> Self:
         """Learn from a table that is observed in pieces."""
         names = table.names
+        num_features = table.shape[1] if features is None else features.size
         if not anew:
-            self._check_features(table, names)
+            self._check_same_axes(features, X)
+            if features is None:
+                self._check_features(table, names)
             names = getattr(self, "feature_names_in_", None)
 
         def learn() -> None:
@@ -161,7 +174,7 @@ class Learning(FittedAttributes, AnyAxes, ABC):
             if not anew:
                 num_rows += self._num_rows or 0
                 statistic = self._merged(statistic)
-            self._learn(statistic, num_rows, table.shape[1], names, like=table.like)
+            self._learn(statistic, num_rows, num_features, names, features, like=table.like)
 
         learn_as_task(self, learn, X, y, {"sample_weight": sample_weight})
         return self

@@ -15,9 +15,9 @@ from normcore.scaling import array_map, element_mask, input_validation
 from normcore.scaling.any_axes import AnyAxes
 from normcore.scaling.containers.frame_output import framed
 from normcore.scaling.containers.frames import column_names, is_frame
-from normcore.scaling.containers.opening import opened
+from normcore.scaling.containers.opening import opened, opened_along
+from normcore.scaling.containers.table import PiecewiseTable
 from normcore.scaling.estimator import not_fitted_error, sklearn_config
-from normcore.scaling.feature_axes import any_array
 from normcore.scaling.feature_subset import mapped_among_all, mapped_some
 from normcore.scaling.features import Features
 from normcore.scaling.fitted_attributes import FittedAttributes
@@ -108,23 +108,31 @@ class Transforming(FittedAttributes, AnyAxes, ABC):
         if features is not None:
             if columns is not None:
                 raise ValueError("columns= is for tables: axis='columns'")
-            values = any_array(X, type(self).__name__)
+            sparse = opened_along(X, type(self).__name__, self.axis)
+            if sparse is not None:
+                features.check(sparse, type(self).__name__)
+                return self._mapped_pieces(sparse, X, inverse, copy, out, where, None)
+            values = input_validation.any_array(X, type(self).__name__)
             features.check(values, type(self).__name__)
+            if features.are_columns(values):
+                self._check_given(values, column_names(X), inverse, None)
         elif is_table(X, width) and (inverse or "feature_names_in_" not in fitted):
             values = X
         else:
             pieces = opened(X, type(self).__name__)
             if pieces is not None:
-                element_mask.refuse_where(where, X)
                 self._check_given(pieces, pieces.names, inverse, chosen)
-                if not inverse:
-                    pieces.check_container(self._output_container(sklearn_config()))
-                return pieces.mapped(self, inverse, copy, out, chosen)
+                return self._mapped_pieces(pieces, X, inverse, copy, out, where, chosen)
             values = input_validation.as_table(X, type(self).__name__)
             self._check_given(values, column_names(X), inverse, chosen)
         config = sklearn_config()
         if config.get("array_api_dispatch"):
             self._check_same_namespace(values, "inverse_transform" if inverse else "transform")
+        container = "default" if out is not None else self._output_container(config)
+        if container != "default" and values.ndim != 2:
+            raise ValueError(
+                f"set_output({container!r}) is for tables, and X has {values.ndim} dimensions"
+            )
         backend = select_backend(values, self.backend)
         copy = copy or not (values is X or isinstance(X, np.ndarray))
         if type(values) is np.ndarray:
@@ -132,10 +140,25 @@ class Transforming(FittedAttributes, AnyAxes, ABC):
         else:
             with backend.in_order_with(values):
                 result = self._mapped(backend, values, inverse, copy, out, where, chosen)
-        container = "default" if out is not None else self._output_container(config)
         if container == "default" or (inverse and not is_frame(X)):
             return result
         return framed(self, result, values, X, container, inverse, chosen, where)
+
+    def _mapped_pieces(
+        self,
+        table: PiecewiseTable,
+        X: Array,
+        inverse: bool,
+        copy: bool,
+        out: Array,
+        where: Array,
+        chosen: np.ndarray | None,
+    ) -> Array:
+        """Return the map of a table that is mapped piece by piece."""
+        element_mask.refuse_where(where, X)
+        if not inverse:
+            table.check_container(self._output_container(sklearn_config()))
+        return table.mapped(self, inverse, copy, out, chosen)
 
     def _mapped(
         self,

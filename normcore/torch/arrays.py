@@ -10,11 +10,15 @@ import torch
 from torch import Tensor
 
 from normcore.array_backend import selection
+from normcore.array_backend.memory_kernels import MemoryKernels
 from normcore.layout.bfloat16 import cast, is_bfloat16
 from normcore.layout.namespace import BFLOAT16, Array
 from normcore.statistics import Moments
 
-__all__ = ["computed", "from_core", "in_order", "moments_of", "order_of", "to_core"]
+__all__ = [
+    "computed", "from_core", "in_order", "memory_kernels", "moments_of", "new_parts", "order_of",
+    "to_core",
+]  # fmt: skip
 
 _DTYPES = {
     getattr(torch, name): np.dtype(name)
@@ -27,6 +31,22 @@ _ORDERS: dict[tuple[torch.memory_format, int], tuple[int, ...]] = {
     (torch.channels_last, 4): (0, 2, 3, 1),
     (torch.channels_last_3d, 5): (0, 2, 3, 4, 1),
 }
+
+
+_NUMPY = np.empty(0)
+
+
+def memory_kernels(tensor: Tensor) -> MemoryKernels | None:
+    """Return the kernels that take tensors on the host as they are; None for others.
+
+    They belong to the backend that would work on the tensor's NumPy array.
+    """
+    return selection.select_backend(_NUMPY).memory_kernels if tensor.is_cpu else None
+
+
+def new_parts(beside: Tensor, number: int) -> Tensor:
+    """Return an empty tensor for the parts of moments of so many channels or rows."""
+    return torch.empty((7, number), dtype=torch.float64, device=beside.device)
 
 
 class _Memory:

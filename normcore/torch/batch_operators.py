@@ -9,7 +9,16 @@ from torch import Tensor, distributed
 from torch.autograd import Function
 
 from normcore import functional
-from normcore.torch.arrays import computed, from_core, in_order, moments_of, order_of, to_core
+from normcore.torch.arrays import (
+    computed,
+    from_core,
+    in_order,
+    memory_kernels,
+    moments_of,
+    new_parts,
+    order_of,
+    to_core,
+)
 from normcore.torch.communicator import TorchCommunicator
 from normcore.torch.derivatives import (
     Axes,
@@ -41,6 +50,11 @@ def _parts_of(mean: Tensor, var: Tensor) -> Tensor:
 
 def _vector_dtype(x: Tensor, vector: Tensor | None) -> torch.dtype:
     return x.dtype if vector is None else vector.dtype
+
+
+def _vector(x: Tensor, weight: Tensor | None) -> Tensor:
+    """Return an empty tensor for the gradient of a weight, or of a bias beside it."""
+    return torch.empty(x.shape[1], dtype=_vector_dtype(x, weight), device=x.device)
 
 
 class _SumOverRanks(Function):
@@ -92,12 +106,20 @@ def _backward(
     dy: Tensor, x: Tensor, weight: Tensor | None, statistics: Tensor, eps: float, group: str
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients for the statistics of the batch, or for a given mean and variance, (2, C)."""
-    training, order = _is_of_batch(statistics), order_of(x)
+    order = order_of(x)
+    dy, x = in_order(dy, order), in_order(x, order)
+    kernels = None if group else memory_kernels(x)
+    if kernels is not None:
+        dx = torch.empty_like(x, memory_format=order)
+        dgamma, dbeta = _vector(x, weight), _vector(x, weight)
+        if kernels.batch_norm_backward(dy, x, statistics, weight, eps, dx, dgamma, dbeta):
+            return dx, dgamma, dbeta
+    training = _is_of_batch(statistics)
     moments = moments_of(statistics if training else _parts_of(*statistics.double().unbind()))
     function = partial(
         functional.batch_norm_backward,
-        to_core(in_order(dy, order)),
-        to_core(in_order(x, order)),
+        to_core(dy),
+        to_core(x),
         moments,
         to_core(weight),
         eps=eps,
@@ -113,8 +135,8 @@ def _backward(
 def _fake_backward(
     dy: Tensor, x: Tensor, weight: Tensor | None, statistics: Tensor, eps: float, group: str
 ) -> tuple[Tensor, Tensor, Tensor]:
-    dgamma, dbeta = (x.new_empty(x.shape[1], dtype=_vector_dtype(x, weight)) for _ in range(2))
-    return torch.empty_like(x, memory_format=order_of(x)), dgamma, dbeta
+    dx = torch.empty_like(x, memory_format=order_of(x))
+    return dx, _vector(x, weight), _vector(x, weight)
 
 
 def _keep_for_backward_of_backward(
@@ -164,9 +186,15 @@ def _training(
 ) -> tuple[Tensor, Tensor]:
     """Return y and the parts of the moments."""
     order = order_of(x)
+    x = in_order(x, order)
+    kernels = None if group else memory_kernels(x)
+    if kernels is not None:
+        y, parts = torch.empty_like(x, memory_format=order), new_parts(x, x.shape[1])
+        if kernels.batch_norm(x, weight, bias, eps, y, parts):
+            return y, parts
     function = partial(
         functional.batch_norm,
-        to_core(in_order(x, order)),
+        to_core(x),
         to_core(weight),
         to_core(bias),
         eps=eps,
@@ -179,8 +207,7 @@ def _training(
 def _fake_training(
     x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float, group: str
 ) -> tuple[Tensor, Tensor]:
-    parts = x.new_empty((7, x.shape[1]), dtype=torch.float64)
-    return torch.empty_like(x, memory_format=order_of(x)), parts
+    return torch.empty_like(x, memory_format=order_of(x)), new_parts(x, x.shape[1])
 
 
 def _keep_training(ctx: Context, inputs: Arguments, output: tuple[Tensor, ...]) -> None:
@@ -231,10 +258,14 @@ def _inference(
     eps: float,
 ) -> Tensor:
     order = order_of(x)
+    x = in_order(x, order)
+    kernels = memory_kernels(x)
+    if kernels is not None:
+        y = torch.empty_like(x, memory_format=order)
+        if kernels.batch_norm_inference(x, mean, var, weight, bias, eps, y):
+            return y
     vectors = map(to_core, (mean, var, weight, bias))
-    function = partial(
-        functional.batch_norm_inference, to_core(in_order(x, order)), *vectors, eps=eps
-    )
+    function = partial(functional.batch_norm_inference, to_core(x), *vectors, eps=eps)
     return computed(x, order, lambda out: (function(out=out),))[0]
 
 

@@ -8,9 +8,20 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-__all__ = ["check_channels", "check_input", "check_last_axes", "check_residual", "check_several"]
+from normcore.layout.memory import are_of_one_dtype
+
+__all__ = [
+    "check_axes",
+    "check_channels",
+    "check_input",
+    "check_last_axes",
+    "check_residual",
+    "check_several",
+    "may_look_at_memory",
+]
 
 _REDUCED = (torch.float16, torch.bfloat16)
+_WITH_MEMORY = frozenset({Tensor, torch.nn.Parameter, type(None)})
 
 
 class ShapeError(ValueError, RuntimeError):
@@ -21,11 +32,18 @@ class DtypeError(TypeError, RuntimeError):
     """A tensor of a wrong dtype or layout: RuntimeError in PyTorch, TypeError in normcore."""
 
 
+def may_look_at_memory(*given: object) -> bool:
+    """Whether compiled checks, which take less time, may look at tensors; they may be None."""
+    return not torch.compiler.is_compiling() and _WITH_MEMORY.issuperset(map(type, given))
+
+
 def check_input(input: Tensor, weight: Tensor | None, name: str) -> None:
     """Refuse an input that is not of floating point, or of another dtype than the weight.
 
     As in PyTorch, one of reduced precision goes with a weight in float32 too; autocast gives that.
     """
+    if may_look_at_memory(input, weight) and are_of_one_dtype(input, weight):
+        return
     if not isinstance(input, Tensor):
         raise TypeError(f"the input of {name} must be a tensor, not {type(input).__name__}")
     if input.is_nested:
@@ -50,6 +68,12 @@ def check_input(input: Tensor, weight: Tensor | None, name: str) -> None:
         raise ShapeError(
             f"the input of {name} is on {input.device}, but the weight is on {weight.device}"
         )
+
+
+def check_axes(input: Tensor, least: int, name: str) -> None:
+    """Refuse an input of fewer axes."""
+    if input.dim() < least:
+        raise ShapeError(f"the input of {name} needs at least {least} axes, not {input.dim()}")
 
 
 def check_residual(input: Tensor, residual: Tensor, name: str, *, sizes: bool) -> None:
@@ -82,15 +106,23 @@ def check_channels(
             )
 
 
-def check_last_axes(input: Tensor, expected: tuple[int, ...], name: str) -> None:
-    """Refuse an input whose last axes have another shape."""
+def check_last_axes(
+    input: Tensor, expected: tuple[int, ...], name: str, *vectors: tuple[str, Tensor | None]
+) -> None:
+    """Refuse an input whose last axes have another shape, and vectors of another one."""
     if not expected:
         raise ShapeError(f"normalized_shape of {name} must have at least one size")
-    if tuple(input.shape[-len(expected) :]) != expected:
+    if input.shape[-len(expected) :] != expected:
         raise ShapeError(
             f"the input of {name} has shape {tuple(input.shape)}, but normalized_shape is "
             f"{expected}: its last axes must have that shape"
         )
+    for what, vector in vectors:
+        if vector is not None and tuple(vector.shape) != expected:
+            raise ShapeError(
+                f"normalized_shape of {name} is {expected}, but {what} has shape "
+                f"{tuple(vector.shape)}"
+            )
 
 
 def check_several(sizes: Sequence[int], input: Tensor, of: str) -> None:

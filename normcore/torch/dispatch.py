@@ -12,6 +12,8 @@ from torch import Tensor
 from torch.autograd import forward_ad
 from torch.overrides import handle_torch_function, has_torch_function
 
+from normcore.layout.memory import are_host_memory
+
 __all__ = ["is_plain", "overridable"]
 
 #: Of a normalization: a tensor or several.
@@ -20,6 +22,10 @@ Results: TypeAlias = Tensor | tuple[Tensor, ...]
 _TENSORS = frozenset({Tensor, torch.nn.Parameter})
 _VALUES = frozenset({NoneType, float, int, bool, str})
 
+_num_modes = torch._C._len_torch_dispatch_stack
+_are_transforms_active = torch._C._are_functorch_transforms_active
+_is_function_mode_enabled = torch._C._is_torch_function_mode_enabled
+_tracing_state = torch._C._get_tracing_state
 _keys = torch._C._dispatch_keys
 #: Dispatch keys of tensors that are nothing but memory on a device.
 _PLAIN_KEYS: set[int] = set()
@@ -33,30 +39,30 @@ def is_plain(*arguments: object) -> bool:
     """
     if (
         torch.compiler.is_compiling()
-        or torch._C._len_torch_dispatch_stack()
-        or torch._C._are_functorch_transforms_active()
-        or torch._C._is_torch_function_mode_enabled()
-        or torch._C._get_tracing_state() is not None
+        or _num_modes()
+        or _are_transforms_active()
+        or _is_function_mode_enabled()
+        or _tracing_state() is not None
         or forward_ad._current_level >= 0
     ):
         return False
-    for each in arguments:
-        kind = type(each)
-        if kind in _TENSORS:
-            if _keys(each).raw_repr() not in _PLAIN_KEYS and not _is_memory(each):
-                return False
-        elif kind not in _VALUES:
-            return False
-    return True
+    return are_host_memory(arguments, _TENSORS, _VALUES) or all(map(_is_memory_or_value, arguments))
+
+
+def _is_memory_or_value(argument: object) -> bool:
+    kind = type(argument)
+    return kind in _VALUES or (kind in _TENSORS and _is_memory(argument))
 
 
 def _is_memory(tensor: object) -> bool:
     """Whether a tensor has the dispatch keys that one fresh on its device has; no mode is on."""
     assert isinstance(tensor, Tensor)
+    keys = _keys(tensor).raw_repr()
+    if keys in _PLAIN_KEYS:
+        return True
     if tensor.is_meta:
         return False
     fresh = torch.empty(0, device=tensor.device)
-    keys = _keys(tensor).raw_repr()
     if keys == _keys(fresh).raw_repr():
         _PLAIN_KEYS.add(keys)
         return True

@@ -8,16 +8,19 @@ import torch
 import torch.nn.functional as theirs
 from torch import Tensor
 
+from normcore.layout.memory import is_batch
 from normcore.torch import decompositions, running_statistics
 from normcore.torch.batch_operators import batch_norm as normalized_batch
 from normcore.torch.batch_operators import batch_norm_inference
 from normcore.torch.checks import (
     ShapeError,
+    check_axes,
     check_channels,
     check_input,
     check_last_axes,
     check_residual,
     check_several,
+    may_look_at_memory,
 )
 from normcore.torch.dispatch import overridable
 from normcore.torch.row_operators import row_norm
@@ -41,7 +44,8 @@ def layer_norm(
     """:func:`torch.nn.functional.layer_norm`, computed by normcore."""
     check_input(input, weight, "layer_norm")
     if not _is_traced():
-        check_last_axes(input, tuple(normalized_shape), "layer_norm")
+        vectors = ("weight", weight), ("bias", bias)
+        check_last_axes(input, tuple(normalized_shape), "layer_norm", *vectors)
     return row_norm(input, weight, bias, "layer", len(normalized_shape), float(eps))[0]
 
 
@@ -80,7 +84,7 @@ def rms_norm(
         return y, total
     check_input(input, weight, "rms_norm")
     if not _is_traced():
-        check_last_axes(input, tuple(normalized_shape), "rms_norm")
+        check_last_axes(input, tuple(normalized_shape), "rms_norm", ("weight", weight))
     if eps is None:  # as PyTorch: of the type that it computes in
         wide = input.dtype == torch.float64
         eps = torch.finfo(torch.float64 if wide else torch.float32).eps
@@ -99,8 +103,7 @@ def group_norm(
 ) -> Tensor:
     """:func:`torch.nn.functional.group_norm`, computed by normcore."""
     check_input(input, weight, "group_norm")
-    if input.dim() < 2:
-        raise ShapeError(f"the input of group_norm needs at least 2 axes, not {input.dim()}")
+    check_axes(input, 2, "group_norm")
     if not _is_traced():
         sizes = input.shape
         check_channels(input, (("weight", weight), ("bias", bias)), "group_norm", sizes[1])
@@ -126,8 +129,7 @@ def instance_norm(
 ) -> Tensor:
     """:func:`torch.nn.functional.instance_norm`, computed by normcore."""
     check_input(input, weight, "instance_norm")
-    if input.dim() < 3:
-        raise ShapeError(f"the input of instance_norm needs at least 3 axes, not {input.dim()}")
+    check_axes(input, 3, "instance_norm")
     if not use_input_stats:
         in_c_order = input.contiguous()  # as PyTorch's result is
         return _with_running_statistics(
@@ -160,6 +162,7 @@ def batch_norm(
     """:func:`torch.nn.functional.batch_norm`, computed by normcore."""
     if not training:
         check_input(input, weight, "batch_norm")
+        check_axes(input, 2, "batch_norm")
         return _with_running_statistics(
             input, running_mean, running_var, weight, bias, float(eps), "batch_norm"
         )
@@ -182,10 +185,18 @@ def check_batch(
     alone: bool = True,
 ) -> None:
     """Refuse a batch, in training, that does not fit; other processes may have more of it."""
-    check_input(input, weight, "batch_norm")
     if not eps > 0:
         raise ValueError(f"eps of batch_norm must be positive in training, got {eps!r}")
-    if _is_traced():
+    traced = _is_traced()
+    if (
+        not traced
+        and may_look_at_memory(input, weight, bias, running_mean, running_var)
+        and is_batch(input, num_features, weight, bias, running_mean, running_var)
+    ):
+        return
+    check_input(input, weight, "batch_norm")
+    check_axes(input, 2, "batch_norm")
+    if traced:
         return
     vectors = (
         ("weight", weight), ("bias", bias),

@@ -19,7 +19,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 from torch._functorch.utils import enable_single_level_autograd_function
-from torch.autograd import Function, forward_ad
+from torch.autograd import forward_ad
 from torch.autograd.function import _SingleLevelFunction
 
 from normcore.torch import sharding
@@ -118,8 +118,9 @@ class Operation:
                 return jvp(_Primals(ctx), *tangents)
 
         # One function each: apart, forward and setup_context cost an inspection at every call.
+        # Neither is a Function, whose apply is for functorch's levels, which are seen to here.
         rules = {"backward": staticmethod(backward), "jvp": staticmethod(tangent)}
-        eager = type(name, (Function,), rules | {"forward": staticmethod(forward)})
+        eager = type(name, (_SingleLevelFunction,), rules | {"forward": staticmethod(forward)})
         below = {"forward": staticmethod(forward_below)}
         single = type(name, (_SingleLevelFunction,), rules | below)
         self.function = eager.apply  # type: ignore[attr-defined]

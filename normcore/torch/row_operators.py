@@ -12,7 +12,16 @@ from torch import Tensor
 
 from normcore import functional
 from normcore.layout.namespace import Array
-from normcore.torch.arrays import computed, from_core, in_order, moments_of, order_of, to_core
+from normcore.torch.arrays import (
+    computed,
+    from_core,
+    in_order,
+    memory_kernels,
+    moments_of,
+    new_parts,
+    order_of,
+    to_core,
+)
 from normcore.torch.derivatives import (
     Axes,
     Statistics,
@@ -138,11 +147,21 @@ def _backward(
     if x.numel() == 0:
         dbias = absent if kind == "rms" else torch.zeros_like(wanted)
         return torch.empty_like(x, memory_format=order), wanted.zero_(), dbias
-    given = (to_core(in_order(each, order)) for each in (dy, x))
-    moments, gamma = moments_of(parts), to_core(weight)
-    dx, vectors = computed(
-        x, order, partial(_KINDS[kind].backward, *given, moments, gamma, extent, eps)
-    )
+    dy, x = in_order(dy, order), in_order(x, order)
+    kernels = memory_kernels(x)
+    if kernels is not None:
+        dx = torch.empty_like(x, memory_format=order)
+        dbias = absent if kind == "rms" else torch.empty_like(wanted)
+        if _is_by_channels(kind):
+            groups = _groups(x, kind, extent)
+            done = kernels.group_norm_backward(dy, x, parts, weight, groups, eps, dx, wanted, dbias)
+        else:
+            given = (dy, x, parts, weight, extent, eps, kind != "rms")
+            done = kernels.row_norm_backward(*given, dx, wanted, None if kind == "rms" else dbias)
+        if done:
+            return dx, wanted, dbias
+    arrays = to_core(dy), to_core(x), moments_of(parts), to_core(weight)
+    dx, vectors = computed(x, order, partial(_KINDS[kind].backward, *arrays, extent, eps))
     dweight, *dbias = (from_core(each, wanted.dtype, x).reshape(wanted.shape) for each in vectors)
     return dx, dweight, dbias[0] if dbias else absent
 
@@ -209,7 +228,19 @@ def _forward(
     if x.numel() == 0:
         parts = x.new_zeros((7, _num_rows(x, kind, extent)), dtype=torch.float64)
         return torch.empty_like(x, memory_format=order), parts
-    given = to_core(in_order(x, order)), to_core(weight), to_core(bias)
+    x = in_order(x, order)
+    kernels = memory_kernels(x)
+    if kernels is not None:
+        y = torch.empty_like(x, memory_format=order)
+        parts = new_parts(x, _num_rows(x, kind, extent))
+        if _is_by_channels(kind):
+            groups = _groups(x, kind, extent)
+            done = kernels.group_norm(x, weight, bias, groups, eps, y, parts)
+        else:
+            done = kernels.row_norm(x, weight, bias, extent, eps, kind != "rms", y, parts)
+        if done:
+            return y, parts
+    given = to_core(x), to_core(weight), to_core(bias)
     y, (moments,) = computed(x, order, partial(_KINDS[kind].forward, *given, extent, eps))
     return y, from_core(moments.parts, torch.float64, x)
 
@@ -217,7 +248,7 @@ def _forward(
 def _fake_forward(
     x: Tensor, weight: Tensor | None, bias: Tensor | None, kind: str, extent: int, eps: float
 ) -> tuple[Tensor, Tensor]:
-    parts = x.new_empty((7, _num_rows(x, kind, extent)), dtype=torch.float64)
+    parts = new_parts(x, _num_rows(x, kind, extent))
     return torch.empty_like(x, memory_format=_order_of_result(x, kind)), parts
 
 

@@ -2,11 +2,13 @@
 
 # Annotations are not postponed: torch.library reads schemas from them.
 
+import math
+
 import torch
 from torch import Tensor
 
 from normcore.array_backend import selection
-from normcore.torch.arrays import from_core, to_core
+from normcore.torch.arrays import from_core, memory_kernels, to_core
 from normcore.torch.checks import ShapeError
 from normcore.torch.dispatch import is_plain
 from normcore.torch.operators import Arguments, Context, Operation
@@ -87,20 +89,40 @@ def update(
     """
     if weight is None and number is None:
         weight = 0.0  # as in PyTorch
-    if (
-        parts.is_cuda
-        and number is not None
-        and is_plain(parts, mean, var, number, weight)
-        and parts.shape[1:] == mean.shape
-    ):
-        _update_on_device(parts, mean, var, number, weight)
-        return
+    if parts.shape[1:] == mean.shape and is_plain(parts, mean, var, number, weight):
+        if parts.is_cuda and number is not None:
+            _update_on_device(parts, mean, var, number, weight)
+            return
+        if _update_on_host(parts, mean, var, number, weight):
+            return
     parts, counted = parts.detach(), number if weight is None else None
     moved = _moved_operation(parts, mean, var, counted, 0.0 if weight is None else weight)
     for old, new in zip((mean, var), moved.unbind(), strict=True):
         old.copy_(new)
     if number is not None:
         number.add_(1)
+
+
+def _update_on_host(
+    parts: Tensor, mean: Tensor, var: Tensor, number: Tensor | None, weight: float | None
+) -> bool:
+    """Update without operations of tensors, which would take longer than a small batch."""
+    kernels = memory_kernels(parts)
+    running = (mean, var) if number is None else (mean, var, number)
+    if kernels is None or mean.requires_grad or var.requires_grad:
+        return False
+    if mean.is_inference() or var.is_inference():
+        return False
+    if not kernels.update_running(parts, mean, var, number, math.nan if weight is None else weight):
+        return False
+    _note_changes(running)
+    return True
+
+
+def _note_changes(tensors: tuple[Tensor, ...]) -> None:
+    """Tell PyTorch of changes that it did not see, for what was saved for a backward pass."""
+    for each in tensors:
+        torch.autograd.graph.increment_version(each)
 
 
 def _update_on_device(
@@ -116,5 +138,4 @@ def _update_on_device(
             running = backend.adopt(mean), backend.adopt(var)
             counted = None if counted is None else backend.adopt(counted)
             backend.update_running(moments, *running, weight, number=counted)
-    for each in (mean, var):  # for what was saved for a backward pass, which would not notice
-        torch.autograd.graph.increment_version(each)
+    _note_changes((mean, var))

@@ -90,12 +90,15 @@ def test_kernels_are_compiled():
             assert Path(spec.origin).parent.parent == Path(normcore_cpu.__file__).parent
 
 
+SOURCES = {".py", ".pyi", ".pxd", ".pxi", ".pyx", ".h", ".cuh", ".typed", ".j2", ".css", ".js"}
+
+
 def packaged_files():
     """Return what the packages of the tree consist of, by the place where it is installed."""
     for root in (ROOT, ROOT / "backends", ROOT / "plugins"):
         for package in sorted(root.glob("normcore*/__init__.py")):
             for path in package.parent.rglob("*"):
-                if path.suffix in {".py", ".pyi", ".pxd", ".pxi", ".pyx", ".h", ".cuh", ".typed"}:
+                if path.suffix in SOURCES:
                     yield path.relative_to(root).as_posix(), path
 
 

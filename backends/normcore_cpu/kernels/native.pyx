@@ -10,7 +10,7 @@ import numpy as np
 
 cimport cython
 cimport numpy as cnp
-from libc.math cimport INFINITY, fabsf, isfinite, sqrt
+from libc.math cimport INFINITY, fabs, fabsf, isfinite, sqrt
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
 
@@ -27,7 +27,7 @@ from .lanes cimport (
 )
 from .prefetch cimport prefetch
 from .statistics cimport row_scale, row_scale_t
-from .tiling cimport FLOAT, doubles_of, result_like, share, view_of, view_t
+from .tiling cimport FLOAT, doubles_of, result_like, share, view_of, view_of_rows, view_t
 
 __all__ = [
     "native_backward_elemt",

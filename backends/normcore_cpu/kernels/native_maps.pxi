@@ -16,8 +16,8 @@
 cdef enum:
     ABREAST_ROWS = 2    # in work at once, for which coefficients are loaded once
 
-cdef float LEAST_TAME = 2.0 ** -100
-cdef float MOST_TAME = 2.0 ** 100
+cdef double LEAST_TAME = 2.0 ** -100
+cdef double MOST_TAME = 2.0 ** 100
 
 # What maps the elements of a channel; `tame` where float32 can.
 cdef struct float_map_t:
@@ -35,8 +35,8 @@ cdef struct float_gradient_t:
     bint tame
 
 
-cdef inline bint is_factor(float value) noexcept nogil:
-    cdef float magnitude = fabsf(value)
+cdef inline bint is_factor(double value) noexcept nogil:
+    cdef double magnitude = fabs(value)
     return magnitude == 0.0 or (magnitude >= LEAST_TAME and magnitude <= MOST_TAME)
 
 
@@ -47,7 +47,7 @@ cdef inline float_map_t float_map_of(const double* rows, Py_ssize_t ld) noexcept
     m.center, m.a = <float> center, <float> a
     m.rest = <float> (a - m.a)
     m.b = <float> (rows[BETA * ld] + (m.center - center) * a)
-    m.tame = is_factor(m.a) and fabsf(m.center) <= MOST_TAME and fabsf(m.b) <= MOST_TAME
+    m.tame = is_factor(a) and fabs(center) <= MOST_TAME and fabs(m.b) <= MOST_TAME
     return m
 
 
@@ -59,8 +59,7 @@ cdef inline float_gradient_t float_gradient_of(
     m.center, m.a, m.d = <float> mean, <float> a, <float> d
     m.b = <float> (b + (m.center - mean) * d)
     m.tame = (
-        is_factor(m.a) and is_factor(m.d) and fabsf(m.center) <= MOST_TAME
-        and fabsf(m.b) <= MOST_TAME
+        is_factor(a) and is_factor(d) and fabs(mean) <= MOST_TAME and fabs(m.b) <= MOST_TAME
     )
     return m
 

@@ -31,7 +31,7 @@ cdef class RowsTask(Work):
         """Describe an array and keep it alive: an interrupted caller may leave before a worker."""
         cdef view_t v
         self.arrays.append(array)
-        v = view_of(array[:, :, None])
+        v = view_of_rows(array)
         if v.real != FLOAT:
             raise TypeError(f"native precision takes arrays of float32, not {array.dtype}")
         return v
@@ -44,7 +44,7 @@ cdef class RowsTask(Work):
         self.arrays.append(array)
         for i in range(self.columns):
             narrow[i] = <float> vector[i]
-            self.tame &= is_factor(narrow[i])
+            self.tame &= is_factor(vector[i])
         return narrow
 
     cdef int spread(self, Py_ssize_t items) except -1:
@@ -179,7 +179,7 @@ cdef class NormalizeRowsTask(RowsTask):
         """Map a row, in float32 or, where that cannot hold what it needs, in float64."""
         cdef float c = <float> center, r = <float> factor, e = <float> ((c - center) * factor)
         cdef Py_ssize_t i
-        if not (self.tame and is_factor(r) and fabsf(c) <= MOST_TAME):
+        if not (self.tame and is_factor(factor) and fabs(center) <= MOST_TAME):
             for i in range(self.columns):
                 y[i] = <float> ((x[i] - center) * factor * self.gamma[i] + self.beta[i])
         elif nontemporal:

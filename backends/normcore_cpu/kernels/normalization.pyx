@@ -32,8 +32,8 @@ from .statistics cimport (
 from .tiling cimport (
     BAND, DOUBLE, FLOAT, OTHER, PREFETCH_BYTES, TILE, Task, are_contiguous, contiguous_distance,
     contiguous_stride_of, doubles_of, gather, is_contiguous, is_direct, lengthen_rows, plan_t,
-    result_like, row_stride_of, rows_of, rows_t, scatter, share, start_of, tile_t, view_of, view_t,
-    zero_where,
+    result_like, row_stride_of, rows_of, rows_t, scatter, share, start_of, tile_t, view_of_rows,
+    view_t, zero_where,
 )
 
 from normcore.threads import get_num_threads

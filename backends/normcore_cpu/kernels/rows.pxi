@@ -70,7 +70,7 @@ cdef class RowsTask(Work):
     cdef view_t view(self, object array) except *:
         """Describe an array and keep it alive: an interrupted caller may leave before a worker."""
         self.arrays.append(array)
-        return view_of(array[:, :, None])
+        return view_of_rows(array)
 
     cdef double* padded_vector(self, object vector) except NULL:
         """Copy a vector over columns such that it can be read in whole vectors of lanes."""

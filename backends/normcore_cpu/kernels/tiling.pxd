@@ -3,6 +3,7 @@
 cimport cython
 cimport numpy as cnp
 
+from normcore.layout.memory cimport memory_t
 from normcore.threads.pool cimport Work
 
 from .lanes cimport LANES
@@ -38,12 +39,28 @@ cdef struct view_t:
     store_t store
 
 cdef view_t view_of(object array, bint plane=*) except *
+cdef view_t view_of_rows(object array) except *
 cdef object result_like(object x)
 
 
 cdef inline double* doubles_of(object array) noexcept:
     """Return the elements of a float64 array in C order."""
     return <double*> cnp.PyArray_DATA(array)
+
+
+# -- memory_views.pxi ----------------------------------------------------------------------
+
+cdef class View:
+    cdef view_t view
+    cdef object owner
+    cdef int kind
+    cdef bint are_rows
+
+cdef View view_on(object array, const view_t* view, int kind, bint are_rows=*)
+cdef bint set_dtype(const memory_t* memory, view_t* view) noexcept
+cdef bint set_views(
+    const memory_t* arrays, int number, int channel, view_t* views
+) noexcept
 
 
 # -- tiles.pxi -----------------------------------------------------------------------------

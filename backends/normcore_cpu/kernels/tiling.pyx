@@ -8,8 +8,12 @@ from cpython.ref cimport Py_INCREF
 from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
+import numpy as np
+
+from normcore.layout.namespace import BFLOAT16
 from normcore.threads import run
 
+from normcore.layout.memory cimport BFLOAT, FLOATING, MAX_AXES, is_c_contiguous, memory_t
 from normcore.threads.pool cimport Work
 
 from .lanes cimport LANES, LINE, PACK, aligned, load_pack, store_pack
@@ -21,5 +25,6 @@ cnp.import_array()
 
 include "views.pxi"
 include "tiles.pxi"
+include "memory_views.pxi"
 include "tile_rows.pxi"
 include "tasks.pxi"

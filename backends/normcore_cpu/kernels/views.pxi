@@ -103,42 +103,60 @@ cdef void store_runs(
         tile = tile + row
 
 
+cdef void finish_view(view_t* v) noexcept nogil:
+    """Count the positions; take one long run for many of one position."""
+    v.positions = v.runs * v.length
+    if v.length == 1:
+        v.length, v.stride = v.runs, v.run_stride
+        v.runs, v.run_stride = 1, 0
+
+
+cdef bint set_elements(view_t* v, char kind, Py_ssize_t itemsize) noexcept:
+    """Set how elements are read and written, by NumPy's letter of their kind; False if unknown."""
+    v.itemsize = itemsize
+    v.real = OTHER
+    v.store = NULL
+    if kind == b"f" and itemsize == sizeof(float):
+        v.real = FLOAT
+        v.load, v.store = <load_t> load_runs[float], <store_t> store_runs[float]
+    elif kind == b"f" and itemsize == sizeof(double):
+        v.real = DOUBLE
+        v.load, v.store = <load_t> load_runs[double], <store_t> store_runs[double]
+    elif kind == b"f" and itemsize == sizeof(half_t):
+        v.load, v.store = <load_t> load_runs[half_t], <store_t> store_runs[half_t]
+    elif kind == b"V" and v.itemsize == sizeof(bfloat16_t):  # NumPy has none of its own
+        v.load, v.store = <load_t> load_runs[bfloat16_t], <store_t> store_runs[bfloat16_t]
+    elif kind == b"b" or kind == b"u":
+        v.load = unsigned_loader(itemsize)
+    elif kind == b"i":
+        v.load = signed_loader(itemsize)
+    else:
+        return False
+    return True
+
+
 cdef view_t view_of(object array, bint plane=False) except *:
     """Describe an (N, C, S) array, or a plane (N, S), which every channel shares."""
     cdef view_t v
+    if type(array) is View:
+        return (<View> array).view
     cdef cnp.ndarray nd = array
     cdef int last = nd.ndim - 1
-    cdef char kind = nd.descr.kind
     v.data = <char*> cnp.PyArray_DATA(nd)
     v.runs, v.run_stride = nd.shape[0], nd.strides[0]
     v.length, v.stride = nd.shape[last], nd.strides[last]
     v.channels, v.channel_stride = 1, 0
     if not plane:
         v.channels, v.channel_stride = nd.shape[1], nd.strides[1]
-    v.itemsize = nd.itemsize
-    v.positions = v.runs * v.length
-    v.real = OTHER
-    v.store = NULL
-    if v.length == 1:  # one long run instead of many of one position
-        v.length, v.stride = v.runs, v.run_stride
-        v.runs, v.run_stride = 1, 0
-    if kind == b"f" and v.itemsize == sizeof(float):
-        v.real = FLOAT
-        v.load, v.store = <load_t> load_runs[float], <store_t> store_runs[float]
-    elif kind == b"f" and v.itemsize == sizeof(double):
-        v.real = DOUBLE
-        v.load, v.store = <load_t> load_runs[double], <store_t> store_runs[double]
-    elif kind == b"f" and v.itemsize == sizeof(half_t):
-        v.load, v.store = <load_t> load_runs[half_t], <store_t> store_runs[half_t]
-    elif kind == b"V" and v.itemsize == sizeof(bfloat16_t):  # NumPy has none of its own
-        v.load, v.store = <load_t> load_runs[bfloat16_t], <store_t> store_runs[bfloat16_t]
-    elif kind == b"b" or kind == b"u":
-        v.load = unsigned_loader(v.itemsize)
-    elif kind == b"i":
-        v.load = signed_loader(v.itemsize)
-    else:
+    finish_view(&v)
+    if not set_elements(&v, nd.descr.kind, nd.itemsize):
         raise TypeError(f"no kernel for dtype {array.dtype}")
     return v
+
+
+cdef view_t view_of_rows(object array) except *:
+    """Describe rows, an array of shape (N, D)."""
+    return view_of(array if type(array) is View else array[:, :, None])
 
 
 cdef object result_like(object x):

@@ -89,6 +89,14 @@ class CsvBatch(TableBatch):
         columns = self._columns(names)
         return self.values if columns is None else self.values[:, columns]
 
+    def null_counts(self, names: Sequence[str]) -> np.ndarray:
+        """See :meth:`TableBatch.null_counts`."""
+        if self.missing is None:
+            return np.zeros(len(names), dtype=np.int64)
+        columns = self._columns(names)
+        missing = self.missing if columns is None else self.missing[:, columns]
+        return np.count_nonzero(missing, axis=0)
+
     def with_matrix(self, names: Sequence[str], values: np.ndarray) -> CsvBatch:
         """See :meth:`TableBatch.with_matrix`."""
         columns = self._columns(names)

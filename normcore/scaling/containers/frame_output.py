@@ -43,6 +43,8 @@ def framed(
         What was chosen. The inverse of a frame is one of its own library, with its own names.
     """
     result = to_numpy(result)
+    features = scaler.__dict__.get("_features")
+    by_column = features is None or features.are_columns(values)
     columns: Sequence[np.ndarray] = result.T
     if is_frame(X):
         if inverse:
@@ -56,14 +58,22 @@ def framed(
             if scaler._by_feature:
                 # As a table of such columns would: a range holds after rounding to the dtype.
                 part = values[:, narrow].astype(dtype)
-                which = narrow if chosen is None else chosen[narrow]
+                which = None
+                if by_column:
+                    which = narrow if chosen is None else chosen[narrow]
                 backend = select_backend(part, scaler.backend)
                 shown = None if where is None else np.broadcast_to(where, values.shape)[:, narrow]
                 scaled = scaler._mapped(backend, part, inverse, True, None, shown, which)
             columns = list(columns)
             for place, column in zip(narrow, scaled.T, strict=True):
                 columns[place] = column
-    names = frame_names(X) if inverse else list(scaler.get_feature_names_out())
+    names: Sequence[object]
+    if not inverse and by_column:
+        names = list(scaler.get_feature_names_out())
+    elif is_frame(X):
+        names = frame_names(X)
+    else:
+        names = [f"x{i}" for i in range(values.shape[1])]
     return as_frame(columns, names, container, X)
 
 

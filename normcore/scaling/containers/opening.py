@@ -8,9 +8,22 @@ from normcore.scaling.containers.bfloat16 import Bfloat16Table, holds_bfloat16
 from normcore.scaling.containers.frames import library_of
 from normcore.scaling.containers.lazy import LazyTable, is_lazy
 from normcore.scaling.containers.sparse import SparseTable, is_sparse
+from normcore.scaling.containers.sparse_axes import SparseAxes
 from normcore.scaling.containers.table import PiecewiseTable
+from normcore.scaling.feature_axes import Axis, FeatureAxes
 
-__all__ = ["opened"]
+__all__ = ["opened", "opened_along"]
+
+
+def opened_along(X: Array, owner: str, axis: Axis) -> SparseAxes | None:
+    """Return a sparse ``X`` whose features lie along other axes, or None where it is none.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If it has no such axis, or each element would be a feature.
+    """
+    return SparseAxes(X, owner, FeatureAxes.of(axis, X)) if is_sparse(X) else None
 
 
 def opened(X: Array, owner: str) -> PiecewiseTable | None:

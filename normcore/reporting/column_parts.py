@@ -1,0 +1,140 @@
+"""Takes columns out of tables of any kind, and puts them back when they are scaled."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from normcore.layout.bfloat16 import widened
+from normcore.layout.namespace import Array, array_namespace
+from normcore.scaling.containers.bfloat16 import holds_bfloat16
+from normcore.scaling.containers.frame_output import CONTAINERS, as_frame
+from normcore.scaling.containers.frames import column_names, frame_names, is_frame, library_of
+from normcore.scaling.containers.lazy import is_lazy
+from normcore.scaling.containers.sparse import is_sparse
+from normcore.scaling.input_validation import Names, as_table
+
+__all__ = ["Parts", "converted"]
+
+
+class Parts(NamedTuple):
+    """A table, and how its columns are taken.
+
+    Attributes
+    ----------
+    table : array, frame or sparse matrix
+    names : sequence of str or None
+        Of the columns, if all have names.
+    width : int
+        Number of columns.
+    container : str
+        What kind of frame results are, "default" for no frame.
+    """
+
+    table: Array
+    names: Names | None
+    width: int
+    container: str
+
+    @classmethod
+    def of(cls, X: Array, owner: str) -> Parts:
+        """Return ``X`` as a table of columns.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If it is none.
+        """
+        if is_lazy(X):
+            names = np.array(X.collect_schema().names(), dtype=object)
+            return cls(X, names, len(names), "polars")
+        if is_frame(X):
+            library = library_of(X)
+            container = library if library in CONTAINERS else "default"
+            return cls(X, column_names(X), len(frame_names(X)), container)
+        if is_sparse(X):
+            return cls(X.tocsc(), None, X.shape[1], "default")
+        values = as_table(widened(X) if holds_bfloat16(X) else X, owner)
+        return cls(values, None, values.shape[1], "default")
+
+    def columns(self, places: np.ndarray) -> Array:
+        """Return some of the columns, as a table of the same kind."""
+        table = self.table
+        if is_lazy(table):
+            assert self.names is not None
+            return table.select([self.names[place] for place in places])
+        if is_frame(table):
+            if hasattr(table, "iloc"):
+                return table.iloc[:, places]
+            return table.select([frame_names(table)[place] for place in places])
+        if isinstance(table, np.ndarray) or is_sparse(table):
+            return table[:, places]
+        xp = array_namespace(table)
+        return xp.take(table, xp.asarray(places, device=table.device), axis=1)
+
+    def replaced(self, scaled: Sequence[tuple[np.ndarray, Array]]) -> Array:
+        """Return the table with columns replaced, each table of them by its places."""
+        table = self.table
+        if is_lazy(table) or is_frame(table):
+            return _framed(self, scaled)
+        rest = np.setdiff1d(np.arange(self.width), np.concatenate([[], *(p for p, _ in scaled)]))
+        places = [*(places for places, _ in scaled), rest]
+        if isinstance(table, np.ndarray):
+            dtypes = [part.dtype for _, part in scaled]
+            result = np.empty(table.shape, np.result_type(table.dtype, *dtypes))
+            for where, part in scaled:
+                result[:, where] = part
+            result[:, rest] = table[:, rest]
+            return result
+        parts = [*(part for _, part in scaled), self.columns(rest)]
+        order = np.argsort(np.concatenate(places))
+        if is_sparse(table):
+            joined = sys.modules["scipy.sparse"].hstack(parts).tocsc()
+            return type(table)(joined[:, order]).tocsr()
+        xp = array_namespace(table)
+        joined = xp.concat(parts, axis=1)
+        return xp.take(joined, xp.asarray(order, device=table.device), axis=1)
+
+
+def _framed(parts: Parts, scaled: Sequence[tuple[np.ndarray, Array]]) -> Array:
+    table = parts.table
+    if parts.container == "pandas":
+        result = table.copy(deep=False)
+        for places, part in scaled:
+            for number, place in enumerate(places.tolist()):
+                result.isetitem(place, part.iloc[:, number])
+        return result
+    if is_lazy(table):
+        assert parts.names is not None
+        once = {parts.names[place] for places, _ in scaled for place in places.tolist()}
+        rest = [name for name in parts.names if name not in once]
+        frames = [part for _, part in scaled]
+        frames += [table.select(rest)] if rest else []
+        return sys.modules["polars"].concat(frames, how="horizontal").select(list(parts.names))
+    if parts.container == "polars":
+        return table.with_columns([each for _, part in scaled for each in part.get_columns()])
+    columns = list(table.columns)
+    for places, part in scaled:
+        for place, column in zip(places.tolist(), part.columns, strict=True):
+            columns[place] = column
+    return type(table).from_arrays(columns, names=table.schema.names)
+
+
+def converted(result: Array, container: str, names: Sequence[str], source: Array) -> Array:
+    """Return a result as a frame of the library that was chosen."""
+    if is_frame(result):
+        if library_of(result) == container:
+            return result
+        if container == "pandas":
+            return result.to_pandas()
+        library = __import__(container)
+        return library.DataFrame(result) if container == "polars" else library.table(result)
+    if not isinstance(result, np.ndarray):
+        raise ValueError(
+            f"{container.capitalize()} output does not support {type(result).__name__} data; use "
+            "set_output(transform='default')"
+        )
+    return as_frame(list(result.T), names, container, source)

@@ -1,0 +1,221 @@
+"""An estimator that scales some columns by one scaler, some by others, and lets the rest pass."""
+
+from __future__ import annotations
+
+import copy as copying
+from collections.abc import Callable, Sequence
+from typing import Self, TypeAlias, cast
+
+import numpy as np
+
+from normcore.layout.namespace import Array
+from normcore.reporting.column_parts import Parts, converted
+from normcore.scaling.containers.frames import is_frame
+from normcore.scaling.containers.lazy import is_lazy
+from normcore.scaling.estimator import Estimator, Settings, not_fitted_error, sklearn_config
+from normcore.scaling.features import Features, feature_indices
+from normcore.scaling.fit_callbacks import learn_as_task
+from normcore.scaling.input_validation import check_names
+from normcore.scaling.scaler import Scaler
+
+__all__ = ["ColumnScaler"]
+
+#: A name, a scaler, and the columns that it takes.
+Step: TypeAlias = tuple[str, Scaler, Features]
+
+
+class ColumnScaler(Estimator):
+    """Scale columns by scalers of their own; all others pass through as they are.
+
+    The result has all columns, in their order. That of a data frame is a frame of the same library,
+    so that columns of text may stand beside those that are scaled; that of an array is an array.
+
+    Parameters
+    ----------
+    transformers : sequence of (str, scaler, columns)
+        A name for each scaler, and the columns that it takes: a list of names or of positions, a
+        mask or a slice. No column is taken twice.
+
+    Attributes
+    ----------
+    transformers_ : list of (str, scaler, int array)
+        The fitted scalers, and where their columns are.
+    named_transformers_ : dict of str to scaler
+    n_features_in_ : int
+    feature_names_in_ : array of str
+        Where all columns have names.
+
+    See Also
+    --------
+    normcore.recommend : chooses the scalers.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import normcore as nc
+    >>> scaler = nc.ColumnScaler([("range", nc.MinMaxScaler(), [0])])
+    >>> scaler.fit_transform(np.array([[1.0, 7.0], [3.0, 8.0]]))
+    array([[0., 7.],
+           [1., 8.]])
+    """
+
+    __module__ = "normcore"
+
+    transformers_: list[tuple[str, Scaler, np.ndarray]]
+
+    def __init__(self, transformers: Sequence[Step] = ()) -> None:
+        self.transformers = transformers
+
+    # -- parameters ------------------------------------------------------------------------
+
+    def get_params(self, deep: bool = True) -> Settings:
+        """Return the parameters by name, with ``deep`` also the scalers and their parameters."""
+        params = super().get_params(deep=False)
+        if deep:
+            for name, scaler, _ in _triples(self.transformers) or ():
+                params[name] = scaler
+                for key, value in scaler.get_params().items():
+                    params[f"{name}__{key}"] = value
+        return params
+
+    def set_params(self, **params: object) -> Self:
+        """Set parameters: ``transformers``, a scaler by its name, or ``name__parameter`` of it.
+
+        Raises
+        ------
+        ValueError
+            If a name is no parameter; none is set then.
+        """
+        transformers = params.pop("transformers", self.transformers)
+        steps = {name: (scaler, columns) for name, scaler, columns in _triples(transformers) or ()}
+        replaced = steps.keys() & params.keys()
+        for name in replaced:
+            steps[name] = (cast(Scaler, params.pop(name)), steps[name][1])
+        nested: dict[str, Settings] = {}
+        for key, value in params.items():
+            name, _, parameter = key.partition("__")
+            known = steps[name][0].get_params() if name in steps else {}
+            if parameter not in known:
+                raise ValueError(
+                    f"Invalid parameter {key!r} for estimator {self}. "
+                    f"Valid parameters are: {sorted(self.get_params())!r}."
+                )
+            nested.setdefault(name, {})[parameter] = value
+        if replaced:
+            transformers = [(name, *step) for name, step in steps.items()]
+        self.transformers = cast(Sequence[Step], transformers)
+        for name, settings in nested.items():
+            steps[name][0].set_params(**settings)
+        return self
+
+    # -- fit and transform -----------------------------------------------------------------
+
+    def fit(self, X: Array, y: Array = None) -> Self:
+        """Fit each scaler to its columns; after an error this is as it was.
+
+        Parameters
+        ----------
+        X : array, data frame, sparse matrix or nested list of shape (n_samples, n_features)
+        y : None
+            Ignored.
+
+        Raises
+        ------
+        ValueError
+            If there is no such column, two scalers take one, or one of them refuses its columns.
+        """
+        learn_as_task(self, lambda: self._learn(X), X, y, {})
+        return self
+
+    def _learn(self, X: Array) -> None:
+        parts = Parts.of(X, type(self).__name__)
+        labels = [f"x{i}" for i in range(parts.width)] if parts.names is None else parts.names
+        fitted: list[tuple[str, Scaler, np.ndarray]] = []
+        owners: dict[int, str] = {}
+        for name, scaler, columns in self._steps():
+            places = feature_indices(columns, labels, parts.width)
+            for place in places.tolist():
+                if owners.setdefault(place, name) != name:
+                    raise ValueError(
+                        f"column {labels[place]!r} is taken by {owners[place]!r} and by {name!r}"
+                    )
+            copy = type(scaler)(**scaler.get_params(deep=False))
+            fitted.append((name, copy.fit(parts.columns(places)), places))
+        self.__dict__.pop("feature_names_in_", None)
+        if parts.names is not None:
+            self.feature_names_in_ = np.asarray(parts.names, dtype=object)
+        self.n_features_in_, self.transformers_ = parts.width, fitted
+
+    def _steps(self) -> Sequence[Step]:
+        steps = _triples(self.transformers)
+        if steps is None:
+            raise ValueError(
+                "transformers must be a sequence of (name, scaler, columns), not "
+                f"{self.transformers!r:.200}"
+            )
+        names = [name for name, _, _ in steps]
+        for name in names:
+            if not isinstance(name, str) or "__" in name or name == "transformers":
+                raise ValueError(f"{name!r} cannot be the name of a transformer")
+            if names.count(name) > 1:
+                raise ValueError(f"two transformers are named {name!r}")
+        return steps
+
+    @property
+    def named_transformers_(self) -> dict[str, Scaler]:
+        """The fitted scalers by name."""
+        return {name: scaler for name, scaler, _ in self.transformers_}
+
+    @property
+    def keeps_zero(self) -> bool:
+        """Whether zero maps to zero in every column: sparse input then stays sparse."""
+        return all(scaler.keeps_zero for _, scaler, _ in _triples(self.transformers) or ())
+
+    def transform(self, X: Array) -> Array:
+        """Return ``X`` with its columns scaled.
+
+        Raises
+        ------
+        ValueError
+            If ``X`` has other columns than in fit, or a scaler refuses them.
+        NotFittedError
+            If this is not fitted.
+        """
+        return self._mapped(X, inverse=False)
+
+    def inverse_transform(self, X: Array) -> Array:
+        """Return scaled data as it was; errors are those of :meth:`transform`."""
+        return self._mapped(X, inverse=True)
+
+    def _mapped(self, X: Array, *, inverse: bool) -> Array:
+        if not self.__sklearn_is_fitted__():
+            raise not_fitted_error(self)
+        parts = Parts.of(X, type(self).__name__)
+        check_names(getattr(self, "feature_names_in_", None), parts.names, type(self).__name__)
+        self._check_width(parts.width)
+        config = sklearn_config()
+        if config.get("array_api_dispatch") and not is_frame(X):
+            self._check_same_namespace(parts.table, "inverse_transform" if inverse else "transform")
+        scaled = []
+        for _, scaler, places in self.transformers_:
+            scaler = copying.copy(scaler).set_output(transform=parts.container)
+            part: Callable[[Array], Array] = (
+                scaler.inverse_transform if inverse else scaler.transform
+            )
+            scaled.append((places, part(parts.columns(places))))
+        result = parts.replaced(scaled)
+        chosen = self._output_container(config)
+        if chosen == "default" or is_lazy(X) or (inverse and not is_frame(X)):
+            return result
+        return converted(result, chosen, list(self.get_feature_names_out()), X)
+
+
+def _triples(transformers: object) -> list[Step] | None:
+    """Return what may be fitted, None where it is no sequence of names, scalers and columns."""
+    if not isinstance(transformers, Sequence) or isinstance(transformers, str):
+        return None
+    for each in transformers:
+        triple = isinstance(each, Sequence) and not isinstance(each, str) and len(each) == 3
+        if not triple or not hasattr(each[1], "get_params") or isinstance(each[1], type):
+            return None
+    return [(name, scaler, columns) for name, scaler, columns in transformers]

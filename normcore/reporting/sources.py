@@ -1,0 +1,220 @@
+"""Whatever holds rows and columns as a table that is read in batches."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Protocol, TypeGuard
+
+import numpy as np
+
+from normcore.io.array_batch import ArrayBatch
+from normcore.io.csv.options import CsvOptions
+from normcore.io.opening import open_table
+from normcore.io.table import Field, TableBatch, TableSource, choose_batch_rows, float_dtype
+from normcore.layout.bfloat16 import widened
+from normcore.layout.namespace import Array, to_numpy
+from normcore.scaling.containers.bfloat16 import holds_bfloat16
+from normcore.scaling.containers.frames import is_frame, library_of
+from normcore.scaling.containers.lazy import is_lazy
+from normcore.scaling.containers.sparse import is_sparse
+from normcore.scaling.input_validation import as_table
+
+__all__ = ["opened_table"]
+
+_ARROW = ("__arrow_c_stream__", "__arrow_c_array__")
+
+
+class _Rows(Protocol):
+    """A matrix that gives some of its rows as a NumPy array."""
+
+    @property
+    def shape(self) -> tuple[int, int]: ...
+
+    @property
+    def dtype(self) -> np.dtype: ...
+
+    def rows(self, start: int, stop: int) -> np.ndarray: ...
+
+
+def opened_table(X: Array, csv: CsvOptions | None = None) -> TableSource:
+    """Return ``X`` as a table.
+
+    Parameters
+    ----------
+    X : path, array, data frame, sparse matrix, Arrow table or stream, or iterable of such pieces
+        What scalers are fitted to, or :func:`~normcore.io.opening.open_table` opens.
+    csv : CsvOptions, optional
+        How CSV files are read.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If it is none of these, or malformed.
+    """
+    if isinstance(X, (str, os.PathLike, TableSource)) or _is_dataset(X):
+        return open_table(X, csv=csv)
+    if is_lazy(X):
+        X = X.collect(engine="streaming")
+    if any(hasattr(X, name) for name in _ARROW) and not _is_arrow_column(X):
+        table = open_table(_readable(X))
+        table.name = f"{library_of(X)} {type(X).__name__}"
+        return table
+    if is_sparse(X):
+        return _ArrayTable(_SparseRows(X), library_of(X))
+    if _is_iterable(X):
+        return _pieces(iter(X))
+    if is_frame(X):  # of a library without Arrow
+        values = as_table(X, "report")
+        return _ArrayTable(_DenseRows(values), library_of(X), [str(each) for each in X.columns])
+    if holds_bfloat16(X):
+        X = widened(X)
+    return _ArrayTable(_DenseRows(to_numpy(as_table(X, "report"))), library_of(X))
+
+
+def _is_dataset(X: Array) -> bool:
+    dataset = sys.modules.get("pyarrow.dataset")
+    return dataset is not None and isinstance(X, dataset.Dataset)
+
+
+def _is_arrow_column(X: Array) -> bool:
+    """Whether ``X`` is one column, as an array, which an Arrow stream can hold too."""
+    return hasattr(X, "null_count") and not is_frame(X)
+
+
+def _is_iterable(X: Array) -> TypeGuard[Iterable[Array]]:
+    return hasattr(X, "__next__") or not (
+        hasattr(X, "shape") or hasattr(X, "__array__") or hasattr(X, "__dlpack__")
+        or isinstance(X, Sequence)
+    )  # fmt: skip
+
+
+def _readable(X: Array) -> Array:
+    """Return a frame of pandas with its columns of mixed objects as text, which Arrow takes."""
+    if library_of(X) != "pandas":
+        return X
+    import pyarrow as pa
+
+    try:
+        return pa.Table.from_pandas(X, preserve_index=False)
+    except (pa.ArrowInvalid, pa.ArrowTypeError):
+        return pa.table({str(name): _column(X.iloc[:, place], pa) for place, name in enumerate(X)})
+
+
+def _column(column: Array, pa: Array) -> Array:
+    try:
+        return pa.array(column, from_pandas=True)
+    except (pa.ArrowInvalid, pa.ArrowTypeError):
+        return pa.array([None if each is None else str(each) for each in column], pa.string())
+
+
+class _DenseRows:
+    def __init__(self, array: np.ndarray) -> None:
+        self._array, self.shape, self.dtype = array, array.shape, array.dtype
+
+    def rows(self, start: int, stop: int) -> np.ndarray:
+        return self._array[start:stop]
+
+
+class _SparseRows:
+    def __init__(self, matrix: Array) -> None:
+        self._matrix = matrix.tocsr()
+        self.shape, self.dtype = matrix.shape, matrix.dtype
+
+    def rows(self, start: int, stop: int) -> np.ndarray:
+        array: np.ndarray = self._matrix[start:stop].toarray()
+        return array
+
+
+class _ArrayTable(TableSource):
+    """A matrix in memory; its columns are x0, x1, ... where they have no names."""
+
+    has_names = False
+    kept_in = "nothing"
+
+    def __init__(self, matrix: _Rows, library: str, names: Sequence[str] | None = None) -> None:
+        self._matrix = matrix
+        self.name = f"{library} array"
+        self.num_rows, width = matrix.shape
+        self.has_names = names is not None
+        kind = matrix.dtype
+        self._set_fields(
+            [
+                Field(name, float_dtype(kind), kind.name, by_default=kind.kind != "b")
+                for name in names or [f"x{index}" for index in range(width)]
+            ]
+        )
+
+    def batches(
+        self, numeric: Sequence[str], *, others: bool = True, batch_rows: int | None = None
+    ) -> Iterator[TableBatch]:
+        """See :meth:`TableSource.batches`."""
+        names = [field.name for field in self.fields]
+        num_rows = self.num_rows or 0
+        step = choose_batch_rows(len(names), batch_rows)
+        if batch_rows is None:
+            step = max(min(step, self.batch_bytes // (8 * max(len(names), 1))), 1)
+        for start in range(0, max(num_rows, 1), step):
+            rows = self._matrix.rows(start, min(start + step, num_rows))
+            yield ArrayBatch(start, names, rows)
+
+
+class _ArrayStream(TableSource):
+    """Arrays that come one after the other, once."""
+
+    has_names = False
+    reread = False
+
+    def __init__(self, first: np.ndarray, more: Iterator[Array]) -> None:
+        self._first, self._more = first, more
+        self.name = "stream of arrays"
+        kind = first.dtype
+        self._set_fields(
+            [
+                Field(f"x{index}", float_dtype(kind), kind.name, by_default=kind.kind != "b")
+                for index in range(first.shape[1])
+            ]
+        )
+
+    def batches(
+        self, numeric: Sequence[str], *, others: bool = True, batch_rows: int | None = None
+    ) -> Iterator[TableBatch]:
+        """See :meth:`TableSource.batches`."""
+        names = [field.name for field in self.fields]
+        first_row = 0
+        for number, piece in enumerate(self._arrays(), 1):
+            if piece.shape[1] != len(names):
+                raise ValueError(
+                    f"batch {number} has {piece.shape[1]} columns, the first one has {len(names)}"
+                )
+            yield ArrayBatch(first_row, names, piece)
+            first_row += len(piece)
+
+    def _arrays(self) -> Iterator[np.ndarray]:
+        yield self._first
+        for piece in self._more:
+            yield to_numpy(as_table(piece, "report"))
+
+
+def _pieces(pieces: Iterator[Array]) -> TableSource:
+    """Return a stream of arrays, or of frames and record batches, as a table."""
+    try:
+        first = next(pieces)
+    except StopIteration:
+        raise ValueError("the stream has no batch") from None
+    if not is_frame(first) and not any(hasattr(first, name) for name in _ARROW):
+        return _ArrayStream(to_numpy(as_table(first, "report")), pieces)
+    import pyarrow as pa
+
+    head = pa.table(_readable(first))
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        yield from head.to_batches()
+        for number, piece in enumerate(pieces, 2):
+            table = pa.table(_readable(piece))
+            if table.schema.names != head.schema.names:
+                raise ValueError(f"batch {number} has other columns than the first one")
+            yield from table.cast(head.schema).to_batches()
+
+    return open_table(pa.RecordBatchReader.from_batches(head.schema, batches()))

@@ -1,0 +1,141 @@
+"""The estimator that scales columns by scalers of their own."""
+
+import pickle
+
+import numpy as np
+import pytest
+
+import normcore as nc
+
+X = np.column_stack([np.arange(12.0), np.arange(12.0) ** 2, np.arange(12.0) % 3, np.ones(12)])
+
+
+def two():
+    return nc.ColumnScaler([("a", nc.StandardScaler(), [2]), ("b", nc.MinMaxScaler(), [0])])
+
+
+# scikit-learn says so of everyone who does not import it.
+NOT_ITS_CHILD = "ignore:Estimator .* does not inherit from:UserWarning"
+
+
+@pytest.mark.filterwarnings(NOT_ITS_CHILD)
+@pytest.mark.parametrize(
+    "scaler",
+    [
+        nc.ColumnScaler(),
+        nc.ColumnScaler([("one", nc.StandardScaler(), [0])]),
+        nc.ColumnScaler([("all", nc.RobustScaler(), slice(None))]),
+        nc.ColumnScaler([("sparse", nc.MaxAbsScaler(), slice(None))]),
+    ],
+)
+def test_scikit_learns_checks(scaler):
+    checks = pytest.importorskip("sklearn.utils.estimator_checks")
+    for result in checks.check_estimator(scaler, on_skip=None):
+        assert result["status"] != "failed", result
+
+
+def test_columns_keep_their_order():
+    scaler = two().fit(X)
+    result = scaler.transform(X)
+    np.testing.assert_array_equal(result[:, 2:3], nc.StandardScaler().fit_transform(X[:, 2:3]))
+    np.testing.assert_array_equal(result[:, :1], nc.MinMaxScaler().fit_transform(X[:, :1]))
+    np.testing.assert_array_equal(result[:, [1, 3]], X[:, [1, 3]])
+    np.testing.assert_allclose(scaler.inverse_transform(result), X, atol=1e-15)
+    assert list(scaler.get_feature_names_out()) == ["x0", "x1", "x2", "x3"]
+    assert type(scaler.named_transformers_["b"]) is nc.MinMaxScaler
+
+
+def test_it_is_scikit_learns_column_transformer_in_the_order_of_the_table():
+    compose = pytest.importorskip("sklearn.compose")
+    theirs = compose.ColumnTransformer(two().transformers, remainder="passthrough")
+    expected = theirs.fit_transform(X)  # in the order of the transformers
+    np.testing.assert_array_equal(two().fit_transform(X)[:, [2, 0, 1, 3]], expected)
+
+
+def test_text_passes_through_frames():
+    pd = pytest.importorskip("pandas")
+    table = pd.DataFrame({"t": ["x", "y", "z"], "v": [1.0, 2.0, 4.0]}, index=[5, 6, 7])
+    scaler = nc.ColumnScaler([("range", nc.MinMaxScaler(), ["v"])]).fit(table)
+    result = scaler.transform(table)
+    expected = pd.DataFrame({"t": ["x", "y", "z"], "v": [0, 1 / 3, 1]}, index=[5, 6, 7])
+    pd.testing.assert_frame_equal(result, expected)
+    pd.testing.assert_frame_equal(scaler.inverse_transform(result), table)
+    assert table["v"].tolist() == [1.0, 2.0, 4.0]
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars", "pyarrow"])
+def test_a_container_that_is_chosen(library):
+    module = pytest.importorskip(library)
+    kind = module.Table if library == "pyarrow" else module.DataFrame
+    scaler = two().set_output(transform=library).fit(X)
+    assert type(scaler.transform(X)) is kind
+    frame = pytest.importorskip("pandas").DataFrame(X, columns=["p", "q", "r", "s"])
+    result = scaler.fit(frame).transform(frame)
+    assert type(result) is kind
+    assert list(result.column_names if library == "pyarrow" else result.columns) == list("pqrs")
+
+
+def test_sparse_columns_stay_sparse():
+    sparse = pytest.importorskip("scipy.sparse")
+    scaler = nc.ColumnScaler([("last", nc.MaxAbsScaler(), [1]), ("first", nc.MaxAbsScaler(), [0])])
+    result = scaler.fit_transform(sparse.csr_array(X))
+    assert sparse.issparse(result)
+    np.testing.assert_array_equal(result.toarray(), scaler.fit_transform(X))
+
+
+def test_parameters_of_the_scalers():
+    scaler = two()
+    assert scaler.get_params()["b__feature_range"] == (0, 1)
+    scaler.set_params(b__feature_range=(-1, 1))
+    assert scaler.fit_transform(X)[0, 0] == -1
+    scaler.set_params(b=nc.RobustScaler(), b__unit_variance=True)
+    assert scaler.get_params()["b__unit_variance"] is True
+    with pytest.raises(ValueError, match="'b__wrong'"):
+        scaler.set_params(a=nc.RobustScaler(), b__wrong=1)
+    assert type(scaler.get_params()["a"]) is nc.StandardScaler
+
+
+def test_scalers_that_were_given_are_not_fitted():
+    scaler = two().fit(X)
+    assert not hasattr(scaler.transformers[0][1], "mean_")
+    again = pickle.loads(pickle.dumps(scaler))
+    np.testing.assert_array_equal(again.transform(X), scaler.transform(X))
+
+
+def test_a_fit_that_fails_changes_nothing():
+    scaler = two().fit(X)
+    before = scaler.transform(X)
+    with pytest.raises(ValueError, match="infinity"):
+        scaler.fit(np.where(X == 4, np.inf, X))
+    np.testing.assert_array_equal(scaler.transform(X), before)
+
+
+@pytest.mark.parametrize(
+    ("transformers", "message"),
+    [
+        (1, "sequence of \\(name, scaler, columns\\)"),
+        ([("a", nc.StandardScaler)], "sequence of \\(name, scaler, columns\\)"),
+        ([("a", nc.StandardScaler, [0])], "sequence of \\(name, scaler, columns\\)"),
+        ([("a__b", nc.StandardScaler(), [0])], "'a__b' cannot be the name"),
+        ([("a", nc.StandardScaler(), [0]), ("a", nc.StandardScaler(), [1])], "two .* 'a'"),
+        ([("a", nc.StandardScaler(), [0]), ("b", nc.StandardScaler(), [0])], "'x0' is taken by"),
+        ([("a", nc.StandardScaler(), [9])], "column 9 is not among the 4"),
+        ([("a", nc.StandardScaler(), ["x9"])], "unknown columns"),
+    ],
+)
+def test_wrong_transformers(transformers, message):
+    with pytest.raises(ValueError, match=message):
+        nc.ColumnScaler(transformers).fit(X)
+
+
+def test_wrong_data():
+    scaler = two()
+    with pytest.raises(ValueError, match="not fitted"):
+        scaler.transform(X)
+    scaler.fit(X)
+    with pytest.raises(ValueError, match="3 features, but ColumnScaler is expecting 4"):
+        scaler.transform(X[:, :3])
+    frame = pytest.importorskip("pandas").DataFrame(X, columns=["p", "q", "r", "s"])
+    scaler.fit(frame)
+    with pytest.raises(ValueError, match="feature names should match"):
+        scaler.transform(frame[["q", "p", "r", "s"]])

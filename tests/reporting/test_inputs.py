@@ -1,0 +1,190 @@
+"""Reports on every kind of table; what they recommend fits the same kind."""
+
+import numpy as np
+import pytest
+
+import normcore as nc
+
+pa = pytest.importorskip("pyarrow")
+N = 400
+
+
+@pytest.fixture
+def columns():
+    rng = np.random.default_rng(5)
+    return {"a": rng.normal(3, 2, N), "b": rng.lognormal(size=N), "c": np.arange(N) % 2 * 1.0}
+
+
+def told(X, **options):
+    """Return the columns of a report without their names and types."""
+    found = nc.report(X, **options).to_dict()["columns"]
+    return [{k: v for k, v in each.items() if k not in ("name", "type")} for each in found]
+
+
+def make_numpy(columns):
+    return np.column_stack(list(columns.values()))
+
+
+def make_fortran(columns):
+    return np.asfortranarray(make_numpy(columns))
+
+
+def make_list(columns):
+    return make_numpy(columns).tolist()
+
+
+def make_pandas(columns):
+    return pytest.importorskip("pandas").DataFrame(columns)
+
+
+def make_polars(columns):
+    return pytest.importorskip("polars").DataFrame(columns)
+
+
+def make_lazy(columns):
+    return make_polars(columns).lazy()
+
+
+def make_arrow(columns):
+    return pa.table(columns)
+
+
+def make_reader(columns):
+    table = pa.table(columns)
+    return pa.RecordBatchReader.from_batches(table.schema, table.to_batches(max_chunksize=70))
+
+
+def make_torch(columns):
+    return pytest.importorskip("torch").tensor(make_numpy(columns))
+
+
+def make_bfloat16(columns):
+    return pytest.importorskip("torch").tensor(make_numpy(columns)).bfloat16()
+
+
+def make_sparse(columns):
+    return pytest.importorskip("scipy.sparse").csr_array(make_numpy(columns))
+
+
+def make_batches(columns):
+    return iter(np.array_split(make_numpy(columns), 5))
+
+
+def make_frames(columns):
+    return iter([pa.table(columns).slice(0, 100), pa.table(columns).slice(100)])
+
+
+KINDS = {
+    name.removeprefix("make_"): value
+    for name, value in list(globals().items())
+    if name.startswith("make_")
+}
+PERSISTENT = [
+    kind for kind in KINDS if kind not in ("reader", "batches", "frames", "sparse", "bfloat16")
+]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_tells_the_same(columns, kind):
+    if kind == "bfloat16":
+        columns = {"a": np.arange(N) % 7 * 0.5, "b": np.arange(N) % 3 * 1.0}
+    assert told(KINDS[kind](columns)) == told(make_numpy(columns))
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet", ".arrow", ".npy"])
+def test_files_tell_the_same(columns, suffix, tmp_path):
+    path = tmp_path / f"data{suffix}"
+    table = pa.table(columns)
+    if suffix == ".csv":
+        header, rows = ",".join(columns), make_numpy(columns).tolist()
+        path.write_text("\n".join([header, *(",".join(map(repr, row)) for row in rows)]) + "\n")
+    elif suffix == ".parquet":
+        pytest.importorskip("pyarrow.parquet").write_table(table, path)
+    elif suffix == ".arrow":
+        with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
+            writer.write_table(table)
+    else:
+        np.save(path, make_numpy(columns))
+    assert told(path) == told(make_numpy(columns))
+    report = nc.report(path)
+    assert report.source == str(path)
+    assert len(report.to_dict()["commands"]) == 2
+
+
+@pytest.mark.parametrize("kind", PERSISTENT)
+def test_what_is_recommended_fits_and_keeps_the_kind(columns, kind):
+    X = KINDS[kind](columns)
+    scaler = nc.recommend(X)
+    result = scaler.fit(X).transform(X)
+    expected = make_numpy(columns)
+    expected[:, :1] = nc.StandardScaler().fit_transform(expected[:, :1])
+    expected[:, 1:2] = nc.PowerTransformer().fit_transform(expected[:, 1:2])
+    if kind == "lazy":
+        X, result = X.collect(), result.collect()
+    assert type(result) is (np.ndarray if kind == "list" else type(X))
+    values = np.column_stack(result.columns) if kind == "arrow" else np.asarray(result)
+    np.testing.assert_array_equal(values, expected)
+    back = scaler.inverse_transform(result)
+    values = np.column_stack(back.columns) if kind == "arrow" else np.asarray(back)
+    np.testing.assert_allclose(values, make_numpy(columns), rtol=1e-9, atol=1e-12)
+
+
+def test_nulls_are_not_nan():
+    x = pa.array([1.0, None, float("nan"), 4.0, float("inf")])
+    (column,) = nc.report(pa.table({"x": x})).columns
+    assert (column.count, column.nulls, column.nan, column.infinity) == (2, 1, 1, 1)
+
+
+def test_missing_cells_of_csv_are_nulls(tmp_path):
+    path = tmp_path / "x.csv"
+    path.write_text("a,b\n1,2\n,3\n4,\nNA,5\n")
+    a, b = nc.report(path).columns
+    assert (a.count, a.nulls, a.nan) == (2, 2, 0)
+    assert (b.count, b.nulls, b.nan) == (3, 1, 0)
+
+
+def test_columns_are_chosen_as_in_files(columns):
+    names = [column.name for column in nc.report(pa.table(columns), columns=["b", "a"]).columns]
+    assert sorted(names) == ["a", "b"]
+    (column,) = nc.report(pa.table(columns), exclude=["a", "c"]).columns
+    assert column.name == "b"
+    with pytest.raises(ValueError, match="no column 'z'"):
+        nc.report(pa.table(columns), columns=["z"])
+
+
+def test_mixed_columns_of_pandas_are_text():
+    pd = pytest.importorskip("pandas")
+    table = pd.DataFrame({"mixed": [1, "a", None], 7: [1.0, 2.0, 4.0]})
+    mixed, number = nc.report(table).columns
+    assert mixed.flags.keys() == {"text"}
+    assert number.count == 3
+
+
+def test_integers_that_float64_rounds_are_left_alone(tmp_path):
+    wide = [2**60 + 1, 2**61 + 1, 2**62 + 3]
+    path = tmp_path / "x.csv"
+    rows = zip(wide, (1, 2, 4), strict=True)
+    path.write_text("id,x\n" + "".join(f"{number},{x}\n" for number, x in rows))
+    for X in (pa.table({"id": wide, "x": [1.0, 2.0, 4.0]}), path):
+        identifier, number = nc.report(X).columns
+        assert identifier.flags.keys() == {"identifier"}
+        assert not identifier.numeric
+        assert number.mean == pytest.approx(7 / 3)
+
+
+def test_a_stream_that_ends_early_is_an_error(columns):
+    def pieces():
+        yield make_numpy(columns)
+        raise OSError("the line broke")
+
+    with pytest.raises(OSError, match="the line broke"):
+        nc.report(pieces())
+
+
+def test_little_memory_is_enough(columns, tmp_path):
+    table = pa.table({name: np.tile(values, 500) for name, values in columns.items()})
+    path = tmp_path / "data.parquet"
+    pytest.importorskip("pyarrow.parquet").write_table(table, path)
+    assert nc.report(path, memory_limit=1 << 20).num_rows == 500 * N
+    reader = pa.RecordBatchReader.from_batches(table.schema, table.to_batches(max_chunksize=5000))
+    assert nc.report(reader, memory_limit=1 << 20).num_rows == 500 * N
