@@ -13,7 +13,7 @@ from contextvars import ContextVar
 from normcore.array_backend.abstract import Backend
 from normcore.layout.scalar_argument import check_choice
 
-__all__ = ["check_precision", "in_precision", "use_precision"]
+__all__ = ["check_precision", "in_precision", "resolved", "use_precision"]
 
 _PRECISIONS = ("exact", "native")
 
@@ -59,6 +59,21 @@ def check_precision(precision: str | None) -> str | None:
     return check_choice("precision", precision, (None, *_PRECISIONS))
 
 
+def resolved(precision: str | None) -> str:
+    """Return the precision that an argument names, or that of the context.
+
+    Raises
+    ------
+    ValueError
+        If there is no such precision.
+    """
+    return (
+        _in_context.get()
+        if precision is None
+        else check_choice("precision", precision, _PRECISIONS)
+    )
+
+
 def in_precision(backend: Backend, precision: str | None) -> Backend:
     """Return the backend that computes in a precision, or in the context's, for one's arrays.
 
@@ -67,9 +82,6 @@ def in_precision(backend: Backend, precision: str | None) -> Backend:
     ValueError
         If there is no such precision.
     """
-    if precision is None:
-        precision = _in_context.get()
-    if precision == "exact":
+    if resolved(precision) == "exact":
         return backend
-    check_precision(precision)
     return backend.native or backend

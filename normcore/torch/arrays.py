@@ -11,6 +11,7 @@ from torch import Tensor
 
 from normcore.array_backend import selection
 from normcore.array_backend.memory_kernels import MemoryKernels
+from normcore.array_backend.precision import in_precision
 from normcore.layout.bfloat16 import cast, is_bfloat16
 from normcore.layout.namespace import BFLOAT16, Array
 from normcore.statistics import Moments
@@ -36,12 +37,15 @@ _ORDERS: dict[tuple[torch.memory_format, int], tuple[int, ...]] = {
 _NUMPY = np.empty(0)
 
 
-def memory_kernels(tensor: Tensor) -> MemoryKernels | None:
+def memory_kernels(tensor: Tensor, precision: str = "exact") -> MemoryKernels | None:
     """Return the kernels that take tensors on the host as they are; None for others.
 
     They belong to the backend that would work on the tensor's NumPy array.
     """
-    return selection.select_backend(_NUMPY).memory_kernels if tensor.is_cpu else None
+    if not tensor.is_cpu:
+        return None
+    backend = selection.select_backend(_NUMPY)
+    return (backend if precision == "exact" else in_precision(backend, precision)).memory_kernels
 
 
 def new_parts(beside: Tensor, number: int) -> Tensor:

@@ -29,6 +29,7 @@ from normcore.torch.derivatives import (
     tangent_of_forward,
 )
 from normcore.torch.operators import Arguments, Context, Gradients, Operation, keep
+from normcore.torch.precision import named
 
 __all__ = ["batch_norm", "batch_norm_inference"]
 
@@ -103,12 +104,20 @@ def _statistics(x: Tensor, statistics: Tensor, eps: float, group: str) -> Statis
 
 
 def _backward(
-    dy: Tensor, x: Tensor, weight: Tensor | None, statistics: Tensor, eps: float, group: str
+    dy: Tensor,
+    x: Tensor,
+    weight: Tensor | None,
+    statistics: Tensor,
+    eps: float,
+    group: str,
+    precision: str = "exact",
+    chosen: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients for the statistics of the batch, or for a given mean and variance, (2, C)."""
     order = order_of(x)
     dy, x = in_order(dy, order), in_order(x, order)
-    kernels = None if group else memory_kernels(x)
+    name = named(precision, chosen)
+    kernels = None if group else memory_kernels(x, name)
     if kernels is not None:
         dx = torch.empty_like(x, memory_format=order)
         dgamma, dbeta = _vector(x, weight), _vector(x, weight)
@@ -125,6 +134,7 @@ def _backward(
         eps=eps,
         training=training,
         communicator=_communicator(group),
+        precision=name,
     )
     dx, vectors = computed(x, order, lambda out: function(out=out))
     dtype = _vector_dtype(x, weight)
@@ -133,7 +143,13 @@ def _backward(
 
 
 def _fake_backward(
-    dy: Tensor, x: Tensor, weight: Tensor | None, statistics: Tensor, eps: float, group: str
+    dy: Tensor,
+    x: Tensor,
+    weight: Tensor | None,
+    statistics: Tensor,
+    eps: float,
+    group: str,
+    *_: object,
 ) -> tuple[Tensor, Tensor, Tensor]:
     dx = torch.empty_like(x, memory_format=order_of(x))
     return dx, _vector(x, weight), _vector(x, weight)
@@ -142,30 +158,30 @@ def _fake_backward(
 def _keep_for_backward_of_backward(
     ctx: Context, inputs: Arguments, output: tuple[Tensor, ...]
 ) -> None:
-    dy, x, weight, statistics, *ctx.options = inputs
+    dy, x, weight, statistics, ctx.eps, ctx.group, *_ = inputs
     keep(ctx, dy, x, weight, statistics)
 
 
 def _backward_of_backward(ctx: Context, *cotangents: Tensor | None) -> Gradients:
     dy, x, weight, statistics = ctx.saved_tensors
-    found = _statistics(x, statistics, *ctx.options)
-    return *second_derivative(cotangents, dy, weight, found), None, None, None
+    found = _statistics(x, statistics, ctx.eps, ctx.group)
+    return *second_derivative(cotangents, dy, weight, found), *(None,) * 5
 
 
 def _tangent_of_backward(ctx: Context, *tangents: Tensor | None) -> tuple[Tensor, ...]:
     dy, x, weight, statistics = ctx.saved_tensors
-    found = _statistics(x, statistics, *ctx.options)
+    found = _statistics(x, statistics, ctx.eps, ctx.group)
     dx_, *vectors = tangent_of_backward(tangents[:3], dy, weight, found)
     return dx_.to(x.dtype), *(each.to(_vector_dtype(x, weight)) for each in vectors)
 
 
 def _shard_backward(
-    dy: Tensor, x: Tensor, weight: Tensor, statistics: Tensor, eps: float, group: str
+    dy: Tensor, x: Tensor, weight: Tensor, statistics: Tensor, *options: object
 ) -> list[tuple[list[int | str | None], list[int | str | None]]]:
     """With given statistics a batch may be sharded; with its own they are those of all of it."""
     if _is_of_batch(statistics):
         return []
-    return [([0, "partial", "partial"], [0, 0, "replicate", "replicate", None, None])]
+    return [([0, "partial", "partial"], [0, 0, *["replicate"] * 2, None, None, None, "replicate"])]
 
 
 _batch_norm_backward = Operation(
@@ -182,12 +198,19 @@ _batch_norm_backward = Operation(
 
 
 def _training(
-    x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float, group: str
+    x: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    eps: float,
+    group: str,
+    precision: str = "exact",
+    chosen: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Return y and the parts of the moments."""
     order = order_of(x)
     x = in_order(x, order)
-    kernels = None if group else memory_kernels(x)
+    name = named(precision, chosen)
+    kernels = None if group else memory_kernels(x, name)
     if kernels is not None:
         y, parts = torch.empty_like(x, memory_format=order), new_parts(x, x.shape[1])
         if kernels.batch_norm(x, weight, bias, eps, y, parts):
@@ -199,42 +222,54 @@ def _training(
         to_core(bias),
         eps=eps,
         communicator=_communicator(group),
+        precision=name,
     )
     y, (moments,) = computed(x, order, lambda out: function(out=out))
     return y, from_core(moments.parts, torch.float64, x)
 
 
 def _fake_training(
-    x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float, group: str
+    x: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    eps: float,
+    group: str,
+    *_: object,
 ) -> tuple[Tensor, Tensor]:
     return torch.empty_like(x, memory_format=order_of(x)), new_parts(x, x.shape[1])
 
 
 def _keep_training(ctx: Context, inputs: Arguments, output: tuple[Tensor, ...]) -> None:
-    x, weight, bias, ctx.eps, ctx.group = inputs
+    x, weight, bias, ctx.eps, ctx.group, ctx.precision, chosen = inputs
     ctx.bias_dtype = None if bias is None else bias.dtype
     ctx.mark_non_differentiable(*output[1:])
-    keep(ctx, x, weight, output[1])
+    keep(ctx, x, weight, output[1], chosen)
 
 
 def _training_backward(ctx: Context, dy: Tensor | None, *_: Tensor | None) -> Gradients:
-    x, weight, parts = ctx.saved_tensors
-    dx, dweight, dbias = _gradients(ctx, dy, x, weight, parts)
-    return dx, dweight, dbias, None, None
+    dx, dweight, dbias = _gradients(ctx, dy, *ctx.saved_tensors)
+    return dx, dweight, dbias, None, None, None, None
 
 
 def _training_tangent(ctx: Context, *tangents: Tensor | None) -> tuple[Tensor, None]:
-    x, weight, parts = ctx.saved_tensors
+    x, weight, parts, _ = ctx.saved_tensors
     statistics = _statistics(x, parts, ctx.eps, ctx.group)
     return tangent_of_forward(tangents[:3], weight, statistics), None
 
 
 def _gradients(
-    ctx: Context, dy: Tensor | None, x: Tensor, weight: Tensor | None, statistics: Tensor
+    ctx: Context,
+    dy: Tensor | None,
+    x: Tensor,
+    weight: Tensor | None,
+    statistics: Tensor,
+    chosen: Tensor | None,
 ) -> Gradients:
     if dy is None:
         return None, None, None
-    dx, dweight, dbias = _batch_norm_backward(dy, x, weight, statistics, ctx.eps, ctx.group)
+    dx, dweight, dbias = _batch_norm_backward(
+        dy, x, weight, statistics, ctx.eps, ctx.group, ctx.precision, chosen
+    )
     return (
         dx,
         None if weight is None else dweight,
@@ -256,16 +291,21 @@ def _inference(
     weight: Tensor | None,
     bias: Tensor | None,
     eps: float,
+    precision: str = "exact",
+    chosen: Tensor | None = None,
 ) -> Tensor:
     order = order_of(x)
     x = in_order(x, order)
-    kernels = memory_kernels(x)
+    name = named(precision, chosen)
+    kernels = memory_kernels(x, name)
     if kernels is not None:
         y = torch.empty_like(x, memory_format=order)
         if kernels.batch_norm_inference(x, mean, var, weight, bias, eps, y):
             return y
     vectors = map(to_core, (mean, var, weight, bias))
-    function = partial(functional.batch_norm_inference, to_core(x), *vectors, eps=eps)
+    function = partial(
+        functional.batch_norm_inference, to_core(x), *vectors, eps=eps, precision=name
+    )
     return computed(x, order, lambda out: (function(out=out),))[0]
 
 
@@ -274,22 +314,21 @@ def _fake_inference(x: Tensor, *arguments: object) -> Tensor:
 
 
 def _keep_inference(ctx: Context, inputs: Arguments, output: Tensor) -> None:
-    x, mean, var, weight, bias, ctx.eps = inputs
+    x, mean, var, weight, bias, ctx.eps, ctx.precision, chosen = inputs
     _refuse_derivatives(*ctx.needs_input_grad[1:3])
     ctx.group = ""
     ctx.bias_dtype = None if bias is None else bias.dtype
     # Copies: batches in training may change the running statistics before the backward pass.
-    keep(ctx, x, weight, torch.stack([mean.detach().double(), var.detach().double()]))
+    keep(ctx, x, weight, torch.stack([mean.detach().double(), var.detach().double()]), chosen)
 
 
 def _inference_backward(ctx: Context, dy: Tensor | None) -> Gradients:
-    x, weight, statistics = ctx.saved_tensors
-    dx, dweight, dbias = _gradients(ctx, dy, x, weight, statistics)
-    return dx, None, None, dweight, dbias, None
+    dx, dweight, dbias = _gradients(ctx, dy, *ctx.saved_tensors)
+    return dx, None, None, dweight, dbias, None, None, None
 
 
 def _inference_tangent(ctx: Context, x_: Tensor | None, *tangents: Tensor | None) -> Tensor:
-    x, weight, statistics = ctx.saved_tensors
+    x, weight, statistics, _ = ctx.saved_tensors
     _refuse_derivatives(*(each is not None for each in tangents[:2]))
     found = _statistics(x, statistics, ctx.eps, "")
     return tangent_of_forward((x_, *tangents[2:4]), weight, found)
@@ -306,7 +345,7 @@ def _refuse_derivatives(of_mean: bool, of_var: bool) -> None:
 def _shard_inference(
     x: Tensor, *arguments: object
 ) -> list[tuple[list[int | str | None], list[int | str | None]]]:
-    return [([0], [0, "replicate", "replicate", "replicate", "replicate", None])]
+    return [([0], [0, *["replicate"] * 4, None, None, "replicate"])]
 
 
 batch_norm_inference = Operation(

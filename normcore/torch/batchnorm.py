@@ -13,6 +13,7 @@ from normcore.torch.batch_operators import batch_norm
 from normcore.torch.communicator import TorchCommunicator
 from normcore.torch.dispatch import is_exporting_to_onnx
 from normcore.torch.layer import Layer
+from normcore.torch.precision import choice
 
 __all__ = ["BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "SyncBatchNorm"]
 
@@ -27,11 +28,13 @@ class _BatchNorm(Layer, nn.modules.batchnorm._BatchNorm):
         if isinstance(input, fx.Proxy) and (recorded := self._record(input)) is not None:
             return recorded
         training = self.training and not self.frozen
-        if not training and not (self.running_mean is None and self.running_var is None):
+        running = self.running_mean, self.running_var  # each look at the state takes a while
+        vectors = self.weight, self.bias
+        if not training and not (running[0] is None and running[1] is None):
             if not isinstance(input, fx.Proxy):
                 self._check_input_dim(input)
             return functional.batch_norm(
-                input, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps
+                input, *running, *vectors, eps=self.eps, precision=self.precision
             )
         if isinstance(input, fx.Proxy):
             raise NotImplementedError(
@@ -41,8 +44,9 @@ class _BatchNorm(Layer, nn.modules.batchnorm._BatchNorm):
         if is_exporting_to_onnx():
             return super().forward(input)
         group = self._group_name()
-        self._check(input, group)
-        y, parts = batch_norm(input, self.weight, self.bias, float(self.eps), group)
+        self._check(input, group, *running, *vectors)
+        chosen = choice(self.precision, input)
+        y, parts = batch_norm(input, *vectors, float(self.eps), group, *chosen)
         if training and self.track_running_stats:
             self._update_running_stats(parts)
         return y
@@ -70,13 +74,12 @@ class _BatchNorm(Layer, nn.modules.batchnorm._BatchNorm):
         """Set the mode, unless the layer is frozen."""
         return super().train(mode and not self.frozen)
 
-    def _check(self, input: Tensor, group: str) -> None:
+    def _check(self, input: Tensor, group: str, *state: Tensor | None) -> None:
         """Refuse an input that does not fit the layer in training."""
         self._check_input_dim(input)
         functional.check_batch(
-            input, self.running_mean, self.running_var, self.weight, self.bias, self.eps,
-            num_features=self.num_features, alone=not group,
-        )  # fmt: skip
+            input, *state, self.eps, num_features=self.num_features, alone=not group
+        )
 
     def _has_running_statistics(self) -> bool:
         """Whether there are any, and they are to be kept; either may be changed from outside."""
@@ -88,9 +91,8 @@ class _BatchNorm(Layer, nn.modules.batchnorm._BatchNorm):
 
     def _update_running_stats(self, parts: Tensor) -> None:
         """Update the running statistics, rounded once; nothing waits for a device."""
-        number = self.num_batches_tracked
-        if self.running_mean is not None:
-            mean, var = self.running_mean, self.running_var
+        number, mean, var = self.num_batches_tracked, self.running_mean, self.running_var
+        if mean is not None and var is not None:
             running_statistics.update(parts, mean, var, number, self.momentum)
         elif number is not None:
             number.add_(1)
@@ -161,12 +163,12 @@ class SyncBatchNorm(_BatchNorm):
 
         return synchronize(module, process_group)
 
-    def _check(self, input: Tensor, group: str) -> None:
+    def _check(self, input: Tensor, group: str, *state: Tensor | None) -> None:
         if not group or torch.compiler.is_compiling():
-            super()._check(input, group)
+            super()._check(input, group, *state)
             return
         with ProcessGroup(TorchCommunicator.named(group)):  # the others would wait for this process
-            super()._check(input, group)
+            super()._check(input, group, *state)
 
     def _check_input_dim(self, input: Tensor) -> None:
         if input.dim() < 2:

@@ -49,7 +49,13 @@ def _parts(rows: Tensor) -> Tensor:
 
 
 def _row_norm(
-    x: Tensor, weight: Tensor | None, bias: Tensor | None, kind: str, extent: int, eps: float
+    x: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    kind: str,
+    extent: int,
+    eps: float,
+    *_: object,
 ) -> tuple[Tensor, Tensor]:
     shape = tuple(x.shape[x.ndim - extent :])
     if kind == "group":
@@ -67,7 +73,7 @@ def _row_norm(
 
 
 def _batch_norm(
-    x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float, group: str
+    x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float, group: str, *_: object
 ) -> tuple[Tensor, Tensor]:
     if group:
         raise NotImplementedError(
@@ -84,6 +90,7 @@ def _batch_norm_inference(
     weight: Tensor | None,
     bias: Tensor | None,
     eps: float,
+    *_: object,
 ) -> Tensor:
     return theirs.batch_norm(x, mean, var, weight, bias, False, 0.0, eps)
 

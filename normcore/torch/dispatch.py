@@ -85,6 +85,7 @@ def overridable(theirs: Callable[..., Results]) -> Callable[..., Any]:
                 found: Results = handle_torch_function(function, given, *arguments, **options)
                 return found
             if is_exporting_to_onnx():
+                options.pop("precision", None)  # the runtime's
                 return theirs(*arguments, **options)
             return ours(*arguments, **options)
 

@@ -1,4 +1,8 @@
-"""Normalizations of tensors, with the names and arguments of torch.nn.functional's."""
+"""Normalizations of tensors, with the names and arguments of torch.nn.functional's.
+
+Each takes ``precision`` too, "exact" or "native", which overrides that of the context
+(:func:`normcore.use_precision`); the backward pass has that of its forward pass.
+"""
 
 from __future__ import annotations
 
@@ -23,6 +27,7 @@ from normcore.torch.checks import (
     may_look_at_memory,
 )
 from normcore.torch.dispatch import overridable
+from normcore.torch.precision import choice
 from normcore.torch.row_operators import row_norm
 
 __all__ = ["batch_norm", "group_norm", "instance_norm", "layer_norm", "rms_norm"]
@@ -33,6 +38,21 @@ def _is_traced() -> bool:
     return torch._C._get_tracing_state() is not None
 
 
+def _row_norm(
+    input: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    kind: str,
+    extent: int,
+    eps: float,
+    precision: str | None,
+) -> tuple[Tensor, Tensor]:
+    found: tuple[Tensor, Tensor] = row_norm(
+        input, weight, bias, kind, extent, float(eps), *choice(precision, input)
+    )
+    return found
+
+
 @overridable(theirs.layer_norm)
 def layer_norm(
     input: Tensor,
@@ -40,13 +60,15 @@ def layer_norm(
     weight: Tensor | None = None,
     bias: Tensor | None = None,
     eps: float = 1e-5,
+    *,
+    precision: str | None = None,
 ) -> Tensor:
     """:func:`torch.nn.functional.layer_norm`, computed by normcore."""
     check_input(input, weight, "layer_norm")
     if not _is_traced():
         vectors = ("weight", weight), ("bias", bias)
         check_last_axes(input, tuple(normalized_shape), "layer_norm", *vectors)
-    return row_norm(input, weight, bias, "layer", len(normalized_shape), float(eps))[0]
+    return _row_norm(input, weight, bias, "layer", len(normalized_shape), eps, precision)[0]
 
 
 @overridable(decompositions.rms_norm)
@@ -58,6 +80,7 @@ def rms_norm(
     *,
     weight_offset: float = 0.0,
     residual: Tensor | None = None,
+    precision: str | None = None,
 ) -> Tensor | tuple[Tensor, Tensor]:
     """:func:`torch.nn.functional.rms_norm`, computed by normcore, with what language models need.
 
@@ -80,7 +103,8 @@ def rms_norm(
     if residual is not None:
         check_residual(input, residual, "rms_norm", sizes=not _is_traced())
         total = input + residual
-        y = rms_norm(total, normalized_shape, weight, eps, weight_offset=weight_offset)
+        options = {"weight_offset": weight_offset, "precision": precision}
+        y = rms_norm(total, normalized_shape, weight, eps, **options)
         return y, total
     check_input(input, weight, "rms_norm")
     if not _is_traced():
@@ -90,7 +114,7 @@ def rms_norm(
         eps = torch.finfo(torch.float64 if wide else torch.float32).eps
     if weight is not None and weight_offset:
         weight = weight.double() + weight_offset
-    return row_norm(input, weight, None, "rms", len(normalized_shape), float(eps))[0]
+    return _row_norm(input, weight, None, "rms", len(normalized_shape), eps, precision)[0]
 
 
 @overridable(theirs.group_norm)
@@ -100,6 +124,8 @@ def group_norm(
     weight: Tensor | None = None,
     bias: Tensor | None = None,
     eps: float = 1e-5,
+    *,
+    precision: str | None = None,
 ) -> Tensor:
     """:func:`torch.nn.functional.group_norm`, computed by normcore."""
     check_input(input, weight, "group_norm")
@@ -113,7 +139,7 @@ def group_norm(
                 f"input of shape {tuple(sizes)}"
             )
         check_several((sizes[0], sizes[1] // num_groups, *sizes[2:]), input, "group")
-    return row_norm(input, weight, bias, "group", num_groups, float(eps))[0]
+    return _row_norm(input, weight, bias, "group", num_groups, eps, precision)[0]
 
 
 @overridable(theirs.instance_norm)
@@ -126,6 +152,8 @@ def instance_norm(
     use_input_stats: bool = True,
     momentum: float = 0.1,
     eps: float = 1e-5,
+    *,
+    precision: str | None = None,
 ) -> Tensor:
     """:func:`torch.nn.functional.instance_norm`, computed by normcore."""
     check_input(input, weight, "instance_norm")
@@ -133,7 +161,7 @@ def instance_norm(
     if not use_input_stats:
         in_c_order = input.contiguous()  # as PyTorch's result is
         return _with_running_statistics(
-            in_c_order, running_mean, running_var, weight, bias, float(eps), "instance_norm"
+            in_c_order, running_mean, running_var, weight, bias, eps, precision, "instance_norm"
         )
     if not _is_traced():
         vectors = (
@@ -142,7 +170,7 @@ def instance_norm(
         )  # fmt: skip
         check_channels(input, vectors, "instance_norm", input.shape[1])
         check_several(input.shape[2:], input, "channel of a sample")
-    y, parts = row_norm(input, weight, bias, "instance", 0, float(eps))
+    y, parts = _row_norm(input, weight, bias, "instance", 0, eps, precision)
     if running_mean is not None and running_var is not None:
         running_statistics.update(parts, running_mean, running_var, None, momentum)
     return y
@@ -158,16 +186,18 @@ def batch_norm(
     training: bool = False,
     momentum: float = 0.1,
     eps: float = 1e-5,
+    *,
+    precision: str | None = None,
 ) -> Tensor:
     """:func:`torch.nn.functional.batch_norm`, computed by normcore."""
     if not training:
         check_input(input, weight, "batch_norm")
         check_axes(input, 2, "batch_norm")
         return _with_running_statistics(
-            input, running_mean, running_var, weight, bias, float(eps), "batch_norm"
+            input, running_mean, running_var, weight, bias, eps, precision, "batch_norm"
         )
     check_batch(input, running_mean, running_var, weight, bias, eps)
-    y, parts = normalized_batch(input, weight, bias, float(eps), "")
+    y, parts = normalized_batch(input, weight, bias, float(eps), "", *choice(precision, input))
     if running_mean is not None and running_var is not None:
         running_statistics.update(parts, running_mean, running_var, None, momentum)
     return y
@@ -220,6 +250,7 @@ def _with_running_statistics(
     weight: Tensor | None,
     bias: Tensor | None,
     eps: float,
+    precision: str | None,
     name: str,
 ) -> Tensor:
     if mean is None or var is None:
@@ -229,4 +260,5 @@ def _with_running_statistics(
             ("weight", weight), ("bias", bias), ("running_mean", mean), ("running_var", var),
         )  # fmt: skip
         check_channels(input, vectors, name, input.shape[1])
-    return batch_norm_inference(input, mean, var, weight, bias, eps)
+    chosen = choice(precision, input)
+    return batch_norm_inference(input, mean, var, weight, bias, float(eps), *chosen)

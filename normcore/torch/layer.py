@@ -6,14 +6,37 @@ import copy
 
 from torch import Tensor, fx, nn
 
+from normcore.array_backend.precision import check_precision
+
 __all__ = ["Layer", "as_theirs", "refusal"]
 
 
 class Layer:
-    """A normalization layer of normcore; its classes derive from PyTorch's layers too."""
+    """A normalization layer of normcore; its classes derive from PyTorch's layers too.
+
+    Parameters
+    ----------
+    *arguments, **options
+        Those of PyTorch's layer.
+    precision : {"exact", "native"}, optional
+        Overrides that of the context (:func:`normcore.use_precision`); an attribute, too.
+    """
 
     #: PyTorch's layer of the same state and behaviour.
     counterpart: type[nn.Module]
+    #: Of layers whose class was changed, too.
+    precision: str | None = None
+
+    def __init__(self, *arguments: object, precision: str | None = None, **options: object) -> None:
+        super().__init__(*arguments, **options)
+        self.precision = check_precision(precision)
+
+    def extra_repr(self) -> str:
+        """Describe the layer as PyTorch does, and name its precision if it has one."""
+        described: str = super().extra_repr()  # type: ignore[misc]
+        if self.precision is None:
+            return described
+        return ", ".join(filter(None, (described, f"precision={self.precision!r}")))
 
     def _record(self, *inputs: Tensor | fx.Proxy | None) -> fx.Proxy | None:
         """Have torch.fx record a call of this layer, as it does of PyTorch's.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from torch import nn
 
+from normcore.array_backend.precision import check_precision
 from normcore.torch.batchnorm import BatchNorm1d, BatchNorm2d, BatchNorm3d, SyncBatchNorm
 from normcore.torch.rows import InstanceNorm1d, InstanceNorm2d, InstanceNorm3d
 
@@ -22,7 +23,15 @@ __all__ = [
 ]
 
 
-class LazyBatchNorm1d(nn.LazyBatchNorm1d, BatchNorm1d):
+class _WithPrecision:
+    """What takes an argument of normcore's layers that PyTorch's lazy ones do not hand on."""
+
+    def __init__(self, *arguments: object, precision: str | None = None, **options: object) -> None:
+        super().__init__(*arguments, **options)
+        self.precision = check_precision(precision)
+
+
+class LazyBatchNorm1d(_WithPrecision, nn.LazyBatchNorm1d, BatchNorm1d):
     """:class:`torch.nn.LazyBatchNorm1d`, which becomes normcore's :class:`BatchNorm1d`."""
 
     __module__ = "normcore.torch"
@@ -30,7 +39,7 @@ class LazyBatchNorm1d(nn.LazyBatchNorm1d, BatchNorm1d):
     cls_to_become = BatchNorm1d
 
 
-class LazyBatchNorm2d(nn.LazyBatchNorm2d, BatchNorm2d):
+class LazyBatchNorm2d(_WithPrecision, nn.LazyBatchNorm2d, BatchNorm2d):
     """:class:`torch.nn.LazyBatchNorm2d`, which becomes normcore's :class:`BatchNorm2d`."""
 
     __module__ = "normcore.torch"
@@ -38,7 +47,7 @@ class LazyBatchNorm2d(nn.LazyBatchNorm2d, BatchNorm2d):
     cls_to_become = BatchNorm2d
 
 
-class LazyBatchNorm3d(nn.LazyBatchNorm3d, BatchNorm3d):
+class LazyBatchNorm3d(_WithPrecision, nn.LazyBatchNorm3d, BatchNorm3d):
     """:class:`torch.nn.LazyBatchNorm3d`, which becomes normcore's :class:`BatchNorm3d`."""
 
     __module__ = "normcore.torch"
@@ -46,7 +55,7 @@ class LazyBatchNorm3d(nn.LazyBatchNorm3d, BatchNorm3d):
     cls_to_become = BatchNorm3d
 
 
-class LazyInstanceNorm1d(nn.LazyInstanceNorm1d, InstanceNorm1d):
+class LazyInstanceNorm1d(_WithPrecision, nn.LazyInstanceNorm1d, InstanceNorm1d):
     """:class:`torch.nn.LazyInstanceNorm1d`, which becomes normcore's :class:`InstanceNorm1d`."""
 
     __module__ = "normcore.torch"
@@ -54,7 +63,7 @@ class LazyInstanceNorm1d(nn.LazyInstanceNorm1d, InstanceNorm1d):
     cls_to_become = InstanceNorm1d
 
 
-class LazyInstanceNorm2d(nn.LazyInstanceNorm2d, InstanceNorm2d):
+class LazyInstanceNorm2d(_WithPrecision, nn.LazyInstanceNorm2d, InstanceNorm2d):
     """:class:`torch.nn.LazyInstanceNorm2d`, which becomes normcore's :class:`InstanceNorm2d`."""
 
     __module__ = "normcore.torch"
@@ -62,7 +71,7 @@ class LazyInstanceNorm2d(nn.LazyInstanceNorm2d, InstanceNorm2d):
     cls_to_become = InstanceNorm2d
 
 
-class LazyInstanceNorm3d(nn.LazyInstanceNorm3d, InstanceNorm3d):
+class LazyInstanceNorm3d(_WithPrecision, nn.LazyInstanceNorm3d, InstanceNorm3d):
     """:class:`torch.nn.LazyInstanceNorm3d`, which becomes normcore's :class:`InstanceNorm3d`."""
 
     __module__ = "normcore.torch"

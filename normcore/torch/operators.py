@@ -13,6 +13,7 @@ function, or at once.
 from __future__ import annotations
 
 import contextlib
+import inspect
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
@@ -91,6 +92,9 @@ class Operation:
         shardings: sharding.Shardings | None = None,
     ) -> None:
         self.implementation = implementation
+        parameters = inspect.signature(implementation).parameters.values()
+        #: What stands for arguments that are left out, all but the last ones never.
+        self._defaults = tuple(each.default for each in parameters)
         schema = torch.library.infer_schema(implementation, mutates_args=())
         _LIBRARY.define(name + schema, tags=(torch.Tag.pt2_compliant_tag,))
         operator = self.operator = getattr(torch.ops.normcore, name).default
@@ -127,6 +131,7 @@ class Operation:
 
         def differentiable(*arguments: object) -> Results:
             sharding.install()
+            arguments = self._completed(arguments)  # as PyTorch leaves out defaults
             # torch.func comes here once for each of its levels.
             with enable_single_level_autograd_function():
                 return single.apply(*arguments)  # type: ignore[attr-defined]
@@ -145,8 +150,13 @@ class Operation:
             sharding.install()
             return self.operator(*arguments)
         if torch.is_grad_enabled():
-            return self.function(*arguments)
+            return self.function(*self._completed(arguments))
         return self.implementation(*arguments)
+
+    def _completed(self, arguments: Arguments) -> Arguments:
+        """Return arguments with those that were left out."""
+        given = len(arguments)
+        return arguments if given == len(self._defaults) else arguments + self._defaults[given:]
 
     def _over_batch(
         self, info: Any, batch_axes: tuple[int | None, ...], *arguments: Any

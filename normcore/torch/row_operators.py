@@ -4,7 +4,6 @@
 
 import math
 from collections.abc import Callable
-from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -31,6 +30,7 @@ from normcore.torch.derivatives import (
     tangent_of_forward,
 )
 from normcore.torch.operators import Arguments, Context, Gradients, Operation, keep
+from normcore.torch.precision import named
 
 __all__ = ["row_norm"]
 
@@ -46,27 +46,27 @@ class _Kind(NamedTuple):
 # is how many of the last axes are a row, or in group norm how many rows a sample is.
 _KINDS = {
     "layer": _Kind(
-        lambda x, gamma, beta, extent, eps, out: functional.layer_norm(
-            x, gamma, beta, num_axes=extent, eps=eps, out=out
+        lambda x, gamma, beta, extent, given: functional.layer_norm(
+            x, gamma, beta, num_axes=extent, **given
         ),
-        lambda dy, x, moments, gamma, extent, eps, out: functional.layer_norm_backward(
-            dy, x, moments, gamma, num_axes=extent, eps=eps, out=out
+        lambda dy, x, moments, gamma, extent, given: functional.layer_norm_backward(
+            dy, x, moments, gamma, num_axes=extent, **given
         ),
     ),
     "rms": _Kind(
-        lambda x, gamma, beta, extent, eps, out: functional.rms_norm(
-            x, gamma, num_axes=extent, eps=eps, out=out
+        lambda x, gamma, beta, extent, given: functional.rms_norm(
+            x, gamma, num_axes=extent, **given
         ),
-        lambda dy, x, moments, gamma, extent, eps, out: functional.rms_norm_backward(
-            dy, x, moments, gamma, num_axes=extent, eps=eps, out=out
+        lambda dy, x, moments, gamma, extent, given: functional.rms_norm_backward(
+            dy, x, moments, gamma, num_axes=extent, **given
         ),
     ),
     "group": _Kind(
-        lambda x, gamma, beta, extent, eps, out: functional.group_norm(
-            x, extent, gamma, beta, eps=eps, out=out
+        lambda x, gamma, beta, extent, given: functional.group_norm(
+            x, extent, gamma, beta, **given
         ),
-        lambda dy, x, moments, gamma, extent, eps, out: functional.group_norm_backward(
-            dy, x, moments, extent, gamma, eps=eps, out=out
+        lambda dy, x, moments, gamma, extent, given: functional.group_norm_backward(
+            dy, x, moments, extent, gamma, **given
         ),
     ),
 }
@@ -74,9 +74,9 @@ _KINDS = {
 
 # Each channel is a group, however many there are: traces are for any number.
 _KINDS["instance"] = _Kind(
-    lambda x, gamma, beta, _, eps, out: functional.instance_norm(x, gamma, beta, eps=eps, out=out),
-    lambda dy, x, moments, gamma, _, eps, out: functional.instance_norm_backward(
-        dy, x, moments, gamma, eps=eps, out=out
+    lambda x, gamma, beta, _, given: functional.instance_norm(x, gamma, beta, **given),
+    lambda dy, x, moments, gamma, _, given: functional.instance_norm_backward(
+        dy, x, moments, gamma, **given
     ),
 )
 
@@ -138,7 +138,15 @@ def _statistics(x: Tensor, kind: str, extent: int, eps: float) -> Statistics:
 
 
 def _backward(
-    dy: Tensor, x: Tensor, weight: Tensor | None, parts: Tensor, kind: str, extent: int, eps: float
+    dy: Tensor,
+    x: Tensor,
+    weight: Tensor | None,
+    parts: Tensor,
+    kind: str,
+    extent: int,
+    eps: float,
+    precision: str = "exact",
+    chosen: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the gradients; that of the bias has no elements in RMS norm, which has none."""
     order = _order_of_gradient(x, kind)
@@ -148,7 +156,8 @@ def _backward(
         dbias = absent if kind == "rms" else torch.zeros_like(wanted)
         return torch.empty_like(x, memory_format=order), wanted.zero_(), dbias
     dy, x = in_order(dy, order), in_order(x, order)
-    kernels = memory_kernels(x)
+    name = named(precision, chosen)
+    kernels = memory_kernels(x, name)
     if kernels is not None:
         dx = torch.empty_like(x, memory_format=order)
         dbias = absent if kind == "rms" else torch.empty_like(wanted)
@@ -161,13 +170,25 @@ def _backward(
         if done:
             return dx, wanted, dbias
     arrays = to_core(dy), to_core(x), moments_of(parts), to_core(weight)
-    dx, vectors = computed(x, order, partial(_KINDS[kind].backward, *arrays, extent, eps))
+
+    def backward(out: Array) -> tuple[Array, ...]:
+        options = {"eps": eps, "out": out, "precision": name}
+        return _KINDS[kind].backward(*arrays, extent, options)
+
+    dx, vectors = computed(x, order, backward)
     dweight, *dbias = (from_core(each, wanted.dtype, x).reshape(wanted.shape) for each in vectors)
     return dx, dweight, dbias[0] if dbias else absent
 
 
 def _fake_backward(
-    dy: Tensor, x: Tensor, weight: Tensor | None, parts: Tensor, kind: str, extent: int, eps: float
+    dy: Tensor,
+    x: Tensor,
+    weight: Tensor | None,
+    parts: Tensor,
+    kind: str,
+    extent: int,
+    eps: float,
+    *_: object,
 ) -> tuple[Tensor, Tensor, Tensor]:
     vector = _vector_like(x, weight, kind, extent)
     dbias = vector.new_empty(0) if kind == "rms" else torch.empty_like(vector)
@@ -177,7 +198,7 @@ def _fake_backward(
 def _keep_for_backward_of_backward(
     ctx: Context, inputs: Arguments, output: tuple[Tensor, ...]
 ) -> None:
-    dy, x, weight, _, *ctx.options = inputs
+    dy, x, weight, _, *ctx.options = inputs[:-2]
     keep(ctx, dy, x, weight)
 
 
@@ -186,7 +207,7 @@ def _backward_of_backward(ctx: Context, *cotangents: Tensor | None) -> Gradients
     if ctx.options[0] == "rms":
         cotangents = (*cotangents[:2], None)
     gradients = second_derivative(cotangents, dy, weight, _statistics(x, *ctx.options))
-    return *gradients, None, None, None, None
+    return *gradients, *(None,) * 6
 
 
 def _tangent_of_backward(ctx: Context, *tangents: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
@@ -198,13 +219,13 @@ def _tangent_of_backward(ctx: Context, *tangents: Tensor | None) -> tuple[Tensor
 
 
 def _shard_backward(
-    dy: Tensor, x: Tensor, weight: Tensor, parts: Tensor, kind: str, extent: int, eps: float
+    dy: Tensor, x: Tensor, weight: Tensor, parts: Tensor, kind: str, extent: int, *options: object
 ) -> list[tuple[list[int | str | None], list[int | str | None]]]:
     """A batch may be sharded: the gradients of the vectors are sums over its shards."""
     if not _has_batch(x, kind, extent):
         return []
     dbias = "replicate" if kind == "rms" else "partial"
-    return [([0, "partial", dbias], [0, 0, "replicate", 1, None, None, None])]
+    return [([0, "partial", dbias], [0, 0, "replicate", 1, *[None] * 4, "replicate"])]
 
 
 _row_norm_backward = Operation(
@@ -221,7 +242,14 @@ _row_norm_backward = Operation(
 
 
 def _forward(
-    x: Tensor, weight: Tensor | None, bias: Tensor | None, kind: str, extent: int, eps: float
+    x: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    kind: str,
+    extent: int,
+    eps: float,
+    precision: str = "exact",
+    chosen: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Return y and the parts of the moments of each row."""
     order = _order_of_result(x, kind)
@@ -229,7 +257,8 @@ def _forward(
         parts = x.new_zeros((7, _num_rows(x, kind, extent)), dtype=torch.float64)
         return torch.empty_like(x, memory_format=order), parts
     x = in_order(x, order)
-    kernels = memory_kernels(x)
+    name = named(precision, chosen)
+    kernels = memory_kernels(x, name)
     if kernels is not None:
         y = torch.empty_like(x, memory_format=order)
         parts = new_parts(x, _num_rows(x, kind, extent))
@@ -240,42 +269,53 @@ def _forward(
             done = kernels.row_norm(x, weight, bias, extent, eps, kind != "rms", y, parts)
         if done:
             return y, parts
-    given = to_core(x), to_core(weight), to_core(bias)
-    y, (moments,) = computed(x, order, partial(_KINDS[kind].forward, *given, extent, eps))
+    arrays = to_core(x), to_core(weight), to_core(bias)
+
+    def forward(out: Array) -> tuple[Array, ...]:
+        options = {"eps": eps, "out": out, "precision": name}
+        return _KINDS[kind].forward(*arrays, extent, options)
+
+    y, (moments,) = computed(x, order, forward)
     return y, from_core(moments.parts, torch.float64, x)
 
 
 def _fake_forward(
-    x: Tensor, weight: Tensor | None, bias: Tensor | None, kind: str, extent: int, eps: float
+    x: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    kind: str,
+    extent: int,
+    eps: float,
+    *_: object,
 ) -> tuple[Tensor, Tensor]:
     parts = new_parts(x, _num_rows(x, kind, extent))
     return torch.empty_like(x, memory_format=_order_of_result(x, kind)), parts
 
 
 def _keep(ctx: Context, inputs: Arguments, output: tuple[Tensor, ...]) -> None:
-    x, weight, bias, *ctx.options = inputs
+    x, weight, bias, *ctx.options, ctx.precision, chosen = inputs
     ctx.bias_dtype = None if bias is None else bias.dtype
     ctx.mark_non_differentiable(output[1])
-    keep(ctx, x, weight, output[1])
+    keep(ctx, x, weight, output[1], chosen)
 
 
 def _gradients(ctx: Context, dy: Tensor | None, _: Tensor | None) -> Gradients:
     if dy is None:
-        return (None,) * 6
-    x, weight, parts = ctx.saved_tensors
-    dx, dweight, dbias = _row_norm_backward(dy, x, weight, parts, *ctx.options)
+        return (None,) * 8
+    x, weight, parts, chosen = ctx.saved_tensors
+    dx, dweight, dbias = _row_norm_backward(
+        dy, x, weight, parts, *ctx.options, ctx.precision, chosen
+    )
     return (
         dx,
         None if weight is None else dweight,
         None if ctx.bias_dtype is None else dbias.to(ctx.bias_dtype),
-        None,
-        None,
-        None,
+        *(None,) * 5,
     )
 
 
 def _tangent(ctx: Context, *tangents: Tensor | None) -> tuple[Tensor, None]:
-    x, weight, _ = ctx.saved_tensors
+    x, weight, *_ = ctx.saved_tensors
     return tangent_of_forward(tangents[:3], weight, _statistics(x, *ctx.options)), None
 
 
@@ -284,11 +324,11 @@ def _has_batch(x: Tensor, kind: str, extent: int) -> bool:
 
 
 def _shard(
-    x: Tensor, weight: Tensor, bias: Tensor, kind: str, extent: int, eps: float
+    x: Tensor, weight: Tensor, bias: Tensor, kind: str, extent: int, *options: object
 ) -> list[tuple[list[int | str | None], list[int | str | None]]]:
     if not _has_batch(x, kind, extent):
         return []
-    return [([0, 1], [0, "replicate", "replicate", None, None, None])]
+    return [([0, 1], [0, *["replicate"] * 2, *[None] * 4, "replicate"])]
 
 
 row_norm = Operation("row_norm", _forward, _fake_forward, _keep, _gradients, _tangent, _shard)

@@ -31,7 +31,10 @@ class LayerNorm(Layer, nn.LayerNorm):
         """Normalize each sample over its last axes."""
         if isinstance(input, fx.Proxy) and (recorded := self._record(input)) is not None:
             return recorded
-        return functional.layer_norm(input, self.normalized_shape, self.weight, self.bias, self.eps)
+        shape = self.normalized_shape
+        return functional.layer_norm(
+            input, shape, self.weight, self.bias, self.eps, precision=self.precision
+        )
 
 
 class RMSNorm(Layer, nn.RMSNorm):
@@ -59,9 +62,12 @@ class RMSNorm(Layer, nn.RMSNorm):
         dtype: torch.dtype | None = None,
         *,
         weight_offset: float = 0.0,
+        precision: str | None = None,
     ) -> None:
         self.weight_offset = as_float("weight_offset", weight_offset)
-        super().__init__(normalized_shape, eps, elementwise_affine, device, dtype)
+        super().__init__(
+            normalized_shape, eps, elementwise_affine, device, dtype, precision=precision
+        )
 
     def reset_parameters(self) -> None:
         """Make the layer one that only normalizes."""
@@ -86,7 +92,7 @@ class RMSNorm(Layer, nn.RMSNorm):
                 return recorded
         return functional.rms_norm(
             x, self.normalized_shape, self.weight, self.eps,
-            weight_offset=self.weight_offset, residual=residual,
+            weight_offset=self.weight_offset, residual=residual, precision=self.precision,
         )  # fmt: skip
 
 
@@ -100,7 +106,9 @@ class GroupNorm(Layer, nn.GroupNorm):
         """Normalize each group of channels of each sample."""
         if isinstance(input, fx.Proxy) and (recorded := self._record(input)) is not None:
             return recorded
-        return functional.group_norm(input, self.num_groups, self.weight, self.bias, self.eps)
+        return functional.group_norm(
+            input, self.num_groups, self.weight, self.bias, self.eps, precision=self.precision
+        )
 
 
 class _InstanceNorm(Layer, nn.modules.instancenorm._InstanceNorm):
@@ -122,6 +130,7 @@ class _InstanceNorm(Layer, nn.modules.instancenorm._InstanceNorm):
             self.training or not self.track_running_stats,
             self.momentum if self.momentum is not None else 0.0,
             self.eps,
+            precision=self.precision,
         )
 
 

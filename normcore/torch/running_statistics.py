@@ -16,6 +16,18 @@ from normcore.torch.operators import Arguments, Context, Operation
 __all__ = ["mean_and_var", "update"]
 
 
+def _take_several_at_once() -> bool:
+    """Whether versions of several tensors are raised by one call; not so in older PyTorch."""
+    try:
+        torch.autograd.graph.increment_version(())
+    except (RuntimeError, TypeError):
+        return False
+    return True
+
+
+_SEVERAL_AT_ONCE = _take_several_at_once()
+
+
 def mean_and_var(parts: Tensor) -> Tensor:
     """Return the mean and the unbiased variance of moments, (2, C)."""
     given = to_core(parts)
@@ -121,6 +133,9 @@ def _update_on_host(
 
 def _note_changes(tensors: tuple[Tensor, ...]) -> None:
     """Tell PyTorch of changes that it did not see, for what was saved for a backward pass."""
+    if _SEVERAL_AT_ONCE:
+        torch.autograd.graph.increment_version(tensors)
+        return
     for each in tensors:
         torch.autograd.graph.increment_version(each)
 

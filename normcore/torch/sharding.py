@@ -45,7 +45,8 @@ def install() -> None:
             found = [(placed(["replicate"] * number), placed(replicated))]
             for results, inputs in shardings(*arguments) if shardings else ():
                 present = [
-                    each if there else None for each, there in zip(inputs, is_tensor, strict=True)
+                    each if there else None
+                    for each, there in zip(inputs[: len(is_tensor)], is_tensor, strict=True)
                 ]
                 found.append((placed(results), placed(present)))
             return found
