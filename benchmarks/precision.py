@@ -16,7 +16,7 @@ import numpy as np
 
 import normcore as nc
 
-__all__ = ["errors", "main"]
+__all__ = ["errors", "main", "normcore_passes"]
 
 SHAPE = (1024, 512)
 OFFSETS = (0.0, 1e3, 1e6)
@@ -27,7 +27,7 @@ Passes = Callable[..., tuple[np.ndarray, ...]]
 
 def main() -> None:
     """Print the table."""
-    contestants = {name: _normcore(name) for name in ("exact", "native")}
+    contestants = {name: normcore_passes(name) for name in ("exact", "native")}
     if find_spec("torch") is not None:
         contestants["PyTorch"] = _torch
     print("| pass | offset |", " | ".join(contestants), "|")
@@ -64,7 +64,7 @@ def _exact(axis: int, *arrays: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return xhat * gamma + beta, (g - mean - xhat * product) / scale
 
 
-def _normcore(precision: str) -> Passes:
+def normcore_passes(precision: str) -> Passes:
     def passes(kind: str, x: np.ndarray, dy: np.ndarray, *vectors: np.ndarray) -> tuple:
         name = kind.replace(" ", "_")
         forward, backward = getattr(nc.functional, name), getattr(nc.functional, f"{name}_backward")

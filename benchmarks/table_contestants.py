@@ -39,6 +39,12 @@ def _normcore_fit_transform(data: Path, output: Path | None) -> None:
     fit_transform_source(data, output, nc.StandardScaler())
 
 
+def _normcore_report(data: Path, output: Path | None) -> None:
+    import normcore as nc
+
+    _ = nc.report(data).html
+
+
 def _pyarrow_batches(data: Path) -> Any:
     import pyarrow.parquet as pq
 
@@ -138,6 +144,7 @@ CONTESTANTS: dict[str, Callable[[Path, Path | None], None]] = {
     "normcore fit": lambda data, output: _normcore_fit("StandardScaler", data, output),
     "normcore fit min-max": lambda data, output: _normcore_fit("MinMaxScaler", data, output),
     "normcore fit robust": lambda data, output: _normcore_fit("RobustScaler", data, output),
+    "normcore report": _normcore_report,
     "normcore fit-transform": _normcore_fit_transform,
     "pyarrow decode": _pyarrow_decode,
     "pyarrow decode and encode": _pyarrow_decode_and_encode,

@@ -63,6 +63,7 @@ FILES: dict[str, tuple[Callable[[Path, int, int], None], int, int]] = {
     "rows.csv": (_csv, 800_000, 20),
     "rows.parquet": (lambda path, n, c: _parquet(path, n, c, label=True), 2_000_000, 20),
     "rows.npy": (_npy, 5_000_000, 10),
+    "columns.parquet": (_parquet, 1_000_000, 50),
     "wide.csv": (_wide_csv, 800, 20_000),
 }
 

@@ -75,6 +75,7 @@ JOBS = (
         350,
     ),
     Job("long.parquet", ".parquet", ("normcore fit-transform", _ENCODE, *_PEERS), (_ENCODE, 1.3)),
+    Job("columns.parquet", "", ("normcore report", _DECODE), (_DECODE, 3.0), 400),
     Job("rows.csv", "", ("normcore fit", _READ_CSV, "polars fit"), (_READ_CSV, 1.2)),
     *(
         Job(file, to, ("normcore fit-transform", *_PEERS), ("polars fit-transform", 1.3))

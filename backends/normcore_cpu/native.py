@@ -39,6 +39,11 @@ class NativeCpuBackend(CpuBackend):
             return super().moments(x, weights=weights, skipna=skipna)
         return Moments(self._kernels.native_moments(x))
 
+    def moments_apart(self, x: np.ndarray) -> Moments:
+        if not _are_float32(x) or not _has_short_channels(x):
+            return super().moments_apart(x)
+        return self.moments(x)
+
     def rescale(
         self,
         x: np.ndarray,

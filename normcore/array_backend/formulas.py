@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from normcore.layout.namespace import Array, array_namespace
@@ -27,8 +29,14 @@ def gradient_vectors(
 
     With ``xhat = (x - mean) / scale``, the gradient through mean and variance is
     ``gamma / scale * (dy - mean(dy) - xhat * mean(dy * xhat))`` (Ioffe and Szegedy 2015,
-    section 3). An infinite count stands for statistics that do not depend on x.
+    section 3). An infinite count stands for statistics that do not depend on x: then the means
+    are 0, whatever the sums, lest one sample's NaN be in the gradient of others.
     """
     a = gamma / scale
+    if isinstance(count, float) and math.isinf(count):
+        xp = array_namespace(sum_dy)
+        sum_dy, sum_dy_xmu = (
+            xp.where(xp.isfinite(each), each, xp.zeros_like(each)) for each in (sum_dy, sum_dy_xmu)
+        )
     with np.errstate(all="ignore"):  # what is not finite propagates
         return a, a * (sum_dy / count), a * (sum_dy_xmu / count) / (scale * scale)

@@ -20,6 +20,7 @@ from normcore.layout.out_argument import (
     check_out,
     no_memory_error,
     refuse_partial_overlap,
+    refuse_shared_memory,
     result_like,
 )
 from normcore.statistics import wide_integers
@@ -125,7 +126,7 @@ def elementwise(
     ------
     ValueError
         As :func:`~normcore.layout.out_argument.check_out`, and if ``out`` overlaps an input in
-        part.
+        part, or the mask.
     TypeError
         As :func:`~normcore.layout.out_argument.check_out`.
     """
@@ -157,6 +158,7 @@ def elementwise(
     else:
         check_out(out, first)
         refuse_partial_overlap(out, *arrays)
+        refuse_shared_memory(out, mask=mask)
     return write(kernel, axis, arrays, planes, out, **options)
 
 

@@ -84,10 +84,10 @@ class BatchInput:
             value = self.backend.adopt(value)
         return value if value.dtype == xp.float64 else xp.astype(value, xp.float64)
 
-    def adopt_out(self, out: Array, like: Array, *vectors: Array) -> Array:
+    def adopt_out(self, out: Array, like: Array, **vectors: Array) -> Array:
         """Return ``out`` as an array of the backend that shares its memory, of x's as a whole.
 
-        `vectors` are those that the kernel reads beside the batch's own.
+        `vectors` are those that the kernel reads beside the batch's own, by their names.
         """
         if out is None:
             return None
@@ -96,18 +96,20 @@ class BatchInput:
         native = self.backend.adopt(out)
         inputs = (like,) if like is self.x else (like, self.x)
         if native is out and numpy_views.fits(out, inputs):
+            out_argument.refuse_shared_memory(out, **self.operands(), **vectors)
             return out
         out_argument.check_out(native, like)
         if isinstance(out, np.ndarray) and out.size and not np.may_share_memory(native, out):
             raise TypeError(
                 f"out has dtype {out.dtype}, which results cannot be written to directly"
             )
-        out_argument.refuse_partial_overlap(native, *inputs, *self.operands(), *vectors)
+        out_argument.refuse_partial_overlap(native, *inputs)
+        out_argument.refuse_shared_memory(native, **self.operands(), **vectors)
         return native
 
-    def operands(self) -> tuple[Array, ...]:
-        """Return what kernels read beside arrays of the shape of `x`."""
-        return ()
+    def operands(self) -> dict[str, Array]:
+        """Return what kernels read beside arrays of the shape of `x`, by their names."""
+        return {}
 
     def adopt_gradient(self, dy: Array) -> Array:
         """Return the gradient of the output as an array of the backend."""
@@ -177,9 +179,9 @@ class Batch(BatchInput):
                 raise TypeError(f"mask must be an array of bool, got dtype {mask.dtype}")
             self.mask = self.backend.adopt(mask)
 
-    def operands(self) -> tuple[Array, ...]:
+    def operands(self) -> dict[str, Array]:
         """Return the mask and the vectors."""
-        return self.mask, self.gamma, self.beta
+        return {"mask": self.mask, "gamma": self.gamma, "beta": self.beta}
 
     def vector(self, value: Array, name: str, *, narrow: bool = False) -> Array:
         """Return one number for each channel, named in errors, as a vector beside the batch.
@@ -272,7 +274,7 @@ class Batch(BatchInput):
         dy = layout.as_array(dy)
         upstream = self.adopt_gradient(dy)
         checked = self.check_moments(moments)
-        target = self.adopt_out(out, upstream)
+        target = self.adopt_out(out, upstream, moments=checked.parts)
         dx, dgamma, dbeta = self._gradients(upstream, checked, training, target)
         release = self.backend.release
         return release(dx, dy) if out is None else out, release(dgamma, dy), release(dbeta, dy)

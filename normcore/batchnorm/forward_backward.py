@@ -145,6 +145,10 @@ class PartitionedForward:
         dy = layout.as_array(dy)
         upstream = batch.adopt_gradient(dy)
         target = batch.adopt_out(out, upstream)
+        if target is not None:
+            for each in self.forwards:
+                parts = each.moments.parts if isinstance(each.moments, Moments) else None
+                out_argument.refuse_shared_memory(target, moments=parts)
         ordered = self.partition.sorted(upstream, batch, batch.sample_axis)
         zeros = batch.beside(np.zeros((2, batch.num_channels)))
         sums = [zeros[0, ...], zeros[1, ...]]

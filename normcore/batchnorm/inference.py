@@ -157,6 +157,6 @@ def infer(
         # A comparison on a device would wait for it.
         if isinstance(var, np.ndarray) and var.size and np.fmin.reduce(var) < 0:
             raise ValueError(f"var is negative in channel {int(np.argmax(var < 0))}")
-        target = batch.adopt_out(out, batch.x, mean, var)
+        target = batch.adopt_out(out, batch.x, mean=mean, var=var)
         y = batch.release(batch.rescale(mean, var, target), out)
     return y, SavedForward(batch, (mean, var), False, False)

@@ -47,6 +47,11 @@ class RenormBatch(Batch):
         self.r_max, self.d_max = r_max, d_max
         return self
 
+    def operands(self) -> dict[str, Array]:
+        """Return the mask and the vectors, those to move to too."""
+        moved_to = {name: getattr(self, name, None) for name in ("mean", "var")}  # in training
+        return {**super().operands(), **moved_to}
+
     def corrections(self, moments: Moments) -> tuple[Array, Array]:
         """Return r and d for these moments of the batch."""
         xp = array_namespace(self.mean)

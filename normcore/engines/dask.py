@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 import dask
 
 from normcore.engines import dask_runs
-from normcore.engines.dask_tables import Delayed, opened_table
+from normcore.engines.dask_tables import graph_of, opened_table
 from normcore.engines.engine import Description, Engine
 from normcore.engines.mapping import ScaledPieces
-from normcore.engines.task import State, Task
+from normcore.engines.task import Piece, State, Task
 from normcore.layout.namespace import Array
 
 if TYPE_CHECKING:
@@ -26,11 +26,12 @@ FAN_IN = 8
 
 
 class _Pending(NamedTuple):
-    """States that are still to be computed: those of blocks of columns, and of their pieces."""
+    """States that are still to be computed: their keys for each block of columns."""
 
-    blocks: list[list[Delayed]]
-    partials: list[Delayed]
-    labels: list[str]
+    graph: dict[str, object]
+    blocks: list[list[str]]
+    labels: dict[str, str]  # what errors call the pieces, by the keys of their states
+    run: str
 
 
 class DaskEngine(Engine[_Pending]):
@@ -61,53 +62,43 @@ class DaskEngine(Engine[_Pending]):
     def partial(self, task: Task, X: Array, weights: Array = None) -> _Pending:
         """See :meth:`Engine.partial`."""
         table = _table(X)
-        if task.names is None and not task.scaler._by_feature:
+        if not task.scaler._by_feature:
             table = table.of_whole_rows()
         run = uuid.uuid4().hex[:12]
-        # Once in the graph, and not with each piece.
-        node = dask.delayed(task, pure=False, traverse=False)
-        observe = dask.delayed(_partial, pure=False, traverse=False)
-        parts = table.weights(weights)
-        blocks: list[list[Delayed]] = []
-        partials: list[Delayed] = []
-        labels: list[str] = []
-        for pieces in table.pieces():
-            block = []
-            for row, (chunk, piece) in enumerate(pieces):
-                name = f"observe-{run}-{len(partials)}"
+        pieces, parts = table.pieces(), table.weights(weights)
+        # A graph of keys: objects for each task would take ten times as long to make.
+        graph = graph_of([chunk for block in pieces for chunk, _ in block] + (parts or []))
+        graph[f"task-{run}"] = task  # once, and not with each piece
+        blocks: list[list[str]] = []
+        labels: dict[str, str] = {}
+        for block in pieces:
+            blocks.append([])
+            for row, (chunk, piece) in enumerate(block):
+                key = f"observe-{run}-{len(labels)}"
                 weight = None if parts is None else parts[row]
-                state = observe(node, chunk, piece, weight, dask_key_name=name)
-                block.append(state)
-                partials.append(state)
-                labels.append(piece.label)
-            blocks.append(block)
-        return _Pending(blocks, partials, labels)
+                weight = getattr(weight, "key", weight)
+                graph[key] = (_partial, f"task-{run}", chunk.key, weight, *piece)
+                labels[key] = piece.label
+                blocks[-1].append(key)
+        return _Pending(graph, blocks, labels, run)
 
     def merge(self, task: Task, partials: _Pending) -> _Pending:
         """See :meth:`Engine.merge`."""
-        run = uuid.uuid4().hex[:12]
-        node = dask.delayed(task, pure=False, traverse=False)
-        merge = dask.delayed(_merge, pure=False, traverse=False)
-        roots = []
-        for number, block in enumerate(partials.blocks):
-            level, states = 0, block
-            while len(states) > 1:
-                level += 1
-                states = [
-                    merge(
-                        node,
-                        states[i : i + FAN_IN],
-                        dask_key_name=f"merge-{run}-{number}-{level}-{i}",
-                    )
-                    for i in range(0, len(states), FAN_IN)
-                ]
-            roots.append(states)
+        run, graph, roots = partials.run, partials.graph, []
+        for keys in partials.blocks:
+            while len(keys) > 1:
+                merged = []
+                for start in range(0, len(keys), FAN_IN):
+                    merged.append(f"merge-{run}-{len(graph)}")
+                    graph[merged[-1]] = (_merge, f"task-{run}", keys[start : start + FAN_IN])
+                keys = merged
+            roots.append(keys)
         return partials._replace(blocks=roots)
 
     def finalize(self, task: Task, merged: _Pending) -> list[State]:
         """See :meth:`Engine.finalize`."""
-        roots = [root for block in merged.blocks for root in block]
-        return dask_runs.computed(roots, merged.partials, merged.labels)
+        roots = [root for keys in merged.blocks for root in keys]
+        return dask_runs.computed(merged.graph, roots, merged.labels)
 
     def map(self, X: Array, scaled: ScaledPieces, container: str) -> Array:
         """See :meth:`Engine.map`."""
@@ -141,8 +132,10 @@ def _table(X: Array) -> Any:
     return table
 
 
-def _partial(task: Task, chunk: Array, piece: Any, weights: Array) -> State:
-    return task.partial(chunk, piece, weights)
+def _partial(
+    task: Task, chunk: Array, weights: Array, label: str, first: int, last: int | None
+) -> State:
+    return task.partial(chunk, Piece(label, first, last), weights)
 
 
 def _merge(task: Task, states: list[State]) -> State:

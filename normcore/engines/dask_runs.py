@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
 
 import dask
 from dask.base import get_scheduler
 from dask.callbacks import Callback
+from dask.delayed import Delayed
+from dask.highlevelgraph import HighLevelGraph
 
-from normcore.engines.dask_tables import Delayed
 from normcore.engines.task import State, raise_failed
 
 __all__ = ["CONNECT_SECONDS", "computed", "connected"]
@@ -21,29 +22,36 @@ CONNECT_SECONDS = 10
 
 
 def computed(
-    roots: Sequence[Delayed], partials: Sequence[Delayed], labels: Sequence[str]
+    graph: dict[str, object], roots: Sequence[str], labels: Mapping[str, str]
 ) -> list[State]:
     """Return what the roots of trees are.
 
     Parameters
     ----------
-    roots, partials : sequence of Delayed
-        The partials are the leaves.
-    labels : sequence of str
-        What errors call the pieces that these are of.
+    graph : dict
+        Of tasks by their keys.
+    roots : sequence of str
+        Keys.
+    labels : dict
+        What errors call the pieces that the leaves are of, by the keys of these.
     """
+    layered = HighLevelGraph({roots[0]: graph}, {roots[0]: set()})
+
+    def delayed(key: str) -> Delayed:
+        return Delayed(key, layered, layer=roots[0])
+
     client = _client()
     if client is not None:
-        return _computed_by_client(client, roots, partials, labels)
-    suspects = _Suspects({each.key: number for number, each in enumerate(partials)})
+        return _computed_by_client(client, [delayed(root) for root in roots], labels)
+    suspects = _Suspects(labels)
     try:
         with suspects:
-            return list(dask.compute(*roots))
+            return list(dask.compute(*map(delayed, roots)))
     except Exception as error:
-        for number in sorted(suspects.found):
-            again = error if len(suspects.found) == 1 else _failure(partials[number])
+        for key in sorted(suspects.found):
+            again = error if len(suspects.found) == 1 else _failure(delayed(key))
             if again is not None:
-                raise_failed(labels[number], again)
+                raise_failed(labels[key], again)
         raise
 
 
@@ -59,24 +67,33 @@ def _failure(partial: Delayed) -> Exception | None:
 class _Suspects(Callback):  # type: ignore[misc]
     """Knows the pieces that a task which was running at a failure was for."""
 
-    def __init__(self, numbers: Mapping[str, int]) -> None:
+    def __init__(self, leaves: Mapping[str, str]) -> None:
         super().__init__()
-        self._numbers = numbers
-        self.found: set[int] = set()
+        self._leaves = leaves
+        self.found: set[str] = set()
 
     def _finish(self, graph: Any, state: Mapping[str, Any], errored: bool) -> None:
-        if not errored:
-            return
-        seen, ahead = set(), list(state["running"])
-        while ahead:
-            key = ahead.pop()
-            if key in seen:
-                continue
-            seen.add(key)
-            if key in self._numbers:
-                self.found.add(self._numbers[key])
-            else:
-                ahead.extend(state["dependents"].get(key, ()))
+        if errored:
+            self.found = _reached(
+                state["running"], lambda key: state["dependents"].get(key, ()), self._leaves
+            )
+
+
+def _reached(
+    keys: Iterable[Any], dependents: Callable[[Any], Iterable[Any]], leaves: Container[str]
+) -> set[str]:
+    """Return the leaves that depend on some tasks."""
+    found, seen, ahead = set(), set(), list(keys)
+    while ahead:
+        key = ahead.pop()
+        if key in seen:
+            continue
+        seen.add(key)
+        if key in leaves:
+            found.add(key)
+        else:
+            ahead.extend(dependents(key))
+    return found
 
 
 def _client() -> Any:
@@ -88,33 +105,38 @@ def _client() -> Any:
 
 
 def _computed_by_client(
-    client: Any, roots: Sequence[Delayed], partials: Sequence[Delayed], labels: Sequence[str]
+    client: Any, roots: Sequence[Delayed], labels: Mapping[str, str]
 ) -> list[State]:
-    from distributed import KilledWorker, as_completed
+    from distributed import KilledWorker
 
     merged = client.compute(list(roots))
-    leaves = client.compute(list(partials))
-    numbers = {future.key: number for number, future in enumerate(leaves)}
-    waiting = as_completed(leaves)
-    del leaves  # a state is forgotten once it is merged
     try:
-        for future in waiting:
-            if future.status == "finished":
-                continue
-            label = labels[numbers[future.key]]
-            try:
-                future.result()
-            except KilledWorker as error:
-                raise MemoryError(
-                    f"{label}: the workers that took it ended, most likely for want of memory; "
-                    "make partitions smaller, or give workers more"
-                ) from error
-            except Exception as error:
-                raise_failed(label, error)
         return client.gather(merged)
-    except BaseException:
-        client.cancel([*merged, *waiting.futures])
-        raise
+    except Exception as error:
+        keys = [future.key for future in merged if future.status == "error"]
+        blamed = client.run_on_scheduler(_blamed, keys=keys, leaves=set(labels))
+        if not blamed:
+            raise
+        label = labels[min(blamed)]
+        if isinstance(error, KilledWorker):
+            raise MemoryError(
+                f"{label}: the workers that took it ended, most likely for want of memory; "
+                "make partitions smaller, or give workers more"
+            ) from error
+        raise_failed(label, error)
+    finally:
+        client.cancel(merged)  # what is not done, if it was interrupted
+
+
+def _blamed(dask_scheduler: Any, keys: Sequence[str], leaves: set[str]) -> set[str]:
+    """Return the leaves that failed, or depend on what did, on the scheduler."""
+    tasks = dask_scheduler.tasks
+    causes = [tasks[key].exception_blame or tasks[key] for key in keys if key in tasks]
+
+    def dependents(key: Any) -> list[Any]:
+        return [each.key for each in tasks[key].dependents] if key in tasks else []
+
+    return _reached([cause.key for cause in causes], dependents, leaves)
 
 
 def connected(address: str | None) -> ExitStack:

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 
 import dask
 import numpy as np
+from dask.delayed import Delayed as DelayedObject
 
 from normcore.engines.engine import Description
 from normcore.engines.mapping import ScaledPieces
@@ -17,7 +18,7 @@ from normcore.layout.namespace import Array
 from normcore.scaling import input_validation
 from normcore.scaling.containers.frames import column_names, is_frame, library_of
 
-__all__ = ["DaskTable", "Delayed", "opened_table"]
+__all__ = ["DaskTable", "Delayed", "graph_of", "opened_table"]
 
 Delayed: TypeAlias = Any  # dask.delayed.Delayed
 
@@ -37,6 +38,12 @@ def opened_table(X: Array) -> DaskTable | None:
     if hasattr(kind, "map_blocks"):
         return _Array(X)
     return _Frame(X) if hasattr(kind, "map_partitions") and hasattr(kind, "columns") else None
+
+
+def graph_of(chunks: Sequence[Array]) -> dict[str, Any]:
+    """Return the tasks of delayed objects, many of which share a graph."""
+    graphs = {id(each.dask): each.dask for each in chunks if isinstance(each, DelayedObject)}
+    return {key: task for graph in graphs.values() for key, task in dict(graph).items()}
 
 
 class DaskTable(ABC):

@@ -85,15 +85,14 @@ class Fitting:
         ValueError
             If they hold infinity, or do not fit in memory and would have to.
         """
-        x: np.ndarray | Sequence[np.ndarray]
-        if self._shares and batch.num_rows >= LONG:
-            x = batch.column_arrays(self._names)
-        else:
-            x = batch.matrix(self._names)
+        x = self._values(batch, by_column=self._shares or self._passes is not None)
         place = self.tally.add(x)
         if place is not None:
             refuse_infinity(x, place, batch, self._table, self._names)
         if self._shares or not batch.num_rows:
+            return
+        if self._passes is not None:
+            self._passes.sketch(x)
             return
         assert isinstance(x, np.ndarray)
         if self._streams:
@@ -108,6 +107,12 @@ class Fitting:
             self._columns.add(x)
         else:
             self._passes.sketch(x)
+
+    def _values(self, batch: TableBatch, *, by_column: bool) -> np.ndarray | Sequence[np.ndarray]:
+        """Return the columns in one array, or each by itself where that is quicker."""
+        if by_column and batch.num_rows >= LONG:
+            return batch.column_arrays(self._names)
+        return batch.matrix(self._names)
 
     def _begin_passes(self) -> bool:
         """Go on without columns in memory, if the table can be read again; else False."""
@@ -129,7 +134,7 @@ class Fitting:
         """Observe a batch in that pass."""
         assert self._passes is not None
         if batch.num_rows:
-            self._passes.add(batch.matrix(self._names))
+            self._passes.add(self._values(batch, by_column=True))
 
     def end_pass(self) -> None:
         """End that pass."""
@@ -180,23 +185,22 @@ class Fitting:
 def shares_statistic(scaler: Scaler) -> bool:
     """Whether the scaler learns nothing but what the tally holds.
 
-    Only the methods of the base observe what :attr:`Scaler.statistic` says; a subclass that has
+    Only the methods of the bases observe what :attr:`Scaler.statistic` says; a subclass that has
     its own may see other values.
     """
-    from normcore.scaling.scaler import Scaler  # slow to import
+    from normcore.scaling.learning import Learning  # slow to import
+    from normcore.scaling.scaler import Scaler
     from normcore.scaling.standard import StandardScaler
+    from normcore.scaling.weighted_scaler import WeightedScaler
     from normcore.statistics import Extrema, Moments
 
     kind = type(scaler)
     if not (isinstance(scaler, Scaler) and kind.statistic in (Moments, Extrema, None)):
         return False
-    plain = [
-        (name, base.__dict__[name])
-        for base in (Scaler, StandardScaler)
-        for name in ("fit", "partial_fit", "_fit", "_observed", "observe", "_learn")
-        if name in base.__dict__
-    ]
-    return kind.exact_streaming and all((name, getattr(kind, name)) in plain for name, _ in plain)
+    bases = {Learning, Scaler, WeightedScaler, StandardScaler}
+    methods = ("fit", "partial_fit", "_fit", "_observed", "observe", "_learn")
+    owners = {next(each for each in kind.__mro__ if name in each.__dict__) for name in methods}
+    return kind.exact_streaming and owners <= bases
 
 
 def refuse_infinity(

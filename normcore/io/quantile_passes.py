@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, TypeGuard
 
 import numpy as np
@@ -78,14 +79,18 @@ class QuantilePasses:
         self._passes: RereadQuantiles | None = None
         self._seen: KeptBrackets | None = None
 
-    def sketch(self, x: np.ndarray) -> None:
-        """Observe rows of the first pass."""
+    def sketch(self, x: np.ndarray | Sequence[np.ndarray]) -> None:
+        """Observe rows of the first pass, in one array or column by column."""
         from normcore.statistics.reread_quantiles import sampled_rows
 
-        some = sampled_rows(x, self._stride)
+        if isinstance(x, np.ndarray):
+            some = sampled_rows(x, self._stride)
+        else:
+            some = np.stack([sampled_rows(column, self._stride) for column in x]).T
         self._sketch = self._sketch.merge(self._observed(some, self._error))
         if self._kept is not None:
-            self._kept = self._kept.merge(self._observed(x, self._scaler.quantile_error))
+            whole = x if isinstance(x, np.ndarray) else np.stack(x).T
+            self._kept = self._kept.merge(self._observed(whole, self._scaler.quantile_error))
 
     def _observed(self, x: np.ndarray, error: float) -> QuantileSketch:
         from normcore.statistics import QuantileSketch
@@ -113,10 +118,15 @@ class QuantilePasses:
         self._seen = None if plan is None else KeptBrackets(plan)
         return plan is not None
 
-    def add(self, x: np.ndarray) -> None:
-        """Observe rows of a later pass."""
+    def add(self, x: np.ndarray | Sequence[np.ndarray]) -> None:
+        """Observe rows of a later pass, in one array or column by column."""
         assert self._seen is not None
-        self._seen.observe(self._backend, self._view(x))
+        if isinstance(x, np.ndarray):
+            self._seen.observe(self._backend, self._view(x))
+            return
+        for channel, column in enumerate(x):
+            view = self._backend.adopt(column)[None, None, :]
+            self._seen.observe(self._backend, view, slice(channel, channel + 1))
 
     def end(self) -> None:
         """End a pass that was begun."""

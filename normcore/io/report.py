@@ -17,7 +17,8 @@ class Progress(NamedTuple):
     Attributes
     ----------
     step : str
-        "fit" or "transform"; "read" where a table is read first, and then transformed.
+        "fit" or "transform"; "read" where a table is read first, and then transformed or, for a
+        report, gone through again ("count").
     rows : int
         Done in this step.
     total_rows : int or None

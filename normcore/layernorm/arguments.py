@@ -6,7 +6,6 @@ import numpy as np
 
 from normcore.array_backend.abstract import Backend
 from normcore.batchnorm.arguments import BatchInput, check_eps
-from normcore.layout import out_argument
 from normcore.layout.namespace import Array, array_namespace
 from normcore.statistics import Moments
 
@@ -27,9 +26,9 @@ class PerSampleBatch(BatchInput):
         super().__init__(x, backend, precision)
         self.eps = check_eps(eps)
 
-    def operands(self) -> tuple[Array, ...]:
+    def operands(self) -> dict[str, Array]:
         """Return the vectors."""
-        return self.gamma, self.beta
+        return {"gamma": self.gamma, "beta": self.beta}
 
     def forward(self, out: Array) -> tuple[Array, Moments]:
         """Return y as the caller's kind of array, and the moments that normalized it."""
@@ -46,13 +45,6 @@ class PerSampleBatch(BatchInput):
     def on_backend(self, vector: Array) -> Array:
         """Return a vector as float64 of the backend's own kind, beside the data."""
         return self.backend.adopt(self.beside(vector))
-
-    def target(self, out: Array, *inputs: Array) -> Array:
-        """Return ``out`` as an array of the backend, after making sure that it can be written."""
-        native = self.adopt_out(out, inputs[0])
-        if native is not None:
-            out_argument.refuse_partial_overlap(native, *inputs)
-        return native
 
     def check_moments(self, moments: object, number: int, what: str) -> Moments:
         """Return moments; refuse what are none, or of another number of samples or groups."""

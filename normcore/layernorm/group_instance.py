@@ -218,7 +218,7 @@ class GroupBatch(PerSampleBatch):
 
     def forward(self, out: Array) -> tuple[Array, Moments]:
         """Return y as the caller's kind of array, and the moments of each group."""
-        target = self.target(out, self.x)
+        target = self.adopt_out(out, self.x)
         beta = self._channels(None, "beta", 0.0) if self.beta is None else self.beta
         moments = _Collected(math.prod(self.x.shape), self.num_samples * self.num_groups)
 
@@ -246,8 +246,10 @@ class GroupBatch(PerSampleBatch):
         dy = layout.as_array(dy)
         upstream = self.adopt_gradient(dy)
         number = self.num_samples * self.num_groups
-        mean_and_scale = self._mean_and_scale(self.check_moments(moments, number, "groups"))
-        target = self.target(out, upstream, self.x)
+        checked = self.check_moments(moments, number, "groups")
+        made = isinstance(checked, MomentsOfEqualCounts)  # of which no caller has the memory
+        target = self.adopt_out(out, upstream, moments=None if made else checked.parts)
+        mean_and_scale = self._mean_and_scale(checked)
         count = math.prod(self.x.shape) / max(number, 1)
         xp = array_namespace(gamma)
         dgamma, dbeta = xp.zeros_like(gamma), xp.zeros_like(gamma)
@@ -275,7 +277,8 @@ class GroupBatch(PerSampleBatch):
 
             return over_views.elementwise(gradient, 0, dy, x, out=out)
 
-        dx = mapped(kernel, (upstream, self.x), target, self._axes, self.per_group)
+        with np.errstate(all="ignore"):  # what is not finite propagates
+            dx = mapped(kernel, (upstream, self.x), target, self._axes, self.per_group)
         dx = backend.release(dx, dy) if out is None else out
         return dx, backend.release(dgamma, dy), backend.release(dbeta, dy)
 

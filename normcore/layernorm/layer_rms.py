@@ -255,7 +255,7 @@ class RowBatch(PerSampleBatch):
 
     def forward(self, out: Array) -> tuple[Array, Moments]:
         """Return y as the caller's kind of array, and the moments of each row."""
-        target = self.target(out, self.x)
+        target = self.adopt_out(out, self.x)
         rows = self._rows_to_write(target)
         y, moments = self.backend.normalize_rows(
             self._rows(self.x), self.gamma, self.beta, self.eps, centered=self.centered, out=rows
@@ -271,7 +271,7 @@ class RowBatch(PerSampleBatch):
         dy = layout.as_array(dy)
         upstream = self.adopt_gradient(dy)
         checked = self.beside_data(self.check_moments(moments, self.num_rows, "samples"))
-        target = self.target(out, upstream, self.x)
+        target = self.adopt_out(out, upstream, moments=checked.parts)
         if self.centered:
             self._refuse_rounded(checked)
         rows = self._rows_to_write(target)

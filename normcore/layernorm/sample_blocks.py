@@ -83,12 +83,14 @@ def mapped(
     if is_on_host(first):
         blocks = _blocks(whole, samples, per_group)
     else:  # there each call costs, and not its memory
-        starts = range(0, num_samples, samples)
-        blocks = (Block(slice(each, each + samples), whole.channels) for each in starts)
+        blocks = (
+            Block(slice(i, i + samples), whole.channels) for i in range(0, num_samples, samples)
+        )
     for block in blocks:
         *views, out = (each[block] for each in moved)
         if copies:
-            result = kernel(block, *map(_merged, views), None)
+            # Copies of one sample too, of which a view would do: it would have other bits.
+            result = kernel(block, *(_merged(each.copy()) for each in views), None)
             out[...] = result.reshape(out.shape)
         else:
             kernel(block, *map(_merged, views), _merged(out))

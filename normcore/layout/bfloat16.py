@@ -6,16 +6,26 @@ ml_dtypes gives NumPy a dtype of this name; memory of other libraries is viewed 
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 
-from normcore.layout.namespace import BFLOAT16, Array, DType, array_namespace
+from normcore.layout.namespace import BFLOAT16, Array, DType, array_namespace, is_on_host
 
-__all__ = ["cast", "is_bfloat16", "is_floating", "is_real", "widened"]
+__all__ = ["cast", "holds_bfloat16", "is_bfloat16", "is_floating", "is_real", "rounded", "widened"]
 
 
 def is_bfloat16(dtype: np.dtype) -> bool:
     """Whether a dtype of NumPy's is bfloat16."""
     return dtype.kind == "V" and (dtype == BFLOAT16 or dtype.name == "bfloat16")
+
+
+def holds_bfloat16(X: Array) -> bool:
+    """Whether ``X`` is an array on the host, of ml_dtypes or of PyTorch, that holds bfloat16."""
+    dtype = getattr(X, "dtype", None)
+    if isinstance(X, np.ndarray):
+        return is_bfloat16(X.dtype)
+    return dtype is not None and str(dtype) == "torch.bfloat16" and is_on_host(X)
 
 
 def is_floating(dtype: np.dtype) -> bool:
@@ -50,6 +60,14 @@ def widened(array: Array) -> Array:
     if not str(array.dtype).endswith("bfloat16"):
         return array
     return cast(array, array_namespace(array).float64)
+
+
+def rounded(values: Array, like: Array) -> Array:
+    """Return float64 values rounded once to bfloat16, as an array on the host of some kind."""
+    if isinstance(like, np.ndarray):
+        return cast(values, like.dtype)
+    torch = sys.modules["torch"]  # whose own conversion rounds to float32 first
+    return torch.from_numpy(cast(values.numpy(), BFLOAT16).view(np.int16)).view(torch.bfloat16)
 
 
 def _as_float32(array: np.ndarray) -> np.ndarray:

@@ -21,6 +21,7 @@ __all__ = [
     "no_memory_error",
     "overlap",
     "refuse_partial_overlap",
+    "refuse_shared_memory",
     "result_dtype",
     "result_like",
 ]
@@ -92,6 +93,17 @@ def refuse_partial_overlap(out: Array, *arrays: Array) -> None:
     """Refuse an ``out`` that shares some of its memory with an array, but is not the array."""
     if any(_overlaps_in_part(out, array) for array in arrays):
         raise ValueError("out overlaps the input in part; pass the input itself or another one")
+
+
+def refuse_shared_memory(out: Array, **operands: Array) -> None:
+    """Refuse an ``out`` that shares memory with what is read beside the input, by its name."""
+    for name, operand in operands.items():
+        if isinstance(out, np.ndarray) and not may_overlap(out, operand):
+            continue
+        if overlap(out, operand):
+            raise ValueError(
+                f"out overlaps {name}, which is read while out is written; pass another array"
+            )
 
 
 def overlap(a: Array, b: Array) -> bool:

@@ -14,7 +14,7 @@ from normcore.reporting.maps import new_scaler
 
 __all__ = ["by_scaler", "column_scaler", "command_lines", "python_lines"]
 
-_ORDER = ("standard", "minmax", "robust", "power", "quantile")
+_ORDER = ("standard", "minmax", "maxabs", "robust", "power", "quantile")
 
 
 def by_scaler(columns: Sequence[ColumnReport]) -> dict[str, list[int]]:
@@ -30,10 +30,16 @@ def column_scaler(columns: Sequence[ColumnReport], has_names: bool) -> ColumnSca
     """Return the estimator; columns go by their names, or by place where they have none."""
     return ColumnScaler(
         [
-            (name, new_scaler(name), [columns[i].name for i in places] if has_names else places)
-            for name, places in by_scaler(columns).items()
+            (name, new_scaler(name), _chosen([columns[number] for number in numbers], has_names))
+            for name, numbers in by_scaler(columns).items()
         ]
     )
+
+
+def _chosen(columns: Sequence[ColumnReport], has_names: bool) -> list[str] | list[int]:
+    if has_names:
+        return [column.name for column in columns]
+    return [column.place for column in columns]
 
 
 def python_lines() -> str:
@@ -48,7 +54,9 @@ def command_lines(columns: Sequence[ColumnReport], source: str) -> Iterator[str]
     path = Path(source)
     scalers = by_scaler(columns)
     suffix = "".join(path.suffixes[-2:]) if path.suffix in (".gz", ".zst", ".bz2") else path.suffix
-    stem = path.name.removesuffix(suffix) if suffix else "data"
+    # A directory and a pattern of files are no name of one.
+    one = suffix and not set("*?[") & set(path.name)
+    stem = path.name.removesuffix(suffix) if one else "data"
     read = source
     for step, (name, places) in enumerate(scalers.items(), 1):
         last = step == len(scalers)

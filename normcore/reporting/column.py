@@ -98,6 +98,8 @@ class ColumnReport:
     Attributes
     ----------
     name : str
+    place : int
+        Of the column in its table, counting from 0.
     type : str
         What the column holds, as its table says.
     numeric : bool
@@ -120,6 +122,7 @@ class ColumnReport:
     """
 
     name: str
+    place: int
     type: str
     recommendation: Recommendation
     numeric: bool = False
@@ -146,6 +149,7 @@ class ColumnReport:
         """Return everything in terms of JSON."""
         result: dict[str, Json] = {
             "name": self.name,
+            "place": self.place,
             "type": self.type,
             "numeric": self.numeric,
             "flags": dict(self.flags),

@@ -8,9 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from normcore.layout.bfloat16 import widened
+from normcore.layout.bfloat16 import holds_bfloat16, widened
 from normcore.layout.namespace import Array, array_namespace
-from normcore.scaling.containers.bfloat16 import holds_bfloat16
 from normcore.scaling.containers.frame_output import CONTAINERS, as_frame
 from normcore.scaling.containers.frames import column_names, frame_names, is_frame, library_of
 from normcore.scaling.containers.lazy import is_lazy

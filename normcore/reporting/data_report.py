@@ -10,12 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypedDict, Unpack
 
 from normcore.array_backend.abstract import Backend
 from normcore.io.csv.options import CsvOptions
 from normcore.io.report import ProgressCallback
 from normcore.io.streaming.memory import MEMORY_LIMIT
+from normcore.io.table import MissingLibrary
 from normcore.layout.namespace import Array
 from normcore.package.public_names import __version__
 from normcore.reporting.applying import column_scaler, command_lines, python_lines
@@ -25,6 +26,7 @@ from normcore.reporting.page import rendered
 from normcore.reporting.sources import opened_table
 from normcore.reporting.survey import survey
 from normcore.saving.atomic_output import atomic_output
+from normcore.scaling.containers.sparse import is_sparse
 
 __all__ = ["DataReport", "recommend", "report"]
 
@@ -122,10 +124,14 @@ class DataReport:
             temporary.write_text(content, encoding="utf-8", newline="\n")
 
     def _repr_html_(self) -> str:
+        try:
+            page = html.escape(self.html)
+        except MissingLibrary:
+            return f"<pre>{html.escape(repr(self))}</pre>"
         # A page of its own, so that neither it nor the notebook changes the other's style.
         return (
             f'<iframe title="normcore report" style="width:100%;height:640px;border:0" '
-            f'srcdoc="{html.escape(self.html)}"></iframe>'
+            f'srcdoc="{page}"></iframe>'
         )
 
     def __repr__(self) -> str:
@@ -187,6 +193,7 @@ def report(
             batch_rows=batch_rows,
             progress=progress,
             backend=backend,
+            keep_zeros=is_sparse(X),
         )
     finally:
         if table is not X:
@@ -197,7 +204,19 @@ def report(
     )
 
 
-def recommend(X: Array, **options: object) -> ColumnScaler:
+class ReportOptions(TypedDict, total=False):
+    """The parameters of :func:`report`."""
+
+    columns: Sequence[str] | None
+    exclude: Sequence[str] | None
+    memory_limit: int
+    batch_rows: int | None
+    progress: ProgressCallback | None
+    csv: CsvOptions | None
+    backend: str | Backend | None
+
+
+def recommend(X: Array, **options: Unpack[ReportOptions]) -> ColumnScaler:
     """Return the scalers that suit the columns of a table, as one estimator that is not fitted.
 
     Parameters
@@ -216,7 +235,7 @@ def recommend(X: Array, **options: object) -> ColumnScaler:
     >>> nc.recommend([[1.0, 0.0], [2.0, 1.0], [4.0, 0.0], [3.0, 1.0]])
     ColumnScaler(transformers=[('standard', StandardScaler(), [0])])
     """
-    return report(X, **options).scaler  # type: ignore[arg-type]
+    return report(X, **options).scaler
 
 
 def _strict(value: Json) -> Json:

@@ -15,7 +15,7 @@ from normcore.reporting.flags import NEAR_CONSTANT, Facts, flags_of, type_flag, 
 from normcore.reporting.histograms import bins_for, shown_counts
 from normcore.reporting.maps import Curved, affine_ends, curved_map, is_registered
 from normcore.reporting.one_hot import candidate_groups
-from normcore.reporting.recommending import HEAVY_SKEWNESS, SYMMETRIC, Findings, recommended
+from normcore.reporting.recommending import FEW, HEAVY_SKEWNESS, SYMMETRIC, Findings, recommended
 from normcore.reporting.second_look import SecondLook
 from normcore.reporting.shapes import shapes_of
 
@@ -36,6 +36,8 @@ class Description:
     first : FirstLook
     num_rows : int
     backend : str or Backend, optional
+    keep_zeros : bool
+        Whether zeros are to stay zeros, if there is a scaler for that.
 
     Attributes
     ----------
@@ -50,7 +52,10 @@ class Description:
         first: FirstLook,
         num_rows: int,
         backend: str | Backend | None,
+        *,
+        keep_zeros: bool = False,
     ) -> None:
+        self._keep_zeros = keep_zeros and is_registered("maxabs")
         self._names, self._first, self.num_rows = tuple(names), first, num_rows
         tally, traits = first.tally, first.traits
         self._count = np.asarray(tally.count)
@@ -99,6 +104,7 @@ class Description:
         with np.errstate(invalid="ignore"):
             skewed = np.abs(self._shapes.skewness) >= HEAVY_SKEWNESS
         alike = (self._shapes.grid == self._shapes.quartiles[1]).mean(axis=0)
+        skewed &= (self._count >= FEW) & (not self._keep_zeros)
         skewed &= ~self._first.traits.two_valued & (alike < NEAR_CONSTANT)
         columns = np.flatnonzero(skewed)
         columns = np.array([c for c in columns.tolist() if self._passes(c) is None], dtype=np.intp)
@@ -139,12 +145,13 @@ class Description:
     def _passes(self, column: int) -> str | None:
         return why_not_scaled(flags_of(self._facts(column)))
 
-    def columns(self, fields: Sequence[Field], lost: Mapping[str, str]) -> list[ColumnReport]:
+    def columns(self, fields: Mapping[int, Field], lost: Mapping[str, str]) -> list[ColumnReport]:
         """Return what there is to say of columns, in their order.
 
         Parameters
         ----------
-        fields : sequence of Field
+        fields : mapping of int to Field
+            By their places in the table.
         lost : mapping of names to str
             Columns whose whole numbers are none of float64, and what was said of them.
         """
@@ -154,20 +161,22 @@ class Description:
         confirmed = [g for g, there in zip(self._groups, self.second.one_hot, strict=True) if there]
         one_hot = {int(column) for group in confirmed for column in group}
         reports = []
-        for field in fields:
+        for number, field in fields.items():
             if field.name in place:
-                reports.append(self._report(place[field.name], field, one_hot))
+                reports.append(self._report(place[field.name], number, field, one_hot))
                 continue
             flags = type_flag(field.kind)
             if field.name in lost:
                 flags = {"identifier": "Whole numbers beyond 2**53, which float64 would round."}
             reason = why_not_scaled(flags) or ""
             reports.append(
-                ColumnReport(field.name, field.kind, Recommendation(None, reason), flags=flags)
+                ColumnReport(
+                    field.name, number, field.kind, Recommendation(None, reason), flags=flags
+                )
             )
         return self._with_histograms(reports, place)
 
-    def _report(self, column: int, field: Field, one_hot: set[int]) -> ColumnReport:
+    def _report(self, column: int, place: int, field: Field, one_hot: set[int]) -> ColumnReport:
         first, count = self._first, int(self._count[column])
         second = self.second
         alike = float(second.equal[:3, column].max()) / count if count else 0.0
@@ -180,6 +189,7 @@ class Description:
         advice = recommended(
             Findings(
                 passes=why_not_scaled(flags),
+                number=count,
                 skewness=facts.skewness,
                 far_variance=float(self._shapes.far_variance[column]),
                 outlier_share=outliers / count if count else 0.0,
@@ -187,12 +197,14 @@ class Description:
                 curve=curve,
                 curved_skewness=curved_skewness,
                 beside_one_hot=bool(one_hot),
+                keep_zeros=self._keep_zeros,
             )
         )
         infinity = facts.infinity
         nulls = int(first.nulls[column])
         return ColumnReport(
             name=field.name,
+            place=place,
             type=field.kind,
             recommendation=advice,
             numeric=True,

@@ -125,6 +125,8 @@ def why_not_scaled(flags: dict[str, str]) -> str | None:
 
 def type_flag(kind: str) -> dict[str, str]:
     """Return the flag of a column whose type is not numeric."""
+    if kind == "null":
+        return {"empty": "There is no value."}
     if re.match(r"(timestamp|date|time|duration)", kind):
         return {"time_stamp": f"Its type is {kind}."}
     return {"text": f"Its type is {kind}."}

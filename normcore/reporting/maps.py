@@ -70,7 +70,7 @@ def affine_ends(name: str, columns: np.ndarray, first: FirstLook, ends: np.ndarr
 
     Parameters
     ----------
-    name : {"standard", "minmax", "robust"}
+    name : {"standard", "minmax", "maxabs", "robust"}
     columns : int array of shape (K,)
     first : FirstLook
     ends : float64 array of shape (2, K)
@@ -81,7 +81,7 @@ def affine_ends(name: str, columns: np.ndarray, first: FirstLook, ends: np.ndarr
     statistic: Statistic
     if name == "standard":
         statistic = tally.moments.select(columns)
-    elif name == "minmax":
+    elif name in ("minmax", "maxabs"):
         statistic = tally.extrema.select(columns)
     else:
         q = np.asarray(cast("QuantileLearner", scaler).ranks())

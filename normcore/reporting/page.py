@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from normcore.io.table import MissingLibrary
 from normcore.package.public_names import __version__
-from normcore.reporting.column import ColumnReport, Histogram
+from normcore.reporting.column import ColumnReport, Histogram, Quartile
 from normcore.reporting.flags import FLAGS
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ _SORTED = tuple("" if name in ("Before", "After") else name for name in _HEADERS
 _TITLES = {
     "standard": "Standard",
     "minmax": "Min-max",
+    "maxabs": "Max-abs",
     "robust": "Robust",
     "power": "Power",
     "quantile": "Quantile",
@@ -144,10 +145,9 @@ def _missing(column: ColumnReport, num_rows: int) -> str:
     return _share(missing / num_rows) if num_rows else _NOTHING
 
 
-def _error(column: ColumnReport) -> str:
-    """Return the largest rank error of the quartiles, nothing where it does not show."""
-    largest = max((each.error for each in column.quartiles), default=0.0)
-    return f"{largest:.2%}" if largest >= 0.00005 else ""
+def _error(quartile: Quartile) -> str:
+    """Return the rank error of a quartile, nothing where it does not show."""
+    return f"{quartile.error:.2%}" if quartile.error >= 0.00005 else ""
 
 
 def _bars(drawn: Histogram) -> str:

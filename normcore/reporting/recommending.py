@@ -7,7 +7,10 @@ from typing import NamedTuple
 from normcore.reporting.column import Recommendation
 from normcore.reporting.maps import PARAMS
 
-__all__ = ["HEAVY_SKEWNESS", "SYMMETRIC", "Findings", "recommended"]
+__all__ = ["FEW", "HEAVY_SKEWNESS", "SYMMETRIC", "Findings", "recommended"]
+
+#: Fewer values than this say little of a distribution.
+FEW = 20
 
 #: A skewness of the bulk of a column from which on an affine map leaves it lopsided, and one below
 #: which a power is said to have mended that.
@@ -23,6 +26,8 @@ class Findings(NamedTuple):
     ----------
     passes : str or None
         Why the column passes through, in a sentence.
+    number : int
+        Of values.
     skewness, far_variance : float
         As of :class:`~normcore.reporting.shapes.Shapes`.
     outlier_share : float
@@ -34,9 +39,12 @@ class Findings(NamedTuple):
         What the power leaves of the skewness.
     beside_one_hot : bool
         Whether the table has one-hot columns.
+    keep_zeros : bool
+        Whether zeros are to stay zeros, as in a sparse matrix.
     """
 
     passes: str | None = None
+    number: int = FEW
     skewness: float = float("nan")
     far_variance: float = float("nan")
     outlier_share: float = float("nan")
@@ -44,12 +52,21 @@ class Findings(NamedTuple):
     curve: str | None = None
     curved_skewness: float = float("nan")
     beside_one_hot: bool = False
+    keep_zeros: bool = False
 
 
 def recommended(found: Findings) -> Recommendation:
     """Return the scaler for a column, with the reason in a sentence."""
     if found.passes is not None:
         return Recommendation(None, found.passes)
+    if found.keep_zeros:
+        return Recommendation(
+            "maxabs", "The table is sparse: divided by its largest magnitude, zeros stay zeros."
+        )
+    if found.number < FEW:
+        return Recommendation(
+            "standard", f"Fewer than {FEW} values tell no more than their mean and deviation."
+        )
     if found.curve is not None:
         return Recommendation(found.curve, _curved(found), PARAMS.get(found.curve, {}))
     if found.far_variance >= _CARRIED:

@@ -13,10 +13,9 @@ from normcore.io.array_batch import ArrayBatch
 from normcore.io.csv.options import CsvOptions
 from normcore.io.opening import open_table
 from normcore.io.table import Field, TableBatch, TableSource, choose_batch_rows, float_dtype
-from normcore.layout.bfloat16 import widened
+from normcore.layout.bfloat16 import holds_bfloat16, widened
 from normcore.layout.namespace import Array, to_numpy
-from normcore.scaling.containers.bfloat16 import holds_bfloat16
-from normcore.scaling.containers.frames import is_frame, library_of
+from normcore.scaling.containers.frames import frame_names, is_frame, library_of
 from normcore.scaling.containers.lazy import is_lazy
 from normcore.scaling.containers.sparse import is_sparse
 from normcore.scaling.input_validation import as_table
@@ -60,6 +59,8 @@ def opened_table(X: Array, csv: CsvOptions | None = None) -> TableSource:
     if any(hasattr(X, name) for name in _ARROW) and not _is_arrow_column(X):
         table = open_table(_readable(X))
         table.name = f"{library_of(X)} {type(X).__name__}"
+        if is_frame(X):  # of which pandas' may have other names than strings
+            table.has_names = all(isinstance(name, str) for name in frame_names(X))
         return table
     if is_sparse(X):
         return _ArrayTable(_SparseRows(X), library_of(X))
@@ -85,6 +86,7 @@ def _is_arrow_column(X: Array) -> bool:
 
 def _is_iterable(X: Array) -> TypeGuard[Iterable[Array]]:
     return hasattr(X, "__next__") or not (
+        not hasattr(X, "__iter__") or
         hasattr(X, "shape") or hasattr(X, "__array__") or hasattr(X, "__dlpack__")
         or isinstance(X, Sequence)
     )  # fmt: skip
@@ -92,7 +94,7 @@ def _is_iterable(X: Array) -> TypeGuard[Iterable[Array]]:
 
 def _readable(X: Array) -> Array:
     """Return a frame of pandas with its columns of mixed objects as text, which Arrow takes."""
-    if library_of(X) != "pandas":
+    if library_of(X) != "pandas" or not is_frame(X):
         return X
     import pyarrow as pa
 

@@ -30,10 +30,17 @@ def survey(
     batch_rows: int | None,
     progress: ProgressCallback | None,
     backend: str | Backend | None,
+    keep_zeros: bool = False,
 ) -> tuple[int, list[ColumnReport]]:
     """Return the number of rows of a table, and what there is to say of its columns.
 
-    Parameters are those of :func:`normcore.reporting.report`.
+    Parameters
+    ----------
+    table : TableSource
+    columns, exclude, memory_limit, batch_rows, progress, backend
+        As of :func:`normcore.reporting.report`.
+    keep_zeros : bool
+        Whether the scalers should map zero to zero.
     """
     fields = _looked_at(table, columns, exclude)
     lost: dict[str, str] = {}
@@ -43,14 +50,14 @@ def survey(
         keep = _kept_in(table, passes, names)
         try:
             with Spool(table, passes.budget, keep, Path(tempfile.gettempdir())) as spool:
-                found = _two_passes(table, passes, names, spool, backend)
+                found = _two_passes(table, passes, names, spool, backend, keep_zeros)
             break
         except _Rounded as error:
             if not table.reread:
                 raise ValueError(f"{table.name}: {error.cause}") from error.cause
             lost[error.cause.column] = str(error.cause)
     return found.num_rows, found.columns(
-        [field for field in table.fields if field.name in fields], lost
+        {place: field for place, field in enumerate(table.fields) if field.name in fields}, lost
     )
 
 
@@ -95,6 +102,7 @@ def _two_passes(
     names: tuple[str, ...],
     spool: Spool,
     backend: str | Backend | None,
+    keep_zeros: bool,
 ) -> Description:
     first = FirstLook(len(names), table.num_rows, backend)
     if not names:
@@ -107,7 +115,7 @@ def _two_passes(
                 raise _Rounded(error) from error
             first.add(x, batch.null_counts(names))
             del batch, x
-    found = Description(names, first, first.tally.num_rows, backend)
+    found = Description(names, first, first.tally.num_rows, backend, keep_zeros=keep_zeros)
     if first.tally.num_rows:
         with passes.looking("count", names, spool, again=True) as batches:
             for batch in batches:

@@ -15,7 +15,7 @@ from typing import TypeAlias
 import numpy as np
 
 from normcore.array_backend.over_views import check_weights
-from normcore.layout.bfloat16 import widened
+from normcore.layout.bfloat16 import holds_bfloat16, widened
 from normcore.layout.namespace import Array, array_namespace
 from normcore.layout.scalar_argument import as_float
 from normcore.scaling.containers.frames import (
@@ -111,7 +111,9 @@ def any_array(X: Array, owner: str) -> Array:
         )
     if not hasattr(X, "dtype"):
         X = np.from_dlpack(X) if hasattr(X, "__dlpack__") else np.asarray(X)
-    if isinstance(X, np.ndarray):
+    if holds_bfloat16(X):
+        X = widened(X)
+    elif isinstance(X, np.ndarray):
         X = real_numbers(X, None)
     if 0 in X.shape:
         raise ValueError(

@@ -223,6 +223,7 @@ class RowScaler(Scaler):
     def _map(self, backend: Backend, x: Array, out: Array, inverse: bool) -> Array:
         if out is not None:
             out_argument.check_out(out, x)
+            out_argument.refuse_partial_overlap(out, x)
             if out_argument.may_overlap(x, out):  # nothing is written of what will be refused
                 self._refuse_not_finite(x, self.__dict__.get("feature_names_in_"))
         try:

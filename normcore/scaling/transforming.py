@@ -9,6 +9,8 @@ import numpy as np
 
 from normcore.array_backend.abstract import Backend, InfiniteInput
 from normcore.array_backend.selection import select_backend
+from normcore.layout import out_argument
+from normcore.layout.bfloat16 import holds_bfloat16, rounded, widened
 from normcore.layout.namespace import Array
 from normcore.layout.numpy_views import is_table
 from normcore.scaling import array_map, element_mask, input_validation
@@ -108,6 +110,11 @@ class Transforming(FittedAttributes, AnyAxes, ABC):
         if features is not None:
             if columns is not None:
                 raise ValueError("columns= is for tables: axis='columns'")
+            if holds_bfloat16(X):
+                if out is not None:
+                    out_argument.check_out(out, X)
+                wide = self._transformed(widened(X), inverse, True, None, where)
+                return _rounded_as(wide, X, out)
             sparse = opened_along(X, type(self).__name__, self.axis)
             if sparse is not None:
                 features.check(sparse, type(self).__name__)
@@ -202,6 +209,17 @@ class Transforming(FittedAttributes, AnyAxes, ABC):
     def _map_stored(self, x: np.ndarray, columns: np.ndarray, inverse: bool) -> np.ndarray:
         """Return the map of some values of a table, of these columns; x may be written into."""
         raise NotImplementedError(f"{type(self).__name__} maps no sparse values")
+
+
+def _rounded_as(wide: Array, X: Array, out: Array) -> Array:
+    """Return a result in float64 as bfloat16, in ``out`` if given; a frame of it as it is."""
+    if out is None and not hasattr(wide, "__dlpack__"):
+        return wide
+    result = rounded(wide, X)
+    if out is None:
+        return result
+    out[...] = result
+    return out
 
 
 def _native_out(out: Array, x: Array, backend: Backend) -> Array:

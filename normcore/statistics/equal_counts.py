@@ -52,12 +52,12 @@ class MomentsOfEqualCounts(Moments):
 
     @property
     def parts(self) -> np.ndarray:
-        """The state of all channels, of shape (7, C)."""
+        """State of all channels, of shape (7, C)."""
         return self._expanded(slice(None)) if self._whole is None else self._whole
 
     @property
     def num_channels(self) -> int:
-        """How many channels there are."""
+        """Number of channels."""
         return self._sums.shape[1]
 
     def select(self, channels: Channels) -> Moments:  # type: ignore[override]
@@ -66,7 +66,7 @@ class MomentsOfEqualCounts(Moments):
         return Moments(self._expanded(channels) if whole is None else whole[:, channels])
 
     def merge(self, other: Moments) -> Moments:  # type: ignore[override]
-        """Return the moments of both together, channel by channel."""
+        """Return the moments of both."""
         return Moments(self.parts).merge(other)
 
     def _expanded(self, channels: Channels) -> np.ndarray:

@@ -78,14 +78,20 @@ class KeptBrackets:
         self.sketches: dict[Place, QuantileSketch] = {}
         self._kept = np.zeros((num_ranks, num_channels))
 
-    def observe(self, backend: StatisticKernels, x: Array) -> None:
-        """Count in an ``(N, C, S)`` view; NaN is skipped."""
-        plan = self._plan
+    def observe(self, backend: StatisticKernels, x: Array, channels: slice = slice(None)) -> None:
+        """Count in an ``(N, C, S)`` view, by default of all channels; NaN is skipped."""
+        plan = self._plan.select(channels)
         part = backend.brackets(x, plan.lower, plan.upper, skipna=True).to_host()
-        self.sums += part.below, part.equal_lower, part.inside_count, part.equal_upper
-        self.count += part.count
+        self.sums[..., channels] += (
+            part.below,
+            part.equal_lower,
+            part.inside_count,
+            part.equal_upper,
+        )
+        self.count[channels] += part.count
+        first = channels.start or 0
         for rank, channel in np.argwhere(plan.wanted & (part.inside_count > 0)).tolist():
-            self._keep((rank, channel), part.inside[rank][channel])
+            self._keep((rank, first + channel), part.inside[rank][channel])
         self._stay_within()
 
     def merge(self, other: KeptBrackets) -> None:

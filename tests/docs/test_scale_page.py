@@ -30,7 +30,8 @@ def wire_bytes(state):
 
 def rows():
     """Return the table of the page: what each scaler's state holds, by its first words."""
-    found = re.findall(r"^\| (.*?) \| .*? \| (.*?) \|$", PAGE.read_text(), re.M)
+    section = PAGE.read_text().split("\n## What crosses the wire\n")[1].split("\n## ")[0]
+    found = re.findall(r"^\| (.*?) \| .*? \| (.*?) \|$", section, re.M)
     return dict(found[1:])
 
 

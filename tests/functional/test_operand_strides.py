@@ -11,33 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.lib.stride_tricks import as_strided, sliding_window_view
 from numpy.testing import assert_allclose, assert_array_equal
+from placements import copied, placements
 
 import normcore as nc
 from normcore import functional
 
 DTYPES = (np.float32, np.float64)
-
-
-@st.composite
-def placements(draw, shape, dtype):
-    """Return an array of random values: permuted, broadcast, reversed, spaced or overlapping."""
-    rng = np.random.default_rng(draw(st.integers(0, 99)))
-    kind = draw(st.sampled_from(["permuted", "broadcast", "sliced", "overlapping"]))
-    if kind == "overlapping":
-        steps = [draw(st.integers(-2, 3)) for _ in shape]
-        ends = [step * (size - 1) for step, size in zip(steps, shape, strict=True)]
-        start = -sum(end for end in ends if end < 0)
-        memory = rng.normal(size=start + sum(end for end in ends if end > 0) + 1).astype(dtype)
-        return as_strided(memory[start:], shape, [step * memory.itemsize for step in steps])
-    order = draw(st.permutations(range(len(shape))))
-    own, picked = [], []
-    for size in shape:
-        step = draw(st.sampled_from([1, -1, 2, -3])) if kind == "sliced" else 1
-        kept = not (kind == "broadcast" and draw(st.booleans()))
-        own.append(size * abs(step) if kept else 1)
-        picked.append(slice(None, None, step))
-    memory = rng.normal(size=[own[axis] for axis in order]).astype(dtype)
-    return np.broadcast_to(memory.transpose(np.argsort(order))[tuple(picked)], shape)
 
 
 @st.composite
@@ -54,10 +33,6 @@ def calls(draw):
     if mask is not None and draw(st.booleans()):
         mask = np.broadcast_to(mask[:1], rest)
     return axis, x, dy, gamma, beta, mean, np.abs(var), mask
-
-
-def copied(*arrays):
-    return [None if each is None else each.copy(order="C") for each in arrays]
 
 
 def close(found, expected, dtype):

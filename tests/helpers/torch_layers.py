@@ -72,11 +72,16 @@ def layouts(shape: tuple[int, ...]) -> dict[str, torch.Tensor]:
         "expanded first": x[:1].expand(shape),
         "expanded channels": x[:, :1].expand(shape),
         "expanded last": x[..., :1].expand(shape),
+        "expanded everywhere": x[(slice(0, 1),) * x.ndim].expand(shape),
+        "overlapping": normal((x.numel(),)).as_strided(shape, (2, *[1] * (x.ndim - 1))),
+        "every third sample": x[::3],
+        "from the middle": torch.cat([-x, x])[shape[0] :],
         "sliced": torch.cat([x, x], 1)[:, ::2] * 1,
         "with gaps": torch.cat([x, -x], -1)[..., : shape[-1]],
         "every other": torch.stack([x, -x], -1)[..., 0],
         "no samples": x[:0],
         "no samples, transposed": x.transpose(0, 1)[:, :0].transpose(0, 1),
+        "no samples, expanded": x[:0, :1].expand(0, *shape[1:]),
     }  # fmt: skip
     found["sliced"] = torch.stack([x, -x], 2).flatten(1, 2)[:, ::2]
     if x.ndim == 4:
@@ -84,4 +89,5 @@ def layouts(shape: tuple[int, ...]) -> dict[str, torch.Tensor]:
         wide = torch.cat([x, -x], 2).to(memory_format=torch.channels_last)
         found["channels last, with gaps"] = wide[:, :, : shape[2]]
         found["no positions"] = x[:, :, :0]
+        found["no positions, channels last"] = found["channels last"][:, :, :0]
     return found

@@ -110,5 +110,5 @@ def test_units_include_the_kernels_that_the_page_names():
         for path in KERNELS.glob("*.pyx")
     }
     assert included == table("unit")
-    kernels = sorted(kernel for named in included.values() for kernel in named)
-    assert kernels == sorted(path.stem for path in KERNELS.glob("*.pxi"))
+    kernels = {kernel for named in included.values() for kernel in named}  # some are in two units
+    assert sorted(kernels) == sorted(path.stem for path in KERNELS.glob("*.pxi"))

@@ -129,3 +129,23 @@ def test_statistics_do_not_depend_on_wide_offsets():
     near, far = (nc.report(x + offset).columns[0] for offset in (0, 1e12))
     assert far.recommendation.scaler == near.recommendation.scaler == "standard"
     assert far.std == pytest.approx(near.std, rel=1e-3)
+
+
+@pytest.mark.parametrize("n", [2, 3, 19])
+def test_few_values_tell_little(n):
+    x = np.arange(n, dtype=float)[:, None] ** 3 + np.array([[0.0, 0.5]])
+    for column in nc.report(x[: n - 1 or 1]).columns:
+        assert column.recommendation.scaler in ("standard", None)
+
+
+def test_a_column_of_nulls_is_empty():
+    import pyarrow as pa
+
+    (column,) = nc.report(pa.table({"n": pa.nulls(5)})).columns
+    assert column.flags.keys() == {"empty"}
+
+
+@pytest.mark.parametrize("X", [5, None, pd.Series([1.0, 2.0])])
+def test_what_has_no_columns_is_refused(X):
+    with pytest.raises((TypeError, ValueError), match=r"2D array|no table"):
+        nc.report(X)

@@ -219,3 +219,19 @@ def test_an_output_that_cannot_be_written_stays_as_it_was(rng, tmp_path):
     with pytest.raises(ValueError, match="format must be"):
         report.save(tmp_path / "report.html", format="pdf")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_without_the_template_library_there_is_json(rng, monkeypatch):
+    import sys
+
+    from normcore.reporting import page
+
+    page._environment.cache_clear()
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    report = nc.report(rng.normal(size=(10, 1)))
+    assert json.loads(report.json)["rows"] == 10
+    assert report._repr_html_() == (
+        "<pre>&lt;DataReport of numpy array: 10 rows, 1 columns&gt;</pre>"
+    )
+    with pytest.raises(ImportError, match="the page of a report needs Jinja2: pip install"):
+        _ = report.html

@@ -7,6 +7,7 @@ import pytest
 from scalers import SCALERS
 
 import normcore as nc
+from normcore.layout.bfloat16 import cast
 
 ml_dtypes = pytest.importorskip("ml_dtypes")
 bfloat16 = ml_dtypes.bfloat16
@@ -156,3 +157,31 @@ def test_a_tensor_that_wants_a_gradient():
     X = torch.ones((4, 2), dtype=torch.bfloat16, requires_grad=True)
     result = nc.MinMaxScaler().fit(X).transform(X)
     assert not result.requires_grad
+
+
+@pytest.mark.parametrize("cls", [*SCALERS, nc.PowerTransformer, nc.QuantileTransformer])
+@each_library
+@pytest.mark.parametrize("axis", [1, (0, 2), None])
+@pytest.mark.filterwarnings("ignore:n_quantiles")
+def test_any_axes(cls, library, axis):
+    if "axis" not in cls().get_params():
+        pytest.skip("for tables alone")
+    X = data((40, 3, 4))
+    given = as_library(X, library)
+    scaler = cls(axis=axis).fit(given)
+    whole = cls(axis=axis).fit(X.astype(np.float64))
+    hidden = np.random.default_rng(3).random(X.shape) < 0.3
+    for where in (None, ~hidden):
+        mask = where
+        if where is not None and library == "torch":
+            mask = pytest.importorskip("torch").from_numpy(where)
+        result = scaler.transform(given, where=mask)
+        assert type(result) is type(given)
+        assert result.dtype == given.dtype
+        expected = whole.transform(X.astype(np.float64), where=where)
+        np.testing.assert_array_equal(wide(result), cast(cast(expected, bfloat16), np.float64))
+    out = as_library(np.zeros_like(X), library)
+    assert scaler.transform(given, out=out) is out
+    np.testing.assert_array_equal(wide(out), wide(scaler.transform(given)))
+    with pytest.raises(TypeError, match="out"):
+        scaler.transform(given, out=np.zeros(X.shape))

@@ -16,6 +16,7 @@ import normcore.torch as nt
 from normcore.torch import batch_operators, row_operators
 
 LAYOUTS = list(layouts((4, 3, 2, 3)))
+assert len(LAYOUTS) >= 20
 every_layer = pytest.mark.parametrize("example", EXAMPLES, ids=labels(EXAMPLES))
 every_layout = pytest.mark.parametrize("layout", LAYOUTS)
 
@@ -69,6 +70,7 @@ def operators(shape):
     yield row_operators.row_norm, (*last, "layer", 1, 0.1)
     yield row_operators.row_norm, (last[0], None, "rms", 1, 0.1)
     yield row_operators.row_norm, (*channels, "group", 1, 0.1)
+    yield row_operators.row_norm, (*channels, "instance", 0, 0.1)
 
 
 SHAPES = [(4, 3, 2, 3), (4, 3), (3, 2, 4)]
@@ -76,7 +78,7 @@ CHECKED = [
     (shape, layout, index)
     for shape in SHAPES
     for layout in layouts(shape)
-    for index in range(5)
+    for index in range(6)
     if len(shape) == 4 or layout in ("transposed", "expanded first", "no samples")
 ]
 

@@ -59,6 +59,11 @@ cdef object affine_of(object parts, object gamma, object beta, double eps):
     return result
 
 
+cdef inline double mean_of_sum(double sum, double count) noexcept nogil:
+    """Divide by an infinite count, too: 0, lest one sample's NaN be in the gradient of others."""
+    return sum / count if isfinite(count) or isfinite(sum) else 0.0
+
+
 cdef inline void set_gradient(
     double* vectors, Py_ssize_t ld, double gamma, double scale, double sum_dy, double sum_dy_xmu,
     double count,
@@ -66,5 +71,5 @@ cdef inline void set_gradient(
     """Set A, B and D of one channel, whose vectors are `ld` apart."""
     cdef double a = gamma / scale
     vectors[A * ld] = a
-    vectors[B * ld] = a * (sum_dy / count)
-    vectors[D * ld] = a * (sum_dy_xmu / count) / (scale * scale)
+    vectors[B * ld] = a * mean_of_sum(sum_dy, count)
+    vectors[D * ld] = a * mean_of_sum(sum_dy_xmu, count) / (scale * scale)

@@ -12,7 +12,7 @@ cimport cython
 cimport numpy as cnp
 from libc.math cimport INFINITY, fabs, fabsf, isfinite, sqrt
 from libc.stdlib cimport free, malloc
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memset
 
 from normcore.statistics.double_double cimport two_prod
 from normcore.statistics cimport (

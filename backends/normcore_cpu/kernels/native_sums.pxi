@@ -1,7 +1,8 @@
 # Design: sums of one channel, in the same order whichever way it lies in memory: lane p % 8 takes
 # position p, and lanes are added up in pairs at the end. Along positions a vector has some lanes of
 # one channel; across channels a lane is a walk over every eighth row, whose vectors have that lane
-# of some channels, so that sums stay in registers and a line of memory is read once.
+# of some channels, so that sums stay in registers and a line of memory is read once. The walks
+# stay together: a band of rows is done by each of them before the next.
 #
 # Moments are summed about the first value of a block of positions. As that is one of the values,
 # its distance from the mean is at most their deviation times the root of their number, so that at
@@ -11,7 +12,9 @@
 cdef enum:
     PART = 4096     # positions of a block, whole rows of lanes
     CHAINS = 8      # lanes of a sum: enough for additions not to wait for each other
-    AHEAD = 8       # rows of a lane to prefetch ahead, of two arrays
+    # Rows of two arrays that are read, while as many are fetched: where rows are a power of two
+    # apart, few lines have a place in the caches.
+    BAND_ROWS = 32
 
 # Moments of some values of a channel.
 cdef struct summary_t:
@@ -105,31 +108,37 @@ cdef void sum_strip(
 
     `sums` has room for the lanes of two sums of 16 channels; the first 16 of each are the result.
     """
+    cdef double* more = sums + CHAINS * LANES
     cdef lanes_t total[LANES]
     cdef lanes_t squares[LANES]
     cdef lanes_t center[LANES]
     cdef lanes_t d
-    cdef Py_ssize_t lane, p, k
+    cdef Py_ssize_t start = 0, last, lane, p, k
     cdef const float* row
     for k in range(LANES // WIDTH):
         center[k] = load_double(pivots + k * WIDTH)
-    for lane in range(CHAINS):
-        for k in range(LANES // WIDTH):
-            total[k] = squares[k] = splat(0.0)
-        p = lane
-        while p < number:
-            row = <const float*> (x + p * stride)
-            prefetch(x + (p + 2 * AHEAD * CHAINS) * stride)
+    memset(sums, 0, 2 * CHAINS * LANES * sizeof(double))
+    while start < number:
+        last = min(start + 2 * BAND_ROWS, number)
+        for lane in range(CHAINS):
             for k in range(LANES // WIDTH):
-                d = load_float(row + k * WIDTH) - center[k]
-                total[k] = total[k] + d
-                squares[k] = squares[k] + d * d
-            p += CHAINS
-        for k in range(LANES // WIDTH):
-            store_double(sums + lane * LANES + k * WIDTH, total[k])
-            store_double(sums + (CHAINS + lane) * LANES + k * WIDTH, squares[k])
+                total[k] = load_double(sums + lane * LANES + k * WIDTH)
+                squares[k] = load_double(more + lane * LANES + k * WIDTH)
+            p = start + lane
+            while p < last:
+                row = <const float*> (x + p * stride)
+                prefetch(x + (p + 2 * BAND_ROWS) * stride)
+                for k in range(LANES // WIDTH):
+                    d = load_float(row + k * WIDTH) - center[k]
+                    total[k] = total[k] + d
+                    squares[k] = squares[k] + d * d
+                p += CHAINS
+            for k in range(LANES // WIDTH):
+                store_double(sums + lane * LANES + k * WIDTH, total[k])
+                store_double(more + lane * LANES + k * WIDTH, squares[k])
+        start = last
     add_rows(sums)
-    add_rows(sums + CHAINS * LANES)
+    add_rows(more)
 
 
 cdef void sum_strip_products(
@@ -137,32 +146,38 @@ cdef void sum_strip_products(
     const double* means, double* sums,
 ) noexcept nogil:
     """Sum dy and dy * (x - mean) of 16 channels side by side, as `sum_strip`."""
+    cdef double* more = sums + CHAINS * LANES
     cdef lanes_t total[LANES]
     cdef lanes_t products[LANES]
     cdef lanes_t center[LANES]
     cdef lanes_t g
-    cdef Py_ssize_t lane, p, k
+    cdef Py_ssize_t start = 0, last, lane, p, k
     for k in range(LANES // WIDTH):
         center[k] = load_double(means + k * WIDTH)
-    for lane in range(CHAINS):
-        for k in range(LANES // WIDTH):
-            total[k] = products[k] = splat(0.0)
-        p = lane
-        while p < number:
-            prefetch(dy + (p + AHEAD * CHAINS) * dy_stride)
-            prefetch(x + (p + AHEAD * CHAINS) * x_stride)
+    memset(sums, 0, 2 * CHAINS * LANES * sizeof(double))
+    while start < number:
+        last = min(start + BAND_ROWS, number)
+        for lane in range(CHAINS):
             for k in range(LANES // WIDTH):
-                g = load_float(<const float*> (dy + p * dy_stride) + k * WIDTH)
-                total[k] = total[k] + g
-                products[k] = products[k] + g * (
-                    load_float(<const float*> (x + p * x_stride) + k * WIDTH) - center[k]
-                )
-            p += CHAINS
-        for k in range(LANES // WIDTH):
-            store_double(sums + lane * LANES + k * WIDTH, total[k])
-            store_double(sums + (CHAINS + lane) * LANES + k * WIDTH, products[k])
+                total[k] = load_double(sums + lane * LANES + k * WIDTH)
+                products[k] = load_double(more + lane * LANES + k * WIDTH)
+            p = start + lane
+            while p < last:
+                prefetch(dy + (p + BAND_ROWS) * dy_stride)
+                prefetch(x + (p + BAND_ROWS) * x_stride)
+                for k in range(LANES // WIDTH):
+                    g = load_float(<const float*> (dy + p * dy_stride) + k * WIDTH)
+                    total[k] = total[k] + g
+                    products[k] = products[k] + g * (
+                        load_float(<const float*> (x + p * x_stride) + k * WIDTH) - center[k]
+                    )
+                p += CHAINS
+            for k in range(LANES // WIDTH):
+                store_double(sums + lane * LANES + k * WIDTH, total[k])
+                store_double(more + lane * LANES + k * WIDTH, products[k])
+        start = last
     add_rows(sums)
-    add_rows(sums + CHAINS * LANES)
+    add_rows(more)
 
 
 cdef inline summary_t summary_of(

@@ -8,8 +8,6 @@ cdef extern from "half.h" nogil:
         uint16_t bits
     double half_to_double(half_t value)
     half_t double_to_half(double value)
-
-cdef extern from "bfloat16.h" nogil:
     ctypedef struct bfloat16_t:
         uint16_t bits
     double bfloat16_to_double(bfloat16_t value)

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from normcore.array_backend.selection import select_backend
-from normcore.layout.bfloat16 import cast, is_bfloat16
-from normcore.layout.namespace import Array, host_view, is_on_host
+from normcore.layout.bfloat16 import cast, holds_bfloat16
+from normcore.layout.namespace import Array, host_view
 from normcore.scaling import input_validation
 from normcore.scaling.containers.table import PiecewiseTable
 from normcore.statistics import Extrema, Moments, Statistic
@@ -22,19 +22,11 @@ if TYPE_CHECKING:
     from normcore.scaling.learning import Learning
     from normcore.scaling.transforming import Transforming
 
-__all__ = ["Bfloat16Table", "holds_bfloat16"]
+__all__ = ["Bfloat16Table"]
 
 # Values in float64 at a time.
 _BLOCK = 1 << 18
 _INFINITY, _SIGN = 0x7F80, 0x8000
-
-
-def holds_bfloat16(X: Array) -> bool:
-    """Whether ``X`` is an array on the host that holds bfloat16."""
-    dtype = getattr(X, "dtype", None)
-    if isinstance(X, np.ndarray):
-        return is_bfloat16(X.dtype)
-    return dtype is not None and str(dtype) == "torch.bfloat16" and is_on_host(X)
 
 
 class Bfloat16Table(PiecewiseTable):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from normcore import registration
+from normcore.layout.bfloat16 import holds_bfloat16
 from normcore.layout.namespace import Array
-from normcore.scaling.containers.bfloat16 import Bfloat16Table, holds_bfloat16
+from normcore.scaling.containers.bfloat16 import Bfloat16Table
 from normcore.scaling.containers.frames import library_of
 from normcore.scaling.containers.lazy import LazyTable, is_lazy
 from normcore.scaling.containers.sparse import SparseTable, is_sparse
