@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Any, Self, TypeAlias
 
 import torch
 from torch import Tensor, distributed, fx, nn
@@ -16,6 +16,9 @@ from normcore.torch.layer import Layer
 from normcore.torch.precision import choice
 
 __all__ = ["BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "SyncBatchNorm"]
+
+#: Running mean and variance, weight and bias.
+State: TypeAlias = tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]
 
 
 class _BatchNorm(Layer, nn.modules.batchnorm._BatchNorm):
@@ -44,7 +47,7 @@ class _BatchNorm(Layer, nn.modules.batchnorm._BatchNorm):
         if is_exporting_to_onnx():
             return super().forward(input)
         group = self._group_name()
-        self._check(input, group, *running, *vectors)
+        self._check(input, group, (*running, *vectors))
         chosen = choice(self.precision, input)
         y, parts = batch_norm(input, *vectors, float(self.eps), group, *chosen)
         if training and self.track_running_stats:
@@ -74,11 +77,13 @@ class _BatchNorm(Layer, nn.modules.batchnorm._BatchNorm):
         """Set the mode, unless the layer is frozen."""
         return super().train(mode and not self.frozen)
 
-    def _check(self, input: Tensor, group: str, *state: Tensor | None) -> None:
+    def _check(self, input: Tensor, group: str, state: State) -> None:
         """Refuse an input that does not fit the layer in training."""
         self._check_input_dim(input)
+        mean, var, weight, bias = state
+        number = self.num_features
         functional.check_batch(
-            input, *state, self.eps, num_features=self.num_features, alone=not group
+            input, mean, var, weight, bias, self.eps, num_features=number, alone=not group
         )
 
     def _has_running_statistics(self) -> bool:
@@ -143,7 +148,7 @@ class SyncBatchNorm(_BatchNorm):
         process_group: distributed.ProcessGroup | None = None,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
-        **options: bool,
+        **options: Any,
     ) -> None:
         super().__init__(
             num_features, eps, momentum, affine, track_running_stats, device, dtype, **options
@@ -163,12 +168,12 @@ class SyncBatchNorm(_BatchNorm):
 
         return synchronize(module, process_group)
 
-    def _check(self, input: Tensor, group: str, *state: Tensor | None) -> None:
+    def _check(self, input: Tensor, group: str, state: State) -> None:
         if not group or torch.compiler.is_compiling():
-            super()._check(input, group, *state)
+            super()._check(input, group, state)
             return
         with ProcessGroup(TorchCommunicator.named(group)):  # the others would wait for this process
-            super()._check(input, group, *state)
+            super()._check(input, group, state)
 
     def _check_input_dim(self, input: Tensor) -> None:
         if input.dim() < 2:

@@ -101,7 +101,7 @@ def update(
     """
     if weight is None and number is None:
         weight = 0.0  # as in PyTorch
-    if parts.shape[1:] == mean.shape and is_plain(parts, mean, var, number, weight):
+    if is_plain(parts, mean, var, number, weight) and parts.shape[1:] == mean.shape:
         if parts.is_cuda and number is not None:
             _update_on_device(parts, mean, var, number, weight)
             return
