@@ -14,6 +14,7 @@ from typing import TypeAlias
 
 import numpy as np
 
+from normcore import registration
 from normcore.array_backend.over_views import check_weights
 from normcore.layout.bfloat16 import holds_bfloat16, widened
 from normcore.layout.namespace import Array, array_namespace
@@ -23,6 +24,7 @@ from normcore.scaling.containers.frames import (
     frame_values,
     is_arrow_array,
     is_frame,
+    library_of,
 )
 from normcore.scaling.feature_axes import columns_alone_error
 from normcore.scaling.real_numbers import as_numbers, real_numbers
@@ -96,12 +98,15 @@ def any_array(X: Array, owner: str) -> Array:
     ValueError
         If it has no element, or holds text or complex numbers.
     TypeError
-        If it is a lazy frame, sparse, or holds objects that are not numbers.
+        If it is lazy, sparse, or holds objects that are not numbers.
     """
     if hasattr(X, "tocsr"):
         raise columns_alone_error("sparse matrices", owner)
     if hasattr(X, "collect_schema") and not hasattr(X, "to_numpy"):
         raise columns_alone_error("lazy frames", owner)
+    library = library_of(X)
+    if any(engine.takes(X) for engine in registration.engines_of(library)):
+        raise columns_alone_error(f"collections of {library}", owner)
     if is_frame(X):
         X = frame_values(X)
     if isinstance(X, np.ma.MaskedArray):
