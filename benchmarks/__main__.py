@@ -16,14 +16,10 @@ import sys
 from itertools import groupby
 from pathlib import Path
 
-# The tree stands last on the path, so that an installed normcore, which is compiled, comes first.
-ROOT = str(Path(__file__).resolve().parent.parent)
-sys.path[:] = [*(each for each in sys.path if Path(each or ".").resolve() != Path(ROOT)), ROOT]
-
-from . import chart, jobs, machine, report, scaling, storage  # noqa: E402
-from .cases import Arrays  # noqa: E402
-from .measure import Effort, Measured, measure  # noqa: E402
-from .peers import OURS  # noqa: E402
+from . import chart, jobs, machine, report, scaling, storage
+from .cases import Arrays
+from .measure import Effort, Measured, measure
+from .peers import OURS
 
 
 def main() -> int:

@@ -12,12 +12,14 @@ from __future__ import annotations
 import argparse
 import copy
 import statistics
-import time
 from collections.abc import Callable
 
 import torch
 
 import normcore.torch as nt
+
+from .measure import Effort, rounds
+from .peers import Contestant
 
 __all__ = ["main"]
 
@@ -76,17 +78,10 @@ def contestants(kind: str, shape: tuple[int, ...]) -> dict[str, Step]:
 
 
 def medians(steps: dict[str, Step], budget: float) -> dict[str, float]:
-    """Return the seconds that each takes, taking turns."""
-    times: dict[str, list[float]] = {name: [] for name in steps}
-    for step in steps.values():
-        step()
-    stop = time.perf_counter() + budget * len(steps)
-    while time.perf_counter() < stop or len(times["exact"]) < 5:
-        for name, step in steps.items():
-            start = time.perf_counter()
-            step()
-            times[name].append(time.perf_counter() - start)
-    return {name: statistics.median(each) for name, each in times.items()}
+    """Return the seconds that each takes, in turns that wait until no thread spins any more."""
+    contestants = [Contestant(name, step) for name, step in steps.items()]
+    samples = rounds(contestants, Effort(repeat=7, budget=budget))
+    return {name: statistics.median(each) for name, each in samples.items()}
 
 
 def main() -> None:
