@@ -21,6 +21,8 @@ from normcore.statistics cimport (
 )
 from normcore.threads.pool cimport Work
 
+from normcore.threads import get_num_threads
+
 from .lanes cimport (
     LANES, PACK, WIDTH, fence, lanes_t, load_double, load_float, load_pack, pack_t, splat,
     splat_pack, store_double, store_pack, store_pack_nontemporal,

@@ -26,16 +26,15 @@ cdef class ForwardTask(ChannelsTask):
             self.map[SCALE * self.channels + channel] = sqrt(var + self.eps)
 
     cdef void slab(self, Py_ssize_t first, Py_ssize_t strips) noexcept nogil:
-        cdef summary_t summaries[LANES]
+        cdef summary_t summaries[SLAB]
         cdef float_map_t maps[SLAB]
         cdef slab_map_t together
-        cdef Py_ssize_t strip, lane, lanes = strips * LANES
+        cdef Py_ssize_t lane, lanes = strips * LANES
         cdef bint tame = True
         if self.reduces:
-            for strip in range(strips):
-                self.observe_strip(first + strip * LANES, summaries)
-                for lane in range(LANES):
-                    self.settle(first + strip * LANES + lane, summaries[lane])
+            self.observe_slab(first, strips, summaries)
+            for lane in range(lanes):
+                self.settle(first + lane, summaries[lane])
         if not self.writes:
             return
         for lane in range(lanes):
@@ -52,22 +51,26 @@ cdef class ForwardTask(ChannelsTask):
         for lane in range(lanes):
             self.write(first + lane, maps[lane])
 
-    cdef void observe_strip(self, Py_ssize_t first, summary_t* summaries) noexcept nogil:
-        cdef double sums[2 * CHAINS * LANES]
-        cdef double pivots[LANES]
+    cdef void observe_slab(
+        self, Py_ssize_t first, Py_ssize_t strips, summary_t* summaries
+    ) noexcept nogil:
+        cdef double sums[STRIPS * STRIP_SUMS]
+        cdef double pivots[SLAB]
         cdef Py_ssize_t start = 0, number, lane
         cdef const char* rows
+        cdef const double* found
         cdef summary_t more
-        for lane in range(LANES):
+        for lane in range(strips * LANES):
             summaries[lane].count = summaries[lane].mean = summaries[lane].m2 = 0.0
         while start < self.positions:
             number = min(self.positions - start, <Py_ssize_t> PART)
             rows = position(&self.x, first, start)
-            for lane in range(LANES):
+            for lane in range(strips * LANES):
                 pivots[lane] = float_pivot((<const float*> rows)[lane])
-            sum_strip(rows, self.x.stride, number, pivots, sums)
-            for lane in range(LANES):
-                more = summary_of(number, pivots[lane], sums[lane], sums[CHAINS * LANES + lane])
+            sum_slab(rows, self.x.stride, number, strips, pivots, sums)
+            for lane in range(strips * LANES):
+                found = sums + lane // LANES * STRIP_SUMS + lane % LANES
+                more = summary_of(number, pivots[lane], found[0], found[CHAINS * LANES])
                 summaries[lane] = joined(summaries[lane], more)
             start += number
 
@@ -160,11 +163,10 @@ cdef class BackwardTask(ChannelsTask):
     cdef void slab(self, Py_ssize_t first, Py_ssize_t strips) noexcept nogil:
         cdef float_gradient_t maps[SLAB]
         cdef slab_gradient_t together
-        cdef Py_ssize_t strip, lane, lanes = strips * LANES
+        cdef Py_ssize_t lane, lanes = strips * LANES
         cdef bint tame = True
         if self.reduces:
-            for strip in range(strips):
-                self.observe_strip(first + strip * LANES)
+            self.observe_slab(first, strips)
         if not self.writes:
             return
         for lane in range(lanes):
@@ -182,15 +184,18 @@ cdef class BackwardTask(ChannelsTask):
         for lane in range(lanes):
             self.write(first + lane, maps[lane])
 
-    cdef void observe_strip(self, Py_ssize_t first) noexcept nogil:
-        cdef double sums[2 * CHAINS * LANES]
+    cdef void observe_slab(self, Py_ssize_t first, Py_ssize_t strips) noexcept nogil:
+        cdef double sums[STRIPS * STRIP_SUMS]
+        cdef const double* found
         cdef Py_ssize_t lane
-        sum_strip_products(
+        sum_slab_of_products(
             position(&self.dy, first, 0), self.dy.stride, position(&self.x, first, 0),
-            self.x.stride, self.positions, self.vectors + MEAN * self.channels + first, sums,
+            self.x.stride, self.positions, strips, self.vectors + MEAN * self.channels + first,
+            sums,
         )
-        for lane in range(LANES):
-            self.settle(first + lane, sums[lane], sums[CHAINS * LANES + lane])
+        for lane in range(strips * LANES):
+            found = sums + lane // LANES * STRIP_SUMS + lane % LANES
+            self.settle(first + lane, found[0], found[CHAINS * LANES])
 
     cdef void channel(self, Py_ssize_t channel) noexcept nogil:
         cdef double sums[2 * CHAINS]

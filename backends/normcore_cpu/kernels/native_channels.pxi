@@ -11,8 +11,6 @@ cdef enum:
 
 # Elements below which another thread costs more than it saves.
 cdef Py_ssize_t MIN_ELEMENTS = 1 << 15
-# Items that occupy some threads.
-cdef Py_ssize_t SLABS = 8
 
 
 cdef inline char* position(const view_t* v, Py_ssize_t channel, Py_ssize_t p) noexcept nogil:
@@ -102,7 +100,9 @@ cdef class ChannelsTask(Work):
         return v
 
     cdef int spread(self) except -1:
-        self.slabs = max(min(self.strips, SLABS), (self.strips + STRIPS - 1) // STRIPS)
+        # As wide as can be, as rows are read in the order of memory, but one for each thread.
+        cdef Py_ssize_t threads = get_num_threads()
+        self.slabs = max(min(self.strips, threads), (self.strips + STRIPS - 1) // STRIPS)
         share(
             self, self.slabs + self.channels - self.strips * LANES,
             self.positions * self.channels, MIN_ELEMENTS,

@@ -1,8 +1,9 @@
 # Design: sums of one channel, in the same order whichever way it lies in memory: lane p % 8 takes
 # position p, and lanes are added up in pairs at the end. Along positions a vector has some lanes of
 # one channel; across channels a lane is a walk over every eighth row, whose vectors have that lane
-# of some channels, so that sums stay in registers and a line of memory is read once. The walks
-# stay together: a band of rows is done by each of them before the next.
+# of some channels, so that sums stay in registers and a line of memory is read once. The walks of
+# all channels of a slab stay together, band of rows by band of rows: rows may lie in pages of
+# their own, whose addresses are not to be looked up once a line.
 #
 # Moments are summed about the first value of a block of positions. As that is one of the values,
 # its distance from the mean is at most their deviation times the root of their number, so that at
@@ -15,6 +16,7 @@ cdef enum:
     # Rows of two arrays that are read, while as many are fetched: where rows are a power of two
     # apart, few lines have a place in the caches.
     BAND_ROWS = 32
+    STRIP_SUMS = 2 * CHAINS * LANES     # numbers of two sums of 16 channels side by side
 
 # Moments of some values of a channel.
 cdef struct summary_t:
@@ -101,83 +103,110 @@ cdef void add_rows(double* lanes) noexcept nogil:
         half //= 2
 
 
-cdef void sum_strip(
-    const char* x, Py_ssize_t stride, Py_ssize_t number, const double* pivots, double* sums
+cdef void add_band(
+    const char* x, Py_ssize_t stride, Py_ssize_t rows, const double* pivots, double* sums
 ) noexcept nogil:
-    """Sum 16 channels side by side about their pivots, and squares, as `add_run` and `sum_of`.
-
-    `sums` has room for the lanes of two sums of 16 channels; the first 16 of each are the result.
-    """
+    """Add some rows of 16 channels side by side, less their pivots, and squares."""
     cdef double* more = sums + CHAINS * LANES
     cdef lanes_t total[LANES]
     cdef lanes_t squares[LANES]
     cdef lanes_t center[LANES]
     cdef lanes_t d
-    cdef Py_ssize_t start = 0, last, lane, p, k
+    cdef Py_ssize_t lane, p, k
     cdef const float* row
     for k in range(LANES // WIDTH):
         center[k] = load_double(pivots + k * WIDTH)
-    memset(sums, 0, 2 * CHAINS * LANES * sizeof(double))
-    while start < number:
-        last = min(start + 2 * BAND_ROWS, number)
-        for lane in range(CHAINS):
+    for lane in range(min(rows, <Py_ssize_t> CHAINS)):
+        for k in range(LANES // WIDTH):
+            total[k] = load_double(sums + lane * LANES + k * WIDTH)
+            squares[k] = load_double(more + lane * LANES + k * WIDTH)
+        p = lane
+        while p < rows:
+            row = <const float*> (x + p * stride)
+            prefetch(x + (p + rows) * stride)
             for k in range(LANES // WIDTH):
-                total[k] = load_double(sums + lane * LANES + k * WIDTH)
-                squares[k] = load_double(more + lane * LANES + k * WIDTH)
-            p = start + lane
-            while p < last:
-                row = <const float*> (x + p * stride)
-                prefetch(x + (p + 2 * BAND_ROWS) * stride)
-                for k in range(LANES // WIDTH):
-                    d = load_float(row + k * WIDTH) - center[k]
-                    total[k] = total[k] + d
-                    squares[k] = squares[k] + d * d
-                p += CHAINS
-            for k in range(LANES // WIDTH):
-                store_double(sums + lane * LANES + k * WIDTH, total[k])
-                store_double(more + lane * LANES + k * WIDTH, squares[k])
-        start = last
-    add_rows(sums)
-    add_rows(more)
+                d = load_float(row + k * WIDTH) - center[k]
+                total[k] = total[k] + d
+                squares[k] = squares[k] + d * d
+            p += CHAINS
+        for k in range(LANES // WIDTH):
+            store_double(sums + lane * LANES + k * WIDTH, total[k])
+            store_double(more + lane * LANES + k * WIDTH, squares[k])
 
 
-cdef void sum_strip_products(
-    const char* dy, Py_ssize_t dy_stride, const char* x, Py_ssize_t x_stride, Py_ssize_t number,
+cdef void add_band_of_products(
+    const char* dy, Py_ssize_t dy_stride, const char* x, Py_ssize_t x_stride, Py_ssize_t rows,
     const double* means, double* sums,
 ) noexcept nogil:
-    """Sum dy and dy * (x - mean) of 16 channels side by side, as `sum_strip`."""
+    """Add dy and dy * (x - mean) of some rows of 16 channels side by side."""
     cdef double* more = sums + CHAINS * LANES
     cdef lanes_t total[LANES]
     cdef lanes_t products[LANES]
     cdef lanes_t center[LANES]
     cdef lanes_t g
-    cdef Py_ssize_t start = 0, last, lane, p, k
+    cdef Py_ssize_t lane, p, k
     for k in range(LANES // WIDTH):
         center[k] = load_double(means + k * WIDTH)
-    memset(sums, 0, 2 * CHAINS * LANES * sizeof(double))
+    for lane in range(min(rows, <Py_ssize_t> CHAINS)):
+        for k in range(LANES // WIDTH):
+            total[k] = load_double(sums + lane * LANES + k * WIDTH)
+            products[k] = load_double(more + lane * LANES + k * WIDTH)
+        p = lane
+        while p < rows:
+            prefetch(dy + (p + rows) * dy_stride)
+            prefetch(x + (p + rows) * x_stride)
+            for k in range(LANES // WIDTH):
+                g = load_float(<const float*> (dy + p * dy_stride) + k * WIDTH)
+                total[k] = total[k] + g
+                products[k] = products[k] + g * (
+                    load_float(<const float*> (x + p * x_stride) + k * WIDTH) - center[k]
+                )
+            p += CHAINS
+        for k in range(LANES // WIDTH):
+            store_double(sums + lane * LANES + k * WIDTH, total[k])
+            store_double(more + lane * LANES + k * WIDTH, products[k])
+
+
+cdef void sum_slab(
+    const char* x, Py_ssize_t stride, Py_ssize_t number, Py_ssize_t strips, const double* pivots,
+    double* sums,
+) noexcept nogil:
+    """Sum strips side by side about their pivots, and squares, as `add_run` and `sum_of`.
+
+    `sums` has STRIP_SUMS numbers for each strip, of which the first 16 of each half are the result.
+    """
+    cdef Py_ssize_t start = 0, rows, strip
+    memset(sums, 0, strips * STRIP_SUMS * sizeof(double))
     while start < number:
-        last = min(start + BAND_ROWS, number)
-        for lane in range(CHAINS):
-            for k in range(LANES // WIDTH):
-                total[k] = load_double(sums + lane * LANES + k * WIDTH)
-                products[k] = load_double(more + lane * LANES + k * WIDTH)
-            p = start + lane
-            while p < last:
-                prefetch(dy + (p + BAND_ROWS) * dy_stride)
-                prefetch(x + (p + BAND_ROWS) * x_stride)
-                for k in range(LANES // WIDTH):
-                    g = load_float(<const float*> (dy + p * dy_stride) + k * WIDTH)
-                    total[k] = total[k] + g
-                    products[k] = products[k] + g * (
-                        load_float(<const float*> (x + p * x_stride) + k * WIDTH) - center[k]
-                    )
-                p += CHAINS
-            for k in range(LANES // WIDTH):
-                store_double(sums + lane * LANES + k * WIDTH, total[k])
-                store_double(more + lane * LANES + k * WIDTH, products[k])
-        start = last
-    add_rows(sums)
-    add_rows(more)
+        rows = min(number - start, <Py_ssize_t> 2 * BAND_ROWS)
+        for strip in range(strips):
+            add_band(
+                x + start * stride + strip * LANES * sizeof(float), stride, rows,
+                pivots + strip * LANES, sums + strip * STRIP_SUMS,
+            )
+        start += rows
+    for strip in range(2 * strips):
+        add_rows(sums + strip * CHAINS * LANES)
+
+
+cdef void sum_slab_of_products(
+    const char* dy, Py_ssize_t dy_stride, const char* x, Py_ssize_t x_stride, Py_ssize_t number,
+    Py_ssize_t strips, const double* means, double* sums,
+) noexcept nogil:
+    """Sum dy and dy * (x - mean) of strips side by side, as `sum_slab`."""
+    cdef Py_ssize_t start = 0, rows, strip, offset
+    memset(sums, 0, strips * STRIP_SUMS * sizeof(double))
+    while start < number:
+        rows = min(number - start, <Py_ssize_t> BAND_ROWS)
+        for strip in range(strips):
+            offset = strip * LANES * sizeof(float)
+            add_band_of_products(
+                dy + start * dy_stride + offset, dy_stride, x + start * x_stride + offset, x_stride,
+                rows, means + strip * LANES, sums + strip * STRIP_SUMS,
+            )
+        start += rows
+    for strip in range(2 * strips):
+        add_rows(sums + strip * CHAINS * LANES)
 
 
 cdef inline summary_t summary_of(
