@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy as copying
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Self, TypeAlias, cast
 
 import numpy as np
@@ -140,7 +142,9 @@ class ColumnScaler(Estimator):
                         f"column {labels[place]!r} is taken by {owners[place]!r} and by {name!r}"
                     )
             copy = type(scaler)(**scaler.get_params(deep=False))
-            fitted.append((name, copy.fit(parts.columns(places)), places))
+            with _numbered_as(parts, places):
+                copy.fit(parts.columns(places))
+            fitted.append((name, copy, places))
         self.__dict__.pop("feature_names_in_", None)
         if parts.names is not None:
             self.feature_names_in_ = np.asarray(parts.names, dtype=object)
@@ -202,12 +206,30 @@ class ColumnScaler(Estimator):
             part: Callable[[Array], Array] = (
                 scaler.inverse_transform if inverse else scaler.transform
             )
-            scaled.append((places, part(parts.columns(places))))
+            with _numbered_as(parts, places):
+                scaled.append((places, part(parts.columns(places))))
         result = parts.replaced(scaled)
         chosen = self._output_container(config)
         if chosen == "default" or is_lazy(X) or (inverse and not is_frame(X)):
             return result
         return converted(result, chosen, list(self.get_feature_names_out()), X)
+
+
+@contextmanager
+def _numbered_as(parts: Parts, places: np.ndarray) -> Iterator[None]:
+    """Have errors of a scaler, which sees some columns, number them as the whole table does."""
+    number = r"(?<=\bcolumn )\d+\b" if parts.names is None else r"(?<=\(index )\d+(?=\))"
+
+    def place(found: re.Match[str]) -> str:
+        return str(places[int(found[0])]) if int(found[0]) < len(places) else found[0]
+
+    try:
+        yield
+    except ValueError as error:
+        text = re.sub(number, place, str(error))
+        if text == str(error):
+            raise
+        raise ValueError(text) from error
 
 
 def _triples(transformers: object) -> list[Step] | None:

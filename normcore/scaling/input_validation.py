@@ -218,6 +218,10 @@ def as_weights(sample_weight: Array, num_samples: int) -> Array:
         if not sample_weight.any():
             raise ValueError("Sample weights must contain at least one non-zero number.")
         _refuse_not_finite(sample_weight)
+        with np.errstate(over="ignore"):
+            total = np.sum(sample_weight, dtype=np.float64)
+        if np.isinf(total):
+            raise too_heavy_error()
         is_tiny = sample_weight.dtype.kind == "f" and np.max(sample_weight) < TINY_WEIGHT
         if is_tiny and np.min(sample_weight) >= 0:
             raise ValueError(
@@ -225,6 +229,14 @@ def as_weights(sample_weight: Array, num_samples: int) -> Array:
                 "data float64 cannot hold; multiply the weights by a constant"
             )
     return sample_weight
+
+
+def too_heavy_error() -> ValueError:
+    """Return the error for weights whose sums overflow."""
+    return ValueError(
+        "sample_weight is so large that its sum, or that of its products with X, is beyond the "
+        "largest float64; divide the weights by a constant"
+    )
 
 
 def host_weights(sample_weight: Array, num_samples: int) -> np.ndarray:

@@ -382,10 +382,7 @@ def _refuse_overflow(statistic: Statistic) -> None:
     try:
         statistic.check_finite()
     except ValueError:
-        raise ValueError(
-            "sample_weight is so large that its sum, or that of its products with X, is beyond the "
-            "largest float64; divide the weights by a constant"
-        ) from None
+        raise input_validation.too_heavy_error() from None
 
 
 def _beside(x: Array, weights: Array, backend: Backend) -> Array:

@@ -10,12 +10,14 @@ from typing import Any
 
 import numpy as np
 
+from normcore.array_backend import over_views
 from normcore.array_backend.abstract import Backend, InfiniteInput
+from normcore.array_backend.selection import select_backend
 from normcore.layout import out_argument
-from normcore.layout.namespace import Array, array_namespace
+from normcore.layout.namespace import Array, array_namespace, is_on_host
 from normcore.scaling import input_validation
 from normcore.scaling.scaler import Scaler
-from normcore.statistics import Statistic
+from normcore.statistics import Statistic, wide_integers
 from normcore.threads import run
 
 __all__ = ["PointwiseScaler"]
@@ -56,6 +58,19 @@ class PointwiseScaler(Scaler):
 
     def _prepare(self, statistic: Statistic | None) -> None:
         self.prepare(statistic)
+
+    def _check_digits(self, x: Array) -> None:
+        """Refuse integers that are too close together for float64, of any map."""
+        if not (wide_integers.is_64_bit(x) and is_on_host(x)):
+            return
+        backend = select_backend(x, self.backend)
+        extrema = over_views.observe(wide_integers.exactly(backend.extrema, x), x, 1)
+        names = getattr(self, "feature_names_in_", None)
+        magnitude = np.maximum(np.abs(extrema.min), np.abs(extrema.max))
+        wide_integers.refuse_rounded(
+            x, 1, magnitude, extrema.max - extrema.min,
+            lambda column: input_validation.column_label(column, names),
+        )  # fmt: skip
 
     def _map(self, backend: Backend, x: Array, out: Array, inverse: bool) -> Array:
         if out is not None:

@@ -108,8 +108,9 @@ class QuantileLearner(WeightedScaler):
             whole = _are_whole(np.asarray(backend.release(weights, np.empty(0))))
             if not whole and (sketched or self.keep_sketch):
                 raise ValueError(
-                    f"{type(self).__name__} takes sample_weight that are not whole numbers with "
-                    "exact quantiles alone: quantiles='exact', keep_sketch=False"
+                    f"{type(self).__name__} takes sample_weight other than whole numbers whose "
+                    "sum is below 2**53 with exact quantiles alone: quantiles='exact', "
+                    "keep_sketch=False"
                 )
             if whole and not sketched:
                 found = exact(backend, x, q, weights=weights, skipna=True, repeats=True)

@@ -126,7 +126,10 @@ class PowerCurves(nc.Statistic):
         count = arrays["count"]
         if not ((count >= 0) & np.isfinite(count)).all():
             raise ValueError(f"the counts of power curves must be finite, not {count}")
-        seen = (count > 0) & (arrays["infinite"] == 0)
+        infinite = arrays["infinite"]
+        if not ((infinite >= 0) & np.isfinite(infinite)).all():
+            raise ValueError(f"the counts of infinite values must be 0 or more, not {infinite}")
+        seen = (count > 0) & (infinite == 0)
         for name in PARAMETERS:
             if not np.isfinite(arrays[name][seen]).all():
                 raise ValueError(f"the {name} of power curves must be finite")
@@ -134,7 +137,7 @@ class PowerCurves(nc.Statistic):
             if not (arrays[name][seen] > 0).all():
                 raise ValueError(f"the {name} of power curves must be positive")
         parameters = np.stack([arrays[name] for name in PARAMETERS], axis=1)
-        return cls(parameters, count, arrays["infinite"])
+        return cls(parameters, count, infinite)
 
 
 def curves_of_columns(

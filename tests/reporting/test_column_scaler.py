@@ -139,3 +139,26 @@ def test_wrong_data():
     scaler.fit(frame)
     with pytest.raises(ValueError, match="feature names should match"):
         scaler.transform(frame[["q", "p", "r", "s"]])
+
+
+@pytest.mark.parametrize("library", ["numpy", "pandas"])
+def test_errors_number_columns_as_the_table_does(library):
+    values = np.random.default_rng(0).normal(size=(20, 4))
+
+    def table(X):
+        if library == "numpy":
+            return X
+        return pytest.importorskip("pandas").DataFrame(X, columns=["column 0", "b", "c", "d"])
+
+    scaler = nc.ColumnScaler(
+        [("one", nc.StandardScaler(), [3, 0]), ("two", nc.RobustScaler(), [1])]
+    )
+    scaler.fit(table(values))
+    for column, name in ((0, "column 0"), (1, "b"), (3, "d")):
+        bad = values.copy()
+        bad[7, column] = np.inf
+        label = f"column {column}" if library == "numpy" else f"column {name!r} (index {column})"
+        for call in (scaler.transform, scaler.fit):
+            with pytest.raises(ValueError, match="infinity") as raised:
+                call(table(bad))
+            assert f"{label}, first at row 7" in str(raised.value)
