@@ -211,7 +211,6 @@ def check_batch(
     bias: Tensor | None,
     eps: float,
     *,
-    num_features: int | None = None,
     alone: bool = True,
 ) -> None:
     """Refuse a batch, in training, that does not fit; other processes may have more of it."""
@@ -221,7 +220,7 @@ def check_batch(
     if (
         not traced
         and may_look_at_memory(input, weight, bias, running_mean, running_var)
-        and is_batch(input, num_features, weight, bias, running_mean, running_var)
+        and is_batch(input, None, weight, bias, running_mean, running_var)
     ):
         return
     check_input(input, weight, "batch_norm")
@@ -232,13 +231,7 @@ def check_batch(
         ("weight", weight), ("bias", bias),
         ("running_mean", running_mean), ("running_var", running_var),
     )  # fmt: skip
-    number = input.shape[1]
-    if num_features is not None and number != num_features:
-        raise ShapeError(
-            f"the input of batch_norm has {number} channels (its shape is {tuple(input.shape)}), "
-            f"but the layer has num_features={num_features}"
-        )
-    check_channels(input, vectors, "batch_norm", number)
+    check_channels(input, vectors, "batch_norm", input.shape[1])
     if alone:
         check_several((input.shape[0], *input.shape[2:]), input, "channel")
 

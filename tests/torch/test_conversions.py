@@ -42,6 +42,23 @@ def test_lazy_layers(kind, how):
     torch.testing.assert_close(ours.state_dict(), other.state_dict(), rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("kind", [kind for kind in LAZY if "Batch" in kind])
+@pytest.mark.parametrize("training", [True, False])
+def test_state_loaded_into_a_lazy_layer(kind, training):
+    """As in PyTorch's, num_features stays 0 and counts for nothing."""
+    x = normal(LAZY[kind]) + 3
+    full = getattr(nn, kind.removeprefix("Lazy"))(3, dtype=torch.float64)
+    full(x)
+    layers = [lazily(getattr(of, kind)).double() for of in (nt, nn)]
+    for layer in layers:
+        layer.load_state_dict(full.state_dict())
+        layer.train(training)
+    torch.testing.assert_close(*(layer(x) for layer in layers), rtol=1e-12, atol=1e-12)
+    states = [layer.state_dict() for layer in layers]
+    torch.testing.assert_close(*states, rtol=1e-12, atol=1e-12)
+    assert [layer.num_features for layer in layers] == [0, 0]
+
+
 def test_lazy_and_derived_layers_synchronized():
     class Activated(nn.BatchNorm1d):
         pass
