@@ -46,6 +46,8 @@ class _BatchNorm(Layer, nn.modules.batchnorm._BatchNorm):
             )
         if is_exporting_to_onnx():
             return super().forward(input)
+        if not self.track_running_stats:
+            running = None, None  # they may be there, and count for nothing
         group = self._group_name()
         self._check(input, group, (*running, *vectors))
         chosen = choice(self.precision, input)

@@ -163,6 +163,7 @@ def instance_norm(
         return _with_running_statistics(
             in_c_order, running_mean, running_var, weight, bias, eps, precision, "instance_norm"
         )
+    _check_both_or_none(running_mean, running_var, "instance_norm")
     if not _is_traced():
         vectors = (
             ("weight", weight), ("bias", bias),
@@ -216,6 +217,7 @@ def check_batch(
     """Refuse a batch, in training, that does not fit; other processes may have more of it."""
     if not eps > 0:
         raise ValueError(f"eps of batch_norm must be positive in training, got {eps!r}")
+    _check_both_or_none(running_mean, running_var, "batch_norm")
     traced = _is_traced()
     if (
         not traced
@@ -234,6 +236,17 @@ def check_batch(
     check_channels(input, vectors, "batch_norm", input.shape[1])
     if alone:
         check_several((input.shape[0], *input.shape[2:]), input, "channel")
+
+
+def _check_both_or_none(mean: Tensor | None, var: Tensor | None, name: str) -> None:
+    if (mean is None) != (var is None):
+        missing, other = (
+            ("running_mean", "running_var") if mean is None else ("running_var", "running_mean")
+        )
+        raise ValueError(
+            f"{name} in training needs running_mean and running_var, or neither of them: "
+            f"{missing} is None, unlike {other}"
+        )
 
 
 def _with_running_statistics(
