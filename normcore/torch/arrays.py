@@ -18,7 +18,7 @@ from normcore.statistics import Moments
 
 __all__ = [
     "computed", "from_core", "in_order", "memory_kernels", "moments_of", "new_parts", "order_of",
-    "to_core",
+    "suggested_order", "to_core",
 ]  # fmt: skip
 
 _DTYPES = {
@@ -120,15 +120,25 @@ def computed(
 
 
 def order_of(x: Tensor) -> torch.memory_format:
-    """Return the memory format that PyTorch suggests for the result of an operation on `x`.
+    """Return the memory format of a batch norm's result in PyTorch: that in which `x` lies.
 
-    That is channels_last for strides of that order, with gaps or without; else C order.
+    C order goes first where both fit; strides in one of the orders with gaps are that order.
     """
     if x.ndim not in (4, 5) or x.is_contiguous():
         return torch.contiguous_format
     order = torch.channels_last if x.ndim == 4 else torch.channels_last_3d
-    if x.is_contiguous(memory_format=order):
-        return order
+    return order if x.is_contiguous(memory_format=order) else suggested_order(x)
+
+
+def suggested_order(x: Tensor) -> torch.memory_format:
+    """Return the memory format that PyTorch suggests for the result of an operation on `x`.
+
+    That is channels_last for strides of that order, with gaps or without and also those of axes of
+    size 1; else C order.
+    """
+    if x.ndim not in (4, 5):
+        return torch.contiguous_format
+    order = torch.channels_last if x.ndim == 4 else torch.channels_last_3d
     sizes, strides = x.shape, x.stride()
     if strides[1] == 0:
         return torch.contiguous_format

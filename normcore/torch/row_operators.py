@@ -18,7 +18,7 @@ from normcore.torch.arrays import (
     memory_kernels,
     moments_of,
     new_parts,
-    order_of,
+    suggested_order,
     to_core,
 )
 from normcore.torch.derivatives import (
@@ -91,11 +91,11 @@ def _groups(x: Tensor, kind: str, extent: int) -> int:
 
 # The orders of results are PyTorch's.
 def _order_of_result(x: Tensor, kind: str) -> torch.memory_format:
-    return torch.contiguous_format if kind in ("layer", "instance") else order_of(x)
+    return torch.contiguous_format if kind in ("layer", "instance") else suggested_order(x)
 
 
 def _order_of_gradient(x: Tensor, kind: str) -> torch.memory_format:
-    return order_of(x) if kind == "group" else torch.contiguous_format
+    return suggested_order(x) if kind == "group" else torch.contiguous_format
 
 
 def _num_rows(x: Tensor, kind: str, extent: int) -> int:

@@ -47,6 +47,25 @@ def test_results_and_their_strides_are_pytorchs(example, layout):
         torch.testing.assert_close(ours.state_dict(), theirs.state_dict(), rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize(
+    "sizes", [(3, 4, 1, 1), (3, 4, 2, 1), (1, 4, 1, 3), (2, 1, 3, 2), (1, 4, 1, 2, 1)]
+)
+def test_axes_of_one_element_in_group_norm(sizes):
+    """Strides of such axes count, where PyTorch chooses the format of a group norm's results."""
+    ours, theirs = Example("GroupNorm", (1, sizes[1]), sizes).pair()
+    dy = normal(sizes, 1)
+    for order in itertools.permutations(range(len(sizes))):
+        back = [order.index(axis) for axis in range(len(sizes))]
+        x = normal(sizes).permute(order).contiguous().permute(back)
+        ones = [1 if size == 1 else stride for size, stride in zip(sizes, x.stride(), strict=True)]
+        for each in (x, x.as_strided(sizes, ones)):
+            each = each.detach().requires_grad_()
+            results = [
+                (y := layer(each), *torch.autograd.grad(y, each, dy)) for layer in (ours, theirs)
+            ]
+            torch.testing.assert_close(*results, rtol=1e-10, atol=1e-10, check_stride=True)
+
+
 @every_layer
 @every_layout
 def test_fake_strides_are_the_real_ones(example, layout):
