@@ -46,6 +46,8 @@ class _BatchNorm(Layer, nn.modules.batchnorm._BatchNorm):
             )
         if is_exporting_to_onnx():
             return super().forward(input)
+        if not self.track_running_stats:
+            running = None, None  # they may be there, and count for nothing
         group = self._group_name()
         self._check(input, group, (*running, *vectors))
         chosen = choice(self.precision, input)
@@ -80,11 +82,7 @@ class _BatchNorm(Layer, nn.modules.batchnorm._BatchNorm):
     def _check(self, input: Tensor, group: str, state: State) -> None:
         """Refuse an input that does not fit the layer in training."""
         self._check_input_dim(input)
-        mean, var, weight, bias = state
-        number = self.num_features
-        functional.check_batch(
-            input, mean, var, weight, bias, self.eps, num_features=number, alone=not group
-        )
+        functional.check_batch(input, *state, self.eps, alone=not group)
 
     def _has_running_statistics(self) -> bool:
         """Whether there are any, and they are to be kept; either may be changed from outside."""

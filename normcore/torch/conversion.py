@@ -10,7 +10,7 @@ from torch.nn.modules.lazy import LazyModuleMixin
 
 from normcore.torch import batchnorm, lazy, rows
 from normcore.torch.batchnorm import SyncBatchNorm
-from normcore.torch.layer import as_theirs, refusal
+from normcore.torch.layer import as_theirs, check_model, refusal
 
 __all__ = ["convert", "synchronize"]
 
@@ -53,10 +53,13 @@ def convert(model: Model, *, to: str = "normcore") -> Model:
 
     Raises
     ------
+    TypeError
+        If `model` is no module.
     ValueError
         If `to` is neither, or a layer is frozen or has a weight_offset, which PyTorch's cannot;
         nothing has changed.
     """
+    check_model(model, "convert")
     if to not in ("normcore", "torch"):
         raise ValueError(f"to must be 'normcore' or 'torch', not {to!r}")
     if to == "normcore":
@@ -76,6 +79,7 @@ def convert(model: Model, *, to: str = "normcore") -> Model:
 
 def synchronize(module: nn.Module, process_group: distributed.ProcessGroup | None) -> nn.Module:
     """Make every batch norm of a model a synchronized one; see SyncBatchNorm."""
+    check_model(module, "convert_sync_batchnorm")
     for name, each in module.named_modules():
         if not isinstance(each, nn.modules.batchnorm._BatchNorm):
             continue

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from types import NoneType
 from typing import Any, TypeAlias
 
@@ -69,6 +69,12 @@ def _is_memory(tensor: object) -> bool:
     return False
 
 
+def _any_nested(given: Iterable[object]) -> bool:
+    """Whether one is a nested tensor, which takes functions of PyTorch's names for PyTorch's."""
+    with torch._C.DisableTorchFunctionSubclass():  # others would see this as a call
+        return any(isinstance(each, Tensor) and each.is_nested for each in given)
+
+
 def overridable(theirs: Callable[..., Results]) -> Callable[..., Any]:
     """Decorate a function as those of torch.nn.functional are.
 
@@ -81,7 +87,7 @@ def overridable(theirs: Callable[..., Results]) -> Callable[..., Any]:
         @functools.wraps(ours)
         def function(*arguments: object, **options: object) -> Results:
             given = (*arguments, *options.values()) if options else arguments
-            if has_torch_function(given):
+            if has_torch_function(given) and not _any_nested(given):
                 found: Results = handle_torch_function(function, given, *arguments, **options)
                 return found
             if is_exporting_to_onnx():

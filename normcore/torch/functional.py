@@ -163,6 +163,7 @@ def instance_norm(
         return _with_running_statistics(
             in_c_order, running_mean, running_var, weight, bias, eps, precision, "instance_norm"
         )
+    _check_both_or_none(running_mean, running_var, "instance_norm")
     if not _is_traced():
         vectors = (
             ("weight", weight), ("bias", bias),
@@ -211,17 +212,17 @@ def check_batch(
     bias: Tensor | None,
     eps: float,
     *,
-    num_features: int | None = None,
     alone: bool = True,
 ) -> None:
     """Refuse a batch, in training, that does not fit; other processes may have more of it."""
     if not eps > 0:
         raise ValueError(f"eps of batch_norm must be positive in training, got {eps!r}")
+    _check_both_or_none(running_mean, running_var, "batch_norm")
     traced = _is_traced()
     if (
         not traced
         and may_look_at_memory(input, weight, bias, running_mean, running_var)
-        and is_batch(input, num_features, weight, bias, running_mean, running_var)
+        and is_batch(input, None, weight, bias, running_mean, running_var)
     ):
         return
     check_input(input, weight, "batch_norm")
@@ -232,15 +233,20 @@ def check_batch(
         ("weight", weight), ("bias", bias),
         ("running_mean", running_mean), ("running_var", running_var),
     )  # fmt: skip
-    number = input.shape[1]
-    if num_features is not None and number != num_features:
-        raise ShapeError(
-            f"the input of batch_norm has {number} channels (its shape is {tuple(input.shape)}), "
-            f"but the layer has num_features={num_features}"
-        )
-    check_channels(input, vectors, "batch_norm", number)
+    check_channels(input, vectors, "batch_norm", input.shape[1])
     if alone:
         check_several((input.shape[0], *input.shape[2:]), input, "channel")
+
+
+def _check_both_or_none(mean: Tensor | None, var: Tensor | None, name: str) -> None:
+    if (mean is None) != (var is None):
+        missing, other = (
+            ("running_mean", "running_var") if mean is None else ("running_var", "running_mean")
+        )
+        raise ValueError(
+            f"{name} in training needs running_mean and running_var, or neither of them: "
+            f"{missing} is None, unlike {other}"
+        )
 
 
 def _with_running_statistics(

@@ -8,7 +8,7 @@ from torch import Tensor, fx, nn
 
 from normcore.array_backend.precision import check_precision
 
-__all__ = ["Layer", "as_theirs", "refusal"]
+__all__ = ["Layer", "as_theirs", "check_model", "refusal"]
 
 
 class Layer:
@@ -53,6 +53,13 @@ class Layer:
     def __prepare_scriptable__(self) -> nn.Module:
         """Return PyTorch's layer, which torch.jit.script takes in the place of this one."""
         return as_theirs(copy.copy(self), "torch.jit.script")
+
+
+def check_model(model: nn.Module, name: str) -> None:
+    """Refuse what is no module."""
+    if not isinstance(model, nn.Module):
+        kind = f"the class {model.__name__}" if isinstance(model, type) else type(model).__name__
+        raise TypeError(f"the model that {name} takes must be a torch.nn.Module, not {kind}")
 
 
 def as_theirs(layer: nn.Module, what: str) -> nn.Module:

@@ -6,10 +6,11 @@ looks up what to call before it changes the class.
 
 from __future__ import annotations
 
-from torch import nn
+from torch import Tensor, nn
 
 from normcore.array_backend.precision import check_precision
 from normcore.torch.batchnorm import BatchNorm1d, BatchNorm2d, BatchNorm3d, SyncBatchNorm
+from normcore.torch.checks import check_input
 from normcore.torch.rows import InstanceNorm1d, InstanceNorm2d, InstanceNorm3d
 
 __all__ = [
@@ -29,6 +30,12 @@ class _WithPrecision:
     def __init__(self, *arguments: object, precision: str | None = None, **options: object) -> None:
         super().__init__(*arguments, **options)
         self.precision = check_precision(precision)
+
+    def initialize_parameters(self, input: Tensor) -> None:
+        """Take the number of features from a batch that the layer takes."""
+        of_samples = isinstance(self, nn.modules.instancenorm._InstanceNorm)
+        check_input(input, None, "instance_norm" if of_samples else "batch_norm")
+        super().initialize_parameters(input)  # type: ignore[misc]
 
 
 class LazyBatchNorm1d(_WithPrecision, nn.LazyBatchNorm1d, BatchNorm1d):

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from normcore.array_backend import selection
 from normcore.torch.arrays import from_core, to_core
 from normcore.torch.batchnorm import _BatchNorm
+from normcore.torch.layer import check_model
 from normcore.torch.running_statistics import mean_and_var
 
 __all__ = ["population_statistics"]
@@ -65,6 +66,8 @@ def population_statistics(
 
     Raises
     ------
+    TypeError
+        If the model is no module.
     ValueError
         If the model has no such layer, or the loader no batch.
 
@@ -75,6 +78,7 @@ def population_statistics(
     layers are synchronized, the statistics are those of all processes, each of which has to call
     this with as many batches.
     """
+    check_model(model, "population_statistics")
     pools = {
         each: _Pool()
         for each in model.modules()

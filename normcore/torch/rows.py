@@ -9,6 +9,7 @@ from torch import Tensor, fx, nn
 
 from normcore.layout.scalar_argument import as_float
 from normcore.torch import functional
+from normcore.torch.checks import check_input
 from normcore.torch.layer import Layer
 
 __all__ = [
@@ -116,8 +117,11 @@ class _InstanceNorm(Layer, nn.modules.instancenorm._InstanceNorm):
 
     def forward(self, input: Tensor) -> Tensor:
         """Normalize each channel of each sample."""
-        if isinstance(input, fx.Proxy) and (recorded := self._record(input)) is not None:
-            return recorded
+        if isinstance(input, fx.Proxy):
+            if (recorded := self._record(input)) is not None:
+                return recorded
+        else:
+            check_input(input, self.weight, "instance_norm")  # before PyTorch asks for sizes
         return super().forward(input)
 
     def _apply_instance_norm(self, input: Tensor) -> Tensor:

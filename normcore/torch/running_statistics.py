@@ -47,7 +47,8 @@ def _moved(
     value stays. With a number of batches before this one all of them weigh the same.
     """
     _check(parts, mean, var)
-    shape = (-1, mean.shape[0])
+    channels = mean.shape[0]
+    shape = (parts.shape[1] // max(channels, 1), channels)
     now = mean_and_var(parts).view(2, *shape).mean(1)
     before = torch.stack([mean.double(), var.double()])
     new_weight = weight if number is None else (number.double() + 1).reciprocal()

@@ -272,7 +272,7 @@ def test_repr_and_state_names(kind):
 @pytest.mark.parametrize(
     ("kind", "x", "error", "message"),
     [
-        ("BatchNorm1d", torch.ones(4, 5), ValueError, "5 channels .* num_features=3"),
+        ("BatchNorm1d", torch.ones(4, 5), ValueError, r"5 channels .* weight has shape \(3,\)"),
         ("BatchNorm1d", torch.ones(1, 3), ValueError, "at least 2 values in each channel"),
         ("BatchNorm2d", torch.ones(1, 3, 1, 1), ValueError, "at least 2 values in each channel"),
         ("BatchNorm1d", torch.ones(4), ValueError, "expected 2D or 3D input"),
@@ -290,6 +290,26 @@ def test_a_refused_input_changes_nothing(kind, x, error, message):
         bn(x)
     for name, value in bn.state_dict().items():
         assert_array_equal(value, before[name])
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("parameters", [True, False])
+@pytest.mark.parametrize("tracking", [True, False])
+def test_the_vectors_decide_how_many_channels_there_are(training, parameters, tracking):
+    """Not num_features, which those who prune a layer leave as it was."""
+    pruned, layer = pair("BatchNorm1d", 8, affine=parameters, track_running_stats=tracking)
+    for each in (pruned, layer):
+        for name, tensor in dict(each.named_parameters()).items():
+            setattr(each, name, torch.nn.Parameter(tensor.detach()[::2].clone()))
+        for name in ("running_mean", "running_var") if tracking else ():
+            setattr(each, name, getattr(each, name)[::2].clone())
+        each.train(training)
+    x, dy = example((5, 4)), normal((5, 4), 1)
+    assert_close(run(pruned, x, dy), run(layer, x, dy))
+    assert_close(pruned.state_dict(), layer.state_dict())
+    if parameters or tracking:
+        with pytest.raises(ValueError, match=r"8 channels .* has shape \(4,\)"):
+            pruned(example((5, 8)))
 
 
 def test_state_of_another_layer():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 
 import pytest
@@ -40,6 +41,23 @@ def test_lazy_layers(kind, how):
     torch.testing.assert_close(ours(x), other(x), rtol=1e-12, atol=1e-12)
     assert type(ours) is getattr(nt, kind.removeprefix("Lazy"))
     torch.testing.assert_close(ours.state_dict(), other.state_dict(), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in LAZY if "Batch" in kind])
+@pytest.mark.parametrize("training", [True, False])
+def test_state_loaded_into_a_lazy_layer(kind, training):
+    """As in PyTorch's, num_features stays 0 and counts for nothing."""
+    x = normal(LAZY[kind]) + 3
+    full = getattr(nn, kind.removeprefix("Lazy"))(3, dtype=torch.float64)
+    full(x)
+    layers = [lazily(getattr(of, kind)).double() for of in (nt, nn)]
+    for layer in layers:
+        layer.load_state_dict(full.state_dict())
+        layer.train(training)
+    torch.testing.assert_close(*(layer(x) for layer in layers), rtol=1e-12, atol=1e-12)
+    states = [layer.state_dict() for layer in layers]
+    torch.testing.assert_close(*states, rtol=1e-12, atol=1e-12)
+    assert [layer.num_features for layer in layers] == [0, 0]
 
 
 def test_lazy_and_derived_layers_synchronized():
@@ -118,6 +136,44 @@ def test_functions_move_running_statistics(name):
 def test_functions_refuse(call, message):
     with pytest.raises((ValueError, RuntimeError), match=message):
         call()
+
+
+@pytest.mark.parametrize("missing", ["running_mean", "running_var"])
+@pytest.mark.parametrize("kind", ["BatchNorm1d", "InstanceNorm1d"])
+@pytest.mark.parametrize("training", [True, False])
+def test_one_running_statistic_alone(missing, kind, training):
+    """ValueError and RuntimeError, as in PyTorch, and nothing has changed."""
+    for of in (nt, nn):
+        layer = getattr(of, kind)(6, track_running_stats=True).train(training)
+        setattr(layer, missing, None)
+        before = copy.deepcopy(layer.state_dict())
+        with pytest.raises(ValueError if training else RuntimeError, match="running_"):
+            layer(normal((4, 6, 5), 0, torch.float32))
+        if of is nt:
+            torch.testing.assert_close(layer.state_dict(), before, rtol=0, atol=0)
+        if kind == "BatchNorm1d" and training:  # those that are not tracked are not looked at
+            layer.track_running_stats = False
+            assert layer(normal((4, 6, 5), 0, torch.float32)).shape == (4, 6, 5)
+
+
+@pytest.mark.parametrize("affine", [True, False])
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("momentum", [0.1, None])
+@pytest.mark.parametrize("kind", ["BatchNorm2d", "InstanceNorm2d"])
+def test_no_channels(affine, training, momentum, kind):
+    """An empty result, as in PyTorch, whose layers with a weight stumble over it."""
+    x = torch.empty(5, 0, 2, 2)
+    layers = [
+        getattr(of, kind)(0, affine=affine, momentum=momentum, track_running_stats=True)
+        for of in ([nt] if affine else [nt, nn])
+    ]
+    for layer in layers:
+        layer.train(training)
+        y = layer(x.requires_grad_())
+        y.sum().backward()
+        assert (y.shape, x.grad.shape) == (x.shape, x.shape)
+    torch.testing.assert_close(layers[0].state_dict(), layers[-1].state_dict())
+    assert layers[0].num_batches_tracked == (training and kind == "BatchNorm2d")
 
 
 @pytest.mark.parametrize("momentum", [0.1, None])

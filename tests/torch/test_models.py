@@ -152,6 +152,23 @@ def test_conversion_of_a_layer_itself_and_of_derived_classes():
         nt.convert(layer, to="keras")
 
 
+@pytest.mark.parametrize("model", [torch.ones(3), None, [nn.BatchNorm1d(3)], nn.BatchNorm1d])
+@pytest.mark.parametrize(
+    ("name", "call"),
+    [
+        ("convert", nt.convert),
+        ("convert", lambda model: nt.convert(model, to="torch")),
+        ("convert_sync_batchnorm", nt.SyncBatchNorm.convert_sync_batchnorm),
+        ("population_statistics", lambda model: nt.population_statistics(model, [])),
+    ],
+)
+def test_what_is_no_model_is_refused(model, name, call):
+    kind = "the class BatchNorm1d" if isinstance(model, type) else type(model).__name__
+    message = rf"the model that {name} takes must be a torch\.nn\.Module, not {kind}"
+    with pytest.raises(TypeError, match=message):
+        call(model)
+
+
 # -- population statistics -------------------------------------------------------------------
 
 

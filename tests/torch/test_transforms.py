@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
+from functools import partial
 
 import pytest
 
@@ -334,13 +335,26 @@ def test_gradients_are_right_whatever_happens_to_the_layer_meanwhile(example):
     close(results[0], run(layer, example.input(), normal(example.shape, 1))[1])
 
 
-@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
-def test_nested_tensors_are_refused():
-    for layout in (torch.jagged, torch.strided):
-        values = [torch.randn(2, 3), torch.randn(5, 3)]
-        nested = torch.nested.nested_tensor(values, layout=layout)
-        with pytest.raises(NotImplementedError, match="normcore's layer_norm takes no nested"):
-            nt.LayerNorm(3)(nested)
+NESTED = {
+    "BatchNorm1d": (8,), "InstanceNorm1d": (8,), "LazyBatchNorm1d": (), "LazyInstanceNorm1d": (),
+    "LayerNorm": (8,), "RMSNorm": (8,), "GroupNorm": (2, 4),
+}  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested", "ignore:Lazy modules")
+@pytest.mark.parametrize("kind", NESTED)
+@pytest.mark.parametrize("layout", [torch.jagged, torch.strided])
+def test_nested_tensors_are_refused(kind, layout):
+    nested = torch.nested.nested_tensor([torch.randn(2, 8), torch.randn(5, 8)], layout=layout)
+    layer = getattr(nt, kind)(*NESTED[kind])
+    calls = [layer, layer.eval()]
+    if kind == "RMSNorm":
+        options = {"weight_offset": 1.0}, {"precision": "native"}, {"residual": nested}
+        rms_norm = partial(nt.functional.rms_norm, normalized_shape=(8,))
+        calls += [partial(rms_norm, **each) for each in options]
+    for call in calls:
+        with pytest.raises(NotImplementedError, match=r"normcore's \w+_norm takes no nested"):
+            call(nested)
 
 
 def test_sparse_tensors_are_refused():
