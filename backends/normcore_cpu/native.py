@@ -137,7 +137,9 @@ class NativeCpuBackend(CpuBackend):
         mask: np.ndarray | None = None,
         out: np.ndarray | None = None,
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        if activation is not None or mask is not None or not _fit_caches(x, dy, out):
+        # Given statistics leave a sample by itself, whatever the size of the batch.
+        suits = _fit_caches(x, dy, out) if training else _are_float32(x, dy, out)
+        if activation is not None or mask is not None or not suits:
             return super().normalize_backward(
                 dy,
                 x,

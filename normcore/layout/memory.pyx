@@ -169,7 +169,7 @@ def are_of_one_dtype(array, vector):
     )
 
 
-def is_batch(array, channels, weight, *vectors):
+def is_batch(array, channels, *vectors):
     """Whether an array in host memory is plainly a batch to normalize.
 
     Parameters
@@ -178,14 +178,13 @@ def is_batch(array, channels, weight, *vectors):
         Of floating point and at least two axes, with two values or more in each channel.
     channels : int or None
         The size of the second axis; None stands for any.
-    weight : array of shape (C,), or None
-        Of the same dtype.
     *vectors : arrays of shape (C,), or None
+        Of the same dtype.
     """
     cdef memory_t memory, other
     cdef Py_ssize_t values = 1
     cdef int axis
-    if not are_of_one_dtype(array, weight):
+    if not are_of_one_dtype(array, None):
         return False
     describe(array, &memory)
     if memory.ndim < 2 or not (channels is None or memory.sizes[1] == channels):
@@ -193,9 +192,11 @@ def is_batch(array, channels, weight, *vectors):
     for axis in range(memory.ndim):
         if axis != 1:
             values *= memory.sizes[axis]
-    for each in (weight, *vectors):
+    for each in vectors:
         if each is None:
             continue
         if not describe(each, &other) or other.ndim != 1 or other.sizes[0] != memory.sizes[1]:
+            return False
+        if other.kind != memory.kind or other.itemsize != memory.itemsize:
             return False
     return values > 1

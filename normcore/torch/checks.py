@@ -98,11 +98,39 @@ def check_channels(
     input: Tensor, vectors: Sequence[tuple[str, Tensor | None]], name: str, number: int
 ) -> None:
     """Refuse what is not one number for each channel of a batch."""
+    _check_beside(input, vectors, name)
     for what, vector in vectors:
         if vector is not None and tuple(vector.shape) != (number,):
             raise ShapeError(
                 f"the input of {name} has {number} channels (its shape is {tuple(input.shape)}), "
                 f"but {what} has shape {tuple(vector.shape)}"
+            )
+
+
+def _check_beside(input: Tensor, vectors: Sequence[tuple[str, Tensor | None]], name: str) -> None:
+    """Refuse what is not on the device of an input, or of the one dtype that goes with it."""
+    first: tuple[str, torch.dtype] | None = None
+    for what, vector in vectors:
+        if vector is None:
+            continue
+        if not isinstance(vector, Tensor):
+            raise TypeError(f"{what} of {name} must be a tensor, not {type(vector).__name__}")
+        if vector.device != input.device:
+            raise ShapeError(
+                f"the input of {name} is on {input.device}, but {what} is on {vector.device}"
+            )
+        dtype = vector.dtype
+        if dtype != input.dtype and not (input.dtype in _REDUCED and dtype == torch.float32):
+            raise DtypeError(
+                f"the input of {name} is {input.dtype}, but {what} is {dtype}; only a float16 or "
+                "bfloat16 input may differ, beside float32"
+            )
+        if first is None:
+            first = what, dtype
+        elif dtype != first[1]:
+            raise DtypeError(
+                f"{first[0]} of {name} is {first[1]}, but {what} is {dtype}; they must be of one "
+                "dtype"
             )
 
 
@@ -112,6 +140,7 @@ def check_last_axes(
     """Refuse an input whose last axes have another shape, and vectors of another one."""
     if not expected:
         raise ShapeError(f"normalized_shape of {name} must have at least one size")
+    _check_beside(input, vectors, name)
     if input.shape[-len(expected) :] != expected:
         raise ShapeError(
             f"the input of {name} has shape {tuple(input.shape)}, but normalized_shape is "

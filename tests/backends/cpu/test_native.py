@@ -162,6 +162,21 @@ def test_samples_do_not_depend_on_those_beside_them(number) -> None:
     assert_same([tuple(each[3 : 3 + number] for each in whole), part])
 
 
+@pytest.mark.parametrize("channels", [3, 16])
+def test_frozen_gradients_do_not_depend_on_the_size_of_the_batch(channels) -> None:
+    number = (1 << 18) + 8  # of which those in training are exact
+    x, dy, gamma, _ = batches((number, channels, 1), 5)
+    moments = Moments.of(np.ones(channels), np.zeros(channels), np.ones(channels))
+
+    def dx(count: int) -> np.ndarray:
+        found: np.ndarray = F.batch_norm_backward(
+            dy[:count, :, 0], x[:count, :, 0], moments, gamma, training=False, precision="native"
+        )[0]
+        return found
+
+    assert dx(number)[:50].tobytes() == dx(50).tobytes()
+
+
 # -- how far from exact ---------------------------------------------------------------------
 
 
