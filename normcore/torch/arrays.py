@@ -138,10 +138,11 @@ def suggested_order(x: Tensor) -> torch.memory_format:
     """
     if x.ndim not in (4, 5):
         return torch.contiguous_format
-    order = torch.channels_last if x.ndim == 4 else torch.channels_last_3d
-    sizes, strides = x.shape, x.stride()
-    if strides[1] == 0:
+    strides = x.stride()
+    if strides[1] == 0 or strides[-1] < strides[1]:  # in C order, most of the time
         return torch.contiguous_format
+    sizes = x.shape
+    order = torch.channels_last if x.ndim == 4 else torch.channels_last_3d
     least = 0
     for axis in (1, *reversed(_ORDERS[order, x.ndim][:-1])):
         if sizes[axis] == 0 or strides[axis] < least or (axis == 0 and least == strides[1]):

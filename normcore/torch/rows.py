@@ -120,8 +120,8 @@ class _InstanceNorm(Layer, nn.modules.instancenorm._InstanceNorm):
         if isinstance(input, fx.Proxy):
             if (recorded := self._record(input)) is not None:
                 return recorded
-        else:
-            check_input(input, self.weight, "instance_norm")  # before PyTorch asks for sizes
+        elif not isinstance(input, Tensor) or input.is_nested:
+            check_input(input, None, "instance_norm")  # before PyTorch asks for sizes
         return super().forward(input)
 
     def _apply_instance_norm(self, input: Tensor) -> Tensor:
