@@ -54,7 +54,13 @@ def check_weights(weights: Array) -> None:
     xp = array_namespace(weights)
     if xp.isdtype(weights.dtype, ("bool", "unsigned integer")):
         return
-    good = (weights >= 0) & (weights <= xp.finfo(xp.float64).max)
+    largest = xp.finfo(xp.float64).max
+    if isinstance(weights, np.ndarray) and weights.size:
+        # Without arrays of as many bools; NaN is in both.
+        least, most = weights.min(), weights.max()
+        if least >= 0 and most <= largest:
+            return
+    good = (weights >= 0) & (weights <= largest)
     if not bool(xp.all(good)):
         where = int(xp.argmin(xp.astype(xp.reshape(good, (-1,)), xp.uint8)))
         value = float(xp.reshape(weights, (-1,))[where])

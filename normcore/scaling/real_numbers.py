@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 
+from normcore.layout.bfloat16 import widened
 from normcore.layout.namespace import Array, array_namespace, to_numpy
 from normcore.statistics.wide_integers import refuse_rounded
 
@@ -34,6 +35,7 @@ def as_numbers(values: Array, what: str) -> np.ndarray:
         array = on_host(values) if hasattr(values, "__dlpack__") else np.asarray(values)
     except ValueError as error:
         raise ValueError(f"{what} is no array: {error}") from None
+    array = widened(array)
     if array.dtype.kind == "O":
         array = _without_na(array)
         if any(isinstance(value, str | bytes) for value in array.flat):

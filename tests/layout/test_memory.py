@@ -66,13 +66,13 @@ def test_dtypes():
 
 
 def test_batches():
-    x, weight, running = torch.ones(4, 3, 2), torch.ones(3), torch.ones(3, dtype=torch.float64)
+    x, weight, running = torch.ones(4, 3, 2), torch.ones(3), torch.zeros(3)
     assert is_batch(x, 3, weight, None, running)
     assert is_batch(x, None, None)
     assert is_batch(x.transpose(0, 1), 4, None)
-    for wrong in (torch.ones(2), torch.ones(3, 1), 1.0, running.double()[:2]):
+    for wrong in (torch.ones(2), torch.ones(3, 1), 1.0, running[:2], running.double()):
         assert not is_batch(x, 3, weight, wrong)
-    for others in ((x, 4, None), (x, 3, running), (torch.ones(3), None, None)):
+    for others in ((x, 4, None), (x, 3, running.double()), (torch.ones(3), None, None)):
         assert not is_batch(*others)
     for alone in (torch.ones(1, 3), torch.ones(1, 3, 1), torch.ones(0, 3)):
         assert not is_batch(alone, 3, weight)

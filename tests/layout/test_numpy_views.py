@@ -103,7 +103,7 @@ def test_the_numbers_of_a_map_are_its_rows() -> None:
 @pytest.fixture
 def without(monkeypatch: pytest.MonkeyPatch):
     """Have every inference take the general form."""
-    return lambda: monkeypatch.setattr(Inference, "of", classmethod(lambda *_: None))
+    return lambda: monkeypatch.setattr(Inference, "of", classmethod(lambda *_, **__: None))
 
 
 def layer(x: np.ndarray, axis: int = 1, **options: object) -> nc.BatchNorm:

@@ -262,7 +262,7 @@ def test_without_cupy_one_error_says_what_to_install():
     code = (
         "import sys; sys.modules['cupy'] = None\n"
         "import torch, normcore.torch as nt\n"
-        "torch.Tensor.is_cuda = True\n"
+        "torch.Tensor.is_cuda, torch.Tensor.is_cpu = True, False\n"
         "torch.Tensor.__dlpack_device__ = lambda self: (2, 0)\n"
         "try:\n    nt.BatchNorm2d(3)(torch.zeros(2, 3, 4, 4))\n"
         "except RuntimeError as error:\n    print(error)\n"

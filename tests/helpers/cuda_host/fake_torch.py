@@ -86,6 +86,7 @@ def posing(monkeypatch: Any, cupy: FakeCupy) -> Iterator[FakeTorch]:
 
     monkeypatch.setattr(torch, "empty", kept)
     monkeypatch.setattr(torch.Tensor, "is_cuda", True, raising=False)
+    monkeypatch.setattr(torch.Tensor, "is_cpu", False, raising=False)
     monkeypatch.setattr(torch.Tensor, "__dlpack_device__", lambda self: (2, 0))
     monkeypatch.setattr(torch, "from_dlpack", fake.from_dlpack)
     monkeypatch.setattr(
