@@ -1,8 +1,11 @@
+from typing_extensions import disjoint_base
+
 from normcore.array_backend.abstract import Backend
 from normcore.layout.namespace import Array
 
 __all__ = ["TensorKernels"]
 
+@disjoint_base
 class TensorKernels:
     def __init__(self, backend: Backend) -> None: ...
     def batch_norm(

@@ -1,4 +1,4 @@
-# cython: boundscheck=False, wraparound=False, cdivision=True
+# cython: boundscheck=False, wraparound=False, cdivision=True, auto_pickle=False
 # Design: normalizations of what any library holds in host memory, such as PyTorch's tensors, as
 # they lie there: the way of small batches, of which a step takes less time than making NumPy arrays
 # of its tensors. Which kernels run is the backend's to say, which sees views in the place of
