@@ -5,7 +5,6 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
 from normcore.array_backend.abstract import Backend
 from normcore.io.columns import chosen_columns
@@ -47,7 +46,7 @@ def survey(
     while True:
         names = tuple(name for name, numeric in fields.items() if numeric and name not in lost)
         passes = Passes(table, memory_limit, batch_rows, progress)
-        keep = _kept_in(table, passes, names)
+        keep = passes.kept_in(names)
         try:
             with Spool(table, passes.budget, keep, Path(tempfile.gettempdir())) as spool:
                 found = _two_passes(table, passes, names, spool, backend, keep_zeros)
@@ -84,16 +83,6 @@ def _looked_at(
 
 
 _TRUTH = ("bool", "truth values")
-
-
-def _kept_in(
-    table: TableSource, passes: Passes, names: tuple[str, ...]
-) -> Literal["nothing", "memory", "file"]:
-    if not table.reread:
-        return "file"
-    if table.kept_in == "memory" and table.kept_bytes(names) > passes.budget.whole:
-        return "nothing"
-    return table.kept_in
 
 
 def _two_passes(
