@@ -14,6 +14,7 @@ from typing import Literal, TypedDict, Unpack
 
 from normcore.array_backend.abstract import Backend
 from normcore.io.csv.options import CsvOptions
+from normcore.io.passes import Passes
 from normcore.io.report import ProgressCallback
 from normcore.io.streaming.memory import MEMORY_LIMIT
 from normcore.io.table import MissingLibrary
@@ -185,13 +186,12 @@ def report(
     """
     table = opened_table(X, csv)
     try:
+        passes = Passes(table, memory_limit, batch_rows, progress)
         num_rows, found = survey(
             table,
+            passes,
             columns=columns,
             exclude=exclude,
-            memory_limit=memory_limit,
-            batch_rows=batch_rows,
-            progress=progress,
             backend=backend,
             keep_zeros=is_sparse(X),
         )

@@ -10,7 +10,6 @@ from normcore.array_backend.abstract import Backend
 from normcore.io.columns import chosen_columns
 from normcore.io.digits import LostDigits
 from normcore.io.passes import Passes
-from normcore.io.report import ProgressCallback
 from normcore.io.streaming.spool import Spool
 from normcore.io.table import TableSource
 from normcore.reporting.column import ColumnReport
@@ -22,21 +21,21 @@ __all__ = ["survey"]
 
 def survey(
     table: TableSource,
+    passes: Passes,
     *,
     columns: Sequence[str] | None,
     exclude: Sequence[str] | None,
-    memory_limit: int,
-    batch_rows: int | None,
-    progress: ProgressCallback | None,
     backend: str | Backend | None,
-    keep_zeros: bool = False,
+    keep_zeros: bool,
 ) -> tuple[int, list[ColumnReport]]:
     """Return the number of rows of a table, and what there is to say of its columns.
 
     Parameters
     ----------
     table : TableSource
-    columns, exclude, memory_limit, batch_rows, progress, backend
+    passes : Passes
+        Over this table.
+    columns, exclude, backend
         As of :func:`normcore.reporting.report`.
     keep_zeros : bool
         Whether the scalers should map zero to zero.
@@ -45,7 +44,6 @@ def survey(
     lost: dict[str, str] = {}
     while True:
         names = tuple(name for name, numeric in fields.items() if numeric and name not in lost)
-        passes = Passes(table, memory_limit, batch_rows, progress)
         keep = passes.kept_in(names)
         try:
             with Spool(table, passes.budget, keep, Path(tempfile.gettempdir())) as spool:
