@@ -77,7 +77,7 @@ class DataReport:
             "notes": list(self.notes),
             "columns": [column.to_dict() for column in self.columns],
             "python": python_lines(),
-            "commands": list(command_lines(self.columns, self.source)) if self.is_file else [],
+            "commands": [*self._commands],
         }
         return _strict(content)  # type: ignore[return-value]
 
@@ -95,8 +95,11 @@ class DataReport:
         MissingLibrary
             If Jinja2 is not installed.
         """
-        commands = command_lines(self.columns, self.source) if self.is_file else ()
-        return rendered(self, python_lines(), commands)
+        return rendered(self, python_lines(), self._commands)
+
+    @property
+    def _commands(self) -> list[str]:
+        return list(command_lines(self.columns, self.source)) if self.is_file else []
 
     def save(
         self, path: str | os.PathLike[str], *, format: Literal["html", "json"] | None = None
