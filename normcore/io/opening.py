@@ -6,7 +6,7 @@ import io
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Protocol, TypeAlias
+from typing import TYPE_CHECKING, BinaryIO, Protocol, TypeAlias, TypeGuard
 
 from normcore import registration
 from normcore.io.csv.options import CsvOptions
@@ -16,7 +16,7 @@ from normcore.registration.registry import PluginError
 if TYPE_CHECKING:
     import pyarrow.dataset
 
-__all__ = ["ArrowStreamable", "Source", "open_table", "source_class"]
+__all__ = ["ArrowStreamable", "Source", "is_dataset", "open_table", "source_class"]
 
 #: How a message of an Arrow stream begins.
 ARROW_STREAM = b"\xff\xff\xff\xff"
@@ -103,8 +103,7 @@ def open_table(
         raise ValueError("csv= is for CSV files, not for objects of Python's")
     if isinstance(source, TableSource):
         return source
-    dataset = sys.modules.get("pyarrow.dataset")
-    if dataset is not None and isinstance(source, dataset.Dataset):
+    if is_dataset(source):
         from normcore.io.arrow.dataset import ScannedDataset
 
         return ScannedDataset(source)
@@ -116,6 +115,12 @@ def open_table(
         f"cannot read a table from {type(source).__name__}: neither a path nor a table, frame or "
         "reader with __arrow_c_stream__"
     )
+
+
+def is_dataset(source: object) -> TypeGuard[pyarrow.dataset.Dataset]:
+    """Whether ``source`` is a dataset of pyarrow."""
+    dataset = sys.modules.get("pyarrow.dataset")
+    return dataset is not None and isinstance(source, dataset.Dataset)
 
 
 def _open_path(path: str | os.PathLike[str], csv: CsvOptions | None) -> TableSource:

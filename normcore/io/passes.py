@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -56,6 +56,15 @@ class Passes:
         self._progress = progress
         self._fingerprint = table.fingerprint()
         self._num_rows = table.num_rows
+
+    def kept_in(self, numeric: tuple[str, ...]) -> Literal["nothing", "memory", "file"]:
+        """Return where a first pass should keep its batches for the second one."""
+        table = self._table
+        if not table.reread:
+            return "file"
+        if table.kept_in == "memory" and table.kept_bytes(numeric) > self.budget.whole:
+            return "nothing"  # it will not fit, and a first pass of fewer columns is quicker
+        return table.kept_in
 
     def read(self, numeric: tuple[str, ...], spool: Spool) -> None:
         """Put all batches into the spool."""

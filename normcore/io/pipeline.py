@@ -212,10 +212,7 @@ def fit_transform_source(
         passes = Passes(table, memory_limit, batch_rows, progress)
         if not to.is_text:
             table.settle(numeric)
-        keep = table.kept_in if table.reread else "file"
-        if keep == "memory" and table.kept_bytes(numeric) > passes.budget.whole:
-            keep = "nothing"  # it will not fit, and a first pass of fewer columns is quicker
-        with Spool(table, passes.budget, keep, _directory(to)) as spool:
+        with Spool(table, passes.budget, passes.kept_in(numeric), _directory(to)) as spool:
             fitted, tally = passes.fit(numeric, names, scaler, spool)
             before, after = passes.transform(
                 numeric, names, fitted, to, spool, inverse=False, before=tally

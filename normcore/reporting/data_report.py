@@ -14,6 +14,7 @@ from typing import Literal, TypedDict, Unpack
 
 from normcore.array_backend.abstract import Backend
 from normcore.io.csv.options import CsvOptions
+from normcore.io.passes import Passes
 from normcore.io.report import ProgressCallback
 from normcore.io.streaming.memory import MEMORY_LIMIT
 from normcore.io.table import MissingLibrary
@@ -76,7 +77,7 @@ class DataReport:
             "notes": list(self.notes),
             "columns": [column.to_dict() for column in self.columns],
             "python": python_lines(),
-            "commands": list(command_lines(self.columns, self.source)) if self.is_file else [],
+            "commands": [*self._commands],
         }
         return _strict(content)  # type: ignore[return-value]
 
@@ -94,8 +95,11 @@ class DataReport:
         MissingLibrary
             If Jinja2 is not installed.
         """
-        commands = command_lines(self.columns, self.source) if self.is_file else ()
-        return rendered(self, python_lines(), commands)
+        return rendered(self, python_lines(), self._commands)
+
+    @property
+    def _commands(self) -> list[str]:
+        return list(command_lines(self.columns, self.source)) if self.is_file else []
 
     def save(
         self, path: str | os.PathLike[str], *, format: Literal["html", "json"] | None = None
@@ -185,13 +189,12 @@ def report(
     """
     table = opened_table(X, csv)
     try:
+        passes = Passes(table, memory_limit, batch_rows, progress)
         num_rows, found = survey(
             table,
+            passes,
             columns=columns,
             exclude=exclude,
-            memory_limit=memory_limit,
-            batch_rows=batch_rows,
-            progress=progress,
             backend=backend,
             keep_zeros=is_sparse(X),
         )

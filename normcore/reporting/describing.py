@@ -73,29 +73,20 @@ class Description:
         self._pivots = np.vstack([quartiles, fences])
         self._bins = bins_for(self._low, self._high, quartiles[0], quartiles[2], traits.whole)
         self._curves = self._fitted_curves()
-        edged = [columns for columns, _ in self._curves.values()]
         self._groups = self._candidates()
         self.second = SecondLook(
             self._bins,
             self._pivots,
-            np.hstack([curve.edges for _, curve in self._curves.values()])
-            if edged
-            else np.empty((1, 0)),
-            np.hstack([curve.upto for _, curve in self._curves.values()])
-            if edged
-            else np.empty((1, 0), dtype=bool),
-            np.concatenate(edged) if edged else np.empty(0, dtype=np.intp),
+            list(self._curves.values()),
             self._groups,
-            (first.positive + first.negative) > 0,
+            bool(first.positive.any() or first.negative.any()),
             backend,
         )
 
-    def _two_valued(self) -> np.ndarray:
-        return self._first.traits.two_valued & (self._low < self._high)
-
     def _candidates(self) -> list[np.ndarray]:
         complete = self._count == self.num_rows
-        truth = self._two_valued() & (self._low == 0) & (self._high == 1) & complete
+        two_valued = self._first.traits.two_valued
+        truth = two_valued & (self._low == 0) & (self._high == 1) & complete
         ones = np.rint(np.where(truth, self._mean, 0.0) * self._count)
         return candidate_groups(self._names, ones, self.num_rows, truth)
 
@@ -261,13 +252,12 @@ class Description:
                 before = self._histogram(column, *ends[:, number])
                 after = None if mapped is None else self._histogram(column, *mapped[:, number])
                 drawn[column] = before, after
-        start = 0
-        for columns, curve in self._curves.values():
+        for (columns, curve), below in zip(
+            self._curves.values(), self.second.below_edges, strict=True
+        ):
             for number, column in enumerate(columns.tolist()):
                 before = self._histogram(column, self._bins.low[column], self._bins.high[column])
-                after = self._curved(column, start + number, curve.low[number], curve.high[number])
-                drawn[column] = before, after
-            start += len(columns)
+                drawn[column] = before, self._curved(column, curve, number, below[:, number])
         return [
             replace(each, before=drawn[place[each.name]][0], after=drawn[place[each.name]][1])
             if each.numeric and each.count
@@ -287,17 +277,16 @@ class Description:
             bool(self._bins.discrete[column]),
         )
 
-    def _curved(self, column: int, edged: int, low: float, high: float) -> Histogram:
-        below = self.second.below_edges[:, edged]
-        count = self._count[column]
+    def _curved(self, column: int, curve: Curved, number: int, below: np.ndarray) -> Histogram:
         counts = np.diff(below)
-        above = count - below[-1]
-        if self._edges_reach(edged, column):
+        above = self._count[column] - below[-1]
+        if curve.edges[-1, number] >= self._high[column]:
             counts[-1] += above
             above = 0.0
         return Histogram(
-            float(low), float(high), tuple(int(n) for n in counts), int(below[0]), int(above)
+            float(curve.low[number]),
+            float(curve.high[number]),
+            tuple(int(n) for n in counts),
+            int(below[0]),
+            int(above),
         )
-
-    def _edges_reach(self, edged: int, column: int) -> bool:
-        return bool(self.second.edges[-1, edged] >= self._high[column])

@@ -29,8 +29,7 @@ _HEADERS = (
     "Column", "Missing", "Min", "Q1", "Median", "Q3", "Max", "Mean", "Std", "Outliers",
     "Before", "After", "Recommended",
 )  # fmt: skip
-# Charts have no order.
-_SORTED = tuple("" if name in ("Before", "After") else name for name in _HEADERS)
+_CHARTS = ("Before", "After")  # which have no order
 _TITLES = {
     "standard": "Standard",
     "minmax": "Min-max",
@@ -62,8 +61,8 @@ def rendered(report: DataReport, python: str, commands: Iterable[str]) -> str:
             titles=_TITLES,
             flags=[(flag, flags[flag]) for flag in FLAGS if flags[flag]],
             flag_names=FLAGS,
-            headers=_SORTED,
-            shown=_HEADERS,
+            headers=_HEADERS,
+            charts=_CHARTS,
             applies=chosen.keys() - {"pass"},
             python=python,
             commands=list(commands),

@@ -10,6 +10,7 @@ from normcore.array_backend.abstract import Backend
 from normcore.array_backend.selection import select_backend
 from normcore.reporting.first_look import without_infinity
 from normcore.reporting.histograms import Bins, bin_counts
+from normcore.reporting.maps import Curved
 
 __all__ = ["SecondLook"]
 
@@ -23,16 +24,12 @@ class SecondLook:
         Of each column.
     pivots : float64 array of shape (R, C)
         Values whose ranks are counted.
-    edges : float64 array of shape (E, K)
-        Ends of bins of some columns, ascending.
-    upto : bool array of the same shape
-        Where what equals an end counts as below it.
-    edged : int array of shape (K,)
-        Which columns.
+    curves : sequence of (int array of shape (K,), Curved)
+        Columns, and the ends of bins that maps of these make.
     groups : sequence of int arrays
         Columns of two values, 0 and 1, of which perhaps one is 1 in each row.
-    infinite : bool array of shape (C,)
-        Columns with infinite values, which count as missing.
+    any_infinite : bool
+        Whether there are infinite values, which count as missing.
     backend : str or Backend, optional
 
     Attributes
@@ -41,7 +38,8 @@ class SecondLook:
         As of :func:`~normcore.reporting.histograms.bin_counts`.
     below, equal : float64 arrays of shape (R, C)
         Numbers of values below pivots, and equal to them.
-    below_edges : float64 array of shape (E, K)
+    below_edges : list of float64 arrays of shape (NUM_BINS + 1, K)
+        Of each of the curves, the numbers of values that become less than an end.
     one_hot : list of bool
         Whether each of the groups has one 1 in every row.
     """
@@ -50,20 +48,17 @@ class SecondLook:
         self,
         bins: Bins,
         pivots: np.ndarray,
-        edges: np.ndarray,
-        upto: np.ndarray,
-        edged: np.ndarray,
+        curves: Sequence[tuple[np.ndarray, Curved]],
         groups: Sequence[np.ndarray],
-        infinite: np.ndarray,
+        any_infinite: bool,
         backend: str | Backend | None = None,
     ) -> None:
-        self._bins, self._pivots, self._groups = bins, pivots, groups
-        self.edges, self._upto, self._edged = edges, upto, edged
-        self._any_infinite = bool(infinite.any())
+        self._bins, self._pivots, self._curves, self._groups = bins, pivots, curves, groups
+        self._any_infinite = any_infinite
         self._backend = select_backend(np.empty((0, 0)), backend)
         self.counts = bin_counts(np.empty((0, len(bins.low))), bins)
         self.below, self.equal = np.zeros(pivots.shape), np.zeros(pivots.shape)
-        self.below_edges = np.zeros(edges.shape)
+        self.below_edges = [np.zeros(curve.edges.shape) for _, curve in curves]
         self.one_hot = [True for _ in groups]
 
     def add(self, x: np.ndarray) -> None:
@@ -76,9 +71,9 @@ class SecondLook:
         below, equal = self._ranks(x, self._pivots)
         self.below += below
         self.equal += equal
-        if self._edged.size:
-            below, equal = self._ranks(x[:, self._edged], self.edges)
-            self.below_edges += below + np.where(self._upto, equal, 0.0)
+        for (columns, curve), found in zip(self._curves, self.below_edges, strict=True):
+            below, equal = self._ranks(x[:, columns], curve.edges)
+            found += below + np.where(curve.upto, equal, 0.0)
         for number, group in enumerate(self._groups):
             if self.one_hot[number]:
                 self.one_hot[number] = bool(np.all(x[:, group].sum(axis=1) == 1))

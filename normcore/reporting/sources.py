@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol, TypeGuard
 
@@ -11,7 +10,7 @@ import numpy as np
 
 from normcore.io.array_batch import ArrayBatch
 from normcore.io.csv.options import CsvOptions
-from normcore.io.opening import open_table
+from normcore.io.opening import is_dataset, open_table
 from normcore.io.table import Field, TableBatch, TableSource, choose_batch_rows, float_dtype
 from normcore.layout.bfloat16 import holds_bfloat16, widened
 from normcore.layout.namespace import Array, to_numpy
@@ -52,7 +51,7 @@ def opened_table(X: Array, csv: CsvOptions | None = None) -> TableSource:
     ValueError, TypeError
         If it is none of these, or malformed.
     """
-    if isinstance(X, (str, os.PathLike, TableSource)) or _is_dataset(X):
+    if isinstance(X, (str, os.PathLike, TableSource)) or is_dataset(X):
         return open_table(X, csv=csv)
     if is_lazy(X):
         X = X.collect(engine="streaming")
@@ -72,11 +71,6 @@ def opened_table(X: Array, csv: CsvOptions | None = None) -> TableSource:
     if holds_bfloat16(X):
         X = widened(X)
     return _ArrayTable(_DenseRows(to_numpy(as_table(X, "report"))), library_of(X))
-
-
-def _is_dataset(X: Array) -> bool:
-    dataset = sys.modules.get("pyarrow.dataset")
-    return dataset is not None and isinstance(X, dataset.Dataset)
 
 
 def _is_arrow_column(X: Array) -> bool:
@@ -129,10 +123,18 @@ class _SparseRows:
         return array
 
 
+def _made_up(width: int) -> list[str]:
+    return [f"x{index}" for index in range(width)]
+
+
+def _fields(names: Sequence[str], dtype: np.dtype) -> list[Field]:
+    by_default = dtype.kind != "b"
+    return [Field(name, float_dtype(dtype), dtype.name, by_default=by_default) for name in names]
+
+
 class _ArrayTable(TableSource):
     """A matrix in memory; its columns are x0, x1, ... where they have no names."""
 
-    has_names = False
     kept_in = "nothing"
 
     def __init__(self, matrix: _Rows, library: str, names: Sequence[str] | None = None) -> None:
@@ -140,13 +142,7 @@ class _ArrayTable(TableSource):
         self.name = f"{library} array"
         self.num_rows, width = matrix.shape
         self.has_names = names is not None
-        kind = matrix.dtype
-        self._set_fields(
-            [
-                Field(name, float_dtype(kind), kind.name, by_default=kind.kind != "b")
-                for name in names or [f"x{index}" for index in range(width)]
-            ]
-        )
+        self._set_fields(_fields(names or _made_up(width), matrix.dtype))
 
     def batches(
         self, numeric: Sequence[str], *, others: bool = True, batch_rows: int | None = None
@@ -171,13 +167,7 @@ class _ArrayStream(TableSource):
     def __init__(self, first: np.ndarray, more: Iterator[Array]) -> None:
         self._first, self._more = first, more
         self.name = "stream of arrays"
-        kind = first.dtype
-        self._set_fields(
-            [
-                Field(f"x{index}", float_dtype(kind), kind.name, by_default=kind.kind != "b")
-                for index in range(first.shape[1])
-            ]
-        )
+        self._set_fields(_fields(_made_up(first.shape[1]), first.dtype))
 
     def batches(
         self, numeric: Sequence[str], *, others: bool = True, batch_rows: int | None = None

@@ -5,13 +5,11 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
 from normcore.array_backend.abstract import Backend
 from normcore.io.columns import chosen_columns
 from normcore.io.digits import LostDigits
 from normcore.io.passes import Passes
-from normcore.io.report import ProgressCallback
 from normcore.io.streaming.spool import Spool
 from normcore.io.table import TableSource
 from normcore.reporting.column import ColumnReport
@@ -23,21 +21,21 @@ __all__ = ["survey"]
 
 def survey(
     table: TableSource,
+    passes: Passes,
     *,
     columns: Sequence[str] | None,
     exclude: Sequence[str] | None,
-    memory_limit: int,
-    batch_rows: int | None,
-    progress: ProgressCallback | None,
     backend: str | Backend | None,
-    keep_zeros: bool = False,
+    keep_zeros: bool,
 ) -> tuple[int, list[ColumnReport]]:
     """Return the number of rows of a table, and what there is to say of its columns.
 
     Parameters
     ----------
     table : TableSource
-    columns, exclude, memory_limit, batch_rows, progress, backend
+    passes : Passes
+        Over this table.
+    columns, exclude, backend
         As of :func:`normcore.reporting.report`.
     keep_zeros : bool
         Whether the scalers should map zero to zero.
@@ -46,8 +44,7 @@ def survey(
     lost: dict[str, str] = {}
     while True:
         names = tuple(name for name, numeric in fields.items() if numeric and name not in lost)
-        passes = Passes(table, memory_limit, batch_rows, progress)
-        keep = _kept_in(table, passes, names)
+        keep = passes.kept_in(names)
         try:
             with Spool(table, passes.budget, keep, Path(tempfile.gettempdir())) as spool:
                 found = _two_passes(table, passes, names, spool, backend, keep_zeros)
@@ -84,16 +81,6 @@ def _looked_at(
 
 
 _TRUTH = ("bool", "truth values")
-
-
-def _kept_in(
-    table: TableSource, passes: Passes, names: tuple[str, ...]
-) -> Literal["nothing", "memory", "file"]:
-    if not table.reread:
-        return "file"
-    if table.kept_in == "memory" and table.kept_bytes(names) > passes.budget.whole:
-        return "nothing"
-    return table.kept_in
 
 
 def _two_passes(

@@ -110,21 +110,18 @@ class Learning(FittedAttributes, AnyAxes, ABC):
             self._refuse_unobserved("partial_fit")
             anew = not self.__sklearn_is_fitted__()
         self._check_parameters()
-        features = None
-        if is_columns(self.axis):
-            pieces = opened(X, type(self).__name__)
-            if pieces is not None:
-                element_mask.refuse_where(where, X)
-                return self._fit_pieces(pieces, sample_weight, None, anew, X, y)
+        owner, features = type(self).__name__, None
+        of_columns = is_columns(self.axis)
+        pieces = opened(X, owner) if of_columns else opened_along(X, owner, self.axis)
+        if pieces is not None:
+            element_mask.refuse_where(where, X)
+            return self._fit_pieces(pieces, sample_weight, anew=anew, X=X, y=y)
+        if of_columns:
             names = column_names(X)
-            values = input_validation.as_table(X, type(self).__name__)
+            values = input_validation.as_table(X, owner)
             num_rows, num_features = values.shape
         else:
-            sparse = opened_along(X, type(self).__name__, self.axis)
-            if sparse is not None:
-                element_mask.refuse_where(where, X)
-                return self._fit_pieces(sparse, sample_weight, sparse.features, anew, X, y)
-            values = input_validation.any_array(X, type(self).__name__)
+            values = input_validation.any_array(X, owner)
             features = FeatureAxes.of(self.axis, values)
             names = features.names(X)
             num_rows, num_features = features.num_samples(values), features.size
@@ -152,16 +149,10 @@ class Learning(FittedAttributes, AnyAxes, ABC):
         return self
 
     def _fit_pieces(
-        self,
-        table: PiecewiseTable,
-        sample_weight: Array,
-        features: FeatureAxes | None,
-        anew: bool,
-        X: Array,
-        y: Array,
+        self, table: PiecewiseTable, sample_weight: Array, *, anew: bool, X: Array, y: Array
     ) -> Self:
         """Learn from a table that is observed in pieces."""
-        names = table.names
+        names, features = table.names, table.features
         num_features = table.shape[1] if features is None else features.size
         if not anew:
             self._check_same_axes(features, X)

@@ -140,9 +140,8 @@ class PercentileScaler(nc.QuantileLearner, nc.AffineScaler):
             return DeviationQuantiles.beside(found)
         found = self.observe_quantiles(backend, x, [0.5], weights=weights)
         quantiles = DeviationQuantiles.beside(found)
-        quantiles.observe_deviation(
-            backend, x, partial(self.observe_quantiles, backend, weights=weights)
-        )
+        exactly = PercentileScaler().observe_quantiles  # without a sketch of distances
+        quantiles.observe_deviation(backend, x, partial(exactly, backend, weights=weights))
         return quantiles
 
     def affine(self, quantiles: DeviationQuantiles) -> nc.Affine:

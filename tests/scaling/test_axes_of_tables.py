@@ -148,7 +148,7 @@ def test_sparse_streams_and_what_is_refused():
     X = sparse.random_array((20, 5), density=0.4, rng=np.random.default_rng(0), format="csr")
     for axis in (None, 0, 1):
         scaler = nc.StandardScaler(with_mean=False, axis=axis)
-        whole = nc.StandardScaler(with_mean=False, axis=axis).fit(X.toarray()[:, :5])
+        whole = nc.StandardScaler(with_mean=False, axis=axis).fit(X.toarray())
         scaler.partial_fit(X).partial_fit(X)
         np.testing.assert_allclose(scaler.scale_, whole.scale_, rtol=1e-14)
         with pytest.raises(ValueError, match="Cannot center sparse matrices"):

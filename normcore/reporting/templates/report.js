@@ -12,8 +12,10 @@ const number = (row, column) => {
   return /\d/.test(found) ? Number(found) : NaN;
 };
 
+const ofText = () => key === "0" || key === String(heads.length - 1);
+
 function compare(one, other) {
-  if (key === "0" || key === String(heads.length - 1)) {
+  if (ofText()) {
     const last = (row) => (key === "0" ? text(row, 0) : row.lastElementChild.textContent);
     return last(one).localeCompare(last(other), undefined, { numeric: true });
   }
@@ -22,7 +24,7 @@ function compare(one, other) {
 
 function sorted() {
   if (key === "") return falling ? [...rows].reverse() : rows;
-  const unknown = (row) => key !== "0" && key !== String(heads.length - 1) && Number.isNaN(number(row, Number(key)));
+  const unknown = (row) => !ofText() && Number.isNaN(number(row, Number(key)));
   const known = rows.filter((row) => !unknown(row)).sort(compare);
   return [...(falling ? known.reverse() : known), ...rows.filter(unknown)];
 }

@@ -26,6 +26,8 @@ class SparseAxes(SparseTable):
     where everything is one feature.
     """
 
+    features: FeatureAxes
+
     def __init__(self, X: Array, owner: str, features: FeatureAxes) -> None:
         super().__init__(X, owner)
         self._owner, self.features = owner, features

@@ -12,6 +12,7 @@ from normcore.scaling.input_validation import Names
 from normcore.statistics import Statistic
 
 if TYPE_CHECKING:
+    from normcore.scaling.feature_axes import FeatureAxes
     from normcore.scaling.learning import Learning
     from normcore.scaling.transforming import Transforming
 
@@ -31,6 +32,8 @@ class PiecewiseTable(ABC):
         The rows that were observed.
     like : array or None
         Fitted attributes become arrays of its kind, as those of a dense ``X`` do.
+    features : FeatureAxes or None
+        The axes of the features; None where these are the columns.
     """
 
     #: What errors call it.
@@ -40,6 +43,7 @@ class PiecewiseTable(ABC):
     shape: tuple[int, int]
     num_rows: int
     like: Array = None
+    features: FeatureAxes | None = None
 
     @abstractmethod
     def observed(self, scaler: Learning, weights: Array) -> Statistic | None:
