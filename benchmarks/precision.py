@@ -33,10 +33,10 @@ def main() -> None:
     print("| pass | offset |", " | ".join(contestants), "|")
     print("|---|---|" + "---|" * len(contestants))
     for kind in ("batch norm", "layer norm"):
+        found = {at: [errors(each, kind, at) for each in contestants.values()] for at in OFFSETS}
         for what in ("y", "dx"):
             for offset in OFFSETS:
-                found = [errors(each, kind, offset)[what] for each in contestants.values()]
-                cells = " | ".join(f"{each:.3g}" for each in found)
+                cells = " | ".join(f"{each[what]:.3g}" for each in found[offset])
                 print(f"| {kind}, {what} | {offset:g} | {cells} |")
 
 

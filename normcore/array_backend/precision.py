@@ -13,9 +13,10 @@ from contextvars import ContextVar
 from normcore.array_backend.abstract import Backend
 from normcore.layout.scalar_argument import check_choice
 
-__all__ = ["check_precision", "in_precision", "resolved", "use_precision"]
+__all__ = ["PRECISIONS", "check_precision", "in_precision", "resolved", "use_precision"]
 
-_PRECISIONS = ("exact", "native")
+#: Names that an argument may have.
+PRECISIONS = ("exact", "native")
 
 _in_context: ContextVar[str] = ContextVar("normcore_precision", default="exact")
 
@@ -40,7 +41,7 @@ def use_precision(precision: str) -> Iterator[str]:
     ValueError
         If it is another.
     """
-    chosen = check_choice("precision", precision, _PRECISIONS)
+    chosen = check_choice("precision", precision, PRECISIONS)
     token = _in_context.set(chosen)
     try:
         yield chosen
@@ -56,7 +57,7 @@ def check_precision(precision: str | None) -> str | None:
     ValueError
         If it is another.
     """
-    return check_choice("precision", precision, (None, *_PRECISIONS))
+    return check_choice("precision", precision, (None, *PRECISIONS))
 
 
 def resolved(precision: str | None) -> str:
@@ -68,9 +69,7 @@ def resolved(precision: str | None) -> str:
         If there is no such precision.
     """
     return (
-        _in_context.get()
-        if precision is None
-        else check_choice("precision", precision, _PRECISIONS)
+        _in_context.get() if precision is None else check_choice("precision", precision, PRECISIONS)
     )
 
 

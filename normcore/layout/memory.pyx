@@ -169,25 +169,20 @@ def are_of_one_dtype(array, vector):
     )
 
 
-def is_batch(array, channels, *vectors):
+def is_batch(array, *vectors):
     """Whether an array in host memory is plainly a batch to normalize.
 
     Parameters
     ----------
     array : array
         Of floating point and at least two axes, with two values or more in each channel.
-    channels : int or None
-        The size of the second axis; None stands for any.
     *vectors : arrays of shape (C,), or None
         Of the same dtype.
     """
     cdef memory_t memory, other
     cdef Py_ssize_t values = 1
     cdef int axis
-    if not are_of_one_dtype(array, None):
-        return False
-    describe(array, &memory)
-    if memory.ndim < 2 or not (channels is None or memory.sizes[1] == channels):
+    if not describe(array, &memory) or memory.kind not in (FLOATING, BFLOAT) or memory.ndim < 2:
         return False
     for axis in range(memory.ndim):
         if axis != 1:

@@ -55,19 +55,7 @@ def check_input(input: Tensor, weight: Tensor | None, name: str) -> None:
         raise DtypeError(f"the input of {name} must be of floating point, not {dtype}")
     if input.layout != torch.strided:
         raise DtypeError(f"the input of {name} must be a dense tensor, not {input.layout}")
-    if weight is None:
-        return
-    if not isinstance(weight, Tensor):
-        raise TypeError(f"the weight of {name} must be a tensor, not {type(weight).__name__}")
-    if weight.dtype != dtype and not (dtype in _REDUCED and weight.dtype == torch.float32):
-        raise DtypeError(
-            f"the input of {name} is {dtype}, but the weight is {weight.dtype}; "
-            "only a float16 or bfloat16 input may differ, beside float32"
-        )
-    if weight.device != input.device:
-        raise ShapeError(
-            f"the input of {name} is on {input.device}, but the weight is on {weight.device}"
-        )
+    _check_beside(input, [("the weight", weight)], name)
 
 
 def check_axes(input: Tensor, least: int, name: str) -> None:
@@ -108,22 +96,22 @@ def check_channels(
 
 
 def _check_beside(input: Tensor, vectors: Sequence[tuple[str, Tensor | None]], name: str) -> None:
-    """Refuse what is not on the device of an input, or of the one dtype that goes with it."""
+    """Refuse what is not of the one dtype that goes with an input, or on another device."""
     first: tuple[str, torch.dtype] | None = None
     for what, vector in vectors:
         if vector is None:
             continue
         if not isinstance(vector, Tensor):
             raise TypeError(f"{what} of {name} must be a tensor, not {type(vector).__name__}")
-        if vector.device != input.device:
-            raise ShapeError(
-                f"the input of {name} is on {input.device}, but {what} is on {vector.device}"
-            )
         dtype = vector.dtype
         if dtype != input.dtype and not (input.dtype in _REDUCED and dtype == torch.float32):
             raise DtypeError(
                 f"the input of {name} is {input.dtype}, but {what} is {dtype}; only a float16 or "
                 "bfloat16 input may differ, beside float32"
+            )
+        if vector.device != input.device:
+            raise ShapeError(
+                f"the input of {name} is on {input.device}, but {what} is on {vector.device}"
             )
         if first is None:
             first = what, dtype

@@ -222,7 +222,7 @@ def check_batch(
     if (
         not traced
         and may_look_at_memory(input, weight, bias, running_mean, running_var)
-        and is_batch(input, None, weight, bias, running_mean, running_var)
+        and is_batch(input, weight, bias, running_mean, running_var)
     ):
         return
     check_input(input, weight, "batch_norm")

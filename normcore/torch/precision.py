@@ -10,17 +10,16 @@ had.
 import torch
 from torch import Tensor
 
-from normcore.array_backend.precision import resolved
+from normcore.array_backend.precision import PRECISIONS, resolved
 
 __all__ = ["choice", "named"]
 
-_NAMES = ("exact", "native")
 _LIBRARY = torch.library.Library("normcore", "FRAGMENT")
 
 
 def _of_context(beside: Tensor) -> Tensor:
     """Return the number of the context's precision; on the host, wherever a tensor is."""
-    return torch.tensor(_NAMES.index(resolved(None)), dtype=torch.int64)
+    return torch.tensor(PRECISIONS.index(resolved(None)), dtype=torch.int64)
 
 
 def _fake(beside: Tensor) -> Tensor:
@@ -43,8 +42,6 @@ def choice(precision: str | None, beside: Tensor) -> tuple[str, Tensor | None]:
     ValueError
         If there is no such precision.
     """
-    if precision in _NAMES:
-        return precision, None
     if precision is None and torch.compiler.is_compiling():
         return "", torch.ops.normcore.precision(beside.detach())
     return resolved(precision), None
@@ -52,4 +49,4 @@ def choice(precision: str | None, beside: Tensor) -> tuple[str, Tensor | None]:
 
 def named(precision: str, chosen: Tensor | None) -> str:
     """Return the name of the precision that the two arguments of an operator say."""
-    return precision if chosen is None else _NAMES[int(chosen)]
+    return precision if chosen is None else PRECISIONS[int(chosen)]

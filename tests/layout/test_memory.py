@@ -67,16 +67,16 @@ def test_dtypes():
 
 def test_batches():
     x, weight, running = torch.ones(4, 3, 2), torch.ones(3), torch.zeros(3)
-    assert is_batch(x, 3, weight, None, running)
-    assert is_batch(x, None, None)
-    assert is_batch(x.transpose(0, 1), 4, None)
+    assert is_batch(x, weight, None, running)
+    assert is_batch(x, None)
+    assert is_batch(x.transpose(0, 1), torch.ones(4))
     for wrong in (torch.ones(2), torch.ones(3, 1), 1.0, running[:2], running.double()):
-        assert not is_batch(x, 3, weight, wrong)
-    for others in ((x, 4, None), (x, 3, running.double()), (torch.ones(3), None, None)):
+        assert not is_batch(x, weight, wrong)
+    for others in ((x, torch.ones(4)), (x, running.double()), (torch.ones(3), None)):
         assert not is_batch(*others)
     for alone in (torch.ones(1, 3), torch.ones(1, 3, 1), torch.ones(0, 3)):
-        assert not is_batch(alone, 3, weight)
-    assert is_batch(torch.ones(1, 3, 2), 3, weight)
+        assert not is_batch(alone, weight)
+    assert is_batch(torch.ones(1, 3, 2), weight)
 
 
 class Unlisted:
@@ -92,7 +92,7 @@ class Unlisted:
 def test_arrays_that_are_asked_by_methods():
     assert are_of_one_dtype(Unlisted(torch.ones(2)), torch.ones(3))
     assert are_of_one_dtype(Unlisted(torch.ones(2).bfloat16()), torch.ones(3).bfloat16())
-    assert is_batch(Unlisted(torch.ones(4, 3)[:, ::2]), 2, Unlisted(torch.ones(2)))
+    assert is_batch(Unlisted(torch.ones(4, 3)[:, ::2]), Unlisted(torch.ones(2)))
     assert not are_of_one_dtype(Unlisted(torch.ones(2).int()), None)
     assert not are_of_one_dtype(Unlisted(torch.empty(2, device="meta")), None)
     assert not are_of_one_dtype(Unlisted(torch.eye(2).to_sparse()), None)

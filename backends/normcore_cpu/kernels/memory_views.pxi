@@ -50,15 +50,12 @@ cdef bint set_dtype(const memory_t* memory, view_t* view) noexcept:
 cdef bint have_one_shape(const memory_t* arrays, int number) noexcept nogil:
     """Whether arrays have the same sizes, none of them 0."""
     cdef int i, axis
-    for axis in range(arrays[0].ndim):
-        if arrays[0].sizes[axis] == 0:
-            return False
-        for i in range(1, number):
-            if arrays[i].sizes[axis] != arrays[0].sizes[axis]:
-                return False
-    for i in range(1, number):
+    for i in range(number):
         if arrays[i].ndim != arrays[0].ndim:
             return False
+        for axis in range(arrays[0].ndim):
+            if arrays[i].sizes[axis] == 0 or arrays[i].sizes[axis] != arrays[0].sizes[axis]:
+                return False
     return True
 
 

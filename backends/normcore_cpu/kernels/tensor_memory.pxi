@@ -121,21 +121,19 @@ cdef class Groups:
 cdef Groups groups_of(tuple arrays, memory_t* memory, Py_ssize_t groups):
     """Describe arrays of one shape, in C order; or return None."""
     cdef Groups found = Groups.__new__(Groups)
+    cdef int number = len(arrays)
     cdef view_t view
     cdef int i, axis
     if not describe_all(arrays, memory) or memory[0].ndim < 2 or not set_dtype(memory, &view):
         return None
-    for i in range(len(arrays)):
-        if memory[i].ndim != memory[0].ndim or not is_c_contiguous(&memory[i]):
+    if groups < 1 or not have_one_shape(memory, number):
+        return None
+    for i in range(number):
+        if not is_c_contiguous(&memory[i]):
             return None
-        for axis in range(memory[0].ndim):
-            if memory[i].sizes[axis] != memory[0].sizes[axis]:
-                return None
     found.samples, found.channels, found.positions = memory[0].sizes[0], memory[0].sizes[1], 1
     for axis in range(2, memory[0].ndim):
         found.positions *= memory[0].sizes[axis]
-    if found.samples * found.channels * found.positions == 0 or groups < 1:
-        return None
     if found.channels % groups or found.samples * found.channels > MANY_CHANNELS:
         return None
     found.per_group = found.channels // groups

@@ -21,7 +21,7 @@ from normcore.statistics import Moments
 from normcore.layout.memory cimport FLOATING, SIGNED, describe, is_c_contiguous, memory_t
 from normcore.statistics cimport COUNT_HI, M2_HI, MOMENTS_ROWS, SUM_HI, set_means, set_vars
 
-from .tiling cimport View, doubles_of, set_dtype, set_views, view_on, view_t
+from .tiling cimport View, doubles_of, have_one_shape, set_dtype, set_views, view_on, view_t
 
 __all__ = ["TensorKernels"]
 

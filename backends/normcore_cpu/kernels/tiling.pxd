@@ -58,6 +58,7 @@ cdef class View:
 
 cdef View view_on(object array, const view_t* view, int kind, bint are_rows=*)
 cdef bint set_dtype(const memory_t* memory, view_t* view) noexcept
+cdef bint have_one_shape(const memory_t* arrays, int number) noexcept nogil
 cdef bint set_views(
     const memory_t* arrays, int number, int channel, view_t* views
 ) noexcept
