@@ -10,7 +10,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from normcore.engines.table import check_mergeable, exact_quantiles
-from normcore.engines.task import ROWS, SOME, ObserveTask, Piece, State, Task, failures_named
+from normcore.engines.task import (
+    ROWS,
+    SOME,
+    ObserveTask,
+    Piece,
+    State,
+    Task,
+    counted_rows,
+    failures_named,
+    merged_states,
+)
 from normcore.io.columns import are_named, check_axis, chosen_columns, other_columns
 from normcore.io.fitting import LONG, refuse_infinity, shares_statistic
 from normcore.io.opening import Source, open_table
@@ -178,8 +188,7 @@ class _FileTask(Task):
                 if self._inner is not None:
                     state = self._inner.observed(x, SOME, None)
                     found = state if found is None else self._inner.merge([found, state])
-        rows = np.array(float(tally.num_rows))
-        found = found or {ROWS: {"seen": rows, "weighed": rows}}
+        found = found or counted_rows(tally.num_rows)
         if self._counts:
             found |= {_MOMENTS: tally.moments.to_state(), _EXTREMA: tally.extrema.to_state()}
         return found
@@ -187,13 +196,10 @@ class _FileTask(Task):
     def merged(self, name: str, states: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
         """See :meth:`Task.merged`."""
         kinds: dict[str, type[Statistic]] = {_MOMENTS: Moments, _EXTREMA: Extrema}
-        if name not in kinds:
-            assert self._inner is not None
-            return self._inner.merged(name, states)
-        total = kinds[name].from_state(states[0])
-        for state in states[1:]:
-            total = total.merge(kinds[name].from_state(state))
-        return total.to_state()
+        if name in kinds:
+            return merged_states(kinds[name], states)
+        assert self._inner is not None
+        return self._inner.merged(name, states)
 
 
 def _pieces(table: TableSource, csv: CsvOptions | None) -> Iterator[FilePiece]:
