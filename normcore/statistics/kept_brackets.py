@@ -177,11 +177,11 @@ class KeptBrackets:
 
     def _stay_within(self) -> None:
         """Turn the fullest brackets into sketches until memory holds what is kept."""
-        while self._kept.sum() > self._plan.max_values:
-            raw = np.where(self.sketched, 0.0, self._kept)
-            rank, channel = np.unravel_index(int(np.argmax(raw)), raw.shape)
-            if not raw[rank, channel]:
-                return
-            place = int(rank), int(channel)
+        if self._kept.sum() <= self._plan.max_values:
+            return
+        raw = np.where(self.sketched, 0.0, self._kept)
+        while raw.any() and self._kept.sum() > self._plan.max_values:
+            rank, channel = map(int, np.unravel_index(int(np.argmax(raw)), raw.shape))
             pieces, self.pieces[rank][channel] = self.pieces[rank][channel], []
-            self._merge_sketch(place, self._sketched(pieces))
+            self._merge_sketch((rank, channel), self._sketched(pieces))
+            raw[rank, channel] = 0.0
