@@ -22,7 +22,7 @@ from normcore.engines.task import (
     merged_states,
 )
 from normcore.io.columns import are_named, check_axis, chosen_columns, other_columns
-from normcore.io.fitting import LONG, refuse_infinity, shares_statistic
+from normcore.io.fitting import refuse_infinity, shares_statistic, values_of
 from normcore.io.opening import Source, open_table
 from normcore.io.quantile_passes import learns_quantiles
 from normcore.io.report import Report
@@ -177,11 +177,7 @@ class _FileTask(Task):
                 if not batch.num_rows:
                     continue
                 batch.first_row += chunk.first_row
-                x: Any
-                if self._inner is None and batch.num_rows >= LONG:
-                    x = batch.column_arrays(names)
-                else:
-                    x = batch.matrix(names)
+                x = values_of(batch, names, by_column=self._inner is None)
                 place = tally.add(x) if self._counts else None
                 if place is not None:
                     refuse_infinity(x, place, batch, table, names)
