@@ -12,6 +12,7 @@ import time
 import numpy as np
 import pytest
 from processes import environment, run_python
+from scalers import assert_same
 
 import normcore as nc
 
@@ -50,16 +51,6 @@ def X():
     X[::7, 2] = np.nan
     X[:, 3] = np.where(rng.random(len(X)) < 0.8, 0.0, X[:, 3])
     return X
-
-
-def assert_same(found, expected, ulp):
-    for name, value in vars(expected).items():
-        if name.endswith("_") and not name.startswith("_"):
-            mine = getattr(found, name)
-            if np.asarray(value).dtype == object:
-                assert np.array_equal(mine, value)
-            else:
-                np.testing.assert_array_max_ulp(mine * 1.0, value * 1.0, ulp)
 
 
 @pytest.mark.parametrize(
@@ -306,10 +297,8 @@ def test_ctrl_c_ends_the_workers(folder, tmp_path):
     code = textwrap.dedent(
         f"""
         import sys, time
-        from normcore.engines import task
         if __name__ == "__main__":
             from normcore.engines import dask_runs
-            computed = dask_runs.computed
             def told(*args):
                 print("begun", flush=True)
                 time.sleep(60)
