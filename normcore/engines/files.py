@@ -205,16 +205,13 @@ def _pieces(table: TableSource, csv: CsvOptions | None) -> Iterator[FilePiece]:
     for file in table.files:
         path = os.path.abspath(file)
         with open_table(path, csv=csv) as opened:
-            groups = getattr(opened, "group_rows", None)
-        if groups is None:
+            runs = list(opened.runs(_PIECE_ROWS)) if hasattr(opened, "runs") else []
+        if not runs:
             yield FilePiece(path, csv)
-            continue
-        first, first_row, rows = 0, 0, 0
-        for number, group_rows in enumerate(groups):
-            rows += group_rows
-            if rows >= _PIECE_ROWS or number == len(groups) - 1:
-                yield FilePiece(path, csv, tuple(range(first, number + 1)), first_row)
-                first, first_row, rows = number + 1, first_row + rows, 0
+        first_row = 0
+        for groups, num_rows in runs:
+            yield FilePiece(path, csv, tuple(groups), first_row)
+            first_row += num_rows
 
 
 def _opened(piece: FilePiece) -> TableSource:

@@ -15,6 +15,7 @@ from processes import environment, run_python
 from scalers import assert_same
 
 import normcore as nc
+from normcore.engines import fit_files
 
 dask = pytest.importorskip("dask")
 da = pytest.importorskip("dask.array")
@@ -276,6 +277,25 @@ def test_workers_that_the_command_line_starts(folder, tmp_path):
     done = command("fit", folder, "--scaler", "minmax", "--save", saved, "--engine", "dask")
     assert done.returncode == 0, done.stderr
     assert nc.load(saved).n_samples_seen_ == 60_000
+
+
+@pytest.mark.parametrize("make", [nc.StandardScaler, nc.RobustScaler])
+def test_files_without_row_groups(make, tmp_path):
+    pa = pytest.importorskip("pyarrow")
+    pq = pytest.importorskip("pyarrow.parquet")
+    from normcore.engines.dask import DaskEngine
+
+    schema = pa.schema({"a": pa.float64()})
+    pq.ParquetWriter(tmp_path / "0.parquet", schema).close()
+    with (
+        dask.config.set(scheduler="synchronous"),
+        pytest.raises(ValueError, match="has columns but no rows; there is nothing to fit to"),
+    ):
+        fit_files(tmp_path / "0.parquet", make(), DaskEngine())
+    pq.write_table(pa.table({"a": [1.0, 2.0, 6.0]}, schema), tmp_path / "1.parquet")
+    with dask.config.set(scheduler="synchronous"):
+        fit_files(tmp_path, scaler := make(), DaskEngine())
+    assert_same(scaler, make().fit(pd.DataFrame({"a": [1.0, 2.0, 6.0]})))
 
 
 def test_a_scheduler_that_cannot_be_reached(folder, tmp_path):
