@@ -100,7 +100,8 @@ class Task(ABC):
             Whatever went wrong, naming the piece.
         """
         with failures_named(piece.label):
-            if not len(chunk) if not hasattr(chunk, "shape") else not chunk.shape[0]:
+            num_rows = chunk.shape[0] if hasattr(chunk, "shape") else len(chunk)
+            if not num_rows:
                 return counted_rows(0)
             return self.observed(chunk, piece, weights)
 
