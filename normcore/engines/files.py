@@ -115,11 +115,7 @@ def fit_files(
     statistic: Statistic | None
     if shares_statistic(scaler):
         run(None)
-        statistics: dict[type[Statistic] | None, Statistic] = {
-            Moments: tally.moments,
-            Extrema: tally.extrema,
-        }
-        statistic = statistics.get(scaler.statistic)
+        statistic = tally.statistic(scaler.statistic)
     elif learns_quantiles(scaler):
         statistic, _ = exact_quantiles(run, scaler, names, len(names), num_rows)
     else:

@@ -147,21 +147,17 @@ class Fitting:
             raise ValueError(
                 f"{self._table.name} has columns but no rows; there is nothing to fit to"
             )
+        statistic: Statistic | None
         if self._shares:
-            statistics: dict[str, Statistic] = {
-                each.name: each for each in (self.tally.moments, self.tally.extrema)
-            }
-            kind = self._learner.statistic
-            statistic = None if kind is None else statistics[kind.name]
-            names = np.array(self._names, dtype=object) if self._named else None
-            self._learner.fit_statistic(statistic, self.tally.num_rows, len(self._names), names)
+            statistic = self.tally.statistic(self._learner.statistic)
         elif self._passes is not None:
-            names = np.array(self._names, dtype=object) if self._named else None
-            self._learner.fit_statistic(
-                self._passes.statistic(), self.tally.num_rows, len(self._names), names
-            )
-        elif not self._streams:
-            self._learner.fit(self._framed(self._columns.joined()))
+            statistic = self._passes.statistic()
+        else:
+            if not self._streams:
+                self._learner.fit(self._framed(self._columns.joined()))
+            return self._learner
+        names = np.array(self._names, dtype=object) if self._named else None
+        self._learner.fit_statistic(statistic, self.tally.num_rows, len(self._names), names)
         return self._learner
 
     def _framed(self, x: np.ndarray) -> np.ndarray | Frame:
