@@ -81,7 +81,7 @@ def workers(rows: int, columns: int, chunk: int, repeat: int) -> Iterator[tuple[
         "StandardScaler.fit": lambda: nc.StandardScaler().fit(X),
         "MinMaxScaler.fit": lambda: nc.MinMaxScaler().fit(X),
         "RobustScaler.fit": lambda: nc.RobustScaler().fit(X),
-        "an empty chunk": lambda: nc.StandardScaler().fit(few),
+        "1,000 chunks of a row": lambda: nc.StandardScaler().fit(few),
     }
     few = da.ones((1000, 1), chunks=(1, 1))
     for number in (1, 2):

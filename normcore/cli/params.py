@@ -46,9 +46,7 @@ def make_scaler(
     click.UsageError
         If there is no such scaler or parameter, or its value makes no sense.
     """
-    known = [row.name for row in registration.registrations() if row.kind == "scaler"]
-    if name not in known:
-        raise click.UsageError(f"there is no scaler {name!r}; {suggestion(name, known)}")
+    _check_registered("scaler", name)
     cls = registration.scaler(name)
     accepted = dict(inspect.signature(cls).parameters)
     accepted.pop("copy", None)
@@ -110,9 +108,7 @@ def make_engine(name: str, scheduler: str | None) -> Engine[Any]:
     ImportError
         If its library is missing.
     """
-    known = [row.name for row in registration.registrations() if row.kind == "engine"]
-    if name not in known:
-        raise click.UsageError(f"there is no engine {name!r}; {suggestion(name, known)}")
+    _check_registered("engine", name)
     try:
         cls = registration.engine(name)
     except PluginError as error:
@@ -122,6 +118,12 @@ def make_engine(name: str, scheduler: str | None) -> Engine[Any]:
             ) from error
         raise
     return cls(scheduler)
+
+
+def _check_registered(kind: str, name: str) -> None:
+    known = [row.name for row in registration.registrations() if row.kind == kind]
+    if name not in known:
+        raise click.UsageError(f"there is no {kind} {name!r}; {suggestion(name, known)}")
 
 
 def check_backend(name: str) -> None:

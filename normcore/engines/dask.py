@@ -5,12 +5,12 @@ from __future__ import annotations
 import uuid
 from collections.abc import Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 import dask
 
 from normcore.engines import dask_runs
-from normcore.engines.dask_tables import graph_of, opened_table
+from normcore.engines.dask_tables import DaskTable, graph_of, opened_table
 from normcore.engines.engine import Description, Engine
 from normcore.engines.mapping import ScaledPieces
 from normcore.engines.task import Piece, State, Task
@@ -61,11 +61,9 @@ class DaskEngine(Engine[_Pending]):
 
     def partial(self, task: Task, X: Array, weights: Array = None) -> _Pending:
         """See :meth:`Engine.partial`."""
-        table = _table(X)
-        if not task.scaler._by_feature:
-            table = table.of_whole_rows()
-        run = uuid.uuid4().hex[:12]
-        pieces, parts = table.pieces(), table.weights(weights)
+        table = _table(X, by_feature=task.scaler._by_feature)
+        run, pieces = uuid.uuid4().hex[:12], table.pieces()
+        parts = table.weights(weights, len(pieces[0]))
         # A graph of keys: objects for each task would take ten times as long to make.
         graph = graph_of([chunk for block in pieces for chunk, _ in block] + (parts or []))
         graph[f"task-{run}"] = task  # once, and not with each piece
@@ -102,10 +100,7 @@ class DaskEngine(Engine[_Pending]):
 
     def map(self, X: Array, scaled: ScaledPieces, container: str) -> Array:
         """See :meth:`Engine.map`."""
-        table = _table(X)
-        if not scaled.by_feature:
-            table = table.of_whole_rows()
-        return table.mapped(scaled, container)
+        return _table(X, by_feature=scaled.by_feature).mapped(scaled, container)
 
     def distribute(self, items: Sequence[object]) -> Array:
         """See :meth:`Engine.distribute`."""
@@ -126,10 +121,11 @@ class DaskEngine(Engine[_Pending]):
             self._stack = None
 
 
-def _table(X: Array) -> Any:
+def _table(X: Array, *, by_feature: bool = True) -> DaskTable:
+    """Return a table that was taken, in pieces that can be looked at each by itself."""
     table = opened_table(X)
     assert table is not None
-    return table
+    return table if by_feature else table.of_whole_rows()
 
 
 def _partial(

@@ -69,8 +69,8 @@ class DaskTable(ABC):
         """Return the table in pieces that have all columns."""
         return self
 
-    def weights(self, weights: Array) -> list[Array] | None:
-        """Return the weights of the rows of each piece of a block.
+    def weights(self, weights: Array, number: int) -> list[Array] | None:
+        """Return the weights of the rows of each piece of a block, which has so many.
 
         Raises
         ------
@@ -79,7 +79,6 @@ class DaskTable(ABC):
         """
         if weights is None:
             return None
-        number = len(self.pieces()[0])
         if np.ndim(weights) == 0 and not dask.is_dask_collection(weights):
             return [weights] * number
         if dask.is_dask_collection(weights):
@@ -119,10 +118,7 @@ class _Array(DaskTable):
     def pieces(self) -> list[list[tuple[Delayed, Piece]]]:
         blocks, ends = self._X.to_delayed(), self._ends().tolist()
         return [
-            [
-                (chunk, Piece(f"chunk ({row}, {column}) of X", ends[column], ends[column + 1]))
-                for row, chunk in enumerate(blocks[:, column])
-            ]
+            [(chunk, _piece(row, column, ends)) for row, chunk in enumerate(blocks[:, column])]
             for column in range(blocks.shape[1])
         ]
 
@@ -161,11 +157,13 @@ class _Array(DaskTable):
 def _scaled_block(
     scaled: ScaledPieces, ends: tuple[int, ...], chunk: Array, block_id: tuple[int, int]
 ) -> Array:
-    row, column = block_id
-    whole = len(ends) == 2
+    return scaled.array(chunk, _piece(*block_id, ends))
+
+
+def _piece(row: int, column: int, ends: Sequence[int]) -> Piece:
+    """Return the piece that a chunk is, by the ends of the blocks of columns."""
     label = f"chunk ({row}, {column}) of X"
-    piece = Piece(label) if whole else Piece(label, ends[column], ends[column + 1])
-    return scaled.array(chunk, piece)
+    return Piece(label) if len(ends) == 2 else Piece(label, ends[column], ends[column + 1])
 
 
 class _DataArray(_Array):

@@ -10,9 +10,19 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from normcore.engines.table import check_mergeable, exact_quantiles
-from normcore.engines.task import ROWS, SOME, ObserveTask, Piece, State, Task, failures_named
+from normcore.engines.task import (
+    ROWS,
+    SOME,
+    ObserveTask,
+    Piece,
+    State,
+    Task,
+    counted_rows,
+    failures_named,
+    merged_states,
+)
 from normcore.io.columns import are_named, check_axis, chosen_columns, other_columns
-from normcore.io.fitting import LONG, refuse_infinity, shares_statistic
+from normcore.io.fitting import refuse_infinity, shares_statistic, values_of
 from normcore.io.opening import Source, open_table
 from normcore.io.quantile_passes import learns_quantiles
 from normcore.io.report import Report
@@ -105,11 +115,7 @@ def fit_files(
     statistic: Statistic | None
     if shares_statistic(scaler):
         run(None)
-        statistics: dict[type[Statistic] | None, Statistic] = {
-            Moments: tally.moments,
-            Extrema: tally.extrema,
-        }
-        statistic = statistics.get(scaler.statistic)
+        statistic = tally.statistic(scaler.statistic)
     elif learns_quantiles(scaler):
         statistic, _ = exact_quantiles(run, scaler, names, len(names), num_rows)
     else:
@@ -167,19 +173,14 @@ class _FileTask(Task):
                 if not batch.num_rows:
                     continue
                 batch.first_row += chunk.first_row
-                x: Any
-                if self._inner is None and batch.num_rows >= LONG:
-                    x = batch.column_arrays(names)
-                else:
-                    x = batch.matrix(names)
+                x = values_of(batch, names, by_column=self._inner is None)
                 place = tally.add(x) if self._counts else None
                 if place is not None:
                     refuse_infinity(x, place, batch, table, names)
                 if self._inner is not None:
                     state = self._inner.observed(x, SOME, None)
                     found = state if found is None else self._inner.merge([found, state])
-        rows = np.array(float(tally.num_rows))
-        found = found or {ROWS: {"seen": rows, "weighed": rows}}
+        found = found or counted_rows(tally.num_rows)
         if self._counts:
             found |= {_MOMENTS: tally.moments.to_state(), _EXTREMA: tally.extrema.to_state()}
         return found
@@ -187,13 +188,10 @@ class _FileTask(Task):
     def merged(self, name: str, states: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
         """See :meth:`Task.merged`."""
         kinds: dict[str, type[Statistic]] = {_MOMENTS: Moments, _EXTREMA: Extrema}
-        if name not in kinds:
-            assert self._inner is not None
-            return self._inner.merged(name, states)
-        total = kinds[name].from_state(states[0])
-        for state in states[1:]:
-            total = total.merge(kinds[name].from_state(state))
-        return total.to_state()
+        if name in kinds:
+            return merged_states(kinds[name], states)
+        assert self._inner is not None
+        return self._inner.merged(name, states)
 
 
 def _pieces(table: TableSource, csv: CsvOptions | None) -> Iterator[FilePiece]:
@@ -203,16 +201,13 @@ def _pieces(table: TableSource, csv: CsvOptions | None) -> Iterator[FilePiece]:
     for file in table.files:
         path = os.path.abspath(file)
         with open_table(path, csv=csv) as opened:
-            groups = getattr(opened, "group_rows", None)
-        if groups is None:
+            runs = list(opened.runs(_PIECE_ROWS)) if hasattr(opened, "runs") else []
+        if not runs:
             yield FilePiece(path, csv)
-            continue
-        first, first_row, rows = 0, 0, 0
-        for number, group_rows in enumerate(groups):
-            rows += group_rows
-            if rows >= _PIECE_ROWS or number == len(groups) - 1:
-                yield FilePiece(path, csv, tuple(range(first, number + 1)), first_row)
-                first, first_row, rows = number + 1, first_row + rows, 0
+        first_row = 0
+        for groups, num_rows in runs:
+            yield FilePiece(path, csv, tuple(groups), first_row)
+            first_row += num_rows
 
 
 def _opened(piece: FilePiece) -> TableSource:

@@ -36,7 +36,9 @@ __all__ = [
     "SketchTask",
     "State",
     "Task",
+    "counted_rows",
     "failures_named",
+    "merged_states",
     "raise_failed",
 ]
 
@@ -98,8 +100,9 @@ class Task(ABC):
             Whatever went wrong, naming the piece.
         """
         with failures_named(piece.label):
-            if not len(chunk) if not hasattr(chunk, "shape") else not chunk.shape[0]:
-                return {ROWS: {"seen": np.zeros(()), "weighed": np.zeros(())}}
+            num_rows = chunk.shape[0] if hasattr(chunk, "shape") else len(chunk)
+            if not num_rows:
+                return counted_rows(0)
             return self.observed(chunk, piece, weights)
 
     @abstractmethod
@@ -180,15 +183,14 @@ class ObserveTask(Task):
             weights = _weights(weights, num_rows)
             with self.naming_infinity(values, piece):
                 statistic = self.scaler._observed(values, weights, names)
-        state = _rows(num_rows, weights)
+        state = counted_rows(num_rows, weights)
         if statistic is not None:
             state[STATISTIC] = statistic.to_state()
         return state
 
     def merged(self, name: str, states: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
         """See :meth:`Task.merged`."""
-        kind: type[Statistic] = self.scaler.statistic
-        return _merged(kind, states)
+        return merged_states(self.scaler.statistic, states)
 
     def statistic(self, states: Sequence[State]) -> Statistic | None:
         """Return the statistic of all columns from the states of blocks of them."""
@@ -211,7 +213,7 @@ class _QuantileTask(Task):
         if values.dtype.kind != "f":
             values = values.astype(np.float64)
         backend = select_backend(values, self.scaler.backend)
-        state = _rows(values.shape[0], None)
+        state = counted_rows(values.shape[0])
         with self.naming_infinity(values, piece):
             state.update(self.observed_values(backend, backend.adopt(values)[:, :, None], piece))
         return state
@@ -261,7 +263,7 @@ class SketchTask(_QuantileTask):
 
     def merged(self, name: str, states: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
         """See :meth:`Task.merged`."""
-        return _merged(Extrema if name == EXTREMA else QuantileSketch, states)
+        return merged_states(Extrema if name == EXTREMA else QuantileSketch, states)
 
     def sketch(self, states: Sequence[State], name: str = SKETCH) -> QuantileSketch | None:
         """Return the sketch of all columns from the states of blocks of them."""
@@ -333,7 +335,8 @@ def raise_failed(label: str, error: Exception) -> NoReturn:
     raise RuntimeError(f"{label}: {type(error).__name__}: {said}") from error
 
 
-def _rows(number: int, weights: Array) -> State:
+def counted_rows(number: int, weights: Array = None) -> State:
+    """Return the state of some rows, and of those among them whose weight is not zero."""
     weighed = number if weights is None else np.count_nonzero(to_numpy(weights))
     return {ROWS: {"seen": np.array(float(number)), "weighed": np.array(float(weighed))}}
 
@@ -349,7 +352,10 @@ def _weights(weights: Array, num_rows: int) -> Array:
     return input_validation.as_weights(weights, num_rows)
 
 
-def _merged(kind: type[Statistic], states: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+def merged_states(
+    kind: type[Statistic], states: list[dict[str, np.ndarray]]
+) -> dict[str, np.ndarray]:
+    """Return the state that those of statistics of a kind are together."""
     total = kind.from_state(states[0])
     for state in states[1:]:
         total = total.merge(kind.from_state(state))

@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from normcore.scaling.scaler import Scaler
     from normcore.statistics.statistic import Statistic
 
-__all__ = ["LONG", "Fitting", "Frame", "refuse_infinity", "shares_statistic"]
+__all__ = ["Fitting", "Frame", "refuse_infinity", "shares_statistic", "values_of"]
 
-#: Rows from which on it pays to observe each column where it lies in memory.
-LONG = 1 << 14
+# Rows from which on it pays to observe each column where it lies in memory.
+_LONG = 1 << 14
 
 
 class Fitting:
@@ -85,7 +85,7 @@ class Fitting:
         ValueError
             If they hold infinity, or do not fit in memory and would have to.
         """
-        x = self._values(batch, by_column=self._shares or self._passes is not None)
+        x = values_of(batch, self._names, by_column=self._shares or self._passes is not None)
         place = self.tally.add(x)
         if place is not None:
             refuse_infinity(x, place, batch, self._table, self._names)
@@ -108,12 +108,6 @@ class Fitting:
         else:
             self._passes.sketch(x)
 
-    def _values(self, batch: TableBatch, *, by_column: bool) -> np.ndarray | Sequence[np.ndarray]:
-        """Return the columns in one array, or each by itself where that is quicker."""
-        if by_column and batch.num_rows >= LONG:
-            return batch.column_arrays(self._names)
-        return batch.matrix(self._names)
-
     def _begin_passes(self) -> bool:
         """Go on without columns in memory, if the table can be read again; else False."""
         if not self._table.reread or not learns_quantiles(self._learner):
@@ -134,7 +128,7 @@ class Fitting:
         """Observe a batch in that pass."""
         assert self._passes is not None
         if batch.num_rows:
-            self._passes.add(self._values(batch, by_column=True))
+            self._passes.add(values_of(batch, self._names, by_column=True))
 
     def end_pass(self) -> None:
         """End that pass."""
@@ -153,21 +147,17 @@ class Fitting:
             raise ValueError(
                 f"{self._table.name} has columns but no rows; there is nothing to fit to"
             )
+        statistic: Statistic | None
         if self._shares:
-            statistics: dict[str, Statistic] = {
-                each.name: each for each in (self.tally.moments, self.tally.extrema)
-            }
-            kind = self._learner.statistic
-            statistic = None if kind is None else statistics[kind.name]
-            names = np.array(self._names, dtype=object) if self._named else None
-            self._learner.fit_statistic(statistic, self.tally.num_rows, len(self._names), names)
+            statistic = self.tally.statistic(self._learner.statistic)
         elif self._passes is not None:
-            names = np.array(self._names, dtype=object) if self._named else None
-            self._learner.fit_statistic(
-                self._passes.statistic(), self.tally.num_rows, len(self._names), names
-            )
-        elif not self._streams:
-            self._learner.fit(self._framed(self._columns.joined()))
+            statistic = self._passes.statistic()
+        else:
+            if not self._streams:
+                self._learner.fit(self._framed(self._columns.joined()))
+            return self._learner
+        names = np.array(self._names, dtype=object) if self._named else None
+        self._learner.fit_statistic(statistic, self.tally.num_rows, len(self._names), names)
         return self._learner
 
     def _framed(self, x: np.ndarray) -> np.ndarray | Frame:
@@ -201,6 +191,15 @@ def shares_statistic(scaler: Scaler) -> bool:
     methods = ("fit", "partial_fit", "_fit", "_observed", "observe", "_learn")
     owners = {next(each for each in kind.__mro__ if name in each.__dict__) for name in methods}
     return kind.exact_streaming and owners <= bases
+
+
+def values_of(
+    batch: TableBatch, names: tuple[str, ...], *, by_column: bool
+) -> np.ndarray | Sequence[np.ndarray]:
+    """Return columns of a batch in one array, or each by itself where that is quicker."""
+    if by_column and batch.num_rows >= _LONG:
+        return batch.column_arrays(names)
+    return batch.matrix(names)
 
 
 def refuse_infinity(

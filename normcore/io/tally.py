@@ -12,7 +12,7 @@ from normcore.statistics import Extrema, Moments
 
 if TYPE_CHECKING:
     from normcore.array_backend.abstract import Backend
-    from normcore.statistics.statistic import StatisticT
+    from normcore.statistics.statistic import Statistic, StatisticT
 
 __all__ = ["Tally"]
 
@@ -82,6 +82,14 @@ class Tally:
         return kind.from_state(
             {key: np.concatenate([state[key] for state in states], axis=-1) for key in states[0]}
         )
+
+    def statistic(self, kind: type[Statistic] | None) -> Statistic | None:
+        """Return the moments or the extrema, for a scaler that learns these or nothing."""
+        kinds: dict[type[Statistic] | None, Statistic] = {
+            Moments: self.moments,
+            Extrema: self.extrema,
+        }
+        return kinds.get(kind)
 
     @property
     def count(self) -> np.ndarray:

@@ -57,6 +57,7 @@ class KeptBrackets:
 
     Attributes
     ----------
+    plan : BracketPlan
     sums : float64 array of shape (4, R, C)
         What lies below, equals the lower end, lies inside, equals the upper end.
     count : float64 array of shape (C,)
@@ -68,7 +69,7 @@ class KeptBrackets:
     """
 
     def __init__(self, plan: BracketPlan) -> None:
-        self._plan = plan
+        self.plan = plan
         num_ranks, num_channels = plan.wanted.shape
         self.sums = np.zeros((4, num_ranks, num_channels))
         self.count = np.zeros(num_channels)
@@ -80,7 +81,7 @@ class KeptBrackets:
 
     def observe(self, backend: StatisticKernels, x: Array, channels: slice = slice(None)) -> None:
         """Count in an ``(N, C, S)`` view, by default of all channels; NaN is skipped."""
-        plan = self._plan.select(channels)
+        plan = self.plan.select(channels)
         part = backend.brackets(x, plan.lower, plan.upper, skipna=True).to_host()
         self.sums[..., channels] += (
             part.below,
@@ -151,7 +152,7 @@ class KeptBrackets:
     @property
     def sketched(self) -> np.ndarray:
         """Where the values inside are a sketch, shape (R, C)."""
-        found = np.zeros(self._plan.wanted.shape, dtype=bool)
+        found = np.zeros(self.plan.wanted.shape, dtype=bool)
         for place in self.sketches:
             found[place] = True
         return found
@@ -173,15 +174,15 @@ class KeptBrackets:
         self._kept[place] = merged.values.size
 
     def _sketched(self, pieces: list[Array]) -> QuantileSketch:
-        return QuantileSketch.of_values(np.concatenate(pieces), error=self._plan.error)
+        return QuantileSketch.of_values(np.concatenate(pieces), error=self.plan.error)
 
     def _stay_within(self) -> None:
         """Turn the fullest brackets into sketches until memory holds what is kept."""
-        while self._kept.sum() > self._plan.max_values:
-            raw = np.where(self.sketched, 0.0, self._kept)
-            rank, channel = np.unravel_index(int(np.argmax(raw)), raw.shape)
-            if not raw[rank, channel]:
-                return
-            place = int(rank), int(channel)
+        if self._kept.sum() <= self.plan.max_values:
+            return
+        raw = np.where(self.sketched, 0.0, self._kept)
+        while raw.any() and self._kept.sum() > self.plan.max_values:
+            rank, channel = map(int, np.unravel_index(int(np.argmax(raw)), raw.shape))
             pieces, self.pieces[rank][channel] = self.pieces[rank][channel], []
-            self._merge_sketch(place, self._sketched(pieces))
+            self._merge_sketch((rank, channel), self._sketched(pieces))
+            raw[rank, channel] = 0.0

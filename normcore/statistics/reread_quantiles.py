@@ -102,7 +102,6 @@ class RereadQuantiles:
         self._values[:, exact] = sketch.quantile(self._q)[:, exact]
         self._open = np.broadcast_to(~exact, self._values.shape).copy()
         self._first, self._second, _ = neighbours(self._q[:, None], self._count)
-        self._plan: BracketPlan | None = None
 
     def plan(self) -> BracketPlan | None:
         """Return what the next pass is to look at; None if none is needed any more."""
@@ -121,8 +120,7 @@ class RereadQuantiles:
         lower[~wanted] = upper[~wanted] = np.inf
         error = _SKETCH_VALUES * wanted.sum() / self._max_values
         error = float(np.clip(error, _LEAST_ERROR, _MOST_ERROR))
-        self._plan = BracketPlan(lower, upper, wanted, self._max_values, error)
-        return self._plan
+        return BracketPlan(lower, upper, wanted, self._max_values, error)
 
     def _ends(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return brackets (R, C) around the ranks, and how many values they may hold."""
@@ -148,15 +146,14 @@ class RereadQuantiles:
         return lower, upper, kept
 
     def learn(self, seen: KeptBrackets) -> None:
-        """Find what the pass has shown that the plan was for.
+        """Find what the pass has shown that its plan was for.
 
         Raises
         ------
         ValuesChanged
             If it saw other values than the sketch.
         """
-        plan, sketched = self._plan, seen.sketched
-        assert plan is not None
+        plan, sketched = seen.plan, seen.sketched
         changed = np.flatnonzero(seen.count != self._count)
         if changed.size:
             channel = int(changed[0])

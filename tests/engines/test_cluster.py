@@ -12,8 +12,10 @@ import time
 import numpy as np
 import pytest
 from processes import environment, run_python
+from scalers import assert_same
 
 import normcore as nc
+from normcore.engines import fit_files
 
 dask = pytest.importorskip("dask")
 da = pytest.importorskip("dask.array")
@@ -50,16 +52,6 @@ def X():
     X[::7, 2] = np.nan
     X[:, 3] = np.where(rng.random(len(X)) < 0.8, 0.0, X[:, 3])
     return X
-
-
-def assert_same(found, expected, ulp):
-    for name, value in vars(expected).items():
-        if name.endswith("_") and not name.startswith("_"):
-            mine = getattr(found, name)
-            if np.asarray(value).dtype == object:
-                assert np.array_equal(mine, value)
-            else:
-                np.testing.assert_array_max_ulp(mine * 1.0, value * 1.0, ulp)
 
 
 @pytest.mark.parametrize(
@@ -287,6 +279,25 @@ def test_workers_that_the_command_line_starts(folder, tmp_path):
     assert nc.load(saved).n_samples_seen_ == 60_000
 
 
+@pytest.mark.parametrize("make", [nc.StandardScaler, nc.RobustScaler])
+def test_files_without_row_groups(make, tmp_path):
+    pa = pytest.importorskip("pyarrow")
+    pq = pytest.importorskip("pyarrow.parquet")
+    from normcore.engines.dask import DaskEngine
+
+    schema = pa.schema({"a": pa.float64()})
+    pq.ParquetWriter(tmp_path / "0.parquet", schema).close()
+    with (
+        dask.config.set(scheduler="synchronous"),
+        pytest.raises(ValueError, match="has columns but no rows; there is nothing to fit to"),
+    ):
+        fit_files(tmp_path / "0.parquet", make(), DaskEngine())
+    pq.write_table(pa.table({"a": [1.0, 2.0, 6.0]}, schema), tmp_path / "1.parquet")
+    with dask.config.set(scheduler="synchronous"):
+        fit_files(tmp_path, scaler := make(), DaskEngine())
+    assert_same(scaler, make().fit(pd.DataFrame({"a": [1.0, 2.0, 6.0]})))
+
+
 def test_a_scheduler_that_cannot_be_reached(folder, tmp_path):
     saved = tmp_path / "scaler.json"
     start = time.monotonic()
@@ -306,10 +317,8 @@ def test_ctrl_c_ends_the_workers(folder, tmp_path):
     code = textwrap.dedent(
         f"""
         import sys, time
-        from normcore.engines import task
         if __name__ == "__main__":
             from normcore.engines import dask_runs
-            computed = dask_runs.computed
             def told(*args):
                 print("begun", flush=True)
                 time.sleep(60)

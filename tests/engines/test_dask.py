@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scalers import SCALERS
+from scalers import SCALERS, assert_same
 
 import normcore as nc
 from normcore.statistics import reread_quantiles
@@ -38,16 +38,6 @@ def X():
     X[::7, 2] = np.nan
     X[:, 3] = np.where(rng.random(4000) < 0.8, 0.0, X[:, 3])
     return X
-
-
-def assert_same(found, expected, ulp=4):
-    for name, value in vars(expected).items():
-        if name.endswith("_") and not name.startswith("_"):
-            mine = getattr(found, name)
-            if np.asarray(value).dtype == object:
-                assert np.array_equal(mine, value)
-            else:
-                np.testing.assert_array_max_ulp(mine * 1.0, value * 1.0, ulp)
 
 
 def is_exact(scaler):

@@ -56,20 +56,32 @@ class Parquet(ArrowSource):
         self.groups: Sequence[int] = range(metadata.num_row_groups)
         self._set_schema(schema)
 
-    @property
-    def group_rows(self) -> list[int]:
-        """The number of rows of each row group."""
-        return [self.metadata.row_group(each).num_rows for each in self.groups]
+    def runs(self, min_rows: int) -> Iterator[tuple[list[int], int]]:
+        """Yield row groups that have so many rows together, or are the last, and their rows."""
+        run, rows = [], 0
+        for group in self.groups:
+            run.append(group)
+            rows += self.metadata.row_group(group).num_rows
+            if rows >= min_rows:
+                yield run, rows
+                run, rows = [], 0
+        if run:
+            yield run, rows
 
     def _parts(self, names: Sequence[str], batch_rows: int) -> Iterator[tuple[pa.RecordBatch, int]]:
         columns = None if len(names) == len(self.schema) else list(names)
         total, rows = max(self.metadata.num_rows, 1), 0
         bytes_per_row = 0.0
-        for groups in self._runs():
+        # pyarrow reads no nested dictionaries across row groups.
+        nested = any(
+            has_dictionary(type_) and not pa.types.is_dictionary(type_)
+            for type_ in self.schema.types
+        )
+        for groups, num_rows in self.runs(0 if nested else _RUN_ROWS):
             if not _has_one_width([self.schema.field(name) for name in names]):
                 bytes_per_row = max(bytes_per_row, self._bytes_per_row(groups[0], columns))
                 batch_rows = int(max(1, min(batch_rows, self.batch_bytes / bytes_per_row)))
-            expected = rows + sum(self.metadata.row_group(group).num_rows for group in groups)
+            expected = rows + num_rows
             for data in self._read(groups, columns, batch_rows):
                 rows += data.num_rows
                 yield data.select(list(names)), (self.num_bytes or 0) * rows // total
@@ -79,24 +91,6 @@ class Parquet(ArrowSource):
                     f"{self.metadata.num_row_groups}, but it says that there are {expected:,}; "
                     "the file is damaged"
                 )
-
-    def _runs(self) -> Iterator[list[int]]:
-        """Yield row groups to be read together."""
-        # pyarrow reads no nested dictionaries across row groups.
-        nested = any(
-            has_dictionary(type_) and not pa.types.is_dictionary(type_)
-            for type_ in self.schema.types
-        )
-        run_rows = 0 if nested else _RUN_ROWS
-        run, rows = [], 0
-        for group in self.groups:
-            run.append(group)
-            rows += self.metadata.row_group(group).num_rows
-            if rows >= run_rows:
-                yield run
-                run, rows = [], 0
-        if run:
-            yield run
 
     def _bytes_per_row(self, group: int, columns: list[str] | None) -> float:
         """Return about how many bytes of memory a row takes: what is in the file may be encoded."""
