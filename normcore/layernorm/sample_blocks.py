@@ -74,7 +74,7 @@ def mapped(
     target = _fresh(first) if target is None else target
     moved = [_moved(each, axes) for each in (*arrays, target)]
     sample_size = math.prod(moved[0].shape[1:])
-    if all(map(_is_one_run, moved)):
+    if all(each.flags.c_contiguous for each in moved):
         samples, copies = num_samples, False
     elif sample_size >= _MIN_SAMPLE:
         samples, copies = 1, False
@@ -123,13 +123,3 @@ def _merged(moved: Array) -> Array:
     """Return samples and channels as one axis, a copy where strides do not allow a view."""
     shape = (moved.shape[0] * moved.shape[1], *moved.shape[2:])
     return array_namespace(moved).reshape(moved, shape)
-
-
-def _is_one_run(moved: Array) -> bool:
-    """Whether the elements of all samples follow one another in memory."""
-    size = moved.dtype.itemsize
-    for length, stride in zip(reversed(moved.shape), reversed(moved.strides), strict=True):
-        if length != 1 and stride != size:
-            return False
-        size *= length
-    return True

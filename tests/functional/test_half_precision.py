@@ -177,7 +177,7 @@ def test_layers(kind, name):
 
 
 def test_few_long_rows(kind):
-    """They are normalized in terms of other kernels, a block at a time."""
+    """They are cut into pieces, which several threads normalize."""
     x = kind.draw((2, (1 << 18) + 3))
     y, moments = functional.layer_norm(kind.of(x))
     expected, wide = functional.layer_norm(x)

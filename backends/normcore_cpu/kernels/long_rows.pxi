@@ -140,8 +140,8 @@ cdef class NormalizeLongRowsBackwardTask(NormalizeRowsBackwardTask):
         self.piece_sums, self.gradients = doubles_of(sums), doubles_of(self.result)
         return 0
 
-    cdef int run(self) except -1:
-        """Reduce all pieces, then map them."""
+    cdef object run(self):
+        """Reduce all pieces, then map them; return dgamma and dbeta."""
         cdef Py_ssize_t row
         self.reducing = True
         share(self, self.pieces, self.num_rows * self.columns, MIN_ELEMENTS)
@@ -149,7 +149,8 @@ cdef class NormalizeLongRowsBackwardTask(NormalizeRowsBackwardTask):
         for row in range(self.num_rows):
             self.add_up(self.piece_sums + row * self.pieces * 4)
         self.reducing = False
-        return self.spread(self.num_rows * self.pieces)
+        self.spread(self.num_rows * self.pieces)
+        return self.result
 
     cdef void add_up(self, double* sums) noexcept nogil:
         """Add the sums of a row's pieces to the first one's, and round them."""
@@ -252,17 +253,11 @@ def normalize_rows(x, gamma, beta, out, double eps, bint centered=True):
         Subtract the mean; otherwise divide by the root mean square alone.
     """
     cdef NormalizeRowsTask task
-    cdef NormalizeLongRowsTask long_task
     if x.shape[1] > LONG_ROW:
-        long_task = NormalizeLongRowsTask.__new__(NormalizeLongRowsTask)
-        long_task.describe(x, out, eps, centered)
-        long_task.set_vectors(gamma, beta)
-        long_task.run()
-        return long_task.array
-    task = NormalizeRowsTask.__new__(NormalizeRowsTask)
-    task.describe(x, out, eps, centered)
-    task.set_vectors(gamma, beta)
-    task.spread(task.num_rows)
+        task = NormalizeLongRowsTask(x, gamma, beta, out, eps, centered)
+    else:
+        task = NormalizeRowsTask(x, gamma, beta, out, eps, centered)
+    task.run()
     return task.array
 
 
@@ -279,16 +274,9 @@ def normalize_rows_backward(dy, x, states, gamma, out, double eps, bint centered
         May be ``dy`` or ``x`` itself.
     """
     cdef NormalizeRowsBackwardTask task
-    cdef NormalizeLongRowsBackwardTask long_task
     if x.shape[1] > LONG_ROW:
-        long_task = NormalizeLongRowsBackwardTask.__new__(NormalizeLongRowsBackwardTask)
-        long_task.describe(dy, x, states, out, eps, centered)
-        long_task.set_vectors(gamma)
-        long_task.run()
-        result = long_task.result
+        task = NormalizeLongRowsBackwardTask(dy, x, states, gamma, out, eps, centered)
     else:
-        task = NormalizeRowsBackwardTask.__new__(NormalizeRowsBackwardTask)
-        task.describe(dy, x, states, out, eps, centered)
-        task.set_vectors(gamma)
-        result = task.column_sums()
+        task = NormalizeRowsBackwardTask(dy, x, states, gamma, out, eps, centered)
+    result = task.run()
     return result[0], result[1]

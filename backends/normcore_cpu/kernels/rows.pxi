@@ -125,7 +125,7 @@ cdef class NormalizeRowsTask(RowsTask):
     cdef Py_ssize_t ahead           # of a row in work, in elements: what is prefetched
     cdef bint float_input, in_place
 
-    cdef int describe(self, object x, object out, double eps, bint centered) except -1:
+    def __init__(self, x, gamma, beta, out, double eps, bint centered):
         self.begin(x, out, eps, centered)
         self.array = np.zeros((MOMENTS_ROWS, self.num_rows))
         self.states = doubles_of(self.array)
@@ -136,11 +136,14 @@ cdef class NormalizeRowsTask(RowsTask):
         self.group = max(1, min(
             <Py_ssize_t> GROUP, GROUP_BYTES // <Py_ssize_t> sizeof(double) // max(self.columns, 1)
         ))
-        return 0
+        self.set_vectors(gamma, beta)
 
     cdef int set_vectors(self, object gamma, object beta) except -1:
         self.gamma, self.beta = self.padded_vector(gamma), self.padded_vector(beta)
         return 0
+
+    cdef int run(self) except -1:
+        return self.spread(self.num_rows)
 
     cdef void work(self, Py_ssize_t start, Py_ssize_t stop) noexcept nogil:
         cdef Py_ssize_t block = min(self.columns, <Py_ssize_t> BLOCK), row = start, rows

@@ -160,9 +160,7 @@ cdef class NormalizeRowsBackwardTask(RowsTask):
     cdef Py_ssize_t ranges, first_range, at_once, sums_ld
     cdef bint direct, in_place, again
 
-    cdef int describe(
-        self, object dy, object x, object states, object out, double eps, bint centered
-    ) except -1:
+    def __init__(self, dy, x, states, gamma, out, double eps, bint centered):
         self.begin(x, out, eps, centered)
         self.dy = self.view(dy)
         if states.shape[1] != self.num_rows:
@@ -181,7 +179,7 @@ cdef class NormalizeRowsBackwardTask(RowsTask):
             self.nontemporal and self.in_place and self.out.data != self.x.data
             and self.out.data != self.dy.data
         )
-        return 0
+        self.set_vectors(gamma)
 
     cdef int set_vectors(self, object gamma) except -1:
         self.gamma = self.padded_vector(gamma)
@@ -362,8 +360,8 @@ cdef class NormalizeRowsBackwardTask(RowsTask):
             nontemporal,
         )
 
-    cdef object column_sums(self):
-        """Work on all ranges, and add them up in order: dgamma and dbeta."""
+    cdef object run(self):
+        """Work on all ranges, and add their sums up in order: return dgamma and dbeta."""
         cdef Py_ssize_t part, i, which, parts
         cdef dd total
         cdef const double* more

@@ -52,7 +52,7 @@ class DeviceArray(NDArrayOperatorsMixin):
     __float__ = __int__ = __index__ = __bool__  # type: ignore[assignment]
 
     def __getattr__(self, name: str) -> Any:
-        if name in ("shape", "dtype", "strides", "ndim", "size", "itemsize", "nbytes"):
+        if name in ("shape", "dtype", "strides", "flags", "ndim", "size", "itemsize", "nbytes"):
             return getattr(self._memory, name)
         if name in ("copy", "reshape", "transpose", "astype", "fill", "ravel"):
             method = getattr(self._memory, name)
