@@ -42,6 +42,8 @@ def choice(precision: str | None, beside: Tensor) -> tuple[str, Tensor | None]:
     ValueError
         If there is no such precision.
     """
+    if precision in PRECISIONS:  # traced by Dynamo, which does not enter the core's compiled checks
+        return precision, None
     if precision is None and torch.compiler.is_compiling():
         return "", torch.ops.normcore.precision(beside.detach())
     return resolved(precision), None
