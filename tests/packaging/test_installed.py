@@ -29,7 +29,8 @@ IN_TREE = Path(normcore.__file__).resolve().is_relative_to(ROOT / "normcore")
 # The door is plain Python, as pluggy requires, and so is what nothing hot calls: files, other
 # processes, the command line, the kit, the faces for other frameworks, arithmetic on whole arrays.
 PLAIN = re.compile(
-    r"normcore\.(__main__|mpi|(cli|distributed|engines|export|jax|keras|package|registration|reporting|saving|testing|torch)\..*"
+    r"normcore\.(__main__|mpi|(cli|distributed|engines|export|jax|keras|package)\..*"
+    r"|(registration|reporting|saving|testing|torch)\..*"
     r"|io\.(?!csv\.(cells|lines)$).*|scaling\.containers\..*"
     r"|statistics\.(?!(moments|quantile_sketch_kernel)$).*)"
 )
