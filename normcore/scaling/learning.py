@@ -334,11 +334,15 @@ class Learning(FittedAttributes, AnyAxes, ABC):
             self.__dict__[name] = backend.release(backend.adopt(value.copy()), like)
 
     def _check_parameters(self) -> None:
+        """Check what all scalers share, then what :meth:`check_parameters` knows."""
         input_validation.check_flags(copy=self.copy)
         self.check_parameters()
 
     def check_parameters(self) -> None:
-        """Raise ValueError for parameters that make no sense; called before anything is learned."""
+        """Raise ValueError for parameters that make no sense; by default all do.
+
+        Called before every fit, before a file is opened, and when a saved scaler is loaded.
+        """
 
     @abstractmethod
     def _prepare(self, statistic: Statistic | None) -> None:

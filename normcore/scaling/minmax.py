@@ -13,7 +13,6 @@ from normcore.affine import Affine, nonconstant
 from normcore.array_backend.abstract import Backend
 from normcore.layout.namespace import Array
 from normcore.layout.scalar_argument import as_float
-from normcore.scaling import input_validation
 from normcore.scaling.affine_scaler import AffineScaler
 from normcore.scaling.feature_axes import COLUMNS, Axis
 from normcore.scaling.finite_maps import finite, spread
@@ -69,7 +68,7 @@ class MinMaxScaler(AffineScaler):
     __module__ = "normcore"
 
     statistic = Extrema
-    immediate = AffineScaler.immediate | {"clip"}
+    clip: bool = False
     coefficients: ClassVar[Mapping[str, str]] = {"scale_": "gamma", "min_": "beta"}
 
     scale_: Array
@@ -138,8 +137,8 @@ class MinMaxScaler(AffineScaler):
             extrema, known.num_rows, known.num_features, known.names, known.features
         )
 
-    def _check_parameters(self) -> None:
-        input_validation.check_flags(copy=self.copy, clip=self.clip)
+    def check_parameters(self) -> None:
+        """Refuse a range that is none."""
         _checked_range(self.feature_range)
 
     def affine(self, extrema: Extrema) -> Affine:
@@ -168,9 +167,9 @@ class MinMaxScaler(AffineScaler):
         # As scikit-learn computes: x * scale_ + min_. The extrema are not known any more.
         return Affine(gamma=self._numbers("scale_"), beta=self._numbers("min_"))
 
-    def bounds(self) -> tuple[float, float] | None:
-        """Return the range where results are clipped to it."""
-        return _checked_range(self.feature_range) if self.clip else None
+    def bounds(self) -> tuple[float, float]:
+        """Return the range."""
+        return _checked_range(self.feature_range)
 
     def _map_of(self, x: Array) -> tuple[Affine, tuple[float, float] | None]:
         # The range is rounded to the dtype of the result.

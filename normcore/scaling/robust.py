@@ -174,9 +174,9 @@ class RobustScaler(QuantileLearner, AffineScaler):
             raise ValueError("center or scale is needed")
         return scaler._set_known(known, given)
 
-    def _check_parameters(self) -> None:
+    def check_parameters(self) -> None:
+        """Refuse parameters that make no sense."""
         input_validation.check_flags(
-            copy=self.copy,
             with_centering=self.with_centering,
             with_scaling=self.with_scaling,
             unit_variance=self.unit_variance,
