@@ -58,7 +58,7 @@ class AffineScaler(Scaler):
 
     #: Whether results are clipped to :meth:`bounds`. A parameter of this name decides it at once,
     #: without another fit.
-    clip: bool = True
+    clip: bool | str | None = True
     immediate: ClassVar[frozenset[str]] = Scaler.immediate | {"clip"}
 
     #: Whether :meth:`squash` follows the map.

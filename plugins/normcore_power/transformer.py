@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from types import ModuleType
-from typing import Any, ClassVar, NoReturn
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -57,7 +57,7 @@ class PowerTransformer(nc.WeightedScaler, nc.PointwiseScaler):
 
     statistic = PowerCurves
     coefficients: ClassVar[Mapping[str, str]] = {"lambdas_": "power"}
-    exact_streaming = False
+    mergeable = False  # the most likely lambda is a function of all the data
 
     lambdas_: Any
 
@@ -75,14 +75,6 @@ class PowerTransformer(nc.WeightedScaler, nc.PointwiseScaler):
         self.copy = copy
         self.backend = backend
         self.axis = axis
-
-    @property
-    def partial_fit(self) -> NoReturn:
-        """Absent: the most likely lambda is a function of all the data."""
-        raise AttributeError(
-            "PowerTransformer has no partial_fit: the most likely lambda is a function of all the "
-            "data at once"
-        )
 
     def check_parameters(self) -> None:
         """Refuse parameters that make no sense."""
