@@ -152,7 +152,11 @@ class Registry:
         )
 
     def kernel(self, name: str, target: str, *, backend: str) -> None:
-        """Offer a faster form, for one backend, of something that has an array-API form."""
+        """Offer a faster form, for one backend, of something that has an array-API form.
+
+        ``name`` is what :attr:`normcore.PointwiseScaler.kernel` says, with ``"_inverse"`` for the
+        inverse; the target is called as ``kernel(x, *arguments)``, as described there.
+        """
         if not isinstance(backend, str) or not _NAME.fullmatch(backend):
             raise ValueError(f"kernel {name!r}: {backend!r} cannot be the name of a backend")
         self._add("kernel", name, target, backend=backend)
