@@ -19,6 +19,7 @@ __all__ = [
     "Row",
     "engine",
     "engines_of",
+    "exporter_registration",
     "kernel",
     "register",
     "registrations",
@@ -121,6 +122,17 @@ def engine(name: str) -> Any:
 def engines_of(library: str) -> list[Any]:
     """Return the engine classes that may take tables of a library."""
     return [each.resolve() for each in catalog().engines.get(library, ())]
+
+
+def exporter_registration(format: str) -> Registration:
+    """Return what is registered as an exporter of a format.
+
+    Raises
+    ------
+    ValueError
+        If there is none of that name.
+    """
+    return _find("exporter", format)
 
 
 def kernel(name: str, backend: str) -> Callable[..., Any] | None:

@@ -45,7 +45,7 @@ class Plugin(NamedTuple):
 class Registration(NamedTuple):
     """One thing that a plugin offers."""
 
-    kind: str  # scaler, backend, kernel, function, source or engine
+    kind: str  # scaler, backend, kernel, function, source, engine or exporter
     name: str
     target: str
     plugin: Plugin
@@ -54,6 +54,7 @@ class Registration(NamedTuple):
     priority: int = 0
     backend: str = ""
     libraries: tuple[str, ...] = ()
+    writer: str = ""
 
     @property
     def key(self) -> tuple[str, str, str]:
@@ -77,8 +78,8 @@ class Registration(NamedTuple):
         Raises
         ------
         PluginError
-            If it does not import, or is not what its kind requires: a class, or for kernels and
-            functions a callable.
+            If it does not import, or is not what its kind requires: a class, or for kernels,
+            functions and exporters a callable.
         """
         module, _, attribute = self.target.partition(":")
         try:
@@ -88,7 +89,7 @@ class Registration(NamedTuple):
                 f"{self.plugin}: the target {self.target!r} of {self.kind} {self.name!r} does not "
                 f"import: {type(error).__name__}: {error}"
             ) from error
-        required = "callable" if self.kind in ("kernel", "function") else "class"
+        required = "callable" if self.kind in ("kernel", "function", "exporter") else "class"
         if not (callable(target) if required == "callable" else isinstance(target, type)):
             raise PluginError(
                 f"{self.plugin}: the target {self.target!r} of {self.kind} {self.name!r} is not a "
@@ -188,6 +189,26 @@ class Registry:
             "engine", name, target, libraries=_strings(libraries, f"engine {name!r}: libraries")
         )
 
+    def exporter(self, name: str, target: str, *, writer: str = "") -> None:
+        """Offer a format of ``export``: a function of something fitted that returns its map.
+
+        Parameters
+        ----------
+        name : str
+            Of the format, as ``scaler.export(name)`` and ``normcore export FILE --to name``.
+        target : str
+            Where the function is: it takes what is exported, and options by keyword. It raises
+            ValueError or TypeError for what the format cannot say.
+        writer : str, optional
+            Where the function is that turns a result into the bytes of a file. Results that are
+            str or bytes need none; others without one can be had in Python alone.
+        """
+        if writer != "" and not (isinstance(writer, str) and _TARGET.fullmatch(writer)):
+            raise ValueError(
+                f"the writer {writer!r} of exporter {name!r} is not of the form 'module:attribute'"
+            )
+        self._add("exporter", name, target, writer=writer)
+
     def _add(
         self,
         kind: str,
@@ -199,6 +220,7 @@ class Registry:
         priority: int = 0,
         backend: str = "",
         libraries: tuple[str, ...] = (),
+        writer: str = "",
     ) -> None:
         if not self._open:
             raise RuntimeError(f"{self._plugin}: registrations are taken only while its hook runs")
@@ -211,7 +233,7 @@ class Registry:
                 f"the target {target!r} of {kind} {name!r} is not of the form 'module:attribute'"
             )
         registration = Registration(
-            kind, name, target, self._plugin, arrays, devices, priority, backend, libraries
+            kind, name, target, self._plugin, arrays, devices, priority, backend, libraries, writer
         )
         if registration.key in self._registrations:
             raise ValueError(f"{kind} {name!r} is registered twice")
