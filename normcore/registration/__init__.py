@@ -121,8 +121,9 @@ def engine(name: str) -> Any:
 
 
 def engines_of(library: str) -> list[Any]:
-    """Return the engine classes that may take tables of a library."""
-    return [each.resolve() for each in catalog().engines.get(library, ())]
+    """Return the engine classes that may take tables of a library, those that import."""
+    found = [_resolve_or_warn(each) for each in catalog().engines.get(library, ())]
+    return [each for each in found if each is not None]
 
 
 def kernel(name: str, backend: str) -> Callable[..., Any] | None:
