@@ -13,6 +13,7 @@ from normcore.affine import Affine, nonconstant
 from normcore.array_backend.abstract import Backend
 from normcore.layout.namespace import Array
 from normcore.layout.scalar_argument import as_float
+from normcore.scaling import input_validation
 from normcore.scaling.affine_scaler import AffineScaler
 from normcore.scaling.feature_axes import COLUMNS, Axis
 from normcore.scaling.finite_maps import finite, spread
@@ -69,6 +70,7 @@ class MinMaxScaler(AffineScaler):
 
     statistic = Extrema
     clip: bool = False
+    sklearn_class = "sklearn.preprocessing.MinMaxScaler"
     coefficients: ClassVar[Mapping[str, str]] = {"scale_": "gamma", "min_": "beta"}
 
     scale_: Array
@@ -136,6 +138,28 @@ class MinMaxScaler(AffineScaler):
         return scaler._learn(
             extrema, known.num_rows, known.num_features, known.names, known.features
         )
+
+    @classmethod
+    def from_sklearn(cls, estimator: Any, **params: Any) -> Self:
+        """Return a scaler of what scikit-learn's has learned, constant features included.
+
+        It goes on with ``partial_fit`` where they are constant by the rule of this class.
+        """
+        made = cls.from_statistics(
+            min=estimator.data_min_,
+            max=estimator.data_max_,
+            count=estimator.n_samples_seen_,
+            feature_names=getattr(estimator, "feature_names_in_", None),
+            **params,
+        )
+        if not input_validation.same_numbers(made.scale_, estimator.scale_):
+            made.scale_, made.min_ = estimator.scale_, estimator.min_
+        return made
+
+    def sklearn_attributes(self) -> Mapping[str, Any]:
+        """Return the fitted attributes of scikit-learn's scaler."""
+        names = ("data_min_", "data_max_", "data_range_", "scale_", "min_", "n_samples_seen_")
+        return {name: getattr(self, name) for name in names if hasattr(self, name)}
 
     def check_parameters(self) -> None:
         """Refuse a range that is none."""

@@ -18,7 +18,7 @@ from normcore.array_backend.abstract import Backend, InfiniteInput
 from normcore.array_backend.selection import select_backend
 from normcore.layout import out_argument
 from normcore.layout.namespace import Array, array_namespace, is_on_host, is_strided
-from normcore.scaling import input_validation
+from normcore.scaling import contracts, input_validation
 from normcore.scaling.scaler import Scaler
 from normcore.statistics import Statistic, wide_integers
 from normcore.threads import run
@@ -75,7 +75,7 @@ class PointwiseScaler(Scaler):
         """
 
     def _prepare(self, statistic: Statistic | None) -> None:
-        self.prepare(statistic)
+        contracts.prepare(self, statistic)
 
     def _check_digits(self, x: Array) -> None:
         """Refuse integers that are too close together for float64, of any map."""
@@ -98,7 +98,7 @@ class PointwiseScaler(Scaler):
         xp = array_namespace(x)
         function = self._compiled(backend, x, inverse)
         if function is None:
-            function = partial(self.inverse if inverse else self.forward, xp)
+            function = partial(contracts.pointwise_map(self, inverse), xp)
 
         on_host = isinstance(x, np.ndarray)
         size = BLOCK if on_host else _DEVICE_BLOCK
