@@ -20,6 +20,17 @@ _TARGET = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _SUFFIX = re.compile(r"(\.[a-z0-9]+)+")
 
+# What the class of a kind derives from, and how its author names that.
+_BASES = {
+    "scaler": (
+        "normcore.scaling.scaler:Scaler",
+        "normcore.AffineScaler or normcore.PointwiseScaler",
+    ),
+    "backend": ("normcore.array_backend.abstract:Backend", "normcore.Backend"),
+    "source": ("normcore.io.table:TableSource", "normcore.io.TableSource"),
+    "engine": ("normcore.engines.engine:Engine", "normcore.Engine"),
+}
+
 
 class PluginError(RuntimeError):
     """A plugin cannot be used; the message names the plugin and its distribution."""
@@ -78,22 +89,30 @@ class Registration(NamedTuple):
         Raises
         ------
         PluginError
-            If it does not import, or is not what its kind requires: a class, or for kernels,
-            functions and exporters a callable.
+            If it does not import, or is not what its kind requires: a class of that kind, without
+            abstract methods, or a callable.
         """
-        module, _, attribute = self.target.partition(":")
         try:
-            target = getattr(import_module(module), attribute)
+            target = _imported(self.target)
         except (Exception, SystemExit) as error:
             raise PluginError(
                 f"{self.plugin}: the target {self.target!r} of {self.kind} {self.name!r} does not "
                 f"import: {type(error).__name__}: {error}"
             ) from error
-        required = "callable" if self.kind in ("kernel", "function", "exporter") else "class"
-        if not (callable(target) if required == "callable" else isinstance(target, type)):
+        what = f"{self.plugin}: the target {self.target!r} of {self.kind} {self.name!r} is not a"
+        if self.kind not in _BASES:
+            if not callable(target):
+                raise PluginError(f"{what} callable but {target!r}")
+            return target
+        if not isinstance(target, type):
+            raise PluginError(f"{what} class but {target!r}")
+        base, its_name = _BASES[self.kind]
+        if not issubclass(target, _imported(base)):
+            raise PluginError(f"{what} subclass of {its_name}")
+        missing = sorted(getattr(target, "__abstractmethods__", ()))
+        if missing:
             raise PluginError(
-                f"{self.plugin}: the target {self.target!r} of {self.kind} {self.name!r} is not a "
-                f"{required} but {target!r}"
+                f"{self.plugin}: {self.kind} {self.name!r} lacks {', '.join(missing)}"
             )
         return target
 
@@ -153,7 +172,10 @@ class Registry:
         )
 
     def kernel(self, name: str, target: str, *, backend: str) -> None:
-        """Offer a faster form, for one backend, of something that has an array-API form."""
+        """Offer a faster form, for one backend, of something that has an array-API form.
+
+        A plugin that names a backend that no plugin registers is refused.
+        """
         if not isinstance(backend, str) or not _NAME.fullmatch(backend):
             raise ValueError(f"kernel {name!r}: {backend!r} cannot be the name of a backend")
         self._add("kernel", name, target, backend=backend)
@@ -243,6 +265,11 @@ class Registry:
         """Take no more, and return what there is."""
         self._open = False
         return list(self._registrations.values())
+
+
+def _imported(target: str) -> Any:
+    module, _, attribute = target.partition(":")
+    return getattr(import_module(module), attribute)
 
 
 def _strings(given: Iterable[str], what: str) -> tuple[str, ...]:
