@@ -3,10 +3,10 @@
 from collections.abc import Callable
 
 import numpy as np
-from support_matrix.inputs import dense, strict, tensor
-from support_matrix.scalers import NO, REFUSALS, YES, check
 
 import normcore as nc
+from support_matrix.inputs import dense, strict, tensor
+from support_matrix.scalers import NO, REFUSALS, YES, check
 
 __all__ = ["LAYERS", "LAYER_DTYPES", "LAYER_FEATURES", "LAYER_KINDS", "layer_row"]
 

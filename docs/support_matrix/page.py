@@ -70,5 +70,7 @@ def page() -> str:
         parts.append(LAYERS_OF)
         for name in LAYERS:
             rows = {kind: layer_row(name, kind) for kind in LAYER_KINDS}
-            parts.append(f"### {name}\n\n" + table("arrays", [*LAYER_DTYPES, *LAYER_FEATURES], rows))
+            parts.append(
+                f"### {name}\n\n" + table("arrays", [*LAYER_DTYPES, *LAYER_FEATURES], rows)
+            )
     return "\n".join(parts)

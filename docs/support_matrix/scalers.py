@@ -6,9 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from support_matrix.inputs import DTYPES, KINDS, VALUES, arrays, dense
 
 import normcore as nc
+from support_matrix.inputs import DTYPES, KINDS, VALUES, arrays, dense
 
 __all__ = ["FEATURES", "NO", "SCALERS", "YES", "scaler_dtypes", "scaler_features"]
 

@@ -2,8 +2,9 @@
 Folding batch norm into the layer before it
 ===========================================
 
-In inference a batch norm is an affine map of each channel, and a linear map before it can do that by
-itself: `fold_batch_norm` gives its weights. The network is one layer shorter and computes the same.
+In inference a batch norm is an affine map of each channel, and a linear map before it can do that
+by itself: `fold_batch_norm` gives its weights. The network is one layer shorter and computes the
+same.
 """
 
 import matplotlib.pyplot as plt

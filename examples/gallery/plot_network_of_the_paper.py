@@ -6,6 +6,8 @@ Three layers of 100 sigmoids on handwritten digits, as in Figure 1 of Ioffe and 
 batch norm before each nonlinearity and without.
 """
 
+from itertools import pairwise
+
 import matplotlib.pyplot as plt
 import numpy as np
 from sklearn.datasets import load_digits
@@ -56,7 +58,7 @@ def train_network(*, normalize, steps=300, rate=1.0):
     """Train one network; return accuracies, and what the last sigmoids were given meanwhile."""
     rng = np.random.default_rng(7)
     widths = (64, 100, 100, 100)
-    layers = [Layer(rng, *pair, normalize=normalize) for pair in zip(widths, widths[1:])]  # noqa: B905
+    layers = [Layer(rng, *pair, normalize=normalize) for pair in pairwise(widths)]
     head = rng.normal(0, 0.1, (100, 10)).astype(np.float32)
     accuracies, inputs = [], []
     for step in range(steps):

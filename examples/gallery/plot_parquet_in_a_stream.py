@@ -40,9 +40,7 @@ def follow(progress):
 
 
 scaler = nc.StandardScaler()
-report = nc.fit_source(
-    folder / "readings.parquet", scaler, batch_rows=10_000, progress=follow
-)
+report = nc.fit_source(folder / "readings.parquet", scaler, batch_rows=10_000, progress=follow)
 print("scaled:", report.columns, "as they are:", report.passed_through)
 nc.transform_source(
     folder / "readings.parquet",
