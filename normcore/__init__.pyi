@@ -23,6 +23,7 @@ from normcore.array_backend.selection import use_backend as use_backend
 from normcore.batchnorm.layer import BatchNorm as BatchNorm
 from normcore.batchnorm.population_statistics import population_statistics as population_statistics
 from normcore.engines import Engine as Engine
+from normcore.export.sklearn import from_sklearn as from_sklearn
 from normcore.io.pipeline import fit_source as fit_source
 from normcore.io.pipeline import transform_source as transform_source
 from normcore.layernorm import GroupNorm as GroupNorm
@@ -100,6 +101,7 @@ __all__ = [
     "backends",
     "centered",
     "fit_source",
+    "from_sklearn",
     "functional",
     "get_backend",
     "get_num_threads",

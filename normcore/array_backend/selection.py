@@ -278,25 +278,15 @@ def _candidates(known: Catalog, array_type: type, device: str) -> tuple[Backend,
     return tuple(_instance(each) for each in serving)
 
 
-def _class(registration: Registration) -> type[Backend]:
-    found: type = registration.resolve()
-    if not issubclass(found, Backend):
-        raise PluginError(
-            f"{registration.plugin}: the target {registration.target!r} of backend "
-            f"{registration.name!r} is not a subclass of normcore.Backend"
-        )
-    missing = sorted(found.__abstractmethods__)
-    if missing:
-        raise PluginError(
-            f"{registration.plugin}: backend {registration.name!r} lacks {', '.join(missing)}"
-        )
-    return found
-
-
 def _status(registration: Registration) -> BackendStatus:
     try:
-        status = _class(registration).probe()
-        return status if isinstance(status, Misconfigured) else BackendStatus(*status)
+        status = registration.resolve().probe()
+        if isinstance(status, Misconfigured):
+            return status
+        if not isinstance(status, tuple):
+            reason = f"its probe must return normcore.BackendStatus, not {status!r}"
+            return BackendStatus(False, f"{registration.plugin}: {reason}")
+        return BackendStatus(*status)
     except PluginError as error:
         return BackendStatus(False, str(error))
     except Exception as error:
@@ -312,13 +302,13 @@ def _not_ready_error(registration: Registration, whose: str = "") -> Exception:
 
 
 def _instance(registration: Registration) -> Backend:
-    backend = _instances.get(registration)
-    if backend is not None:
-        return backend
+    known = _instances.get(registration)
+    if known is not None:
+        return known
     if not _status(registration).ready:
         raise _not_ready_error(registration)
     try:
-        backend = _class(registration)()
+        backend: Backend = registration.resolve()()
     except Exception as error:
         raise RuntimeError(
             f"{registration.plugin}: backend {registration.name!r} is ready but cannot be made: "

@@ -36,6 +36,7 @@ ORIGINS = {
     "backends": "array_backend.selection",
     "centered": "scaling.containers.centered",
     "fit_source": "io.pipeline",
+    "from_sklearn": "export.sklearn",
     "get_backend": "array_backend.selection",
     "get_num_threads": "threads",
     "hookimpl": "registration.hookspecs",

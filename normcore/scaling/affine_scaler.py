@@ -16,7 +16,7 @@ from normcore.array_backend.abstract import Backend, InfiniteInput
 from normcore.layout import out_argument
 from normcore.layout.namespace import Array
 from normcore.layout.numpy_views import is_floats
-from normcore.scaling import array_map, element_mask, input_validation
+from normcore.scaling import array_map, contracts, element_mask, input_validation
 from normcore.scaling.estimator import not_fitted_error
 from normcore.scaling.finite_maps import FiniteAffine, finite, plain, rescale_quarters
 from normcore.scaling.known_statistics import KnownStatistics
@@ -106,7 +106,7 @@ class AffineScaler(Scaler):
         raise NotImplementedError(f"{type(self).__name__} squashes, but has no inverse")
 
     def _prepare(self, statistic: Statistic | None) -> None:
-        scale = self._set_map(self.affine(statistic))
+        scale = self._set_map(contracts.affine_of(self, statistic))
         if "scale_" not in self.__dict__:
             self.scale_ = scale
 

@@ -288,6 +288,13 @@ def infinity_error(row: int, column: int, names: Names | None) -> ValueError:
     )
 
 
+def same_numbers(one: Array, other: Array) -> bool:
+    """Whether numbers, in the precision of the second, differ by no more than a few roundings."""
+    held = np.asarray(other)
+    tolerance = 8 * np.finfo(held.dtype).eps
+    return bool(np.allclose(np.asarray(one), held, rtol=tolerance, atol=0.0, equal_nan=True))
+
+
 def column_label(column: int, names: Names | None) -> str:
     """Return the words that name a column: ``column 3``, or ``column 'age' (index 3)``."""
     return f"column {column}" if names is None else f"column {names[column]!r} (index {column})"

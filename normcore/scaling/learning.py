@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from functools import partial
 from typing import ClassVar, Self
 
 import numpy as np
@@ -15,7 +14,7 @@ from normcore.array_backend.abstract import Backend
 from normcore.array_backend.selection import in_order_with, select_backend
 from normcore.layout.namespace import Array
 from normcore.saving.parameter_values import same_value
-from normcore.scaling import element_mask, input_validation
+from normcore.scaling import contracts, element_mask, input_validation
 from normcore.scaling.any_axes import AnyAxes
 from normcore.scaling.containers.frames import column_names, library_of
 from normcore.scaling.containers.opening import opened, opened_along
@@ -271,7 +270,7 @@ class Learning(FittedAttributes, AnyAxes, ABC):
                 table, shown, weights = features.laid_out(x, mask, weights)
                 if not self.exact_streaming:  # statistics of several views might not merge
                     table, shown, weights = as_single_views(table, shown, weights)
-            observe = wide_integers.exactly(partial(self.observe, backend), x)
+            observe = wide_integers.exactly(contracts.observer(self, backend), x)
             if shown is None:
                 statistic = over_views.observe(observe, table, 1, weights=weights).to_host()
             else:

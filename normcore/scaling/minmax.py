@@ -77,6 +77,7 @@ class MinMaxScaler(AffineScaler):
     __module__ = "normcore"
 
     statistic = Extrema
+    sklearn_class = "sklearn.preprocessing.MinMaxScaler"
     immediate = AffineScaler.immediate | {"clip"}
     coefficients: ClassVar[Mapping[str, str]] = {"scale_": "gamma", "min_": "beta"}
 
@@ -145,6 +146,28 @@ class MinMaxScaler(AffineScaler):
         return scaler._learn(
             extrema, known.num_rows, known.num_features, known.names, known.features
         )
+
+    @classmethod
+    def from_sklearn(cls, estimator: Any, **params: Any) -> Self:
+        """Return a scaler of what scikit-learn's has learned, constant features included.
+
+        It goes on with ``partial_fit`` where they are constant by the rule of this class.
+        """
+        made = cls.from_statistics(
+            min=estimator.data_min_,
+            max=estimator.data_max_,
+            count=estimator.n_samples_seen_,
+            feature_names=getattr(estimator, "feature_names_in_", None),
+            **params,
+        )
+        if not input_validation.same_numbers(made.scale_, estimator.scale_):
+            made.scale_, made.min_ = estimator.scale_, estimator.min_
+        return made
+
+    def sklearn_attributes(self) -> Mapping[str, Any]:
+        """Return the fitted attributes of scikit-learn's scaler."""
+        names = ("data_min_", "data_max_", "data_range_", "scale_", "min_", "n_samples_seen_")
+        return {name: getattr(self, name) for name in names if hasattr(self, name)}
 
     def _check_parameters(self) -> None:
         input_validation.check_flags(copy=self.copy, clip=self.clip)

@@ -15,7 +15,7 @@ from normcore.array_backend.abstract import Backend, InfiniteInput
 from normcore.array_backend.selection import select_backend
 from normcore.layout import out_argument
 from normcore.layout.namespace import Array, array_namespace, is_on_host
-from normcore.scaling import input_validation
+from normcore.scaling import contracts, input_validation
 from normcore.scaling.scaler import Scaler
 from normcore.statistics import Statistic, wide_integers
 from normcore.threads import run
@@ -70,7 +70,7 @@ class PointwiseScaler(Scaler):
         """
 
     def _prepare(self, statistic: Statistic | None) -> None:
-        self.prepare(statistic)
+        contracts.prepare(self, statistic)
 
     def _check_digits(self, x: Array) -> None:
         """Refuse integers that are too close together for float64, of any map."""
@@ -88,7 +88,7 @@ class PointwiseScaler(Scaler):
     def _map(self, backend: Backend, x: Array, out: Array, inverse: bool) -> Array:
         if out is not None:
             out_argument.check_out(out, x)
-        function = self.inverse if inverse else self.forward
+        function = contracts.pointwise_map(self, inverse)
         if isinstance(x, np.ndarray) and x.size > BLOCK:
             return self._map_in_blocks(function, x, out, inverse)
         xp = array_namespace(x)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from types import ModuleType
-from typing import Any, ClassVar, NoReturn
+from typing import Any, ClassVar, NoReturn, Self
 
 import numpy as np
 
 import normcore as nc
-from normcore_power import array_form, curve
+from normcore_power import array_form, curve, sklearn_form
 from normcore_power.estimation import PowerCurves, curves_of_columns, not_positive_error
 
 __all__ = ["PowerTransformer"]
@@ -64,6 +64,7 @@ class PowerTransformer(nc.WeightedScaler, nc.PointwiseScaler):
     """
 
     statistic = PowerCurves
+    sklearn_class = "sklearn.preprocessing.PowerTransformer"
     coefficients: ClassVar[Mapping[str, str]] = {"lambdas_": "power"}
     exact_streaming = False
 
@@ -124,6 +125,15 @@ class PowerTransformer(nc.WeightedScaler, nc.PointwiseScaler):
     @property
     def _plus_one(self) -> bool:
         return self.method == "yeo-johnson"
+
+    @classmethod
+    def from_sklearn(cls, estimator: Any, **params: Any) -> Self:
+        """Return a transformer of what scikit-learn's has learned."""
+        return sklearn_form.read(cls(**params), estimator)
+
+    def sklearn_attributes(self) -> Mapping[str, Any]:
+        """Return the fitted attributes of scikit-learn's transformer."""
+        return sklearn_form.attributes(self, self._parameters())
 
     # -- transforming ----------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from types import ModuleType
 from typing import Any, Self
 
@@ -88,6 +89,7 @@ class QuantileTransformer(nc.QuantileLearner, nc.PointwiseScaler):
            [0.75]])
     """
 
+    sklearn_class = "sklearn.preprocessing.QuantileTransformer"
     unshaped = frozenset({"references_"})
     read_arrays = frozenset({"quantiles_", "references_"})
 
@@ -293,6 +295,26 @@ class QuantileTransformer(nc.QuantileLearner, nc.PointwiseScaler):
         self.quantiles_, self.references_ = quantiles.values, quantiles.q
         self._host = (quantiles.values, quantiles.q)
         self._searched = []
+
+    @classmethod
+    def from_sklearn(cls, estimator: Any, **params: Any) -> Self:
+        """Return a transformer of the landmarks of scikit-learn's."""
+        values = np.array(estimator.quantiles_, dtype=np.float64)
+        count = np.where(np.isnan(values).any(axis=0), 0.0, float(len(values)))
+        landmarks = nc.Quantiles(
+            np.array(estimator.references_, dtype=np.float64), values, count, np.zeros(len(count))
+        )
+        names = getattr(estimator, "feature_names_in_", None)
+        return cls(**params).fit_statistic(_mergeable(landmarks), len(values), len(count), names)
+
+    def sklearn_attributes(self) -> Mapping[str, Any]:
+        """Return the fitted attributes of scikit-learn's transformer."""
+        values, references = self._landmarks()
+        return {
+            "n_quantiles_": len(references),
+            "quantiles_": values.T,
+            "references_": references,
+        }
 
     # -- transforming ----------------------------------------------------------------------
 
