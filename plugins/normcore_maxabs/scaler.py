@@ -37,6 +37,14 @@ class MaxAbsScaler(nc.AffineScaler):
         The same, with 1 for a feature that is zero throughout.
     n_samples_seen_ : int
         Number of rows seen.
+
+    Examples
+    --------
+    >>> import normcore as nc
+    >>> nc.MaxAbsScaler().fit_transform([[-4.0], [0.0], [2.0]])
+    array([[-1. ],
+           [ 0. ],
+           [ 0.5]])
     """
 
     statistic = nc.Extrema
