@@ -37,6 +37,7 @@ ORIGINS = {
     "centered": "scaling.containers.centered",
     "fit_source": "io.pipeline",
     "get_backend": "array_backend.selection",
+    "get_include": "c_api",
     "get_num_threads": "threads",
     "hookimpl": "registration.hookspecs",
     "load": "saving.scaler_file:load_scaler",
