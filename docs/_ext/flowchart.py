@@ -26,7 +26,7 @@ class Flowchart(SphinxDirective):
         floors = re.findall(r'^\s*\w+\["(.*?)"\]', text, re.M)
         beside = re.findall(r'^\s*\w+\("(.*?)"\)', text, re.M)
         if not floors:
-            raise self.error("a flowchart of floors has lines such as name[\"label\"]")
+            raise self.error('a flowchart of floors has lines such as name["label"]')
         return [nodes.raw("", picture(floors, beside), format="html")]
 
 
@@ -46,7 +46,9 @@ def picture(floors, beside):
     boxes = [box(each, 0, row * step, WIDTH, "floor") for row, each in enumerate(floors)]
     left = WIDTH + 40
     top = (len(floors) - len(beside)) * step // 2
-    boxes += [box(each, left, top + row * step, BESIDE, "beside") for row, each in enumerate(beside)]
+    boxes += [
+        box(each, left, top + row * step, BESIDE, "beside") for row, each in enumerate(beside)
+    ]
     height = max(len(floors), len(beside)) * step
     return (
         f'<svg class="floors" role="img" viewBox="0 0 {left + BESIDE} {height}"'

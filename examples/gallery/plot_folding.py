@@ -2,8 +2,9 @@
 Folding batch norm into the layer before it
 ===========================================
 
-In inference a batch norm is an affine map of each channel, and a linear map before it can do that by
-itself: `fold_batch_norm` gives its weights. The network is one layer shorter and computes the same.
+In inference a batch norm is an affine map of each channel, and a linear map before it can do that
+by itself: `fold_batch_norm` gives its weights. The network is one layer shorter and computes the
+same.
 """
 
 import matplotlib.pyplot as plt
@@ -33,13 +34,13 @@ print("largest difference", np.abs(two_layers - one_layer).max())
 # %%
 
 figure, axes = plt.subplots(1, 3, figsize=(11, 3.6), width_ratios=[1, 1, 0.9])
-limit = np.abs(weight).max()
 for ax, (title, matrix) in zip(
     axes, (("weights", weight), ("with batch norm folded in", folded)), strict=False
 ):
+    limit = np.abs(matrix).max()
     drawn = ax.imshow(matrix, vmin=-limit, vmax=limit, cmap="RdBu", aspect="auto")
+    figure.colorbar(drawn, ax=ax)
     ax.set(title=title, xlabel="input", ylabel="output")
-figure.colorbar(drawn, ax=axes[1])
 axes[2].plot(two_layers.ravel(), one_layer.ravel(), ".", ms=2)
 axes[2].set(title="outputs", xlabel="linear map and batch norm", ylabel="folded map")
 plt.show()

@@ -6,6 +6,8 @@ Three layers of 100 sigmoids on handwritten digits, as in Figure 1 of Ioffe and 
 batch norm before each nonlinearity and without.
 """
 
+from itertools import pairwise
+
 import matplotlib.pyplot as plt
 import numpy as np
 from sklearn.datasets import load_digits
@@ -52,11 +54,11 @@ class Layer:
         return dx
 
 
-def train_network(*, normalize, steps=500, rate=1.0):
+def train_network(*, normalize, steps=300, rate=1.0):
     """Train one network; return accuracies, and what the last sigmoids were given meanwhile."""
     rng = np.random.default_rng(7)
     widths = (64, 100, 100, 100)
-    layers = [Layer(rng, *pair, normalize=normalize) for pair in zip(widths, widths[1:])]  # noqa: B905
+    layers = [Layer(rng, *pair, normalize=normalize) for pair in pairwise(widths)]
     head = rng.normal(0, 0.1, (100, 10)).astype(np.float32)
     accuracies, inputs = [], []
     for step in range(steps):
@@ -97,7 +99,7 @@ for color, normalize in enumerate((False, True)):
     axes[0].plot(steps, accuracies, label=name, color=f"C{color}")
     axes[1 + color].fill_between(steps, inputs[:, 0], inputs[:, 2], alpha=0.25, color=f"C{color}")
     axes[1 + color].plot(steps, inputs[:, 1], color=f"C{color}")
-    axes[1 + color].set(title=f"inputs of the last sigmoids, {name}", xlabel="step", ylim=(-5, 5))
+    axes[1 + color].set(title=f"last layer, {name}", xlabel="step", ylim=(-5, 5))
     print(f"{name}: {accuracies[-1]:.1%} of the held-out images")
 axes[0].set(title="accuracy", xlabel="step", ylim=(0, 1))
 axes[0].legend(loc="lower right")

@@ -40,10 +40,8 @@ def follow(progress):
 
 
 scaler = nc.StandardScaler()
-report = nc.fit_source(
-    folder / "readings.parquet", scaler, batch_rows=10_000, progress=follow
-)
-print(report.rows, "rows, scaled:", report.columns, "as they are:", report.passed_through)
+report = nc.fit_source(folder / "readings.parquet", scaler, batch_rows=10_000, progress=follow)
+print("scaled:", report.columns, "as they are:", report.passed_through)
 nc.transform_source(
     folder / "readings.parquet",
     folder / "scaled.parquet",

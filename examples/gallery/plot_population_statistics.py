@@ -3,8 +3,8 @@ Population statistics
 =====================
 
 Running statistics are a moving average: they follow the last few batches. For deployment the
-statistics of all data are better, `population_statistics` finds them in one pass, whatever the sizes
-of the batches.
+statistics of all data are better: `population_statistics` finds them in one pass, whatever the
+sizes of the batches.
 """
 
 import matplotlib.pyplot as plt

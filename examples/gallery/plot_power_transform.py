@@ -14,7 +14,7 @@ import normcore as nc
 
 rng = np.random.default_rng(0)
 X = np.column_stack(
-    [rng.lognormal(3, 0.6, 2000), rng.chisquare(3, 2000), 10 - rng.weibull(1.5, 2000) ** 2]
+    [rng.lognormal(3, 0.6, 2000), rng.chisquare(3, 2000), 50 - rng.gamma(4, 3, 2000)]
 )
 names = ("lognormal", "chi-squared", "skewed to the left")
 

@@ -2,8 +2,8 @@
 Digits that float32 has
 =======================
 
-float32 data far from zero have fewer digits for what varies, but those they have are right. Rounding
-the mean to float32, as other scalers do, throws them away.
+float32 data far from zero have fewer digits for what varies, but those they have are right.
+Rounding the mean to float32, as other scalers do, throws them away.
 """
 
 import matplotlib.pyplot as plt
@@ -28,8 +28,8 @@ for offset in offsets:
         errors[name].append(float(np.abs(result - exact).max()))
 
 # %%
-# The largest error of a scaled value, in standard deviations, against extended precision. The unit of
-# the last place of float32 near 4 is 5e-7.
+# The largest error of a scaled value, in standard deviations, against extended precision. The
+# unit of the last place of float32 near 4 is 5e-7.
 
 figure, ax = plt.subplots()
 for marker, (name, values) in zip("os^", errors.items(), strict=True):

@@ -16,8 +16,8 @@ names = list(data.feature_names)
 X = data.data[:, [names.index("mean area"), names.index("mean smoothness")]]
 
 # %%
-# A scaler that only centres, and one that does both. The axes of the last two pictures are equal, so
-# that distances can be seen: centred data are a line as long as the largest feature is wide.
+# A scaler that only centres, and one that does both. The axes of the last two pictures are equal,
+# so that distances can be seen: centred data are a line as long as the largest feature is wide.
 
 centred = nc.StandardScaler(with_std=False).fit_transform(X)
 normalized = nc.StandardScaler().fit_transform(X)

@@ -34,5 +34,7 @@ ax.loglog(errors, promised, "s-", color="C1", label="quantile_error_, stated aft
 ax.loglog(errors, np.maximum(off, 1e-6), "o-", label="error of the median")
 ax.loglog(errors, errors, color="0.6", lw=1, ls="--", label="quantile_error, asked for")
 ax.set(title="Rank errors of a sketch over 50 pieces", xlabel="quantile_error", ylabel="rank")
+ax.set_xticks(errors, errors)
+ax.minorticks_off()
 ax.legend()
 plt.show()

@@ -18,8 +18,8 @@ drift = np.concatenate([np.zeros(40), np.linspace(0, 6, 60), np.full(60, 6.0)])
 batches = [rng.normal(20 + shift, 1, size=(100, 1)) for shift in drift]
 
 # %%
-# A scaler for everything so far, and one for the last twenty batches: each batch has a scaler of its
-# own, and merging them is exact.
+# A scaler for everything so far, and one for the last twenty batches: each batch has a scaler of
+# its own, and merging them is exact.
 
 everything = nc.StandardScaler()
 window = deque(maxlen=20)

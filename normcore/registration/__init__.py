@@ -64,6 +64,12 @@ def scalers() -> Mapping[str, type]:
     """Return every scaler class by its registered name.
 
     Imports them all; a plugin's that does not import is left out with a :class:`PluginWarning`.
+
+    Examples
+    --------
+    >>> import normcore as nc
+    >>> nc.scalers()["standard"].__name__
+    'StandardScaler'
     """
     resolved = {name: _resolve_or_warn(each) for name, each in catalog().of_kind("scaler").items()}
     return MappingProxyType({name: each for name, each in resolved.items() if each is not None})

@@ -33,11 +33,30 @@ _BASES = {
 
 
 class PluginError(RuntimeError):
-    """A plugin cannot be used; the message names the plugin and its distribution."""
+    """A plugin cannot be used; the message names the plugin and its distribution.
+
+    Examples
+    --------
+    >>> import normcore as nc
+    >>> try:
+    ...     nc.register(object())
+    ... except nc.PluginError as error:
+    ...     print("normcore_register" in str(error))
+    True
+    """
 
 
 class PluginWarning(UserWarning):
-    """A plugin, or one of its targets, is left out; everything else works."""
+    """A plugin, or one of its targets, is left out; everything else works.
+
+    Examples
+    --------
+    >>> import warnings
+    >>> import normcore as nc
+    >>> with warnings.catch_warnings():
+    ...     warnings.simplefilter("error", nc.PluginWarning)  # a plugin left out is an error now
+    ...     _ = nc.scalers()
+    """
 
 
 class Plugin(NamedTuple):
@@ -122,6 +141,13 @@ class Registry:
 
     Every method raises ValueError or TypeError for an argument that cannot work; targets are
     strings of the form ``"module:attribute"``, imported on first use and not before.
+
+    Examples
+    --------
+    >>> import normcore as nc
+    >>> @nc.hookimpl
+    ... def normcore_register(registry):
+    ...     registry.scaler("halfrange", "my_package:HalfRangeScaler")
     """
 
     def __init__(self, plugin: Plugin) -> None:

@@ -64,6 +64,14 @@ class MinMaxScaler(AffineScaler):
     is below ``2**-26`` of the center, so that more than half the digits would be lost.
     A constant feature, whose range is at most ``8 * eps`` of its magnitude, is not divided by
     its range.
+
+    Examples
+    --------
+    >>> import normcore as nc
+    >>> scaler = nc.MinMaxScaler(feature_range=(-1, 1)).fit([[0.0], [4.0]])
+    >>> scaler.transform([[1.0], [4.0]])
+    array([[-0.5],
+           [ 1. ]])
     """
 
     __module__ = "normcore"

@@ -46,6 +46,19 @@ class PointwiseScaler(Scaler):
     (n, n_features) of the backend's own kind, with any strides and not to be written into, and
     :meth:`kernel_arguments`. It returns a new float64 array of that shape. In NumPy it is called
     with blocks of rows, in several threads at once.
+
+    Examples
+    --------
+    >>> import normcore as nc
+    >>> class LogScaler(nc.PointwiseScaler):
+    ...     def forward(self, xp, x):
+    ...         return xp.log1p(x)
+    ...
+    ...     def inverse(self, xp, y):
+    ...         return xp.expm1(y)
+    >>> scaler = LogScaler().fit([[0.0], [3.0]])
+    >>> scaler.inverse_transform(scaler.transform([[3.0]])).round(12)
+    array([[3.]])
     """
 
     __module__ = "normcore"

@@ -79,6 +79,13 @@ class RobustScaler(QuantileLearner, AffineScaler):
     is below ``2**-26`` of the center, so that more than half the digits would be lost.
     Unless ``keep_sketch``, an exact fit keeps no sketch of the data, so there is no
     ``partial_fit``, and ``merge`` refuses.
+
+    Examples
+    --------
+    >>> import normcore as nc
+    >>> scaler = nc.RobustScaler().fit([[0.0], [1.0], [2.0], [3.0], [1000.0]])
+    >>> scaler.center_, scaler.scale_
+    (array([2.]), array([2.]))
     """
 
     __module__ = "normcore"

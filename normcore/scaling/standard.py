@@ -64,6 +64,17 @@ class StandardScaler(WeightedScaler, AffineScaler):
     streamed. Data is scaled in float64 and rounded once to its own dtype. Integers beyond 2**53,
     as clocks in nanoseconds are, count with every digit, in fit and in transform; a column that
     held such is constant only if all its values are equal.
+
+    Examples
+    --------
+    >>> import normcore as nc
+    >>> scaler = nc.StandardScaler().fit([[0.0, 10.0], [2.0, 30.0]])
+    >>> scaler.mean_, scaler.scale_
+    (array([ 1., 20.]), array([ 1., 10.]))
+    >>> scaler.transform([[1.0, 50.0]])
+    array([[0., 3.]])
+    >>> scaler.partial_fit([[4.0, 50.0]]).mean_
+    array([ 2., 30.])
     """
 
     __module__ = "normcore"

@@ -41,7 +41,16 @@ class Statistic(ABC):  # noqa: B024  (either declares, or overrides what is decl
     clusters, sparse matrices and saving follow from these three. Where pieces do not merge, it has
     no ``merge``, and the scaler says ``mergeable = False``.
 
-    >>> class LogMoments(Statistic):
+    Parameters
+    ----------
+    **fields : float64 arrays
+        Each of :attr:`neutral`, which become attributes. The last axis is that of the channels.
+
+    Examples
+    --------
+    >>> import normcore as nc
+    >>> import numpy as np
+    >>> class LogMoments(nc.Statistic):
     ...     name = "log_moments"
     ...     neutral = {"count": 0.0, "total": 0.0}
     ...
@@ -54,11 +63,9 @@ class Statistic(ABC):  # noqa: B024  (either declares, or overrides what is decl
     ...
     ...     def merge(self, other):
     ...         return LogMoments(count=self.count + other.count, total=self.total + other.total)
-
-    Parameters
-    ----------
-    **fields : float64 arrays
-        Each of :attr:`neutral`, which become attributes. The last axis is that of the channels.
+    >>> logs = [LogMoments.of_rows(np, np.array([[each]])) for each in (1.0, np.e)]
+    >>> logs[0].merge(logs[1]).total
+    array([1.])
     """
 
     __module__ = "normcore"

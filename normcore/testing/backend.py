@@ -46,6 +46,13 @@ class BackendConformance(BatchLaws, RowLaws):
     ----------
     backend, dtypes
         As of :class:`~normcore.testing.under_test.BackendUnderTest`.
+
+    Examples
+    --------
+    >>> import normcore as nc
+    >>> from normcore.testing import BackendConformance
+    >>> class TestCpu(BackendConformance):
+    ...     backend = nc.get_backend("cpu")
     """
 
     # -- selection -------------------------------------------------------------------------

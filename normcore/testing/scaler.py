@@ -41,6 +41,13 @@ class ScalerConformance:
         Whether the scaler has a name in the registry, which saved files need.
     invertible : bool
         Whether ``inverse_transform`` restores the data it was fitted to.
+
+    Examples
+    --------
+    >>> import normcore as nc
+    >>> from normcore.testing import ScalerConformance
+    >>> class TestMaxAbsScaler(ScalerConformance):
+    ...     scaler = nc.MaxAbsScaler
     """
 
     scaler: ClassVar[Any]

@@ -37,6 +37,14 @@ class MaxAbsScaler(nc.AffineScaler):
         The same, with 1 for a feature that is zero throughout.
     n_samples_seen_ : int
         Number of rows seen.
+
+    Examples
+    --------
+    >>> import normcore as nc
+    >>> nc.MaxAbsScaler().fit_transform([[-4.0], [0.0], [2.0]])
+    array([[-1. ],
+           [ 0. ],
+           [ 0.5]])
     """
 
     statistic = nc.Extrema
@@ -78,7 +86,7 @@ class MaxAbsScaler(nc.AffineScaler):
             len(most),
             getattr(estimator, "feature_names_in_", None),
         )
-        if not np.allclose(made.scale_, estimator.scale_, rtol=1e-6, atol=0.0, equal_nan=True):
+        if not np.array_equal(made.scale_, estimator.scale_, equal_nan=True):  # next to zero
             made.scale_ = estimator.scale_
         return made
 

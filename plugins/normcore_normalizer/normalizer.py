@@ -44,6 +44,12 @@ class Normalizer(nc.RowScaler):
     Norms are within 4 units in the last place of float64, whatever the size of the values: squares
     neither overflow nor vanish. The quotient is rounded once to the dtype of the result, which is
     that of ``X`` for floats and float64 for others. NaN and infinity are refused.
+
+    Examples
+    --------
+    >>> import normcore as nc
+    >>> nc.Normalizer().transform([[3.0, 4.0]])
+    array([[0.6, 0.8]])
     """
 
     sklearn_class = "sklearn.preprocessing.Normalizer"

@@ -52,6 +52,14 @@ class PowerTransformer(nc.WeightedScaler, nc.PointwiseScaler):
     close together keep their digits whatever lambda is; scikit-learn maps such to zeros. For
     Yeo-Johnson lambda is sought where 20 times the largest value could be mapped, for Box-Cox where
     the data can be, as SciPy does. Values of which nothing is the map become NaN in the inverse.
+
+    Examples
+    --------
+    >>> import normcore as nc
+    >>> import numpy as np
+    >>> X = np.random.default_rng(0).lognormal(size=(500, 1))
+    >>> nc.PowerTransformer(method="box-cox").fit(X).lambdas_.round(1) + 0.0  # a logarithm, nearly
+    array([0.])
     """
 
     statistic = PowerCurves

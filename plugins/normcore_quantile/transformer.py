@@ -62,9 +62,9 @@ class QuantileTransformer(nc.QuantileLearner, nc.PointwiseScaler):
     ----------
     n_quantiles_ : int
         Number of landmarks used.
-    quantiles_ : float64 array of shape (n_quantiles_, n_features)
+    quantiles_ : float64 array of shape (n_quantiles, n_features)
         The landmarks: quantiles of each feature, NaN left out.
-    references_ : float64 array of shape (n_quantiles_,)
+    references_ : float64 array of shape (n_quantiles,)
         The share of the data below each landmark.
     quantile_error_ : float
         The rank error that landmarks have at most, as quantiles of the rows they are estimated
@@ -79,6 +79,14 @@ class QuantileTransformer(nc.QuantileLearner, nc.PointwiseScaler):
     that several landmarks equal it becomes the mean of their shares; at the least value it becomes
     0, at the largest 1. Values within 1e-7, as a probability, of an end of the normal distribution
     are that end, about 5.2 standard deviations away, and the inverse maps them to the bound.
+
+    Examples
+    --------
+    >>> import normcore as nc
+    >>> scaler = nc.QuantileTransformer(n_quantiles=3).fit([[1.0], [10.0], [1000.0]])
+    >>> scaler.transform([[10.0], [505.0]])
+    array([[0.5 ],
+           [0.75]])
     """
 
     kernel = "quantile"
