@@ -32,7 +32,14 @@ __all__ = [
 
 
 class BackendStatus(NamedTuple):
-    """Whether a backend can be used here, and if not, why, in words."""
+    """Whether a backend can be used here, and if not, why, in words.
+
+    Examples
+    --------
+    >>> import normcore as nc
+    >>> nc.backends()["reference"].ready
+    True
+    """
 
     ready: bool
     reason: str = ""
@@ -64,6 +71,15 @@ class Backend(ABC):
     an array of the backend's own kind with any strides; a plane of weights or a mask has shape
     ``(N, S)``, and its strides may be 0. Vectors of length C are float64. Computation is in
     float64 whatever the dtype of ``x``, rounded once at the end.
+
+    Examples
+    --------
+    >>> import normcore as nc
+    >>> import numpy as np
+    >>> backend = nc.get_backend("cpu")
+    >>> view = np.arange(6.0).reshape(3, 2, 1)  # (N, C, S)
+    >>> backend.moments(view).mean
+    array([2., 3.])
     """
 
     name: ClassVar[str]
@@ -71,6 +87,8 @@ class Backend(ABC):
     xp: ModuleType = np
     #: A shorter way for what other libraries hold in host memory, if there is one.
     memory_kernels: MemoryKernels | None = None
+    #: A capsule of the functions of ``normcore.h``, for callers in C, if there are any.
+    c_functions: object = None
 
     @classmethod
     def probe(cls) -> BackendStatus:

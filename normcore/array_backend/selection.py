@@ -57,7 +57,14 @@ _choices = _Choices(Catalog())
 
 
 def backends() -> Mapping[str, BackendStatus]:
-    """Return the status of every registered backend by name: ready, or why not, in words."""
+    """Return the status of every registered backend by name: ready, or why not, in words.
+
+    Examples
+    --------
+    >>> import normcore as nc
+    >>> nc.backends()["cpu"].ready
+    True
+    """
     found = catalog().of_kind("backend")
     return MappingProxyType({name: _status(each) for name, each in found.items()})
 
@@ -71,6 +78,12 @@ def get_backend(name: str) -> Backend:
         If there is none of that name.
     RuntimeError
         If it cannot be used here; the message says why.
+
+    Examples
+    --------
+    >>> import normcore as nc
+    >>> nc.get_backend("cpu").name
+    'cpu'
     """
     choices = _current_choices()
     found = choices.by_name.get(name)
@@ -97,6 +110,14 @@ def use_backend(name: str | Backend) -> Iterator[Backend]:
     ----------
     name : str or Backend
         As for :func:`get_backend`, which also says what is raised; or a backend itself.
+
+    Examples
+    --------
+    >>> import normcore as nc
+    >>> with nc.use_backend("reference"):
+    ...     scaler = nc.StandardScaler().fit([[0.0], [2.0]])
+    >>> scaler.mean_
+    array([1.])
     """
     backend = _named(name)
     token = _in_context.set(backend)

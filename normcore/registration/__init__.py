@@ -20,6 +20,7 @@ __all__ = [
     "Row",
     "engine",
     "engines_of",
+    "exporter_registration",
     "kernel",
     "origin",
     "register",
@@ -63,6 +64,12 @@ def scalers() -> Mapping[str, type]:
     """Return every scaler class by its registered name.
 
     Imports them all; a plugin's that does not import is left out with a :class:`PluginWarning`.
+
+    Examples
+    --------
+    >>> import normcore as nc
+    >>> nc.scalers()["standard"].__name__
+    'StandardScaler'
     """
     resolved = {name: _resolve_or_warn(each) for name, each in catalog().of_kind("scaler").items()}
     return MappingProxyType({name: each for name, each in resolved.items() if each is not None})
@@ -124,6 +131,17 @@ def engines_of(library: str) -> list[Any]:
     """Return the engine classes that may take tables of a library, those that import."""
     found = [_resolve_or_warn(each) for each in catalog().engines.get(library, ())]
     return [each for each in found if each is not None]
+
+
+def exporter_registration(format: str) -> Registration:
+    """Return what is registered as an exporter of a format.
+
+    Raises
+    ------
+    ValueError
+        If there is none of that name.
+    """
+    return _find("exporter", format)
 
 
 def kernel(name: str, backend: str) -> Callable[..., Any] | None:

@@ -89,6 +89,17 @@ def register(plugin: object) -> None:
         If it has no hook that can be called, its hook raises, a name is taken, or a kernel is for
         a backend that no plugin has. Nothing of it is registered then. A plugin found through an
         entry point later on is the one that is refused if the two share a name.
+
+    Examples
+    --------
+    >>> import normcore as nc
+    >>> class Plugin:
+    ...     @nc.hookimpl
+    ...     def normcore_register(self, registry):
+    ...         registry.function("of_example", "operator:neg")
+    >>> nc.register(Plugin())
+    >>> nc.of_example(1)
+    -1
     """
     with _lock:
         manager = _started_manager()

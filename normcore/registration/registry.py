@@ -33,11 +33,30 @@ _BASES = {
 
 
 class PluginError(RuntimeError):
-    """A plugin cannot be used; the message names the plugin and its distribution."""
+    """A plugin cannot be used; the message names the plugin and its distribution.
+
+    Examples
+    --------
+    >>> import normcore as nc
+    >>> try:
+    ...     nc.register(object())
+    ... except nc.PluginError as error:
+    ...     print("normcore_register" in str(error))
+    True
+    """
 
 
 class PluginWarning(UserWarning):
-    """A plugin, or one of its targets, is left out; everything else works."""
+    """A plugin, or one of its targets, is left out; everything else works.
+
+    Examples
+    --------
+    >>> import warnings
+    >>> import normcore as nc
+    >>> with warnings.catch_warnings():
+    ...     warnings.simplefilter("error", nc.PluginWarning)  # a plugin left out is an error now
+    ...     _ = nc.scalers()
+    """
 
 
 class Plugin(NamedTuple):
@@ -56,7 +75,7 @@ class Plugin(NamedTuple):
 class Registration(NamedTuple):
     """One thing that a plugin offers."""
 
-    kind: str  # scaler, backend, kernel, function, source or engine
+    kind: str  # scaler, backend, kernel, function, source, engine or exporter
     name: str
     target: str
     plugin: Plugin
@@ -65,6 +84,7 @@ class Registration(NamedTuple):
     priority: int = 0
     backend: str = ""
     libraries: tuple[str, ...] = ()
+    writer: str = ""
 
     @property
     def key(self) -> tuple[str, str, str]:
@@ -121,6 +141,13 @@ class Registry:
 
     Every method raises ValueError or TypeError for an argument that cannot work; targets are
     strings of the form ``"module:attribute"``, imported on first use and not before.
+
+    Examples
+    --------
+    >>> import normcore as nc
+    >>> @nc.hookimpl
+    ... def normcore_register(registry):
+    ...     registry.scaler("halfrange", "my_package:HalfRangeScaler")
     """
 
     def __init__(self, plugin: Plugin) -> None:
@@ -210,6 +237,26 @@ class Registry:
             "engine", name, target, libraries=_strings(libraries, f"engine {name!r}: libraries")
         )
 
+    def exporter(self, name: str, target: str, *, writer: str = "") -> None:
+        """Offer a format of ``export``: a function of something fitted that returns its map.
+
+        Parameters
+        ----------
+        name : str
+            Of the format, as ``scaler.export(name)`` and ``normcore export FILE --to name``.
+        target : str
+            Where the function is: it takes what is exported, and options by keyword. It raises
+            ValueError or TypeError for what the format cannot say.
+        writer : str, optional
+            Where the function is that turns a result into the bytes of a file. Results that are
+            str or bytes need none; others without one can be had in Python alone.
+        """
+        if writer != "" and not (isinstance(writer, str) and _TARGET.fullmatch(writer)):
+            raise ValueError(
+                f"the writer {writer!r} of exporter {name!r} is not of the form 'module:attribute'"
+            )
+        self._add("exporter", name, target, writer=writer)
+
     def _add(
         self,
         kind: str,
@@ -221,6 +268,7 @@ class Registry:
         priority: int = 0,
         backend: str = "",
         libraries: tuple[str, ...] = (),
+        writer: str = "",
     ) -> None:
         if not self._open:
             raise RuntimeError(f"{self._plugin}: registrations are taken only while its hook runs")
@@ -233,7 +281,7 @@ class Registry:
                 f"the target {target!r} of {kind} {name!r} is not of the form 'module:attribute'"
             )
         registration = Registration(
-            kind, name, target, self._plugin, arrays, devices, priority, backend, libraries
+            kind, name, target, self._plugin, arrays, devices, priority, backend, libraries, writer
         )
         if registration.key in self._registrations:
             raise ValueError(f"{kind} {name!r} is registered twice")

@@ -98,6 +98,14 @@ def save_scaler(scaler: SavableScaler, path: str | os.PathLike[str]) -> None:
         If a parameter has no form in JSON.
     OSError
         If the file cannot be written.
+
+    Examples
+    --------
+    >>> import os, tempfile
+    >>> import normcore as nc
+    >>> from normcore.io import save_scaler
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save_scaler(nc.MinMaxScaler().fit([[0.0], [2.0]]), os.path.join(folder, "scaler.json"))
     """
     description = scaler.to_dict()
     plain = "attributes" not in description and description.get("n_samples_seen") is not None
@@ -123,6 +131,16 @@ def load_scaler(path: str | os.PathLike[str]) -> Any:
         names a scaler that no installed plugin provides. The message names the file.
     OSError
         If the file cannot be read.
+
+    Examples
+    --------
+    >>> import os, tempfile
+    >>> import normcore as nc
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = os.path.join(folder, "scaler.json")
+    ...     nc.StandardScaler().fit([[0.0], [2.0]]).save(path)
+    ...     nc.load(path).mean_
+    array([1.])
     """
     try:
         return _load(Path(path))

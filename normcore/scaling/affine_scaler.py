@@ -46,6 +46,20 @@ class AffineScaler(Scaler):
 
     A subclass names its :attr:`statistic` and gives the four coefficients in :meth:`affine`;
     streaming, merging, the inverse, saving and scikit-learn's protocol come with the base.
+
+    Examples
+    --------
+    >>> import normcore as nc
+    >>> class HalfRangeScaler(nc.AffineScaler):
+    ...     statistic = nc.Extrema
+    ...
+    ...     def affine(self, extrema):
+    ...         self.half_range_ = (extrema.max - extrema.min) / 2
+    ...         return nc.Affine(center=extrema.min + self.half_range_, scale=self.half_range_)
+    >>> HalfRangeScaler().fit_transform([[0.0], [1.0], [4.0]])
+    array([[-1. ],
+           [-0.5],
+           [ 1. ]])
     """
 
     __module__ = "normcore"

@@ -35,6 +35,19 @@ class PointwiseScaler(Scaler):
 
     NumPy arrays are mapped in blocks of rows, in several threads: what becomes of a value must
     not depend on the values beside it.
+
+    Examples
+    --------
+    >>> import normcore as nc
+    >>> class LogScaler(nc.PointwiseScaler):
+    ...     def forward(self, xp, x):
+    ...         return xp.log1p(x)
+    ...
+    ...     def inverse(self, xp, y):
+    ...         return xp.expm1(y)
+    >>> scaler = LogScaler().fit([[0.0], [3.0]])
+    >>> scaler.inverse_transform(scaler.transform([[3.0]])).round(12)
+    array([[3.]])
     """
 
     __module__ = "normcore"

@@ -61,6 +61,15 @@ class QuantileLearner(WeightedScaler):
     quantile_error_ : float
         The rank error that each quantile of each feature has at most, with 99% confidence; 0 where
         all are exact.
+
+    Examples
+    --------
+    >>> import normcore as nc
+    >>> issubclass(nc.RobustScaler, nc.QuantileLearner)
+    True
+    >>> scaler = nc.RobustScaler(quantiles="sketch", quantile_error=0.01)
+    >>> scaler.partial_fit([[1.0], [2.0]]).partial_fit([[3.0]]).center_
+    array([2.])
     """
 
     __module__ = "normcore"

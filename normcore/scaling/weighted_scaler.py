@@ -17,6 +17,18 @@ class WeightedScaler(Scaler):
     """Base, beside another, of scalers whose statistic carries weights.
 
     ``fit`` and ``partial_fit`` take ``sample_weight``, checked, and hand them to ``observe``.
+
+    Examples
+    --------
+    >>> import normcore as nc
+    >>> class MeanRemover(nc.WeightedScaler, nc.AffineScaler):
+    ...     statistic = nc.Moments
+    ...
+    ...     def affine(self, moments):
+    ...         return nc.Affine(center=moments.mean)
+    >>> scaler = MeanRemover().fit([[0.0], [3.0]], sample_weight=[2, 1])
+    >>> scaler.transform([[1.0]])
+    array([[0.]])
     """
 
     __module__ = "normcore"

@@ -33,7 +33,16 @@ StatisticT = TypeVar("StatisticT", bound="Statistic")
 
 
 class Statistic(ABC):
-    """What a fit remembers of each channel; a commutative monoid under :meth:`merge`."""
+    """What a fit remembers of each channel; a commutative monoid under :meth:`merge`.
+
+    Examples
+    --------
+    >>> import normcore as nc
+    >>> import numpy as np
+    >>> one = nc.functional.extrema(np.array([[1.0], [5.0]]), channel_axis=1)
+    >>> one.merge(nc.Extrema.empty(1)).max  # the empty one changes nothing
+    array([5.])
+    """
 
     #: Names the statistic in saved files.
     name: ClassVar[str] = ""

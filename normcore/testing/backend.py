@@ -47,6 +47,13 @@ class BackendConformance(ArrayLaws, BatchLaws, RowLaws):
     ----------
     backend, dtypes, refuses_infinity
         As of :class:`~normcore.testing.under_test.BackendUnderTest`.
+
+    Examples
+    --------
+    >>> import normcore as nc
+    >>> from normcore.testing import BackendConformance
+    >>> class TestCpu(BackendConformance):
+    ...     backend = nc.get_backend("cpu")
     """
 
     # -- selection -------------------------------------------------------------------------

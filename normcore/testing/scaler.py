@@ -24,18 +24,19 @@ _STATE = "what transform needs must be in attributes that end with _, set from t
 class ScalerConformance(ScalerUse):
     """The laws of scalers; a subclass names its class, or a function that makes one.
 
-    >>> class TestMine(ScalerConformance):
-    ...     scaler = MyScaler
-
-    Several forms of it are each tested by every law:
-
-    >>> class TestMine(ScalerConformance):
-    ...     scalers = [MyScaler, lambda: MyScaler(clip=True)]
+    Several forms of it (``scalers``) are each tested by every law.
 
     Attributes
     ----------
     scaler, scalers, dtypes, registered, invertible, array_api, by_rows
         As of :class:`~normcore.testing.scaler_under_test.ScalerUnderTest`.
+
+    Examples
+    --------
+    >>> import normcore as nc
+    >>> from normcore.testing import ScalerConformance
+    >>> class TestMaxAbsScaler(ScalerConformance):
+    ...     scaler = nc.MaxAbsScaler
     """
 
     # -- the result ------------------------------------------------------------------------

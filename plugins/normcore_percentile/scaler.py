@@ -80,6 +80,16 @@ class PercentileScaler(nc.QuantileLearner, nc.AffineScaler):
     NaN is skipped in fit and stays in transform. A constant feature, one whose range is at most
     ``8 * eps`` of its magnitude, is not divided: it maps to ``lo``, as with MinMaxScaler, and with
     ``spread="mad"`` to the middle.
+
+    Examples
+    --------
+    >>> import normcore as nc
+    >>> import numpy as np
+    >>> X = np.append(np.arange(101.0), 1e6)[:, None]
+    >>> scaler = nc.PercentileScaler((1, 90), clip="hard").fit(X)
+    >>> scaler.transform([[-50.0], [1e6]])
+    array([[-1.],
+           [ 1.]])
     """
 
     statistic = DeviationQuantiles

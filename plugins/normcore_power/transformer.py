@@ -5,12 +5,12 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from types import ModuleType
-from typing import Any, ClassVar, NoReturn
+from typing import Any, ClassVar, NoReturn, Self
 
 import numpy as np
 
 import normcore as nc
-from normcore_power import array_form, curve
+from normcore_power import array_form, curve, sklearn_form
 from normcore_power.estimation import PowerCurves, curves_of_columns, not_positive_error
 
 __all__ = ["PowerTransformer"]
@@ -53,9 +53,18 @@ class PowerTransformer(nc.WeightedScaler, nc.PointwiseScaler):
     close together keep their digits whatever lambda is; scikit-learn maps such to zeros. For
     Yeo-Johnson lambda is sought where 20 times the largest value could be mapped, for Box-Cox where
     the data can be, as SciPy does. Values of which nothing is the map become NaN in the inverse.
+
+    Examples
+    --------
+    >>> import normcore as nc
+    >>> import numpy as np
+    >>> X = np.random.default_rng(0).lognormal(size=(500, 1))
+    >>> nc.PowerTransformer(method="box-cox").fit(X).lambdas_.round(1) + 0.0  # a logarithm, nearly
+    array([0.])
     """
 
     statistic = PowerCurves
+    sklearn_class = "sklearn.preprocessing.PowerTransformer"
     coefficients: ClassVar[Mapping[str, str]] = {"lambdas_": "power"}
     exact_streaming = False
 
@@ -116,6 +125,15 @@ class PowerTransformer(nc.WeightedScaler, nc.PointwiseScaler):
     @property
     def _plus_one(self) -> bool:
         return self.method == "yeo-johnson"
+
+    @classmethod
+    def from_sklearn(cls, estimator: Any, **params: Any) -> Self:
+        """Return a transformer of what scikit-learn's has learned."""
+        return sklearn_form.read(cls(**params), estimator)
+
+    def sklearn_attributes(self) -> Mapping[str, Any]:
+        """Return the fitted attributes of scikit-learn's transformer."""
+        return sklearn_form.attributes(self, self._parameters())
 
     # -- transforming ----------------------------------------------------------------------
 
