@@ -185,6 +185,6 @@ cdef inline bint has_variance(
     ] > ddof
 
 
-cdef inline double moved(double average, double value, double weight) noexcept nogil:
+cdef inline double moved_average(double average, double value, double weight) noexcept nogil:
     """Return a running average moved towards a value."""
     return weight * value + (1.0 - weight) * average

@@ -306,8 +306,8 @@ def _running(parts, mean, var, double weight, double ddof):
     set_vars(rows, num_channels, ddof, new_var)
     for c in range(num_channels):
         varied = has_variance(rows, num_channels, c, ddof)
-        new_mean[c] = moved(old_mean[c], new_mean[c], weight) if varied else old_mean[c]
-        new_var[c] = moved(old_var[c], new_var[c], weight) if varied else old_var[c]
+        new_mean[c] = moved_average(old_mean[c], new_mean[c], weight) if varied else old_mean[c]
+        new_var[c] = moved_average(old_var[c], new_var[c], weight) if varied else old_var[c]
     return means, variances
 
 

@@ -235,8 +235,8 @@ cdef int c_running(
         for c in range(number):
             if has_variance(states, number, c, ddof):
                 batch = load_moments(states + c, number)
-                mean[c] = moved(mean[c], mean_of(batch), weight)
-                var[c] = moved(var[c], var_of(batch, ddof), weight)
+                mean[c] = moved_average(mean[c], mean_of(batch), weight)
+                var[c] = moved_average(var[c], var_of(batch, ddof), weight)
     return of.status
 
 

@@ -26,7 +26,7 @@ from normcore.layout.memory cimport (
 )
 from normcore.statistics cimport (
     COUNT_HI, COUNT_LO, M2_HI, MOMENTS_ROWS, SUM_HI, has_variance, load_moments, mean_of, merged,
-    moments_t, moved, set_means, set_vars, store_moments, var_of,
+    moments_t, moved_average, set_means, set_vars, store_moments, var_of,
 )
 from normcore.threads.foreign_calls cimport num_threads_for
 
