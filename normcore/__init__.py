@@ -9,13 +9,18 @@ from importlib import import_module as _import_module
 from os import path as _path
 
 from normcore.package import public_names as _public_names
+from normcore.package import requirements as _requirements
 from normcore.package.public_names import __version__ as __version__
 
-_root = _path.dirname(_path.dirname(_path.abspath(__file__)))
+_requirements.check_python()
+_package = _path.dirname(_path.abspath(__file__))
+_root = _path.dirname(_package)
 if _path.isdir(_path.join(_root, "backends", "normcore_cpu")):  # only in the source tree
     from normcore.package.source_tree import check_build as _check_build
 
     _check_build(_root)
+else:
+    _requirements.check_compiled_modules(_package)
 
 __all__ = _public_names.ALL
 
@@ -23,8 +28,10 @@ __all__ = _public_names.ALL
 def __getattr__(name: str) -> object:
     """Load a public name, or find the plugin that supplies it (PEP 562)."""
     if name in _public_names.SUBMODULES:
+        _requirements.check_numpy()
         return _import_module(f"normcore.{name}")
     if name in _public_names.ORIGINS:
+        _requirements.check_numpy()
         module, _, attribute = _public_names.ORIGINS[name].partition(":")
         value = getattr(_import_module(f"normcore.{module}"), attribute or name)
     elif name.startswith("_") or _is_submodule(name):  # these never look for plugins
