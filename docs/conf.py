@@ -28,7 +28,7 @@ extensions = [
     "flowchart",
     "repository_pages",
 ]
-exclude_patterns = ["_build", "_ext", "gallery/**/*.md", "sg_execution_times.rst"]
+exclude_patterns = ["_ext", "support_matrix"]
 templates_path = ["_templates"]
 suppress_warnings = [
     "config.cache",  # conf.py holds functions
@@ -42,6 +42,7 @@ myst_fence_as_directive = {"mermaid"}
 # What these pages call by a path is a file of the repository.
 source_suffix = {".md": "markdown", ".rst": "restructuredtext"}
 
+default_role = "literal"
 autosummary_generate = True
 autosummary_imported_members = True
 autodoc_typehints = "none"  # the docstrings say what a parameter is
@@ -91,7 +92,8 @@ sphinx_gallery_conf = {
     "download_all_examples": False,
     "show_signature": False,
     "show_memory": False,
-    "min_reported_time": 1e9,
+    "write_computation_times": False,
+    "default_thumb_file": str(HERE / "_static" / "mark.svg"),
     "remove_config_comments": True,
     "within_subsection_order": "FileNameSortKey",
     "reset_modules": ("gallery_style.reset",),
@@ -102,6 +104,7 @@ html_theme = "pydata_sphinx_theme"
 html_title = "normcore"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
+html_context = {"default_mode": "auto"}
 html_favicon = "_static/mark.svg"
 html_copy_source = False
 html_show_sourcelink = False

@@ -47,7 +47,7 @@ def listed_names():
             if found and found[1] == "currentmodule":
                 module = found[2]
             elif found:
-                listed.append(found[2])
+                listed.append(f"{module}.{found[2]}")
             elif re.match(r"   \w+$", line):
                 listed.append(f"{module}.{line.strip()}")
     return listed
