@@ -22,6 +22,7 @@ from normcore.array_backend.selection import get_backend as get_backend
 from normcore.array_backend.selection import use_backend as use_backend
 from normcore.batchnorm.layer import BatchNorm as BatchNorm
 from normcore.batchnorm.population_statistics import population_statistics as population_statistics
+from normcore.c_api import get_include as get_include
 from normcore.engines import Engine as Engine
 from normcore.export.sklearn import from_sklearn as from_sklearn
 from normcore.io.pipeline import fit_source as fit_source
@@ -104,6 +105,7 @@ __all__ = [
     "from_sklearn",
     "functional",
     "get_backend",
+    "get_include",
     "get_num_threads",
     "hookimpl",
     "load",

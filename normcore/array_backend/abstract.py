@@ -87,6 +87,8 @@ class Backend(ABC):
     xp: ModuleType = np
     #: A shorter way for what other libraries hold in host memory, if there is one.
     memory_kernels: MemoryKernels | None = None
+    #: A capsule of the functions of ``normcore.h``, for callers in C, if there are any.
+    c_functions: object = None
 
     @classmethod
     def probe(cls) -> BackendStatus:

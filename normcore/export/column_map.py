@@ -90,6 +90,7 @@ def column_map(
             f"{owner} squashes what lies beyond: fit one that clips or leaves it, or "
             f"{_instead(fitted)}"
         )
+    _refuse_own_transform(fitted, "inverse_transform" if inverse else "transform")
     if not is_columns(fitted.axis):
         raise ValueError(
             f"export to {format!r} is for tables, and this {owner} has axis={fitted.axis!r}: fit "
@@ -151,14 +152,24 @@ def check_dtype(dtype: DTypeLike, *accepted: str) -> np.dtype:
     return found
 
 
+def _refuse_own_transform(scaler: AffineScaler, method: str) -> None:
+    """Refuse a scaler that does not leave transform to its map."""
+    owner = next(each for each in type(scaler).__mro__ if method in vars(each))
+    if owner.__module__.partition(".")[0] != "normcore":
+        raise TypeError(
+            f"{owner.__name__}.{method} replaces that of AffineScaler, and may compute something "
+            "else than its map, which alone is exported: give affine, bounds and squash instead"
+        )
+
+
 def _refuse_other_arithmetic(scaler: AffineScaler, affine: object, format: str) -> None:
     """Refuse what the four coefficients in float64 do not compute as the scaler does."""
     names = getattr(scaler, "feature_names_in_", None)
     if isinstance(affine, FiniteAffine) and affine.unit is not None:
         label = column_label(int(np.flatnonzero(affine.unit != 1.0)[0]), names)
         raise ValueError(
-            f"{label} of X has values near the largest float64, between which float64 has no "
-            f"differences; multiply it by a small constant before it is fitted for {format!r}"
+            f"{label} of X has values near the largest float64, whose differences may be larger; "
+            f"for {format!r}, multiply it by a small constant before it is fitted"
         )
     low = getattr(affine, "center_low", None)
     if low is not None and np.any(low):

@@ -55,7 +55,12 @@ class PolarsMap:
     """
 
     def __init__(self, names: Sequence[str], maps: Mapping[str, ColumnMap]) -> None:
-        self.names, self._maps = tuple(names), dict(maps)
+        self.names = tuple(names)
+        #: Of each column, coefficients and bounds by dtype.
+        self._columns = [
+            {dtype: (each, maps[dtype].bounds) for dtype, each in zip(maps, column, strict=True)}
+            for column in zip(*(each.columns() for each in maps.values()), strict=True)
+        ]
 
     def __call__(self, frame: Any) -> Any:
         """Return a frame, or a lazy one, whose columns are scaled."""
@@ -67,23 +72,20 @@ class PolarsMap:
         Parameters
         ----------
         schema : mapping of str to polars data type
-            Of the frame. Float32 columns stay that, and all others become Float64.
+            Of the frame. Columns of floats keep their dtype, all others become Float64.
 
         Raises
         ------
         ValueError
             If the frame lacks a column, or one holds no numbers.
         """
-        import polars
-
-        kinds = [_kind(schema, name) for name in self.names]
-        whole = polars.DataFrame(schema=dict(zip(self.names, kinds, strict=True))).to_numpy().dtype
-        maps = self._maps.get(whole.name, self._maps["float64"])
-        narrow = (polars.Float32, getattr(polars, "Float16", polars.Float32))
-        return [
-            _expression(name, column, maps.bounds, polars.Float32 if kind in narrow else None)
-            for name, kind, column in zip(self.names, kinds, maps.columns(), strict=True)
-        ]
+        found = []
+        for name, columns in zip(self.names, self._columns, strict=True):
+            kind = _kind(schema, name)
+            dtype = str(kind).lower()
+            stored = kind if dtype in columns else None
+            found.append(_expression(name, *columns.get(dtype, columns["float64"]), stored))
+        return found
 
 
 def _kind(schema: Mapping[str, Any], name: str) -> Any:

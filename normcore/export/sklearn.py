@@ -151,8 +151,11 @@ def _of_coefficients(scaler: Scaler) -> Any:
 def _with(estimator: Any, scaler: Scaler | None, **attributes: Any) -> Any:
     """Return an estimator with fitted attributes, and the features of a scaler."""
     for name, value in attributes.items():
-        is_array = value is not None and hasattr(value, "shape")
-        setattr(estimator, name, np.array(on_host(value)) if is_array else value)
+        if isinstance(value, int | float):
+            value = np.asarray(value)[()]  # a count whose shape is asked for
+        elif value is not None and hasattr(value, "dtype"):
+            value = np.array(on_host(value))
+        setattr(estimator, name, value)
     if scaler is not None:
         if hasattr(scaler, "n_features_in_"):  # a Normalizer needs none
             estimator.n_features_in_ = scaler.n_features_in_

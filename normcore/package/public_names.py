@@ -38,6 +38,7 @@ ORIGINS = {
     "fit_source": "io.pipeline",
     "from_sklearn": "export.sklearn",
     "get_backend": "array_backend.selection",
+    "get_include": "c_api",
     "get_num_threads": "threads",
     "hookimpl": "registration.hookspecs",
     "load": "saving.scaler_file:load_scaler",

@@ -18,6 +18,7 @@ from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from normcore.threads import foreign_calls
 from normcore.threads.pool import parallel_for, set_affinity
 from normcore.threads.threadpoolctl_controller import register_controller
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "get_num_threads",
+    "note_num_threads",
     "register_with_threadpoolctl",
     "run",
     "set_executor",
@@ -97,6 +99,12 @@ def set_num_threads(n: int) -> None:
     global _num_threads
     register_if_loaded()
     _num_threads = _checked(n)
+    note_num_threads()
+
+
+def note_num_threads() -> None:
+    """Let callers without Python have the process's number of threads, as it is now."""
+    foreign_calls.set_num_threads(_process_num_threads())
 
 
 @contextmanager

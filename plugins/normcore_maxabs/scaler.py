@@ -92,7 +92,7 @@ class MaxAbsScaler(nc.AffineScaler):
             len(most),
             getattr(estimator, "feature_names_in_", None),
         )
-        if not np.allclose(made.scale_, estimator.scale_, rtol=1e-6, atol=0.0, equal_nan=True):
+        if not np.array_equal(made.scale_, estimator.scale_, equal_nan=True):  # next to zero
             made.scale_ = estimator.scale_
         return made
 

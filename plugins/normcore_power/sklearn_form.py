@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 __all__ = ["attributes", "read"]
 
+# How many deviations away a mean may be: results then keep four digits.
+_DIGITS = 2.0**39
+
 
 def read(made: Transformer, estimator: Any) -> Transformer:
     """Return a transformer with what a fitted estimator has learned."""
@@ -38,8 +41,8 @@ def attributes(transformer: PowerTransformer, parameters: np.ndarray) -> Mapping
     Raises
     ------
     ValueError
-        If mean and deviation of the curve from its origin are no float64: data far from zero and
-        close together, which scikit-learn maps to zeros or NaN.
+        If the curve from its origin is much further away than wide, as of data far from zero and
+        close together: scikit-learn maps such to zeros, or to the noise of rounding.
     """
     lambdas = np.array(parameters[:, 0])
     if not transformer.standardize:
@@ -47,15 +50,17 @@ def attributes(transformer: PowerTransformer, parameters: np.ndarray) -> Mapping
     from sklearn.preprocessing import StandardScaler
 
     plus_one = transformer.method == "yeo-johnson"
-    plain = _from_origin(parameters, plus_one)
-    lost = np.flatnonzero(~np.isnan(lambdas) & ~(np.isfinite(plain).all(axis=0) & (plain[1] > 0)))
+    mean, scale = _from_origin(parameters, plus_one)
+    kept = np.isfinite(mean) & np.isfinite(scale) & (np.abs(mean) <= _DIGITS * scale)
+    lost = np.flatnonzero(~np.isnan(lambdas) & ~kept)
     if lost.size:
         raise ValueError(
-            f"column {lost[0]} lies so far from zero that scikit-learn's PowerTransformer has no "
-            "numbers for its mean and deviation: subtract an origin first, or use save()"
+            f"column {lost[0]} lies so far from zero that its power transform would lose its "
+            "digits in scikit-learn, which measures from zero: subtract an origin before it is "
+            "fitted, or use save()"
         )
     scaler = StandardScaler(copy=False).set_output(transform="default")
-    scaler.mean_, scaler.scale_ = plain
+    scaler.mean_, scaler.scale_ = mean, scale
     with np.errstate(over="ignore", under="ignore"):
         scaler.var_ = scaler.scale_**2
     scaler.n_samples_seen_ = transformer.n_samples_seen_
@@ -63,7 +68,7 @@ def attributes(transformer: PowerTransformer, parameters: np.ndarray) -> Mapping
     return {"lambdas_": lambdas, "_scaler": scaler}
 
 
-def _from_origin(parameters: np.ndarray, plus_one: bool) -> np.ndarray:
+def _from_origin(parameters: np.ndarray, plus_one: bool) -> tuple[np.ndarray, np.ndarray]:
     """Return mean and deviation of the curve from 0, or from 1 for Box-Cox, of each feature."""
     power, origin, unit, mean, scale = parameters.T
     sign = np.where(plus_one & (origin < 0), -1.0, 1.0)
@@ -73,4 +78,4 @@ def _from_origin(parameters: np.ndarray, plus_one: bool) -> np.ndarray:
     with np.errstate(over="ignore", invalid="ignore"):
         start = np.where(power == 0, logarithm, np.expm1(power * logarithm) / safe)
         step = unit * np.exp(power * logarithm)
-        return np.stack([sign * (start + mean * step), scale * step])
+        return sign * (start + mean * step), scale * step

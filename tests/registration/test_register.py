@@ -368,6 +368,21 @@ def test_registry_engine():
         registry().engine("e", "a:B", libraries="dask")
 
 
+def test_registry_exporter():
+    r = registry()
+    r.exporter("e", "operator:neg", writer="operator:pos")
+    (only,) = r._close()
+    assert only.writer == "operator:pos"
+    assert only.resolve() is operator.neg
+    assert only.supplied_name is None
+    for writer in ("no target", 1, None):
+        with pytest.raises(ValueError, match=r"writer .* of exporter 'e' is not of the form"):
+            registry().exporter("e", "a:b", writer=writer)
+    wrong = only._replace(target="math:pi")
+    with pytest.raises(nc.PluginError, match=r"of exporter 'e' is not a callable but 3\.14"):
+        wrong.resolve()
+
+
 def test_registry_closes_when_the_hook_has_returned():
     r = registry()
     r._close()
