@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import dask
 from dask.core import get_deps
-from dask.task_spec import DataNode, GraphNode, List, TaskRef
+from dask.task_spec import Alias, DataNode, GraphNode, List, TaskRef
 from dask.task_spec import Task as Node
 
 from normcore.engines import dask_runs
@@ -138,17 +138,20 @@ def _table(X: Array, *, by_feature: bool = True) -> DaskTable:
     return table if by_feature else table.of_whole_rows()
 
 
-def _fuse_chunks(graph: dict[Any, object], observing: Iterable[Key], chunks: list[object]) -> None:
+def _fuse_chunks(graph: dict[Any, Any], observing: Iterable[Key], chunks: list[object]) -> None:
     """Have each chunk made by the task that observes it, if that is all it is made for.
 
     A worker otherwise makes chunks ahead, and holds them until it observes them.
     """
     _, dependents = get_deps(graph)
-    for key, chunk in zip(observing, chunks, strict=True):
-        making, observe = graph.get(chunk), graph[key]
-        if isinstance(making, Node) and isinstance(observe, Node) and dependents[chunk] == {key}:
-            graph[key] = GraphNode.fuse(making, observe, key=key)
-            del graph[chunk]
+    for key, ahead in zip(observing, chunks, strict=True):
+        fused, last = [graph[key]], key
+        while dependents.get(ahead) == {last} and isinstance(graph.get(ahead), Node | Alias):
+            fused.append(graph.pop(ahead))
+            if len(fused[-1].dependencies) != 1:
+                break
+            last, (ahead,) = ahead, fused[-1].dependencies
+        graph[key] = GraphNode.fuse(*reversed(fused), key=key)
 
 
 def _partial(
