@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterable, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, cast
 
 import dask
 from dask.core import get_deps
@@ -145,7 +145,7 @@ def _fuse_chunks(graph: dict[Any, Any], observing: Iterable[Key], chunks: list[o
     """
     _, dependents = get_deps(graph)
     for key, ahead in zip(observing, chunks, strict=True):
-        fused, last = [graph[key]], key
+        fused, last = [graph[key]], cast(object, key)
         while dependents.get(ahead) == {last} and isinstance(graph.get(ahead), Node | Alias):
             fused.append(graph.pop(ahead))
             if len(fused[-1].dependencies) != 1:
