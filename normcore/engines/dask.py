@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, cast
 
@@ -17,7 +17,7 @@ from normcore.engines.dask_runs import Key
 from normcore.engines.dask_tables import DaskTable, graph_of, opened_table
 from normcore.engines.engine import Description, Engine
 from normcore.engines.mapping import ScaledPieces
-from normcore.engines.task import Piece, State, Task
+from normcore.engines.task import Piece, State, Task, failures_named
 from normcore.layout.namespace import Array
 
 if TYPE_CHECKING:
@@ -115,6 +115,14 @@ class DaskEngine(Engine[_Pending]):
     def distribute(self, items: Sequence[object]) -> Array:
         """See :meth:`Engine.distribute`."""
         return [dask.delayed(item, pure=False, traverse=False) for item in items]
+
+    def pieces(self, X: Array) -> Iterator[Array]:
+        """See :meth:`Engine.pieces`."""
+        (pieces,) = _table(X, by_feature=False).pieces()
+        for chunk, piece in pieces:
+            with failures_named(piece.label):
+                rows = chunk.compute()
+            yield rows
 
     def __enter__(self) -> Self:
         self._stack = dask_runs.connected(self.scheduler)
