@@ -12,12 +12,15 @@ Needs pytest and hypothesis: ``pip install normcore-arrays[testing]``.
 import pytest
 
 pytest.register_assert_rewrite(
+    "normcore.testing.arrays",
     "normcore.testing.backend",
     "normcore.testing.batches",
     "normcore.testing.checks",
     "normcore.testing.exports",
     "normcore.testing.rows",
     "normcore.testing.scaler",
+    "normcore.testing.scaler_use",
+    "normcore.testing.sharing",
 )
 
 from normcore.testing.backend import BackendConformance  # noqa: E402
