@@ -16,6 +16,7 @@ pytest.register_assert_rewrite(
     "normcore.testing.backend",
     "normcore.testing.batches",
     "normcore.testing.checks",
+    "normcore.testing.exports",
     "normcore.testing.rows",
     "normcore.testing.scaler",
     "normcore.testing.scaler_use",
@@ -24,6 +25,13 @@ pytest.register_assert_rewrite(
 
 from normcore.testing.backend import BackendConformance  # noqa: E402
 from normcore.testing.exact import exact_moments, ulp_error  # noqa: E402
+from normcore.testing.exports import ExportConformance  # noqa: E402
 from normcore.testing.scaler import ScalerConformance  # noqa: E402
 
-__all__ = ["BackendConformance", "ScalerConformance", "exact_moments", "ulp_error"]
+__all__ = [
+    "BackendConformance",
+    "ExportConformance",
+    "ScalerConformance",
+    "exact_moments",
+    "ulp_error",
+]
