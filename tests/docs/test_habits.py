@@ -1,4 +1,4 @@
-"""What a stranger looks for first: how to cite, report and contribute, and that it is up to date."""
+"""What a stranger looks for first, how to cite, report and contribute, is there and up to date."""
 
 import re
 import tomllib
