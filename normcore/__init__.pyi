@@ -31,6 +31,7 @@ from normcore.layernorm import GroupNorm as GroupNorm
 from normcore.layernorm import InstanceNorm as InstanceNorm
 from normcore.layernorm import LayerNorm as LayerNorm
 from normcore.layernorm import RMSNorm as RMSNorm
+from normcore.layout.infinite_input import InfiniteInput as InfiniteInput
 from normcore.registration import scalers as scalers
 from normcore.registration.discovery import register as register
 from normcore.registration.hookspecs import hookimpl as hookimpl
@@ -81,6 +82,7 @@ __all__ = [
     "Engine",
     "Extrema",
     "GroupNorm",
+    "InfiniteInput",
     "InstanceNorm",
     "LayerNorm",
     "MergeableQuantiles",

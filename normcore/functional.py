@@ -21,6 +21,7 @@ from normcore import layout, registration
 from normcore.array_backend import over_views, selection
 from normcore.array_backend.abstract import Backend
 from normcore.array_backend.precision import in_precision
+from normcore.batchnorm.affine_map import apply
 from normcore.batchnorm.arguments import Batch
 from normcore.batchnorm.conv_folding import fold_batch_norm
 from normcore.batchnorm.forward_backward import differentiated, normalized
@@ -62,6 +63,7 @@ if not TYPE_CHECKING:  # a misspelt name stays a type error
 
 
 __all__ = [
+    "apply",
     "batch_norm",
     "batch_norm_backward",
     "batch_norm_inference",

@@ -15,6 +15,7 @@ from normcore.array_backend import rows
 from normcore.array_backend.formulas import batch_scale, gradient_vectors
 from normcore.array_backend.memory_kernels import MemoryKernels
 from normcore.array_backend.visible import rescale_visible
+from normcore.layout.infinite_input import InfiniteInput
 from normcore.layout.namespace import Array, array_namespace
 from normcore.statistics import Brackets, Extrema, Moments, Quantiles, exact_quantiles
 from normcore.statistics.statistic import StatisticT
@@ -53,10 +54,6 @@ class Misconfigured(BackendStatus):
     """Not ready for a setting, such as an environment variable: asking for it is a ValueError."""
 
     __slots__ = ()
-
-
-class InfiniteInput(ValueError):
-    """An input element was infinite where the caller refused infinity."""
 
 
 #: The context of work in the order of the calling thread.

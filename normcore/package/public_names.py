@@ -15,6 +15,7 @@ ORIGINS = {
     "Engine": "engines",
     "Extrema": "statistics",
     "GroupNorm": "layernorm",
+    "InfiniteInput": "layout.infinite_input",
     "InstanceNorm": "layernorm",
     "LayerNorm": "layernorm",
     "MergeableQuantiles": "statistics",

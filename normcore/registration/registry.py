@@ -200,6 +200,9 @@ class Registry:
     def kernel(self, name: str, target: str, *, backend: str) -> None:
         """Offer a faster form, for one backend, of something that has an array-API form.
 
+        ``name`` is what :attr:`normcore.PointwiseScaler.kernel` says, with ``"_inverse"`` for the
+        inverse; the target is called as ``kernel(x, *arguments)``, as described there.
+
         A plugin that names a backend that no plugin registers is refused.
         """
         if not isinstance(backend, str) or not _NAME.fullmatch(backend):

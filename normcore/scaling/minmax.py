@@ -77,8 +77,8 @@ class MinMaxScaler(AffineScaler):
     __module__ = "normcore"
 
     statistic = Extrema
+    clip: bool = False
     sklearn_class = "sklearn.preprocessing.MinMaxScaler"
-    immediate = AffineScaler.immediate | {"clip"}
     coefficients: ClassVar[Mapping[str, str]] = {"scale_": "gamma", "min_": "beta"}
 
     scale_: Array
@@ -169,8 +169,8 @@ class MinMaxScaler(AffineScaler):
         names = ("data_min_", "data_max_", "data_range_", "scale_", "min_", "n_samples_seen_")
         return {name: getattr(self, name) for name in names if hasattr(self, name)}
 
-    def _check_parameters(self) -> None:
-        input_validation.check_flags(copy=self.copy, clip=self.clip)
+    def check_parameters(self) -> None:
+        """Refuse a range that is none."""
         _checked_range(self.feature_range)
 
     def affine(self, extrema: Extrema) -> Affine:
@@ -199,9 +199,9 @@ class MinMaxScaler(AffineScaler):
         # As scikit-learn computes: x * scale_ + min_. The extrema are not known any more.
         return Affine(gamma=self._numbers("scale_"), beta=self._numbers("min_"))
 
-    def bounds(self) -> tuple[float, float] | None:
-        """Return the range where results are clipped to it."""
-        return _checked_range(self.feature_range) if self.clip else None
+    def bounds(self) -> tuple[float, float]:
+        """Return the range."""
+        return _checked_range(self.feature_range)
 
     def _map_of(self, x: Array) -> tuple[Affine, tuple[float, float] | None]:
         # The range is rounded to the dtype of the result.

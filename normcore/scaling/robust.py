@@ -195,9 +195,9 @@ class RobustScaler(QuantileLearner, AffineScaler):
         """Return the fitted attributes of scikit-learn's scaler."""
         return {name: getattr(self, name, None) for name in ("center_", "scale_")}
 
-    def _check_parameters(self) -> None:
+    def check_parameters(self) -> None:
+        """Refuse parameters that make no sense."""
         input_validation.check_flags(
-            copy=self.copy,
             with_centering=self.with_centering,
             with_scaling=self.with_scaling,
             unit_variance=self.unit_variance,

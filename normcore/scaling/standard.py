@@ -207,10 +207,9 @@ class StandardScaler(WeightedScaler, AffineScaler):
                 "`with_mean=False` instead. See docstring for motivation and alternatives."
             )
 
-    def _check_parameters(self) -> None:
-        input_validation.check_flags(
-            copy=self.copy, with_mean=self.with_mean, with_std=self.with_std
-        )
+    def check_parameters(self) -> None:
+        """Refuse what is no flag."""
+        input_validation.check_flags(with_mean=self.with_mean, with_std=self.with_std)
 
     def affine(self, moments: Moments) -> Affine:
         """Set the fitted attributes from the moments and return the map."""

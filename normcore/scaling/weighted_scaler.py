@@ -8,6 +8,7 @@ import numpy as np
 
 from normcore.layout.namespace import Array
 from normcore.scaling import input_validation
+from normcore.scaling.merging import where_mergeable
 from normcore.scaling.scaler import Scaler
 
 __all__ = ["WeightedScaler"]
@@ -66,6 +67,7 @@ class WeightedScaler(Scaler):
         """
         return self._fit(X, sample_weight, anew=True, where=where, y=y)
 
+    @where_mergeable
     def partial_fit(
         self, X: Array, y: Array = None, sample_weight: Array = None, *, where: Array = None
     ) -> Self:

@@ -49,7 +49,7 @@ class Brackets(Statistic):
     count : float64 array of shape (C,)
         The same of all values.
     infinite : float64 array of shape (C,)
-        Number of infinite values, whatever their weights.
+        Number of infinite values, each once where it weighs anything.
     inside : R lists of C arrays of one dimension, float64 or the floating dtype of the data
         The kept values, in any order.
     inside_weights : likewise, or None

@@ -51,7 +51,6 @@ class MaxAbsScaler(nc.AffineScaler):
     sklearn_class = "sklearn.preprocessing.MaxAbsScaler"
     clip: bool = False
     keeps_zero = True
-    immediate = nc.AffineScaler.immediate | {"clip"}
 
     def __init__(
         self,
@@ -66,14 +65,9 @@ class MaxAbsScaler(nc.AffineScaler):
         self.backend = backend
         self.axis = axis
 
-    def check_parameters(self) -> None:
-        """Refuse what is no flag."""
-        if not isinstance(self.clip, bool | np.bool_):
-            raise ValueError(f"clip must be True or False, got {self.clip!r}")
-
-    def bounds(self) -> tuple[float, float] | None:
-        """Return [-1, 1] where results are clipped."""
-        return (-1.0, 1.0) if self.clip else None
+    def bounds(self) -> tuple[float, float]:
+        """Return [-1, 1]."""
+        return -1.0, 1.0
 
     def affine(self, extrema: nc.Extrema) -> nc.Affine:
         """Return the map, and set the fitted attributes."""

@@ -93,7 +93,6 @@ class PercentileScaler(nc.QuantileLearner, nc.AffineScaler):
     """
 
     statistic = DeviationQuantiles
-    immediate = nc.AffineScaler.immediate | {"clip"}
     descriptive = frozenset({"low_", "high_", "median_", "mad_"})
 
     def __init__(
@@ -185,7 +184,7 @@ class PercentileScaler(nc.QuantileLearner, nc.AffineScaler):
     # -- beyond the range ------------------------------------------------------------------
 
     def bounds(self) -> tuple[float, float] | None:
-        """Return the range that results are clipped to, if they are."""
+        """Return the range that results are clipped to; none where they are squashed."""
         if self.clip != "hard":
             return None
         return _pair("feature_range", self.feature_range, -math.inf, math.inf)

@@ -89,6 +89,7 @@ class QuantileTransformer(nc.QuantileLearner, nc.PointwiseScaler):
            [0.75]])
     """
 
+    kernel = "quantile"
     sklearn_class = "sklearn.preprocessing.QuantileTransformer"
     unshaped = frozenset({"references_"})
     read_arrays = frozenset({"quantiles_", "references_"})
@@ -320,19 +321,20 @@ class QuantileTransformer(nc.QuantileLearner, nc.PointwiseScaler):
 
     def forward(self, xp: ModuleType, x: Any) -> Any:
         """Return the shares of the data below values, or the normal variables that have them."""
-        return self._through(landmarks.forward, xp, x)
+        return self._on_host(landmarks.forward, xp, x)
 
     def inverse(self, xp: ModuleType, x: Any) -> Any:
         """Return what has these shares of the data below it."""
-        return self._through(landmarks.inverse, xp, x)
+        return self._on_host(landmarks.inverse, xp, x)
 
-    def _through(self, function: Any, xp: ModuleType, x: Any) -> Any:
-        values, references = self._landmarks()
-        normal = self.output_distribution == "normal"
-        if isinstance(x, np.ndarray):
-            return function(x, values, references, normal)
+    def kernel_arguments(self) -> tuple[np.ndarray, np.ndarray, bool]:
+        """Return landmarks, references and whether they are mapped to a normal distribution."""
+        return *self._landmarks(), self.output_distribution == "normal"
+
+    def _on_host(self, function: Any, xp: ModuleType, x: Any) -> Any:
+        """Return the map of arrays that no kernel takes, by way of the host."""
         host = x.get() if hasattr(x, "get") else np.from_dlpack(x)
-        return xp.asarray(function(host, values, references, normal))
+        return xp.asarray(function(host, *self.kernel_arguments()))
 
     def _landmarks(self) -> tuple[np.ndarray, np.ndarray]:
         """Return landmarks of shape (n_features, n_quantiles_) and references, in NumPy."""
