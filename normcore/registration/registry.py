@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable, Iterator
 from importlib import import_module
 from typing import Any, NamedTuple
 
+from normcore.threads.immortal import make_modules_immortal
+
 __all__ = [
     "Catalog",
     "Plugin",
@@ -94,6 +96,7 @@ class Registration(NamedTuple):
                 f"{self.plugin}: the target {self.target!r} of {self.kind} {self.name!r} is not a "
                 f"{required} but {target!r}"
             )
+        make_modules_immortal()
         return target
 
 
