@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 import dask
+from dask.core import get_deps
+from dask.task_spec import DataNode, GraphNode, List, TaskRef
+from dask.task_spec import Task as Node
 
 from normcore.engines import dask_runs
 from normcore.engines.dask_tables import DaskTable, graph_of, opened_table
@@ -64,9 +67,10 @@ class DaskEngine(Engine[_Pending]):
         table = _table(X, by_feature=task.scaler._by_feature)
         run, pieces = uuid.uuid4().hex[:12], table.pieces()
         parts = table.weights(weights, len(pieces[0]))
-        # A graph of keys: objects for each task would take ten times as long to make.
+        # A graph of keys: delayed objects for each task would take ten times as long to make.
         graph = graph_of([chunk for block in pieces for chunk, _ in block] + (parts or []))
-        graph[f"task-{run}"] = task  # once, and not with each piece
+        shared = TaskRef(f"task-{run}")
+        graph[shared.key] = DataNode(shared.key, task)  # once, and not with each piece
         blocks: list[list[str]] = []
         labels: dict[str, str] = {}
         for block in pieces:
@@ -74,10 +78,11 @@ class DaskEngine(Engine[_Pending]):
             for row, (chunk, piece) in enumerate(block):
                 key = f"observe-{run}-{len(labels)}"
                 weight = None if parts is None else parts[row]
-                weight = getattr(weight, "key", weight)
-                graph[key] = (_partial, f"task-{run}", chunk.key, weight, *piece)
+                weight = TaskRef(weight.key) if hasattr(weight, "key") else weight
+                graph[key] = Node(key, _partial, shared, TaskRef(chunk.key), weight, *piece)
                 labels[key] = piece.label
                 blocks[-1].append(key)
+        _fuse_chunks(graph, labels, [chunk.key for block in pieces for chunk, _ in block])
         return _Pending(graph, blocks, labels, run)
 
     def merge(self, task: Task, partials: _Pending) -> _Pending:
@@ -88,7 +93,8 @@ class DaskEngine(Engine[_Pending]):
                 merged = []
                 for start in range(0, len(keys), FAN_IN):
                     merged.append(f"merge-{run}-{len(graph)}")
-                    graph[merged[-1]] = (_merge, f"task-{run}", keys[start : start + FAN_IN])
+                    states = List(*map(TaskRef, keys[start : start + FAN_IN]))
+                    graph[merged[-1]] = Node(merged[-1], _merge, TaskRef(f"task-{run}"), states)
                 keys = merged
             roots.append(keys)
         return partials._replace(blocks=roots)
@@ -126,6 +132,19 @@ def _table(X: Array, *, by_feature: bool = True) -> DaskTable:
     table = opened_table(X)
     assert table is not None
     return table if by_feature else table.of_whole_rows()
+
+
+def _fuse_chunks(graph: dict[str, object], observing: Iterable[str], chunks: list[str]) -> None:
+    """Have each chunk made by the task that observes it, if that is all it is made for.
+
+    A worker otherwise makes chunks ahead, and holds them until it observes them.
+    """
+    _, dependents = get_deps(graph)
+    for key, chunk in zip(observing, chunks, strict=True):
+        making, observe = graph.get(chunk), graph[key]
+        if isinstance(making, Node) and isinstance(observe, Node) and dependents[chunk] == {key}:
+            graph[key] = GraphNode.fuse(making, observe, key=key)
+            del graph[chunk]
 
 
 def _partial(

@@ -35,6 +35,12 @@ class Description(NamedTuple):
         What errors call such tables.
     containers : tuple of str
         Of what ``set_output`` takes besides "default", what this table may become.
+
+    Examples
+    --------
+    >>> from normcore.engines import Description
+    >>> Description(names=("a", "b"), num_columns=2, num_rows=None, kind="my table").num_columns
+    2
     """
 
     names: Names | None
@@ -59,6 +65,14 @@ class Engine(ABC, Generic[Pending]):
     scheduler : str, optional
         Address of what distributes the work, where an engine has such; by default what the
         process is connected to.
+
+    Examples
+    --------
+    >>> import dask.array as da
+    >>> import normcore as nc
+    >>> scaler = nc.StandardScaler().fit(da.ones((6, 2), chunks=(2, 2)))  # by Dask's engine
+    >>> scaler.mean_
+    array([1., 1.])
     """
 
     def __init__(self, scheduler: str | None = None) -> None:

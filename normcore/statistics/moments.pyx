@@ -50,6 +50,16 @@ class Moments(Statistic):
     ----------
     T. F. Chan, G. H. Golub and R. J. LeVeque, "Updating formulae and a pairwise algorithm for
     computing sample variances", Stanford CS-79-773 (1979).
+
+    Examples
+    --------
+    >>> import normcore as nc
+    >>> import numpy as np
+    >>> x = np.array([[1.0], [3.0], [8.0]])
+    >>> one = nc.functional.moments(x[:2], channel_axis=1)
+    >>> both = one.merge(nc.functional.moments(x[2:], channel_axis=1))
+    >>> both.count, both.mean, both.var(ddof=1)
+    (array([3.]), array([4.]), array([13.]))
     """
 
     __module__ = "normcore"
