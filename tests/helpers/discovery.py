@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import types
 
+import pluggy
 import plugin_wheels as wheels
 
 from normcore.array_backend import selection
-from normcore.registration import discovery
+from normcore.registration import discovery, hookspecs
 from normcore.registration.registry import Catalog
 
 
@@ -18,6 +19,14 @@ def fresh_discovery(monkeypatch):
     monkeypatch.setattr(discovery, "_discovered", False)
     monkeypatch.setattr(discovery, "_load_entry_points", list)
     monkeypatch.setattr(selection, "_instances", {})
+
+
+def more_discovery(monkeypatch):
+    """Let a test register plugins beside those that there are."""
+    monkeypatch.setattr(discovery, "_catalog", discovery.catalog())
+    manager = pluggy.PluginManager(discovery._manager.project_name)
+    manager.add_hookspecs(hookspecs)
+    monkeypatch.setattr(discovery, "_manager", manager)
 
 
 def make_plugin(*lines, name="hosted"):

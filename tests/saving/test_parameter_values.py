@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 import pytest
-from discovery import fresh_discovery, make_plugin
+from discovery import make_plugin, more_discovery
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as st_np
@@ -31,7 +31,7 @@ class Parametrized(nc.AffineScaler):
 
 @pytest.fixture
 def registered(monkeypatch):
-    fresh_discovery(monkeypatch)
+    more_discovery(monkeypatch)
     name = f"{__name__}:Parametrized"
     nc.register(make_plugin(f"registry.scaler('parametrized', {name!r})"))
 

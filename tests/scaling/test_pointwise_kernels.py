@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from discovery import fresh_discovery, make_plugin
+from discovery import make_plugin, more_discovery
 from libraries import library, to_strict
 
 import normcore as nc
@@ -37,7 +37,7 @@ class Third(nc.PointwiseScaler):
 
 @pytest.fixture
 def register(monkeypatch):
-    fresh_discovery(monkeypatch)
+    more_discovery(monkeypatch)
     seen.clear()
 
     def offer(*lines):
