@@ -45,6 +45,7 @@ def from_root(target, up):
         path = up + path.removeprefix("docs/")
     else:
         path = f"{up}../{path}"
+        path = f"path:{path}" if path.endswith(".md") else path  # a file to look at, no page
     return path + mark + anchor
 
 

@@ -104,10 +104,9 @@ typedef struct normcore_api {
     /* Its gradients: dx may be dy or x; dgamma and dbeta may be NULL. If training is 0, the
      * statistics did not depend on x. */
     int (*batch_norm_backward)(const normcore_array *dy, const normcore_array *x, int32_t axis,
-                               const double *states, int32_t training,
-                               const normcore_array *gamma, double eps, const normcore_array *dx,
-                               const normcore_array *dgamma, const normcore_array *dbeta,
-                               normcore_call *call);
+                               const double *states, int32_t training, const normcore_array *gamma,
+                               double eps, const normcore_array *dx, const normcore_array *dgamma,
+                               const normcore_array *dbeta, normcore_call *call);
 
     /* Normalize each channel by given statistics; y may be x. */
     int (*batch_norm_inference)(const normcore_array *x, int32_t axis, const normcore_array *mean,

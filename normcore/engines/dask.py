@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, cast
 
 import dask
 from dask.core import get_deps
-from dask.task_spec import DataNode, GraphNode, List, TaskRef
+from dask.task_spec import Alias, DataNode, GraphNode, List, TaskRef
 from dask.task_spec import Task as Node
 
 from normcore.engines import dask_runs
@@ -17,7 +17,7 @@ from normcore.engines.dask_runs import Key
 from normcore.engines.dask_tables import DaskTable, graph_of, opened_table
 from normcore.engines.engine import Description, Engine
 from normcore.engines.mapping import ScaledPieces
-from normcore.engines.task import Piece, State, Task
+from normcore.engines.task import Piece, State, Task, failures_named
 from normcore.layout.namespace import Array
 
 if TYPE_CHECKING:
@@ -116,6 +116,14 @@ class DaskEngine(Engine[_Pending]):
         """See :meth:`Engine.distribute`."""
         return [dask.delayed(item, pure=False, traverse=False) for item in items]
 
+    def pieces(self, X: Array) -> Iterator[Array]:
+        """See :meth:`Engine.pieces`."""
+        (pieces,) = _table(X, by_feature=False).pieces()
+        for chunk, piece in pieces:
+            with failures_named(piece.label):
+                rows = chunk.compute()
+            yield rows
+
     def __enter__(self) -> Self:
         self._stack = dask_runs.connected(self.scheduler)
         return self
@@ -138,17 +146,20 @@ def _table(X: Array, *, by_feature: bool = True) -> DaskTable:
     return table if by_feature else table.of_whole_rows()
 
 
-def _fuse_chunks(graph: dict[Any, object], observing: Iterable[Key], chunks: list[object]) -> None:
+def _fuse_chunks(graph: dict[Any, Any], observing: Iterable[Key], chunks: list[object]) -> None:
     """Have each chunk made by the task that observes it, if that is all it is made for.
 
     A worker otherwise makes chunks ahead, and holds them until it observes them.
     """
     _, dependents = get_deps(graph)
-    for key, chunk in zip(observing, chunks, strict=True):
-        making, observe = graph.get(chunk), graph[key]
-        if isinstance(making, Node) and isinstance(observe, Node) and dependents[chunk] == {key}:
-            graph[key] = GraphNode.fuse(making, observe, key=key)
-            del graph[chunk]
+    for key, ahead in zip(observing, chunks, strict=True):
+        fused, last = [graph[key]], cast(object, key)
+        while dependents.get(ahead) == {last} and isinstance(graph.get(ahead), Node | Alias):
+            fused.append(graph.pop(ahead))
+            if len(fused[-1].dependencies) != 1:
+                break
+            last, (ahead,) = ahead, fused[-1].dependencies
+        graph[key] = GraphNode.fuse(*reversed(fused), key=key)
 
 
 def _partial(

@@ -191,6 +191,8 @@ class _Frame(DaskTable):
 
     def describe(self, owner: str) -> Description:
         meta = self._X._meta
+        if meta.ndim != 2:
+            input_validation.check_shape(meta, owner)
         return Description(column_names(meta), meta.shape[1], None, "dask", (library_of(meta),))
 
     def pieces(self) -> list[list[tuple[Delayed, Piece]]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Generic, NamedTuple, Self, TypeVar
 
@@ -139,6 +139,18 @@ class Engine(ABC, Generic[Pending]):
             If the engine has no such tables.
         """
         raise TypeError(f"{type(self).__name__} reads no files; give it a table")
+
+    def pieces(self, X: Array) -> Iterator[Array]:
+        """Yield the pieces of a table in order, whole rows of it, one after the other here.
+
+        Raises
+        ------
+        TypeError
+            If the engine does not bring pieces here.
+        """
+        raise TypeError(
+            f"{type(self).__name__} brings no rows here; give a part of the table, in memory"
+        )
 
     def opened(self, X: Array, owner: str) -> PiecewiseTable:
         """Return ``X`` as a table that scalers observe and map piece by piece."""

@@ -227,19 +227,47 @@ def test_states_are_forgotten_when_they_are_merged(client):
         time.sleep(0.1)
 
 
-@pytest.mark.skipif("NORMCORE_LARGE" not in os.environ, reason="takes a minute: tox -e ray")
-@pytest.mark.usefixtures("client")
-def test_two_workers_of_a_gibibyte_fit_six_gigabytes():
-    """Nothing is on disk: each chunk of 40 MB is drawn when it is observed."""
-    rows, columns, chunk = 75_000_000, 10, 500_000
-    lazy = da.random.default_rng(0).normal(3.0, 2.0, size=(rows, columns), chunks=(chunk, columns))
-    assert lazy.nbytes == 6e9
-    scaler = nc.StandardScaler().fit(lazy)
-    np.testing.assert_allclose(scaler.mean_, 3.0, atol=2e-3)
-    np.testing.assert_allclose(scaler.scale_, 2.0, atol=2e-3)
-    robust = nc.RobustScaler().fit(lazy)
-    np.testing.assert_allclose(robust.center_, 3.0, atol=3e-3)
-    assert robust.quantile_error_ == 0
+def test_more_than_all_workers_hold(client):
+    """Partitions are observed where they are made, and Arrow keeps nothing of them for itself."""
+    pytest.importorskip("pyarrow")
+    number, rows, columns = 14, 2_000_000, 10  # 160 MB each
+
+    @dask.delayed
+    def partition(number):
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        values = pa.array(np.linspace(0.0, 1.0, rows) + number)
+        return pa.table({f"x{i}": pc.add(values, float(i)) for i in range(columns)}).to_pandas()
+
+    def resident():
+        import psutil
+
+        return psutil.Process().memory_info().rss
+
+    nc.MinMaxScaler().fit([partition(0), partition(1)])
+    before = client.run(resident)
+    scaler = nc.MinMaxScaler().fit([partition(i) for i in range(number)])
+    assert number * rows * columns * 8 > 2 << 30
+    np.testing.assert_array_equal(scaler.data_max_, np.arange(columns) + number)
+    after = client.run(resident)
+    assert after.keys() == before.keys()  # none has ended
+    assert max(after.values()) < 700e6
+
+
+def test_chunks_are_made_by_the_tasks_that_observe_them():
+    engine, task = DaskEngine(), ObserveTask(nc.StandardScaler(), None, 2)
+    lazy = da.random.default_rng(0).normal(size=(100, 2), chunks=(10, 2)) + 1
+    items = [dask.delayed(np.add)(dask.delayed(np.ones)((3, 2)), 1.0) for _ in range(10)]
+    for data in (lazy, items):
+        assert len(engine.partial(task, data).graph) == 10 + 1  # and the task itself
+    shared = dask.delayed(np.ones)((3, 2))
+    data = [shared, shared, shared + 1, dask.delayed(np.negative)(shared)]
+    assert shared.key in engine.partial(task, data).graph
+    with dask.config.set(scheduler="synchronous"):
+        (found,) = engine.run(task, data)
+        assert found["rows"]["seen"] == 12
+        assert nc.StandardScaler().fit(items).mean_.tolist() == [2.0, 2.0]
 
 
 # -- the command line -------------------------------------------------------------------
