@@ -1,5 +1,7 @@
 """Compiled forms of pointwise maps, found in the registry by backend; the others as ever."""
 
+import normcore_cpu.plugin
+import normcore_cupy.plugin
 import numpy as np
 import pytest
 from discovery import fresh_discovery, make_plugin
@@ -38,6 +40,8 @@ class Third(nc.PointwiseScaler):
 @pytest.fixture
 def register(monkeypatch):
     fresh_discovery(monkeypatch)
+    for backend in (normcore_cpu.plugin, normcore_cupy.plugin):  # which kernels may be for
+        nc.register(backend)
     seen.clear()
 
     def offer(*lines):
