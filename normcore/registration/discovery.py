@@ -113,7 +113,7 @@ def register(plugin: object) -> None:
             problem = _unknown_backend(taken)
             if problem:
                 _give_back(manager, plugin, taken)
-                raise PluginError(problem)
+                raise PluginError(f"{problem}. Register the plugin that has it first")
 
 
 def _discover() -> None:

@@ -13,7 +13,8 @@ def check_examples(name):
     """Run all examples of ``docs/name``, one after another, in one namespace."""
     page = (ROOT / "docs" / name).read_text(encoding="utf-8")
     blocks = "".join(re.findall(r"^```pycon\n(.*?)^```$", page, re.MULTILINE | re.DOTALL))
-    examples = doctest.DocTestParser().get_doctest(blocks, {}, name, None, None)
+    namespace = {"__name__": "__main__"}
+    examples = doctest.DocTestParser().get_doctest(blocks, namespace, name, None, None)
     printed = io.StringIO()
     results = doctest.DocTestRunner(verbose=False).run(examples, out=printed.write)
     assert results.failed == 0, printed.getvalue()

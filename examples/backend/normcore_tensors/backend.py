@@ -4,9 +4,9 @@ import sys
 from fractions import Fraction
 
 import numpy as np
+import torch
 
 import normcore as nc
-from normcore.array_backend.abstract import InfiniteInput
 
 
 class TensorBackend(nc.Backend):
@@ -16,35 +16,26 @@ class TensorBackend(nc.Backend):
 
     @classmethod
     def probe(cls):
-        try:
-            import torch
-        except ImportError as error:
-            return nc.BackendStatus(False, str(error))
         return nc.BackendStatus(True, detail=f"PyTorch {torch.__version__}")
-
-    def __init__(self):
-        import torch
-
-        self.torch = torch
 
     # -- arrays in and out -----------------------------------------------------------------
 
     def adopt(self, array):
-        if not isinstance(array, self.torch.Tensor):
+        if not isinstance(array, torch.Tensor):
             array = np.asarray(array)
             if array.dtype.kind not in "fiub":
                 raise TypeError(f"arrays of dtype {array.dtype} cannot be normalized")
             if not array.flags.writeable or min((1, *array.strides)) < 0:
                 array = array.copy()  # tensors are writable, and their strides not negative
-            array = self.torch.from_numpy(array)
+            array = torch.from_numpy(array)
         if array.device.type != "cpu" or array.is_complex():
             raise TypeError(f"a tensor of {array.dtype} on {array.device} is not for this backend")
         return array.detach() if array.requires_grad else array
 
     def release(self, array, like):
-        if isinstance(like, self.torch.Tensor):
+        if isinstance(like, torch.Tensor):
             return self.adopt(array).to(like.device)
-        array = array.numpy() if isinstance(array, self.torch.Tensor) else array
+        array = array.numpy() if isinstance(array, torch.Tensor) else array
         if isinstance(like, np.ndarray):
             return array
         if hasattr(like, "__array_namespace__"):
@@ -54,60 +45,32 @@ class TensorBackend(nc.Backend):
     # -- statistics ------------------------------------------------------------------------
 
     def moments(self, x, *, weights=None, skipna=False):
-        values, weight, valid = self._rows(x, weights, skipna)
-        state = [
-            _state(values[valid[:, channel], channel].numpy(), weight[valid[:, channel]].numpy())
-            for channel in range(x.shape[1])
-        ]
-        return nc.Moments(self.torch.tensor(np.reshape(state, (-1, 7)).T.copy()))
+        values, weight, valid = (each.numpy() for each in self._rows(x, weights, skipna))
+        channels = range(x.shape[1])
+        state = [_state(values[valid[:, c], c], weight[valid[:, c]]) for c in channels]
+        return nc.Moments(torch.tensor(np.reshape(state, (-1, 7)).T.copy()))
 
     def extrema(self, x, *, skipna=False):
         values, _, valid = self._rows(x, None, skipna)
         infinity = values.new_full((1, x.shape[1]), np.inf)
-        low = self.torch.cat([infinity, values.where(valid, infinity)]).amin(0)
-        high = self.torch.cat([-infinity, values.where(valid, -infinity)]).amax(0)
+        low = torch.cat([infinity, values.where(valid, infinity)]).amin(0)
+        high = torch.cat([-infinity, values.where(valid, -infinity)]).amax(0)
         return nc.Extrema(valid.sum(0).double(), low, high)
 
     def brackets(self, x, lower, upper, *, weights=None, skipna=False):
-        torch = self.torch
-        lower, upper = self._double(lower), self._double(upper)
-        values, weight, valid = self._rows(x, weights, True)
-        counted = valid * weight[:, None]
-        count = counted.sum(0)
-        if not skipna:
-            present = values.isnan() & (weight > 0)[:, None]
-            count = count.where(~present.any(0), values.new_tensor(np.nan))
-        rows = [[], [], [], []]
-        inside, inside_weights = [], []
-        for low, high in zip(lower, upper, strict=True):
-            between = valid & (values > low) & (values < high)
-            places = (values < low, values == low, between, (values == high) & (low < high))
-            for row, place in zip(rows, places, strict=True):
-                row.append((counted * place).sum(0))
-            channels = range(x.shape[1])
-            inside.append([values[between[:, each], each] for each in channels])
-            inside_weights.append([weight[between[:, each]] for each in channels])
-        below, equal_lower, inside_count, equal_upper = (
-            torch.stack(row) if row else lower for row in rows
-        )
-        infinite = (valid & values.isinf()).sum(0).double()
-        return nc.statistics.Brackets(
-            lower, upper, below, equal_lower, inside_count, equal_upper, count, infinite, inside,
-            None if weights is None else inside_weights,
-        )  # fmt: skip
+        reference = nc.get_backend("reference")  # which takes tensors as they are
+        return reference.brackets(x, lower, upper, weights=weights, skipna=skipna)
 
     def _rows(self, x, weights, skipna):
         """Return values (N * S, C), their weights, and which of them count."""
         values = x.double().permute(0, 2, 1).reshape(-1, x.shape[1])
-        plane = x.new_ones(()) if weights is None else weights
-        weight = plane.double().expand(x.shape[0], x.shape[2]).reshape(-1)
-        valid = (weight > 0)[:, None] & (~values.isnan() if skipna else values.new_ones(()) > 0)
-        return values, weight, valid.expand(values.shape)
+        weight = values.new_ones(len(values)) if weights is None else weights.double().reshape(-1)
+        valid = (weight > 0)[:, None] & (~values.isnan() | (not skipna))
+        return values, weight, valid
 
     def _double(self, vector):
-        if isinstance(vector, self.torch.Tensor):
-            return vector.double()
-        return self.torch.tensor(np.array(vector, np.float64))
+        tensor = vector if isinstance(vector, torch.Tensor) else np.array(vector, np.float64)
+        return torch.as_tensor(tensor).double()
 
     # -- maps ------------------------------------------------------------------------------
 
@@ -115,7 +78,7 @@ class TensorBackend(nc.Backend):
         self, x, affine, *, clip=None, activation=None, mask=None, out=None, refuse_infinite=False
     ):
         if refuse_infinite and x.isinf().any():
-            raise InfiniteInput("the input holds an infinite value")
+            raise nc.InfiniteInput("the input holds an infinite value")
         y = self._map(x, affine)
         if clip is not None:
             y = y.clamp(*clip)
@@ -174,9 +137,9 @@ def _state(values, weights):
 def _whole(values):
     """Return floats as integers of any size, and the unit that they count in."""
     mantissa, exponent = np.frexp(values)
-    lowest = exponent.min()
+    lowest = int(exponent.min())
     whole = (mantissa * 2.0**53).astype(np.int64).astype(object)
-    return whole << (exponent - lowest).astype(object), Fraction(2) ** (int(lowest) - 53)
+    return whole << (exponent - lowest).astype(object), Fraction(2) ** (lowest - 53)
 
 
 def _pair(exact):

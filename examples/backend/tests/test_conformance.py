@@ -8,6 +8,8 @@ from normcore.testing import BackendConformance
 
 
 class TestTensors(BackendConformance):
+    """The whole kit, on tensors of any strides that are not negative."""
+
     backend = TensorBackend()
 
     def to_native(self, array):

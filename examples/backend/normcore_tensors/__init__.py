@@ -1,0 +1,1 @@
+"""A backend of normcore for the tensors of PyTorch."""
