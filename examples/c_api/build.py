@@ -23,8 +23,9 @@ CC, CXX = os.environ.get("CC", "cc"), os.environ.get("CXX", "c++")
 
 
 def run(*command: object) -> None:
-    """Run a compiler."""
-    subprocess.run([str(each) for each in command], check=True)
+    """Run a compiler, without what a sanitizer preloads for the programs that it makes."""
+    environment = {**os.environ, "LD_PRELOAD": ""}
+    subprocess.run([str(each) for each in command], check=True, env=environment)
 
 
 def layer(folder: Path) -> Path:

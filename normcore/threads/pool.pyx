@@ -31,6 +31,7 @@ from .pool_state cimport (
     exclude_current_cpu,
     init_affinity,
     job_t,
+    pool_t,
     restore_affinity,
     worker_t,
 )
@@ -59,6 +60,8 @@ cdef int lock_spins, wait_spins
 
 # Jobs in close succession after which there will be more: a layer's passes have two each.
 cdef int MANY_JOBS = 4
+
+cdef pool_t pool
 
 
 cdef void reset_pool() noexcept:
@@ -372,6 +375,9 @@ def parallel_for(
     if call is not None and call.errors:
         raise call.errors[0]
     PyErr_CheckSignals()
+
+
+include "foreign_jobs.pxi"
 
 
 def set_affinity(bint enabled):

@@ -51,7 +51,7 @@ def compiled(tmp_path_factory):
         target = folder / f"{name}.so"
         found = subprocess.run(
             [*command, "-fPIC", "-shared", *CFLAGS, *map(str, flags), str(path), "-o", str(target)],
-            capture_output=True, text=True,
+            env=environment(LD_PRELOAD=""), capture_output=True, text=True,
         )  # fmt: skip
         assert found.returncode == 0, found.stderr
         return target

@@ -14,8 +14,7 @@ from normcore.layout.namespace import BFLOAT16
 from normcore.threads import run
 
 from normcore.layout.memory cimport BFLOAT, FLOATING, MAX_AXES, is_c_contiguous, memory_t
-from normcore.threads.foreign_calls cimport run_in_threads
-from normcore.threads.pool cimport Work
+from normcore.threads.pool cimport Work, run_in_threads
 
 from .lanes cimport LANES, LINE, PACK, load_pack, store_pack
 from .prefetch cimport prefetch
