@@ -28,12 +28,10 @@ __all__ = _public_names.ALL
 def __getattr__(name: str) -> object:
     """Load a public name, or find the plugin that supplies it (PEP 562)."""
     if name in _public_names.SUBMODULES:
-        _requirements.check_numpy()
-        return _import_module(f"normcore.{name}")
+        return _load(name)
     if name in _public_names.ORIGINS:
-        _requirements.check_numpy()
         module, _, attribute = _public_names.ORIGINS[name].partition(":")
-        value = getattr(_import_module(f"normcore.{module}"), attribute or name)
+        value = getattr(_load(module), attribute or name)
     elif name.startswith("_") or _is_submodule(name):  # these never look for plugins
         raise AttributeError(f"module 'normcore' has no attribute {name!r}", name=name)
     else:
@@ -48,6 +46,15 @@ def __getattr__(name: str) -> object:
             ) from None
     globals()[name] = value
     return value
+
+
+def _load(module: str) -> object:
+    _requirements.check_numpy()
+    loaded = _import_module(f"normcore.{module}")
+    from normcore.threads.immortal import make_modules_immortal
+
+    make_modules_immortal()
+    return loaded
 
 
 def __dir__() -> list[str]:

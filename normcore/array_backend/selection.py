@@ -18,6 +18,7 @@ from normcore.array_backend.abstract import IN_ANY_ORDER, Backend, BackendStatus
 from normcore.layout.namespace import Array
 from normcore.registration.discovery import catalog
 from normcore.registration.registry import Catalog, PluginError, Registration
+from normcore.threads.immortal import make_immortal
 
 __all__ = [
     "backends",
@@ -161,6 +162,7 @@ def select_backend(array: Array, backend: str | Backend | None = None) -> Backen
     candidates = choices.by_kind.get(kind)
     if candidates is None:
         candidates = _candidates(choices.catalog, array_type, device)
+        make_immortal(choices, choices.catalog, choices.by_kind, candidates, *candidates)
         choices.by_kind[kind] = candidates
     if len(candidates) == 1:
         return candidates[0]

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable, Iterator
 from importlib import import_module
 from typing import Any, NamedTuple
 
+from normcore.threads.immortal import make_modules_immortal
+
 __all__ = [
     "Catalog",
     "Plugin",
@@ -133,6 +135,7 @@ class Registration(NamedTuple):
             raise PluginError(
                 f"{self.plugin}: {self.kind} {self.name!r} lacks {', '.join(missing)}"
             )
+        make_modules_immortal()
         return target
 
 
