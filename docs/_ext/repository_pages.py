@@ -13,7 +13,7 @@ PAGES = {
 }
 
 #: Sections of README.md that are pages.
-SECTIONS = {"README.md#a-plugin-whole": "extending"}
+SECTIONS = {"README.md#a-plugin-whole": "plugins"}
 
 
 def rewrite(app, docname, source):
@@ -30,10 +30,8 @@ def rewrite(app, docname, source):
         return
     for name, page in (*SECTIONS.items(), *PAGES.items()):
         source[0] = source[0].replace(f"]({up}../{name}", f"]({up}{page}.md")
-    # Other Markdown of the repository is a file to look at, no page.
-    source[0] = (
-        re.sub(r"\]\((\.\./[\w/.-]+\.md)\)", r"](path:\1)", source[0]) if not up else source[0]
-    )
+    if not up:  # other Markdown of the repository is a file to look at, no page
+        source[0] = re.sub(r"\]\((\.\./[\w/.-]+\.md)\)", r"](path:\1)", source[0])
 
 
 def from_root(target, up):

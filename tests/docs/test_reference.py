@@ -3,6 +3,7 @@
 import doctest
 import importlib
 import io
+import re
 import warnings
 
 import pytest
@@ -45,6 +46,8 @@ def test_every_public_name_has_an_example(name):
     docstring = attribute(name).__doc__ or ""
     assert "Examples\n" in docstring, f"{name} has no section Examples in its docstring"
     examples = docstring.split("Examples\n", 1)[1]
+    for library in re.findall(r"^ *(?:>>>|\.\.\.) +(?:import|from) (\w+)", examples, re.M):
+        pytest.importorskip(library)
     if name in ALONE:
         failures = run_python("-c", f"import doctest, normcore\n{RUN.format(name)}").stdout
         assert failures == ""

@@ -157,7 +157,7 @@ def picture(page, name):
 def test_pages(opened, name, scheme):
     page = opened(PAGES[name], scheme=scheme)
     assert page.locator("h1").count() == 1
-    assert page.evaluate("document.documentElement.dataset.theme") == scheme
+    page.wait_for_function(f"document.documentElement.dataset.theme == '{scheme}'")
     assert page.evaluate("document.documentElement.scrollWidth") <= 1440
     picture(page, f"{name}-{scheme}")
 
