@@ -90,7 +90,6 @@ UNTRAPPED = [] if sys.platform == "win32" else ["-fno-trapping-math"]
 # the bits are the same. Elsewhere the compiler's own baseline (SSE2, NEON) is all there is.
 KERNELS = Path("backends/normcore_cpu/kernels")
 PLUGINS = Path("plugins")
-C_HEADER = Path("normcore/c_api/normcore.h")  # which the kernels fill the table of
 COPIES = Path("build/instruction_sets")
 INSTRUCTION_SETS = {
     "avx2": ["-mavx2", "-mfma"],
@@ -125,8 +124,9 @@ def shared_sources(folder: Path) -> list[str]:
     Whichever is newer than a module, the module is built again: importing from the source tree
     asks no less.
     """
-    found = [path for path in folder.iterdir() if path.suffix in {".h", ".pxd", ".pxi"}]
-    return sorted(path.as_posix() for path in [*found, C_HEADER])
+    return sorted(
+        path.as_posix() for path in folder.iterdir() if path.suffix in {".h", ".pxd", ".pxi"}
+    )
 
 
 def kernels() -> Iterator[Extension]:

@@ -28,12 +28,11 @@ extensions = [
     "flowchart",
     "repository_pages",
 ]
-exclude_patterns = ["_build", "_ext", "gallery/**/*.md", "sg_execution_times.rst"]
+exclude_patterns = ["_ext", "support_matrix"]
 templates_path = ["_templates"]
 suppress_warnings = [
     "config.cache",  # conf.py holds functions
     "myst.header",  # the generated tables of benchmarks begin at the third level
-    "toc.empty_glob",  # patterns of the toctrees that find no page
 ]
 
 # Pages are the Markdown that GitHub shows as well.
@@ -43,6 +42,7 @@ myst_fence_as_directive = {"mermaid"}
 # What these pages call by a path is a file of the repository.
 source_suffix = {".md": "markdown", ".rst": "restructuredtext"}
 
+default_role = "literal"
 autosummary_generate = True
 autosummary_imported_members = True
 autodoc_typehints = "none"  # the docstrings say what a parameter is
@@ -75,6 +75,9 @@ numpydoc_validation_checks = {
     "YD01",
 }
 
+# Attributes of a class that say something in a comment: what would be checked is their value's.
+numpydoc_validation_exclude = {r"\.sklearn_class$", r"\.xp$"}
+
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
 
@@ -89,7 +92,8 @@ sphinx_gallery_conf = {
     "download_all_examples": False,
     "show_signature": False,
     "show_memory": False,
-    "min_reported_time": 1e9,
+    "write_computation_times": False,
+    "default_thumb_file": str(HERE / "_static" / "mark.svg"),
     "remove_config_comments": True,
     "within_subsection_order": "FileNameSortKey",
     "reset_modules": ("gallery_style.reset",),
@@ -100,6 +104,7 @@ html_theme = "pydata_sphinx_theme"
 html_title = "normcore"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
+html_context = {"default_mode": "auto"}
 html_favicon = "_static/mark.svg"
 html_copy_source = False
 html_show_sourcelink = False

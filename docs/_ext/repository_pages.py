@@ -12,6 +12,9 @@ PAGES = {
     "SECURITY.md": "project/security",
 }
 
+#: Sections of README.md that are pages.
+SECTIONS = {"README.md#a-plugin-whole": "extending"}
+
 
 def rewrite(app, docname, source):
     """Lead links to the root's pages to those of the site, whatever page they stand in."""
@@ -25,8 +28,12 @@ def rewrite(app, docname, source):
             (root / own[0]).read_text(encoding="utf-8"),
         )
         return
-    for name, page in PAGES.items():
+    for name, page in (*SECTIONS.items(), *PAGES.items()):
         source[0] = source[0].replace(f"]({up}../{name}", f"]({up}{page}.md")
+    # Other Markdown of the repository is a file to look at, no page.
+    source[0] = (
+        re.sub(r"\]\((\.\./[\w/.-]+\.md)\)", r"](path:\1)", source[0]) if not up else source[0]
+    )
 
 
 def from_root(target, up):
@@ -38,6 +45,7 @@ def from_root(target, up):
         path = up + path.removeprefix("docs/")
     else:
         path = f"{up}../{path}"
+        path = f"path:{path}" if path.endswith(".md") else path  # a file to look at, no page
     return path + mark + anchor
 
 

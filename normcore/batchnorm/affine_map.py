@@ -66,6 +66,15 @@ def apply(
     -----
     Infinity propagates, where scalers refuse it. The scale is taken as it is: one of 0 makes NaN
     and infinities, where scalers put 1.
+
+    Examples
+    --------
+    >>> import normcore as nc
+    >>> import numpy as np
+    >>> affine = nc.Affine(center=np.array([1.0, 2.0]), scale=2.0)
+    >>> nc.functional.apply(affine, np.array([[3.0, 2.0], [1.0, 8.0]]), axis=1)
+    array([[1., 0.],
+           [0., 3.]])
     """
     if not isinstance(affine, Affine):
         raise TypeError(f"affine must be a normcore.Affine, not {type(affine).__name__}")

@@ -88,6 +88,10 @@ cdef extern from "normcore.h" nogil:
             const normcore_array* dx, const normcore_array* dgamma, const normcore_array* dbeta,
             normcore_call* call,
         ) noexcept nogil
+        int (*running)(
+            int64_t channels, const double* states, double weight, double ddof, double* mean,
+            double* var, normcore_call* call,
+        ) noexcept nogil
 
     int normcore_check(const normcore_api* api, normcore_call* call)
 

@@ -26,6 +26,13 @@ def get_include() -> str:
     -------
     str
         What a compiler's ``-I`` takes, or ``include_dirs`` of an extension module.
+
+    Examples
+    --------
+    >>> import os
+    >>> import normcore as nc
+    >>> os.path.exists(os.path.join(nc.get_include(), "normcore.h"))
+    True
     """
     return dirname(abspath(__file__))
 

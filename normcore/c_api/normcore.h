@@ -16,7 +16,7 @@ extern "C" {
 #endif
 
 /* The version of the table that this header describes. Versions only add to its end. */
-#define NORMCORE_VERSION 1
+#define NORMCORE_VERSION 2
 
 /* The oldest version that a program can work with: one that asks NORMCORE_HAS of what came later
  * may define it lower. */
@@ -104,10 +104,9 @@ typedef struct normcore_api {
     /* Its gradients: dx may be dy or x; dgamma and dbeta may be NULL. If training is 0, the
      * statistics did not depend on x. */
     int (*batch_norm_backward)(const normcore_array *dy, const normcore_array *x, int32_t axis,
-                               const double *states, int32_t training,
-                               const normcore_array *gamma, double eps, const normcore_array *dx,
-                               const normcore_array *dgamma, const normcore_array *dbeta,
-                               normcore_call *call);
+                               const double *states, int32_t training, const normcore_array *gamma,
+                               double eps, const normcore_array *dx, const normcore_array *dgamma,
+                               const normcore_array *dbeta, normcore_call *call);
 
     /* Normalize each channel by given statistics; y may be x. */
     int (*batch_norm_inference)(const normcore_array *x, int32_t axis, const normcore_array *mean,
@@ -126,6 +125,12 @@ typedef struct normcore_api {
                              int32_t centered, const double *states, const normcore_array *gamma,
                              double eps, const normcore_array *dx, const normcore_array *dgamma,
                              const normcore_array *dbeta, normcore_call *call);
+
+    /* Since version 2. Move running averages towards the mean and the variance of a batch, with a
+     * divisor of count - ddof: weight * batch + (1 - weight) * average. Channels without such a
+     * variance keep theirs. */
+    int (*running)(int64_t channels, const double *states, double weight, double ddof,
+                   double *mean, double *var, normcore_call *call);
 } normcore_api;
 
 /* Whether a library has a function, which may be newer than NORMCORE_MIN_VERSION. */

@@ -94,15 +94,7 @@ def fit(
             from normcore.engines.files import fit_files  # slow to import
 
             with reader:
-                report = fit_files(
-                    data,
-                    scaler,
-                    reader,
-                    columns=chosen,
-                    exclude=without,
-                    batch_rows=reading["batch_rows"],
-                    csv=reading["csv"],
-                )
+                report = fit_files(data, scaler, reader, columns=chosen, exclude=without, **reading)
         scaler.save(save)
     if not words["quiet"]:
         _show(report, scaler, save=save)

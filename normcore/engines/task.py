@@ -246,6 +246,11 @@ class SketchTask(_QuantileTask):
         Rank error of the first.
     stride : int
         It is of one row in so many; what is counted is all.
+
+    Attributes
+    ----------
+    finds_extrema : bool
+        Whether it also finds the extrema, which count the values and tell of infinity.
     """
 
     scaler: QuantileLearner
@@ -260,15 +265,19 @@ class SketchTask(_QuantileTask):
     ) -> None:
         super().__init__(scaler, names, num_columns)
         self.error, self.stride = error, stride
+        self.finds_extrema = True
 
     def observed_values(self, backend: Any, x: Array, piece: Piece) -> State:
         """See :meth:`_QuantileTask.observed_values`."""
-        extrema = Extrema.observe(backend, x, skipna=True)
-        if np.isinf(extrema.min).any() or np.isinf(extrema.max).any():
-            raise ValueError("Input X contains infinity")  # whose place is found then
+        state: State = {}
+        if self.finds_extrema:
+            extrema = Extrema.observe(backend, x, skipna=True)
+            if np.isinf(extrema.min).any() or np.isinf(extrema.max).any():
+                raise ValueError("Input X contains infinity")  # whose place is found then
+            state[EXTREMA] = extrema.to_state()
         some = sampled_rows(x, self.stride)
         sketch = QuantileSketch.observe(backend, some, skipna=True, error=self.error)
-        state = {EXTREMA: extrema.to_state(), SKETCH: sketch.to_state()}
+        state[SKETCH] = sketch.to_state()
         if self.scaler.keep_sketch:
             error = self.scaler.quantile_error
             kept = QuantileSketch.observe(backend, x, skipna=True, error=error)

@@ -11,9 +11,7 @@ from normcore.layout.namespace import to_numpy
 __all__ = ["batchnorm_map"]
 
 
-def batchnorm_map(
-    layer: BatchNorm, format: str, *, ndim: int, inverse: bool
-) -> tuple[ColumnMap, int, bool]:
+def batchnorm_map(layer: BatchNorm, format: str, *, ndim: int) -> tuple[ColumnMap, int, bool]:
     """Return the map of a layer's channels, their axis, and whether ReLU follows.
 
     Raises
@@ -26,8 +24,6 @@ def batchnorm_map(
             f"export to {format!r} is the inference of a BatchNorm, and this one has no running "
             "statistics: track_running_stats=False"
         )
-    if inverse:
-        raise ValueError("inverse=True is for scalers, not for a BatchNorm")
     if layer.precision == "native":
         raise ValueError(
             f"export to {format!r} computes in float64, and this BatchNorm has precision='native'"

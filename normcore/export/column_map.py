@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -76,7 +77,8 @@ def column_map(
     """
     owner = type(fitted).__name__
     if not isinstance(fitted, Scaler):
-        raise TypeError(f"export to {format!r} takes a scaler of normcore, not a {owner}")
+        parts = ": export each of its named_transformers_" if _has_parts(fitted) else ""
+        raise TypeError(f"export to {format!r} takes a scaler of a table, not a {owner}{parts}")
     if not fitted.__sklearn_is_fitted__():
         raise not_fitted_error(fitted)
     if not isinstance(fitted, AffineScaler):
@@ -129,7 +131,7 @@ def column_names(fitted: Scaler, columns: Sequence[str] | None = None) -> list[s
     for name in found:
         if not isinstance(name, str):
             raise TypeError(f"the name of a column must be a string, not {name!r}")
-    twice = sorted({name for name in found if found.count(name) > 1})
+    twice = [name for name, times in Counter(found).items() if times > 1]
     if twice:
         raise ValueError(f"two columns are named {twice[0]!r}: give other names by columns=")
     return [str(name) for name in found]
@@ -178,6 +180,11 @@ def _refuse_other_arithmetic(scaler: AffineScaler, affine: object, format: str) 
             f"{label} of X held integers beyond 2**53, which {type(scaler).__name__} subtracts "
             f"exactly and {format!r} would round: subtract an origin from it before it is fitted"
         )
+
+
+def _has_parts(fitted: object) -> bool:
+    """Whether it is one scaler for some columns, and others for others."""
+    return hasattr(type(fitted), "named_transformers_")
 
 
 def _instead(scaler: Scaler) -> str:

@@ -101,7 +101,7 @@ def to_sklearn(scaler: Scaler) -> Any:
         ) from None
     if not isinstance(scaler, Scaler):
         raise TypeError(
-            f"export to 'sklearn' takes a scaler of normcore, not a {type(scaler).__name__}"
+            f"export to 'sklearn' takes a scaler of a table, not a {type(scaler).__name__}"
         )
     if "sklearn_class" not in vars(type(scaler)):  # derived classes may do something else
         return _of_coefficients(scaler)

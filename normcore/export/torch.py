@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from normcore.batchnorm.layer import BatchNorm
 from normcore.export.column_map import check_dtype, column_map
+from normcore.export.torch_layers import LAYERS, Layer, as_torch_layer
 from normcore.scaling.scaler import Scaler
 
 if TYPE_CHECKING:
@@ -18,16 +18,16 @@ __all__ = ["to_bytes", "to_torch"]
 
 
 def to_torch(
-    fitted: Scaler | BatchNorm, *, dims: int | None = None, dtype: str | None = None
+    fitted: Scaler | Layer, *, dims: int | None = None, dtype: str | None = None
 ) -> torch.nn.Module:
     """Return a module whose ``forward`` transforms, and whose ``inverse`` undoes it.
 
     Parameters
     ----------
-    fitted : AffineScaler or BatchNorm
+    fitted : AffineScaler, BatchNorm, LayerNorm, RMSNorm or GroupNorm
         A scaler that was fitted to a table, or a layer.
     dims : {1, 2, 3}, optional
-        Of positions, for a layer: see :meth:`normcore.BatchNorm.to_torch`.
+        Of positions, for a BatchNorm: see :meth:`normcore.BatchNorm.to_torch`.
     dtype : {"float64", "float32", "float16"}, optional
         Of a layer's parameters, by default PyTorch's default. Of a scaler: of the tables that a
         file takes, by default float64; the module itself takes any.
@@ -46,21 +46,20 @@ def to_torch(
         raise ImportError(
             "export to 'torch' needs PyTorch: pip install 'normcore-arrays[torch]'"
         ) from None
-    if isinstance(fitted, BatchNorm):
-        if dims is None:
-            raise ValueError("a BatchNorm needs dims=1, 2 or 3, as in torch.nn.BatchNorm2d")
-        return fitted.to_torch(dims, dtype=None if kind is None else getattr(torch, kind))
+    if isinstance(fitted, LAYERS):
+        return as_torch_layer(fitted, dims, None if kind is None else getattr(torch, kind))
     if dims is not None:
         raise ValueError(f"dims={dims!r} is for layers: a scaler takes tables")
     from normcore.export.torch_module import ColumnMapModule
 
     dtypes = (np.float64, np.float32, np.float16)
     forward = [column_map(fitted, "torch", dtype=each) for each in dtypes]
+    reason = ""
     try:
         back = [column_map(fitted, "torch", dtype=each, inverse=True) for each in dtypes]
-    except ValueError:  # there is none
-        back = []
-    module = ColumnMapModule(forward, back)
+    except ValueError as error:  # there is none
+        back, reason = [], str(error)
+    module = ColumnMapModule(forward, back, reason)
     module.file_dtype = getattr(torch, kind or "float64")
     return module
 
@@ -70,7 +69,7 @@ def to_bytes(module: Any) -> bytes:
     import torch
 
     if not hasattr(module, "file_dtype"):
-        raise TypeError("files are of scalers; save the state of a layer with torch.save")
+        raise TypeError("files hold scalers; save the state of a layer with torch.save")
     rows = torch.export.Dim("rows", min=1)
     example = torch.zeros((2, module.coefficients.shape[2]), dtype=module.file_dtype)
     program = torch.export.export(module, (example,), dynamic_shapes=({0: rows},))

@@ -19,15 +19,19 @@ class ColumnMapModule(nn.Module):
     Parameters
     ----------
     forward, inverse : sequence of ColumnMap
-        The maps of tables of float64, float32 and float16, in this order; without an inverse the
+        The maps of tables of float64, float32 and float16, in this order. Without an inverse the
         latter is empty.
+    no_inverse : str
+        Why there is none.
     """
 
-    def __init__(self, forward: Sequence[ColumnMap], inverse: Sequence[ColumnMap]) -> None:
+    def __init__(
+        self, forward: Sequence[ColumnMap], inverse: Sequence[ColumnMap], no_inverse: str = ""
+    ) -> None:
         super().__init__()
         self.register_buffer("coefficients", _stacked(forward))
         self.register_buffer("inverse_coefficients", _stacked(inverse or forward))
-        self.invertible = bool(inverse)
+        self.no_inverse = no_inverse
         self.clips = forward[0].bounds is not None
         self.lower = [0.0 if each.bounds is None else each.bounds[0] for each in forward]
         self.upper = [0.0 if each.bounds is None else each.bounds[1] for each in forward]
@@ -43,8 +47,8 @@ class ColumnMapModule(nn.Module):
     @torch.jit.export
     def inverse(self, y: Tensor) -> Tensor:
         """Return a scaled table as it was."""
-        if not self.invertible:
-            raise ValueError("this map has no inverse: a column is mapped to one value")
+        if self.no_inverse:
+            raise ValueError(self.no_inverse)
         return self.stored(self.mapped(y, self.inverse_coefficients[self.place(y)]), y)
 
     def mapped(self, x: Tensor, rows: Tensor) -> Tensor:

@@ -157,13 +157,14 @@ def atomic_output(path: PathLike) -> Iterator[Path]:
 
     Examples
     --------
-    >>> import os, tempfile
+    >>> import tempfile
+    >>> from pathlib import Path
     >>> from normcore import io
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     path = os.path.join(folder, "result.txt")
+    ...     path = Path(folder) / "result.txt"
     ...     with io.atomic_output(path) as temporary:
     ...         _ = temporary.write_text("whole")
-    ...     open(path).read()
+    ...     path.read_text()
     'whole'
     """
     target = _target(path)

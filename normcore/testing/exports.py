@@ -3,30 +3,28 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from hypothesis import assume, given
 
 from normcore.export.column_map import ColumnMap, column_map
-from normcore.testing.backend import laws
-from normcore.testing.strategies import tables
-
-if TYPE_CHECKING:
-    from normcore.testing.scaler import ScalerConformance
-
-    _Laws = ScalerConformance
-else:
-    _Laws = object
+from normcore.testing.scaler_under_test import ScalerUnderTest
+from normcore.testing.strategies import laws, tables
 
 __all__ = ["ExportConformance"]
 
 
-class ExportConformance(_Laws):
-    """The laws of exports; beside :class:`ScalerConformance`, for scalers that are affine.
+class ExportConformance(ScalerUnderTest):
+    """The laws of exports, of scalers that are affine; alone or beside ScalerConformance.
 
     Every format says center, scale, gamma, beta and bounds of the map. So an export is right where
     these numbers are, which needs no other library.
+
+    Attributes
+    ----------
+    scaler, scalers
+        As of :class:`~normcore.testing.scaler_under_test.ScalerUnderTest`.
 
     Examples
     --------

@@ -12,7 +12,11 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-typedef struct { pid_t thread; int is_reduced; cpu_set_t own, reduced; } affinity_t;
+typedef struct {
+    pid_t thread;
+    int is_reduced;
+    cpu_set_t own, reduced;
+} affinity_t;
 
 #define current_cpu() sched_getcpu()
 
@@ -45,7 +49,9 @@ static inline void restore_affinity(affinity_t *affinity)
     affinity->is_reduced = 0;
 }
 #else
-typedef struct { int unused; } affinity_t;
+typedef struct {
+    int unused;
+} affinity_t;
 #define current_cpu() (-1)
 #define init_affinity(affinity) ((void)(affinity))
 #define exclude_current_cpu(affinity) ((void)(affinity))

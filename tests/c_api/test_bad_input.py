@@ -55,6 +55,10 @@ class Batch:
                 "dy": dy, "x": x, "num_axes": 1, "centered": 1, "states": self.rows, "gamma": a,
                 "eps": 1e-5, "dx": y, "dgamma": dgamma, "dbeta": dbeta,
             },
+            "running": {
+                "channels": 4, "states": states, "weight": 0.1, "ddof": 1.0, "mean": mean,
+                "var": var,
+            },
         }  # fmt: skip
 
     def bytes(self):
@@ -100,10 +104,11 @@ def test_null_pointers(batch, name, argument):
         assert (code, argument in message, "NULL" in message) == (NULL_POINTER, True, True)
 
 
+WITHOUT_ARRAYS = {"merge", "summarize", "given", "running"}
 ARRAYS = [
     (name, argument)
     for name, argument in POINTERS
-    if name not in {"merge", "summarize", "given"} and argument != "states"
+    if name not in WITHOUT_ARRAYS and argument != "states"
 ]
 
 
@@ -164,7 +169,7 @@ def test_shapes_and_dtypes_that_do_not_fit(batch, name, argument):
     (name, written) for name, written in POINTERS
     if written in {"y", "dx", "dgamma", "dbeta"} or (written == "states" and name in
        {"moments", "merge", "given", "batch_norm", "row_norm"})
-    or (name == "summarize" and written != "states")
+    or (name in {"summarize", "running"} and written != "states")
 ])  # fmt: skip
 def test_overlap_of_results(batch, name, written):
     """With every other array of the call, in part and, unless it is mapped, in whole."""
@@ -191,7 +196,7 @@ def test_eps(batch, name, eps):
     assert (code, "eps" in message) == (BAD_VALUE, True)
 
 
-@pytest.mark.parametrize("name", ["merge", "summarize", "given"])
+@pytest.mark.parametrize("name", sorted(WITHOUT_ARRAYS))
 def test_numbers_of_channels(batch, name):
     for number, expected in ((-1, BAD_SHAPE), (-(2**63), BAD_SHAPE), (2**63 - 1, TOO_LARGE)):
         code, message = batch.refused(name, channels=number)
@@ -237,6 +242,9 @@ def test_values(batch):
         assert (code, "var is negative in channel 2" in message) == (BAD_VALUE, True)
     for ddof in (np.nan, np.inf):
         assert batch.refused("summarize", ddof=ddof)[0] == BAD_VALUE
+        assert batch.refused("running", ddof=ddof)[0] == BAD_VALUE
+    for weight in (-0.1, 1.1, np.nan):
+        assert batch.refused("running", weight=weight)[0] == BAD_VALUE
     one = np.ones((1, 4), np.float32)
     assert batch.refused("batch_norm", x=one, y=one.copy())[0] == BAD_VALUE
     garbage = np.full((7, 4), np.nan)
@@ -280,7 +288,7 @@ for name, *arguments in (
     lines = done.stdout.splitlines()
     refused = [line for line in lines if line.endswith("8 there is not enough memory for the call")]
     assert [line.split()[0] for line in refused] == [
-        name for name in FUNCTIONS if name not in {"merge", "summarize", "given", "row_norm"}
+        name for name in FUNCTIONS if name not in WITHOUT_ARRAYS | {"row_norm"}
     ]
 
 

@@ -201,6 +201,18 @@ def test_states_merge_in_any_order_and_are_read():
     same_bits(var, nc.Moments(total).var())
 
 
+@pytest.mark.parametrize("ddof", [0.0, 1.0])
+def test_running_averages(ddof):
+    moments = f.moments(np.random.default_rng(11).normal(size=(30, 3)), channel_axis=1)
+    moments.parts[0, 2] = ddof  # of a channel without a variance
+    mean, var = np.array([1.0, 2.0, 3.0]), np.array([4.0, 5.0, 6.0])
+    expected = moments.running(mean, var, 0.3, ddof)
+    call("running", 3, moments.parts, 0.3, ddof, mean, var)
+    same_bits(mean, expected[0])
+    same_bits(var, expected[1])
+    assert (mean[2], var[2]) == (3.0, 6.0)
+
+
 def test_results_may_be_what_they_map():
     rng = np.random.default_rng(5)
     x, dy = rng.normal(size=(2, 30, 8, 5)).astype(np.float32)

@@ -55,3 +55,16 @@ def test_first_code_of_the_start_page():
     exec(compile(code, "index.md", "exec"), names)
     assert names["Y"].dtype == np.float32
     assert np.abs(names["y"].mean(axis=0)).max() < 1e-6
+
+
+def test_every_page_is_in_a_table_of_contents():
+    listed = set()
+    for path in DOCS.rglob("*.md"):
+        for entries in re.findall(r"^```{toctree}\n(.*?)^```$", path.read_text(), re.M | re.S):
+            names = [line for line in entries.splitlines() if line and not line.startswith(":")]
+            targets = [re.sub(r".*<(.*)>", r"\1", name) for name in names]
+            listed |= {(path.parent / target).resolve() for target in targets}
+    pages = {path.with_suffix("") for path in DOCS.rglob("*.md")} - {DOCS / "index"}
+    generated = {path for path in pages if "generated" in path.parts or "gallery" in path.parts}
+    missing = [path.relative_to(DOCS).as_posix() for path in pages - generated - listed]
+    assert not missing, f"add to a toctree, as that of docs/guide.md: {missing}"

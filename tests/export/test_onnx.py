@@ -94,20 +94,54 @@ def test_options_of_batch_norm(options):
     [
         (nc.BatchNorm(3, track_running_stats=False), {}, "has no running statistics"),
         (nc.BatchNorm(3), {"inverse": True}, "inverse=True is for scalers, not for a BatchNorm"),
+        (nc.RMSNorm(3), {"inverse": True}, "inverse=True is for scalers, not for a RMSNorm"),
         (nc.BatchNorm(3), {"ndim": 1}, "ndim must be an integer of 2 or more, got 1"),
         (nc.BatchNorm(3), {"ndim": 2.0}, "ndim must be an integer of 2 or more, got 2.0"),
         (nc.BatchNorm(3, axis=3), {}, "has axis=3, and batches of ndim=2 do not"),
         (nc.BatchNorm(3, precision="native"), {}, "this BatchNorm has precision='native'"),
+        (nc.LayerNorm(3, precision="native"), {}, "this LayerNorm has precision='native'"),
+        (nc.LayerNorm((3, 4)), {"ndim": 1}, "ndim must be an integer of 2 or more, got 1"),
     ],
 )
-def test_batch_norms_that_are_refused(bn, options, message):
+def test_layers_that_are_refused(bn, options, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         bn.export("onnx", **options)
 
 
 def test_batch_norm_is_no_table():
-    with pytest.raises(TypeError, match="export to 'sql' takes a scaler of normcore, not a Batch"):
+    with pytest.raises(TypeError, match="export to 'sql' takes a scaler of a table, not a Batch"):
         nc.BatchNorm(3).export("sql")
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nc.LayerNorm((3, 4)),
+        nc.LayerNorm((3, 4), bias=False, eps=1e-2),
+        nc.LayerNorm((3, 4), affine=False),
+        nc.RMSNorm((3, 4), gamma_offset=1.0),
+        nc.RMSNorm((3, 4), affine=False),
+    ],
+    ids=repr,
+)
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_norms_of_samples(layer, dtype):
+    rng = np.random.default_rng(4)
+    if layer.gamma is not None:
+        layer.gamma = rng.normal(size=(3, 4))
+    if layer.beta is not None:
+        layer.beta = rng.normal(size=(3, 4))
+    x = (rng.normal(size=(2, 5, 3, 4)) + 1e3).astype(dtype)
+    found = run_model(layer.export("onnx", dtype=dtype, ndim=4), x)
+    assert found.dtype == dtype
+    tolerance = 1e-11 if dtype == "float64" else 1e-6
+    np.testing.assert_allclose(found, layer(x), rtol=tolerance, atol=tolerance)
+    assert run_model(layer.export("onnx"), x[0].astype("float64")).shape == (5, 3, 4)
+
+
+def test_group_norm_is_not_said_in_onnx():
+    with pytest.raises(TypeError, match="export to 'onnx' takes a scaler of a table, not a Group"):
+        nc.GroupNorm(2, 4).export("onnx")
 
 
 def test_ndim_is_that_of_layers():

@@ -97,6 +97,13 @@ def test_a_transform_of_ones_own_is_refused(format):
         Shifted().fit(X).export(format)
 
 
+def test_a_column_scaler_is_exported_in_parts(format):
+    scaler = nc.ColumnScaler([("first", nc.StandardScaler(), [0])]).fit(X)
+    with pytest.raises(TypeError, match="not a ColumnScaler"):
+        scaler.export(format)
+    assert scaler.named_transformers_["first"].export("sql").startswith("(CAST")
+
+
 @pytest.mark.parametrize("format", sorted(LIBRARIES))
 def test_a_missing_library_is_named(format, monkeypatch):
     registration.exporter_registration(format).resolve()

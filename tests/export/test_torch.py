@@ -115,7 +115,7 @@ def test_a_map_without_an_inverse():
 
     module = Flat().fit(np.array([[1.0], [2.0]])).export("torch")
     assert module(torch.ones(1, 1)).tolist() == [[1.0]]
-    with pytest.raises(ValueError, match="this map has no inverse"):
+    with pytest.raises(ValueError, match="cannot invert: gamma is 0 in every channel"):
         module.inverse(torch.ones(1, 1))
     with pytest.raises(ValueError, match="cannot invert: gamma is 0 in every channel"):
         Flat().fit(np.array([[1.0], [2.0]])).export("sql", inverse=True)
@@ -133,3 +133,38 @@ def test_batch_norm_becomes_the_module_of_pytorch():
         bn.export("torch")
     with pytest.raises(ValueError, match="dims=2 is for layers: a scaler takes tables"):
         scaler().export("torch", dims=2)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nc.LayerNorm((3, 4)),
+        nc.LayerNorm((3, 4), bias=False, gamma_offset=1.0),
+        nc.LayerNorm((3, 4), affine=False, eps=1e-2),
+        nc.RMSNorm((3, 4)),
+        nc.RMSNorm((3, 4), affine=False),
+        nc.GroupNorm(2, 6, eps=1e-3),
+        nc.GroupNorm(2, 6, affine=False),
+    ],
+    ids=repr,
+)
+def test_norms_of_samples_become_those_of_pytorch(layer):
+    rng = np.random.default_rng(4)
+    for name in ("gamma", "beta"):
+        if getattr(layer, name) is not None:
+            setattr(layer, name, rng.normal(size=getattr(layer, name).shape))
+    module = layer.export("torch", dtype="float64")
+    assert type(module) is getattr(torch.nn, type(layer).__name__)
+    x = rng.normal(size=(2, 6, 3, 4))
+    np.testing.assert_allclose(
+        module(torch.tensor(x)).detach().numpy(), layer(x), rtol=1e-12, atol=1e-13
+    )
+    with pytest.raises(ValueError, match="dims=2 is for a BatchNorm, not for a"):
+        layer.export("torch", dims=2)
+
+
+def test_layers_that_pytorch_does_not_have():
+    with pytest.raises(ValueError, match="PyTorch's GroupNorm has axis=1, and this one axis=-1"):
+        nc.GroupNorm(2, 4, axis=-1).export("torch")
+    with pytest.raises(TypeError, match="takes a scaler of a table, not a InstanceNorm"):
+        nc.InstanceNorm(4).export("torch")

@@ -59,6 +59,7 @@ FUNCTIONS = {
     "batch_norm_inference": (ARRAY, INT, ARRAY, ARRAY, ARRAY, ARRAY, REAL, ARRAY),
     "row_norm": (ARRAY, INT, INT, ARRAY, ARRAY, REAL, ARRAY, DOUBLES),
     "row_norm_backward": (ARRAY, ARRAY, INT, INT, DOUBLES, ARRAY, REAL, ARRAY, ARRAY, ARRAY),
+    "running": (COUNT, DOUBLES, REAL, REAL, DOUBLES, DOUBLES),
 }  # fmt: skip
 
 

@@ -5,13 +5,7 @@ import pytest
 from faulty import check
 
 import normcore as nc
-from normcore.testing import ExportConformance, ScalerConformance
-
-
-class Exports(ExportConformance):
-    """The laws of exports alone; those of scalers are tested elsewhere."""
-
-    make, fitted = ScalerConformance.make, ScalerConformance.fitted
+from normcore.testing import ExportConformance
 
 
 class Halves(nc.AffineScaler):
@@ -24,30 +18,16 @@ class Halves(nc.AffineScaler):
         return (-0.3, 0.7)
 
 
-class TestStandard(Exports):
-    scaler = nc.StandardScaler
+class TestScalersOfTheCore(ExportConformance):
+    scalers = (
+        nc.StandardScaler,
+        lambda: nc.MinMaxScaler((-1.1, 1.3), clip=True),
+        nc.RobustScaler,
+    )
 
 
-class TestMinMax(Exports):
-    def scaler():
-        return nc.MinMaxScaler((-1.1, 1.3), clip=True)
-
-
-class TestRobust(Exports):
-    scaler = nc.RobustScaler
-
-
-class TestMaxAbs(Exports):
-    scaler = nc.MaxAbsScaler
-
-
-class TestPercentile(Exports):
-    def scaler():
-        return nc.PercentileScaler(clip="hard")
-
-
-class TestPlugin(Exports):
-    scaler = Halves
+class TestScalersOfPlugins(ExportConformance):
+    scalers = (nc.MaxAbsScaler, lambda: nc.PercentileScaler(clip="hard"), Halves)
 
 
 class OtherMap(Halves):
@@ -70,7 +50,7 @@ class OwnTransform(nc.StandardScaler):
 
 @pytest.mark.parametrize("faulty", [OtherMap, OtherClip, OwnTransform])
 def test_a_map_that_is_not_what_it_says_is_caught(faulty):
-    class Laws(Exports):
+    class Laws(ExportConformance):
         scaler = faulty
 
     with pytest.raises((AssertionError, TypeError)):

@@ -213,6 +213,33 @@ cdef int c_given(
     return NORMCORE_OK
 
 
+cdef int c_running(
+    int64_t channels, const double* states, double weight, double ddof, double* mean, double* var,
+    normcore_call* call,
+) noexcept nogil:
+    cdef operands_t of
+    cdef Py_ssize_t c, number
+    cdef moments_t batch
+    begin(&of, call)
+    number = as_number(&of, channels)
+    add_doubles(&of, states, MOMENTS_ROWS * number, b"states", READ)
+    add_doubles(&of, mean, number, b"mean", WRITTEN)
+    add_doubles(&of, var, number, b"var", WRITTEN)
+    refuse_overlaps(&of)
+    check_states(&of, states, number)
+    if not -INFINITY < ddof < INFINITY:
+        refuse(&of, NORMCORE_BAD_VALUE, "%s must be finite", b"ddof")
+    if not 0.0 <= weight <= 1.0:
+        refuse(&of, NORMCORE_BAD_VALUE, "%s must be 0 to 1", b"weight")
+    if of.status == NORMCORE_OK:
+        for c in range(number):
+            if has_variance(states, number, c, ddof):
+                batch = load_moments(states + c, number)
+                mean[c] = moved_average(mean[c], mean_of(batch), weight)
+                var[c] = moved_average(var[c], var_of(batch, ddof), weight)
+    return of.status
+
+
 cdef void check_variances(operands_t* of, const double* var, Py_ssize_t number) noexcept nogil:
     cdef Py_ssize_t c
     for c in range(number):

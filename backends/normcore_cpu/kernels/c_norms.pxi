@@ -43,6 +43,9 @@ cdef extern from "../../../normcore/c_api/normcore.h" nogil:
             const normcore_array*, double, const normcore_array*, const normcore_array*,
             const normcore_array*, normcore_call*,
         ) noexcept nogil
+        int (*running)(
+            int64_t, const double*, double, double, double*, double*, normcore_call*
+        ) noexcept nogil
 
 
 # -- batch norm -----------------------------------------------------------------------------
@@ -272,6 +275,7 @@ api.rescale = c_rescale
 api.batch_norm, api.batch_norm_backward = c_batch_norm, c_batch_norm_backward
 api.batch_norm_inference = c_batch_norm_inference
 api.row_norm, api.row_norm_backward = c_row_norm, c_row_norm_backward
+api.running = c_running  # since version 2
 
 #: The table of the functions, as normcore.h describes it.
 c_functions = PyCapsule_New(&api, b"normcore.c_api.capsule", NULL)

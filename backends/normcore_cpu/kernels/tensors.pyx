@@ -25,8 +25,8 @@ from normcore.layout.memory cimport (
     BFLOAT, FLOATING, MAX_AXES, SIGNED, describe, is_c_contiguous, memory_t,
 )
 from normcore.statistics cimport (
-    COUNT_HI, COUNT_LO, M2_HI, MOMENTS_ROWS, SUM_HI, load_moments, merged, set_means, set_vars,
-    store_moments,
+    COUNT_HI, COUNT_LO, M2_HI, MOMENTS_ROWS, SUM_HI, has_variance, load_moments, mean_of, merged,
+    moments_t, moved_average, set_means, set_vars, store_moments, var_of,
 )
 from normcore.threads.foreign_calls cimport num_threads_for
 
