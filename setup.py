@@ -18,20 +18,14 @@ from setuptools.command.build_ext import build_ext
 # or files, runs once in an object's life, or is the door: pluggy does not see compiled hooks.
 COMPILED = {
     "-O2": (
-        "affine",
         "array_backend/over_views",
         "array_backend/selection",
-        "layout/namespace",
-        "layout/out_argument",
         "scaling/affine_scaler",
-        "scaling/estimator",
-        "scaling/minmax",
-        "scaling/pointwise_scaler",
-        "scaling/result_bounds",
         "scaling/standard",
         "scaling/transforming",
     ),
     "-Os": (
+        "affine",
         "array_backend/abstract",
         "array_backend/formulas",
         "array_backend/precision",
@@ -44,22 +38,25 @@ COMPILED = {
         "functional",
         "layernorm/arguments",
         "layernorm/group_instance",
-        "layernorm/group_instance_layers",
         "layernorm/layer_rms",
-        "layernorm/layer_rms_layers",
         "layernorm/sample_blocks",
-        "layernorm/sample_layer",
         "layout/array_views",
         "layout/bfloat16",
+        "layout/namespace",
+        "layout/out_argument",
         "layout/scalar_argument",
         "scaling/array_map",
         "scaling/element_mask",
+        "scaling/estimator",
         "scaling/feature_axes",
         "scaling/finite_maps",
         "scaling/fitted_attributes",
         "scaling/input_validation",
         "scaling/learning",
+        "scaling/minmax",
+        "scaling/pointwise_scaler",
         "scaling/real_numbers",
+        "scaling/result_bounds",
         "scaling/robust",
         "scaling/row_scaler",
         "threads/settings",
@@ -164,7 +161,7 @@ def core() -> Iterator[Extension]:
     for level, modules in COMPILED.items():
         for module in modules:
             yield extension(Path(f"normcore/{module}.py"), Path(), optimized(level))
-    yield extension(KERNELS.parent / "backend.py", KERNELS.parents[1], optimized("-O2"))
+    yield extension(KERNELS.parent / "backend.py", KERNELS.parents[1], optimized("-Os"))
     yield extension(Path(f"{SHARED.replace('.', '/')}.c"), Path(), optimized("-O2"))
 
 
