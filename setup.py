@@ -78,6 +78,11 @@ SHARED = "normcore.package.cython_utilities"
 
 # What is installed has no table of symbols; Apple's linker has another word for that.
 STRIP = {"linux": ["-Wl,-s"], "darwin": ["-Wl,-x"]}.get(sys.platform, [])
+# Older systems lack what C++ has for the text of floats; it comes along, and nothing beside it.
+if sys.platform == "linux":
+    CPP_LINK_ARGS = ["-static-libstdc++", "-static-libgcc", "-Wl,--gc-sections,--exclude-libs,ALL"]
+else:
+    CPP_LINK_ARGS = []
 
 # Nobody reads the exceptions of floats either, which alone would keep choices between two results
 # from being made in vectors.
@@ -204,7 +209,8 @@ class CythonBuildExt(build_ext):
         for each in self.extensions:
             each.sources = generated[each.name]
             if not self.inplace:  # profilers and debuggers of the tree's own modules want symbols
-                each.extra_link_args = STRIP
+                is_cpp = each.sources[0].endswith(".cpp")
+                each.extra_link_args = [*STRIP, *(CPP_LINK_ARGS if is_cpp else [])]
             if self.inplace:  # the packages of the instruction sets hold nothing else
                 Path(self.get_ext_fullpath(each.name)).parent.mkdir(exist_ok=True)
         remove_stale(
