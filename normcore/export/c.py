@@ -86,18 +86,17 @@ def to_c(scaler: Scaler, *, name: str = "scaler", inverse: bool = False) -> str:
     prefix = _identifier(name)
     owner, width = type(scaler).__name__, f"{prefix}_num_features"
     parts, prototypes = [], []
+    tables: dict[bytes, str] = {}  # the names of those that are written
     for suffix, back in (("transform", False), ("inverse", True))[: 2 if inverse else 1]:
-        known: list[tuple[np.ndarray, str]] = []
         for kind, dtype in _DTYPES.items():
             maps = column_map(scaler, "c", dtype=dtype, inverse=back)
             function = f"{prefix}_{suffix}" + ("" if kind == "double" else f"_{kind}")
-            table = next((at for held, at in known if _same(held, maps.coefficients)), "")
-            if not table:
-                table = f"{function}_numbers"
-                known.append((maps.coefficients, table))
-                parts.append(_table(table, width, maps.coefficients))
+            numbers = maps.coefficients.tobytes()
+            if numbers not in tables:
+                tables[numbers] = f"{function}_numbers"
+                parts.append(_table(tables[numbers], width, maps.coefficients))
             prototypes.append(f"void {function}(const {kind} *x, {kind} *y, size_t rows);")
-            parts.append(_function(prefix, function, kind, table, maps))
+            parts.append(_function(prefix, function, kind, tables[numbers], maps))
     names = column_names(scaler)
     label = re.sub(r"\W", "_", owner, flags=re.ASCII)
     head = (
@@ -164,7 +163,3 @@ def _identifier(name: str) -> str:
     if not made.strip("_"):
         raise ValueError(f"name={name!r} has no letter or digit that a C identifier can have")
     return made if made[0].isalpha() else f"f{made}"  # those that begin with _ are reserved
-
-
-def _same(one: np.ndarray, other: np.ndarray) -> bool:
-    return one.tobytes() == other.tobytes()

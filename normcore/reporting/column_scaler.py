@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import copy as copying
+import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Self, TypeAlias, cast
+from types import MethodType
+from typing import Any, Self, TypeAlias, cast
 
 import numpy as np
 
 from normcore.layout.namespace import Array
 from normcore.registration.exporting import Exporting
+from normcore.reporting import column_files
 from normcore.reporting.column_parts import Parts, converted
+from normcore.saving.scaler_file import save_scaler
 from normcore.scaling.containers.frames import is_frame
 from normcore.scaling.containers.lazy import is_lazy
 from normcore.scaling.estimator import Estimator, Settings, not_fitted_error, sklearn_config
@@ -25,6 +29,23 @@ __all__ = ["ColumnScaler"]
 
 #: A name, a scaler, and the columns that it takes.
 Step: TypeAlias = tuple[str, Scaler, Features]
+
+
+class _WherePartsHaveIt:
+    """Descriptor of a method that is there where all the scalers have one of that name."""
+
+    def __init__(self, method: Callable[..., Array]) -> None:
+        self._method = method
+        self.__doc__ = method.__doc__
+
+    def __get__(self, instance: ColumnScaler | None, owner: type) -> Callable[..., Array]:
+        if instance is None:
+            return self._method
+        method = self._method.__name__
+        for name, scaler, _ in _triples(instance.transformers) or ():
+            if not hasattr(scaler, method):
+                raise AttributeError(f"{name!r}, a {type(scaler).__name__}, has no {method} here")
+        return MethodType(self._method, instance)
 
 
 class ColumnScaler(Exporting, Estimator):
@@ -111,6 +132,43 @@ class ColumnScaler(Exporting, Estimator):
             steps[name][0].set_params(**settings)
         return self
 
+    # -- files -----------------------------------------------------------------------------
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Save this with its fitted scalers as one JSON file; :func:`normcore.load` reads it.
+
+        Parameters and errors are those of :meth:`normcore.StandardScaler.save`.
+        """
+        save_scaler(self, path)
+
+    def to_dict(self) -> dict[str, object]:
+        """Return this with its fitted scalers as JSON-able values and float64 arrays."""
+        if not self.__sklearn_is_fitted__():
+            raise not_fitted_error(self)
+        names = getattr(self, "feature_names_in_", None)
+        return column_files.described(self.transformers_, self.n_features_in_, names)
+
+    @classmethod
+    def from_dict(cls, saved: Mapping[str, Any]) -> Self:
+        """Return what :meth:`to_dict` described; columns are lists of names or of positions then.
+
+        Raises
+        ------
+        ValueError
+            If it is incomplete, or states what no fit has learned.
+        """
+        parts, num_features, names = column_files.restored(saved)
+        scaler = cls([
+            (name, type(part)(**part.get_params(deep=False)),
+             places.tolist() if names is None else [names[place] for place in places])
+            for name, part, places in parts
+        ])  # fmt: skip
+        scaler._steps()
+        if names is not None:
+            scaler.feature_names_in_ = np.asarray(names, dtype=object)
+        scaler.n_features_in_, scaler.transformers_ = num_features, parts
+        return scaler
+
     # -- fit and transform -----------------------------------------------------------------
 
     def fit(self, X: Array, y: Array = None) -> Self:
@@ -129,6 +187,68 @@ class ColumnScaler(Exporting, Estimator):
         """
         learn_as_task(self, lambda: self._learn(X), X, y, {})
         return self
+
+    @_WherePartsHaveIt
+    def partial_fit(self, X: Array, y: Array = None) -> Self:
+        """Learn from ``X`` too, by each scaler; there where all of them have ``partial_fit``.
+
+        Parameters and errors are those of :meth:`fit`; other columns than before are a ValueError.
+        """
+        if not self.__sklearn_is_fitted__():
+            return self.fit(X, y)
+        parts = self._parts_of(X)
+        learned = [
+            (name, copying.copy(scaler), places) for name, scaler, places in self.transformers_
+        ]
+        for _, scaler, places in learned:
+            with _numbered_as(parts, places):
+                scaler.partial_fit(parts.columns(places))
+        self.transformers_ = learned
+        return self
+
+    def merge(self, other: Self) -> Self:
+        """Learn what another one has learned, as a fit to the data of both would have.
+
+        Parameters
+        ----------
+        other : ColumnScaler, fitted
+            Of the same scalers and columns. Stays as it is.
+
+        Raises
+        ------
+        ValueError
+            If the two differ in scalers, parameters or columns, or a scaler has learned nothing
+            that merges. This stays as it was.
+        TypeError
+            If ``other`` is of another class.
+        NotFittedError
+            If one of them is not fitted.
+        """
+        if type(other) is not type(self):
+            raise TypeError(f"cannot merge {type(self).__name__} with {type(other).__name__}")
+        for each in (self, other):
+            if not each.__sklearn_is_fitted__():
+                raise not_fitted_error(each)
+        names = getattr(other, "feature_names_in_", None)
+        check_names(getattr(self, "feature_names_in_", None), names, type(self).__name__)
+        self._check_width(other.n_features_in_)
+        mine, theirs = self.transformers_, other.transformers_
+        if [(name, each.tolist()) for name, _, each in mine] != [
+            (name, each.tolist()) for name, _, each in theirs
+        ]:
+            raise ValueError("cannot merge scalers of other names or columns")
+        self.transformers_ = [
+            (name, copying.copy(scaler).merge(more), places)
+            for (name, scaler, places), (_, more, _) in zip(mine, theirs, strict=True)
+        ]
+        return self
+
+    def _parts_of(self, X: Array) -> Parts:
+        """Return a table of columns that are those of fit."""
+        parts = Parts.of(X, type(self).__name__)
+        check_names(getattr(self, "feature_names_in_", None), parts.names, type(self).__name__)
+        self._check_width(parts.width)
+        return parts
 
     def _learn(self, X: Array) -> None:
         parts = Parts.of(X, type(self).__name__)
@@ -195,9 +315,7 @@ class ColumnScaler(Exporting, Estimator):
     def _mapped(self, X: Array, *, inverse: bool) -> Array:
         if not self.__sklearn_is_fitted__():
             raise not_fitted_error(self)
-        parts = Parts.of(X, type(self).__name__)
-        check_names(getattr(self, "feature_names_in_", None), parts.names, type(self).__name__)
-        self._check_width(parts.width)
+        parts = self._parts_of(X)
         config = sklearn_config()
         if config.get("array_api_dispatch") and not is_frame(X):
             self._check_same_namespace(parts.table, "inverse_transform" if inverse else "transform")

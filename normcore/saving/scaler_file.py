@@ -33,6 +33,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import pkgutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn, Protocol, Self
@@ -47,6 +48,10 @@ __all__ = ["load", "load_scaler", "registered_name", "save_scaler"]
 
 FORMAT = "normcore"
 VERSION = 2
+
+
+#: What is made of scalers and is none itself, by the names that files have for it.
+_COMPOSED = {"columns": "normcore.reporting.column_scaler:ColumnScaler"}
 
 
 class SavableScaler(Protocol):
@@ -167,7 +172,11 @@ def _load(path: Path) -> SavableScaler:
     if not isinstance(name, str):
         raise ValueError(f"{path} is damaged: it does not say which scaler it holds")
     try:
-        cls: type[SavableScaler] = registration.scaler(name)
+        cls: type[SavableScaler] = (
+            pkgutil.resolve_name(_COMPOSED[name])
+            if name in _COMPOSED
+            else registration.scaler(name)
+        )
     except ValueError as error:
         hint = f"install the plugin that provides {entries.get('class') or name}"
         raise ValueError(f"{path}: {error}; {hint}") from error

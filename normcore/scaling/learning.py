@@ -162,7 +162,11 @@ class Learning(Merging):
         return self
 
     def fit_statistic(
-        self, statistic: Statistic | None, num_rows: int, num_features: int, names: Names | None
+        self,
+        statistic: Statistic | None,
+        num_rows: int | None,
+        num_features: int,
+        names: Names | None,
     ) -> Self:
         """Learn from what was observed elsewhere; what was learned before is forgotten.
 
@@ -170,8 +174,9 @@ class Learning(Merging):
         ----------
         statistic : Statistic or None
             Of the class :attr:`statistic`, with a channel for each feature; None where that is.
-        num_rows : int
-            Rows it was observed of, those with NaN too.
+        num_rows : int or None
+            Rows it was observed of, those with NaN too. None where nobody knows: nothing can be
+            added then.
         num_features : int
         names : sequence of str or None
             Of the features.

@@ -74,7 +74,7 @@ class Normalizer(nc.RowScaler):
         width = getattr(estimator, "n_features_in_", None)
         if width is None:
             return made
-        return made.fit_statistic(None, 0, width, getattr(estimator, "feature_names_in_", None))
+        return made.fit_statistic(None, None, width, getattr(estimator, "feature_names_in_", None))
 
     def sklearn_attributes(self) -> Mapping[str, Any]:
         """Return the fitted attributes of scikit-learn's normalizer, which has none of its own."""

@@ -24,12 +24,12 @@ def read(made: Transformer, estimator: Any) -> Transformer:
     """Return a transformer with what a fitted estimator has learned."""
     lambdas = np.array(estimator.lambdas_, dtype=np.float64)
     parameters = PowerCurves.of_lambdas(lambdas, plus_one=made.method == "yeo-johnson")
-    rows = 0
+    rows = None
     if made.standardize:
         standard = estimator._scaler
         parameters[:, 3], parameters[:, 4] = standard.mean_, standard.scale_
         rows = int(np.max(standard.n_samples_seen_))
-    count = np.full(len(lambdas), float(max(rows, 1)))
+    count = np.where(np.isnan(lambdas), 0.0, float(rows or 1))
     curves = PowerCurves(parameters, count, np.zeros(len(lambdas)))
     names = getattr(estimator, "feature_names_in_", None)
     return made.fit_statistic(curves, rows, len(lambdas), names)
@@ -63,7 +63,7 @@ def attributes(transformer: PowerTransformer, parameters: np.ndarray) -> Mapping
     scaler.mean_, scaler.scale_ = mean, scale
     with np.errstate(over="ignore", under="ignore"):
         scaler.var_ = scaler.scale_**2
-    scaler.n_samples_seen_ = transformer.n_samples_seen_
+    scaler.n_samples_seen_ = np.int64(getattr(transformer, "n_samples_seen_", 0))
     scaler.n_features_in_ = len(lambdas)
     return {"lambdas_": lambdas, "_scaler": scaler}
 

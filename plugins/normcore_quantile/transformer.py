@@ -306,7 +306,7 @@ class QuantileTransformer(nc.QuantileLearner, nc.PointwiseScaler):
             np.array(estimator.references_, dtype=np.float64), values, count, np.zeros(len(count))
         )
         names = getattr(estimator, "feature_names_in_", None)
-        return cls(**params).fit_statistic(_mergeable(landmarks), len(values), len(count), names)
+        return cls(**params).fit_statistic(_mergeable(landmarks), None, len(count), names)
 
     def sklearn_attributes(self) -> Mapping[str, Any]:
         """Return the fitted attributes of scikit-learn's transformer."""

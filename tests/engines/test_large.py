@@ -62,19 +62,18 @@ def here(path):
     return scaler
 
 
-def peak():
-    with open("/proc/self/status") as status:
-        lines = dict(line.split(":", 1) for line in status)
-    return int(lines["VmHWM"].split()[0]) << 10
-
-
 def measured(client, what, fit):
+    def peak():
+        with open("/proc/self/status") as status:
+            lines = dict(line.split(":", 1) for line in status)
+        return int(lines["VmHWM"].split()[0]) << 10
+
     before = client.run(os.getpid)
     start = time.perf_counter()
     scaler = fit()
     seconds = time.perf_counter() - start
     peaks = client.run(peak)
-    print(f"{what}: {seconds:.0f} s, {max(peaks.values()) / 2**20:.0f} MiB")
+    print(f"{what}: {seconds:.0f} s, {max(peaks.values()) / 2**20:.0f} MiB", flush=True)
     assert client.run(os.getpid) == before  # no worker has ended
     assert max(peaks.values()) < 1 << 30
     assert scaler.quantile_error_ == 0

@@ -1,5 +1,6 @@
 """The estimator that scales columns by scalers of their own."""
 
+import json
 import pickle
 
 import numpy as np
@@ -100,6 +101,83 @@ def test_scalers_that_were_given_are_not_fitted():
     assert not hasattr(scaler.transformers[0][1], "mean_")
     again = pickle.loads(pickle.dumps(scaler))
     np.testing.assert_array_equal(again.transform(X), scaler.transform(X))
+
+
+def named(values):
+    return pytest.importorskip("pandas").DataFrame(values, columns=["p", "q", "r", "s"])
+
+
+@pytest.mark.parametrize("table", [np.asarray, named], ids=["array", "frame"])
+def test_a_file_holds_all_of_it(table, tmp_path):
+    scaler = two().set_params(a=nc.RobustScaler(quantile_range=(10, 80))).fit(table(X))
+    scaler.save(path := tmp_path / "s.json")
+    again = nc.load(path)
+    assert type(again) is nc.ColumnScaler
+    for each in ("transform", "inverse_transform"):
+        found, expected = getattr(again, each)(table(X)), getattr(scaler, each)(table(X))
+        np.testing.assert_array_equal(np.asarray(found), np.asarray(expected))
+    assert again.get_feature_names_out().tolist() == scaler.get_feature_names_out().tolist()
+    assert again.get_params()["a__quantile_range"] == (10, 80)
+    refitted = again.fit(table(X * 2)).transform(table(X))
+    np.testing.assert_array_equal(refitted, scaler.fit(table(X * 2)).transform(table(X)))
+    with pytest.raises(ValueError, match="not fitted"):
+        two().save(tmp_path / "none.json")
+    assert not (tmp_path / "none.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"n_features_in": 0}, "positive integer"),
+        ({"feature_names_in": ["a"]}, "1 names are saved for 4 features"),
+        ({"transformers": [1]}, "list of objects"),
+        ({"columns": [4]}, "not places below 4"),
+        ({"columns": [1, 1]}, "taken twice"),
+        ({"columns": [0]}, "taken twice"),
+        ({"columns": [1, 3]}, "'a' has 2 columns and a scaler of 1"),
+        ({"scaler": "columns"}, "no scaler .*columns"),
+        ({"name": "a__b"}, "cannot be the name"),
+    ],
+)
+def test_a_damaged_file_is_refused(change, message, tmp_path):
+    two().fit(X).save(path := tmp_path / "s.json")
+    saved = json.loads(path.read_text())
+    whole = change.keys() & {"n_features_in", "feature_names_in", "transformers"}
+    (saved if whole else saved["transformers"][0]).update(change)
+    path.write_text(json.dumps(saved))
+    with pytest.raises(ValueError, match=f"s.json is damaged: .*{message}"):
+        nc.load(path)
+
+
+def test_parts_of_the_data():
+    whole = two().fit(X)
+    scaler = two().partial_fit(X[:5])
+    first = pickle.loads(pickle.dumps(scaler))
+    scaler.partial_fit(X[5:])
+    first.merge(two().fit(X[5:]))
+    for each in (scaler, first):
+        np.testing.assert_allclose(each.transform(X), whole.transform(X), rtol=1e-15, atol=1e-15)
+        assert each.named_transformers_["b"].n_samples_seen_ == 12
+    before = scaler.transform(X)
+    bad = np.where(X == 4, np.inf, X)
+    for wrong, message in [(bad, "infinity"), (X[:, :3], "3 features, but ColumnScaler is")]:
+        with pytest.raises(ValueError, match=message):
+            scaler.partial_fit(wrong)
+    for other, message in [
+        (nc.ColumnScaler([("a", nc.StandardScaler(), [1])]).fit(X), "other names or columns"),
+        (two().set_params(b__clip=True).fit(X), "other parameters"),
+        (two(), "not fitted"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            scaler.merge(other)
+    with pytest.raises(TypeError, match="cannot merge ColumnScaler with StandardScaler"):
+        scaler.merge(nc.StandardScaler().fit(X))
+    np.testing.assert_array_equal(scaler.transform(X), before)
+    exact = two().set_params(a=nc.RobustScaler())
+    with pytest.raises(AttributeError, match="'a', a RobustScaler, has no partial_fit"):
+        exact.partial_fit(X)
+    with pytest.raises(ValueError, match="keeps no sketch"):
+        exact.fit(X).merge(two().set_params(a=nc.RobustScaler()).fit(X))
 
 
 def test_a_fit_that_fails_changes_nothing():
