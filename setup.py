@@ -18,20 +18,14 @@ from setuptools.command.build_ext import build_ext
 # or files, runs once in an object's life, or is the door: pluggy does not see compiled hooks.
 COMPILED = {
     "-O2": (
-        "affine",
         "array_backend/over_views",
         "array_backend/selection",
-        "layout/namespace",
-        "layout/out_argument",
         "scaling/affine_scaler",
-        "scaling/estimator",
-        "scaling/minmax",
-        "scaling/pointwise_scaler",
-        "scaling/result_bounds",
         "scaling/standard",
         "scaling/transforming",
     ),
     "-Os": (
+        "affine",
         "array_backend/abstract",
         "array_backend/formulas",
         "array_backend/precision",
@@ -44,22 +38,25 @@ COMPILED = {
         "functional",
         "layernorm/arguments",
         "layernorm/group_instance",
-        "layernorm/group_instance_layers",
         "layernorm/layer_rms",
-        "layernorm/layer_rms_layers",
         "layernorm/sample_blocks",
-        "layernorm/sample_layer",
         "layout/array_views",
         "layout/bfloat16",
+        "layout/namespace",
+        "layout/out_argument",
         "layout/scalar_argument",
         "scaling/array_map",
         "scaling/element_mask",
+        "scaling/estimator",
         "scaling/feature_axes",
         "scaling/finite_maps",
         "scaling/fitted_attributes",
         "scaling/input_validation",
         "scaling/learning",
+        "scaling/minmax",
+        "scaling/pointwise_scaler",
         "scaling/real_numbers",
+        "scaling/result_bounds",
         "scaling/robust",
         "scaling/row_scaler",
         "threads/settings",
@@ -75,8 +72,17 @@ else:
     COMPILE_ARGS = ["-g0", "-ffp-contract=off", "-fno-math-errno"]
     KERNEL_ARGS = [*COMPILE_ARGS, "-O3", "--param=large-unit-insns=1000000"]
 
+# What Cython would else put into each module that has functions or takes memory: a third of the
+# size of all, and of the time to build them.
+SHARED = "normcore.package.cython_utilities"
+
 # What is installed has no table of symbols; Apple's linker has another word for that.
 STRIP = {"linux": ["-Wl,-s"], "darwin": ["-Wl,-x"]}.get(sys.platform, [])
+# Older systems lack what C++ has for the text of floats; it comes along, and nothing beside it.
+if sys.platform == "linux":
+    CPP_LINK_ARGS = ["-static-libstdc++", "-static-libgcc", "-Wl,--gc-sections,--exclude-libs,ALL"]
+else:
+    CPP_LINK_ARGS = []
 
 # Nobody reads the exceptions of floats either, which alone would keep choices between two results
 # from being made in vectors.
@@ -86,6 +92,7 @@ UNTRAPPED = [] if sys.platform == "win32" else ["-fno-trapping-math"]
 # the bits are the same. Elsewhere the compiler's own baseline (SSE2, NEON) is all there is.
 KERNELS = Path("backends/normcore_cpu/kernels")
 PLUGINS = Path("plugins")
+POOL = Path("normcore/threads")  # whose headers come with what kernels cimport of it
 COPIES = Path("build/instruction_sets")
 INSTRUCTION_SETS = {
     "avx2": ["-mavx2", "-mfma"],
@@ -107,7 +114,7 @@ def extension(path: Path, root: Path, flags: list[str]) -> Extension:
     return Extension(
         ".".join(path.relative_to(root).with_suffix("").parts),
         [path.as_posix()],
-        include_dirs=[np.get_include(), headers.as_posix()],
+        include_dirs=[np.get_include(), headers.as_posix(), POOL.as_posix()],
         depends=shared_sources(headers) if path.suffix == ".pyx" else [],
         extra_compile_args=flags,
         define_macros=[("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION")],
@@ -159,7 +166,8 @@ def core() -> Iterator[Extension]:
     for level, modules in COMPILED.items():
         for module in modules:
             yield extension(Path(f"normcore/{module}.py"), Path(), optimized(level))
-    yield extension(KERNELS.parent / "backend.py", KERNELS.parents[1], optimized("-O2"))
+    yield extension(KERNELS.parent / "backend.py", KERNELS.parents[1], optimized("-Os"))
+    yield extension(Path(f"{SHARED.replace('.', '/')}.c"), Path(), optimized("-O2"))
 
 
 def optimized(level: str) -> list[str]:
@@ -187,6 +195,7 @@ class CythonBuildExt(build_ext):
             self.extensions,
             nthreads=os.cpu_count() or 1,
             build_dir=os.path.join(self.build_temp, "cython"),
+            shared_utility_qualified_name=SHARED,
             include_path=[".", "backends", "plugins", COPIES.as_posix(), KERNELS.as_posix()],
             compiler_directives={
                 "language_level": 3,
@@ -200,7 +209,8 @@ class CythonBuildExt(build_ext):
         for each in self.extensions:
             each.sources = generated[each.name]
             if not self.inplace:  # profilers and debuggers of the tree's own modules want symbols
-                each.extra_link_args = STRIP
+                is_cpp = each.sources[0].endswith(".cpp")
+                each.extra_link_args = [*STRIP, *(CPP_LINK_ARGS if is_cpp else [])]
             if self.inplace:  # the packages of the instruction sets hold nothing else
                 Path(self.get_ext_fullpath(each.name)).parent.mkdir(exist_ok=True)
         remove_stale(

@@ -12,6 +12,7 @@ __all__ = ["check_build"]
 _PACKAGES = ("normcore", os.path.join("backends", "normcore_cpu"), "plugins")
 # What the .pyx files of a folder include and cimport; setup.py builds all of them again for it.
 _SHARED = (".h", ".pxd", ".pxi")
+_GENERATED = "cython_utilities"  # by Cython, which has no source of it
 _SHOWN = 3
 
 
@@ -56,6 +57,8 @@ def _compare(folder: str, missing: list[str], outdated: list[str]) -> None:
     missing += [os.path.join(folder, f"{stem}.pyx") for stem in units - set(built)]
     shared = max((_time(each) for each in _files(origin) if each.name.endswith(_SHARED)), default=0)
     for stem, each in built.items():
+        if stem == _GENERATED:
+            continue
         source = sources.get(stem)
         if source is None or _time(each) < max(_time(source), shared if stem in units else 0):
             outdated.append(each.path)
