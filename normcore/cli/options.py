@@ -133,7 +133,7 @@ RUN_OPTIONS = [
         default="512MiB",
         show_default=True,
         metavar="SIZE",
-        help="Memory to stay within, as 2GiB.",
+        help="Memory to stay within, as 2GiB; each worker of an engine for itself.",
     ),
     click.option(
         "--batch-rows",

@@ -92,11 +92,11 @@ def _size(state: Progress, seconds: float, left: float | None) -> str:
 
 
 def _rows(state: Progress, seconds: float, left: float | None) -> str:
-    return f"{state.rows:,} rows"
+    return f"{state.rows:,} rows" if state.rows or not state.bytes else ""
 
 
 def _row_speed(state: Progress, seconds: float, left: float | None) -> str:
-    return f"{_short(state.rows / seconds)} rows/s" if seconds else ""
+    return f"{_short(state.rows / seconds)} rows/s" if seconds and state.rows else ""
 
 
 def _byte_speed(state: Progress, seconds: float, left: float | None) -> str:

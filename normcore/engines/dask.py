@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, cast
 
 import dask
+from dask.core import get_deps
+from dask.task_spec import Alias, DataNode, GraphNode, List, TaskRef
+from dask.task_spec import Task as Node
 
 from normcore.engines import dask_runs
+from normcore.engines.dask_runs import Key
 from normcore.engines.dask_tables import DaskTable, graph_of, opened_table
 from normcore.engines.engine import Description, Engine
 from normcore.engines.mapping import ScaledPieces
-from normcore.engines.task import Piece, State, Task
+from normcore.engines.task import Piece, State, Task, failures_named
 from normcore.layout.namespace import Array
 
 if TYPE_CHECKING:
@@ -28,9 +32,9 @@ FAN_IN = 8
 class _Pending(NamedTuple):
     """States that are still to be computed: their keys for each block of columns."""
 
-    graph: dict[str, object]
-    blocks: list[list[str]]
-    labels: dict[str, str]  # what errors call the pieces, by the keys of their states
+    graph: dict[Any, object]
+    blocks: list[list[Key]]
+    labels: dict[Key, str]  # what errors call the pieces, by the keys of their states
     run: str
 
 
@@ -64,20 +68,25 @@ class DaskEngine(Engine[_Pending]):
         table = _table(X, by_feature=task.scaler._by_feature)
         run, pieces = uuid.uuid4().hex[:12], table.pieces()
         parts = table.weights(weights, len(pieces[0]))
-        # A graph of keys: objects for each task would take ten times as long to make.
-        graph = graph_of([chunk for block in pieces for chunk, _ in block] + (parts or []))
-        graph[f"task-{run}"] = task  # once, and not with each piece
-        blocks: list[list[str]] = []
-        labels: dict[str, str] = {}
+        # A graph of keys: delayed objects for each task would take ten times as long to make.
+        graph: dict[Any, Any] = graph_of(
+            [chunk for block in pieces for chunk, _ in block] + (parts or [])
+        )
+        shared = TaskRef(f"task-{run}")
+        graph[shared.key] = DataNode(shared.key, task)  # once, and not with each piece
+        blocks: list[list[Key]] = []
+        labels: dict[Key, str] = {}
         for block in pieces:
             blocks.append([])
             for row, (chunk, piece) in enumerate(block):
-                key = f"observe-{run}-{len(labels)}"
-                weight = None if parts is None else parts[row]
-                weight = getattr(weight, "key", weight)
-                graph[key] = (_partial, f"task-{run}", chunk.key, weight, *piece)
+                key = f"observe-{run}", len(labels)
+                weight: Any = None if parts is None else parts[row]
+                if hasattr(weight, "key"):
+                    weight = TaskRef(weight.key)
+                graph[key] = Node(key, _partial, shared, TaskRef(chunk.key), weight, *piece)
                 labels[key] = piece.label
                 blocks[-1].append(key)
+        _fuse_chunks(graph, labels, [chunk.key for block in pieces for chunk, _ in block])
         return _Pending(graph, blocks, labels, run)
 
     def merge(self, task: Task, partials: _Pending) -> _Pending:
@@ -85,10 +94,11 @@ class DaskEngine(Engine[_Pending]):
         run, graph, roots = partials.run, partials.graph, []
         for keys in partials.blocks:
             while len(keys) > 1:
-                merged = []
+                merged: list[Key] = []
                 for start in range(0, len(keys), FAN_IN):
-                    merged.append(f"merge-{run}-{len(graph)}")
-                    graph[merged[-1]] = (_merge, f"task-{run}", keys[start : start + FAN_IN])
+                    merged.append((f"merge-{run}", len(graph)))
+                    states = List(*map(TaskRef, keys[start : start + FAN_IN]))
+                    graph[merged[-1]] = Node(merged[-1], _merge, TaskRef(f"task-{run}"), states)
                 keys = merged
             roots.append(keys)
         return partials._replace(blocks=roots)
@@ -96,7 +106,7 @@ class DaskEngine(Engine[_Pending]):
     def finalize(self, task: Task, merged: _Pending) -> list[State]:
         """See :meth:`Engine.finalize`."""
         roots = [root for keys in merged.blocks for root in keys]
-        return dask_runs.computed(merged.graph, roots, merged.labels)
+        return dask_runs.computed(merged.graph, roots, merged.labels, self.watch)
 
     def map(self, X: Array, scaled: ScaledPieces, container: str) -> Array:
         """See :meth:`Engine.map`."""
@@ -105,6 +115,14 @@ class DaskEngine(Engine[_Pending]):
     def distribute(self, items: Sequence[object]) -> Array:
         """See :meth:`Engine.distribute`."""
         return [dask.delayed(item, pure=False, traverse=False) for item in items]
+
+    def pieces(self, X: Array) -> Iterator[Array]:
+        """See :meth:`Engine.pieces`."""
+        (pieces,) = _table(X, by_feature=False).pieces()
+        for chunk, piece in pieces:
+            with failures_named(piece.label):
+                rows = chunk.compute()
+            yield rows
 
     def __enter__(self) -> Self:
         self._stack = dask_runs.connected(self.scheduler)
@@ -126,6 +144,22 @@ def _table(X: Array, *, by_feature: bool = True) -> DaskTable:
     table = opened_table(X)
     assert table is not None
     return table if by_feature else table.of_whole_rows()
+
+
+def _fuse_chunks(graph: dict[Any, Any], observing: Iterable[Key], chunks: list[object]) -> None:
+    """Have each chunk made by the task that observes it, if that is all it is made for.
+
+    A worker otherwise makes chunks ahead, and holds them until it observes them.
+    """
+    _, dependents = get_deps(graph)
+    for key, ahead in zip(observing, chunks, strict=True):
+        fused, last = [graph[key]], cast(object, key)
+        while dependents.get(ahead) == {last} and isinstance(graph.get(ahead), Node | Alias):
+            fused.append(graph.pop(ahead))
+            if len(fused[-1].dependencies) != 1:
+                break
+            last, (ahead,) = ahead, fused[-1].dependencies
+        graph[key] = GraphNode.fuse(*reversed(fused), key=key)
 
 
 def _partial(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from typing import Any
+from typing import Any, TypeAlias
 
 import dask
 from dask.base import get_scheduler
@@ -15,14 +15,22 @@ from dask.highlevelgraph import HighLevelGraph
 
 from normcore.engines.task import State, raise_failed
 
-__all__ = ["CONNECT_SECONDS", "computed", "connected"]
+__all__ = ["CONNECT_SECONDS", "Key", "computed", "connected"]
+
+#: Of a task in a graph: a name that a run has for some of its tasks, and a number.
+Key: TypeAlias = tuple[str, int]
 
 #: How long a scheduler may take to answer.
 CONNECT_SECONDS = 10
+# Between looks at how many pieces are observed.
+_LOOK_SECONDS = 0.2
 
 
 def computed(
-    graph: dict[str, object], roots: Sequence[str], labels: Mapping[str, str]
+    graph: Mapping[Any, object],
+    roots: Sequence[Key],
+    labels: Mapping[Key, str],
+    watch: Callable[[int], object] | None = None,
 ) -> list[State]:
     """Return what the roots of trees are.
 
@@ -34,16 +42,18 @@ def computed(
         Keys.
     labels : dict
         What errors call the pieces that the leaves are of, by the keys of these.
+    watch : callable, optional
+        Called with the number of leaves that are computed, now and then.
     """
-    layered = HighLevelGraph({roots[0]: graph}, {roots[0]: set()})
+    layered = HighLevelGraph({"merged": graph}, {"merged": set()})
 
-    def delayed(key: str) -> Delayed:
-        return Delayed(key, layered, layer=roots[0])
+    def delayed(key: Key) -> Delayed:
+        return Delayed(key, layered, layer="merged")
 
     client = _client()
     if client is not None:
-        return _computed_by_client(client, [delayed(root) for root in roots], labels)
-    suspects = _Suspects(labels)
+        return _computed_by_client(client, [delayed(root) for root in roots], labels, watch)
+    suspects = _Suspects(labels, watch)
     try:
         with suspects:
             return list(dask.compute(*map(delayed, roots)))
@@ -65,12 +75,18 @@ def _failure(partial: Delayed) -> Exception | None:
 
 
 class _Suspects(Callback):  # type: ignore[misc]
-    """Knows the pieces that a task which was running at a failure was for."""
+    """Counts pieces, and knows those that a task which was running at a failure was for."""
 
-    def __init__(self, leaves: Mapping[str, str]) -> None:
+    def __init__(self, leaves: Mapping[Key, str], watch: Callable[[int], object] | None) -> None:
         super().__init__()
-        self._leaves = leaves
-        self.found: set[str] = set()
+        self._leaves, self._watch = leaves, watch
+        self._num_done = 0
+        self.found: set[Key] = set()
+
+    def _posttask(self, key: Any, result: Any, graph: Any, state: Any, worker: Any) -> None:
+        if self._watch is not None and key in self._leaves:
+            self._num_done += 1
+            self._watch(self._num_done)
 
     def _finish(self, graph: Any, state: Mapping[str, Any], errored: bool) -> None:
         if errored:
@@ -80,8 +96,8 @@ class _Suspects(Callback):  # type: ignore[misc]
 
 
 def _reached(
-    keys: Iterable[Any], dependents: Callable[[Any], Iterable[Any]], leaves: Container[str]
-) -> set[str]:
+    keys: Iterable[Any], dependents: Callable[[Any], Iterable[Any]], leaves: Container[Key]
+) -> set[Key]:
     """Return the leaves that depend on some tasks."""
     found, seen, ahead = set(), set(), list(keys)
     while ahead:
@@ -105,12 +121,17 @@ def _client() -> Any:
 
 
 def _computed_by_client(
-    client: Any, roots: Sequence[Delayed], labels: Mapping[str, str]
+    client: Any,
+    roots: Sequence[Delayed],
+    labels: Mapping[Key, str],
+    watch: Callable[[int], object] | None,
 ) -> list[State]:
     from distributed import KilledWorker
 
     merged = client.compute(list(roots))
     try:
+        if watch is not None:
+            _watched(client, merged, labels, watch)
         return client.gather(merged)
     except Exception as error:
         keys = [future.key for future in merged if future.status == "error"]
@@ -119,16 +140,47 @@ def _computed_by_client(
             raise
         label = labels[min(blamed)]
         if isinstance(error, KilledWorker):
+            # What pieces share, as the task, may have been where the workers ended.
+            which = f"{label}: the workers that took it" if len(blamed) == 1 else "the workers"
             raise MemoryError(
-                f"{label}: the workers that took it ended, most likely for want of memory; "
-                "make partitions smaller, or give workers more"
+                f"{which} ended, most likely for want of memory; make partitions smaller, or give "
+                "workers more"
             ) from error
         raise_failed(label, error)
     finally:
         client.cancel(merged)  # what is not done, if it was interrupted
 
 
-def _blamed(dask_scheduler: Any, keys: Sequence[str], leaves: set[str]) -> set[str]:
+def _watched(
+    client: Any, merged: list[Any], labels: Mapping[Key, str], watch: Callable[[int], object]
+) -> None:
+    """Tell how many pieces are observed, until all is done."""
+    from distributed import wait
+
+    group, ahead = next(iter(labels))[0], len(labels)
+    while True:
+        try:
+            wait(merged, timeout=_LOOK_SECONDS)
+        except TimeoutError:
+            found = client.run_on_scheduler(_num_ahead, group=group)
+            ahead = ahead if found is None else found
+            watch(len(labels) - ahead)
+        else:
+            return
+
+
+def _num_ahead(dask_scheduler: Any, group: str) -> int | None:
+    """Return how many tasks of a group are still to be done; None where there are none."""
+    found = dask_scheduler.task_groups.get(group)
+    if found is None:
+        return None
+    return sum(
+        found.states.get(state, 0)
+        for state in ("waiting", "queued", "processing", "no-worker", "erred")
+    )
+
+
+def _blamed(dask_scheduler: Any, keys: Sequence[Key], leaves: set[Key]) -> set[Key]:
     """Return the leaves that failed, or depend on what did, on the scheduler."""
     tasks = dask_scheduler.tasks
     causes = [tasks[key].exception_blame or tasks[key] for key in keys if key in tasks]

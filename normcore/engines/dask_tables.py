@@ -40,7 +40,7 @@ def opened_table(X: Array) -> DaskTable | None:
     return _Frame(X) if hasattr(kind, "map_partitions") and hasattr(kind, "columns") else None
 
 
-def graph_of(chunks: Sequence[Array]) -> dict[str, Any]:
+def graph_of(chunks: Sequence[Array]) -> dict[Any, Any]:
     """Return the tasks of delayed objects, many of which share a graph."""
     graphs = {id(each.dask): each.dask for each in chunks if isinstance(each, DelayedObject)}
     return {key: task for graph in graphs.values() for key, task in dict(graph).items()}
@@ -191,6 +191,8 @@ class _Frame(DaskTable):
 
     def describe(self, owner: str) -> Description:
         meta = self._X._meta
+        if meta.ndim != 2:
+            input_validation.check_shape(meta, owner)
         return Description(column_names(meta), meta.shape[1], None, "dask", (library_of(meta),))
 
     def pieces(self) -> list[list[tuple[Delayed, Piece]]]:

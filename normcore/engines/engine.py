@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Generic, NamedTuple, Self, TypeVar
 
@@ -35,6 +35,12 @@ class Description(NamedTuple):
         What errors call such tables.
     containers : tuple of str
         Of what ``set_output`` takes besides "default", what this table may become.
+
+    Examples
+    --------
+    >>> from normcore.engines import Description
+    >>> Description(names=("a", "b"), num_columns=2, num_rows=None, kind="my table").num_columns
+    2
     """
 
     names: Names | None
@@ -59,10 +65,25 @@ class Engine(ABC, Generic[Pending]):
     scheduler : str, optional
         Address of what distributes the work, where an engine has such; by default what the
         process is connected to.
+
+    Attributes
+    ----------
+    watch : callable or None
+        Where there is one, :meth:`finalize` may call it, in the thread that it was called by, with
+        the number of pieces that have been observed so far.
+
+    Examples
+    --------
+    >>> import dask.array as da
+    >>> import normcore as nc
+    >>> scaler = nc.StandardScaler().fit(da.ones((6, 2), chunks=(2, 2)))  # by Dask's engine
+    >>> scaler.mean_
+    array([1., 1.])
     """
 
     def __init__(self, scheduler: str | None = None) -> None:
         self.scheduler = scheduler
+        self.watch: Callable[[int], object] | None = None
 
     @classmethod
     @abstractmethod
@@ -118,6 +139,18 @@ class Engine(ABC, Generic[Pending]):
             If the engine has no such tables.
         """
         raise TypeError(f"{type(self).__name__} reads no files; give it a table")
+
+    def pieces(self, X: Array) -> Iterator[Array]:
+        """Yield the pieces of a table in order, whole rows of it, one after the other here.
+
+        Raises
+        ------
+        TypeError
+            If the engine does not bring pieces here.
+        """
+        raise TypeError(
+            f"{type(self).__name__} brings no rows here; give a part of the table, in memory"
+        )
 
     def opened(self, X: Array, owner: str) -> PiecewiseTable:
         """Return ``X`` as a table that scalers observe and map piece by piece."""

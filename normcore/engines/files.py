@@ -5,16 +5,18 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from normcore.engines.table import check_mergeable, exact_quantiles
+from normcore.engines.table import STATE_BYTES, check_mergeable, exact_quantiles
 from normcore.engines.task import (
     ROWS,
     SOME,
     ObserveTask,
     Piece,
+    SketchTask,
     State,
     Task,
     counted_rows,
@@ -25,7 +27,8 @@ from normcore.io.columns import are_named, check_axis, chosen_columns, other_col
 from normcore.io.fitting import refuse_infinity, shares_statistic, values_of
 from normcore.io.opening import Source, open_table
 from normcore.io.quantile_passes import learns_quantiles
-from normcore.io.report import Report
+from normcore.io.report import Progress, ProgressCallback, Report
+from normcore.io.streaming.memory import MEMORY_LIMIT, Budget
 from normcore.io.tally import Tally
 from normcore.layout.namespace import Array
 from normcore.statistics import Extrema, Moments
@@ -39,8 +42,10 @@ if TYPE_CHECKING:
 
 __all__ = ["FilePiece", "fit_files"]
 
-# Row groups are one piece until they have so many rows.
-_PIECE_ROWS = 1 << 20
+# Row groups are one piece until they have so many rows, and so is a file of so many bytes.
+_PIECE_ROWS, _PIECE_BYTES = 1 << 20, 16 << 20
+# The states that a merge has before it, its result, and one that waits to be sent.
+_STATES_AT_WORK = 10
 _MOMENTS, _EXTREMA = "moments", "extrema"
 
 
@@ -60,7 +65,9 @@ def fit_files(
     *,
     columns: Sequence[str] | None = None,
     exclude: Sequence[str] | None = None,
+    memory_limit: int = MEMORY_LIMIT,
     batch_rows: int | None = None,
+    progress: ProgressCallback | None = None,
     csv: CsvOptions | None = None,
 ) -> Report:
     """Fit a scaler to the numeric columns of files that an engine's workers read.
@@ -72,6 +79,11 @@ def fit_files(
     scaler : Scaler
         What it had learned before is forgotten; after an error it is as it was.
     engine : Engine
+    memory_limit : int
+        Bytes that each thread of a worker should stay below, with what its process shares.
+    progress : callable, optional
+        Called now and then with a :class:`Progress`, whose rows and bytes are those of the pieces
+        that are finished in a pass, on the average.
     columns, exclude, batch_rows, csv
         As in :func:`normcore.io.fit_source`.
 
@@ -85,8 +97,24 @@ def fit_files(
         If a file is malformed, holds infinity, or lacks a column, or all are without rows.
     TypeError
         If the scaler needs all values at once.
+
+    Examples
+    --------
+    >>> import os, tempfile
+    >>> import numpy as np
+    >>> import normcore as nc
+    >>> from normcore.engines import fit_files
+    >>> from normcore.engines.dask import DaskEngine
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     for name in ("a.npy", "b.npy"):
+    ...         np.save(os.path.join(folder, name), np.ones((4, 2)))
+    ...     scaler = nc.MaxAbsScaler()
+    ...     report = fit_files(folder, scaler, DaskEngine())
+    >>> scaler.max_abs_
+    array([1., 1.])
     """
     scaler._check_parameters()
+    budget = Budget(memory_limit)
     if not isinstance(source, str | os.PathLike) or str(source) == "-":
         raise TypeError("an engine reads files: give the path of a file, a directory or a pattern")
     table = open_table(source, csv=csv)
@@ -96,7 +124,8 @@ def fit_files(
         pieces = list(_pieces(table, csv))
         _refuse_keys(pieces[0], names)
         named = are_named(table, names)
-        num_rows, notes, others = table.num_rows, table.notes, other_columns(table, names)
+        num_rows, num_bytes = table.num_rows, table.num_bytes
+        notes, others = table.notes, other_columns(table, names)
     finally:
         table.close()
     X = engine.distribute(pieces)
@@ -105,7 +134,10 @@ def fit_files(
     def run(task: Task | None) -> list[State]:
         """Run a task on the columns; the first one finds what the report tells too."""
         first = tally.num_rows == 0
-        states = engine.run(_FileTask(scaler, names, task, batch_rows, counts=first), X)
+        whole = _FileTask(scaler, names, task, budget.batch_bytes, batch_rows, counts=first)
+        known = tally.num_rows or num_rows
+        with _watching(engine, progress, len(pieces), known, num_bytes):
+            states = engine.run(whole, X)
         if first and _MOMENTS in states[0]:
             tally.num_rows = int(states[0][ROWS]["seen"])
             tally.moments = Moments.from_state(states[0][_MOMENTS])
@@ -117,7 +149,8 @@ def fit_files(
         run(None)
         statistic = tally.statistic(scaler.statistic)
     elif learns_quantiles(scaler):
-        statistic, _ = exact_quantiles(run, scaler, names, len(names), num_rows)
+        room = _state_bytes(budget)
+        statistic, _ = exact_quantiles(run, scaler, names, len(names), num_rows, room)
     else:
         check_mergeable(scaler, "distributed")
         task = ObserveTask(scaler, names, len(names))
@@ -141,6 +174,10 @@ class _FileTask(Task):
     ----------
     inner : Task or None
         What is to be found in a batch.
+    batch_bytes : int
+        Of a batch at most.
+    batch_rows : int, optional
+        Likewise.
     counts : bool
         Whether to find moments and extrema too.
     """
@@ -150,12 +187,16 @@ class _FileTask(Task):
         scaler: Scaler,
         names: Sequence[str],
         inner: Task | None,
+        batch_bytes: int,
         batch_rows: int | None,
         *,
         counts: bool,
     ) -> None:
         super().__init__(scaler, names, len(names))
-        self._inner, self._batch_rows, self._counts = inner, batch_rows, counts
+        self._inner, self._counts = inner, counts
+        self._batch_bytes, self._batch_rows = batch_bytes, batch_rows
+        if counts and isinstance(inner, SketchTask):
+            inner.finds_extrema = False  # which are found for the report too
 
     def partial(self, chunk: Array, piece: Piece = SOME, weights: Array = None) -> State:
         """See :meth:`Task.partial`."""
@@ -168,6 +209,7 @@ class _FileTask(Task):
         tally = Tally(len(names), self.scaler.backend)
         found: State | None = None
         with _opened(chunk) as table:
+            table.batch_bytes = self._batch_bytes
             chosen_columns(table, names)  # as they were when the pieces were made
             for batch in table.batches(names, others=False, batch_rows=self._batch_rows):
                 if not batch.num_rows:
@@ -194,14 +236,47 @@ class _FileTask(Task):
         return self._inner.merged(name, states)
 
 
+@contextmanager
+def _watching(
+    engine: Engine[Any],
+    progress: ProgressCallback | None,
+    num_pieces: int,
+    num_rows: int | None,
+    num_bytes: int | None,
+) -> Iterator[None]:
+    """Tell how far a pass has come, by how many of its pieces are finished."""
+    if progress is None:
+        yield
+        return
+
+    def tell(num_done: int) -> None:
+        rows, nbytes = ((whole or 0) * num_done // num_pieces for whole in (num_rows, num_bytes))
+        progress(Progress("fit", rows, num_rows, nbytes, num_bytes))
+
+    engine.watch = tell
+    try:
+        tell(0)
+        yield
+        tell(num_pieces)
+    finally:
+        engine.watch = None
+
+
+def _state_bytes(budget: Budget) -> int:
+    """Return what a state of exact quantiles may take, beside the batches of a worker."""
+    return min((budget.whole + 14 * budget.batch_bytes) // _STATES_AT_WORK, STATE_BYTES)
+
+
 def _pieces(table: TableSource, csv: CsvOptions | None) -> Iterator[FilePiece]:
     """Yield the files of a table, those of row groups in several pieces."""
     if not table.files:
         raise TypeError(f"{table.name} is not of files, which an engine reads")
     for file in table.files:
         path = os.path.abspath(file)
-        with open_table(path, csv=csv) as opened:
-            runs = list(opened.runs(_PIECE_ROWS)) if hasattr(opened, "runs") else []
+        runs: list[tuple[list[int], int]] = []
+        if os.path.getsize(path) > _PIECE_BYTES:
+            with open_table(path, csv=csv) as opened:
+                runs = list(opened.runs(_PIECE_ROWS)) if hasattr(opened, "runs") else []
         if not runs:
             yield FilePiece(path, csv)
         first_row = 0

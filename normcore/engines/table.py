@@ -27,11 +27,10 @@ if TYPE_CHECKING:
     from normcore.scaling.learning import Learning
     from normcore.scaling.transforming import Transforming
 
-__all__ = ["EngineTable", "check_mergeable", "exact_quantiles"]
+__all__ = ["STATE_BYTES", "EngineTable", "check_mergeable", "exact_quantiles"]
 
-# A state of brackets holds so many values at most, and one of a sketch so many bytes.
-MAX_VALUES = 1 << 22
-SKETCH_BYTES = 32 << 20
+#: What a state of a sketch or of brackets takes at most, unless less is asked for.
+STATE_BYTES = 32 << 20
 
 
 class EngineTable(PiecewiseTable):
@@ -133,6 +132,7 @@ def exact_quantiles(
     names: input_validation.Names | None,
     num_columns: int,
     num_rows: int | None,
+    state_bytes: int = STATE_BYTES,
 ) -> tuple[MergeableQuantiles | None, dict[str, np.ndarray]]:
     """Return exact quantiles of a table, in two passes or more, and how many rows there are.
 
@@ -143,6 +143,8 @@ def exact_quantiles(
     scaler : QuantileLearner
     names, num_columns, num_rows
         As in a :class:`~normcore.engines.engine.Description`.
+    state_bytes : int
+        Of a state at most.
 
     Raises
     ------
@@ -150,14 +152,14 @@ def exact_quantiles(
         If it holds infinity, or other values in another pass.
     """
     stride = sampling_stride(num_rows)
-    error = sketch_error(num_rows, num_columns, SKETCH_BYTES, stride)
+    error = sketch_error(num_rows, num_columns, state_bytes, stride)
     first = SketchTask(scaler, names, num_columns, error, stride)
     states = run(first)
     sketch = first.sketch(states)
     if sketch is None:
         return None, states[0][ROWS]
     backend = select_backend(np.empty((0, 0)), scaler.backend)
-    passes = RereadQuantiles(backend, scaler.ranks(), sketch, MAX_VALUES, first.count(states))
+    passes = RereadQuantiles(backend, scaler.ranks(), sketch, state_bytes // 8, first.count(states))
     while (plan := passes.plan()) is not None:
         task = BracketTask(scaler, names, num_columns, plan)
         try:

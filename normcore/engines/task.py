@@ -6,6 +6,7 @@ arrays; a piece itself goes nowhere.
 
 from __future__ import annotations
 
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import contextmanager
@@ -59,6 +60,12 @@ class Piece(NamedTuple):
     first_column, last_column : int
         Its columns are those from the first up to the last, which is not among them; None where
         they are all.
+
+    Examples
+    --------
+    >>> from normcore.engines import Piece
+    >>> Piece("chunk (0, 1) of X", first_column=5).label
+    'chunk (0, 1) of X'
     """
 
     label: str = "a partition"
@@ -85,6 +92,12 @@ class Task(ABC):
     names : sequence of str or None
         Of the columns.
     num_columns : int
+
+    Examples
+    --------
+    >>> from normcore.engines import Task
+    >>> sorted(Task.__abstractmethods__)  # beside partial and merge, which engines call
+    ['merged', 'observed']
     """
 
     def __init__(self, scaler: Scaler, names: Names | None, num_columns: int) -> None:
@@ -99,6 +112,7 @@ class Task(ABC):
         ValueError, TypeError, MemoryError, RuntimeError
             Whatever went wrong, naming the piece.
         """
+        _release_memory_of_arrow()
         with failures_named(piece.label):
             num_rows = chunk.shape[0] if hasattr(chunk, "shape") else len(chunk)
             if not num_rows:
@@ -232,6 +246,11 @@ class SketchTask(_QuantileTask):
         Rank error of the first.
     stride : int
         It is of one row in so many; what is counted is all.
+
+    Attributes
+    ----------
+    finds_extrema : bool
+        Whether it also finds the extrema, which count the values and tell of infinity.
     """
 
     scaler: QuantileLearner
@@ -246,15 +265,19 @@ class SketchTask(_QuantileTask):
     ) -> None:
         super().__init__(scaler, names, num_columns)
         self.error, self.stride = error, stride
+        self.finds_extrema = True
 
     def observed_values(self, backend: Any, x: Array, piece: Piece) -> State:
         """See :meth:`_QuantileTask.observed_values`."""
-        extrema = Extrema.observe(backend, x, skipna=True)
-        if np.isinf(extrema.min).any() or np.isinf(extrema.max).any():
-            raise ValueError("Input X contains infinity")  # whose place is found then
+        state: State = {}
+        if self.finds_extrema:
+            extrema = Extrema.observe(backend, x, skipna=True)
+            if np.isinf(extrema.min).any() or np.isinf(extrema.max).any():
+                raise ValueError("Input X contains infinity")  # whose place is found then
+            state[EXTREMA] = extrema.to_state()
         some = sampled_rows(x, self.stride)
         sketch = QuantileSketch.observe(backend, some, skipna=True, error=self.error)
-        state = {EXTREMA: extrema.to_state(), SKETCH: sketch.to_state()}
+        state[SKETCH] = sketch.to_state()
         if self.scaler.keep_sketch:
             error = self.scaler.quantile_error
             kept = QuantileSketch.observe(backend, x, skipna=True, error=error)
@@ -350,6 +373,16 @@ def _weights(weights: Array, num_rows: int) -> Array:
     if not np.any(weights) and np.shape(weights) in ((), (num_rows,)):
         return np.zeros(num_rows)
     return input_validation.as_weights(weights, num_rows)
+
+
+def _release_memory_of_arrow() -> None:
+    """Give back what Arrow's pool has kept of reading the piece.
+
+    A worker that counts its memory might else pause for it, and would never go on again.
+    """
+    arrow = sys.modules.get("pyarrow")
+    if arrow is not None:
+        arrow.default_memory_pool().release_unused()
 
 
 def merged_states(

@@ -13,6 +13,7 @@ from normcore.layout.namespace import Array, array_namespace
 from normcore.scaling.containers.frame_output import CONTAINERS, as_frame
 from normcore.scaling.containers.frames import column_names, frame_names, is_frame, library_of
 from normcore.scaling.containers.lazy import is_lazy
+from normcore.scaling.containers.opening import engine_of
 from normcore.scaling.containers.sparse import is_sparse
 from normcore.scaling.input_validation import Names, as_table
 
@@ -56,6 +57,15 @@ class Parts(NamedTuple):
             return cls(X, column_names(X), len(frame_names(X)), container)
         if is_sparse(X):
             return cls(X.tocsc(), None, X.shape[1], "default")
+        engine = engine_of(X)
+        if engine is not None:
+            found = engine.describe(X, owner)
+            if not _has_pieces(X):
+                raise TypeError(
+                    f"{owner} takes columns out of arrays and frames, not of {found.kind} objects "
+                    "of rows; make them an array or a frame first (dask.dataframe.from_delayed)"
+                )
+            return cls(X, found.names, found.num_columns, "default")
         values = as_table(widened(X) if holds_bfloat16(X) else X, owner)
         return cls(values, None, values.shape[1], "default")
 
@@ -69,7 +79,9 @@ class Parts(NamedTuple):
             if hasattr(table, "iloc"):
                 return table.iloc[:, places]
             return table.select([frame_names(table)[place] for place in places])
-        if isinstance(table, np.ndarray) or is_sparse(table):
+        if _is_lazy_frame(table):
+            return table[[frame_names(table)[place] for place in places]]
+        if isinstance(table, np.ndarray) or is_sparse(table) or _has_pieces(table):
             return table[:, places]
         xp = array_namespace(table)
         return xp.take(table, xp.asarray(places, device=table.device), axis=1)
@@ -79,6 +91,12 @@ class Parts(NamedTuple):
         table = self.table
         if is_lazy(table) or is_frame(table):
             return _framed(self, scaled)
+        if _is_lazy_frame(table):
+            result = table.copy()
+            for where, part in scaled:
+                for place, name in zip(where.tolist(), part.columns, strict=True):
+                    result[frame_names(table)[place]] = part[name]
+            return result
         rest = np.setdiff1d(np.arange(self.width), np.concatenate([[], *(p for p, _ in scaled)]))
         places = [*(places for places, _ in scaled), rest]
         if isinstance(table, np.ndarray):
@@ -93,9 +111,29 @@ class Parts(NamedTuple):
         if is_sparse(table):
             joined = sys.modules["scipy.sparse"].hstack(parts).tocsc()
             return type(table)(joined[:, order]).tocsr()
+        if _has_pieces(table):
+            return _joined_columns(table, parts, order)
         xp = array_namespace(table)
         joined = xp.concat(parts, axis=1)
         return xp.take(joined, xp.asarray(order, device=table.device), axis=1)
+
+
+def _has_pieces(X: Array) -> bool:
+    """Whether ``X`` is an array or a frame in pieces that are somewhere else."""
+    return hasattr(type(X), "map_partitions") or hasattr(type(X), "chunks")
+
+
+def _is_lazy_frame(X: Array) -> bool:
+    return hasattr(type(X), "map_partitions") and hasattr(type(X), "columns")
+
+
+def _joined_columns(table: Array, parts: list[Array], order: np.ndarray) -> Array:
+    """Return columns of arrays in pieces beside each other, in the chunks of the table."""
+    if hasattr(table, "dims"):
+        arrays = [part.data for part in parts]
+        return table.copy(data=_joined_columns(table.data, arrays, order))
+    joined = sys.modules["dask.array"].concatenate(parts, axis=1)[:, order]
+    return joined.rechunk({1: table.chunks[1]})
 
 
 def _framed(parts: Parts, scaled: Sequence[tuple[np.ndarray, Array]]) -> Array:
@@ -124,6 +162,8 @@ def _framed(parts: Parts, scaled: Sequence[tuple[np.ndarray, Array]]) -> Array:
 
 def converted(result: Array, container: str, names: Sequence[str], source: Array) -> Array:
     """Return a result as a frame of the library that was chosen."""
+    if _is_lazy_frame(result) and container == library_of(result._meta):
+        return result
     if is_frame(result):
         if library_of(result) == container:
             return result

@@ -11,6 +11,7 @@ from typing import Self, TypeAlias, cast
 import numpy as np
 
 from normcore.layout.namespace import Array
+from normcore.registration.exporting import Exporting
 from normcore.reporting.column_parts import Parts, converted
 from normcore.scaling.containers.frames import is_frame
 from normcore.scaling.containers.lazy import is_lazy
@@ -26,7 +27,7 @@ __all__ = ["ColumnScaler"]
 Step: TypeAlias = tuple[str, Scaler, Features]
 
 
-class ColumnScaler(Estimator):
+class ColumnScaler(Exporting, Estimator):
     """Scale columns by scalers of their own; all others pass through as they are.
 
     The result has all columns, in their order. That of a data frame is a frame of the same library,

@@ -16,6 +16,7 @@ from normcore.layout.bfloat16 import holds_bfloat16, widened
 from normcore.layout.namespace import Array, to_numpy
 from normcore.scaling.containers.frames import frame_names, is_frame, library_of
 from normcore.scaling.containers.lazy import is_lazy
+from normcore.scaling.containers.opening import engine_of
 from normcore.scaling.containers.sparse import is_sparse
 from normcore.scaling.input_validation import as_table
 
@@ -55,6 +56,12 @@ def opened_table(X: Array, csv: CsvOptions | None = None) -> TableSource:
         return open_table(X, csv=csv)
     if is_lazy(X):
         X = X.collect(engine="streaming")
+    engine = engine_of(X)
+    if engine is not None:
+        engine.describe(X, "report")  # refuses what is no table, before anything is computed
+        table = _pieces(_with_rows(engine.pieces(X)))
+        table.name = f"table of {library_of(X[0] if isinstance(X, list | tuple) else X)}"
+        return table
     if any(hasattr(X, name) for name in _ARROW) and not _is_arrow_column(X):
         table = open_table(_readable(X))
         table.name = f"{library_of(X)} {type(X).__name__}"
@@ -74,8 +81,19 @@ def opened_table(X: Array, csv: CsvOptions | None = None) -> TableSource:
 
 
 def _is_arrow_column(X: Array) -> bool:
-    """Whether ``X`` is one column, as an array, which an Arrow stream can hold too."""
-    return hasattr(X, "null_count") and not is_frame(X)
+    """Whether ``X`` is an array, which an Arrow stream can hold too, as one column."""
+    return (hasattr(X, "null_count") or hasattr(X, "__array__")) and not is_frame(X)
+
+
+def _with_rows(pieces: Iterator[Array]) -> Iterator[Array]:
+    """Yield the pieces that have rows, or the last one of several that have none."""
+    last, none = None, True
+    for last in pieces:
+        if len(last):
+            none = False
+            yield last
+    if none and last is not None:
+        yield last
 
 
 def _is_iterable(X: Array) -> TypeGuard[Iterable[Array]]:

@@ -8,7 +8,7 @@ from page_examples import check_examples
 from paths import ROOT
 
 import normcore as nc
-from normcore.engines.table import MAX_VALUES
+from normcore.engines.table import STATE_BYTES
 from normcore.engines.task import BracketTask, ObserveTask, SketchTask
 from normcore.io.quantile_passes import sketch_error
 from normcore.statistics.reread_quantiles import RereadQuantiles
@@ -76,7 +76,7 @@ def test_states_of_exact_quantiles(num_rows):
     state = first.partial(X)
     assert wire_bytes(state) <= 2 * (1.35 * 96 * num_rows**0.5 + 2000)
     passes = RereadQuantiles(
-        nc.get_backend("cpu"), scaler.ranks(), first.sketch([state]), MAX_VALUES
+        nc.get_backend("cpu"), scaler.ranks(), first.sketch([state]), STATE_BYTES // 8
     )
     task = BracketTask(scaler, None, 2, passes.plan())
     state = task.partial(X)

@@ -16,12 +16,14 @@ from scalers import assert_same
 
 import normcore as nc
 from normcore.engines import fit_files
+from normcore.engines.task import ObserveTask
 
 dask = pytest.importorskip("dask")
 da = pytest.importorskip("dask.array")
 dd = pytest.importorskip("dask.dataframe")
 pd = pytest.importorskip("pandas")
 distributed = pytest.importorskip("distributed")
+DaskEngine = pytest.importorskip("normcore.engines.dask").DaskEngine
 
 SECONDS = 60  # for anything here to end by itself
 
@@ -225,19 +227,47 @@ def test_states_are_forgotten_when_they_are_merged(client):
         time.sleep(0.1)
 
 
-@pytest.mark.skipif("NORMCORE_LARGE" not in os.environ, reason="takes a minute: tox -e ray")
-@pytest.mark.usefixtures("client")
-def test_two_workers_of_a_gibibyte_fit_six_gigabytes():
-    """Nothing is on disk: each chunk of 40 MB is drawn when it is observed."""
-    rows, columns, chunk = 75_000_000, 10, 500_000
-    lazy = da.random.default_rng(0).normal(3.0, 2.0, size=(rows, columns), chunks=(chunk, columns))
-    assert lazy.nbytes == 6e9
-    scaler = nc.StandardScaler().fit(lazy)
-    np.testing.assert_allclose(scaler.mean_, 3.0, atol=2e-3)
-    np.testing.assert_allclose(scaler.scale_, 2.0, atol=2e-3)
-    robust = nc.RobustScaler().fit(lazy)
-    np.testing.assert_allclose(robust.center_, 3.0, atol=3e-3)
-    assert robust.quantile_error_ == 0
+def test_more_than_all_workers_hold(client):
+    """Partitions are observed where they are made, and Arrow keeps nothing of them for itself."""
+    pytest.importorskip("pyarrow")
+    number, rows, columns = 14, 2_000_000, 10  # 160 MB each
+
+    @dask.delayed
+    def partition(number):
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        values = pa.array(np.linspace(0.0, 1.0, rows) + number)
+        return pa.table({f"x{i}": pc.add(values, float(i)) for i in range(columns)}).to_pandas()
+
+    def resident():
+        import psutil
+
+        return psutil.Process().memory_info().rss
+
+    nc.MinMaxScaler().fit([partition(0), partition(1)])
+    before = client.run(resident)
+    scaler = nc.MinMaxScaler().fit([partition(i) for i in range(number)])
+    assert number * rows * columns * 8 > 2 << 30
+    np.testing.assert_array_equal(scaler.data_max_, np.arange(columns) + number)
+    after = client.run(resident)
+    assert after.keys() == before.keys()  # none has ended
+    assert max(after.values()) < 700e6
+
+
+def test_chunks_are_made_by_the_tasks_that_observe_them():
+    engine, task = DaskEngine(), ObserveTask(nc.StandardScaler(), None, 2)
+    lazy = da.random.default_rng(0).normal(size=(100, 2), chunks=(10, 2)) + 1
+    items = [dask.delayed(np.add)(dask.delayed(np.ones)((3, 2)), 1.0) for _ in range(10)]
+    for data in (lazy, items):
+        assert len(engine.partial(task, data).graph) == 10 + 1  # and the task itself
+    shared = dask.delayed(np.ones)((3, 2))
+    data = [shared, shared, shared + 1, dask.delayed(np.negative)(shared)]
+    assert shared.key in engine.partial(task, data).graph
+    with dask.config.set(scheduler="synchronous"):
+        (found,) = engine.run(task, data)
+        assert found["rows"]["seen"] == 12
+        assert nc.StandardScaler().fit(items).mean_.tolist() == [2.0, 2.0]
 
 
 # -- the command line -------------------------------------------------------------------
@@ -280,11 +310,74 @@ def test_workers_that_the_command_line_starts(folder, tmp_path):
 
 
 @pytest.mark.parametrize("make", [nc.StandardScaler, nc.RobustScaler])
+@pytest.mark.parametrize("workers", [True, False])
+def test_progress_counts_pieces_in_each_pass(make, workers, folder, request):
+    """By workers it is asked for now and then, so that a short pass is seen to begin and end."""
+    scheduler = {} if workers else {"scheduler": "synchronous"}
+    if workers:
+        request.getfixturevalue("client")
+    told = []
+    with dask.config.set(scheduler):
+        fit_files(folder, scaler := make(), DaskEngine(), progress=told.append)
+        fit_files(folder, silent := make(), DaskEngine())
+    assert_same(scaler, silent, 0)
+    assert {each.step for each in told} == {"fit"}
+    whole = [(each.rows, each.bytes) for each in told if each.rows == each.total_rows]
+    total = sum(path.stat().st_size for path in folder.iterdir())
+    passes = 1 if make is nc.StandardScaler else 2
+    assert [each.rows for each in told].count(0) == passes
+    assert set(whole) == {(60_000, total)}
+    if not workers:
+        assert [each.rows for each in told] == [0, 20_000, 40_000, 60_000, 60_000] * passes
+
+
+def test_progress_of_slow_pieces(client, tmp_path):
+    """It grows while the workers work, and is not what is asked for when they have not begun."""
+    engine, told = DaskEngine(), []
+    engine.watch = told.append
+
+    def slowly(block):
+        import time
+
+        time.sleep(0.25)
+        return block
+
+    lazy = da.ones((12, 2), chunks=(1, 2)).map_blocks(slowly, meta=np.empty((0, 2)))
+    engine.run(ObserveTask(nc.StandardScaler(), None, 2), lazy)
+    assert told == sorted(told)
+    assert len(set(told)) > 2
+    assert 0 < max(told) <= 12
+
+
+def test_a_limit_of_memory(tmp_path):
+    """It bounds the states, and changes no bit."""
+    path, sizes = tmp_path / "wide.npy", []
+    np.save(path, X := np.random.default_rng(0).normal(size=(20_000, 40)))
+
+    class Measured(DaskEngine):
+        def finalize(self, task, merged):
+            states = super().finalize(task, merged)
+            sizes.append(
+                sum(array.nbytes for each in states[0].values() for array in each.values())
+            )
+            return states
+
+    with dask.config.set(scheduler="synchronous"):
+        fit_files(path, whole := nc.RobustScaler(), Measured())
+        most = max(sizes)
+        sizes.clear()
+        fit_files(path, scaler := nc.RobustScaler(), Measured(), memory_limit=1 << 20)
+        assert max(sizes) < 0.6 * most
+        with pytest.raises(ValueError, match="memory_limit must be positive, not 0"):
+            fit_files(path, nc.RobustScaler(), DaskEngine(), memory_limit=0)
+    assert_same(scaler, whole, 0)
+    assert_same(scaler, nc.RobustScaler().fit(X), 0)
+
+
+@pytest.mark.parametrize("make", [nc.StandardScaler, nc.RobustScaler])
 def test_files_without_row_groups(make, tmp_path):
     pa = pytest.importorskip("pyarrow")
     pq = pytest.importorskip("pyarrow.parquet")
-    from normcore.engines.dask import DaskEngine
-
     schema = pa.schema({"a": pa.float64()})
     pq.ParquetWriter(tmp_path / "0.parquet", schema).close()
     with (

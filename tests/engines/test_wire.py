@@ -49,7 +49,7 @@ def test_states_merge_in_a_tree():
     X = da.zeros((100, 2), chunks=(1, 2))
     work = task.ObserveTask(nc.StandardScaler(), None, 2)
     merged = engine.merge(work, engine.partial(work, X))
-    merges = [key for key in merged.graph if str(key).startswith("merge-")]
+    merges = [key for key in merged.graph if key[0].startswith("merge-")]
     assert len(merges) == 13 + 2 + 1
     assert FAN_IN == 8
 

@@ -54,6 +54,30 @@ def make_reader(columns):
     return pa.RecordBatchReader.from_batches(table.schema, table.to_batches(max_chunksize=70))
 
 
+def make_dask_array(columns):
+    da = pytest.importorskip("dask.array")
+    return da.from_array(make_numpy(columns), chunks=(130, 2))
+
+
+def make_dask_frame(columns):
+    return pytest.importorskip("dask.dataframe").from_pandas(make_pandas(columns), npartitions=3)
+
+
+def make_xarray(columns):
+    xr = pytest.importorskip("xarray")
+    return xr.DataArray(make_numpy(columns), dims=("time", "station"))
+
+
+def make_xarray_of_dask(columns):
+    xr = pytest.importorskip("xarray")
+    return xr.DataArray(make_dask_array(columns), dims=("time", "station"))
+
+
+def make_delayed(columns):
+    delayed = pytest.importorskip("dask").delayed
+    return [delayed(part) for part in np.array_split(make_numpy(columns), 3)]
+
+
 def make_torch(columns):
     return pytest.importorskip("torch").tensor(make_numpy(columns))
 
@@ -79,8 +103,11 @@ KINDS = {
     for name, value in list(globals().items())
     if name.startswith("make_")
 }
+IN_PIECES = ["dask_array", "dask_frame", "xarray_of_dask", "delayed"]
 PERSISTENT = [
-    kind for kind in KINDS if kind not in ("reader", "batches", "frames", "sparse", "bfloat16")
+    kind
+    for kind in KINDS
+    if kind not in ("reader", "batches", "frames", "sparse", "bfloat16", "xarray", *IN_PIECES)
 ]
 
 
@@ -131,6 +158,56 @@ def test_what_is_recommended_fits_and_keeps_the_kind(columns, kind):
     back = scaler.inverse_transform(result)
     values = np.column_stack(back.columns) if kind == "arrow" else np.asarray(back)
     np.testing.assert_allclose(values, make_numpy(columns), rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("kind", IN_PIECES[:3])
+def test_what_is_in_pieces_stays_in_pieces(columns, kind):
+    X, whole = KINDS[kind](columns), make_numpy(columns)
+    steps = [("a", nc.RobustScaler(), [2, 0]), ("b", nc.MinMaxScaler(), [1])]
+    for chosen in (steps[:1], steps):
+        scaler, expected = nc.ColumnScaler(chosen).fit(X), nc.ColumnScaler(chosen).fit(whole)
+        result = scaler.transform(X)
+        assert type(result) is type(X)
+        if kind == "dask_frame":
+            assert result.divisions == X.divisions
+            assert list(result.columns) == list(X.columns)
+        else:
+            assert result.chunks == X.chunks
+        np.testing.assert_array_equal(np.asarray(result), expected.transform(whole))
+        back = scaler.inverse_transform(result)
+        np.testing.assert_allclose(np.asarray(back), whole, rtol=1e-12)
+    places = [name for name, _, _ in nc.recommend(X).transformers]
+    assert places == [name for name, _, _ in nc.recommend(whole).transformers]
+
+
+def test_columns_of_dask_are_not_computed_before_they_are_asked_for(columns):
+    da = pytest.importorskip("dask.array")
+    computed = []
+
+    def block(part):
+        computed.append(len(part))
+        return part
+
+    X = da.from_array(make_numpy(columns), chunks=(100, 3))
+    X = X.map_blocks(block, dtype=float, meta=np.empty((0, 0)))
+    scaler = nc.ColumnScaler([("all", nc.MinMaxScaler(), [0, 1])]).fit(X)
+    computed.clear()
+    result = scaler.transform(X)
+    assert not computed
+    np.testing.assert_array_equal(result, scaler.transform(make_numpy(columns)))
+    with pytest.raises(TypeError, match="not of delayed objects of rows; make them an array"):
+        scaler.fit(make_delayed(columns))
+
+
+def test_partitions_of_dask_without_rows_and_with_names(columns):
+    frame = make_dask_frame(columns).assign(text="x")
+    found = nc.report(frame[frame.a > frame.a.mean()])
+    assert [column.name for column in found.columns] == ["a", "b", "c", "text"]
+    assert found.num_rows == int((columns["a"] > columns["a"].mean()).sum())
+    scaled = nc.ColumnScaler([("a", nc.StandardScaler(), ["a"])]).fit(frame).transform(frame)
+    assert scaled.compute()["text"].tolist() == ["x"] * N
+    with pytest.raises(ValueError, match="Expected 2D array, got 1D array"):
+        nc.report(frame["a"])
 
 
 def test_nulls_are_not_nan():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from normcore import registration
 from normcore.layout.bfloat16 import holds_bfloat16
 from normcore.layout.namespace import Array
@@ -13,7 +15,7 @@ from normcore.scaling.containers.sparse_axes import SparseAxes
 from normcore.scaling.containers.table import PiecewiseTable
 from normcore.scaling.feature_axes import Axis, FeatureAxes
 
-__all__ = ["opened", "opened_along"]
+__all__ = ["engine_of", "opened", "opened_along"]
 
 
 def opened_along(X: Array, owner: str, axis: Axis) -> SparseAxes | None:
@@ -46,8 +48,17 @@ def opened(X: Array, owner: str) -> PiecewiseTable | None:
         return Bfloat16Table(X, owner)
     if is_lazy(X):
         return LazyTable(X, owner)
+    engine = engine_of(X)
+    if engine is None:
+        return None
+    table: PiecewiseTable = engine.opened(X, owner)
+    return table
+
+
+def engine_of(X: Array) -> Any:
+    """Return an engine that takes ``X``, or None where there is none."""
     is_list = isinstance(X, list | tuple) and len(X) > 0
     for engine in registration.engines_of(library_of(X[0] if is_list else X)):
         if engine.takes(X):
-            return engine().opened(X, owner)
+            return engine()
     return None
