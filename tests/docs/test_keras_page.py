@@ -5,12 +5,11 @@ from __future__ import annotations
 from importlib.util import find_spec
 
 import pytest
-from processes import printed
+from processes import run_python
 
 
-@pytest.mark.parametrize("backend", ["torch", "jax"])
-def test_examples(backend):
-    if find_spec("keras") is None or find_spec(backend) is None:  # no backend is chosen here
-        pytest.skip(f"needs Keras and {backend}")
-    code = "from page_examples import check_examples\ncheck_examples('keras.md')\nprint('done')"
-    assert printed(code, KERAS_BACKEND=backend) == "done"
+def test_examples():
+    if find_spec("keras") is None or find_spec("torch") is None:  # no backend is chosen here
+        pytest.skip("needs Keras and PyTorch")
+    code = "from page_examples import check_examples\ncheck_examples('keras.md')"
+    run_python("-c", code, KERAS_BACKEND="torch")
