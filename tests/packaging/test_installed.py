@@ -31,8 +31,8 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 IN_TREE = Path(normcore.__file__).resolve().is_relative_to(ROOT / "normcore")
 
 EXTRAS = {
-    "all", "cli", "cuda12", "cuda13", "dask", "hdf5", "mpi", "onnx", "report", "sklearn",
-    "testing", "torch", "zarr",
+    "all", "cli", "cuda12", "cuda13", "dask", "hdf5", "jax", "keras", "mpi", "onnx", "report",
+    "sklearn", "testing", "torch", "zarr",
 }  # fmt: skip
 
 installed_only = pytest.mark.skipif(
@@ -279,7 +279,8 @@ def test_extras():
     assert set(declared) == EXTRAS
     (combined,) = requirements("all")
     included = re.fullmatch(r"normcore-arrays\[(.*)\]", combined).group(1)
-    assert set(included.split(",")) == EXTRAS - {"all", "cuda12", "cuda13", "mpi", "torch"}
+    apart = {"all", "cuda12", "cuda13", "jax", "keras", "mpi", "torch"}
+    assert set(included.split(",")) == EXTRAS - apart
 
 
 @installed_only

@@ -1,0 +1,33 @@
+"""Normalizations of JAX's arrays, computed on the host by normcore's kernels.
+
+They work in `jax.jit`, `jax.grad`, `jax.vmap` and `jax.shard_map`, with derivatives of any order in
+reverse mode. On the host each is one call of the core, which reads XLA's memory. On a device the
+arrays would travel to the host and back: there XLA's own operations are the choice.
+"""
+
+try:
+    from normcore.jax.functions import (
+        BatchStatistics,
+        batch_norm,
+        batch_norm_inference,
+        group_norm,
+        instance_norm,
+        layer_norm,
+        rms_norm,
+    )
+except ModuleNotFoundError as error:
+    if error.name not in ("jax", "jaxlib"):
+        raise
+    raise ModuleNotFoundError(
+        "normcore.jax needs JAX: pip install 'normcore-arrays[jax]'", name=error.name
+    ) from error
+
+__all__ = [
+    "BatchStatistics",
+    "batch_norm",
+    "batch_norm_inference",
+    "group_norm",
+    "instance_norm",
+    "layer_norm",
+    "rms_norm",
+]

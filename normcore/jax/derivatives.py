@@ -1,0 +1,190 @@
+"""Normalizations with their derivatives: the first one by the core, the next ones by formulas.
+
+The passes of the core, forward and backward, are functions whose tangents are those of the
+formulas; so they can be differentiated in turn, in forward and reverse mode, any number of times.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TypeAlias
+
+import jax
+import numpy as np
+from jax import numpy as jnp
+from jax.custom_derivatives import CustomVJPPrimal, SymbolicZero
+
+from normcore.jax.host_call import HostCall, call_host
+from normcore.jax.normalization import (
+    Normalization,
+    Operands,
+    result_dtype,
+    statistics_dtype,
+    wide,
+)
+
+__all__ = ["normalized"]
+
+#: y; of a batch mean and variance too.
+Results: TypeAlias = tuple[jax.Array, ...]
+
+
+def normalized(how: Normalization, operands: Operands) -> Results:
+    """Normalize; results have derivatives by each operand of floats."""
+    if any(isinstance(each, jax.core.Tracer) for each in operands.values()):
+        made: Results = (_differentiable_batch if how.of_batch else _differentiable)(how, operands)
+        return made
+    return _plain(how, operands)  # of which JAX's machinery would take many times as long
+
+
+def _plain(how: Normalization, operands: Operands) -> Results:
+    call = HostCall(how.forward, _results(how, operands), how.check)
+    return tuple(call_host(call, *_ordered(how, operands)))
+
+
+_differentiable = jax.custom_vjp(_plain, nondiff_argnums=(0,))
+_differentiable_batch = jax.custom_vjp(_plain, nondiff_argnums=(0,))
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _forward(how: Normalization, operands: Operands) -> tuple[Results, jax.Array]:
+    """Return the results, and what the backward pass wants to know of them."""
+    number = how.number_of_moments(operands["x"].shape)
+    results = *_results(how, operands), jax.ShapeDtypeStruct((7, 2 * number), np.uint32)
+    call = HostCall(how.forward_with_parts, results, how.check)
+    *made, parts = call_host(call, *_ordered(how, operands))
+    return tuple(made), parts
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _backward(how: Normalization, dy: jax.Array, operands: Operands, parts: jax.Array) -> Operands:
+    """Return the gradients of all operands of floats, for one of y."""
+    floats = [each for each in how.names if jnp.issubdtype(operands[each].dtype, jnp.floating)]
+    results = [jax.ShapeDtypeStruct(operands[each].shape, operands[each].dtype) for each in floats]
+    call = HostCall(how.backward, tuple(results))
+    return dict(zip(floats, call_host(call, dy, *_ordered(how, operands), parts), strict=True))
+
+
+def _ordered(how: Normalization, operands: Operands) -> list[jax.Array]:
+    return [operands[name] for name in how.names]
+
+
+def _results(how: Normalization, operands: Operands) -> tuple[jax.ShapeDtypeStruct, ...]:
+    """Describe what a forward pass returns."""
+    x = operands["x"]
+    y = jax.ShapeDtypeStruct(x.shape, result_dtype(x))
+    if not how.of_batch:
+        return (y,)
+    statistic = jax.ShapeDtypeStruct((how.number_of_moments(x.shape),), statistics_dtype())
+    return y, statistic, statistic
+
+
+def _formula(
+    how: Normalization, operands: Operands
+) -> tuple[Operands, Callable[[Operands], Results]]:
+    """Return the operands of floats, and the normalization as a function of them."""
+    floats = {
+        name: each for name, each in operands.items() if jnp.issubdtype(each.dtype, jnp.floating)
+    }
+    return floats, lambda floats: how.formula({**operands, **floats})
+
+
+def _zeros(operand: jax.Array) -> jax.Array | None:
+    return jnp.zeros_like(operand) if jnp.issubdtype(operand.dtype, jnp.floating) else None
+
+
+def _through_statistics(
+    how: Normalization, operands: Operands, cotangents: Sequence[jax.Array | SymbolicZero]
+) -> jax.Array:
+    """Return the gradient of x for those of the mean and the variance."""
+    floats, formula = _formula(how, operands)
+    _, pull = jax.vjp(lambda x: formula({**floats, "x": x})[1:], operands["x"])
+    more: jax.Array = pull(
+        tuple(
+            jnp.zeros(each.shape, each.dtype) if isinstance(each, SymbolicZero) else each
+            for each in cotangents
+        )
+    )[0]
+    return more
+
+
+@_forward.defjvp
+def _tangent_of_forward(
+    how: Normalization, primals: tuple[Operands], tangents: tuple[Operands]
+) -> tuple[tuple[Results, jax.Array], tuple[Results, np.ndarray]]:
+    (operands,), (dots,) = primals, tangents
+    floats, formula = _formula(how, operands)
+    results, parts = _forward(how, operands)
+    _, tangent = jax.jvp(formula, (floats,), ({each: dots[each] for each in floats},))
+    return (results, parts), (tangent, np.zeros(parts.shape, jax.dtypes.float0))
+
+
+@_backward.defjvp
+def _tangent_of_backward(
+    how: Normalization,
+    primals: tuple[jax.Array, Operands, jax.Array],
+    tangents: tuple[jax.Array, Operands, jax.Array],
+) -> tuple[Operands, Operands]:
+    (dy, operands, parts), (dy_dot, dots, _) = primals, tangents
+    floats, formula = _formula(how, operands)
+
+    def pullback(dy: jax.Array, floats: Operands) -> Operands:
+        _, pull = jax.vjp(lambda floats: formula(floats)[0], floats)
+        found: Operands = pull(dy)[0]
+        return found
+
+    _, tangent = jax.jvp(pullback, (dy, floats), (dy_dot, {each: dots[each] for each in floats}))
+    return _backward(how, dy, operands, parts), tangent
+
+
+def _ahead(how: Normalization, operands: Operands) -> tuple[Results, tuple[Operands, jax.Array]]:
+    results, parts = _forward(how, operands)
+    return results, (operands, parts)
+
+
+def _back(
+    how: Normalization, kept: tuple[Operands, jax.Array], cotangents: Results
+) -> tuple[dict[str, jax.Array | None]]:
+    operands, parts = kept
+    gradients = _backward(how, cotangents[0], operands, parts)
+    return ({name: _as(gradients.get(name), each) for name, each in operands.items()},)
+
+
+def _as(gradient: jax.Array | None, operand: jax.Array) -> jax.Array | None:
+    """Have a gradient lie as its operand on a mesh of explicit axes."""
+    place = jax.typeof(operand).sharding
+    if gradient is None or jax.typeof(gradient).sharding == place:
+        return gradient
+    return jax.reshard(gradient, place)
+
+
+def _ahead_of_batch(
+    how: Normalization, operands: dict[str, CustomVJPPrimal]
+) -> tuple[Results, tuple[Operands, jax.Array]]:
+    return _ahead(how, {name: each.value for name, each in operands.items()})
+
+
+def _back_of_batch(
+    how: Normalization,
+    kept: tuple[Operands, jax.Array],
+    cotangents: tuple[jax.Array | SymbolicZero, ...],
+) -> tuple[dict[str, jax.Array | None]]:
+    """Return the gradients for those of y and of the statistics, which few have a use for."""
+    operands, _ = kept
+    x = operands["x"]
+    dy, *of_statistics = cotangents
+    if isinstance(dy, SymbolicZero):
+        gradients = {name: _zeros(each) for name, each in operands.items()}
+    else:
+        (gradients,) = _back(how, kept, (dy,))
+    if gradients["x"] is not None and not all(
+        isinstance(each, SymbolicZero) for each in of_statistics
+    ):
+        more = _through_statistics(how, operands, of_statistics)
+        gradients["x"] = _as((wide(gradients["x"]) + wide(more)).astype(x.dtype), x)
+    return (gradients,)
+
+
+_differentiable.defvjp(_ahead, _back)
+_differentiable_batch.defvjp(_ahead_of_batch, _back_of_batch, symbolic_zeros=True)

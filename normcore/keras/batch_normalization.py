@@ -1,0 +1,58 @@
+"""Keras's batch normalization, computed by normcore."""
+
+from __future__ import annotations
+
+import math
+
+import keras
+from keras import ops
+
+from normcore.keras.operations import OPERATIONS, Tensor, as_floats, serializable, vector
+
+__all__ = ["BatchNormalization"]
+
+
+@serializable
+class BatchNormalization(keras.layers.BatchNormalization):
+    """:class:`keras.layers.BatchNormalization`, computed by normcore.
+
+    Arguments, weights and configuration are its own. One value of each channel, which has no
+    variance, becomes `beta` in training and leaves the moving statistics alone. With
+    ``renorm=True`` training is Keras's own, and so is a mask beside channels that are not last.
+    """
+
+    __module__ = "normcore.keras"
+
+    def call(
+        self, inputs: Tensor, training: bool | None = None, mask: Tensor | None = None
+    ) -> Tensor:
+        """Normalize a batch: with its own statistics in training, else with the moving ones."""
+        x, last = as_floats(inputs), len(inputs.shape) - 1
+        axis, learns = self.axis % (last + 1), bool(training) and self.trainable
+        if mask is not None and len(mask.shape) != last:
+            raise ValueError(
+                "the mask of a BatchNormalization must have the axes of its inputs but the last: "
+                f"mask.shape={tuple(mask.shape)}, inputs.shape={tuple(inputs.shape)}"
+            )
+        if learns and (self.renorm or (mask is not None and axis != last)):
+            return super().call(inputs, training=training, mask=mask)
+        vectors, eps = (vector(self.gamma, x), vector(self.beta, x)), self.epsilon
+        if not learns:
+            moving = vector(self.moving_mean, x), vector(self.moving_variance, x)
+            y = OPERATIONS.batch_norm_inference(x, *moving, vectors, axis, eps)
+        elif mask is None and math.prod(x.shape) <= x.shape[axis]:  # one value of each channel
+            y = ops.zeros_like(x)
+            if self.center:
+                y += ops.reshape(
+                    vectors[1], [x.shape[axis] if i == axis else 1 for i in range(last + 1)]
+                )
+        else:
+            if mask is not None:
+                mask = ops.broadcast_to(ops.cast(mask, "bool"), x.shape[:-1])
+            y, *statistics = OPERATIONS.batch_norm(x, vectors, axis, eps, mask)
+            for weight, new in zip(
+                (self.moving_mean, self.moving_variance), statistics, strict=True
+            ):
+                old = ops.cast(weight, new.dtype)
+                weight.assign(old * self.momentum + new * (1.0 - self.momentum))
+        return ops.cast(y, self.compute_dtype)

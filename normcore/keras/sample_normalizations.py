@@ -1,0 +1,82 @@
+"""Keras's layer, RMS and group normalization, computed by normcore."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import keras
+from keras import ops
+
+from normcore.keras.operations import OPERATIONS, Tensor, as_floats, serializable, vector
+
+__all__ = ["GroupNormalization", "LayerNormalization", "RMSNormalization"]
+
+
+@serializable
+class LayerNormalization(keras.layers.LayerNormalization):
+    """:class:`keras.layers.LayerNormalization`, computed by normcore.
+
+    Arguments, weights and configuration are its own. With ``rms_scaling=True``, which Keras
+    deprecates as no RMS norm, it is Keras's formula.
+    """
+
+    __module__ = "normcore.keras"
+
+    def call(self, inputs: Tensor) -> Tensor:
+        """Normalize each sample over the axes."""
+        if self.rms_scaling:
+            return super().call(inputs)
+        y = _over_axes(inputs, self.axis, self.gamma, self.beta, self.epsilon, centered=True)
+        return ops.cast(y, self.compute_dtype)
+
+
+@serializable
+class RMSNormalization(keras.layers.RMSNormalization):
+    """:class:`keras.layers.RMSNormalization`, computed by normcore; arguments are its own."""
+
+    __module__ = "normcore.keras"
+
+    def call(self, x: Tensor) -> Tensor:
+        """Divide each sample by its root mean square over the axes."""
+        y = _over_axes(x, self.axis, self.scale, None, self.epsilon, centered=False)
+        return ops.cast(y, self.compute_dtype)
+
+
+@serializable
+class GroupNormalization(keras.layers.GroupNormalization):
+    """:class:`keras.layers.GroupNormalization`, computed by normcore; arguments are its own."""
+
+    __module__ = "normcore.keras"
+
+    def call(self, inputs: Tensor) -> Tensor:
+        """Normalize groups of channels of each sample."""
+        x = as_floats(inputs)
+        vectors = vector(self.gamma, x), vector(self.beta, x)
+        y = OPERATIONS.group_norm(x, self.groups, vectors, self.axis, self.epsilon)
+        return ops.cast(y, self.compute_dtype)
+
+
+def _over_axes(
+    inputs: Tensor,
+    axis: int | Sequence[int],
+    gamma: Tensor | None,
+    beta: Tensor | None,
+    eps: float,
+    *,
+    centered: bool,
+) -> Tensor:
+    """Normalize over any axes: they go last, and come back."""
+    x = as_floats(inputs)
+    ndim = len(x.shape)
+    axes = sorted(each % ndim for each in ([axis] if isinstance(axis, int) else axis))
+    order = [each for each in range(ndim) if each not in axes] + axes
+    is_moved = order != list(range(ndim))
+    if is_moved:
+        x = ops.transpose(x, order)
+    shape = x.shape[ndim - len(axes) :]
+
+    def flat(weight: Tensor | None) -> Tensor | None:
+        return None if weight is None else ops.reshape(vector(weight, x), shape)
+
+    y = OPERATIONS.row_norm(x, (flat(gamma), flat(beta)), len(axes), eps, centered)
+    return ops.transpose(y, [order.index(each) for each in range(ndim)]) if is_moved else y
