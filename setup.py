@@ -1,9 +1,9 @@
 """Build the extension modules; everything else is in pyproject.toml."""
 
 import os
-import platform
 import shutil
 import sys
+import sysconfig
 from collections.abc import Iterable, Iterator
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
@@ -12,29 +12,59 @@ import numpy as np
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
-# What is compiled of the core's .py modules, in Cython's pure-Python mode, and how: every call of a
-# small array goes through the first ones. The others call kernels, have no loop that more than -O1
-# would help, and compile in a third of the time of -O3. What stays plain works on whole arrays (the
-# .py modules of statistics), waits for other processes or files, or is the door: pluggy does not
-# see compiled hooks.
-COMPILED = (
-    (
-        "-O2",
-        "affine.py",
-        "layout/*.py",
-        "scaling/*.py",
-        "array_backend/over_views.py",
-        "array_backend/selection.py",
+# What is compiled of the core's .py modules, in Cython's pure-Python mode, and how: what calls on
+# small arrays pass through, the map of one row first. -Os keeps a module of calls as quick as -O2
+# does at two thirds of the size. What stays plain works on whole arrays, waits for other processes
+# or files, runs once in an object's life, or is the door: pluggy does not see compiled hooks.
+COMPILED = {
+    "-O2": (
+        "affine",
+        "array_backend/over_views",
+        "array_backend/selection",
+        "layout/namespace",
+        "layout/out_argument",
+        "scaling/affine_scaler",
+        "scaling/estimator",
+        "scaling/minmax",
+        "scaling/pointwise_scaler",
+        "scaling/result_bounds",
+        "scaling/standard",
+        "scaling/transforming",
     ),
-    (
-        "-O1",
-        "functional.py",
-        "array_backend/*.py",
-        "batchnorm/*.py",
-        "layernorm/*.py",
-        "threads/*.py",
+    "-Os": (
+        "array_backend/abstract",
+        "array_backend/formulas",
+        "array_backend/precision",
+        "batchnorm/arguments",
+        "batchnorm/forward_backward",
+        "batchnorm/inference",
+        "batchnorm/layer",
+        "batchnorm/running_statistics",
+        "batchnorm/virtual_batches",
+        "functional",
+        "layernorm/arguments",
+        "layernorm/group_instance",
+        "layernorm/group_instance_layers",
+        "layernorm/layer_rms",
+        "layernorm/layer_rms_layers",
+        "layernorm/sample_blocks",
+        "layernorm/sample_layer",
+        "layout/array_views",
+        "layout/bfloat16",
+        "layout/scalar_argument",
+        "scaling/array_map",
+        "scaling/element_mask",
+        "scaling/feature_axes",
+        "scaling/finite_maps",
+        "scaling/fitted_attributes",
+        "scaling/input_validation",
+        "scaling/learning",
+        "scaling/real_numbers",
+        "scaling/robust",
+        "scaling/row_scaler",
+        "threads/settings",
     ),
-)
+}
 
 # Contraction and fast-math stay off: the order and the rounding of operations are specified.
 # Nobody reads errno, which alone would keep roots from being taken in vectors. What GCC inlines, it
@@ -44,6 +74,9 @@ if sys.platform == "win32":
 else:
     COMPILE_ARGS = ["-g0", "-ffp-contract=off", "-fno-math-errno"]
     KERNEL_ARGS = [*COMPILE_ARGS, "-O3", "--param=large-unit-insns=1000000"]
+
+# What is installed has no table of symbols; Apple's linker has another word for that.
+STRIP = {"linux": ["-Wl,-s"], "darwin": ["-Wl,-x"]}.get(sys.platform, [])
 
 # Nobody reads the exceptions of floats either, which alone would keep choices between two results
 # from being made in vectors.
@@ -63,7 +96,8 @@ INSTRUCTION_SETS = {
         "-mprefer-vector-width=512",
     ],
 }
-if platform.machine().lower() not in {"x86_64", "amd64"} or sys.platform == "win32":
+# What is built for, which need not be what builds; Apple's universal builds are for two at once.
+if not sysconfig.get_platform().endswith("-x86_64"):
     INSTRUCTION_SETS = {}
 
 
@@ -122,12 +156,9 @@ def core() -> Iterator[Extension]:
         for path in sorted(package.rglob("*.pyx")):
             if KERNELS not in path.parents:
                 yield extension(path, root, optimized("-O3"))
-    seen = set()
-    for level, *patterns in COMPILED:
-        for path in (path for each in patterns for path in sorted(Path("normcore").glob(each))):
-            if path.stem != "__init__" and path not in seen:
-                seen.add(path)
-                yield extension(path, Path(), optimized(level))
+    for level, modules in COMPILED.items():
+        for module in modules:
+            yield extension(Path(f"normcore/{module}.py"), Path(), optimized(level))
     yield extension(KERNELS.parent / "backend.py", KERNELS.parents[1], optimized("-O2"))
 
 
@@ -168,6 +199,8 @@ class CythonBuildExt(build_ext):
         generated = {each.name: each.sources for each in generated}
         for each in self.extensions:
             each.sources = generated[each.name]
+            if not self.inplace:  # profilers and debuggers of the tree's own modules want symbols
+                each.extra_link_args = STRIP
             if self.inplace:  # the packages of the instruction sets hold nothing else
                 Path(self.get_ext_fullpath(each.name)).parent.mkdir(exist_ok=True)
         remove_stale(

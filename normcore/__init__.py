@@ -9,13 +9,18 @@ from importlib import import_module as _import_module
 from os import path as _path
 
 from normcore.package import public_names as _public_names
+from normcore.package import requirements as _requirements
 from normcore.package.public_names import __version__ as __version__
 
-_root = _path.dirname(_path.dirname(_path.abspath(__file__)))
+_requirements.check_python()
+_package = _path.dirname(_path.abspath(__file__))
+_root = _path.dirname(_package)
 if _path.isdir(_path.join(_root, "backends", "normcore_cpu")):  # only in the source tree
     from normcore.package.source_tree import check_build as _check_build
 
     _check_build(_root)
+else:
+    _requirements.check_compiled_modules(_package)
 
 __all__ = _public_names.ALL
 
@@ -23,10 +28,10 @@ __all__ = _public_names.ALL
 def __getattr__(name: str) -> object:
     """Load a public name, or find the plugin that supplies it (PEP 562)."""
     if name in _public_names.SUBMODULES:
-        return _import_module(f"normcore.{name}")
+        return _load(name)
     if name in _public_names.ORIGINS:
         module, _, attribute = _public_names.ORIGINS[name].partition(":")
-        value = getattr(_import_module(f"normcore.{module}"), attribute or name)
+        value = getattr(_load(module), attribute or name)
     elif name.startswith("_") or _is_submodule(name):  # these never look for plugins
         raise AttributeError(f"module 'normcore' has no attribute {name!r}", name=name)
     else:
@@ -41,6 +46,15 @@ def __getattr__(name: str) -> object:
             ) from None
     globals()[name] = value
     return value
+
+
+def _load(module: str) -> object:
+    _requirements.check_numpy()
+    loaded = _import_module(f"normcore.{module}")
+    from normcore.threads.immortal import make_modules_immortal
+
+    make_modules_immortal()
+    return loaded
 
 
 def __dir__() -> list[str]:

@@ -22,13 +22,16 @@ from normcore.array_backend.selection import get_backend as get_backend
 from normcore.array_backend.selection import use_backend as use_backend
 from normcore.batchnorm.layer import BatchNorm as BatchNorm
 from normcore.batchnorm.population_statistics import population_statistics as population_statistics
+from normcore.c_api import get_include as get_include
 from normcore.engines import Engine as Engine
+from normcore.export.sklearn import from_sklearn as from_sklearn
 from normcore.io.pipeline import fit_source as fit_source
 from normcore.io.pipeline import transform_source as transform_source
 from normcore.layernorm import GroupNorm as GroupNorm
 from normcore.layernorm import InstanceNorm as InstanceNorm
 from normcore.layernorm import LayerNorm as LayerNorm
 from normcore.layernorm import RMSNorm as RMSNorm
+from normcore.layout.infinite_input import InfiniteInput as InfiniteInput
 from normcore.registration import scalers as scalers
 from normcore.registration.discovery import register as register
 from normcore.registration.hookspecs import hookimpl as hookimpl
@@ -79,6 +82,7 @@ __all__ = [
     "Engine",
     "Extrema",
     "GroupNorm",
+    "InfiniteInput",
     "InstanceNorm",
     "LayerNorm",
     "MergeableQuantiles",
@@ -100,8 +104,10 @@ __all__ = [
     "backends",
     "centered",
     "fit_source",
+    "from_sklearn",
     "functional",
     "get_backend",
+    "get_include",
     "get_num_threads",
     "hookimpl",
     "load",

@@ -36,6 +36,13 @@ def nonconstant(spread: Array, location: Array) -> Array:
     array of shape (C,)
         ``spread`` where it exceeds ``8 * eps * |location|``, whatever the number of rows, and 1
         elsewhere; NaN stays NaN.
+
+    Examples
+    --------
+    >>> import normcore as nc
+    >>> import numpy as np
+    >>> nc.nonconstant(np.array([2.0, 1e-17]), np.array([5.0, 5.0]))
+    array([2., 1.])
     """
     spread = np.asarray(spread, dtype=np.float64)
     return np.where(spread <= CONSTANT_EPS * np.abs(location), 1.0, spread)
@@ -51,6 +58,13 @@ class Affine:
     center_low : array of shape (C,), optional
         What rounding took from the center. Where it is given, 64-bit integers are subtracted
         exactly from ``center + center_low``, and all else from the center alone.
+
+    Examples
+    --------
+    >>> import normcore as nc
+    >>> affine = nc.Affine(center=[1.0, 2.0], scale=[2.0, 4.0], beta=0.5)
+    >>> affine.inverse().center
+    0.5
     """
 
     __slots__ = ("_coefficients", "backend_cache", "center_low", *COEFFICIENTS)

@@ -21,6 +21,7 @@ from normcore import layout, registration
 from normcore.array_backend import over_views, selection
 from normcore.array_backend.abstract import Backend
 from normcore.array_backend.precision import in_precision
+from normcore.batchnorm.affine_map import apply
 from normcore.batchnorm.arguments import Batch
 from normcore.batchnorm.conv_folding import fold_batch_norm
 from normcore.batchnorm.forward_backward import differentiated, normalized
@@ -62,6 +63,7 @@ if not TYPE_CHECKING:  # a misspelt name stays a type error
 
 
 __all__ = [
+    "apply",
     "batch_norm",
     "batch_norm_backward",
     "batch_norm_inference",
@@ -116,6 +118,14 @@ def moments(
         If `x` is not numeric and real.
     ValueError
         If the axis does not exist or the weights do not fit.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from normcore import functional as F
+    >>> x = np.array([[0.0, 1.0], [2.0, 5.0]])
+    >>> F.moments(x, channel_axis=1).mean
+    array([1., 3.])
     """
     x = layout.as_array(x)
     chosen = selection.select_backend(x, backend)
@@ -136,7 +146,16 @@ def extrema(
     skipna: bool = False,
     backend: str | Backend | None = None,
 ) -> Extrema:
-    """Smallest and largest value of each channel; parameters as for :func:`moments`."""
+    """Smallest and largest value of each channel; parameters as for :func:`moments`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from normcore import functional as F
+    >>> x = np.array([[0.0, 1.0], [2.0, 5.0]])
+    >>> F.extrema(x, channel_axis=1).max
+    array([2., 5.])
+    """
     x = layout.as_array(x)
     chosen = selection.select_backend(x, backend)
     with chosen.in_order_with(x):
@@ -171,6 +190,14 @@ def quantiles(
     ------
     ValueError
         If some `q` lies outside [0, 1], and as for :func:`moments`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from normcore import functional as F
+    >>> x = np.array([[0.0, 1.0], [2.0, 5.0]])
+    >>> F.quantiles(x, 0.5, channel_axis=1).values
+    array([[1., 3.]])
     """
     ranks = np.atleast_1d(as_floats("q", q))
     if ranks.ndim != 1 or not np.all((ranks >= 0) & (ranks <= 1)):
@@ -224,7 +251,7 @@ def batch_norm(
         Positive; added to the variance.
     activation : {None, "relu"}
         Applied to y in the same pass.
-    mask : boolean array, optional
+    mask : bool array, optional
         Which positions count, of shape ``(N,)`` for samples or of the shape of `x` without the
         channel axis. The others stay out of the statistics, and y is 0 there.
     out : array, optional
@@ -270,6 +297,16 @@ def batch_norm(
         disagree on the number of channels.
     RuntimeError
         If another rank of the communicator raised.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from normcore import functional as F
+    >>> x = np.array([[0.0, 1.0], [2.0, 5.0]])
+    >>> y, moments = F.batch_norm(x)
+    >>> y.round(4)
+    array([[-1., -1.],
+           [ 1.,  1.]])
     """
     others = activation, mask, communicator, groups, virtual_batch_size
     plain = selection.of_plain_call(x, backend, *others)
@@ -322,6 +359,15 @@ def batch_norm_inference(
     TypeError, ValueError
         As for :func:`batch_norm`, but a single value per channel is fine here; ValueError also if
         a `var` on the host is negative.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from normcore import functional as F
+    >>> x = np.array([[0.0, 1.0], [2.0, 5.0]])
+    >>> F.batch_norm_inference(x, mean=np.array([0.0, 1.0]), var=np.array([1.0, 4.0]), eps=1e-12)
+    array([[0., 0.],
+           [2., 2.]])
     """
     return infer(
         x, mean, var, gamma, beta, out,
@@ -399,6 +445,16 @@ def batch_norm_backward(
     -----
     The last term of dx is lost where a standard deviation exceeds about 1e150: there its factor
     ``gamma / scale**2`` is below the range of float64.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from normcore import functional as F
+    >>> x = np.array([[0.0, 1.0], [2.0, 5.0]])
+    >>> y, moments = F.batch_norm(x)
+    >>> dx, dgamma, dbeta = F.batch_norm_backward(np.ones_like(y), x, moments)
+    >>> dbeta
+    array([2., 2.])
     """
     others = activation, mask, communicator, groups, virtual_batch_size
     plain = selection.of_plain_call(x, backend, *others)

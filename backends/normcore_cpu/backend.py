@@ -59,6 +59,7 @@ class CpuBackend(Backend):
         self._kernels = kernels(self.instruction_set)
         self._rescale = self._kernels.rescale
         self.memory_kernels: MemoryKernels = self._kernels.TensorKernels(self)
+        self.c_functions = self._kernels.c_functions
         self._native: Backend | None = None
 
     @property

@@ -50,7 +50,7 @@ UNITS = {
         "native_normalize_rows_backward",
         "native_rescale",
     ),
-    "tensors": ("TensorKernels",),
+    "tensors": ("TensorKernels", "c_functions"),
 }
 
 

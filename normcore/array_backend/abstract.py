@@ -15,6 +15,7 @@ from normcore.array_backend import rows
 from normcore.array_backend.formulas import batch_scale, gradient_vectors
 from normcore.array_backend.memory_kernels import MemoryKernels
 from normcore.array_backend.visible import rescale_visible
+from normcore.layout.infinite_input import InfiniteInput
 from normcore.layout.namespace import Array, array_namespace
 from normcore.statistics import Brackets, Extrema, Moments, Quantiles, exact_quantiles
 from normcore.statistics.statistic import StatisticT
@@ -32,7 +33,14 @@ __all__ = [
 
 
 class BackendStatus(NamedTuple):
-    """Whether a backend can be used here, and if not, why, in words."""
+    """Whether a backend can be used here, and if not, why, in words.
+
+    Examples
+    --------
+    >>> import normcore as nc
+    >>> nc.backends()["reference"].ready
+    True
+    """
 
     ready: bool
     reason: str = ""
@@ -48,10 +56,6 @@ class Misconfigured(BackendStatus):
     __slots__ = ()
 
 
-class InfiniteInput(ValueError):
-    """An input element was infinite where the caller refused infinity."""
-
-
 #: The context of work in the order of the calling thread.
 IN_ANY_ORDER: AbstractContextManager[None] = nullcontext()
 
@@ -64,6 +68,15 @@ class Backend(ABC):
     an array of the backend's own kind with any strides; a plane of weights or a mask has shape
     ``(N, S)``, and its strides may be 0. Vectors of length C are float64. Computation is in
     float64 whatever the dtype of ``x``, rounded once at the end.
+
+    Examples
+    --------
+    >>> import normcore as nc
+    >>> import numpy as np
+    >>> backend = nc.get_backend("cpu")
+    >>> view = np.arange(6.0).reshape(3, 2, 1)  # (N, C, S)
+    >>> backend.moments(view).mean
+    array([2., 3.])
     """
 
     name: ClassVar[str]
@@ -71,6 +84,8 @@ class Backend(ABC):
     xp: ModuleType = np
     #: A shorter way for what other libraries hold in host memory, if there is one.
     memory_kernels: MemoryKernels | None = None
+    #: A capsule of the functions of ``normcore.h``, for callers in C, if there are any.
+    c_functions: object = None
 
     @classmethod
     def probe(cls) -> BackendStatus:

@@ -40,6 +40,16 @@ def use_precision(precision: str) -> Iterator[str]:
     ------
     ValueError
         If it is another.
+
+    Examples
+    --------
+    >>> import normcore as nc
+    >>> import numpy as np
+    >>> x = np.arange(6, dtype=np.float32).reshape(3, 2)
+    >>> with nc.use_precision("native"):
+    ...     y, moments = nc.functional.batch_norm(x)
+    >>> y.dtype
+    dtype('float32')
     """
     chosen = check_choice("precision", precision, PRECISIONS)
     token = _in_context.set(chosen)

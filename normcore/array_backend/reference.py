@@ -52,11 +52,15 @@ class ReferenceBackend(Backend):
 
     def release(self, array: Array, like: Array) -> Array:
         """Return the array in the library and on the device of ``like``."""
-        if isinstance(array, np.ndarray) == isinstance(like, np.ndarray):
+        if type(array) is type(like):
             return array
         if isinstance(like, np.ndarray):
-            return to_numpy(array)
-        return array_namespace(like).asarray(np.array(native(array)), device=_device(like))
+            return array if isinstance(array, np.ndarray) else to_numpy(array)
+        if isinstance(array, np.ndarray):
+            return array_namespace(like).asarray(np.array(native(array)), device=_device(like))
+        if array_namespace(array) is array_namespace(like):
+            return array
+        return self.release(to_numpy(array), like)
 
     def moments(self, x: Array, *, weights: Array = None, skipna: bool = False) -> Moments:
         """Sum deviations from the rounded mean in double-double, and merge the blocks."""

@@ -18,6 +18,7 @@ from normcore.array_backend.abstract import IN_ANY_ORDER, Backend, BackendStatus
 from normcore.layout.namespace import Array
 from normcore.registration.discovery import catalog
 from normcore.registration.registry import Catalog, PluginError, Registration
+from normcore.threads.immortal import make_immortal
 
 __all__ = [
     "backends",
@@ -57,7 +58,14 @@ _choices = _Choices(Catalog())
 
 
 def backends() -> Mapping[str, BackendStatus]:
-    """Return the status of every registered backend by name: ready, or why not, in words."""
+    """Return the status of every registered backend by name: ready, or why not, in words.
+
+    Examples
+    --------
+    >>> import normcore as nc
+    >>> nc.backends()["cpu"].ready
+    True
+    """
     found = catalog().of_kind("backend")
     return MappingProxyType({name: _status(each) for name, each in found.items()})
 
@@ -71,6 +79,12 @@ def get_backend(name: str) -> Backend:
         If there is none of that name.
     RuntimeError
         If it cannot be used here; the message says why.
+
+    Examples
+    --------
+    >>> import normcore as nc
+    >>> nc.get_backend("cpu").name
+    'cpu'
     """
     choices = _current_choices()
     found = choices.by_name.get(name)
@@ -97,6 +111,14 @@ def use_backend(name: str | Backend) -> Iterator[Backend]:
     ----------
     name : str or Backend
         As for :func:`get_backend`, which also says what is raised; or a backend itself.
+
+    Examples
+    --------
+    >>> import normcore as nc
+    >>> with nc.use_backend("reference"):
+    ...     scaler = nc.StandardScaler().fit([[0.0], [2.0]])
+    >>> scaler.mean_
+    array([1.])
     """
     backend = _named(name)
     token = _in_context.set(backend)
@@ -140,6 +162,7 @@ def select_backend(array: Array, backend: str | Backend | None = None) -> Backen
     candidates = choices.by_kind.get(kind)
     if candidates is None:
         candidates = _candidates(choices.catalog, array_type, device)
+        make_immortal(choices, choices.catalog, choices.by_kind, candidates, *candidates)
         choices.by_kind[kind] = candidates
     if len(candidates) == 1:
         return candidates[0]
@@ -257,25 +280,15 @@ def _candidates(known: Catalog, array_type: type, device: str) -> tuple[Backend,
     return tuple(_instance(each) for each in serving)
 
 
-def _class(registration: Registration) -> type[Backend]:
-    found: type = registration.resolve()
-    if not issubclass(found, Backend):
-        raise PluginError(
-            f"{registration.plugin}: the target {registration.target!r} of backend "
-            f"{registration.name!r} is not a subclass of normcore.Backend"
-        )
-    missing = sorted(found.__abstractmethods__)
-    if missing:
-        raise PluginError(
-            f"{registration.plugin}: backend {registration.name!r} lacks {', '.join(missing)}"
-        )
-    return found
-
-
 def _status(registration: Registration) -> BackendStatus:
     try:
-        status = _class(registration).probe()
-        return status if isinstance(status, Misconfigured) else BackendStatus(*status)
+        status = registration.resolve().probe()
+        if isinstance(status, Misconfigured):
+            return status
+        if not isinstance(status, tuple):
+            reason = f"its probe must return normcore.BackendStatus, not {status!r}"
+            return BackendStatus(False, f"{registration.plugin}: {reason}")
+        return BackendStatus(*status)
     except PluginError as error:
         return BackendStatus(False, str(error))
     except Exception as error:
@@ -291,13 +304,13 @@ def _not_ready_error(registration: Registration, whose: str = "") -> Exception:
 
 
 def _instance(registration: Registration) -> Backend:
-    backend = _instances.get(registration)
-    if backend is not None:
-        return backend
+    known = _instances.get(registration)
+    if known is not None:
+        return known
     if not _status(registration).ready:
         raise _not_ready_error(registration)
     try:
-        backend = _class(registration)()
+        backend: Backend = registration.resolve()()
     except Exception as error:
         raise RuntimeError(
             f"{registration.plugin}: backend {registration.name!r} is ready but cannot be made: "

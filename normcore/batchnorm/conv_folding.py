@@ -68,6 +68,16 @@ def fold_batch_norm(
         If shapes or options do not fit, or `var` is negative.
     TypeError
         If `weight` has no float dtype.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from normcore import functional as F
+    >>> x = np.array([[0.0, 1.0], [2.0, 5.0]])
+    >>> weight, state = np.array([[1.0, 2.0]]), (np.zeros(1), np.array([4.0]))
+    >>> folded, bias = F.fold_batch_norm(weight, None, *state, where="after", eps=1e-12)
+    >>> folded, bias
+    (array([[0.5, 1. ]]), array([0.]))
     """
     check_choice("where", where, ("before", "after"))
     weight = layout.as_array(weight)

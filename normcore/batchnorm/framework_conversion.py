@@ -12,6 +12,7 @@ from normcore.batchnorm.framework_names import FLAX, KERAS, ONNX, TORCH, Convent
 from normcore.batchnorm.layer_state import LayerState
 from normcore.layout.namespace import Array
 from normcore.layout.scalar_argument import check_choice
+from normcore.registration.exporting import Exporting
 
 __all__ = ["FrameworkConversions"]
 
@@ -19,7 +20,7 @@ __all__ = ["FrameworkConversions"]
 Options: TypeAlias = dict[str, Any]
 
 
-class FrameworkConversions(LayerState):
+class FrameworkConversions(Exporting, LayerState):
     """What BatchNorm has to do with the batch norms of PyTorch, Keras, Flax and ONNX.
 
     None of them is needed, but for PyTorch in :meth:`to_torch`.

@@ -217,7 +217,7 @@ class BatchNorm(FrameworkConversions):
         out : array, optional
             Where to write the result, in the memory order of `x`; may be `x` itself, and then
             there is no backward pass.
-        mask : boolean array, optional
+        mask : bool array, optional
             Which positions count, of shape ``(N,)`` for samples or of the shape of `x` without the
             channel axis. The others stay out of the statistics, and the result is 0 there.
         groups : array of shape (N,), or sequence of slices, optional

@@ -129,6 +129,17 @@ def batch_renorm(
     TypeError, ValueError
         As for :func:`normcore.functional.batch_norm`, and ValueError if `r_max`, `d_max`, `mean`
         or `var` do not fit.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from normcore import functional as F
+    >>> x = np.array([[0.0, 1.0], [2.0, 5.0]])
+    >>> running = np.zeros(2), np.ones(2)
+    >>> y, moments = F.batch_renorm(x, *running, r_max=1, d_max=0)  # batch norm, to begin with
+    >>> y.round(4)
+    array([[-1., -1.],
+           [ 1.,  1.]])
     """
     ordered = selection.in_order_with(x, options.get("backend"))
     with process_group_of(communicator) as process_group, ordered:
@@ -158,6 +169,18 @@ def batch_renorm_backward(
     The corrections r and d are constants, so that dx is that of a batch norm whose gamma is
     ``gamma * r``. Parameters, results and errors are as for
     :func:`normcore.functional.batch_norm_backward`, and those of the forward call.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from normcore import functional as F
+    >>> x = np.array([[0.0, 1.0], [2.0, 5.0]])
+    >>> running, options = (np.zeros(2), np.ones(2)), {"r_max": 3, "d_max": 5}
+    >>> y, moments = F.batch_renorm(x, *running, **options)
+    >>> dy = np.ones_like(y)
+    >>> dx, dgamma, dbeta = F.batch_renorm_backward(dy, x, moments, *running, **options)
+    >>> dbeta
+    array([2., 2.])
     """
     ordered = selection.in_order_with(x, options.get("backend"))
     with process_group_of(communicator) as process_group, ordered:

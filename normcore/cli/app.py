@@ -13,6 +13,7 @@ from normcore import registration
 from normcore.array_backend import selection
 from normcore.array_backend.abstract import BackendStatus
 from normcore.cli.errors import CommandGroup, data_named
+from normcore.cli.export import export
 from normcore.cli.options import (
     CSV_OPTIONS,
     ENGINE_OPTIONS,
@@ -160,6 +161,7 @@ def fit_transform(
 
 
 cli.add_command(report)
+cli.add_command(export)
 
 
 @cli.command()
@@ -213,12 +215,22 @@ def scalers() -> None:
 @cli.command()
 def engines() -> None:
     """List the engines, which read DATA elsewhere than in this process."""
+    _print_registered("engine")
+
+
+@cli.command()
+def exporters() -> None:
+    """List the formats that 'export' writes."""
+    _print_registered("exporter")
+
+
+def _print_registered(kind: str) -> None:
     print_rows(
         ["name", "distribution", "target"],
         [
             [row.name, _distribution(row), row.target]
             for row in registration.registrations()
-            if row.kind == "engine"
+            if row.kind == kind
         ],
     )
 

@@ -87,6 +87,10 @@ def _outcome(error: BaseException) -> tuple[str, int]:
 
 
 def _reason(error: BaseException) -> str:
+    return "; ".join([_said(error), *getattr(error, "__notes__", ())])
+
+
+def _said(error: BaseException) -> str:
     if isinstance(error, OSError):
         if error.filename is None:
             return error.strerror or str(error)

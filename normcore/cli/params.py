@@ -6,7 +6,7 @@ import ast
 import csv
 import difflib
 import inspect
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -19,7 +19,15 @@ if TYPE_CHECKING:
     from normcore.engines.engine import Engine
     from normcore.scaling.scaler import Scaler
 
-__all__ = ["check_backend", "make_engine", "make_scaler", "parse_columns", "suggestion"]
+__all__ = [
+    "check_backend",
+    "check_registered",
+    "make_engine",
+    "make_scaler",
+    "parse_columns",
+    "parse_params",
+    "suggestion",
+]
 
 
 def make_scaler(
@@ -46,7 +54,7 @@ def make_scaler(
     click.UsageError
         If there is no such scaler or parameter, or its value makes no sense.
     """
-    _check_registered("scaler", name)
+    check_registered("scaler", name)
     cls = registration.scaler(name)
     accepted = dict(inspect.signature(cls).parameters)
     accepted.pop("copy", None)
@@ -62,19 +70,13 @@ def make_scaler(
         words = (f"{key}={value}" for key, value in given.items() if value is not None)
         params = (*params, *words)
     values: dict[str, object] = {}
-    for param in params:
-        key, equals, text = param.partition("=")
-        key = key.strip()
-        if not equals:
-            raise click.UsageError(f"--param {param!r} is not of the form key=value")
+    for key, text in _pairs(params):
         if key == "backend":
             raise click.UsageError("the backend is chosen with --backend NAME")
         if key not in accepted:
             raise click.UsageError(
                 f"the scaler {name!r} has no parameter {key!r}; {suggestion(key, accepted)}"
             )
-        if key in values:
-            raise click.UsageError(f"--param {key} is given twice")
         values[key] = _parse_value(key, text, accepted[key].default)
     scaler: Scaler = cls(**values)
     try:
@@ -82,6 +84,30 @@ def make_scaler(
     except (ValueError, TypeError, ArithmeticError) as error:
         raise click.UsageError(str(error)) from error
     return scaler
+
+
+def parse_params(params: Iterable[str]) -> dict[str, object]:
+    """Return what ``key=value`` say; the values are Python literals, or else strings.
+
+    Raises
+    ------
+    click.UsageError
+        If one is not of this form, or a key stands twice.
+    """
+    return {key: _parse_value(key, text, None) for key, text in _pairs(params)}
+
+
+def _pairs(params: Iterable[str]) -> Iterator[tuple[str, str]]:
+    seen = set()
+    for param in params:
+        key, equals, text = param.partition("=")
+        key = key.strip()
+        if not equals:
+            raise click.UsageError(f"--param {param!r} is not of the form key=value")
+        if key in seen:
+            raise click.UsageError(f"--param {key} is given twice")
+        seen.add(key)
+        yield key, text
 
 
 def _parse_value(key: str, text: str, default: object) -> object:
@@ -108,7 +134,7 @@ def make_engine(name: str, scheduler: str | None) -> Engine[Any]:
     ImportError
         If its library is missing.
     """
-    _check_registered("engine", name)
+    check_registered("engine", name)
     try:
         cls = registration.engine(name)
     except PluginError as error:
@@ -120,7 +146,14 @@ def make_engine(name: str, scheduler: str | None) -> Engine[Any]:
     return cls(scheduler)
 
 
-def _check_registered(kind: str, name: str) -> None:
+def check_registered(kind: str, name: str) -> None:
+    """Refuse a name that nothing of a kind is registered under.
+
+    Raises
+    ------
+    click.UsageError
+        With the names that may have been meant.
+    """
     known = [row.name for row in registration.registrations() if row.kind == kind]
     if name not in known:
         raise click.UsageError(f"there is no {kind} {name!r}; {suggestion(name, known)}")

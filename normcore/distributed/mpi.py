@@ -28,6 +28,12 @@ class MPICommunicator:
     ------
     ImportError
         If mpi4py is missing.
+
+    Examples
+    --------
+    >>> import normcore as nc
+    >>> from normcore.mpi import MPICommunicator  # doctest: +SKIP
+    >>> bn = nc.BatchNorm(4, communicator=MPICommunicator())  # doctest: +SKIP
     """
 
     def __init__(self, comm: Intracomm | None = None) -> None:

@@ -35,6 +35,12 @@ class Description(NamedTuple):
         What errors call such tables.
     containers : tuple of str
         Of what ``set_output`` takes besides "default", what this table may become.
+
+    Examples
+    --------
+    >>> from normcore.engines import Description
+    >>> Description(names=("a", "b"), num_columns=2, num_rows=None, kind="my table").num_columns
+    2
     """
 
     names: Names | None
@@ -65,6 +71,14 @@ class Engine(ABC, Generic[Pending]):
     watch : callable or None
         Where there is one, :meth:`finalize` may call it, in the thread that it was called by, with
         the number of pieces that have been observed so far.
+
+    Examples
+    --------
+    >>> import dask.array as da
+    >>> import normcore as nc
+    >>> scaler = nc.StandardScaler().fit(da.ones((6, 2), chunks=(2, 2)))  # by Dask's engine
+    >>> scaler.mean_
+    array([1., 1.])
     """
 
     def __init__(self, scheduler: str | None = None) -> None:

@@ -97,6 +97,21 @@ def fit_files(
         If a file is malformed, holds infinity, or lacks a column, or all are without rows.
     TypeError
         If the scaler needs all values at once.
+
+    Examples
+    --------
+    >>> import os, tempfile
+    >>> import numpy as np
+    >>> import normcore as nc
+    >>> from normcore.engines import fit_files
+    >>> from normcore.engines.dask import DaskEngine
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     for name in ("a.npy", "b.npy"):
+    ...         np.save(os.path.join(folder, name), np.ones((4, 2)))
+    ...     scaler = nc.MaxAbsScaler()
+    ...     report = fit_files(folder, scaler, DaskEngine())
+    >>> scaler.max_abs_
+    array([1., 1.])
     """
     scaler._check_parameters()
     budget = Budget(memory_limit)

@@ -32,6 +32,15 @@ class ScaledPieces:
     inverse : bool
     chosen : array of int or None
         The features that the columns are; None where they are all.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import normcore as nc
+    >>> from normcore.engines import ScaledPieces
+    >>> scaler = nc.StandardScaler().fit([[0.0], [2.0]])
+    >>> ScaledPieces(scaler, False, None).array(np.array([[3.0]]))
+    array([[2.]])
     """
 
     def __init__(self, scaler: Transforming, inverse: bool, chosen: np.ndarray | None) -> None:

@@ -60,6 +60,12 @@ class Piece(NamedTuple):
     first_column, last_column : int
         Its columns are those from the first up to the last, which is not among them; None where
         they are all.
+
+    Examples
+    --------
+    >>> from normcore.engines import Piece
+    >>> Piece("chunk (0, 1) of X", first_column=5).label
+    'chunk (0, 1) of X'
     """
 
     label: str = "a partition"
@@ -86,6 +92,12 @@ class Task(ABC):
     names : sequence of str or None
         Of the columns.
     num_columns : int
+
+    Examples
+    --------
+    >>> from normcore.engines import Task
+    >>> sorted(Task.__abstractmethods__)  # beside partial and merge, which engines call
+    ['merged', 'observed']
     """
 
     def __init__(self, scaler: Scaler, names: Names | None, num_columns: int) -> None:

@@ -17,7 +17,16 @@ __all__ = ["ArrayBatch"]
 
 
 class ArrayBatch(TableBatch):
-    """Rows that are one 2-D array."""
+    """Rows that are one 2-D array.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from normcore import io
+    >>> batch = io.ArrayBatch(100, ["a", "b"], np.ones((3, 2)))
+    >>> batch.first_row, batch.num_rows
+    (100, 3)
+    """
 
     def __init__(self, first_row: int, names: Sequence[str], array: np.ndarray) -> None:
         self.first_row = first_row

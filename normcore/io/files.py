@@ -63,6 +63,20 @@ def fit_file(
         If the table is malformed, has no rows, holds infinity, or lacks a column.
     OSError
         If the file cannot be read.
+
+    Examples
+    --------
+    >>> import os, tempfile
+    >>> import numpy as np
+    >>> import normcore as nc
+    >>> from normcore import io
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = os.path.join(folder, "x.npy")
+    ...     np.save(path, [[0.0], [4.0]])
+    ...     scaler = nc.StandardScaler()
+    ...     report = io.fit_file(path, scaler)
+    >>> report.columns, scaler.mean_
+    (('x0',), array([2.]))
     """
     return fit_source(
         data,
@@ -113,6 +127,21 @@ def transform_file(
         cannot hold it, or the output is the input.
     OSError
         If a file cannot be read or written.
+
+    Examples
+    --------
+    >>> import os, tempfile
+    >>> import numpy as np
+    >>> import normcore as nc
+    >>> from normcore import io
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path, scaled = os.path.join(folder, "x.npy"), os.path.join(folder, "y.npy")
+    ...     np.save(path, [[0.0], [4.0]])
+    ...     scaler = nc.StandardScaler().fit([[0.0], [4.0]])
+    ...     report = io.transform_file(path, scaled, scaler)
+    ...     np.load(scaled)
+    array([[-1.],
+           [ 1.]])
     """
     return transform_source(
         data,
@@ -151,6 +180,20 @@ def fit_transform_file(
     Returns
     -------
     Report
+
+    Examples
+    --------
+    >>> import os, tempfile
+    >>> import numpy as np
+    >>> import normcore as nc
+    >>> from normcore import io
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path, scaled = os.path.join(folder, "x.npy"), os.path.join(folder, "y.npy")
+    ...     np.save(path, [[0.0], [4.0]])
+    ...     report = io.fit_transform_file(path, scaled, nc.MinMaxScaler())
+    ...     np.load(scaled)
+    array([[0.],
+           [1.]])
     """
     return fit_transform_source(
         data,

@@ -92,6 +92,14 @@ def open_table(
         If the format is unknown, the file is empty, or it is not what its suffix says.
     OSError
         If the file cannot be read.
+
+    Examples
+    --------
+    >>> import pyarrow as pa
+    >>> from normcore import io
+    >>> table = io.open_table(pa.table({"height": [1.5, 2.5], "note": ["x", "y"]}))
+    >>> [field.name for field in table.fields], table.num_rows
+    (['height', 'note'], 2)
     """
     if header is not None:
         if csv is not None:

@@ -19,6 +19,12 @@ class OutputOptions:
         As pyarrow calls it; "none" for none.
     row_group_rows : int or None
         Rows of a row group of Parquet, or of a record batch of Arrow.
+
+    Examples
+    --------
+    >>> from normcore import io
+    >>> io.OutputOptions(format=".parquet", compression="zstd").compression
+    'zstd'
     """
 
     format: str | None = None

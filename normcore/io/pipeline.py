@@ -96,6 +96,16 @@ def fit_source(
         meanwhile, or needs more memory.
     OSError
         If the table cannot be read.
+
+    Examples
+    --------
+    >>> import normcore as nc
+    >>> import pyarrow as pa
+    >>> table = pa.table({"height": [1.5, 2.5], "note": ["x", "y"]})
+    >>> scaler = nc.StandardScaler()
+    >>> report = nc.fit_source(table, scaler)
+    >>> report.columns, report.passed_through, scaler.mean_
+    (('height',), ('note',), array([2.]))
     """
     with _opened(source, csv) as table:
         names = chosen_columns(table, columns, exclude)
@@ -152,6 +162,17 @@ def transform_source(
         the output's format cannot hold it, or the output is the input.
     OSError
         If the table cannot be read, or the output not be written.
+
+    Examples
+    --------
+    >>> import normcore as nc
+    >>> import pyarrow as pa
+    >>> table = pa.table({"height": [1.5, 2.5], "note": ["x", "y"]})
+    >>> scaler, batches = nc.StandardScaler(), []
+    >>> report = nc.fit_source(table, scaler)
+    >>> report = nc.transform_source(table, batches.append, scaler)
+    >>> pa.Table.from_batches(batches).to_pydict()
+    {'height': [-1.0, 1.0], 'note': ['x', 'y']}
     """
     to = Sink(sink, output)
     with _opened(source, csv) as table:
@@ -202,6 +223,16 @@ def fit_transform_source(
     Returns
     -------
     Report
+
+    Examples
+    --------
+    >>> import normcore as nc
+    >>> import pyarrow as pa
+    >>> from normcore import io
+    >>> batches, table = [], pa.table({"height": [1.5, 2.5]})
+    >>> report = io.fit_transform_source(table, batches.append, nc.MinMaxScaler())
+    >>> pa.Table.from_batches(batches).to_pydict()
+    {'height': [0.0, 1.0]}
     """
     to = Sink(sink, output)
     with _opened(source, csv) as table:

@@ -27,6 +27,16 @@ class Progress(NamedTuple):
         Read of the file, roughly.
     total_bytes : int or None
         None where it is not known.
+
+    Examples
+    --------
+    >>> import normcore as nc
+    >>> import pyarrow as pa
+    >>> seen = []
+    >>> table = pa.table({"height": [1.5, 2.5]})
+    >>> report = nc.fit_source(table, nc.StandardScaler(), progress=seen.append)
+    >>> seen[-1].step, seen[-1].rows
+    ('fit', 2)
     """
 
     step: str
@@ -56,6 +66,14 @@ class Report:
         What they hold in the output.
     notes : tuple of str
         What a user should know of the table, as that an index column was left alone.
+
+    Examples
+    --------
+    >>> import normcore as nc
+    >>> import pyarrow as pa
+    >>> report = nc.fit_source(pa.table({"height": [1.5, 2.5]}), nc.StandardScaler())
+    >>> report.columns, report.after is None
+    (('height',), True)
     """
 
     columns: tuple[str, ...]

@@ -52,6 +52,12 @@ class MissingLibrary(ImportError):
         What needs it.
     install : str
         What pip is to install.
+
+    Examples
+    --------
+    >>> from normcore import io
+    >>> isinstance(io.MissingLibrary("h5py", "HDF5 files", "h5py"), ImportError)
+    True
     """
 
     def __init__(self, library: str, purpose: str, install: str = '"normcore-arrays[cli]"') -> None:
@@ -59,7 +65,15 @@ class MissingLibrary(ImportError):
 
 
 class Field(NamedTuple):
-    """A column of a table."""
+    """A column of a table.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from normcore import io
+    >>> io.Field("height", np.dtype("float32")).kind
+    'number'
+    """
 
     name: str
     #: The float dtype in which the column is normalized; None if it does not hold numbers.
@@ -73,7 +87,14 @@ class Field(NamedTuple):
 
 
 def float_dtype(dtype: DTypeLike) -> np.dtype:
-    """Return the dtype of normalized values: floats up to 64 bits keep theirs."""
+    """Return the dtype of normalized values: floats up to 64 bits keep theirs.
+
+    Examples
+    --------
+    >>> from normcore import io
+    >>> io.float_dtype("float32"), io.float_dtype("int64")
+    (dtype('float32'), dtype('float64'))
+    """
     dtype = np.dtype(dtype)
     narrow = dtype.kind == "f" and dtype.itemsize <= 8
     return dtype.newbyteorder("=") if narrow else np.dtype(np.float64)
@@ -86,6 +107,12 @@ def choose_batch_rows(num_columns: int, batch_rows: int | None = None) -> int:
     ------
     ValueError
         If ``batch_rows`` is not positive.
+
+    Examples
+    --------
+    >>> from normcore import io
+    >>> io.choose_batch_rows(64)
+    32768
     """
     if batch_rows is None:
         return min(max(BATCH_BYTES // (8 * max(num_columns, 1)), 16), MAX_BATCH_ROWS)
@@ -102,6 +129,14 @@ class TableBatch(ABC):
     first_row : int
         Index of the first one in the table, counting from 0.
     num_rows : int
+
+    Examples
+    --------
+    >>> import pyarrow as pa
+    >>> from normcore import io
+    >>> (batch,) = io.open_table(pa.table({"height": [1.5, 2.5]})).batches(["height"])
+    >>> isinstance(batch, io.TableBatch), batch.first_row, batch.num_rows
+    (True, 0, 2)
     """
 
     first_row: int
@@ -157,6 +192,12 @@ class TableWriter(ABC):
     ----------
     num_rows : int or None
         Rows in the finished file, where the writer counts them itself.
+
+    Examples
+    --------
+    >>> from normcore import io
+    >>> io.TableWriter.__abstractmethods__ <= {"write", "close", "__init__"}
+    True
     """
 
     num_rows: int | None = None
@@ -205,6 +246,14 @@ class TableSource(ABC):
     settled : bool
         Whether the types of the columns that are not numbers are known. Those of text may become
         so when all batches were read; see :meth:`restore`.
+
+    Examples
+    --------
+    >>> import pyarrow as pa
+    >>> from normcore import io
+    >>> source = io.open_table(pa.table({"height": [1.5, 2.5]}))
+    >>> isinstance(source, io.TableSource), source.num_rows
+    (True, 2)
     """
 
     #: How messages call the format.

@@ -88,6 +88,16 @@ def group_norm(
     ValueError
         If `num_groups` does not divide the number of channels, a group has no values, or `x`,
         `gamma`, `beta`, `axis`, `eps` or `out` do not fit.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from normcore import functional as F
+    >>> x = np.array([[0.0, 1.0], [2.0, 5.0]])
+    >>> y, moments = F.group_norm(x, 1, eps=1e-12)  # one group of both channels
+    >>> y
+    array([[-1.,  1.],
+           [-1.,  1.]])
     """
     with in_order_with(x, backend):
         return GroupBatch(x, gamma, beta, num_groups, axis, eps, backend, precision).forward(out)
@@ -135,6 +145,16 @@ def group_norm_backward(
     ValueError
         If `dy` or `out` have another shape than `x`, if `moments` are of another number of
         groups, and as for :func:`group_norm`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from normcore import functional as F
+    >>> x = np.array([[0.0, 1.0], [2.0, 5.0]])
+    >>> y, moments = F.group_norm(x, 1)
+    >>> dx, dgamma, dbeta = F.group_norm_backward(np.ones_like(y), x, moments, 1)
+    >>> dbeta
+    array([2., 2.])
     """
     with in_order_with(x, backend):
         batch = GroupBatch(x, gamma, None, num_groups, axis, eps, backend, precision)
@@ -152,7 +172,17 @@ def instance_norm(
     backend: str | Backend | None = None,
     precision: str | None = None,
 ) -> tuple[Array, Moments]:
-    """Normalize each channel of each sample: :func:`group_norm` with one channel to a group."""
+    """Normalize each channel of each sample: :func:`group_norm` with one channel to a group.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from normcore import functional as F
+    >>> y, moments = F.instance_norm(np.array([[[0.0, 2.0], [1.0, 5.0]]]), eps=1e-12)
+    >>> y
+    array([[[-1.,  1.],
+            [-1.,  1.]]])
+    """
     with in_order_with(x, backend):
         return GroupBatch(x, gamma, beta, None, axis, eps, backend, precision).forward(out)
 
@@ -169,7 +199,18 @@ def instance_norm_backward(
     backend: str | Backend | None = None,
     precision: str | None = None,
 ) -> tuple[Array, Array, Array]:
-    """Gradients of :func:`instance_norm`; as those of :func:`group_norm_backward`."""
+    """Gradients of :func:`instance_norm`; as those of :func:`group_norm_backward`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from normcore import functional as F
+    >>> x = np.array([[[0.0, 2.0], [1.0, 5.0]]])
+    >>> y, moments = F.instance_norm(x)
+    >>> dx, dgamma, dbeta = F.instance_norm_backward(np.ones_like(y), x, moments)
+    >>> dbeta
+    array([2., 2.])
+    """
     with in_order_with(x, backend):
         batch = GroupBatch(x, gamma, None, None, axis, eps, backend, precision)
         return batch.backward(dy, moments, True, out)

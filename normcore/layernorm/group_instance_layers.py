@@ -75,6 +75,15 @@ class GroupNorm(_ChannelsLayer):
     Notes
     -----
     As of :class:`LayerNorm`.
+
+    Examples
+    --------
+    >>> import normcore as nc
+    >>> import numpy as np
+    >>> x = np.random.default_rng(0).normal(3, 2, size=(4, 6, 5))
+    >>> y = nc.GroupNorm(2, 6)(x)
+    >>> bool(np.allclose(y.reshape(4, 2, 15).mean(axis=-1), 0))
+    True
     """
 
     __module__ = "normcore"
@@ -148,6 +157,14 @@ class InstanceNorm(RunningStatistics, _ChannelsLayer):
     Notes
     -----
     As of :class:`LayerNorm`.
+
+    Examples
+    --------
+    >>> import normcore as nc
+    >>> import numpy as np
+    >>> x = np.random.default_rng(0).normal(3, 2, size=(4, 6, 50))
+    >>> bool(np.allclose(nc.InstanceNorm(6)(x).mean(axis=-1), 0))
+    True
     """
 
     __module__ = "normcore"

@@ -88,6 +88,16 @@ def layer_norm(
     ValueError
         If a sample has no values, and if `gamma`, `beta`, `residual`, `gamma_offset`, `num_axes`,
         `eps` or `out` do not fit.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from normcore import functional as F
+    >>> x = np.array([[0.0, 1.0], [2.0, 5.0]])
+    >>> y, moments = F.layer_norm(x, eps=1e-12)
+    >>> y
+    array([[-1.,  1.],
+           [-1.,  1.]])
     """
     return _normalized(
         x, gamma, beta, residual, gamma_offset, num_axes, eps, out, backend, precision, True
@@ -137,6 +147,16 @@ def layer_norm_backward(
     ValueError
         If `dy` or `out` have another shape than `x`, if `moments` are of another number of
         samples, and as for :func:`layer_norm`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from normcore import functional as F
+    >>> x = np.array([[0.0, 1.0], [2.0, 5.0]])
+    >>> y, moments = F.layer_norm(x)
+    >>> dx, dgamma, dbeta = F.layer_norm_backward(np.ones_like(y), x, moments)
+    >>> dbeta
+    array([2., 2.])
     """
     with in_order_with(x, backend):
         batch = RowBatch(
@@ -161,6 +181,15 @@ def rms_norm(
 
     ``y = x / sqrt(mean(x**2) + eps) * gamma``; parameters, results and errors are those of
     :func:`layer_norm`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from normcore import functional as F
+    >>> x = np.array([[0.0, 1.0], [2.0, 5.0]])
+    >>> y, moments = F.rms_norm(np.array([[1.0, 7.0]]), eps=1e-12)
+    >>> y.round(12)
+    array([[0.2, 1.4]])
     """
     return _normalized(
         x, gamma, None, residual, gamma_offset, num_axes, eps, out, backend, precision, False
@@ -180,7 +209,18 @@ def rms_norm_backward(
     backend: str | Backend | None = None,
     precision: str | None = None,
 ) -> tuple[Array, Array]:
-    """Gradients of :func:`rms_norm` with respect to `x` and `gamma`; as layer norm's."""
+    """Gradients of :func:`rms_norm` with respect to `x` and `gamma`; as layer norm's.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from normcore import functional as F
+    >>> x = np.array([[0.0, 1.0], [2.0, 5.0]])
+    >>> y, moments = F.rms_norm(x)
+    >>> dx, dgamma = F.rms_norm_backward(np.ones_like(y), x, moments)
+    >>> dx.shape, dgamma.shape
+    ((2, 2), (2,))
+    """
     with in_order_with(x, backend):
         batch = RowBatch(
             x, gamma, None, num_axes, eps, backend, precision,

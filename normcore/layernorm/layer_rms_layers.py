@@ -143,6 +143,13 @@ class RMSNorm(LayerNorm):
 
     Parameters, attributes and notes are those of :class:`LayerNorm`, without `bias` and `beta`;
     `eps` is added to the mean square.
+
+    Examples
+    --------
+    >>> import normcore as nc
+    >>> import numpy as np
+    >>> nc.RMSNorm(2, eps=1e-12)(np.array([[3.0, 4.0]])).round(6)
+    array([[0.848528, 1.131371]])
     """
 
     __module__ = "normcore"

@@ -17,12 +17,13 @@ from normcore.batchnorm.inference import Inference
 from normcore.layernorm.arguments import PerSampleBatch
 from normcore.layout.namespace import Array
 from normcore.layout.scalar_argument import as_floats
+from normcore.registration.exporting import Exporting
 from normcore.statistics import Moments
 
 __all__ = ["SampleLayer"]
 
 
-class SampleLayer:
+class SampleLayer(Exporting):
     """Parameters, the latest forward pass, and what both ask of their arguments."""
 
     _forward: SavedForward | Inference | None

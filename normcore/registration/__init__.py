@@ -7,6 +7,7 @@ The hook is in :mod:`~normcore.registration.hookspecs`, what it may register in
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
@@ -19,7 +20,9 @@ __all__ = [
     "Row",
     "engine",
     "engines_of",
+    "exporter_registration",
     "kernel",
+    "origin",
     "register",
     "registrations",
     "scaler",
@@ -61,6 +64,12 @@ def scalers() -> Mapping[str, type]:
     """Return every scaler class by its registered name.
 
     Imports them all; a plugin's that does not import is left out with a :class:`PluginWarning`.
+
+    Examples
+    --------
+    >>> import normcore as nc
+    >>> nc.scalers()["standard"].__name__
+    'StandardScaler'
     """
     resolved = {name: _resolve_or_warn(each) for name, each in catalog().of_kind("scaler").items()}
     return MappingProxyType({name: each for name, each in resolved.items() if each is not None})
@@ -119,8 +128,20 @@ def engine(name: str) -> Any:
 
 
 def engines_of(library: str) -> list[Any]:
-    """Return the engine classes that may take tables of a library."""
-    return [each.resolve() for each in catalog().engines.get(library, ())]
+    """Return the engine classes that may take tables of a library, those that import."""
+    found = [_resolve_or_warn(each) for each in catalog().engines.get(library, ())]
+    return [each for each in found if each is not None]
+
+
+def exporter_registration(format: str) -> Registration:
+    """Return what is registered as an exporter of a format.
+
+    Raises
+    ------
+    ValueError
+        If there is none of that name.
+    """
+    return _find("exporter", format)
 
 
 def kernel(name: str, backend: str) -> Callable[..., Any] | None:
@@ -142,6 +163,18 @@ def supplied(name: str) -> object:
     return catalog().supplied[name].resolve()
 
 
+def origin(cls: type) -> str:
+    """Return where a class comes from, for messages: its plugin, or else its module."""
+    target = f"{cls.__module__}:{cls.__name__}"
+    try:
+        for each in catalog():
+            if each.target == target or _is_target(each, cls):
+                return str(each.plugin)
+    except PluginError:  # plugins are being looked for
+        pass
+    return f"module {cls.__module__!r}"
+
+
 def registrations() -> list[Row]:
     """Return everything that is registered; nothing is imported."""
     return [
@@ -156,6 +189,12 @@ def _find(kind: str, name: str) -> Registration:
         known = ", ".join(sorted(catalog().of_kind(kind)))
         raise ValueError(f"there is no {kind} {name!r}; known: {known}")
     return registration
+
+
+def _is_target(registration: Registration, cls: type) -> bool:
+    """Whether a class is what is registered; nothing is imported to tell."""
+    module, _, attribute = registration.target.partition(":")
+    return getattr(sys.modules.get(module), attribute, None) is cls
 
 
 def _resolve_or_warn(registration: Registration) -> Any:

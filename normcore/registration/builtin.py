@@ -6,7 +6,7 @@ from normcore.registration.registry import Registry
 
 @hookimpl
 def normcore_register(registry: Registry) -> None:
-    """Register the core's scalers, its reference backend, its file formats and its engine."""
+    """Register the core's scalers, reference backend, file formats, engine and exporters."""
     registry.scaler("standard", "normcore.scaling:StandardScaler")
     registry.scaler("minmax", "normcore.scaling:MinMaxScaler")
     registry.scaler("robust", "normcore.scaling:RobustScaler")
@@ -28,4 +28,16 @@ def normcore_register(registry: Registry) -> None:
     registry.source(".npy", "normcore.io.npy:Npy")
     registry.engine(
         "dask", "normcore.engines.dask:DaskEngine", libraries=("dask", "distributed", "xarray")
+    )
+    registry.exporter("c", "normcore.export.c:to_c")
+    registry.exporter(
+        "onnx", "normcore.export.onnx:to_onnx", writer="normcore.export.onnx:to_bytes"
+    )
+    registry.exporter("polars", "normcore.export.polars:to_polars")
+    registry.exporter(
+        "sklearn", "normcore.export.sklearn:to_sklearn", writer="normcore.export.sklearn:to_bytes"
+    )
+    registry.exporter("sql", "normcore.export.sql:to_sql")
+    registry.exporter(
+        "torch", "normcore.export.torch:to_torch", writer="normcore.export.torch:to_bytes"
     )

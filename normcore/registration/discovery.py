@@ -7,6 +7,7 @@ thread may be importing one of them and be waiting for it; hooks run under the l
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
 import threading
@@ -37,6 +38,7 @@ __all__ = ["catalog", "known_supplied_names", "register"]
 GROUP = "normcore"
 DISTRIBUTION = "normcore-arrays"
 HOOK = "normcore_register"
+_POSITIONAL = inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD
 
 _lock = threading.RLock()
 _thread = threading.local()  # .busy: this thread is importing plugins or running their hooks
@@ -84,21 +86,40 @@ def register(plugin: object) -> None:
     Raises
     ------
     PluginError
-        If it has no hook that can be called, its hook raises, or a name is taken. Nothing of it
-        is registered then. A plugin found through an entry point later on is the one that is
-        refused if the two share a name.
+        If it has no hook that can be called, its hook raises, a name is taken, or a kernel is for
+        a backend that no plugin has. Nothing of it is registered then. A plugin found through an
+        entry point later on is the one that is refused if the two share a name.
+
+    Examples
+    --------
+    >>> import normcore as nc
+    >>> class Plugin:
+    ...     @nc.hookimpl
+    ...     def normcore_register(self, registry):
+    ...         registry.function("of_example", "operator:neg")
+    >>> nc.register(Plugin())
+    >>> nc.of_example(1)
+    -1
     """
     with _lock:
         manager = _started_manager()
-        if not manager.is_registered(plugin):
-            name = getattr(plugin, "__name__", None) or type(plugin).__qualname__
-            _take(manager, plugin, Plugin(name))
+        if manager.is_registered(plugin):
+            return
+        name = getattr(plugin, "__name__", None) or type(plugin).__qualname__
+        taken = _take(manager, plugin, Plugin(name))
+    if _unknown_backend(taken) and not _is_busy() and not _disabled():
+        catalog()  # which may have the backend
+        with _lock:
+            problem = _unknown_backend(taken)
+            if problem:
+                _give_back(manager, plugin, taken)
+                raise PluginError(problem)
 
 
 def _discover() -> None:
     """Find all plugins and take what they register; a broken one is warned about."""
     global _discovered
-    if getattr(_thread, "busy", False):
+    if _is_busy():
         raise PluginError(
             "a plugin asked for what plugins supply while plugins are being looked for; the module "
             "with the hook should import little, and names from where they are defined"
@@ -108,15 +129,17 @@ def _discover() -> None:
         if _discovered:  # by another thread
             return
         manager = _started_manager()
-        problems = []
+        problems, taken = [], []
         for plugin, module, problem in found:
             if not problem and not manager.is_registered(module):
                 try:
-                    _take(manager, module, plugin)
+                    taken.append((module, _take(manager, module, plugin)))
                 except PluginError as error:
                     problem = str(error)
             if problem:
                 problems.append(problem)
+        if not problems and not _disabled():  # or who knows what backends there would be
+            problems = _refuse_unknown_backends(manager, taken)
         _discovered = True
     for problem in problems:  # after everything has taken effect: a warning may be an error
         warnings.warn(f"{problem}. It is not used.", PluginWarning, stacklevel=4)
@@ -133,7 +156,7 @@ def _started_manager() -> pluggy.PluginManager:
     return _manager
 
 
-def _take(manager: pluggy.PluginManager, module: object, plugin: Plugin) -> None:
+def _take(manager: pluggy.PluginManager, module: object, plugin: Plugin) -> list[Registration]:
     """Run the hook of a plugin and put its registrations into effect, all or none."""
     global _catalog
     try:
@@ -144,9 +167,47 @@ def _take(manager: pluggy.PluginManager, module: object, plugin: Plugin) -> None
         if manager.is_registered(module):
             manager.unregister(module)
         raise
+    return registrations
+
+
+def _give_back(manager: pluggy.PluginManager, module: object, taken: list[Registration]) -> None:
+    """Take the registrations of a plugin out of effect."""
+    global _catalog
+    _catalog = Catalog(each for each in _catalog if each not in taken)
+    manager.unregister(module)
+
+
+def _unknown_backend(taken: list[Registration]) -> str:
+    """Return what is wrong if a kernel is for a backend that is not registered."""
+    known = _catalog.of_kind("backend")
+    for each in taken:
+        if each.kind == "kernel" and each.backend not in known:
+            return (
+                f"{each.plugin}: kernel {each.name!r} is for the backend {each.backend!r}, which "
+                f"no plugin registers; known: {', '.join(sorted(known))}"
+            )
+    return ""
+
+
+def _refuse_unknown_backends(
+    manager: pluggy.PluginManager, taken: list[tuple[object, list[Registration]]]
+) -> list[str]:
+    """Give back plugins with kernels for unknown backends; return what is wrong with them."""
+    problems = []
+    refused = True
+    while refused:  # the backend of another's kernel may go with a plugin
+        refused = False
+        for module, registrations in taken:
+            problem = _unknown_backend(registrations) if manager.is_registered(module) else ""
+            if problem:
+                _give_back(manager, module, registrations)
+                problems.append(problem)
+                refused = True
+    return problems
 
 
 def _run_hook(manager: pluggy.PluginManager, module: object, plugin: Plugin) -> list[Registration]:
+    _check_signature(plugin, getattr(module, HOOK, None))
     try:
         manager.register(module, name=f"{plugin.name} {id(module)}")
     except Exception as error:  # a hook with other arguments, or an object that cannot be searched
@@ -159,9 +220,12 @@ def _run_hook(manager: pluggy.PluginManager, module: object, plugin: Plugin) -> 
             raise PluginError(f"{plugin}: there is no hook {caller.name!r}")
     if HOOK not in {caller.name for caller in callers}:
         raise PluginError(f"{plugin}: {_why_no_hook(module)}")
+    for each in getattr(manager.hook, HOOK).get_hookimpls():
+        if each.plugin is module:
+            _check_signature(plugin, each.function)
     others = [each for each in manager.get_plugins() if each is not module]
     registry = Registry(plugin)
-    was_busy, _thread.busy = getattr(_thread, "busy", False), True
+    was_busy, _thread.busy = _is_busy(), True
     try:
         manager.subset_hook_caller(HOOK, remove_plugins=others)(registry=registry)
     except PluginError as error:
@@ -172,6 +236,30 @@ def _run_hook(manager: pluggy.PluginManager, module: object, plugin: Plugin) -> 
         _thread.busy = was_busy
         registrations = registry._close()
     return registrations
+
+
+def _check_signature(plugin: Plugin, function: object) -> None:
+    """Refuse a hook that would not be called with the registry, or not run when it is called.
+
+    Pluggy calls one without parameters, or with another one that has a default, all the same.
+    """
+    if not (inspect.isfunction(function) or inspect.ismethod(function)):
+        return
+    parameters = list(inspect.signature(function).parameters.values())
+    if (
+        [each.name for each in parameters] != ["registry"]
+        or parameters[0].default is not parameters[0].empty
+        or parameters[0].kind not in _POSITIONAL
+    ):
+        raise PluginError(
+            f"{plugin}: its hook is {function.__name__}{inspect.signature(function)}, but takes "
+            f"one argument: {HOOK}(registry)"
+        )
+    if inspect.isgeneratorfunction(function) or inspect.iscoroutinefunction(function):
+        raise PluginError(
+            f"{plugin}: its hook {function.__name__} is a generator or a coroutine, whose lines "
+            "do not run when it is called; make it a plain function"
+        )
 
 
 def _why_no_hook(module: object) -> str:
@@ -199,9 +287,7 @@ def _is_core_name(name: str) -> bool:
 
 def _load_entry_points() -> list[_Loaded]:
     """Import the module of each entry point that is not disabled, our own distribution's first."""
-    disabled = {
-        _canonical(name) for name in os.environ.get("NORMCORE_DISABLED_PLUGINS", "").split(",")
-    }
+    disabled = _disabled()
     loaded = []
     _thread.busy = True
     try:
@@ -217,6 +303,17 @@ def _load_entry_points() -> list[_Loaded]:
     finally:
         _thread.busy = False
     return loaded
+
+
+def _disabled() -> set[str]:
+    """Return the names of plugins and distributions that are not to be loaded."""
+    given = os.environ.get("NORMCORE_DISABLED_PLUGINS", "").split(",")
+    return {_canonical(name) for name in given if name.strip()}
+
+
+def _is_busy() -> bool:
+    """Whether this thread is importing plugins or running their hooks."""
+    return getattr(_thread, "busy", False)
 
 
 def _load(entry_point: EntryPoint, plugin: Plugin) -> _Loaded:

@@ -23,8 +23,8 @@ def normcore_register(registry: Registry) -> None:
     Called once per plugin in a process: when the first name is asked for that a plugin might
     supply, or by :func:`normcore.register`. The core's own names come first, then those of
     plugins a host registered, then the other distributions' in alphabetical order. The result is
-    ignored. Registrations take effect together when the function has returned; if it raises,
-    none does.
+    ignored. Registrations take effect together when the function has returned; if it raises, or
+    if a kernel is for a backend that no plugin has, none does.
 
     Targets are strings of the form ``"module:attribute"`` and are imported when they are first
     used. The function, and the module it stands in, should import nothing expensive.

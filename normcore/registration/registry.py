@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable, Iterator
 from importlib import import_module
 from typing import Any, NamedTuple
 
+from normcore.threads.immortal import make_modules_immortal
+
 __all__ = [
     "Catalog",
     "Plugin",
@@ -20,13 +22,43 @@ _TARGET = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _SUFFIX = re.compile(r"(\.[a-z0-9]+)+")
 
+# What the class of a kind derives from, and how its author names that.
+_BASES = {
+    "scaler": (
+        "normcore.scaling.scaler:Scaler",
+        "normcore.AffineScaler or normcore.PointwiseScaler",
+    ),
+    "backend": ("normcore.array_backend.abstract:Backend", "normcore.Backend"),
+    "source": ("normcore.io.table:TableSource", "normcore.io.TableSource"),
+    "engine": ("normcore.engines.engine:Engine", "normcore.Engine"),
+}
+
 
 class PluginError(RuntimeError):
-    """A plugin cannot be used; the message names the plugin and its distribution."""
+    """A plugin cannot be used; the message names the plugin and its distribution.
+
+    Examples
+    --------
+    >>> import normcore as nc
+    >>> try:
+    ...     nc.register(object())
+    ... except nc.PluginError as error:
+    ...     print("normcore_register" in str(error))
+    True
+    """
 
 
 class PluginWarning(UserWarning):
-    """A plugin, or one of its targets, is left out; everything else works."""
+    """A plugin, or one of its targets, is left out; everything else works.
+
+    Examples
+    --------
+    >>> import warnings
+    >>> import normcore as nc
+    >>> with warnings.catch_warnings():
+    ...     warnings.simplefilter("error", nc.PluginWarning)  # a plugin left out is an error now
+    ...     _ = nc.scalers()
+    """
 
 
 class Plugin(NamedTuple):
@@ -45,7 +77,7 @@ class Plugin(NamedTuple):
 class Registration(NamedTuple):
     """One thing that a plugin offers."""
 
-    kind: str  # scaler, backend, kernel, function, source or engine
+    kind: str  # scaler, backend, kernel, function, source, engine or exporter
     name: str
     target: str
     plugin: Plugin
@@ -54,6 +86,7 @@ class Registration(NamedTuple):
     priority: int = 0
     backend: str = ""
     libraries: tuple[str, ...] = ()
+    writer: str = ""
 
     @property
     def key(self) -> tuple[str, str, str]:
@@ -77,23 +110,32 @@ class Registration(NamedTuple):
         Raises
         ------
         PluginError
-            If it does not import, or is not what its kind requires: a class, or for kernels and
-            functions a callable.
+            If it does not import, or is not what its kind requires: a class of that kind, without
+            abstract methods, or a callable.
         """
-        module, _, attribute = self.target.partition(":")
         try:
-            target = getattr(import_module(module), attribute)
+            target = _imported(self.target)
         except (Exception, SystemExit) as error:
             raise PluginError(
                 f"{self.plugin}: the target {self.target!r} of {self.kind} {self.name!r} does not "
                 f"import: {type(error).__name__}: {error}"
             ) from error
-        required = "callable" if self.kind in ("kernel", "function") else "class"
-        if not (callable(target) if required == "callable" else isinstance(target, type)):
+        what = f"{self.plugin}: the target {self.target!r} of {self.kind} {self.name!r} is not a"
+        if self.kind not in _BASES:
+            if not callable(target):
+                raise PluginError(f"{what} callable but {target!r}")
+            return target
+        if not isinstance(target, type):
+            raise PluginError(f"{what} class but {target!r}")
+        base, its_name = _BASES[self.kind]
+        if not issubclass(target, _imported(base)):
+            raise PluginError(f"{what} subclass of {its_name}")
+        missing = sorted(getattr(target, "__abstractmethods__", ()))
+        if missing:
             raise PluginError(
-                f"{self.plugin}: the target {self.target!r} of {self.kind} {self.name!r} is not a "
-                f"{required} but {target!r}"
+                f"{self.plugin}: {self.kind} {self.name!r} lacks {', '.join(missing)}"
             )
+        make_modules_immortal()
         return target
 
 
@@ -102,6 +144,13 @@ class Registry:
 
     Every method raises ValueError or TypeError for an argument that cannot work; targets are
     strings of the form ``"module:attribute"``, imported on first use and not before.
+
+    Examples
+    --------
+    >>> import normcore as nc
+    >>> @nc.hookimpl
+    ... def normcore_register(registry):
+    ...     registry.scaler("halfrange", "my_package:HalfRangeScaler")
     """
 
     def __init__(self, plugin: Plugin) -> None:
@@ -152,7 +201,13 @@ class Registry:
         )
 
     def kernel(self, name: str, target: str, *, backend: str) -> None:
-        """Offer a faster form, for one backend, of something that has an array-API form."""
+        """Offer a faster form, for one backend, of something that has an array-API form.
+
+        ``name`` is what :attr:`normcore.PointwiseScaler.kernel` says, with ``"_inverse"`` for the
+        inverse; the target is called as ``kernel(x, *arguments)``, as described there.
+
+        A plugin that names a backend that no plugin registers is refused.
+        """
         if not isinstance(backend, str) or not _NAME.fullmatch(backend):
             raise ValueError(f"kernel {name!r}: {backend!r} cannot be the name of a backend")
         self._add("kernel", name, target, backend=backend)
@@ -188,6 +243,26 @@ class Registry:
             "engine", name, target, libraries=_strings(libraries, f"engine {name!r}: libraries")
         )
 
+    def exporter(self, name: str, target: str, *, writer: str = "") -> None:
+        """Offer a format of ``export``: a function of something fitted that returns its map.
+
+        Parameters
+        ----------
+        name : str
+            Of the format, as ``scaler.export(name)`` and ``normcore export FILE --to name``.
+        target : str
+            Where the function is: it takes what is exported, and options by keyword. It raises
+            ValueError or TypeError for what the format cannot say.
+        writer : str, optional
+            Where the function is that turns a result into the bytes of a file. Results that are
+            str or bytes need none; others without one can be had in Python alone.
+        """
+        if writer != "" and not (isinstance(writer, str) and _TARGET.fullmatch(writer)):
+            raise ValueError(
+                f"the writer {writer!r} of exporter {name!r} is not of the form 'module:attribute'"
+            )
+        self._add("exporter", name, target, writer=writer)
+
     def _add(
         self,
         kind: str,
@@ -199,6 +274,7 @@ class Registry:
         priority: int = 0,
         backend: str = "",
         libraries: tuple[str, ...] = (),
+        writer: str = "",
     ) -> None:
         if not self._open:
             raise RuntimeError(f"{self._plugin}: registrations are taken only while its hook runs")
@@ -211,7 +287,7 @@ class Registry:
                 f"the target {target!r} of {kind} {name!r} is not of the form 'module:attribute'"
             )
         registration = Registration(
-            kind, name, target, self._plugin, arrays, devices, priority, backend, libraries
+            kind, name, target, self._plugin, arrays, devices, priority, backend, libraries, writer
         )
         if registration.key in self._registrations:
             raise ValueError(f"{kind} {name!r} is registered twice")
@@ -221,6 +297,11 @@ class Registry:
         """Take no more, and return what there is."""
         self._open = False
         return list(self._registrations.values())
+
+
+def _imported(target: str) -> Any:
+    module, _, attribute = target.partition(":")
+    return getattr(import_module(module), attribute)
 
 
 def _strings(given: Iterable[str], what: str) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from typing import Any, Self, TypeAlias, cast
 import numpy as np
 
 from normcore.layout.namespace import Array
+from normcore.registration.exporting import Exporting
 from normcore.reporting import column_files
 from normcore.reporting.column_parts import Parts, converted
 from normcore.saving.scaler_file import save_scaler
@@ -47,7 +48,7 @@ class _WherePartsHaveIt:
         return MethodType(self._method, instance)
 
 
-class ColumnScaler(Estimator):
+class ColumnScaler(Exporting, Estimator):
     """Scale columns by scalers of their own; all others pass through as they are.
 
     The result has all columns, in their order. That of a data frame is a frame of the same library,

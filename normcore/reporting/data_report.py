@@ -52,6 +52,14 @@ class DataReport:
     has_names : bool
         Whether the names of the columns are the table's, or made up for those of an array.
     notes : tuple of str
+
+    Examples
+    --------
+    >>> import normcore as nc
+    >>> import numpy as np
+    >>> report = nc.report(np.random.default_rng(0).normal(size=(500, 2)))
+    >>> report.num_rows, [column.recommendation.scaler for column in report.columns]
+    (500, ['standard', 'standard'])
     """
 
     source: str
@@ -186,6 +194,14 @@ def report(
         If the table is malformed, lacks a column, or was changed meanwhile.
     OSError
         If it cannot be read.
+
+    Examples
+    --------
+    >>> import normcore as nc
+    >>> import numpy as np
+    >>> report = nc.report(np.random.default_rng(0).lognormal(size=(500, 1)))
+    >>> report.columns[0].recommendation.scaler
+    'power'
     """
     table = opened_table(X, csv)
     try:

@@ -54,6 +54,13 @@ def check_output(path: PathLike) -> None:
     ------
     OSError
         If not: no such directory, no permission, or something other than a file in the way.
+
+    Examples
+    --------
+    >>> import os, tempfile
+    >>> from normcore import io
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     io.check_output(os.path.join(folder, "result.npy"))  # it could be written
     """
     target = _target(path)
     probe = target.with_name(f".normcore-{secrets.token_hex(8)}.tmp")
@@ -147,6 +154,18 @@ def atomic_output(path: PathLike) -> Iterator[Path]:
     ------
     OSError
         If the file cannot be written.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from normcore import io
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder) / "result.txt"
+    ...     with io.atomic_output(path) as temporary:
+    ...         _ = temporary.write_text("whole")
+    ...     path.read_text()
+    'whole'
     """
     target = _target(path)
     remove_abandoned(target.parent)

@@ -1,22 +1,34 @@
-"""Parameters of scalers as JSON has them, and whether two values of one are the same."""
+"""Parameters of scalers as JSON has them, and whether two values of one are the same.
+
+A tuple is an array of JSON's. All else that JSON has no form for is an object whose keys say what
+it was: ``{"list": [...]}``, ``{"dict": [[key, value], ...]}``, or ``{"array": [...]}`` with a
+``dtype`` and a ``shape``.
+"""
 
 from __future__ import annotations
 
+import math
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from normcore.array_backend.abstract import Backend
 
-__all__ = ["from_json", "same_value", "to_json"]
+__all__ = ["from_json", "is_plain", "same_value", "to_json"]
 
-Json: TypeAlias = "bool | int | float | str | list[Json] | None"
+Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
+
+_ARRAYS = {"array", "dtype", "shape"}
 
 
 def same_value(one: object, other: object) -> bool:
     """Whether two values of a parameter are the same: ``[0, 1]`` is ``(0, 1)``, NaN is NaN."""
     if isinstance(one, float) and isinstance(other, float) and np.isnan(one):
         return bool(np.isnan(other))
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(same_value(one[key], other[key]) for key in one)
+    if isinstance(one, list | tuple) and isinstance(other, list | tuple):
+        return len(one) == len(other) and all(map(same_value, one, other))
     return one is other or bool(np.array_equal(one, other))  # type: ignore[arg-type]
 
 
@@ -26,19 +38,87 @@ def to_json(name: str, value: object) -> Json:
     Raises
     ------
     TypeError
-        If JSON has no form for it.
+        If there is no form for it; the message has the parameter, the place in it and the type.
     """
     if isinstance(value, Backend):
         return value.name
-    if isinstance(value, np.generic | np.ndarray):
-        value = value.tolist()
-    if isinstance(value, tuple | list):
-        return [to_json(name, each) for each in value]
+    if isinstance(value, np.ndarray) and value.dtype.kind in "biufU" and value.dtype.itemsize:
+        if value.dtype.kind != "f" or value.dtype.itemsize <= 8:
+            numbers = value.ravel().tolist()
+            return {"array": numbers, "dtype": value.dtype.str, "shape": list(value.shape)}
+    elif isinstance(value, np.generic) and value.dtype.kind in "biufU":
+        value = value.item()
+    if isinstance(value, tuple):
+        return _elements(name, value)
+    if isinstance(value, list):
+        return {"list": _elements(name, value)}
+    if isinstance(value, dict) and all(type(key) is str for key in value):
+        return {"dict": [[key, to_json(f"{name}[{key!r}]", each)] for key, each in value.items()]}
     if value is None or isinstance(value, bool | int | float | str):
         return value
-    raise TypeError(f"parameter {name}={value!r} cannot be saved: JSON has no {type(value)}")
+    raise TypeError(
+        f"parameter {name} cannot be saved: a file holds numbers, text, None, and tuples, lists, "
+        f"dicts and arrays of these, and it is {_described(value)}"
+    )
 
 
 def from_json(value: Any) -> Any:
-    """Return the value of a parameter that :func:`to_json` gave; sequences are tuples."""
-    return tuple(from_json(each) for each in value) if isinstance(value, list) else value
+    """Return the value of a parameter that :func:`to_json` gave.
+
+    Raises
+    ------
+    ValueError
+        If it gave no such.
+    """
+    if isinstance(value, list):
+        return tuple(from_json(each) for each in value)
+    if not isinstance(value, dict):
+        return value
+    if value.keys() == {"list"} and isinstance(value["list"], list):
+        return [from_json(each) for each in value["list"]]
+    if value.keys() == {"dict"}:
+        return _dict(value["dict"])
+    if value.keys() != _ARRAYS:
+        raise ValueError(f"no parameter has the value {value!r:.60}")
+    return _array(**value)
+
+
+def is_plain(value: Json) -> bool:
+    """Whether it says all in what JSON has by itself."""
+    if isinstance(value, list):
+        return all(map(is_plain, value))
+    return not isinstance(value, dict)
+
+
+def _elements(name: str, values: tuple[object, ...] | list[object]) -> list[Json]:
+    return [to_json(f"{name}[{place}]", each) for place, each in enumerate(values)]
+
+
+def _dict(items: Any) -> dict[str, Any]:
+    try:
+        found = {key: from_json(each) for key, each in items}
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"the dict of a parameter is damaged: {error}") from None
+    if not all(type(key) is str for key in found):
+        raise ValueError("the dict of a parameter is damaged: its keys are not all text")
+    return found
+
+
+def _array(array: Any, dtype: Any, shape: Any) -> np.ndarray:
+    try:
+        kind = np.dtype(dtype)
+        if kind.kind not in "biufU":
+            raise TypeError(f"{dtype!r:.60} is no dtype of numbers or text")
+        numbers = np.array(array, dtype=kind)
+        if not isinstance(array, list) or numbers.ndim != 1 or math.prod(shape) != numbers.size:
+            raise ValueError(f"it has the shape {shape!r:.60}")
+        return numbers.reshape(shape)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ValueError(f"the array of a parameter is damaged: {error}") from None
+
+
+def _described(value: object) -> str:
+    kind = type(value)
+    module = "" if kind.__module__ == "builtins" else f"{kind.__module__}."
+    dtype = f" of {value.dtype}" if isinstance(value, np.ndarray) else ""
+    return f"of type {module}{kind.__qualname__}{dtype}"

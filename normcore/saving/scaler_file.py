@@ -19,9 +19,10 @@ as many digits as restore them exactly; those that JSON has no number for are th
 ``"nan"``, ``"inf"`` and ``"-inf"``. A lone float that JSON cannot write is such an array of shape
 ``[]``.
 
-Version 2 adds what version 1 cannot say: ``attributes``, fitted attributes that were assigned, and
-``"n_samples_seen": null`` for statistics that were given without a count. A file is of the lowest
-version that says what it has to.
+Version 2 adds what version 1 cannot say: ``attributes``, fitted attributes that were assigned,
+``"n_samples_seen": null`` for statistics that were given without a count, and parameters that are
+lists, dicts or arrays (:mod:`~normcore.saving.parameter_values`). A file is of the lowest version
+that says what it has to.
 
 The class is found by its registered name, ``scaler``; ``class`` is for people to read. A file
 therefore never decides what is imported.
@@ -41,6 +42,7 @@ import numpy as np
 
 from normcore import registration
 from normcore.saving.atomic_output import atomic_output
+from normcore.saving.parameter_values import is_plain
 
 __all__ = ["load", "load_scaler", "registered_name", "save_scaler"]
 
@@ -103,9 +105,22 @@ def save_scaler(scaler: SavableScaler, path: str | os.PathLike[str]) -> None:
         If a parameter has no form in JSON.
     OSError
         If the file cannot be written.
+
+    Examples
+    --------
+    >>> import os, tempfile
+    >>> import normcore as nc
+    >>> from normcore.io import save_scaler
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save_scaler(nc.MinMaxScaler().fit([[0.0], [2.0]]), os.path.join(folder, "scaler.json"))
     """
     description = scaler.to_dict()
-    plain = "attributes" not in description and description.get("n_samples_seen") is not None
+    params = description.get("params")
+    plain = (
+        "attributes" not in description
+        and description.get("n_samples_seen") is not None
+        and (not isinstance(params, dict) or all(map(is_plain, params.values())))
+    )
     entries = {"format": FORMAT, "version": 1 if plain else VERSION, **description}
     lines = [f"  {json.dumps(key)}: {_dumps(value)}" for key, value in entries.items()]
     text = "{\n" + ",\n".join(lines) + "\n}\n"
@@ -128,6 +143,16 @@ def load_scaler(path: str | os.PathLike[str]) -> Any:
         names a scaler that no installed plugin provides. The message names the file.
     OSError
         If the file cannot be read.
+
+    Examples
+    --------
+    >>> import os, tempfile
+    >>> import normcore as nc
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = os.path.join(folder, "scaler.json")
+    ...     nc.StandardScaler().fit([[0.0], [2.0]]).save(path)
+    ...     nc.load(path).mean_
+    array([1.])
     """
     try:
         return _load(Path(path))

@@ -16,8 +16,8 @@ from normcore.array_backend.abstract import Backend, InfiniteInput
 from normcore.layout import out_argument
 from normcore.layout.namespace import Array
 from normcore.layout.numpy_views import is_floats
-from normcore.scaling import array_map, element_mask, input_validation
-from normcore.scaling.estimator import not_fitted_error
+from normcore.scaling import array_map, contracts, element_mask, input_validation
+from normcore.scaling.estimator import not_fitted_error, parameters_of
 from normcore.scaling.finite_maps import FiniteAffine, finite, plain, rescale_quarters
 from normcore.scaling.known_statistics import KnownStatistics
 from normcore.scaling.real_numbers import on_host
@@ -46,6 +46,20 @@ class AffineScaler(Scaler):
 
     A subclass names its :attr:`statistic` and gives the four coefficients in :meth:`affine`;
     streaming, merging, the inverse, saving and scikit-learn's protocol come with the base.
+
+    Examples
+    --------
+    >>> import normcore as nc
+    >>> class HalfRangeScaler(nc.AffineScaler):
+    ...     statistic = nc.Extrema
+    ...
+    ...     def affine(self, extrema):
+    ...         self.half_range_ = (extrema.max - extrema.min) / 2
+    ...         return nc.Affine(center=extrema.min + self.half_range_, scale=self.half_range_)
+    >>> HalfRangeScaler().fit_transform([[0.0], [1.0], [4.0]])
+    array([[-1. ],
+           [-0.5],
+           [ 1. ]])
     """
 
     __module__ = "normcore"
@@ -55,6 +69,11 @@ class AffineScaler(Scaler):
     coefficients: ClassVar[Mapping[str, str]] = {"scale_": "scale"}
     #: Parameters by which such attributes are used or not.
     switches: ClassVar[Mapping[str, str]] = {}
+
+    #: Whether results are clipped to :meth:`bounds`. A parameter of this name decides it at once,
+    #: without another fit.
+    clip: bool | str | None = True
+    immediate: ClassVar[frozenset[str]] = Scaler.immediate | {"clip"}
 
     #: Whether :meth:`squash` follows the map.
     squashes: bool = False
@@ -69,11 +88,23 @@ class AffineScaler(Scaler):
         """
 
     def bounds(self) -> tuple[float, float] | None:
-        """Return what ``transform`` clips its results to; by default nothing.
+        """Return what ``transform`` clips its results to where :attr:`clip`; by default nothing.
 
         Where an end is no value of the dtype of the result, the next one inside takes its place.
         """
         return None
+
+    def _check_parameters(self) -> None:
+        parameters = parameters_of(type(self))
+        if isinstance(parameters.get("clip"), bool):  # others know of more ways
+            input_validation.check_flags(clip=self.clip)
+        uses = (type(self).bounds, type(self).squash)
+        if "clip" in parameters and uses == (AffineScaler.bounds, AffineScaler.squash):
+            raise TypeError(
+                f"{type(self).__name__} takes clip, but does not say what to clip to: define "
+                "bounds(), or take no such parameter"
+            )
+        super()._check_parameters()
 
     def squash(self, xp: ModuleType, y: Array) -> Array:
         """Return what follows the affine map, where :attr:`squashes`: a function with an inverse.
@@ -92,7 +123,7 @@ class AffineScaler(Scaler):
         raise NotImplementedError(f"{type(self).__name__} squashes, but has no inverse")
 
     def _prepare(self, statistic: Statistic | None) -> None:
-        scale = self._set_map(self.affine(statistic))
+        scale = self._set_map(contracts.affine_of(self, statistic))
         if "scale_" not in self.__dict__:
             self.scale_ = scale
 
@@ -227,7 +258,7 @@ class AffineScaler(Scaler):
     def _bounds_of(self, x: Array) -> tuple[float, float] | None:
         """Return the bounds of the results of ``x``, as values of their dtype."""
         bounds = self.bounds()
-        if bounds is None:
+        if bounds is None or not self.clip:
             return None
         dtype = narrow_dtype(x)
         return bounds if dtype is None else representable(*bounds, dtype)

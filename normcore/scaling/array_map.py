@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 __all__ = ["any_infinite", "as_table_scaler", "by_tables", "mapped", "refuse_infinity"]
 
-# Elements that are copied into one table.
-_BLOCK = 1 << 20
+# Elements that are copied into one table, and that are looked at together.
+_TABLE, _BLOCK = 1 << 18, 1 << 20
 
 
 def mapped(
@@ -86,7 +86,7 @@ def by_tables(function: Callable[[Array], Array], x: Array, out: Array) -> Array
         return out
     out = result_like(x) if out is None else out
     num_samples = x.shape[0]
-    step = max(1, _BLOCK // max(1, math.prod(x.shape[1:])))
+    step = max(1, _TABLE // max(1, math.prod(x.shape[1:])))
     for start in range(0, num_samples, step):
         part = x[start : start + step, ...]
         out[start : start + step, ...] = _as_array(function(_as_table(part)), part)

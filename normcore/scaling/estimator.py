@@ -24,7 +24,7 @@ from normcore.scaling.fit_callbacks import set_callbacks
 from normcore.scaling.input_validation import Names
 from normcore.scaling.metadata_routing import RequestMethod, metadata_request
 
-__all__ = ["Estimator", "not_fitted_error", "sklearn_config"]
+__all__ = ["Estimator", "not_fitted_error", "parameters_of", "sklearn_config"]
 
 #: Values of any type by name: parameters, or the configuration of scikit-learn.
 Settings: TypeAlias = dict[str, Any]
@@ -62,7 +62,7 @@ def not_fitted_error(estimator: object) -> Exception:
 _known_parameters: WeakKeyDictionary[type, Settings] = WeakKeyDictionary()
 
 
-def _parameters(cls: type) -> Settings:
+def parameters_of(cls: type) -> Settings:
     """Return the constructor's parameters and their defaults, in order of definition."""
     found = _known_parameters.get(cls)
     if found is None:
@@ -114,7 +114,7 @@ class Estimator:
             Include the parameters of parameters that are estimators, as ``name__parameter``.
         """
         params = {}
-        for name in sorted(_parameters(type(self))):
+        for name in sorted(parameters_of(type(self))):
             params[name] = value = getattr(self, name)
             if deep and hasattr(value, "get_params") and not isinstance(value, type):
                 params.update({f"{name}__{key}": v for key, v in value.get_params().items()})
@@ -128,7 +128,7 @@ class Estimator:
         ValueError
             If a name is no parameter.
         """
-        own = _parameters(type(self))
+        own = parameters_of(type(self))
         for key in params:
             name, nested, _ = key.partition("__")
             if name not in own or (nested and not hasattr(getattr(self, name), "set_params")):
@@ -147,7 +147,7 @@ class Estimator:
     # -- display ---------------------------------------------------------------------------
 
     def __repr__(self) -> str:
-        defaults = _parameters(type(self))
+        defaults = parameters_of(type(self))
         changed = [
             f"{name}={getattr(self, name, None)!r}"
             for name, default in defaults.items()

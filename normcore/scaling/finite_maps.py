@@ -98,14 +98,15 @@ def rescale_quarters(
     backend: Backend,
     x: Array,
     affine: FiniteAffine,
+    axis: int | None = 1,
     *,
     out: Array = None,
     clip: tuple[float, float] | None = None,
     refuse_infinite: bool = True,
 ) -> Array:
-    """Return the map of a table in which some channels have a unit; refuse infinity if asked to."""
+    """Return the map of an array in which some channels have a unit; refuse infinity if told to."""
     kernel = partial(_quarters, backend, affine, clip, refuse_infinite)
-    return over_views.elementwise(kernel, 1, x, out=out)
+    return over_views.elementwise(kernel, axis, x, out=out)
 
 
 def _quarters(

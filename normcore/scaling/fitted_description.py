@@ -49,7 +49,9 @@ def described(scaler: Scaler) -> dict[str, object]:
     description: dict[str, object] = {
         "scaler": registered_name(cls),
         "class": f"{cls.__module__}:{cls.__qualname__}",
-        "params": {name: to_json(name, value) for name, value in params.items()},
+        "params": {
+            name: to_json(f"{cls.__name__}.{name}", value) for name, value in params.items()
+        },
         "statistic": None,
         "n_features_in": scaler.n_features_in_,
         "feature_names_in": None if names is None else list(names),

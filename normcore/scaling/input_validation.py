@@ -76,8 +76,9 @@ def as_table(X: Array, owner: str) -> Array:
     """
     if isinstance(X, np.ma.MaskedArray):
         masked, X = np.ma.getmaskarray(X), np.asarray(X.data)
-        if X.ndim == 2 and masked.any():
-            X = np.where(masked, np.nan, real_numbers(X, None))
+        if X.ndim == 2:
+            X = real_numbers(X, None)
+            X = np.where(masked, np.nan, X) if masked.any() else X
     elif is_frame(X):
         X = frame_values(X)
     elif is_arrow_array(X):
@@ -254,7 +255,7 @@ def host_weights(sample_weight: Array, num_samples: int) -> np.ndarray:
 
 def first_infinity(x: Array, xp: ModuleType) -> tuple[int, int] | None:
     """Return row and column of the first infinite element of a 2-D array, or None."""
-    if xp is np and x.dtype.kind != "f":
+    if x.dtype.kind != "f" if xp is np else xp.isdtype(x.dtype, ("bool", "integral")):
         return None
     for start in range(0, x.shape[0], BLOCK_ROWS):
         infinite = xp.isinf(x[start : min(start + BLOCK_ROWS, x.shape[0]), :])
@@ -285,6 +286,13 @@ def infinity_error(row: int, column: int, names: Names | None) -> ValueError:
         f"Input X contains infinity: {label}, first at row {row}. Remove the row, or replace the "
         "value by NaN, which scalers skip."
     )
+
+
+def same_numbers(one: Array, other: Array) -> bool:
+    """Whether numbers, in the precision of the second, differ by no more than a few roundings."""
+    held = np.asarray(other)
+    tolerance = 8 * np.finfo(held.dtype).eps
+    return bool(np.allclose(np.asarray(one), held, rtol=tolerance, atol=0.0, equal_nan=True))
 
 
 def column_label(column: int, names: Names | None) -> str:

@@ -2,33 +2,30 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping
-from functools import partial
 from typing import ClassVar, Self
 
 import numpy as np
 
 from normcore import layout
 from normcore.array_backend import over_views
-from normcore.array_backend.abstract import Backend
+from normcore.array_backend.abstract import Backend, InfiniteInput
 from normcore.array_backend.selection import in_order_with, select_backend
 from normcore.layout.namespace import Array
-from normcore.saving.parameter_values import same_value
-from normcore.scaling import element_mask, input_validation
-from normcore.scaling.any_axes import AnyAxes
+from normcore.scaling import contracts, element_mask, input_validation
 from normcore.scaling.containers.frames import column_names, library_of
 from normcore.scaling.containers.opening import opened, opened_along
 from normcore.scaling.containers.table import PiecewiseTable
-from normcore.scaling.estimator import not_fitted_error
 from normcore.scaling.feature_axes import (
     FeatureAxes,
     as_single_views,
     is_columns,
 )
 from normcore.scaling.fit_callbacks import learn_as_task
-from normcore.scaling.fitted_attributes import FittedAttributes, is_public, locked
+from normcore.scaling.fitted_attributes import is_public, locked
 from normcore.scaling.input_validation import Names
+from normcore.scaling.merging import EXECUTION, Merging, where_mergeable
 from normcore.statistics import Statistic, wide_integers
 
 __all__ = ["Learning"]
@@ -38,19 +35,13 @@ FITTED = frozenset(
     {"_statistic", "_num_rows", "_params", "_affine", "_narrow", "_features", "_shaped"}
     | {"_kept_affine", "_observed_affine", "_assigned", "_learned", "_watched", "_library"}
 )
-# Parameters that say how to compute, not what: scalers that differ in them alone can merge.
-EXECUTION = frozenset({"backend", "copy"})
 
 
-class Learning(FittedAttributes, AnyAxes, ABC):
+class Learning(Merging):
     """A scaler, as far as it observes data and sets what its map needs."""
 
     #: What a fit observes of each feature; None where nothing needs to be learned.
     statistic: ClassVar[type[Statistic] | None] = None
-    #: Whether ``partial_fit`` on pieces learns what ``fit`` on the whole would: so where statistics
-    #: merge without loss. A fit of a file reads batch by batch then; else it holds the columns in
-    #: memory, and calls ``fit`` once.
-    exact_streaming: ClassVar[bool] = True
     copy: bool
     backend: str | Backend | None
 
@@ -60,7 +51,6 @@ class Learning(FittedAttributes, AnyAxes, ABC):
     #: Rows seen; a subclass may count otherwise.
     n_samples_seen_: int | float | np.ndarray
 
-    _statistic: Statistic | None = None
     #: The parameters when it was fitted.
     _params: Mapping[str, object]
 
@@ -89,6 +79,7 @@ class Learning(FittedAttributes, AnyAxes, ABC):
         """
         return self._fit(X, None, anew=True, where=where, y=y)
 
+    @where_mergeable
     def partial_fit(self, X: Array, y: Array = None, *, where: Array = None) -> Self:
         """Learn from ``X`` too: as a fit to all that was seen so far, together with ``X``.
 
@@ -170,49 +161,6 @@ class Learning(FittedAttributes, AnyAxes, ABC):
         learn_as_task(self, learn, X, y, {"sample_weight": sample_weight})
         return self
 
-    def merge(self, other: Self) -> Self:
-        """Learn what another scaler has learned, as ``partial_fit`` on its data would.
-
-        Parameters
-        ----------
-        other : scaler of the same class, fitted
-            Stays as it is.
-
-        Raises
-        ------
-        ValueError
-            If the two differ in parameters or features. The scaler then stays as it was.
-        TypeError
-            If ``other`` is of another class.
-        NotFittedError
-            If ``other`` is not fitted.
-        """
-        if type(other) is not type(self):
-            raise TypeError(f"cannot merge {type(self).__name__} with {type(other).__name__}")
-        if not other.__sklearn_is_fitted__():
-            raise not_fitted_error(other)
-        mine, theirs = self.get_params(deep=False), other.get_params(deep=False)
-        differing = [
-            key for key in mine if key not in EXECUTION and not same_value(mine[key], theirs[key])
-        ]
-        if differing:
-            pairs = ", ".join(f"{key}={mine[key]!r} and {theirs[key]!r}" for key in differing)
-            raise ValueError(f"cannot merge scalers with other parameters: {pairs}")
-        for each in (self, other):
-            each._refuse_unobserved("merge")
-        names = getattr(other, "feature_names_in_", None)
-        statistic, num_rows = other._statistic, other._num_rows or 0
-        features = other.__dict__.get("_features")
-        if self.__sklearn_is_fitted__():
-            input_validation.check_names(
-                getattr(self, "feature_names_in_", None), names, type(self).__name__
-            )
-            self._check_same_axes(features)
-            self._check_width(other.n_features_in_)
-            names = getattr(self, "feature_names_in_", None)
-            statistic, num_rows = self._merged(statistic), num_rows + (self._num_rows or 0)
-        return self._learn(statistic, num_rows, other.n_features_in_, names, features)
-
     def fit_statistic(
         self, statistic: Statistic | None, num_rows: int, num_features: int, names: Names | None
     ) -> Self:
@@ -238,10 +186,6 @@ class Learning(FittedAttributes, AnyAxes, ABC):
         if not is_columns(self.axis):
             raise ValueError(f"axis={self.axis!r} is for arrays; tables need axis='columns'")
         return self._learn(statistic, num_rows, num_features, names)
-
-    def _merged(self, statistic: Statistic | None) -> Statistic | None:
-        mine = self._statistic
-        return None if mine is None or statistic is None else mine.merge(statistic)
 
     def observe(self, backend: Backend, x: Array, *, weights: Array = None) -> Statistic:
         """Return the statistic of an ``(N, C, S)`` view, skipping NaN.
@@ -271,13 +215,17 @@ class Learning(FittedAttributes, AnyAxes, ABC):
                 table, shown, weights = features.laid_out(x, mask, weights)
                 if not self.exact_streaming:  # statistics of several views might not merge
                     table, shown, weights = as_single_views(table, shown, weights)
-            observe = wide_integers.exactly(partial(self.observe, backend), x)
-            if shown is None:
-                statistic = over_views.observe(observe, table, 1, weights=weights).to_host()
-            else:
-                statistic = element_mask.observe_visible(
-                    backend, observe, table, shown, weights
-                ).to_host()
+            observe = wide_integers.exactly(contracts.observer(self, backend), x)
+            try:
+                if shown is None:
+                    statistic = over_views.observe(observe, table, 1, weights=weights).to_host()
+                else:
+                    statistic = element_mask.observe_visible(
+                        backend, observe, table, shown, weights
+                    ).to_host()
+            except InfiniteInput:
+                self._refuse_infinity(x, names, features, mask)
+                raise
         if statistic is None or _may_hold_infinity(statistic):
             self._refuse_infinity(x, names, features, mask)
             if weights is not None and statistic is not None:
@@ -334,11 +282,15 @@ class Learning(FittedAttributes, AnyAxes, ABC):
             self.__dict__[name] = backend.release(backend.adopt(value.copy()), like)
 
     def _check_parameters(self) -> None:
+        """Check what all scalers share, then what :meth:`check_parameters` knows."""
         input_validation.check_flags(copy=self.copy)
         self.check_parameters()
 
     def check_parameters(self) -> None:
-        """Raise ValueError for parameters that make no sense; called before anything is learned."""
+        """Raise ValueError for parameters that make no sense; by default all do.
+
+        Called before every fit, before a file is opened, and when a saved scaler is loaded.
+        """
 
     @abstractmethod
     def _prepare(self, statistic: Statistic | None) -> None:

@@ -64,12 +64,21 @@ class MinMaxScaler(AffineScaler):
     is below ``2**-26`` of the center, so that more than half the digits would be lost.
     A constant feature, whose range is at most ``8 * eps`` of its magnitude, is not divided by
     its range.
+
+    Examples
+    --------
+    >>> import normcore as nc
+    >>> scaler = nc.MinMaxScaler(feature_range=(-1, 1)).fit([[0.0], [4.0]])
+    >>> scaler.transform([[1.0], [4.0]])
+    array([[-0.5],
+           [ 1. ]])
     """
 
     __module__ = "normcore"
 
     statistic = Extrema
-    immediate = AffineScaler.immediate | {"clip"}
+    clip: bool = False
+    sklearn_class = "sklearn.preprocessing.MinMaxScaler"
     coefficients: ClassVar[Mapping[str, str]] = {"scale_": "gamma", "min_": "beta"}
 
     scale_: Array
@@ -138,8 +147,30 @@ class MinMaxScaler(AffineScaler):
             extrema, known.num_rows, known.num_features, known.names, known.features
         )
 
-    def _check_parameters(self) -> None:
-        input_validation.check_flags(copy=self.copy, clip=self.clip)
+    @classmethod
+    def from_sklearn(cls, estimator: Any, **params: Any) -> Self:
+        """Return a scaler of what scikit-learn's has learned, constant features included.
+
+        It goes on with ``partial_fit`` where they are constant by the rule of this class.
+        """
+        made = cls.from_statistics(
+            min=estimator.data_min_,
+            max=estimator.data_max_,
+            count=estimator.n_samples_seen_,
+            feature_names=getattr(estimator, "feature_names_in_", None),
+            **params,
+        )
+        if not input_validation.same_numbers(made.scale_, estimator.scale_):
+            made.scale_, made.min_ = estimator.scale_, estimator.min_
+        return made
+
+    def sklearn_attributes(self) -> Mapping[str, Any]:
+        """Return the fitted attributes of scikit-learn's scaler."""
+        names = ("data_min_", "data_max_", "data_range_", "scale_", "min_", "n_samples_seen_")
+        return {name: getattr(self, name) for name in names if hasattr(self, name)}
+
+    def check_parameters(self) -> None:
+        """Refuse a range that is none."""
         _checked_range(self.feature_range)
 
     def affine(self, extrema: Extrema) -> Affine:
@@ -168,9 +199,9 @@ class MinMaxScaler(AffineScaler):
         # As scikit-learn computes: x * scale_ + min_. The extrema are not known any more.
         return Affine(gamma=self._numbers("scale_"), beta=self._numbers("min_"))
 
-    def bounds(self) -> tuple[float, float] | None:
-        """Return the range where results are clipped to it."""
-        return _checked_range(self.feature_range) if self.clip else None
+    def bounds(self) -> tuple[float, float]:
+        """Return the range."""
+        return _checked_range(self.feature_range)
 
     def _map_of(self, x: Array) -> tuple[Affine, tuple[float, float] | None]:
         # The range is rounded to the dtype of the result.

@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Callable
 from contextvars import copy_context
+from functools import partial
 from types import ModuleType
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
+from normcore import registration
 from normcore.array_backend import over_views
 from normcore.array_backend.abstract import Backend, InfiniteInput
 from normcore.array_backend.selection import select_backend
 from normcore.layout import out_argument
-from normcore.layout.namespace import Array, array_namespace, is_on_host
-from normcore.scaling import input_validation
+from normcore.layout.namespace import Array, array_namespace, is_on_host, is_strided
+from normcore.scaling import contracts, input_validation
 from normcore.scaling.scaler import Scaler
 from normcore.statistics import Statistic, wide_integers
 from normcore.threads import run
 
 __all__ = ["PointwiseScaler"]
 
-# Elements of a block: what a map holds of it beside the data, for each thread, stays in a cache.
-BLOCK = 1 << 15
+# Elements of a block: what a map holds of it beside the data, for each thread, stays in a cache. On
+# a device a block is enough work for all of it.
+BLOCK, _DEVICE_BLOCK = 1 << 15, 1 << 22
 
 
 class PointwiseScaler(Scaler):
@@ -35,9 +39,32 @@ class PointwiseScaler(Scaler):
 
     NumPy arrays are mapped in blocks of rows, in several threads: what becomes of a value must
     not depend on the values beside it.
+
+    A compiled form of the map, registered as ``registry.kernel(name, target, backend=...)`` under
+    the name :attr:`kernel`, is called in its place for arrays of that backend, that of the inverse
+    under the name with ``"_inverse"``. Its signature is ``kernel(x, *arguments)``: a float64 array
+    (n, n_features) of the backend's own kind, with any strides and not to be written into, and
+    :meth:`kernel_arguments`. It returns a new float64 array of that shape. In NumPy it is called
+    with blocks of rows, in several threads at once.
+
+    Examples
+    --------
+    >>> import normcore as nc
+    >>> class LogScaler(nc.PointwiseScaler):
+    ...     def forward(self, xp, x):
+    ...         return xp.log1p(x)
+    ...
+    ...     def inverse(self, xp, y):
+    ...         return xp.expm1(y)
+    >>> scaler = LogScaler().fit([[0.0], [3.0]])
+    >>> scaler.inverse_transform(scaler.transform([[3.0]])).round(12)
+    array([[3.]])
     """
 
     __module__ = "normcore"
+
+    #: The name under which compiled forms of the map are registered; without one there are none.
+    kernel: ClassVar[str] = ""
 
     @abstractmethod
     def forward(self, xp: ModuleType, x: Array) -> Array:
@@ -46,6 +73,10 @@ class PointwiseScaler(Scaler):
     @abstractmethod
     def inverse(self, xp: ModuleType, x: Array) -> Array:
         """Return what :meth:`forward` maps to ``x``."""
+
+    def kernel_arguments(self) -> tuple[Any, ...]:
+        """Return what kernels take after ``x``; asked for once a call, not for each block."""
+        return ()
 
     def prepare(self, statistic: Any) -> None:
         """Set fitted attributes from the statistic, in NumPy."""
@@ -57,7 +88,7 @@ class PointwiseScaler(Scaler):
         """
 
     def _prepare(self, statistic: Statistic | None) -> None:
-        self.prepare(statistic)
+        contracts.prepare(self, statistic)
 
     def _check_digits(self, x: Array) -> None:
         """Refuse integers that are too close together for float64, of any map."""
@@ -72,34 +103,67 @@ class PointwiseScaler(Scaler):
             lambda column: input_validation.column_label(column, names),
         )  # fmt: skip
 
-    def _map(self, backend: Backend, x: Array, out: Array, inverse: bool) -> Array:
+    def _map(
+        self, backend: Backend, x: Array, out: Array, inverse: bool, where: Array = None
+    ) -> Array:
         if out is not None:
             out_argument.check_out(out, x)
-        function = self.inverse if inverse else self.forward
-        if isinstance(x, np.ndarray) and x.size > BLOCK:
-            return self._map_in_blocks(function, x, out, inverse)
         xp = array_namespace(x)
-        return _stored(function(xp, self._checked(xp, x, inverse)), x, out)
+        function = self._compiled(backend, x, inverse)
+        if function is None:
+            function = partial(contracts.pointwise_map(self, inverse), xp)
 
-    def _map_in_blocks(
-        self,
-        function: Callable[[ModuleType, np.ndarray], np.ndarray],
-        x: np.ndarray,
-        out: np.ndarray | None,
-        inverse: bool,
-    ) -> np.ndarray:
+        on_host = isinstance(x, np.ndarray)
+        size = BLOCK if on_host else _DEVICE_BLOCK
+        sliced = on_host or (is_strided(x) and (out is None or not out_argument.overlap(out, x)))
+        if where is None and (not sliced or math.prod(x.shape) <= size):
+            return _stored(function(self._checked(xp, x, inverse)), x, out)
         if out is None:
             out = out_argument.result_like(x)
         elif out_argument.may_overlap(x, out):
             out_argument.refuse_partial_overlap(out, x)
-            _for_blocks(lambda rows: self._checked(np, x[rows], inverse), x.shape)
+
+            def check(rows: slice) -> None:
+                self._checked(xp, _shown(x, where, rows), inverse)
+
+            _for_blocks(check, x.shape, size, on_host)  # before anything is overwritten
         target = out
 
         def write(rows: slice) -> None:
-            target[rows] = function(np, self._checked(np, x[rows], inverse))
+            result = function(self._checked(xp, _shown(x, where, rows), inverse))
+            if where is None:
+                target[rows, :] = result
+            else:
+                target[rows, :] = x[rows, :]  # bit for bit
+                np.copyto(target[rows, :], result, where=where[rows, :], casting="same_kind")
 
-        _for_blocks(write, x.shape)
+        _for_blocks(write, x.shape, size, on_host)
         return out
+
+    def _compiled(
+        self, backend: Backend, x: Array, inverse: bool
+    ) -> Callable[[Array], Array] | None:
+        """Return the compiled form of the map for a backend; None where there is none.
+
+        Arrays of NumPy are those of the CPU's, whichever backend is asked for.
+        """
+        if not self.kernel:
+            return None
+        name = f"{self.kernel}_inverse" if inverse else self.kernel
+        found = registration.kernel(name, backend.name)
+        if found is None and isinstance(x, np.ndarray):
+            found = registration.kernel(name, "cpu")
+        if found is None:
+            return None
+        compiled, arguments = found, self.kernel_arguments()
+        return lambda block: compiled(block, *arguments)
+
+    def _map_where(
+        self, backend: Backend, x: Array, where: Array, out: Array, inverse: bool
+    ) -> Array:
+        if isinstance(x, np.ndarray) and x.ndim == 2:
+            return self._map(backend, x, out, inverse, where)
+        return super()._map_where(backend, x, where, out, inverse)
 
     def _checked(self, xp: ModuleType, x: Array, inverse: bool) -> Array:
         """Return ``x`` in float64, without infinities, and in the domain of the map."""
@@ -112,6 +176,12 @@ class PointwiseScaler(Scaler):
             x.flags.writeable = False  # it is the user's, and a map could be careless
         self.check_domain(xp, x, inverse)
         return x
+
+
+def _shown(x: Array, where: Array, rows: slice) -> Array:
+    """Return some rows of a table, with NaN for what a mask of NumPy's, if there is one, hides."""
+    given = x[rows, :]
+    return given if where is None else np.where(where[rows, :], given, math.nan)
 
 
 def _stored(result: Array, x: Array, out: Array) -> Array:
@@ -127,9 +197,11 @@ def _stored(result: Array, x: Array, out: Array) -> Array:
     return array_namespace(x).astype(result, dtype)
 
 
-def _for_blocks(visit: Callable[[slice], object], shape: tuple[int, ...]) -> None:
-    """Call ``visit`` with slices that cover the rows of a table, in some threads."""
-    step = max(1, BLOCK // shape[1])
+def _for_blocks(
+    visit: Callable[[slice], object], shape: tuple[int, ...], size: int, in_threads: bool
+) -> None:
+    """Call ``visit`` with slices that cover the rows of a table, in some threads if so asked."""
+    step = max(1, size // shape[1])
     num_blocks = -(-shape[0] // step)
     context = copy_context()  # NumPy's errstate, which is of the caller's thread
 
@@ -140,4 +212,7 @@ def _for_blocks(visit: Callable[[slice], object], shape: tuple[int, ...]) -> Non
 
         context.copy().run(blocks)
 
-    run(work, num_blocks)
+    if in_threads:
+        run(work, num_blocks)
+    else:
+        work(0, num_blocks)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,22 +19,6 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
 __all__ = ["QuantileLearner"]
-
-
-class _WhereSketched:
-    """Descriptor of ``partial_fit``, which a scaler without a sketch does not have."""
-
-    def __get__(
-        self, instance: QuantileLearner | None, owner: type[QuantileLearner]
-    ) -> Callable[..., QuantileLearner]:
-        if instance is None:
-            return WeightedScaler.partial_fit
-        if instance.quantiles != "sketch" and not instance.keep_sketch:
-            raise AttributeError(
-                f"{owner.__name__} has no partial_fit: an exact fit keeps no sketch of the data "
-                "to continue; ask for one with quantiles='sketch' or keep_sketch=True"
-            )
-        return super(QuantileLearner, instance).partial_fit
 
 
 class QuantileLearner(WeightedScaler):
@@ -61,6 +44,15 @@ class QuantileLearner(WeightedScaler):
     quantile_error_ : float
         The rank error that each quantile of each feature has at most, with 99% confidence; 0 where
         all are exact.
+
+    Examples
+    --------
+    >>> import normcore as nc
+    >>> issubclass(nc.RobustScaler, nc.QuantileLearner)
+    True
+    >>> scaler = nc.RobustScaler(quantiles="sketch", quantile_error=0.01)
+    >>> scaler.partial_fit([[1.0], [2.0]]).partial_fit([[3.0]]).center_
+    array([2.])
     """
 
     __module__ = "normcore"
@@ -78,7 +70,13 @@ class QuantileLearner(WeightedScaler):
         """Whether a file is fitted batch by batch: only where a sketch was asked for."""
         return self.quantiles == "sketch"
 
-    partial_fit = _WhereSketched()
+    def _why_unmergeable(self) -> str | None:
+        if self.quantiles == "sketch" or self.keep_sketch:
+            return None
+        return (
+            "an exact fit keeps no sketch of the data to continue; ask for one with "
+            "quantiles='sketch' or keep_sketch=True"
+        )
 
     def ranks(self) -> np.ndarray | None:
         """Return the quantiles that are learned, in [0, 1], where these are all that is.

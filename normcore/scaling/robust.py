@@ -79,10 +79,18 @@ class RobustScaler(QuantileLearner, AffineScaler):
     is below ``2**-26`` of the center, so that more than half the digits would be lost.
     Unless ``keep_sketch``, an exact fit keeps no sketch of the data, so there is no
     ``partial_fit``, and ``merge`` refuses.
+
+    Examples
+    --------
+    >>> import normcore as nc
+    >>> scaler = nc.RobustScaler().fit([[0.0], [1.0], [2.0], [3.0], [1000.0]])
+    >>> scaler.center_, scaler.scale_
+    (array([2.]), array([2.]))
     """
 
     __module__ = "normcore"
 
+    sklearn_class = "sklearn.preprocessing.RobustScaler"
     coefficients: ClassVar[Mapping[str, str]] = {"center_": "center", "scale_": "scale"}
     switches: ClassVar[Mapping[str, str]] = {"center_": "with_centering", "scale_": "with_scaling"}
 
@@ -174,9 +182,22 @@ class RobustScaler(QuantileLearner, AffineScaler):
             raise ValueError("center or scale is needed")
         return scaler._set_known(known, given)
 
-    def _check_parameters(self) -> None:
+    @classmethod
+    def from_sklearn(cls, estimator: Any, **params: Any) -> Self:
+        """Return a scaler of the center and scale of scikit-learn's."""
+        center, scale = estimator.center_, estimator.scale_
+        if center is None and scale is None:
+            scale = np.ones(estimator.n_features_in_)
+        names = getattr(estimator, "feature_names_in_", None)
+        return cls.from_statistics(center=center, scale=scale, feature_names=names, **params)
+
+    def sklearn_attributes(self) -> Mapping[str, Any]:
+        """Return the fitted attributes of scikit-learn's scaler."""
+        return {name: getattr(self, name, None) for name in ("center_", "scale_")}
+
+    def check_parameters(self) -> None:
+        """Refuse parameters that make no sense."""
         input_validation.check_flags(
-            copy=self.copy,
             with_centering=self.with_centering,
             with_scaling=self.with_scaling,
             unit_variance=self.unit_variance,

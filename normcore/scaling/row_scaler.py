@@ -40,6 +40,20 @@ class RowScaler(Scaler):
     A subclass gives :meth:`map_rows`, and may give :meth:`map_sparse_rows`. There is nothing to
     learn: ``transform`` works without ``fit``, which only validates. NaN and infinity are refused,
     as they would spread over their row.
+
+    Examples
+    --------
+    >>> import normcore as nc
+    >>> class Shares(nc.RowScaler):
+    ...     def map_rows(self, xp, x, out=None):
+    ...         shares = x / xp.sum(x, axis=1, keepdims=True)
+    ...         if out is None:
+    ...             return shares
+    ...         out[...] = shares
+    ...         return out
+    >>> Shares().transform([[1.0, 3.0], [2.0, 2.0]])
+    array([[0.25, 0.75],
+           [0.5 , 0.5 ]])
     """
 
     __module__ = "normcore"
@@ -127,7 +141,7 @@ class RowScaler(Scaler):
     def _refuse_not_finite(self, x: Array, names: Names | None) -> None:
         """Refuse a table with NaN or infinity, naming the place of the first."""
         xp = array_namespace(x)
-        if xp is np and x.dtype.kind in "biu":
+        if x.dtype.kind in "biu" if xp is np else xp.isdtype(x.dtype, ("bool", "integral")):
             return
         for start in range(0, x.shape[0], BLOCK_ROWS):
             finite = xp.isfinite(x[start : min(start + BLOCK_ROWS, x.shape[0]), :])
@@ -175,6 +189,13 @@ class RowScaler(Scaler):
         self._refuse_sparse_not_finite(X)
         rows, columns = X.shape
         return self._learn(None, rows, columns, None)
+
+    def partial_fit(self, X: Array, y: Array = None, *, where: Array = None) -> Self:
+        """Check ``X`` as :meth:`fit` does; it must have the features that were there before."""
+        if not _is_sparse(X):
+            return super().partial_fit(X, where=where)
+        more = type(self)(**self.get_params()).fit(X, where=where)
+        return self.merge(more) if self.__sklearn_is_fitted__() else self.fit(X, where=where)
 
     def transform(
         self, X: Array, copy: bool | None = None, *, out: Array = None, where: Array = None

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from normcore.array_backend.abstract import Backend
+from normcore.registration.exporting import Exporting
 from normcore.saving.scaler_file import save_scaler
 from normcore.scaling import fitted_description
 from normcore.scaling.feature_axes import (
@@ -19,8 +20,12 @@ from normcore.scaling.transforming import Transforming
 __all__ = ["Scaler"]
 
 
-class Scaler(Learning, Transforming):
+class Scaler(Exporting, Learning, Transforming):
     """A statistic of each feature, and a map of each value that depends on it."""
+
+    #: scikit-learn's class that does the same, as "sklearn.preprocessing.StandardScaler". A class
+    #: that names one has :meth:`from_sklearn` and :meth:`sklearn_attributes`.
+    sklearn_class: ClassVar[str | None] = None
 
     #: Defaults of the parameters that every scaler has, for those that do not list them.
     copy: bool = True
@@ -66,3 +71,19 @@ class Scaler(Learning, Transforming):
             If the description is of another class, or incomplete.
         """
         return fitted_description.restored(cls, saved)
+
+    @classmethod
+    def from_sklearn(cls, estimator: Any, **params: Any) -> Self:
+        """Return a scaler of what a fitted estimator of :attr:`sklearn_class` has learned.
+
+        Parameters
+        ----------
+        estimator : estimator
+        **params
+            Its parameters, as far as the scaler has them.
+        """
+        raise NotImplementedError(f"{cls.__name__} has no counterpart in scikit-learn")
+
+    def sklearn_attributes(self) -> Mapping[str, Any]:
+        """Return the fitted attributes of a :attr:`sklearn_class` that transforms as this does."""
+        raise NotImplementedError(f"{type(self).__name__} has no counterpart in scikit-learn")

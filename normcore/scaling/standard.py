@@ -64,11 +64,23 @@ class StandardScaler(WeightedScaler, AffineScaler):
     streamed. Data is scaled in float64 and rounded once to its own dtype. Integers beyond 2**53,
     as clocks in nanoseconds are, count with every digit, in fit and in transform; a column that
     held such is constant only if all its values are equal.
+
+    Examples
+    --------
+    >>> import normcore as nc
+    >>> scaler = nc.StandardScaler().fit([[0.0, 10.0], [2.0, 30.0]])
+    >>> scaler.mean_, scaler.scale_
+    (array([ 1., 20.]), array([ 1., 10.]))
+    >>> scaler.transform([[1.0, 50.0]])
+    array([[0., 3.]])
+    >>> scaler.partial_fit([[4.0, 50.0]]).mean_
+    array([ 2., 30.])
     """
 
     __module__ = "normcore"
 
     statistic = Moments
+    sklearn_class = "sklearn.preprocessing.StandardScaler"
     coefficients: ClassVar[Mapping[str, str]] = {"mean_": "center", "scale_": "scale"}
     switches: ClassVar[Mapping[str, str]] = {"mean_": "with_mean", "scale_": "with_std"}
 
@@ -152,6 +164,37 @@ class StandardScaler(WeightedScaler, AffineScaler):
         given = {"mean_": known.numbers.get("mean"), "scale_": known.numbers.get("std")}
         return scaler._set_known(known, given)
 
+    @classmethod
+    def from_sklearn(cls, estimator: Any, **params: Any) -> Self:
+        """Return a scaler of what scikit-learn's has learned, constant features included.
+
+        It goes on with ``partial_fit`` where they are constant by the rule of this class.
+        """
+        mean, scale = estimator.mean_, estimator.scale_
+        names = getattr(estimator, "feature_names_in_", None)
+        if mean is None:  # neither is used
+            width = estimator.n_features_in_
+            return cls.from_statistics(
+                mean=np.zeros(width), std=np.ones(width), feature_names=names, **params
+            )
+        if scale is None:
+            return cls.from_statistics(mean=mean, feature_names=names, **params)
+        count = np.where(np.isnan(mean), 1, estimator.n_samples_seen_)
+        made = cls.from_statistics(
+            mean=mean, var=estimator.var_, count=count, feature_names=names, **params
+        )
+        if not input_validation.same_numbers(made.scale_, scale):
+            made.scale_ = scale
+        return made
+
+    def sklearn_attributes(self) -> Mapping[str, Any]:
+        """Return the fitted attributes of scikit-learn's scaler."""
+        return {
+            name: getattr(self, name)
+            for name in ("mean_", "var_", "scale_", "n_samples_seen_")
+            if hasattr(self, name)
+        }
+
     @property
     def keeps_zero(self) -> bool:
         """Whether zero maps to zero: so without centering."""
@@ -164,10 +207,9 @@ class StandardScaler(WeightedScaler, AffineScaler):
                 "`with_mean=False` instead. See docstring for motivation and alternatives."
             )
 
-    def _check_parameters(self) -> None:
-        input_validation.check_flags(
-            copy=self.copy, with_mean=self.with_mean, with_std=self.with_std
-        )
+    def check_parameters(self) -> None:
+        """Refuse what is no flag."""
+        input_validation.check_flags(with_mean=self.with_mean, with_std=self.with_std)
 
     def affine(self, moments: Moments) -> Affine:
         """Set the fitted attributes from the moments and return the map."""

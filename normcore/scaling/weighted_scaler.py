@@ -8,6 +8,7 @@ import numpy as np
 
 from normcore.layout.namespace import Array
 from normcore.scaling import input_validation
+from normcore.scaling.merging import where_mergeable
 from normcore.scaling.scaler import Scaler
 
 __all__ = ["WeightedScaler"]
@@ -17,6 +18,18 @@ class WeightedScaler(Scaler):
     """Base, beside another, of scalers whose statistic carries weights.
 
     ``fit`` and ``partial_fit`` take ``sample_weight``, checked, and hand them to ``observe``.
+
+    Examples
+    --------
+    >>> import normcore as nc
+    >>> class MeanRemover(nc.WeightedScaler, nc.AffineScaler):
+    ...     statistic = nc.Moments
+    ...
+    ...     def affine(self, moments):
+    ...         return nc.Affine(center=moments.mean)
+    >>> scaler = MeanRemover().fit([[0.0], [3.0]], sample_weight=[2, 1])
+    >>> scaler.transform([[1.0]])
+    array([[0.]])
     """
 
     __module__ = "normcore"
@@ -54,6 +67,7 @@ class WeightedScaler(Scaler):
         """
         return self._fit(X, sample_weight, anew=True, where=where, y=y)
 
+    @where_mergeable
     def partial_fit(
         self, X: Array, y: Array = None, sample_weight: Array = None, *, where: Array = None
     ) -> Self:

@@ -49,11 +49,21 @@ class Brackets(Statistic):
     count : float64 array of shape (C,)
         The same of all values.
     infinite : float64 array of shape (C,)
-        Number of infinite values, whatever their weights.
+        Number of infinite values, each once where it weighs anything.
     inside : R lists of C arrays of one dimension, float64 or the floating dtype of the data
         The kept values, in any order.
     inside_weights : likewise, or None
         Their weights; None where every value weighs 1.
+
+    Examples
+    --------
+    >>> import normcore as nc
+    >>> import numpy as np
+    >>> x = np.array([1.0, 2.0, 3.0, 4.0, 9.0]).reshape(5, 1, 1)
+    >>> low, high = np.array([[2.0]]), np.array([[4.0]])
+    >>> brackets = nc.get_backend("cpu").brackets(x, low, high)
+    >>> brackets.below, brackets.inside_count, brackets.count
+    (array([[1.]]), array([[1.]]), array([5.]))
     """
 
     __module__ = "normcore"
@@ -247,6 +257,15 @@ class Quantiles(Statistic):
         Number of values, or sum of their weights.
     infinite : float64 array of shape (C,)
         Number of infinite values.
+
+    Examples
+    --------
+    >>> import normcore as nc
+    >>> import numpy as np
+    >>> quantiles = nc.functional.quantiles(np.arange(5.0)[:, None], [0.25, 0.5], channel_axis=1)
+    >>> quantiles.values
+    array([[1.],
+           [2.]])
     """
 
     __module__ = "normcore"

@@ -33,6 +33,15 @@ class Extrema(Statistic):
     ----------
     count, min, max : float64 arrays of shape (C,)
         Where the count is 0, +inf and -inf, the neutral elements; they read as NaN.
+
+    Examples
+    --------
+    >>> import normcore as nc
+    >>> import numpy as np
+    >>> x = np.array([[1.0], [5.0], [3.0]])
+    >>> extrema = nc.functional.extrema(x, channel_axis=1)
+    >>> extrema.min, extrema.max, extrema.count
+    (array([1.]), array([5.]), array([3.]))
     """
 
     __module__ = "normcore"

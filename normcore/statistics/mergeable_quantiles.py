@@ -37,6 +37,14 @@ class MergeableQuantiles(Quantiles):
     rank_error : float64 array of shape (C,), optional
         Guaranteed for each value, as a fraction of the count: that of the sketch, or 0 where the
         values are exact, as by default.
+
+    Examples
+    --------
+    >>> import normcore as nc
+    >>> one = nc.RobustScaler(quantiles="sketch").fit([[1.0], [2.0]])
+    >>> other = nc.RobustScaler(quantiles="sketch").fit([[3.0]])
+    >>> one.merge(other).center_  # their statistics are MergeableQuantiles
+    array([2.])
     """
 
     __module__ = "normcore"

@@ -174,3 +174,17 @@ cdef inline void set_vars(
         ) - ddof
         var = parts[M2_HI * num_channels + c] / divisor
         variances[c] = var if divisor > 0.0 else NAN
+
+
+cdef inline bint has_variance(
+    const double* parts, Py_ssize_t num_channels, Py_ssize_t channel, double ddof
+) noexcept nogil:
+    """Whether more was counted in a channel than the degrees of freedom that are taken off."""
+    return parts[COUNT_HI * num_channels + channel] + parts[
+        COUNT_LO * num_channels + channel
+    ] > ddof
+
+
+cdef inline double moved_average(double average, double value, double weight) noexcept nogil:
+    """Return a running average moved towards a value."""
+    return weight * value + (1.0 - weight) * average

@@ -50,6 +50,16 @@ class Moments(Statistic):
     ----------
     T. F. Chan, G. H. Golub and R. J. LeVeque, "Updating formulae and a pairwise algorithm for
     computing sample variances", Stanford CS-79-773 (1979).
+
+    Examples
+    --------
+    >>> import normcore as nc
+    >>> import numpy as np
+    >>> x = np.array([[1.0], [3.0], [8.0]])
+    >>> one = nc.functional.moments(x[:2], channel_axis=1)
+    >>> both = one.merge(nc.functional.moments(x[2:], channel_axis=1))
+    >>> both.count, both.mean, both.var(ddof=1)
+    (array([3.]), array([4.]), array([13.]))
     """
 
     __module__ = "normcore"
@@ -305,9 +315,9 @@ def _running(parts, mean, var, double weight, double ddof):
     set_means(rows, num_channels, new_mean)
     set_vars(rows, num_channels, ddof, new_var)
     for c in range(num_channels):
-        varied = rows[COUNT_HI * num_channels + c] + rows[COUNT_LO * num_channels + c] > ddof
-        new_mean[c] = weight * new_mean[c] + (1.0 - weight) * old_mean[c] if varied else old_mean[c]
-        new_var[c] = weight * new_var[c] + (1.0 - weight) * old_var[c] if varied else old_var[c]
+        varied = has_variance(rows, num_channels, c, ddof)
+        new_mean[c] = moved_average(old_mean[c], new_mean[c], weight) if varied else old_mean[c]
+        new_var[c] = moved_average(old_var[c], new_var[c], weight) if varied else old_var[c]
     return means, variances
 
 

@@ -71,6 +71,13 @@ class QuantileSketch(Statistic):
     sums : float64 array of shape (5, C)
         Number of values, number of infinite ones, smallest and largest value, and the sum of the
         squared weights of all compactions.
+
+    Examples
+    --------
+    >>> import normcore as nc
+    >>> sketch = nc.QuantileSketch.empty(1, error=0.01)
+    >>> sketch.error
+    0.01
     """
 
     __module__ = "normcore"

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+import inspect
+from abc import ABC
 from collections.abc import Mapping, Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING, ClassVar, Self, TypeAlias, TypeVar
 
 import numpy as np
 
-from normcore.layout.namespace import Array, array_namespace
+from normcore.layout.namespace import Array, array_namespace, to_numpy
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -32,27 +33,107 @@ Channels: TypeAlias = np.ndarray | Sequence[int] | slice
 StatisticT = TypeVar("StatisticT", bound="Statistic")
 
 
-class Statistic(ABC):
-    """What a fit remembers of each channel; a commutative monoid under :meth:`merge`."""
+class Statistic(ABC):  # noqa: B024  (either declares, or overrides what is declared for)
+    """What a fit remembers of each channel; a commutative monoid under :meth:`merge`.
+
+    One of one's own says what it keeps, in :attr:`neutral`, how it comes from values, in
+    :meth:`of_rows`, and how two of it merge: ``merge(self, other)``. Threads, streams, files,
+    clusters, sparse matrices and saving follow from these three. Where pieces do not merge, it has
+    no ``merge``, and the scaler says ``mergeable = False``.
+
+    Parameters
+    ----------
+    **fields : float64 arrays
+        Each of :attr:`neutral`, which become attributes. The last axis is that of the channels.
+
+    Examples
+    --------
+    >>> import normcore as nc
+    >>> import numpy as np
+    >>> class LogMoments(nc.Statistic):
+    ...     name = "log_moments"
+    ...     neutral = {"count": 0.0, "total": 0.0}
+    ...
+    ...     @classmethod
+    ...     def of_rows(cls, xp, x):
+    ...         logs = xp.log(x)
+    ...         seen = ~xp.isnan(logs)
+    ...         total = xp.sum(xp.where(seen, logs, xp.zeros_like(logs)), axis=0)
+    ...         return cls(count=xp.sum(xp.astype(seen, xp.float64), axis=0), total=total)
+    ...
+    ...     def merge(self, other):
+    ...         return LogMoments(count=self.count + other.count, total=self.total + other.total)
+    >>> logs = [LogMoments.of_rows(np, np.array([[each]])) for each in (1.0, np.e)]
+    >>> logs[0].merge(logs[1]).total
+    array([1.])
+    """
+
+    __module__ = "normcore"
 
     #: Names the statistic in saved files.
     name: ClassVar[str] = ""
+    #: The fields, and what each holds of no data: a number, or an array of those that a channel
+    #: has many of, such as the counts of a histogram.
+    neutral: ClassVar[Mapping[str, ArrayLike]] = {}
+
+    def __init__(self, **fields: Array) -> None:
+        if fields.keys() != self.neutral.keys():
+            given, declared = (", ".join(each) or "none" for each in (fields, self.neutral))
+            raise TypeError(f"{type(self).__name__} has the fields {declared}; given: {given}")
+        for name, value in fields.items():
+            setattr(self, name, value)
 
     @classmethod
-    @abstractmethod
+    def of_rows(cls, xp: ModuleType, x: Array) -> Self:
+        """Return the statistic of some rows of a table.
+
+        Parameters
+        ----------
+        xp : namespace
+            NumPy, or the array-API namespace of ``x``.
+        x : float64 array of shape (n, C)
+            NaN is missing, and nothing is infinite. To be read, not written; called in several
+            threads at once.
+        weights : float64 array of shape (n, 1)
+            How much each row counts, of a statistic that takes it: a keyword, only where given.
+        """
+        raise NotImplementedError(
+            f"{cls.__name__} is told no values: define of_rows(cls, xp, x), or observe"
+        )
+
+    @classmethod
     def empty(cls, num_channels: int, xp: ModuleType = np) -> Self:
         """Return the statistic of no data, neutral in :meth:`merge`."""
+        fields = {}
+        for name, value in cls.neutral.items():
+            one = xp.asarray(value, dtype=xp.float64)[..., None]
+            fields[name] = xp.broadcast_to(one, (*one.shape[:-1], num_channels)) + 0.0
+        return cls(**fields)
 
     @classmethod
-    @abstractmethod
     def observe(
         cls, backend: StatisticKernels, x: Array, *, weights: Array = None, skipna: bool = False
     ) -> Self:
-        """Return the statistic of an ``(N, C, S)`` view, by the backend's kernel."""
+        """Return the statistic of an ``(N, C, S)`` view: here by :meth:`of_rows`, in blocks.
 
-    @abstractmethod
+        Raises
+        ------
+        InfiniteInput
+            If a value is infinite.
+        TypeError
+            If there are weights, and it takes none.
+        """
+        from normcore.statistics.rows_in_blocks import observed_rows  # which needs this module
+
+        if weights is not None and "weights" not in inspect.signature(cls.of_rows).parameters:
+            raise TypeError(f"{cls.__name__} takes no weights: its of_rows has no such parameter")
+        merge = None if cls.merge is Statistic.merge else cls.merge
+        return observed_rows(cls.of_rows, x, weights, merge)
+
     def merge(self, other: Self) -> Self:
         """Return the statistic of both pieces of data; the operands stay as they are.
+
+        What :meth:`of_rows` returned is in NumPy by then.
 
         Raises
         ------
@@ -61,10 +142,14 @@ class Statistic(ABC):
         TypeError
             If ``other`` is another kind of statistic.
         """
+        raise TypeError(
+            f"{type(self).__name__} does not merge: define merge(self, other), or say "
+            "mergeable = False on the scaler"
+        )
 
-    @abstractmethod
     def select(self, channels: Channels) -> Self:
         """Return the statistic of some of the channels (an index array or a slice)."""
+        return type(self)(**{name: getattr(self, name)[..., channels] for name in self.neutral})
 
     @classmethod
     def side_by_side(cls, groups: Sequence[Self]) -> Self:
@@ -83,12 +168,11 @@ class Statistic(ABC):
         """Return the statistic of so many zeros in each channel, if that need not be observed."""
         return None
 
-    @abstractmethod
     def to_state(self) -> dict[str, np.ndarray]:
         """Return the whole state as a dict of float64 NumPy arrays."""
+        return {name: np.asarray(to_numpy(getattr(self, name)), float) for name in self.neutral}
 
     @classmethod
-    @abstractmethod
     def from_state(cls, state: Mapping[str, ArrayLike]) -> Self:
         """Return the statistic of a state that :meth:`to_state` gave.
 
@@ -97,6 +181,17 @@ class Statistic(ABC):
         ValueError
             If an array is missing or has another shape.
         """
+        fields = {}
+        kind, num_channels = cls.name or cls.__name__, None
+        for name, value in cls.neutral.items():
+            shape = np.shape(value)
+            fields[name] = array = state_array(state, name, len(shape) + 1, kind)
+            num_channels = array.shape[-1] if num_channels is None else num_channels
+            if array.shape != (*shape, num_channels):
+                raise ValueError(
+                    f"{name!r} of {kind} has shape {array.shape}, not {(*shape, num_channels)}"
+                )
+        return cls(**fields)
 
     def check_finite(self) -> None:  # noqa: B027  (not all hold values)
         """Refuse a statistic of data with NaN that was not skipped, or with infinity.
@@ -108,9 +203,9 @@ class Statistic(ABC):
         """
 
     @property
-    @abstractmethod
     def num_channels(self) -> int:
         """The number of channels, C."""
+        return int(getattr(self, next(iter(self.neutral))).shape[-1])
 
     def to_host(self) -> Self:
         """Return the statistic in NumPy arrays."""

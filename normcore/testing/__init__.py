@@ -12,15 +12,26 @@ Needs pytest and hypothesis: ``pip install normcore-arrays[testing]``.
 import pytest
 
 pytest.register_assert_rewrite(
+    "normcore.testing.arrays",
     "normcore.testing.backend",
     "normcore.testing.batches",
     "normcore.testing.checks",
+    "normcore.testing.exports",
     "normcore.testing.rows",
     "normcore.testing.scaler",
+    "normcore.testing.scaler_use",
+    "normcore.testing.sharing",
 )
 
 from normcore.testing.backend import BackendConformance  # noqa: E402
 from normcore.testing.exact import exact_moments, ulp_error  # noqa: E402
+from normcore.testing.exports import ExportConformance  # noqa: E402
 from normcore.testing.scaler import ScalerConformance  # noqa: E402
 
-__all__ = ["BackendConformance", "ScalerConformance", "exact_moments", "ulp_error"]
+__all__ = [
+    "BackendConformance",
+    "ExportConformance",
+    "ScalerConformance",
+    "exact_moments",
+    "ulp_error",
+]

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -24,9 +23,11 @@ from normcore.testing.arguments import (
     draw_plane,
     draw_rescale_options,
 )
+from normcore.testing.arrays import ArrayLaws
 from normcore.testing.batches import BatchLaws
 from normcore.testing.checks import check_brackets, check_extrema, check_moments, check_sums
 from normcore.testing.rows import RowLaws
+from normcore.testing.sharing import assert_shared
 from normcore.testing.strategies import ORDINARY, laws, shapes, views
 from normcore.threads import get_num_threads, set_num_threads
 
@@ -36,7 +37,7 @@ _LARGE = [(40001, 3, 1), (1, 2, 70003), (301, 4, 173), (6007, 19, 1), (1, 1, 150
 _STATISTICS = (Moments, Extrema, Brackets)
 
 
-class BackendConformance(BatchLaws, RowLaws):
+class BackendConformance(ArrayLaws, BatchLaws, RowLaws):
     """The laws of :class:`normcore.Backend`; a subclass names its backend.
 
     >>> class TestMine(BackendConformance):
@@ -44,8 +45,15 @@ class BackendConformance(BatchLaws, RowLaws):
 
     Attributes
     ----------
-    backend, dtypes
+    backend, dtypes, refuses_infinity
         As of :class:`~normcore.testing.under_test.BackendUnderTest`.
+
+    Examples
+    --------
+    >>> import normcore as nc
+    >>> from normcore.testing import BackendConformance
+    >>> class TestCpu(BackendConformance):
+    ...     backend = nc.get_backend("cpu")
     """
 
     # -- selection -------------------------------------------------------------------------
@@ -329,11 +337,11 @@ class BackendConformance(BatchLaws, RowLaws):
             _assert_same(results[0], other)
 
     def test_threads_may_share_inputs(self) -> None:
-        x = self.to_native(np.random.default_rng(2).standard_normal((20011, 5, 1)))
-        expected = self._all_kernels(x)
-        with ThreadPoolExecutor(4) as pool:
-            for result in pool.map(lambda _: self._all_kernels(x), range(8)):
-                _assert_same(expected, result)
+        inputs = [
+            self.to_native(np.random.default_rng(seed).standard_normal((20011, 5, 1)))
+            for seed in (2, 3)
+        ]
+        assert_shared(self._all_kernels, inputs)
 
     def _all_kernels(self, x: Array) -> list[np.ndarray]:
         """Return what every kernel makes of x, kept values in order."""

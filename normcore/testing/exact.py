@@ -36,6 +36,12 @@ def exact_moments(column: Array, weights: Array = None) -> ExactMoments | None:
         Finite values and NaN, which is left out.
     weights : array of the same number of elements, optional
         Values of weight 0 are left out.
+
+    Examples
+    --------
+    >>> from normcore.testing import exact_moments
+    >>> exact_moments([1.0, 3.0, 8.0]).mean
+    Fraction(4, 1)
     """
     values = np.asarray(column).reshape(-1)
     plane = np.ones(values.size) if weights is None else np.asarray(weights).reshape(-1)
@@ -74,6 +80,13 @@ def ulp_error(value: SupportsFloat, exact: Fraction) -> float:
     """Return how far ``value`` lies from ``exact``, in units in the last place of ``exact``.
 
     Infinite if ``value`` is not finite, or if it is not infinite where ``exact`` exceeds float64.
+
+    Examples
+    --------
+    >>> from fractions import Fraction
+    >>> from normcore.testing import ulp_error
+    >>> ulp_error(1.0 + 2.0**-52, Fraction(1))
+    1.0
     """
     number = float(value)
     try:

@@ -3,59 +3,41 @@
 
 from __future__ import annotations
 
-import inspect
 import pickle
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from normcore.layout.namespace import Array
 from normcore.saving.scaler_file import load_scaler
-from normcore.testing.backend import laws
-from normcore.testing.strategies import arrange, out_like, tables
-from normcore.threads import get_num_threads, set_num_threads
+from normcore.testing.scaler_use import ScalerUse, assert_close
+from normcore.testing.strategies import arrange, laws, out_like, tables
 
 __all__ = ["ScalerConformance"]
 
 _WELL_SCALED = ("normal", "constant", "zeros", "mostly zeros", "ties", "sorted", "alternating")
+_STATE = "what transform needs must be in attributes that end with _, set from the statistic"
 
 
-class ScalerConformance:
+class ScalerConformance(ScalerUse):
     """The laws of scalers; a subclass names its class, or a function that makes one.
 
-    >>> class TestMine(ScalerConformance):
-    ...     scaler = MyScaler
+    Several forms of it (``scalers``) are each tested by every law.
 
     Attributes
     ----------
-    scaler : class or callable
-        Returns a fresh scaler, unfitted.
-    dtypes : tuple
-        Floating dtypes that are kept.
-    registered : bool
-        Whether the scaler has a name in the registry, which saved files need.
-    invertible : bool
-        Whether ``inverse_transform`` restores the data it was fitted to.
+    scaler, scalers, dtypes, registered, invertible, array_api, by_rows
+        As of :class:`~normcore.testing.scaler_under_test.ScalerUnderTest`.
+
+    Examples
+    --------
+    >>> import normcore as nc
+    >>> from normcore.testing import ScalerConformance
+    >>> class TestMaxAbsScaler(ScalerConformance):
+    ...     scaler = nc.MaxAbsScaler
     """
-
-    scaler: ClassVar[Any]
-    dtypes: ClassVar[tuple[str, ...]] = ("float64", "float32")
-    registered: ClassVar[bool] = True
-    invertible: ClassVar[bool] = True
-
-    def make(self) -> Any:
-        """Return a fresh scaler."""
-        factory = inspect.getattr_static(type(self), "scaler")
-        return getattr(factory, "__func__", factory)()
-
-    def fitted(self, X: Array) -> Any:
-        """Return a scaler fitted to X."""
-        return self.make().fit(X)
 
     # -- the result ------------------------------------------------------------------------
 
@@ -63,11 +45,13 @@ class ScalerConformance:
     @given(X=tables())
     def test_shape_dtype_and_nan_are_kept(self, X: np.ndarray) -> None:
         scaler = self.make()
-        assert scaler.fit(X) is scaler
+        assert scaler.fit(X) is scaler, "fit must return self"
         for result in (scaler.transform(X), scaler.inverse_transform(X)):
             assert type(result) is np.ndarray
-            assert (result.shape, result.dtype) == (X.shape, X.dtype)
-            np.testing.assert_array_equal(np.isnan(result), np.isnan(X) | _all_nan(X))
+            assert (result.shape, result.dtype) == (X.shape, X.dtype), "floats keep their dtype"
+            np.testing.assert_array_equal(
+                np.isnan(result), np.isnan(X) | _all_nan(X), "NaN stays NaN, and is made of nothing"
+            )
 
     @laws
     @given(X=tables(dtypes=("int64", "uint8", "bool"), nan=False))
@@ -89,7 +73,9 @@ class ScalerConformance:
         error = np.abs(back.astype(np.float64) - X.astype(np.float64))
         present = ~np.isnan(X)
         bound = np.broadcast_to(16 * np.finfo(X.dtype).eps * largest, X.shape)
-        assert np.all(error[present] <= bound[present])
+        assert np.all(error[present] <= bound[present]), (
+            "inverse_transform must undo transform; say invertible = False where it cannot"
+        )
 
     @laws
     @given(data=st.data())
@@ -99,8 +85,8 @@ class ScalerConformance:
         for method in (scaler.transform, scaler.inverse_transform):
             expected = method(X)
             out = out_like(X, X.dtype, data.draw(st.sampled_from(["C", "sliced", "reversed"])))
-            assert method(X, out=out) is out
-            np.testing.assert_array_equal(out, expected)
+            assert method(X, out=out) is out, "what is returned must be out itself"
+            np.testing.assert_array_equal(out, expected, "out must be written to")
             in_place = X.copy()
             assert method(in_place, out=in_place) is in_place
             np.testing.assert_array_equal(in_place, expected)
@@ -127,14 +113,14 @@ class ScalerConformance:
         scaler = self.fitted(X)
         scaler.inverse_transform(scaler.transform(X))
         scaler.transform(X)
-        np.testing.assert_array_equal(X, before)
+        np.testing.assert_array_equal(X, before, "the input was written to; make a copy first")
 
     @laws
     @given(X=tables(recipes=_WELL_SCALED, layouts=("C",)), layout=st.sampled_from(["F", "sliced"]))
     def test_memory_order_does_not_matter(self, X: np.ndarray, layout: str) -> None:
         one = self.fitted(X).transform(X)
         other = arrange(X, layout)
-        _assert_close(self.fitted(other).transform(other), one)
+        assert_close(self.fitted(other).transform(other), one, "the order in memory shows")
 
     @pytest.mark.parametrize("bad", [np.inf, -np.inf])
     def test_infinity_is_refused_by_name_of_its_column(self, bad: float) -> None:
@@ -193,20 +179,25 @@ class ScalerConformance:
         chunks = np.split(X, sorted(cuts))
         streamed, merged = self.make(), self.make()
         for chunk in chunks:
-            assert streamed.partial_fit(chunk) is streamed
+            assert streamed.partial_fit(chunk) is streamed, "partial_fit must return self"
         others = [self.fitted(chunk) for chunk in chunks]
         for index in data.draw(st.permutations(range(len(chunks)))):
             before = others[index].transform(X)
             assert merged.merge(others[index]) is merged
-            np.testing.assert_array_equal(others[index].transform(X), before)
+            np.testing.assert_array_equal(
+                others[index].transform(X), before, "merge must leave the other as it is"
+            )
         whole = self.fitted(X).transform(X)
-        _assert_close(streamed.transform(X), whole)
-        _assert_close(merged.transform(X), whole)
+        what = "must learn what one fit of all the rows would: is the statistic's merge exact?"
+        assert_close(streamed.transform(X), whole, f"partial_fit {what}")
+        assert_close(merged.transform(X), whole, f"merge {what}")
 
     def test_fit_forgets(self) -> None:
         one, other = np.random.default_rng(1).standard_normal((2, 40, 3)) * [[[1.0]], [[50.0]]]
         scaler = self.fitted(other).fit(one)
-        np.testing.assert_array_equal(scaler.transform(one), self.fitted(one).transform(one))
+        np.testing.assert_array_equal(
+            scaler.transform(one), self.fitted(one).transform(one), "fit must begin anew"
+        )
 
     # -- an object among others ------------------------------------------------------------
 
@@ -215,7 +206,7 @@ class ScalerConformance:
     def test_pickle_keeps_every_bit(self, X: np.ndarray) -> None:
         scaler = self.fitted(X)
         again = pickle.loads(pickle.dumps(scaler))
-        np.testing.assert_array_equal(again.transform(X), scaler.transform(X))
+        np.testing.assert_array_equal(again.transform(X), scaler.transform(X), _STATE)
 
     @laws
     @given(X=tables(dtypes=("float64",)))
@@ -224,7 +215,7 @@ class ScalerConformance:
             pytest.skip("this scaler is not registered")
         scaler = self.fitted(X)
         again = type(scaler).from_dict(scaler.to_dict())
-        np.testing.assert_array_equal(again.transform(X), scaler.transform(X))
+        np.testing.assert_array_equal(again.transform(X), scaler.transform(X), _STATE)
         if hasattr(scaler, "partial_fit"):
             np.testing.assert_array_equal(
                 again.partial_fit(X).transform(X), scaler.partial_fit(X).transform(X)
@@ -238,47 +229,9 @@ class ScalerConformance:
         scaler.save(tmp_path / "scaler.json")
         again = load_scaler(tmp_path / "scaler.json")
         assert type(again) is type(scaler)
-        np.testing.assert_array_equal(again.transform(X), scaler.transform(X))
-
-    def test_parameters_make_an_equal_scaler(self) -> None:
-        scaler = self.make()
-        params = scaler.get_params(deep=False)
-        again = type(scaler)(**params)
-        assert again.get_params(deep=False) == params
-        X = np.random.default_rng(4).standard_normal((20, 2))
-        np.testing.assert_array_equal(again.fit_transform(X), scaler.fit_transform(X))
-        assert scaler.set_params(**params) is scaler
-
-    # -- threads ---------------------------------------------------------------------------
-
-    def test_any_number_of_threads_gives_the_same_bits(self) -> None:
-        X = np.random.default_rng(5).standard_normal((30011, 5)).astype(np.float32)
-        before = get_num_threads()
-        try:
-            results = []
-            for number in (1, 2, 5):
-                set_num_threads(number)
-                results.append(self.fitted(X).transform(X))
-        finally:
-            set_num_threads(before)
-        for other in results[1:]:
-            assert other.tobytes() == results[0].tobytes()
-
-    def test_threads_may_share_a_scaler(self) -> None:
-        X = np.random.default_rng(6).standard_normal((20011, 4))
-        scaler = self.fitted(X)
-        expected = scaler.transform(X)
-        with ThreadPoolExecutor(4) as pool:
-            for result in pool.map(lambda _: scaler.transform(X), range(8)):
-                assert result.tobytes() == expected.tobytes()
+        np.testing.assert_array_equal(again.transform(X), scaler.transform(X), _STATE)
 
 
 def _all_nan(X: np.ndarray) -> np.ndarray:
     """Columns without a value, whose every result is NaN."""
     return np.isnan(X).all(axis=0, keepdims=True)
-
-
-def _assert_close(one: np.ndarray, other: np.ndarray) -> None:
-    """Assert that results agree to the digits that statistics of well-scaled data keep."""
-    eps = float(np.finfo(one.dtype).eps)
-    np.testing.assert_allclose(one, other, rtol=16 * eps, atol=64 * eps)

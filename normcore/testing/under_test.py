@@ -23,10 +23,14 @@ class BackendUnderTest:
         The registered name, or an instance.
     dtypes : tuple
         The floating dtypes that the kernels take; integers are always drawn too.
+    refuses_infinity : bool
+        Whether kernels refuse infinite elements where they are asked to. A backend on a device may
+        let them propagate instead, so as not to wait for the device.
     """
 
     backend: ClassVar[str | Backend]
     dtypes: ClassVar[tuple[str, ...]] = ("float64", "float32")
+    refuses_infinity: ClassVar[bool] = True
 
     # -- what a subclass may override ------------------------------------------------------
 

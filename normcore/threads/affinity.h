@@ -12,18 +12,22 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-typedef struct { pid_t thread; int is_reduced; cpu_set_t own, reduced; } affinity_t;
+typedef struct {
+    pid_t thread;
+    int is_reduced;
+    cpu_set_t own, reduced;
+} affinity_t;
 
 #define current_cpu() sched_getcpu()
 
-static void init_affinity(affinity_t *affinity)
+static inline void init_affinity(affinity_t *affinity)
 {
     affinity->thread = syscall(SYS_gettid);
     affinity->is_reduced = 0;
 }
 
 /* Have a thread wake on another processor than the caller's, if it may. */
-static void exclude_current_cpu(affinity_t *affinity)
+static inline void exclude_current_cpu(affinity_t *affinity)
 {
     int here = sched_getcpu();
     if (here < 0 || sched_getaffinity(affinity->thread, sizeof affinity->own, &affinity->own))
@@ -36,7 +40,7 @@ static void exclude_current_cpu(affinity_t *affinity)
 }
 
 /* Let the calling thread run where it might before, unless somebody else has moved it. */
-static void restore_affinity(affinity_t *affinity)
+static inline void restore_affinity(affinity_t *affinity)
 {
     cpu_set_t now;
     if (affinity->is_reduced && !sched_getaffinity(0, sizeof now, &now)
@@ -45,7 +49,9 @@ static void restore_affinity(affinity_t *affinity)
     affinity->is_reduced = 0;
 }
 #else
-typedef struct { int unused; } affinity_t;
+typedef struct {
+    int unused;
+} affinity_t;
 #define current_cpu() (-1)
 #define init_affinity(affinity) ((void)(affinity))
 #define exclude_current_cpu(affinity) ((void)(affinity))

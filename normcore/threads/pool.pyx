@@ -31,7 +31,6 @@ from .pool_state cimport (
     exclude_current_cpu,
     init_affinity,
     job_t,
-    pool_t,
     restore_affinity,
     worker_t,
 )
@@ -60,8 +59,6 @@ cdef int lock_spins, wait_spins
 
 # Jobs in close succession after which there will be more: a layer's passes have two each.
 cdef int MANY_JOBS = 4
-
-cdef pool_t pool
 
 
 cdef void reset_pool() noexcept:

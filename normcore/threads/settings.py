@@ -18,6 +18,7 @@ from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from normcore.threads import foreign_calls
 from normcore.threads.pool import parallel_for, set_affinity
 from normcore.threads.threadpoolctl_controller import register_controller
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "get_num_threads",
+    "note_num_threads",
     "register_with_threadpoolctl",
     "run",
     "set_executor",
@@ -56,6 +58,13 @@ def get_num_threads() -> int:
     ------
     ValueError
         If ``NORMCORE_NUM_THREADS`` is not a whole number of at least 1.
+
+    Examples
+    --------
+    >>> import normcore as nc
+    >>> with nc.use_num_threads(2):
+    ...     nc.get_num_threads()
+    2
     """
     register_if_loaded()
     here = _num_threads_here.get()
@@ -77,10 +86,25 @@ def set_num_threads(n: int) -> None:
     ------
     ValueError
         If ``n`` is not a whole number of at least 1.
+
+    Examples
+    --------
+    >>> import normcore as nc
+    >>> before = nc.get_num_threads()
+    >>> nc.set_num_threads(1)
+    >>> nc.get_num_threads()
+    1
+    >>> nc.set_num_threads(before)
     """
     global _num_threads
     register_if_loaded()
     _num_threads = _checked(n)
+    note_num_threads()
+
+
+def note_num_threads() -> None:
+    """Let callers without Python have the process's number of threads, as it is now."""
+    foreign_calls.set_num_threads(_process_num_threads())
 
 
 @contextmanager
@@ -99,6 +123,12 @@ def use_num_threads(n: int) -> Iterator[None]:
     ------
     ValueError
         If ``n`` is not a whole number of at least 1.
+
+    Examples
+    --------
+    >>> import normcore as nc
+    >>> with nc.use_num_threads(1):
+    ...     scaler = nc.StandardScaler().fit([[0.0], [2.0]])  # by this thread alone
     """
     register_if_loaded()
     token = _num_threads_here.set(_checked(n))
@@ -124,6 +154,15 @@ def set_executor(executor: Executor | None) -> None:
     ------
     TypeError
         If it is not an executor, or runs its tasks in other processes or interpreters.
+
+    Examples
+    --------
+    >>> from concurrent.futures import ThreadPoolExecutor
+    >>> import normcore as nc
+    >>> with ThreadPoolExecutor(2) as executor:
+    ...     nc.set_executor(executor)
+    ...     scaler = nc.StandardScaler().fit([[0.0], [2.0]])
+    ...     nc.set_executor(None)
     """
     global _executor
     _executor = None if executor is None else _checked_executor(executor)
@@ -140,6 +179,13 @@ def use_executor(executor: Executor) -> Iterator[None]:
     ----------
     executor : concurrent.futures.Executor
         As for :func:`set_executor`, which also says what is raised.
+
+    Examples
+    --------
+    >>> from concurrent.futures import ThreadPoolExecutor
+    >>> import normcore as nc
+    >>> with ThreadPoolExecutor(2) as executor, nc.use_executor(executor):
+    ...     scaler = nc.StandardScaler().fit([[0.0], [2.0]])
     """
     token = _executor_here.set(_checked_executor(executor))
     try:
@@ -166,6 +212,11 @@ def set_thread_affinity(enabled: bool) -> None:
     ------
     TypeError
         If it is not a bool, as a set of processors would be.
+
+    Examples
+    --------
+    >>> import normcore as nc
+    >>> nc.set_thread_affinity(False)  # the default
     """
     if not isinstance(enabled, bool):
         raise TypeError(f"set_thread_affinity takes True or False, not {enabled!r}")
@@ -198,6 +249,14 @@ def run(
     ------
     Exception
         The first one that ``function`` raised, after every chunk has ended.
+
+    Examples
+    --------
+    >>> import normcore as nc
+    >>> done = []
+    >>> nc.parallel_for(lambda start, stop: done.extend(range(start, stop)), 5)
+    >>> sorted(done)
+    [0, 1, 2, 3, 4]
     """
     # The number of processors costs a look at the system, which small work does without.
     small = num_items < 2 * min_items
@@ -217,6 +276,15 @@ def register_with_threadpoolctl() -> None:
     ------
     ImportError
         If threadpoolctl is not installed, or older than 3.2.
+
+    Examples
+    --------
+    >>> import normcore as nc
+    >>> from threadpoolctl import threadpool_limits
+    >>> nc.register_with_threadpoolctl()
+    >>> with threadpool_limits(1):
+    ...     nc.get_num_threads()
+    1
     """
     # A compiled import statement takes what stands in sys.modules, also where that is None.
     threadpoolctl = import_module("threadpoolctl")

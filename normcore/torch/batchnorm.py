@@ -102,21 +102,45 @@ class _BatchNorm(Layer, nn.modules.batchnorm._BatchNorm):
 
 
 class BatchNorm1d(_BatchNorm, nn.BatchNorm1d):
-    """:class:`torch.nn.BatchNorm1d`, computed by normcore; arguments and state are its own."""
+    """:class:`torch.nn.BatchNorm1d`, computed by normcore; arguments and state are its own.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import normcore.torch as nt
+    >>> nt.BatchNorm1d(4)(torch.ones(8, 4)).shape
+    torch.Size([8, 4])
+    """
 
     __module__ = "normcore.torch"
     counterpart = nn.BatchNorm1d
 
 
 class BatchNorm2d(_BatchNorm, nn.BatchNorm2d):
-    """:class:`torch.nn.BatchNorm2d`, computed by normcore; arguments and state are its own."""
+    """:class:`torch.nn.BatchNorm2d`, computed by normcore; arguments and state are its own.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import normcore.torch as nt
+    >>> nt.BatchNorm2d(4)(torch.ones(8, 4, 5, 5)).shape
+    torch.Size([8, 4, 5, 5])
+    """
 
     __module__ = "normcore.torch"
     counterpart = nn.BatchNorm2d
 
 
 class BatchNorm3d(_BatchNorm, nn.BatchNorm3d):
-    """:class:`torch.nn.BatchNorm3d`, computed by normcore; arguments and state are its own."""
+    """:class:`torch.nn.BatchNorm3d`, computed by normcore; arguments and state are its own.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import normcore.torch as nt
+    >>> nt.BatchNorm3d(4)(torch.ones(8, 4, 3, 3, 3)).shape
+    torch.Size([8, 4, 3, 3, 3])
+    """
 
     __module__ = "normcore.torch"
     counterpart = nn.BatchNorm3d
@@ -129,6 +153,13 @@ class SyncBatchNorm(_BatchNorm):
     included. Every process raises where one has an input that it refuses. Arguments and state are
     those of PyTorch's, from which it does not derive: DistributedDataParallel refuses that class
     on the host.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import normcore.torch as nt
+    >>> nt.SyncBatchNorm(4)(torch.ones(8, 4)).shape
+    torch.Size([8, 4])
     """
 
     __module__ = "normcore.torch"

@@ -28,6 +28,14 @@ class TorchCommunicator:
         If torch.distributed was not initialized.
     ValueError
         If this process is not in the group.
+
+    Examples
+    --------
+    >>> import normcore as nc
+    >>> import normcore.torch as nt
+    >>> import torch.distributed as dist
+    >>> if dist.is_initialized():
+    ...     bn = nc.BatchNorm(4, communicator=nt.TorchCommunicator())
     """
 
     __module__ = "normcore.torch"

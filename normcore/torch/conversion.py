@@ -58,6 +58,14 @@ def convert(model: Model, *, to: str = "normcore") -> Model:
     ValueError
         If `to` is neither, or a layer is frozen or has a weight_offset, which PyTorch's cannot;
         nothing has changed.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import normcore.torch as nt
+    >>> model = nt.convert(torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.BatchNorm1d(4)))
+    >>> isinstance(model[1], nt.BatchNorm1d)
+    True
     """
     check_model(model, "convert")
     if to not in ("normcore", "torch"):

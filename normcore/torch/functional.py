@@ -63,7 +63,16 @@ def layer_norm(
     *,
     precision: str | None = None,
 ) -> Tensor:
-    """:func:`torch.nn.functional.layer_norm`, computed by normcore."""
+    """:func:`torch.nn.functional.layer_norm`, computed by normcore.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import normcore.torch.functional as F
+    >>> x = torch.tensor([[0.0, 2.0]])
+    >>> F.layer_norm(x, (2,), eps=1e-12)
+    tensor([[-1.,  1.]])
+    """
     check_input(input, weight, "layer_norm")
     if not _is_traced():
         vectors = ("weight", weight), ("bias", bias)
@@ -99,6 +108,13 @@ def rms_norm(
     y : Tensor
     total : Tensor
         ``input + residual``; only where there is a `residual`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import normcore.torch.functional as F
+    >>> F.rms_norm(torch.tensor([[1.0, 7.0]]), (2,), eps=1e-12)
+    tensor([[0.2000, 1.4000]])
     """
     if residual is not None:
         check_residual(input, residual, "rms_norm", sizes=not _is_traced())
@@ -127,7 +143,16 @@ def group_norm(
     *,
     precision: str | None = None,
 ) -> Tensor:
-    """:func:`torch.nn.functional.group_norm`, computed by normcore."""
+    """:func:`torch.nn.functional.group_norm`, computed by normcore.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import normcore.torch.functional as F
+    >>> x = torch.tensor([[0.0, 2.0]])
+    >>> F.group_norm(x, 1, eps=1e-12)
+    tensor([[-1.,  1.]])
+    """
     check_input(input, weight, "group_norm")
     check_axes(input, 2, "group_norm")
     if not _is_traced():
@@ -155,7 +180,15 @@ def instance_norm(
     *,
     precision: str | None = None,
 ) -> Tensor:
-    """:func:`torch.nn.functional.instance_norm`, computed by normcore."""
+    """:func:`torch.nn.functional.instance_norm`, computed by normcore.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import normcore.torch.functional as F
+    >>> F.instance_norm(torch.tensor([[[0.0, 2.0]]]), eps=1e-12)
+    tensor([[[-1.,  1.]]])
+    """
     check_input(input, weight, "instance_norm")
     check_axes(input, 3, "instance_norm")
     if not use_input_stats:
@@ -190,7 +223,17 @@ def batch_norm(
     *,
     precision: str | None = None,
 ) -> Tensor:
-    """:func:`torch.nn.functional.batch_norm`, computed by normcore."""
+    """:func:`torch.nn.functional.batch_norm`, computed by normcore.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import normcore.torch.functional as F
+    >>> x = torch.tensor([[0.0], [2.0]])
+    >>> F.batch_norm(x, None, None, training=True, eps=1e-12)
+    tensor([[-1.],
+            [ 1.]])
+    """
     if not training:
         check_input(input, weight, "batch_norm")
         check_axes(input, 2, "batch_norm")

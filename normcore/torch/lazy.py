@@ -39,7 +39,16 @@ class _WithPrecision:
 
 
 class LazyBatchNorm1d(_WithPrecision, nn.LazyBatchNorm1d, BatchNorm1d):
-    """:class:`torch.nn.LazyBatchNorm1d`, which becomes normcore's :class:`BatchNorm1d`."""
+    """:class:`torch.nn.LazyBatchNorm1d`, which becomes normcore's :class:`BatchNorm1d`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import normcore.torch as nt
+    >>> layer = nt.LazyBatchNorm1d()
+    >>> layer(torch.ones(8, 4)).shape, layer.num_features  # found out
+    (torch.Size([8, 4]), 4)
+    """
 
     __module__ = "normcore.torch"
     counterpart = nn.LazyBatchNorm1d
@@ -47,7 +56,16 @@ class LazyBatchNorm1d(_WithPrecision, nn.LazyBatchNorm1d, BatchNorm1d):
 
 
 class LazyBatchNorm2d(_WithPrecision, nn.LazyBatchNorm2d, BatchNorm2d):
-    """:class:`torch.nn.LazyBatchNorm2d`, which becomes normcore's :class:`BatchNorm2d`."""
+    """:class:`torch.nn.LazyBatchNorm2d`, which becomes normcore's :class:`BatchNorm2d`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import normcore.torch as nt
+    >>> layer = nt.LazyBatchNorm2d()
+    >>> layer(torch.ones(8, 4, 5, 5)).shape, layer.num_features  # found out
+    (torch.Size([8, 4, 5, 5]), 4)
+    """
 
     __module__ = "normcore.torch"
     counterpart = nn.LazyBatchNorm2d
@@ -55,7 +73,16 @@ class LazyBatchNorm2d(_WithPrecision, nn.LazyBatchNorm2d, BatchNorm2d):
 
 
 class LazyBatchNorm3d(_WithPrecision, nn.LazyBatchNorm3d, BatchNorm3d):
-    """:class:`torch.nn.LazyBatchNorm3d`, which becomes normcore's :class:`BatchNorm3d`."""
+    """:class:`torch.nn.LazyBatchNorm3d`, which becomes normcore's :class:`BatchNorm3d`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import normcore.torch as nt
+    >>> layer = nt.LazyBatchNorm3d()
+    >>> layer(torch.ones(8, 4, 3, 3, 3)).shape, layer.num_features  # found out
+    (torch.Size([8, 4, 3, 3, 3]), 4)
+    """
 
     __module__ = "normcore.torch"
     counterpart = nn.LazyBatchNorm3d
@@ -63,7 +90,16 @@ class LazyBatchNorm3d(_WithPrecision, nn.LazyBatchNorm3d, BatchNorm3d):
 
 
 class LazyInstanceNorm1d(_WithPrecision, nn.LazyInstanceNorm1d, InstanceNorm1d):
-    """:class:`torch.nn.LazyInstanceNorm1d`, which becomes normcore's :class:`InstanceNorm1d`."""
+    """:class:`torch.nn.LazyInstanceNorm1d`, which becomes normcore's :class:`InstanceNorm1d`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import normcore.torch as nt
+    >>> layer = nt.LazyInstanceNorm1d()
+    >>> layer(torch.ones(8, 4, 5)).shape, layer.num_features  # found out
+    (torch.Size([8, 4, 5]), 4)
+    """
 
     __module__ = "normcore.torch"
     counterpart = nn.LazyInstanceNorm1d
@@ -71,7 +107,16 @@ class LazyInstanceNorm1d(_WithPrecision, nn.LazyInstanceNorm1d, InstanceNorm1d):
 
 
 class LazyInstanceNorm2d(_WithPrecision, nn.LazyInstanceNorm2d, InstanceNorm2d):
-    """:class:`torch.nn.LazyInstanceNorm2d`, which becomes normcore's :class:`InstanceNorm2d`."""
+    """:class:`torch.nn.LazyInstanceNorm2d`, which becomes normcore's :class:`InstanceNorm2d`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import normcore.torch as nt
+    >>> layer = nt.LazyInstanceNorm2d()
+    >>> layer(torch.ones(8, 4, 5, 5)).shape, layer.num_features  # found out
+    (torch.Size([8, 4, 5, 5]), 4)
+    """
 
     __module__ = "normcore.torch"
     counterpart = nn.LazyInstanceNorm2d
@@ -79,7 +124,16 @@ class LazyInstanceNorm2d(_WithPrecision, nn.LazyInstanceNorm2d, InstanceNorm2d):
 
 
 class LazyInstanceNorm3d(_WithPrecision, nn.LazyInstanceNorm3d, InstanceNorm3d):
-    """:class:`torch.nn.LazyInstanceNorm3d`, which becomes normcore's :class:`InstanceNorm3d`."""
+    """:class:`torch.nn.LazyInstanceNorm3d`, which becomes normcore's :class:`InstanceNorm3d`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import normcore.torch as nt
+    >>> layer = nt.LazyInstanceNorm3d()
+    >>> layer(torch.ones(8, 4, 3, 3, 3)).shape, layer.num_features  # found out
+    (torch.Size([8, 4, 3, 3, 3]), 4)
+    """
 
     __module__ = "normcore.torch"
     counterpart = nn.LazyInstanceNorm3d
@@ -87,7 +141,16 @@ class LazyInstanceNorm3d(_WithPrecision, nn.LazyInstanceNorm3d, InstanceNorm3d):
 
 
 class LazySyncBatchNorm(nn.modules.batchnorm._LazyNormBase, SyncBatchNorm):
-    """What becomes of a lazy batch norm that is to be synchronized: a :class:`SyncBatchNorm`."""
+    """What becomes of a lazy batch norm that is to be synchronized: a :class:`SyncBatchNorm`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import normcore.torch as nt
+    >>> layer = nt.LazySyncBatchNorm()
+    >>> layer(torch.ones(8, 4)).shape, layer.num_features  # found out
+    (torch.Size([8, 4]), 4)
+    """
 
     __module__ = "normcore.torch"
     cls_to_become = SyncBatchNorm

@@ -77,6 +77,15 @@ def population_statistics(
     no batch reached stays as it is. `num_batches_tracked` becomes the number of batches. Where
     layers are synchronized, the statistics are those of all processes, each of which has to call
     this with as many batches.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import normcore.torch as nt
+    >>> model = nt.BatchNorm1d(1).eval()
+    >>> _ = nt.population_statistics(model, [torch.zeros(2, 1), torch.full((6, 1), 4.0)])
+    >>> model.running_mean
+    tensor([3.])
     """
     check_model(model, "population_statistics")
     pools = {

@@ -23,7 +23,15 @@ __all__ = [
 
 
 class LayerNorm(Layer, nn.LayerNorm):
-    """:class:`torch.nn.LayerNorm`, computed by normcore; arguments and state are its own."""
+    """:class:`torch.nn.LayerNorm`, computed by normcore; arguments and state are its own.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import normcore.torch as nt
+    >>> nt.LayerNorm(4)(torch.ones(8, 4)).shape
+    torch.Size([8, 4])
+    """
 
     __module__ = "normcore.torch"
     counterpart = nn.LayerNorm
@@ -48,6 +56,13 @@ class RMSNorm(Layer, nn.RMSNorm):
     weight_offset : float
         Added to the weight, in float64: 1 for models that keep weight - 1, as Gemma. The two make
         1 at first.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import normcore.torch as nt
+    >>> nt.RMSNorm(4)(torch.ones(8, 4)).shape
+    torch.Size([8, 4])
     """
 
     __module__ = "normcore.torch"
@@ -98,7 +113,15 @@ class RMSNorm(Layer, nn.RMSNorm):
 
 
 class GroupNorm(Layer, nn.GroupNorm):
-    """:class:`torch.nn.GroupNorm`, computed by normcore; arguments and state are its own."""
+    """:class:`torch.nn.GroupNorm`, computed by normcore; arguments and state are its own.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import normcore.torch as nt
+    >>> nt.GroupNorm(2, 4)(torch.ones(8, 4)).shape
+    torch.Size([8, 4])
+    """
 
     __module__ = "normcore.torch"
     counterpart = nn.GroupNorm
@@ -139,21 +162,45 @@ class _InstanceNorm(Layer, nn.modules.instancenorm._InstanceNorm):
 
 
 class InstanceNorm1d(_InstanceNorm, nn.InstanceNorm1d):
-    """:class:`torch.nn.InstanceNorm1d`, computed by normcore; arguments and state are its own."""
+    """:class:`torch.nn.InstanceNorm1d`, computed by normcore; arguments and state are its own.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import normcore.torch as nt
+    >>> nt.InstanceNorm1d(4)(torch.ones(8, 4, 5)).shape
+    torch.Size([8, 4, 5])
+    """
 
     __module__ = "normcore.torch"
     counterpart = nn.InstanceNorm1d
 
 
 class InstanceNorm2d(_InstanceNorm, nn.InstanceNorm2d):
-    """:class:`torch.nn.InstanceNorm2d`, computed by normcore; arguments and state are its own."""
+    """:class:`torch.nn.InstanceNorm2d`, computed by normcore; arguments and state are its own.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import normcore.torch as nt
+    >>> nt.InstanceNorm2d(4)(torch.ones(8, 4, 5, 5)).shape
+    torch.Size([8, 4, 5, 5])
+    """
 
     __module__ = "normcore.torch"
     counterpart = nn.InstanceNorm2d
 
 
 class InstanceNorm3d(_InstanceNorm, nn.InstanceNorm3d):
-    """:class:`torch.nn.InstanceNorm3d`, computed by normcore; arguments and state are its own."""
+    """:class:`torch.nn.InstanceNorm3d`, computed by normcore; arguments and state are its own.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import normcore.torch as nt
+    >>> nt.InstanceNorm3d(4)(torch.ones(8, 4, 3, 3, 3)).shape
+    torch.Size([8, 4, 3, 3, 3])
+    """
 
     __module__ = "normcore.torch"
     counterpart = nn.InstanceNorm3d

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Self
 
 import numpy as np
 
@@ -36,12 +37,20 @@ class MaxAbsScaler(nc.AffineScaler):
         The same, with 1 for a feature that is zero throughout.
     n_samples_seen_ : int
         Number of rows seen.
+
+    Examples
+    --------
+    >>> import normcore as nc
+    >>> nc.MaxAbsScaler().fit_transform([[-4.0], [0.0], [2.0]])
+    array([[-1. ],
+           [ 0. ],
+           [ 0.5]])
     """
 
     statistic = nc.Extrema
+    sklearn_class = "sklearn.preprocessing.MaxAbsScaler"
     clip: bool = False
     keeps_zero = True
-    immediate = nc.AffineScaler.immediate | {"clip"}
 
     def __init__(
         self,
@@ -56,16 +65,32 @@ class MaxAbsScaler(nc.AffineScaler):
         self.backend = backend
         self.axis = axis
 
-    def check_parameters(self) -> None:
-        """Refuse what is no flag."""
-        if not isinstance(self.clip, bool | np.bool_):
-            raise ValueError(f"clip must be True or False, got {self.clip!r}")
-
-    def bounds(self) -> tuple[float, float] | None:
-        """Return [-1, 1] where results are clipped."""
-        return (-1.0, 1.0) if self.clip else None
+    def bounds(self) -> tuple[float, float]:
+        """Return [-1, 1]."""
+        return -1.0, 1.0
 
     def affine(self, extrema: nc.Extrema) -> nc.Affine:
         """Return the map, and set the fitted attributes."""
         self.max_abs_ = np.maximum(-extrema.min, extrema.max)
         return nc.Affine(scale=self.max_abs_)
+
+    @classmethod
+    def from_sklearn(cls, estimator: Any, **params: Any) -> Self:
+        """Return a scaler of the largest absolute values that scikit-learn's has learned."""
+        most = np.asarray(estimator.max_abs_, dtype=np.float64)
+        rows, empty = int(estimator.n_samples_seen_), np.isnan(most)
+        least, largest = np.where(empty, np.inf, -most), np.where(empty, -np.inf, most)
+        made = cls(**params).fit_statistic(
+            nc.Extrema(np.where(empty, 0.0, rows), least, largest),
+            rows,
+            len(most),
+            getattr(estimator, "feature_names_in_", None),
+        )
+        if not np.array_equal(made.scale_, estimator.scale_, equal_nan=True):  # next to zero
+            made.scale_ = estimator.scale_
+        return made
+
+    def sklearn_attributes(self) -> Mapping[str, Any]:
+        """Return the fitted attributes of scikit-learn's scaler."""
+        names = ("max_abs_", "scale_", "n_samples_seen_")
+        return {name: getattr(self, name) for name in names if hasattr(self, name)}

@@ -42,6 +42,12 @@ def normalize(
         If a parameter is invalid, or ``X`` is not two-dimensional, is empty or not finite.
     NotImplementedError
         If the norms of sparse input are asked for, other than the largest absolute values.
+
+    Examples
+    --------
+    >>> import normcore as nc
+    >>> nc.normalize([[1.0, 3.0]], norm="l1")
+    array([[0.25, 0.75]])
     """
     check_norm(norm)
     if axis not in (0, 1):

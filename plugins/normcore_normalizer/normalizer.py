@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from types import ModuleType
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -43,8 +44,15 @@ class Normalizer(nc.RowScaler):
     Norms are within 4 units in the last place of float64, whatever the size of the values: squares
     neither overflow nor vanish. The quotient is rounded once to the dtype of the result, which is
     that of ``X`` for floats and float64 for others. NaN and infinity are refused.
+
+    Examples
+    --------
+    >>> import normcore as nc
+    >>> nc.Normalizer().transform([[3.0, 4.0]])
+    array([[0.6, 0.8]])
     """
 
+    sklearn_class = "sklearn.preprocessing.Normalizer"
     #: Nothing was learned that depends on it.
     immediate = nc.RowScaler.immediate | {"norm"}
 
@@ -58,6 +66,19 @@ class Normalizer(nc.RowScaler):
     def check_parameters(self) -> None:
         """Refuse an unknown norm."""
         check_norm(self.norm)
+
+    @classmethod
+    def from_sklearn(cls, estimator: Any, **params: Any) -> Self:
+        """Return a normalizer of the norm of scikit-learn's, and of the columns it has seen."""
+        made = cls(**params)
+        width = getattr(estimator, "n_features_in_", None)
+        if width is None:
+            return made
+        return made.fit_statistic(None, 0, width, getattr(estimator, "feature_names_in_", None))
+
+    def sklearn_attributes(self) -> Mapping[str, Any]:
+        """Return the fitted attributes of scikit-learn's normalizer, which has none of its own."""
+        return {}
 
     def map_rows(self, xp: ModuleType, x: Any, out: Any = None) -> Any:
         """Return rows divided by their norms."""

@@ -57,10 +57,8 @@ static inline void stream(void *target, const void *source, size_t size)
 {
 #if defined(__SSE2__)
     for (size_t i = 0; i < size; i += 16)
-        _mm_stream_si128(
-            (__m128i *)((char *)target + i),
-            _mm_loadu_si128((const __m128i *)((const char *)source + i))
-        );
+        _mm_stream_si128((__m128i *)((char *)target + i),
+                         _mm_loadu_si128((const __m128i *)((const char *)source + i)));
 #else
     memcpy(target, source, size);
 #endif

@@ -7,40 +7,40 @@
  * gives the same bits.
  */
 
-#define SUM(function, term)                                                                       \
-    INLINE double NAME(function)(const REAL *x, ptrdiff_t columns)                                \
-    {                                                                                             \
-        double total = 0.0, rest = 0.0;                                                           \
-        for (ptrdiff_t start = 0; start < columns; start += BLOCK) {                              \
-            ptrdiff_t size = columns - start < BLOCK ? columns - start : BLOCK, i = 0;            \
-            double few[4] = {0.0, 0.0, 0.0, 0.0}, last = 0.0, v;                                  \
-            const REAL *first = x + start;                                                        \
-            if (size >= LANES) {                                                                  \
-                double sums[LANES];                                                               \
-                for (int k = 0; k < LANES; k++) {                                                 \
-                    v = first[k];                                                                 \
-                    sums[k] = term;                                                               \
-                }                                                                                 \
-                for (i = LANES; i + LANES <= size; i += LANES)                                    \
-                    for (int k = 0; k < LANES; k++) {                                             \
-                        v = first[i + k];                                                         \
-                        sums[k] += term;                                                          \
-                    }                                                                             \
-                for (int k = 0; k < 8; k++) sums[k] += sums[k + 8];                               \
-                for (int k = 0; k < 4; k++) few[k] = sums[k] + sums[k + 4];                       \
-            }                                                                                     \
-            for (; i + 4 <= size; i += 4)                                                         \
-                for (int k = 0; k < 4; k++) {                                                     \
-                    v = first[i + k];                                                             \
-                    few[k] += term;                                                               \
-                }                                                                                 \
-            for (; i < size; i++) {                                                               \
-                v = first[i];                                                                     \
-                last += term;                                                                     \
-            }                                                                                     \
-            add(&total, &rest, ((few[0] + few[2]) + (few[1] + few[3])) + last);                   \
-        }                                                                                         \
-        return total + rest;                                                                      \
+#define SUM(function, term) \
+    INLINE double NAME(function)(const REAL *x, ptrdiff_t columns) \
+    { \
+        double total = 0.0, rest = 0.0; \
+        for (ptrdiff_t start = 0; start < columns; start += BLOCK) { \
+            ptrdiff_t size = columns - start < BLOCK ? columns - start : BLOCK, i = 0; \
+            double few[4] = {0.0, 0.0, 0.0, 0.0}, last = 0.0, v; \
+            const REAL *first = x + start; \
+            if (size >= LANES) { \
+                double sums[LANES]; \
+                for (int k = 0; k < LANES; k++) { \
+                    v = first[k]; \
+                    sums[k] = term; \
+                } \
+                for (i = LANES; i + LANES <= size; i += LANES) \
+                    for (int k = 0; k < LANES; k++) { \
+                        v = first[i + k]; \
+                        sums[k] += term; \
+                    } \
+                for (int k = 0; k < 8; k++) sums[k] += sums[k + 8]; \
+                for (int k = 0; k < 4; k++) few[k] = sums[k] + sums[k + 4]; \
+            } \
+            for (; i + 4 <= size; i += 4) \
+                for (int k = 0; k < 4; k++) { \
+                    v = first[i + k]; \
+                    few[k] += term; \
+                } \
+            for (; i < size; i++) { \
+                v = first[i]; \
+                last += term; \
+            } \
+            add(&total, &rest, ((few[0] + few[2]) + (few[1] + few[3])) + last); \
+        } \
+        return total + rest; \
     }
 
 SUM(absolute_sum, fabs(v))
@@ -70,9 +70,8 @@ INLINE double NAME(largest)(const REAL *x, ptrdiff_t columns)
 }
 
 /* Divides a row of which float64 cannot hold the norm, or the squares: after a power of two. */
-static double NAME(divide_scaled)(
-    const REAL *x, REAL *y, ptrdiff_t columns, enum norm_kind kind, double most
-)
+static double NAME(divide_scaled)(const REAL *x, REAL *y, ptrdiff_t columns, enum norm_kind kind,
+                                  double most)
 {
     double scaled, total = 0.0, rest = 0.0, norm;
     int exponent;
@@ -88,9 +87,8 @@ static double NAME(divide_scaled)(
 
 /* Writes a row divided by its norm, which is returned: 1 for a row of zeros, NaN for one with a
  * value that is not finite, of which nothing is written. */
-INLINE double NAME(normalize)(
-    const REAL *x, REAL *y, ptrdiff_t columns, enum norm_kind kind, bool nontemporal
-)
+INLINE double NAME(normalize)(const REAL *x, REAL *y, ptrdiff_t columns, enum norm_kind kind,
+                              bool nontemporal)
 {
     double norm, square, inverse;
     if (kind == MAX) {
@@ -118,16 +116,16 @@ INLINE double NAME(normalize)(
         }
     else
         IVDEP
-        for (ptrdiff_t i = 0; i < columns; i++) y[i] = (REAL)(DIVIDE(x[i]));
+    for (ptrdiff_t i = 0; i < columns; i++) y[i] = (REAL)(DIVIDE(x[i]));
     return norm;
 }
 
 /* Normalizes rows; returns the first with a value that is not finite, or -1. Rows begin a stride
  * apart, or where `starts` says if that is there. */
-CLONES static ptrdiff_t NAME(normalize_rows)(
-    const char *x, ptrdiff_t x_stride, char *y, ptrdiff_t y_stride, const int64_t *starts,
-    ptrdiff_t rows, ptrdiff_t columns, enum norm_kind kind, bool nontemporal, double *norms
-)
+CLONES static ptrdiff_t NAME(normalize_rows)(const char *x, ptrdiff_t x_stride, char *y,
+                                             ptrdiff_t y_stride, const int64_t *starts,
+                                             ptrdiff_t rows, ptrdiff_t columns, enum norm_kind kind,
+                                             bool nontemporal, double *norms)
 {
     for (ptrdiff_t row = 0; row < rows; row++) {
         ptrdiff_t from = row * x_stride, to = row * y_stride;
@@ -135,9 +133,8 @@ CLONES static ptrdiff_t NAME(normalize_rows)(
             from = to = starts[row] * (ptrdiff_t)sizeof(REAL);
             columns = starts[row + 1] - starts[row];
         }
-        double norm = NAME(normalize)(
-            (const REAL *)(x + from), (REAL *)(y + to), columns, kind, nontemporal
-        );
+        double norm =
+            NAME(normalize)((const REAL *)(x + from), (REAL *)(y + to), columns, kind, nontemporal);
         if (isnan(norm)) return row;
         if (norms) norms[row] = norm;
     }

@@ -80,10 +80,19 @@ class PercentileScaler(nc.QuantileLearner, nc.AffineScaler):
     NaN is skipped in fit and stays in transform. A constant feature, one whose range is at most
     ``8 * eps`` of its magnitude, is not divided: it maps to ``lo``, as with MinMaxScaler, and with
     ``spread="mad"`` to the middle.
+
+    Examples
+    --------
+    >>> import normcore as nc
+    >>> import numpy as np
+    >>> X = np.append(np.arange(101.0), 1e6)[:, None]
+    >>> scaler = nc.PercentileScaler((1, 90), clip="hard").fit(X)
+    >>> scaler.transform([[-50.0], [1e6]])
+    array([[-1.],
+           [ 1.]])
     """
 
     statistic = DeviationQuantiles
-    immediate = nc.AffineScaler.immediate | {"clip"}
     descriptive = frozenset({"low_", "high_", "median_", "mad_"})
 
     def __init__(
@@ -175,7 +184,7 @@ class PercentileScaler(nc.QuantileLearner, nc.AffineScaler):
     # -- beyond the range ------------------------------------------------------------------
 
     def bounds(self) -> tuple[float, float] | None:
-        """Return the range that results are clipped to, if they are."""
+        """Return the range that results are clipped to; none where they are squashed."""
         if self.clip != "hard":
             return None
         return _pair("feature_range", self.feature_range, -math.inf, math.inf)

@@ -6,16 +6,16 @@
 #include "logarithm.h"
 
 typedef struct {
-    double sign;        /* of the side of the origin */
+    double sign; /* of the side of the origin */
     double power, other_power;
     double unit, mean, scale;
-    double zero;        /* the map of zero, in units */
-    double slope;       /* of the other side, beside the origin's */
-    double base;        /* 1 or 0, which u is added to */
-    double tiny, other_tiny;  /* below which u is its own logarithm, on either side */
-    double distance;    /* of the origin from zero */
-    pair_t origin;      /* that, and the base */
-    pair_t logarithm;   /* of the latter */
+    double zero;             /* the map of zero, in units */
+    double slope;            /* of the other side, beside the origin's */
+    double base;             /* 1 or 0, which u is added to */
+    double tiny, other_tiny; /* below which u is its own logarithm, on either side */
+    double distance;         /* of the origin from zero */
+    pair_t origin;           /* that, and the base */
+    pair_t logarithm;        /* of the latter */
 } curve_t;
 
 /* Below this a power is its logarithm: the rest is no digit of it. */
@@ -25,8 +25,9 @@ typedef struct {
 #define TINY 1e-290
 
 /* Fill in logarithms of the base and the distance of x from zero, less that of an origin. */
-IN_VECTORS void logarithms(const double* restrict x, int count, double base, double origin,
-                              double* restrict logs) {
+IN_VECTORS void logarithms(const double *restrict x, int count, double base, double origin,
+                           double *restrict logs)
+{
     const scaled_t against = scaled(two_sum(base, origin));
     const double tiny = base != 0.0 && origin < TINY ? TINY : 0.0;
     for (int i = 0; i < count; i++) {
@@ -37,8 +38,9 @@ IN_VECTORS void logarithms(const double* restrict x, int count, double base, dou
 }
 
 /* Fill in the map of x, and exponents of e, which are to be at most 700. */
-IN_VECTORS void map_values(const curve_t* curve, const double* restrict x, int count,
-                              double* restrict y, double* restrict exponents) {
+IN_VECTORS void map_values(const curve_t *curve, const double *restrict x, int count,
+                           double *restrict y, double *restrict exponents)
+{
     const curve_t c = *curve;
     const scaled_t origin = scaled(c.origin), one = scaled(two_sum(1.0, 0.0));
     for (int i = 0; i < count; i++) {

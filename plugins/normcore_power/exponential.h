@@ -4,10 +4,10 @@
 #ifndef NORMCORE_POWER_EXPONENTIAL_H
 #define NORMCORE_POWER_EXPONENTIAL_H
 
-
 #include "exp_series.h"
 
-INLINE double quick_exp(double x) {
+INLINE double quick_exp(double x)
+{
     double k, r, p, scale;
     x = x < -708.0 ? -708.0 : x;
     x = x > 709.0 ? 709.0 : x;
@@ -20,9 +20,9 @@ INLINE double quick_exp(double x) {
 
 /* Fill in powers, less 1 and over the power, and their derivatives by the power, of logarithms;
    all times exp(-shift), which is `one`. `over` is 1 over the power. */
-IN_VECTORS void powers(const double* restrict logs, int count, double power, double shift,
-                          double one, double over, double* restrict value,
-                          double* restrict derivative) {
+IN_VECTORS void powers(const double *restrict logs, int count, double power, double shift,
+                       double one, double over, double *restrict value, double *restrict derivative)
+{
     for (int i = 0; i < count; i++) {
         double e = quick_exp(power * logs[i] - shift);
         double p = (e - one) * over;

@@ -30,6 +30,13 @@ def power_transform(
     ------
     ValueError
         If ``X`` cannot be fitted.
+
+    Examples
+    --------
+    >>> import normcore as nc
+    >>> Y = nc.power_transform([[1.0], [2.0], [8.0]], method="box-cox")
+    >>> abs(Y.mean().round(12)), Y.std().round(12)
+    (np.float64(0.0), np.float64(1.0))
     """
     transformer = PowerTransformer(method, standardize=standardize, copy=copy)
     return transformer.set_output(transform="default").fit_transform(X)

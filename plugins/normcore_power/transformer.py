@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from types import ModuleType
-from typing import Any, ClassVar, NoReturn
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
 import normcore as nc
-from normcore_power import array_form, curve
+from normcore_power import array_form, sklearn_form
 from normcore_power.estimation import PowerCurves, curves_of_columns, not_positive_error
 
 __all__ = ["PowerTransformer"]
@@ -53,11 +52,21 @@ class PowerTransformer(nc.WeightedScaler, nc.PointwiseScaler):
     close together keep their digits whatever lambda is; scikit-learn maps such to zeros. For
     Yeo-Johnson lambda is sought where 20 times the largest value could be mapped, for Box-Cox where
     the data can be, as SciPy does. Values of which nothing is the map become NaN in the inverse.
+
+    Examples
+    --------
+    >>> import normcore as nc
+    >>> import numpy as np
+    >>> X = np.random.default_rng(0).lognormal(size=(500, 1))
+    >>> nc.PowerTransformer(method="box-cox").fit(X).lambdas_.round(1) + 0.0  # a logarithm, nearly
+    array([0.])
     """
 
     statistic = PowerCurves
+    sklearn_class = "sklearn.preprocessing.PowerTransformer"
     coefficients: ClassVar[Mapping[str, str]] = {"lambdas_": "power"}
-    exact_streaming = False
+    kernel = "power"
+    mergeable = False  # the most likely lambda is a function of all the data
 
     lambdas_: Any
 
@@ -75,14 +84,6 @@ class PowerTransformer(nc.WeightedScaler, nc.PointwiseScaler):
         self.copy = copy
         self.backend = backend
         self.axis = axis
-
-    @property
-    def partial_fit(self) -> NoReturn:
-        """Absent: the most likely lambda is a function of all the data."""
-        raise AttributeError(
-            "PowerTransformer has no partial_fit: the most likely lambda is a function of all the "
-            "data at once"
-        )
 
     def check_parameters(self) -> None:
         """Refuse parameters that make no sense."""
@@ -117,6 +118,15 @@ class PowerTransformer(nc.WeightedScaler, nc.PointwiseScaler):
     def _plus_one(self) -> bool:
         return self.method == "yeo-johnson"
 
+    @classmethod
+    def from_sklearn(cls, estimator: Any, **params: Any) -> Self:
+        """Return a transformer of what scikit-learn's has learned."""
+        return sklearn_form.read(cls(**params), estimator)
+
+    def sklearn_attributes(self) -> Mapping[str, Any]:
+        """Return the fitted attributes of scikit-learn's transformer."""
+        return sklearn_form.attributes(self, self._parameters())
+
     # -- transforming ----------------------------------------------------------------------
 
     def check_domain(self, xp: ModuleType, x: Any, inverse: bool) -> None:
@@ -129,25 +139,15 @@ class PowerTransformer(nc.WeightedScaler, nc.PointwiseScaler):
 
     def forward(self, xp: ModuleType, x: Any) -> Any:
         """Return the powers of values, standardized."""
-        if xp is np:
-            return curve.forward(x, self._parameters(), self._plus_one)
         return array_form.forward(xp, x, self._parameters(), self._plus_one)
 
     def inverse(self, xp: ModuleType, x: Any) -> Any:
         """Return what has these powers."""
-        if xp is not np:
-            return array_form.inverse(xp, x, self._parameters(), self._plus_one)
-        result = curve.inverse(x, self._parameters(), self._plus_one)
-        lost = np.isnan(result) & ~np.isnan(x)
-        if lost.any() and not np.isnan(self._parameters()[lost.any(axis=0)]).any():
-            column = int(np.argmax(lost.any(axis=0)))
-            warnings.warn(
-                f"Some values in column {column} of the inverse-transformed data are NaN. No value "
-                "has them as its power transform: that has bounds where lambda is below 0, or "
-                "above 2 for values below 0.",
-                stacklevel=2,
-            )
-        return result
+        return array_form.inverse(xp, x, self._parameters(), self._plus_one)
+
+    def kernel_arguments(self) -> tuple[np.ndarray, bool]:
+        """Return what is known of each feature, and whether it is Yeo-Johnson."""
+        return self._parameters(), self._plus_one
 
     def _parameters(self) -> np.ndarray:
         """Return what is known of each feature, with the lambdas that are set now."""

@@ -44,6 +44,14 @@ def quantile_transform(
     ------
     ValueError
         If ``axis`` is not 0 or 1, or ``X`` cannot be fitted.
+
+    Examples
+    --------
+    >>> import normcore as nc
+    >>> nc.quantile_transform([[1.0], [10.0], [1000.0]], n_quantiles=3)
+    array([[0. ],
+           [0.5],
+           [1. ]])
     """
     if axis not in (0, 1) or isinstance(axis, bool):
         raise ValueError(f"axis must be 0 or 1, not {axis!r}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from types import ModuleType
 from typing import Any, Self
 
@@ -61,9 +62,9 @@ class QuantileTransformer(nc.QuantileLearner, nc.PointwiseScaler):
     ----------
     n_quantiles_ : int
         Number of landmarks used.
-    quantiles_ : float64 array of shape (n_quantiles_, n_features)
+    quantiles_ : float64 array of shape (n_quantiles, n_features)
         The landmarks: quantiles of each feature, NaN left out.
-    references_ : float64 array of shape (n_quantiles_,)
+    references_ : float64 array of shape (n_quantiles,)
         The share of the data below each landmark.
     quantile_error_ : float
         The rank error that landmarks have at most, as quantiles of the rows they are estimated
@@ -78,8 +79,18 @@ class QuantileTransformer(nc.QuantileLearner, nc.PointwiseScaler):
     that several landmarks equal it becomes the mean of their shares; at the least value it becomes
     0, at the largest 1. Values within 1e-7, as a probability, of an end of the normal distribution
     are that end, about 5.2 standard deviations away, and the inverse maps them to the bound.
+
+    Examples
+    --------
+    >>> import normcore as nc
+    >>> scaler = nc.QuantileTransformer(n_quantiles=3).fit([[1.0], [10.0], [1000.0]])
+    >>> scaler.transform([[10.0], [505.0]])
+    array([[0.5 ],
+           [0.75]])
     """
 
+    kernel = "quantile"
+    sklearn_class = "sklearn.preprocessing.QuantileTransformer"
     unshaped = frozenset({"references_"})
     read_arrays = frozenset({"quantiles_", "references_"})
 
@@ -286,23 +297,44 @@ class QuantileTransformer(nc.QuantileLearner, nc.PointwiseScaler):
         self._host = (quantiles.values, quantiles.q)
         self._searched = []
 
+    @classmethod
+    def from_sklearn(cls, estimator: Any, **params: Any) -> Self:
+        """Return a transformer of the landmarks of scikit-learn's."""
+        values = np.array(estimator.quantiles_, dtype=np.float64)
+        count = np.where(np.isnan(values).any(axis=0), 0.0, float(len(values)))
+        landmarks = nc.Quantiles(
+            np.array(estimator.references_, dtype=np.float64), values, count, np.zeros(len(count))
+        )
+        names = getattr(estimator, "feature_names_in_", None)
+        return cls(**params).fit_statistic(_mergeable(landmarks), len(values), len(count), names)
+
+    def sklearn_attributes(self) -> Mapping[str, Any]:
+        """Return the fitted attributes of scikit-learn's transformer."""
+        values, references = self._landmarks()
+        return {
+            "n_quantiles_": len(references),
+            "quantiles_": values.T,
+            "references_": references,
+        }
+
     # -- transforming ----------------------------------------------------------------------
 
     def forward(self, xp: ModuleType, x: Any) -> Any:
         """Return the shares of the data below values, or the normal variables that have them."""
-        return self._through(landmarks.forward, xp, x)
+        return self._on_host(landmarks.forward, xp, x)
 
     def inverse(self, xp: ModuleType, x: Any) -> Any:
         """Return what has these shares of the data below it."""
-        return self._through(landmarks.inverse, xp, x)
+        return self._on_host(landmarks.inverse, xp, x)
 
-    def _through(self, function: Any, xp: ModuleType, x: Any) -> Any:
-        values, references = self._landmarks()
-        normal = self.output_distribution == "normal"
-        if isinstance(x, np.ndarray):
-            return function(x, values, references, normal)
+    def kernel_arguments(self) -> tuple[np.ndarray, np.ndarray, bool]:
+        """Return landmarks, references and whether they are mapped to a normal distribution."""
+        return *self._landmarks(), self.output_distribution == "normal"
+
+    def _on_host(self, function: Any, xp: ModuleType, x: Any) -> Any:
+        """Return the map of arrays that no kernel takes, by way of the host."""
         host = x.get() if hasattr(x, "get") else np.from_dlpack(x)
-        return xp.asarray(function(host, values, references, normal))
+        return xp.asarray(function(host, *self.kernel_arguments()))
 
     def _landmarks(self) -> tuple[np.ndarray, np.ndarray]:
         """Return landmarks of shape (n_features, n_quantiles_) and references, in NumPy."""

@@ -37,6 +37,13 @@ def scale(
     ------
     ValueError
         If a parameter is invalid, or ``X`` cannot be fitted.
+
+    Examples
+    --------
+    >>> import normcore as nc
+    >>> nc.scale([[2.0], [4.0]])
+    array([[-1.],
+           [ 1.]])
     """
     _check_axis(axis)
     scaler = nc.StandardScaler(with_mean=with_mean, with_std=with_std, copy=copy)
@@ -76,6 +83,13 @@ def minmax_scale(
     ------
     ValueError
         If a parameter is invalid, or ``X`` cannot be fitted.
+
+    Examples
+    --------
+    >>> import normcore as nc
+    >>> nc.minmax_scale([[2.0], [4.0]])
+    array([[0.],
+           [1.]])
     """
     _check_axis(axis)
     return _scaled(nc.MinMaxScaler(feature_range, copy=copy), X, axis)
@@ -101,6 +115,13 @@ def maxabs_scale(X: Any, *, axis: int = 0, copy: bool = True) -> Any:
     ------
     ValueError
         If ``axis`` is not 0 or 1, or ``X`` cannot be fitted.
+
+    Examples
+    --------
+    >>> import normcore as nc
+    >>> nc.maxabs_scale([[2.0], [4.0]])
+    array([[0.5],
+           [1. ]])
     """
     _check_axis(axis)
     return _scaled(nc.MaxAbsScaler(copy=copy), X, axis)
@@ -143,6 +164,13 @@ def robust_scale(
     ------
     ValueError
         If a parameter is invalid, or ``X`` cannot be fitted.
+
+    Examples
+    --------
+    >>> import normcore as nc
+    >>> nc.robust_scale([[2.0], [4.0]])
+    array([[-1.],
+           [ 1.]])
     """
     _check_axis(axis)
     scaler = nc.RobustScaler(

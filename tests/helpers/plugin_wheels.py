@@ -59,7 +59,56 @@ BROKEN = {
         @normcore.hookimpl
         def normcore_register(registry, config): pass
         """,
-        "'config'",
+        "its hook is normcore_register(registry, config), but takes one argument",
+    ),
+    "argumentless": (
+        """
+        import normcore
+
+        @normcore.hookimpl
+        def normcore_register(): pass
+        """,
+        "its hook is normcore_register(), but takes one argument: normcore_register(registry)",
+    ),
+    "misnamed": (
+        """
+        import normcore
+
+        @normcore.hookimpl
+        def normcore_register(register): pass
+        """,
+        "its hook is normcore_register(register), but takes one argument",
+    ),
+    "defaulted": (
+        """
+        import normcore
+
+        @normcore.hookimpl
+        def normcore_register(registry=None): pass
+        """,
+        "its hook is normcore_register(registry=None), but takes one argument",
+    ),
+    "elsewhere": (
+        """
+        import normcore
+
+        @normcore.hookimpl(specname="normcore_register")
+        def offer(): pass
+        """,
+        "its hook is offer(), but takes one argument: normcore_register(registry)",
+    ),
+    "yielding": (
+        hook("yield registry.scaler('yielded', 'a:B')"),
+        "its hook normcore_register is a generator or a coroutine",
+    ),
+    "awaiting": (
+        """
+        import normcore
+
+        @normcore.hookimpl
+        async def normcore_register(registry): pass
+        """,
+        "its hook normcore_register is a generator or a coroutine",
     ),
     "raising": (
         hook("registry.scaler('raised', 'a:B')", "raise LookupError('no licence')"),
@@ -100,7 +149,14 @@ TAKEN = {
         "registry.scaler('no-class', 'normcore_lost:normcore')",
         "registry.kernel('lost', 'normcore_lost:nothing', backend='cpu')",
         "registry.source('.lost', 'no_such_module:Lost')",
-    ),
+        "registry.engine('lost', 'no_such_module:Lost', libraries=['numpy'])",
+        "registry.scaler('no-scaler', 'fractions:Fraction')",
+        "registry.source('.nosource', 'fractions:Fraction')",
+        "registry.engine('no-engine', 'fractions:Fraction', libraries=['numpy'])",
+        "registry.function('no_function', 'normcore_lost:__name__')",
+        "registry.scaler('no-affine', 'normcore_lost:Unfinished')",
+    )
+    + "\nclass Unfinished(normcore.AffineScaler):\n    pass\n",
     "sick": HOOK
     + """
     registry.backend('absent', 'normcore_sick:Absent')

@@ -168,9 +168,11 @@ def test_targets_that_do_not_import(among_broken, broken):
     for message in (
         "scaler 'lost' does not import: AttributeError",
         "scaler 'no-class' is not a class but <module 'normcore'",
+        "scaler 'no-scaler' is not a subclass of normcore.AffineScaler or ",
+        "scaler 'no-affine' lacks affine",
     ):
         assert len([each for each in said if message in each and "normcore-lost 0.1" in each]) == 1
-    (raised, kernel), said = evaluate(
+    (raised, kernel, engines, fitted), said = evaluate(
         """
         from normcore import registration
         raised = []
@@ -178,6 +180,9 @@ def test_targets_that_do_not_import(among_broken, broken):
             lambda: nc.LostScaler,
             lambda: registration.scaler("lost"),
             lambda: registration.source(".lost"),
+            lambda: registration.source(".nosource"),
+            lambda: registration.engine("no-engine"),
+            lambda: registration.supplied("no_function"),
         ):
             try:
                 ask()
@@ -186,14 +191,16 @@ def test_targets_that_do_not_import(among_broken, broken):
         warnings.simplefilter("ignore")
         nc.scalers()
         warnings.simplefilter("always")
-        result = raised, registration.kernel("lost", "cpu")
+        fitted = nc.StandardScaler().fit([[1.0], [3.0]]).mean_.tolist()
+        left = registration.kernel("lost", "cpu"), registration.engines_of("numpy")
+        result = raised, *left, fitted
         """,
         site=broken,
     )
-    assert len(raised) == 3
+    assert len(raised) == 6
     assert all("plugin 'lost' of normcore-lost 0.1" in each for each in raised)
     assert "ModuleNotFoundError: No module named 'no_such_module'" in raised[2]
-    assert kernel is None
+    assert (kernel, engines, fitted) == (None, [], [2.0])
     assert [each for each in said if "kernel 'lost' does not import" in each]
 
 

@@ -5,19 +5,21 @@ from __future__ import annotations
 import inspect
 import operator
 import re
+import sys
 import textwrap
 import threading
 import types
 import warnings
-from collections import OrderedDict
 
 import plugin_wheels as wheels
 import pytest
 from discovery import fresh_discovery, make_plugin
+from normcore_maxabs import MaxAbsScaler
 from processes import evaluate
 
 import normcore as nc
 from normcore import registration
+from normcore.array_backend.reference import ReferenceBackend
 from normcore.registration import discovery
 from normcore.registration.registry import Catalog, Plugin, Registration, Registry
 
@@ -33,7 +35,7 @@ def fresh(monkeypatch):
 
 @pytest.mark.usefixtures("fresh")
 def test_register_takes_a_module_or_an_object():
-    nc.register(make_plugin("registry.scaler('hosted', 'collections:OrderedDict')"))
+    nc.register(make_plugin("registry.scaler('hosted', 'normcore_maxabs:MaxAbsScaler')"))
 
     class Host:
         @nc.hookimpl
@@ -43,14 +45,28 @@ def test_register_takes_a_module_or_an_object():
     host = Host()
     nc.register(host)
     nc.register(host)  # again changes nothing
-    assert registration.scaler("hosted") is OrderedDict
+    assert registration.scaler("hosted") is MaxAbsScaler
     assert registration.supplied("half") is operator.neg
     assert len([row for row in registration.registrations() if row.name == "half"]) == 1
 
 
 @pytest.mark.usefixtures("fresh")
 @pytest.mark.parametrize(
-    "name", ["hookless", "unmarked", "callable", "misspelt", "arguments", "raising", "malformed"]
+    "name",
+    [
+        "hookless",
+        "unmarked",
+        "callable",
+        "misspelt",
+        "arguments",
+        "argumentless",
+        "misnamed",
+        "defaulted",
+        "yielding",
+        "awaiting",
+        "raising",
+        "malformed",
+    ],
 )
 def test_register_raises_and_registers_nothing(name):
     source, message = wheels.BROKEN[name]
@@ -75,6 +91,112 @@ def test_register_refuses_a_name_that_is_taken():
         nc.PluginError, match=r"plugin 'second'.*already registered by plugin 'first'"
     ):
         nc.register(make_plugin("registry.scaler('mine', 'a:B')", name="second"))
+
+
+@pytest.mark.usefixtures("fresh")
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (
+            "scaler('x', 'fractions:Fraction')",
+            "of normcore.AffineScaler or normcore.PointwiseScale",
+        ),
+        ("backend('x', 'fractions:Fraction')", "of normcore.Backend"),
+        ("source('.x', 'fractions:Fraction')", "of normcore.io.TableSource"),
+        ("engine('x', 'fractions:Fraction')", "of normcore.Engine"),
+        ("source('.x', 'normcore.io:TableSource')", "source '.x' lacks batches"),
+        ("function('x', 'sys:path')", "is not a callable but ["),
+        ("kernel('x', 'sys:path', backend='reference')", "is not a callable but ["),
+    ],
+)
+def test_targets_of_another_kind_are_refused_at_first_use(line, message):
+    nc.register(make_plugin(f"registry.{line}"))
+    (mine,) = [each for each in discovery.catalog() if each.plugin.name == "hosted"]
+    with pytest.raises(nc.PluginError, match=re.escape(message)) as caught:
+        mine.resolve()
+    assert str(caught.value).startswith("plugin 'hosted', registered by the application: ")
+
+
+@pytest.mark.usefixtures("fresh")
+def test_a_probe_that_returns_no_status_is_named(monkeypatch):
+    class Probing(ReferenceBackend):
+        @classmethod
+        def probe(cls):
+            return True
+
+    monkeypatch.setattr(sys.modules[__name__], "Probing", Probing, raising=False)
+    nc.register(make_plugin(f"registry.backend('probing', '{__name__}:Probing')"))
+    status = nc.backends()["probing"]
+    assert not status.ready
+    assert status.reason.endswith("its probe must return normcore.BackendStatus, not True")
+    with pytest.raises(RuntimeError, match="its probe must return"):
+        nc.get_backend("probing")
+
+
+# -- kernels of unknown backends --------------------------------------------------------
+
+KERNEL = "registry.kernel('k', 'a:f', backend='cpuu')"
+
+
+@pytest.mark.usefixtures("fresh")
+def test_register_refuses_a_kernel_for_a_backend_that_no_plugin_has():
+    before = registration.registrations()
+    plugin = make_plugin("registry.function('half', 'operator:neg')", KERNEL)
+    message = "kernel 'k' is for the backend 'cpuu', which no plugin registers; known: reference"
+    with pytest.raises(nc.PluginError, match=message):
+        nc.register(plugin)
+    assert registration.registrations() == before
+    nc.register(make_plugin("registry.backend('cpuu', 'a:B')", name="backend"))
+    nc.register(plugin)  # nothing of the failure is left behind
+    assert {row.name for row in registration.registrations()} >= {"half", "k", "cpuu"}
+
+
+@pytest.mark.usefixtures("fresh")
+def test_register_looks_for_the_backend_of_a_kernel(monkeypatch):
+    late = make_plugin("registry.backend('cpuu', 'a:B')", name="late")
+    found = [discovery._Loaded(Plugin("late", "late", "1"), late)]
+    monkeypatch.setattr(discovery, "_load_entry_points", lambda: found)
+    nc.register(make_plugin(KERNEL))
+    assert {row.name for row in registration.registrations()} >= {"k", "cpuu"}
+
+
+@pytest.mark.usefixtures("fresh")
+def test_discovery_refuses_kernels_for_backends_that_no_plugin_has(monkeypatch):
+    """With them goes what they were to make faster, and kernels for backends that they have."""
+    lines = {
+        "a": [KERNEL, "registry.backend('of-a', 'a:B')"],
+        "b": ["registry.kernel('k', 'a:g', backend='of-a')"],
+        "c": ["registry.kernel('k', 'a:h', backend='of-d')"],
+        "d": ["registry.backend('of-d', 'a:B')"],
+    }
+    found = [
+        discovery._Loaded(Plugin(name, f"dist-{name}", "1"), make_plugin(*each, name=name))
+        for name, each in lines.items()
+    ]
+    monkeypatch.setattr(discovery, "_load_entry_points", lambda: found)
+    with pytest.warns(nc.PluginWarning) as said:
+        rows = [row for row in registration.registrations() if row.distribution[:5] == "dist-"]
+    assert [(row.kind, row.distribution) for row in rows] == [
+        ("kernel", "dist-c"), ("backend", "dist-d")
+    ]  # fmt: skip
+    assert [re.sub(r", which.*", "", str(each.message)) for each in said] == [
+        "plugin 'a' of dist-a 1: kernel 'k' is for the backend 'cpuu'",
+        "plugin 'b' of dist-b 1: kernel 'k' is for the backend 'of-a'",
+    ]
+
+
+@pytest.mark.usefixtures("fresh")
+@pytest.mark.parametrize("why", ["disabled", "broken"])
+def test_kernels_of_a_backend_that_is_not_loaded_are_left_alone(monkeypatch, why):
+    found = [discovery._Loaded(Plugin("fast", "fast", "1"), make_plugin(KERNEL))]
+    if why == "disabled":
+        monkeypatch.setenv("NORMCORE_DISABLED_PLUGINS", "cpuu")
+    else:
+        found.append(discovery._Loaded(Plugin("cpuu", "cpuu", "1"), problem="it is broken"))
+    monkeypatch.setattr(discovery, "_load_entry_points", lambda: found)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="it is broken")
+        assert "k" in {row.name for row in registration.registrations()}
 
 
 @pytest.mark.usefixtures("fresh")
@@ -244,6 +366,21 @@ def test_registry_engine():
     assert catalog.engines == {"dask": [only], "xarray": [only]}
     with pytest.raises(TypeError, match="engine 'e': libraries is a sequence of strings"):
         registry().engine("e", "a:B", libraries="dask")
+
+
+def test_registry_exporter():
+    r = registry()
+    r.exporter("e", "operator:neg", writer="operator:pos")
+    (only,) = r._close()
+    assert only.writer == "operator:pos"
+    assert only.resolve() is operator.neg
+    assert only.supplied_name is None
+    for writer in ("no target", 1, None):
+        with pytest.raises(ValueError, match=r"writer .* of exporter 'e' is not of the form"):
+            registry().exporter("e", "a:b", writer=writer)
+    wrong = only._replace(target="math:pi")
+    with pytest.raises(nc.PluginError, match=r"of exporter 'e' is not a callable but 3\.14"):
+        wrong.resolve()
 
 
 def test_registry_closes_when_the_hook_has_returned():

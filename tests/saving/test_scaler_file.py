@@ -66,7 +66,10 @@ def test_parameters_changed_since_the_fit_are_not_saved(tmp_path):
 def test_array_as_a_parameter(tmp_path):
     one, other = (nc.MinMaxScaler(np.array([0, 2])).fit(part) for part in (X[:20], X[20:]))
     one.merge(other).save(tmp_path / "scaler.json")
-    assert nc.load(tmp_path / "scaler.json").feature_range == (0, 2)
+    loaded = nc.load(tmp_path / "scaler.json")
+    assert isinstance(loaded.feature_range, np.ndarray)
+    assert loaded.feature_range.tolist() == [0, 2]
+    assert same(loaded.transform(X), one.transform(X))
 
 
 def test_learning_continues_where_the_saved_scaler_stopped(tmp_path):

@@ -327,3 +327,18 @@ def test_sparse_is_not_made_dense():
     assert Y.nnz == X.nnz
     squares = np.asarray(Y.multiply(Y).sum(axis=1)).ravel()
     np.testing.assert_allclose(squares[squares > 0], 1.0)
+
+
+def test_sparse_pieces_and_bool_of_strict_libraries():
+    scipy_sparse = pytest.importorskip("scipy.sparse")
+    strict = pytest.importorskip("array_api_strict")
+    X = np.array([[3.0, 4.0], [0.0, 2.0]])
+    pieces = [scipy_sparse.csr_array(X), scipy_sparse.csr_array(X[:1])]
+    scaler = nc.Normalizer().partial_fit(pieces[0]).partial_fit(pieces[1])
+    np.testing.assert_array_equal(scaler.transform(pieces[1]).toarray(), [[0.6, 0.8]])
+    with pytest.raises(ValueError, match="3 features"):
+        scaler.partial_fit(scipy_sparse.csr_array(np.ones((1, 3))))
+    assert scaler.n_features_in_ == 2
+    table = strict.asarray([[True, False], [True, True]])
+    found = np.asarray(nc.Normalizer("l1").fit(table).transform(table))
+    np.testing.assert_array_equal(found, [[1.0, 0.0], [0.5, 0.5]])

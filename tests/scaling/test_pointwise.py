@@ -83,17 +83,49 @@ def test_an_out_that_overlaps_in_part_is_refused():
         scaler.transform(parent[1:], out=parent[:-1])
 
 
-def test_temporaries_stay_small():
-    X = np.zeros((1_000_000, 4), np.float32)
-    out = np.empty_like(X)
-    scaler = Cube().fit(X)
+@pytest.mark.parametrize("case", ["plain", "F", "int64", "in place", "where", "axis"])
+def test_temporaries_stay_small(case):
+    X = np.zeros((1_000_000, 4), np.int64 if case == "int64" else np.float32)
+    scaler, options = Cube(), {}
+    if case == "F":
+        X = np.asfortranarray(X)
+    elif case == "where":
+        options["where"] = np.random.default_rng(0).random(X.shape) < 0.5
+    elif case == "axis":
+        scaler, X = Cube(axis=1), X.reshape(10_000, 4, 100)
+    out = X if case == "in place" else np.empty_like(X, dtype=np.result_type(X, np.float32))
+    scaler.fit(X)
     tracemalloc.start()
     try:
-        scaler.transform(X, out=out)
+        scaler.transform(X, out=out, **options)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert peak < 4 << 20
+    assert peak < (10 << 20 if case == "axis" else 4 << 20)
+
+
+@pytest.mark.parametrize("dtype", ["f2", "f4", "f8", "i8"])
+@pytest.mark.parametrize("place", ["fresh", "out", "in place"])
+def test_what_a_mask_hides_stays_bit_for_bit(dtype, place):
+    rng = np.random.default_rng(1)
+    X = (rng.normal(size=(ROWS, 3)) * 5).astype(dtype)
+    hidden = rng.random(X.shape) < 0.3
+    if dtype != "i8":
+        bits = X.view(f"u{X.itemsize}")
+        bits[hidden] = rng.integers(0, 2 ** (8 * X.itemsize - 1), hidden.sum(), np.uint64)
+    before = X.copy()
+    expected = Cube().fit(np.where(hidden, 1, X)).transform(np.where(hidden, 1, X))
+    expected = np.where(hidden, X, expected)
+    scaler = Cube().fit(X, where=~hidden)
+    if place == "fresh":
+        result = scaler.transform(X, where=~hidden)
+    else:
+        out = X if place == "in place" and dtype != "i8" else np.empty_like(expected)
+        result = scaler.transform(X, where=~hidden, out=out)
+    assert result.dtype == expected.dtype
+    assert result.tobytes() == expected.tobytes()
+    if place != "in place":
+        assert X.tobytes() == before.tobytes()
 
 
 def test_the_callers_errstate_holds_in_every_thread():

@@ -35,6 +35,15 @@ cdef class BackwardTask(Task):
             self.mask = self.view(mask, True)
         self.vectors = self.coefficients(vectors, VECTORS, &self.ld)
 
+    cdef void begin_for(
+        self, const view_t* dy, const view_t* x, const double* vectors, int num_threads
+    ) noexcept nogil:
+        """Begin without Python."""
+        self.dy, self.x, self.num_threads = dy[0], x[0], num_threads
+        self.masked = self.relu_mask = False
+        self.cover()
+        self.vectors = self.lay_lanes(vectors, FORWARD, VECTORS, &self.ld)
+
     cdef void gather_both(self, const tile_t* at, double* dy, double* x) noexcept nogil:
         """Gather dy and x; where the mask is 0, dy and x - mean are, whatever they hold."""
         cdef double mask[TILE]

@@ -116,6 +116,9 @@ cdef class BackwardElemtTask(BackwardTask):
     def __init__(self, dy, x, vectors, bint relu_mask, mask, out):
         BackwardTask.__init__(self, dy, x, vectors, relu_mask, mask)
         self.out = self.view(out)
+        self.choose_way()
+
+    cdef void choose_way(self) noexcept nogil:
         self.whole_rows = (
             not self.masked and self.x.real == self.dy.real == self.out.real
             and are_contiguous(&self.x, &self.plan) and are_contiguous(&self.dy, &self.plan)
@@ -123,9 +126,22 @@ cdef class BackwardElemtTask(BackwardTask):
         )
         self.split_rows()
         self.nontemporal = (
-            out.nbytes >= GRADIENT_NONTEMPORAL_BYTES and self.out.data != self.x.data
-            and self.out.data != self.dy.data
+            bytes_of(&self.out) >= GRADIENT_NONTEMPORAL_BYTES
+            and self.out.data != self.x.data and self.out.data != self.dy.data
         )
+
+    cdef bint differentiate_for(
+        self, const view_t* dy, const view_t* x, const double* vectors, const view_t* out,
+        int num_threads,
+    ) noexcept nogil:
+        """Write dx without Python; return False without memory."""
+        self.out = out[0]
+        self.begin_for(dy, x, vectors, num_threads)
+        self.choose_way()
+        if self.out_of_memory:
+            return False
+        self.visit_all()
+        return True
 
     cdef void visit(self, void* state, Py_ssize_t part, const tile_t* at) noexcept nogil:
         cdef double dy[TILE]
@@ -177,3 +193,20 @@ def backward_elemt(dy, x, vectors, bint relu_mask=False, mask=None, out=None):
     cdef BackwardElemtTask task = BackwardElemtTask(dy, x, vectors, relu_mask, mask, out)
     task.spread()
     return out
+
+
+cdef model_t elemt_model = model_of(BackwardElemtTask.__new__(BackwardElemtTask))
+
+
+cdef bint differentiate_channels(
+    const view_t* dy, const view_t* x, const double* vectors, const view_t* out, int num_threads
+) noexcept nogil:
+    """Do what `backward_elemt` does by vectors (4, C), without Python; False without memory."""
+    cdef void* task = copy_of(&elemt_model)
+    cdef bint done
+    if task == NULL:
+        return False
+    done = (<BackwardElemtTask> task).differentiate_for(dy, x, vectors, out, num_threads)
+    free_all(&(<BackwardElemtTask> task).heap)
+    free(task)
+    return done

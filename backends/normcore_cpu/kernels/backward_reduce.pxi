@@ -129,12 +129,28 @@ cdef class BackwardReduceTask(BackwardTask):
 
     def __init__(self, dy, x, vectors, bint relu_mask, mask):
         BackwardTask.__init__(self, dy, x, vectors, relu_mask, mask)
+        self.choose_way()
+
+    cdef void choose_way(self) noexcept nogil:
         self.whole_rows = (
             not self.masked and not self.plan.along and self.x.real == self.dy.real
             and self.direct and is_direct(&self.dy, &self.plan)
         )
         self.width = self.plan.channels if self.plan.along else self.plan.groups * LANES
         self.sums = self.scratch(self.plan.ranges * SUMS * self.width)
+
+    cdef bint reduce_for(
+        self, const view_t* dy, const view_t* x, const double* vectors, int num_threads,
+        double* result,
+    ) noexcept nogil:
+        """Set the sums of all channels without Python; return False without memory."""
+        self.begin_for(dy, x, vectors, num_threads)
+        self.choose_way()
+        if not self.out_of_memory:
+            self.visit_all()
+        if not self.out_of_memory:
+            self.add_ranges(result)
+        return not self.out_of_memory
 
     cdef void* open(self, Py_ssize_t first, Py_ssize_t groups) noexcept nogil:
         """Along positions, the lanes of a channel have sums of their own, and its number."""
@@ -226,13 +242,11 @@ cdef class BackwardReduceTask(BackwardTask):
                 self.plan.along, self.relu_mask,
             )
 
-    cdef object channels(self):
+    cdef void add_ranges(self, double* sums) noexcept nogil:
         """Add up the ranges and packed lanes of each channel: sum(dy), sum(dy * (x - mean))."""
         cdef Py_ssize_t c, part, which, lanes = 1 if self.plan.along else self.plan.row_positions
         cdef double hi, lo
         cdef dd total, more
-        result = np.empty((2, self.plan.channels))
-        cdef double* sums = doubles_of(result)
         for which in range(2):
             for c in range(self.plan.channels):
                 hi = lo = 0.0
@@ -245,7 +259,6 @@ cdef class BackwardReduceTask(BackwardTask):
                     hi = total.hi
                     lo += total.lo + more.lo
                 sums[which * self.plan.channels + c] = hi + lo if isfinite(hi) else hi
-        return result
 
 
 cdef dd added(
@@ -277,4 +290,23 @@ def backward_reduce(dy, x, vectors, bint relu_mask=False, mask=None):
     """
     cdef BackwardReduceTask task = BackwardReduceTask(dy, x, vectors, relu_mask, mask)
     task.spread()
-    return task.channels()
+    sums = np.empty((2, task.plan.channels))
+    task.add_ranges(doubles_of(sums))
+    return sums
+
+
+cdef model_t reduce_model = model_of(BackwardReduceTask.__new__(BackwardReduceTask))
+
+
+cdef bint reduce_backward(
+    const view_t* dy, const view_t* x, const double* vectors, int num_threads, double* sums
+) noexcept nogil:
+    """Do what `backward_reduce` does by vectors (4, C), without Python; False without memory."""
+    cdef void* task = copy_of(&reduce_model)
+    cdef bint done
+    if task == NULL:
+        return False
+    done = (<BackwardReduceTask> task).reduce_for(dy, x, vectors, num_threads, sums)
+    free_all(&(<BackwardReduceTask> task).heap)
+    free(task)
+    return done

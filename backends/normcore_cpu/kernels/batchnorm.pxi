@@ -30,6 +30,26 @@ def normalize(x, gamma, beta, double eps, bint relu=False, mask=None, out=None):
     return out, parts
 
 
+cdef void set_gradients(
+    const double* states, const double* affine, const double* sums, Py_ssize_t channels,
+    bint training, double* vectors, double* dgamma, double* dbeta,
+) noexcept nogil:
+    """Set A, B and D, and the gradients of gamma and beta, by the sums of the backward pass."""
+    cdef Py_ssize_t c
+    cdef double scale, sum_dy, sum_dy_xmu, count
+    for c in range(channels):
+        scale = affine[SCALE * channels + c]
+        sum_dy, sum_dy_xmu = sums[c], sums[channels + c]
+        count = INFINITY
+        if training:
+            count = states[COUNT_HI * channels + c] + states[COUNT_LO * channels + c]
+        set_gradient(
+            vectors + c, channels, affine[GAMMA * channels + c], scale, sum_dy, sum_dy_xmu, count
+        )
+        dgamma[c] = sum_dy_xmu / scale
+        dbeta[c] = sum_dy
+
+
 def normalize_backward(
     dy, x, parts, gamma, beta, double eps, bint training=True, bint relu=False, mask=None, out=None
 ):
@@ -47,8 +67,7 @@ def normalize_backward(
     out : floating array of shape (N, C, S), any strides, optional
         May be ``dy`` or ``x`` itself.
     """
-    cdef Py_ssize_t c, channels = x.shape[1]
-    cdef double scale, sum_dy, sum_dy_xmu, count
+    cdef Py_ssize_t channels = x.shape[1]
     parts = as_doubles(parts)
     if parts.shape[1] != channels:
         raise ValueError(f"the moments are of {parts.shape[1]} channels, but x has {channels}")
@@ -59,22 +78,10 @@ def normalize_backward(
         vectors[FORWARD:] = affine
     sums = backward_reduce(dy, x, vectors, relu, mask)
     grads = np.empty((2, channels))
-    cdef const double* states = doubles_of(parts)
-    cdef const double* map = doubles_of(affine)
-    cdef const double* reduced = doubles_of(sums)
-    cdef double* rows = doubles_of(vectors)
     cdef double* dgamma = doubles_of(grads)
-    cdef double* dbeta = dgamma + channels
-    for c in range(channels):
-        scale = map[SCALE * channels + c]
-        sum_dy, sum_dy_xmu = reduced[c], reduced[channels + c]
-        count = INFINITY
-        if training:
-            count = states[COUNT_HI * channels + c] + states[COUNT_LO * channels + c]
-        set_gradient(
-            rows + c, channels, map[GAMMA * channels + c], scale, sum_dy, sum_dy_xmu, count
-        )
-        dgamma[c] = sum_dy_xmu / scale
-        dbeta[c] = sum_dy
+    set_gradients(
+        doubles_of(parts), doubles_of(affine), doubles_of(sums), channels, training,
+        doubles_of(vectors), dgamma, dgamma + channels,
+    )
     dx = backward_elemt(dy, x, vectors, relu, mask, out)
     return dx, grads[0], grads[1]

@@ -222,7 +222,9 @@ cdef class WeightedBracketsTask(Task):
             v, weight = load_double(&x[row * LANES + first]), load_double(&w[row * LANES + first])
             number = equal(v, v)
             nans = nans + keep(~number & less(splat(0.0), weight), splat(1.0))
-            infinite = infinite + keep(equal(magnitude_of(v), splat(INFINITY)), splat(1.0))
+            infinite = infinite + keep(
+                equal(magnitude_of(v), splat(INFINITY)) & less(splat(0.0), weight), splat(1.0)
+            )
             weight = keep(number, weight)
             count = count + weight
             store_double(&w[row * LANES + first], weight)

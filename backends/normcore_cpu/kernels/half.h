@@ -11,8 +11,12 @@
 #include <stdint.h>
 #include <string.h>
 
-typedef struct { uint16_t bits; } half_t;
-typedef struct { uint16_t bits; } bfloat16_t;
+typedef struct {
+    uint16_t bits;
+} half_t;
+typedef struct {
+    uint16_t bits;
+} bfloat16_t;
 
 #define HALF_FRACTION 10
 #define HALF_BIAS 15

@@ -194,8 +194,8 @@ static inline lanes_t keep(longs_t mask, lanes_t v) { return from_bits(mask & bi
 static inline lanes_t blend(longs_t mask, lanes_t a, lanes_t b)
 {
 #if WIDTH == 8
-    return (lanes_t)_mm512_mask_blend_pd(
-        _mm512_movepi64_mask((__m512i)mask), (__m512d)b, (__m512d)a);
+    return (lanes_t)_mm512_mask_blend_pd(_mm512_movepi64_mask((__m512i)mask), (__m512d)b,
+                                         (__m512d)a);
 #elif WIDTH == 4
     return (lanes_t)_mm256_blendv_pd((__m256d)b, (__m256d)a, (__m256d)mask);
 #else
@@ -311,13 +311,13 @@ static inline lanes_t choose_lanes(const uint8_t *mask, lanes_t a, lanes_t b)
 {
 #if WIDTH == 8
     __m128i set = _mm_loadl_epi64((const __m128i *)mask);
-    return (lanes_t)_mm512_mask_blend_pd(
-        (__mmask8)_mm_test_epi8_mask(set, set), (__m512d)b, (__m512d)a);
+    return (lanes_t)_mm512_mask_blend_pd((__mmask8)_mm_test_epi8_mask(set, set), (__m512d)b,
+                                         (__m512d)a);
 #elif WIDTH == 4
     int32_t four;
     memcpy(&four, mask, sizeof four);
-    __m256i clear = _mm256_cmpeq_epi64(
-        _mm256_cvtepu8_epi64(_mm_cvtsi32_si128(four)), _mm256_setzero_si256());
+    __m256i clear =
+        _mm256_cmpeq_epi64(_mm256_cvtepu8_epi64(_mm_cvtsi32_si128(four)), _mm256_setzero_si256());
     return (lanes_t)_mm256_blendv_pd((__m256d)a, (__m256d)b, (__m256d)clear);
 #elif WIDTH == 2
     longs_t set = {-(uint64_t)(mask[0] != 0), -(uint64_t)(mask[1] != 0)};
@@ -333,13 +333,12 @@ static inline pack_t choose_pack(const uint8_t *mask, pack_t a, pack_t b)
     __m128i set = _mm_loadu_si128((const __m128i *)mask);
     return (pack_t)_mm512_mask_blend_ps(_mm_test_epi8_mask(set, set), (__m512)b, (__m512)a);
 #elif WIDTH == 4
-    __m256i clear = _mm256_cmpeq_epi32(
-        _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)mask)), _mm256_setzero_si256());
+    __m256i clear = _mm256_cmpeq_epi32(_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)mask)),
+                                       _mm256_setzero_si256());
     return (pack_t)_mm256_blendv_ps((__m256)a, (__m256)b, (__m256)clear);
 #elif WIDTH == 2
     packed_t set;
-    for (int i = 0; i < PACK; i++)
-        set[i] = -(uint32_t)(mask[i] != 0);
+    for (int i = 0; i < PACK; i++) set[i] = -(uint32_t)(mask[i] != 0);
     return blend_pack(set, a, b);
 #else
     return mask[0] ? a : b;
@@ -395,8 +394,7 @@ static inline int any_below(packed_t a, packed_t b)
     uint64_t parts[WIDTH];
     uint64_t any = 0;
     memcpy(parts, &below, sizeof below);
-    for (int i = 0; i < WIDTH; i++)
-        any |= parts[i];
+    for (int i = 0; i < WIDTH; i++) any |= parts[i];
     return any != 0;
 #else
     return a < b;

@@ -33,17 +33,14 @@ cdef class NormalizeLongRowsTask(NormalizeRowsTask):
     cdef double* piece_states       # (MOMENTS_ROWS, row of the wave and piece)
     cdef bint observing
 
-    cdef int set_vectors(self, object gamma, object beta) except -1:
-        self.gamma_view, self.beta_view = self.view(gamma[None, :]), self.view(beta[None, :])
+    cdef void set_vectors(self, const view_t* gamma, const view_t* beta) noexcept nogil:
+        self.gamma_view, self.beta_view = gamma[0], beta[0]
         self.pieces = number_of_pieces(self.columns)
         self.wave = max(1, min(self.num_rows, WAVE // self.columns))
-        states = np.zeros((MOMENTS_ROWS, self.wave * self.pieces))
-        self.arrays.append(states)
-        self.piece_states = doubles_of(states)
+        self.piece_states = self.scratch(MOMENTS_ROWS * self.wave * self.pieces)
         self.ahead = BLOCK
-        return 0
 
-    cdef int run(self) except -1:
+    cdef int run(self) except -1 nogil:
         """Observe and map wave by wave."""
         cdef Py_ssize_t rows, row
         self.first_row = 0
@@ -51,6 +48,8 @@ cdef class NormalizeLongRowsTask(NormalizeRowsTask):
             rows = min(self.wave, self.num_rows - self.first_row)
             self.observing = True
             self.spread_pieces(rows)
+            if self.out_of_memory:
+                return 0
             for row in range(rows):
                 self.merge_pieces(row)
             self.observing = False
@@ -58,9 +57,10 @@ cdef class NormalizeLongRowsTask(NormalizeRowsTask):
             self.first_row += rows
         return 0
 
-    cdef int spread_pieces(self, Py_ssize_t rows) except -1:
-        share(self, rows * self.pieces, rows * self.columns, MIN_ELEMENTS)
-        return self.refuse_out_of_memory()
+    cdef int spread_pieces(self, Py_ssize_t rows) except -1 nogil:
+        return share_among(
+            self, rows * self.pieces, rows * self.columns, MIN_ELEMENTS, self.num_threads
+        )
 
     cdef void merge_pieces(self, Py_ssize_t row) noexcept nogil:
         cdef Py_ssize_t piece, ld = self.wave * self.pieces
@@ -127,30 +127,24 @@ cdef class NormalizeLongRowsBackwardTask(NormalizeRowsBackwardTask):
     cdef view_t gamma_view
     cdef Py_ssize_t pieces
     cdef double* piece_sums     # (row, piece): the sums of g and g * (x - center), in two parts
-    cdef double* gradients      # (dgamma and dbeta, column)
-    cdef object result
     cdef bint reducing
 
-    cdef int set_vectors(self, object gamma) except -1:
-        self.gamma_view = self.view(gamma[None, :])
+    cdef void set_vectors(self, const view_t* gamma) noexcept nogil:
+        self.gamma_view = gamma[0]
         self.pieces = number_of_pieces(self.columns)
-        sums = np.zeros((self.num_rows, self.pieces, 4))
-        self.result = np.zeros((2, self.columns))
-        self.arrays += [sums, self.result]
-        self.piece_sums, self.gradients = doubles_of(sums), doubles_of(self.result)
-        return 0
+        self.piece_sums = self.scratch(self.num_rows * self.pieces * 4)
 
-    cdef object run(self):
-        """Reduce all pieces, then map them; return dgamma and dbeta."""
+    cdef int run(self) except -1 nogil:
+        """Reduce all pieces, then map them."""
         cdef Py_ssize_t row
         self.reducing = True
-        share(self, self.pieces, self.num_rows * self.columns, MIN_ELEMENTS)
-        self.refuse_out_of_memory()
+        self.spread(self.pieces)
+        if self.out_of_memory:
+            return 0
         for row in range(self.num_rows):
             self.add_up(self.piece_sums + row * self.pieces * 4)
         self.reducing = False
-        self.spread(self.num_rows * self.pieces)
-        return self.result
+        return self.spread(self.num_rows * self.pieces)
 
     cdef void add_up(self, double* sums) noexcept nogil:
         """Add the sums of a row's pieces to the first one's, and round them."""
@@ -257,7 +251,9 @@ def normalize_rows(x, gamma, beta, out, double eps, bint centered=True):
         task = NormalizeLongRowsTask(x, gamma, beta, out, eps, centered)
     else:
         task = NormalizeRowsTask(x, gamma, beta, out, eps, centered)
-    task.run()
+    with nogil:
+        task.run()
+    task.refuse_out_of_memory()
     return task.array
 
 
@@ -278,5 +274,7 @@ def normalize_rows_backward(dy, x, states, gamma, out, double eps, bint centered
         task = NormalizeLongRowsBackwardTask(dy, x, states, gamma, out, eps, centered)
     else:
         task = NormalizeRowsBackwardTask(dy, x, states, gamma, out, eps, centered)
-    result = task.run()
-    return result[0], result[1]
+    with nogil:
+        task.run()
+    task.refuse_out_of_memory()
+    return task.result[0], task.result[1]

@@ -40,7 +40,7 @@ cdef View view_on(object array, const view_t* view, int kind, bint are_rows=Fals
     return result
 
 
-cdef bint set_dtype(const memory_t* memory, view_t* view) noexcept:
+cdef bint set_dtype(const memory_t* memory, view_t* view) noexcept nogil:
     """Set how elements are read and written; False for what is not of floating point."""
     if memory.kind == FLOATING:
         return set_elements(view, b"f", memory.itemsize)
@@ -115,7 +115,7 @@ cdef bint merge_axes(const memory_t* arrays, int number, int channel, view_t* vi
 
 cdef bint set_views(
     const memory_t* arrays, int number, int channel, view_t* views
-) noexcept:
+) noexcept nogil:
     """Describe arrays of one shape as (N, C, S); False where that is not for here."""
     cdef const memory_t* first = &arrays[0]
     cdef view_t* view

@@ -29,6 +29,11 @@ cdef class MomentsTask(Task):
         self.weighted = weights is not None
         if self.weighted:
             self.w = self.view(weights, True)
+        self.choose_way(skipna, apart)
+        self.array = np.zeros((self.plan.ranges, MOMENTS_ROWS, self.plan.channels))
+        self.states = doubles_of(self.array)
+
+    cdef void choose_way(self, bint skipna, bint apart) noexcept nogil:
         self.skipna = skipna
         self.small = not apart and self.x.positions * self.plan.channels <= SMALL
         self.whole_rows = (
@@ -36,8 +41,21 @@ cdef class MomentsTask(Task):
         )
         if self.whole_rows:  # what comes with each tile is shared by more rows
             set_rows(&self.plan, MAX_ROWS)
-        self.array = np.zeros((self.plan.ranges, MOMENTS_ROWS, self.plan.channels))
-        self.states = doubles_of(self.array)
+
+    cdef bint observe_for(
+        self, const view_t* x, bint skipna, bint apart, int num_threads, double* result
+    ) noexcept nogil:
+        """Observe an array without Python; return False where memory does not suffice."""
+        self.x, self.num_threads, self.weighted = x[0], num_threads, False
+        self.cover()
+        self.choose_way(skipna, apart)
+        self.states = self.scratch(self.plan.ranges * MOMENTS_ROWS * self.plan.channels)
+        if self.out_of_memory:
+            return False
+        self.visit_all()
+        self.merge_ranges()
+        memcpy(result, self.states, MOMENTS_ROWS * self.plan.channels * sizeof(double))
+        return not self.out_of_memory
 
     cdef inline double* states_of(self, Py_ssize_t part) noexcept nogil:
         return self.states + part * MOMENTS_ROWS * self.plan.channels
@@ -221,6 +239,21 @@ cdef class MomentsTask(Task):
                 states[lane],
             )
 
+    cdef void merge_ranges(self) noexcept nogil:
+        """Merge the states of all ranges into those of the first one."""
+        cdef Py_ssize_t c, part, num_channels = self.plan.channels
+        cdef double* total = self.states
+        cdef const double* more
+        for part in range(1, self.plan.ranges):
+            more = self.states_of(part)
+            for c in range(num_channels):
+                store_moments(
+                    total + c, num_channels,
+                    merged(
+                        load_moments(total + c, num_channels), load_moments(more + c, num_channels)
+                    ),
+                )
+
     cdef void merge(self, Py_ssize_t part, Py_ssize_t channel, moments_t more) noexcept nogil:
         cdef Py_ssize_t num_channels = self.plan.channels
         cdef double* state = self.states_of(part) + channel
@@ -242,21 +275,27 @@ def moments(x, weights=None, bint skipna=False, bint apart=False):
         channel then do not depend on how many others there are.
     """
     cdef MomentsTask task = MomentsTask(x, weights, skipna, apart)
-    cdef Py_ssize_t c, part, num_channels = task.plan.channels
-    cdef double* total
-    cdef const double* more
     task.spread()
     states = task.array
-    if task.plan.ranges == 1 or not num_channels:
+    if task.plan.ranges == 1 or not task.plan.channels:
         return states[0]
     with nogil:
-        for part in range(1, task.plan.ranges):
-            total, more = task.states_of(0), task.states_of(part)
-            for c in range(num_channels):
-                store_moments(
-                    total + c, num_channels,
-                    merged(
-                        load_moments(total + c, num_channels), load_moments(more + c, num_channels)
-                    ),
-                )
+        task.merge_ranges()
     return states[0].copy()
+
+
+cdef model_t moments_model = model_of(MomentsTask.__new__(MomentsTask))
+
+
+cdef bint observe_moments(
+    const view_t* x, bint skipna, bint apart, int num_threads, double* states
+) noexcept nogil:
+    """Set the (7, C) state of the moments of an array, without Python; False without memory."""
+    cdef void* task = copy_of(&moments_model)
+    cdef bint done
+    if task == NULL:
+        return False
+    done = (<MomentsTask> task).observe_for(x, skipna, apart, num_threads, states)
+    free_all(&(<MomentsTask> task).heap)
+    free(task)
+    return done

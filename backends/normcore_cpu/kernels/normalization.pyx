@@ -27,13 +27,14 @@ from .lanes cimport (
 )
 from .prefetch cimport prefetch, prefetch_band
 from .statistics cimport (
-    BLOCK, GROUP, padded, row_moments, row_scale, row_scale_t, sum_lanes, widened_sum,
+    BLOCK, GROUP, observe_moments, padded, row_moments, row_scale, row_scale_t, sum_lanes,
+    widened_sum,
 )
 from .tiling cimport (
-    BAND, DOUBLE, FLOAT, OTHER, PREFETCH_BYTES, TILE, Task, are_contiguous, contiguous_distance,
-    contiguous_stride_of, doubles_of, gather, is_contiguous, is_direct, lengthen_rows, plan_t,
-    result_like, row_stride_of, rows_of, rows_t, scatter, share, start_of, tile_t, view_of_rows,
-    view_t, zero_where,
+    BAND, DOUBLE, FLOAT, OTHER, PREFETCH_BYTES, TILE, Task, are_contiguous, bytes_of,
+    contiguous_distance, contiguous_stride_of, copy_of, doubles_of, free_all, gather, heap_t,
+    is_contiguous, is_direct, lengthen_rows, model_of, model_t, plan_t, result_like, row_stride_of,
+    rows_of, rows_t, scatter, share_among, start_of, take, tile_t, view_of_rows, view_t, zero_where,
 )
 
 from normcore.threads import get_num_threads
@@ -64,5 +65,7 @@ include "backward_reduce.pxi"
 include "backward_elemt.pxi"
 include "batchnorm.pxi"
 include "rows.pxi"
+include "row_gradients.pxi"
 include "rows_backward.pxi"
 include "long_rows.pxi"
+include "without_python.pxi"

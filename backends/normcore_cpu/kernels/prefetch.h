@@ -39,8 +39,7 @@ PREFETCH_INLINE void prefetch_band(const void *group_rows, ptrdiff_t stride, ptr
     } else
         start += distance * stride;
     for (ptrdiff_t k = 0; k < band; k++)
-        for (ptrdiff_t line = 0; line < row; line += LINE)
-            PREFETCH(start + k * step + line);
+        for (ptrdiff_t line = 0; line < row; line += LINE) PREFETCH(start + k * step + line);
 }
 
 #endif

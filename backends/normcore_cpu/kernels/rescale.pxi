@@ -44,10 +44,13 @@ cdef bint set_bounds(double* affine, Py_ssize_t lanes, Py_ssize_t ld) noexcept n
 cdef class LaneCoefficients:
     """The coefficients of a map and their bounds, laid out for one way to cover arrays."""
 
-    cdef object memory
+    cdef heap_t heap
     cdef double* rows                   # (BOUNDED, ld)
     cdef Py_ssize_t ld, channels, row_positions
     cdef bint along, has_bounds, tame
+
+    def __dealloc__(self):
+        free_all(&self.heap)
 
     cdef bint fit(self, const plan_t* plan, bint bounds) noexcept:
         """Whether they are for arrays that are covered so, with bounds where these are asked."""
@@ -80,6 +83,19 @@ cdef class RescaleTask(Task):
         self.masked = mask is not None
         if self.masked:
             self.mask = self.view(mask, True)
+        bounds = self.choose_way()
+        if isinstance(laid_out, LaneCoefficients) and (
+            <LaneCoefficients> laid_out
+        ).fit(&self.plan, bounds):
+            self.laid_out = laid_out
+        else:
+            self.laid_out = self.lay_out(affine, bounds)
+        self.affine, self.ld = self.laid_out.rows, self.laid_out.ld
+        self.options.bounded = bounds and self.laid_out.tame
+        return 0
+
+    cdef bint choose_way(self) noexcept nogil:
+        """Decide how rows are mapped; return whether bounds of the slopes are worth finding."""
         self.whole_rows = (
             self.x.real == self.out.real and not self.masked
             and are_contiguous(&self.x, &self.plan) and are_contiguous(&self.out, &self.plan)
@@ -91,30 +107,42 @@ cdef class RescaleTask(Task):
             lengthen_rows(&self.plan, &self.x)
         self.split_rows()
         self.options.nontemporal = (  # not a tile, which is read again at once
-            self.whole_rows and out.nbytes >= NONTEMPORAL_BYTES and self.x.data != self.out.data
+            self.whole_rows and bytes_of(&self.out) >= NONTEMPORAL_BYTES
+            and self.x.data != self.out.data
         )
         self.infinite = False
-        bounds = self.whole_rows and self.x.real == FLOAT and self.x.positions >= MANY
-        if isinstance(laid_out, LaneCoefficients) and (
-            <LaneCoefficients> laid_out
-        ).fit(&self.plan, bounds):
-            self.laid_out = laid_out
-        else:
-            self.laid_out = self.lay_out(affine, bounds)
-        self.affine, self.ld = self.laid_out.rows, self.laid_out.ld
-        self.options.bounded = bounds and self.laid_out.tame
-        return 0
+        return self.whole_rows and self.x.real == FLOAT and self.x.positions >= MANY
+
+    cdef bint map_for(
+        self, const view_t* x, const double* affine, const view_t* out, int num_threads
+    ) noexcept nogil:
+        """Map an array without Python; return False where memory does not suffice."""
+        cdef bint bounds
+        self.x, self.out, self.num_threads = x[0], out[0], num_threads
+        self.options.clipped = self.options.relu = self.options.refuse_infinite = False
+        self.masked = False
+        self.cover()
+        bounds = self.choose_way()
+        self.affine = self.lay_lanes(affine, COEFFICIENTS, BOUNDED, &self.ld)
+        if self.out_of_memory:
+            return False
+        self.options.bounded = bounds and set_bounds(self.affine, self.num_lanes(), self.ld)
+        self.visit_all()
+        return True
+
+    cdef Py_ssize_t num_lanes(self) noexcept nogil:
+        """Return how many lanes have coefficients."""
+        return self.plan.channels if self.plan.along else self.plan.width
 
     cdef LaneCoefficients lay_out(self, object affine, bint bounds):
         cdef LaneCoefficients coefficients = LaneCoefficients.__new__(LaneCoefficients)
         coefficients.rows = self.coefficients(affine, BOUNDED, &coefficients.ld)
-        coefficients.memory = self.arrays.pop()  # that outlives the task
+        coefficients.heap, self.heap.count = self.heap, 0  # it outlives the task
         coefficients.channels = self.plan.channels
         coefficients.row_positions = self.plan.row_positions
         coefficients.along, coefficients.has_bounds = self.plan.along, bounds
         coefficients.tame = bounds and set_bounds(
-            coefficients.rows, self.plan.channels if self.plan.along else self.plan.width,
-            coefficients.ld,
+            coefficients.rows, self.num_lanes(), coefficients.ld
         )
         return coefficients
 
@@ -186,3 +214,20 @@ def rescale(
     task.describe(x, affine, out, clip, relu, mask, refuse_infinite, laid_out)
     task.spread()
     return out, task.infinite, task.laid_out if task.ld <= KEPT else None
+
+
+cdef model_t rescale_model = model_of(RescaleTask.__new__(RescaleTask))
+
+
+cdef bint map_channels(
+    const view_t* x, const double* affine, const view_t* out, int num_threads
+) noexcept nogil:
+    """Map an array by coefficients (4, C), without Python; False without memory."""
+    cdef void* task = copy_of(&rescale_model)
+    cdef bint done
+    if task == NULL:
+        return False
+    done = (<RescaleTask> task).map_for(x, affine, out, num_threads)
+    free_all(&(<RescaleTask> task).heap)
+    free(task)
+    return done

@@ -41,48 +41,55 @@ cdef void scatter_block(
     )
 
 
-cdef object aligned_zeros(Py_ssize_t size):
-    """Return zeros that begin with a cache line, so that no vector of lanes lies in two."""
-    memory = np.zeros(size + LINE // <Py_ssize_t> sizeof(double))
-    cdef double* start = doubles_of(memory)
-    cdef Py_ssize_t first = aligned(start) - start
-    return memory[first:first + size]
-
-
 cdef class RowsTask(Work):
     """What forward and backward share: arrays of shape (N, D), spread over the pool by rows."""
 
     cdef list arrays
+    cdef heap_t heap
     cdef view_t x, out
     cdef Py_ssize_t num_rows, columns, group
     cdef double eps
+    cdef int num_threads            # of a caller without Python; else 0
     cdef bint centered, nontemporal, out_of_memory
 
-    cdef int begin(self, object x, object out, double eps, bint centered) except -1:
+    def __dealloc__(self):
+        free_all(&self.heap)
+
+    cdef int describe(self, object x, object out) except -1:
         self.arrays = []
         self.x, self.out = self.view(x), self.view(out)
-        self.num_rows, self.columns = x.shape
+        return 0
+
+    cdef void begin(self, double eps, bint centered) noexcept nogil:
+        self.num_rows, self.columns = self.x.positions, self.x.channels
         self.eps, self.centered = eps, centered
         self.nontemporal = self.num_rows * self.columns * self.out.itemsize >= NONTEMPORAL_BYTES
         self.out_of_memory = False
-        return 0
 
     cdef view_t view(self, object array) except *:
         """Describe an array and keep it alive: an interrupted caller may leave before a worker."""
         self.arrays.append(array)
         return view_of_rows(array)
 
-    cdef double* padded_vector(self, object vector) except NULL:
-        """Copy a vector over columns such that it can be read in whole vectors of lanes."""
-        copy = aligned_zeros(padded(self.columns))
-        copy[:self.columns] = vector
-        self.arrays.append(copy)
-        return doubles_of(copy)
+    cdef double* scratch(self, Py_ssize_t count) noexcept nogil:
+        """Return memory for some float64, all 0, aligned, that lives as long as the task."""
+        cdef double* memory = take(&self.heap, count)
+        if memory == NULL:
+            self.out_of_memory = True
+        return memory
 
-    cdef int spread(self, Py_ssize_t items) except -1:
+    cdef double* padded_vector(self, const view_t* vector) noexcept nogil:
+        """Copy a vector over columns such that it can be read in whole vectors of lanes."""
+        cdef double* copy = self.scratch(padded(self.columns))
+        if copy != NULL:
+            gather_block(vector, 0, 1, 0, self.columns, copy, 0)
+        return copy
+
+    cdef int spread(self, Py_ssize_t items) except -1 nogil:
         """Work on all items on the shared pool."""
-        share(self, items, self.num_rows * self.columns, MIN_ELEMENTS)
-        return self.refuse_out_of_memory()
+        return share_among(
+            self, items, self.num_rows * self.columns, MIN_ELEMENTS, self.num_threads
+        )
 
     cdef int refuse_out_of_memory(self) except -1:
         if self.out_of_memory:
@@ -126,9 +133,17 @@ cdef class NormalizeRowsTask(RowsTask):
     cdef bint float_input, in_place
 
     def __init__(self, x, gamma, beta, out, double eps, bint centered):
-        self.begin(x, out, eps, centered)
-        self.array = np.zeros((MOMENTS_ROWS, self.num_rows))
+        self.describe(x, out)
+        cdef view_t weight = self.view(gamma[None, :]), shift = self.view(beta[None, :])
+        self.array = np.zeros((MOMENTS_ROWS, self.x.positions))
         self.states = doubles_of(self.array)
+        self.set_up(&weight, &shift, eps, centered)
+        self.refuse_out_of_memory()
+
+    cdef void set_up(
+        self, const view_t* gamma, const view_t* beta, double eps, bint centered
+    ) noexcept nogil:
+        self.begin(eps, centered)
         self.ahead = self.x.stride // self.x.itemsize
         self.float_input = self.x.real == FLOAT and in_place(&self.x)
         self.in_place = in_place(&self.out)
@@ -138,12 +153,22 @@ cdef class NormalizeRowsTask(RowsTask):
         ))
         self.set_vectors(gamma, beta)
 
-    cdef int set_vectors(self, object gamma, object beta) except -1:
+    cdef void set_vectors(self, const view_t* gamma, const view_t* beta) noexcept nogil:
         self.gamma, self.beta = self.padded_vector(gamma), self.padded_vector(beta)
-        return 0
 
-    cdef int run(self) except -1:
+    cdef int run(self) except -1 nogil:
         return self.spread(self.num_rows)
+
+    cdef bint run_for(
+        self, const view_t* x, const view_t* gamma, const view_t* beta, const view_t* out,
+        double eps, bint centered, int num_threads, double* states,
+    ) noexcept nogil:
+        """Normalize rows without Python; return False without memory."""
+        self.x, self.out, self.num_threads, self.states = x[0], out[0], num_threads, states
+        self.set_up(gamma, beta, eps, centered)
+        if not self.out_of_memory:
+            self.run()
+        return not self.out_of_memory
 
     cdef void work(self, Py_ssize_t start, Py_ssize_t stop) noexcept nogil:
         cdef Py_ssize_t block = min(self.columns, <Py_ssize_t> BLOCK), row = start, rows

@@ -14,7 +14,6 @@
 # pushes them out of L1.
 
 cdef enum:
-    PAIR = 2            # rows in work at once
     SUM_COLUMNS = 512   # of a row, before its sums go to two parts
     SUM_ROWS = 64       # of a column
     FEW_COLUMNS = 512   # whose copy fits into L1 beside all else
@@ -22,118 +21,6 @@ cdef enum:
     SUMS_BYTES = 1 << 22    # of column sums, unless one for each thread is more
     # Rows of the column sums of a range: as they grow, and in two parts.
     DGAMMA = 0, DBETA = 1, DGAMMA_HI = 2, DGAMMA_LO = 3, DBETA_HI = 4, DBETA_LO = 5, COLUMN_SUMS = 6
-
-# What is known of a row in work.
-cdef struct row_t:
-    row_scale_t scale
-    double factor               # 1 / scale
-    double sum_hi[LANES]        # of g
-    double sum_lo[LANES]
-    double sum_xmu_hi[LANES]    # of g * (x - center)
-    double sum_xmu_lo[LANES]
-
-
-cdef inline void reduce_rows(
-    const real* dy, Py_ssize_t dy_stride, const real* x, Py_ssize_t x_stride, Py_ssize_t rows,
-    Py_ssize_t columns, const double* gamma, double* g, double* xmu, Py_ssize_t ld,
-    double* dgamma, double* dbeta, row_t* at, bint keep,
-) noexcept nogil:
-    """Add whole vectors of lanes of some rows to all sums; `keep` g and x - center."""
-    cdef lanes_t sum_g[PAIR][LANES]
-    cdef lanes_t sum_g_xmu[PAIR][LANES]
-    cdef lanes_t center[PAIR]
-    cdef lanes_t factor[PAIR]
-    cdef lanes_t upstream, centered, weighted, total_dgamma, total_dbeta
-    cdef Py_ssize_t i = 0, k, row, lane
-    for row in range(rows):
-        center[row], factor[row] = splat(at[row].scale.center), splat(at[row].factor)
-        for k in range(LANES // WIDTH):
-            sum_g[row][k] = sum_g_xmu[row][k] = splat(0.0)
-    while i < columns:
-        for row in range(rows):
-            prefetch(dy + (row + rows) * dy_stride + i)
-            prefetch(x + (row + rows) * x_stride + i)
-        for k in range(LANES // WIDTH):
-            lane = i + k * WIDTH
-            total_dgamma, total_dbeta = load_double(dgamma + lane), load_double(dbeta + lane)
-            for row in range(rows):
-                upstream = load(dy + row * dy_stride + lane)
-                centered = load(x + row * x_stride + lane) - center[row]
-                weighted = upstream * load_double(gamma + lane)
-                total_dbeta = total_dbeta + upstream
-                total_dgamma = total_dgamma + upstream * (centered * factor[row])
-                sum_g[row][k] = sum_g[row][k] + weighted
-                sum_g_xmu[row][k] = sum_g_xmu[row][k] + weighted * centered
-                if keep:
-                    store_double(g + row * ld + lane, weighted)
-                    store_double(xmu + row * ld + lane, centered)
-            store_double(dgamma + lane, total_dgamma)
-            store_double(dbeta + lane, total_dbeta)
-        i += LANES
-    for row in range(rows):
-        for k in range(LANES // WIDTH):
-            lane = k * WIDTH
-            add_sum(&at[row].sum_hi[lane], &at[row].sum_lo[lane], sum_g[row][k])
-            add_sum(&at[row].sum_xmu_hi[lane], &at[row].sum_xmu_lo[lane], sum_g_xmu[row][k])
-
-
-cdef void reduce_as(
-    const real* dy, Py_ssize_t dy_stride, const real* x, Py_ssize_t x_stride, Py_ssize_t rows,
-    Py_ssize_t columns, const double* gamma, double* g, double* xmu, Py_ssize_t ld,
-    double* dgamma, double* dbeta, row_t* at, bint keep,
-) noexcept nogil:
-    """Choose the loop."""
-    if rows == PAIR and not keep:
-        reduce_rows(
-            dy, dy_stride, x, x_stride, PAIR, columns, gamma, g, xmu, ld, dgamma, dbeta, at,
-            False,
-        )
-    elif rows == PAIR:
-        reduce_rows(
-            dy, dy_stride, x, x_stride, PAIR, columns, gamma, g, xmu, ld, dgamma, dbeta, at,
-            True,
-        )
-    else:
-        reduce_rows(
-            dy, dy_stride, x, x_stride, 1, columns, gamma, g, xmu, ld, dgamma, dbeta, at, keep
-        )
-
-
-cdef inline void differentiate_row(
-    const double* g, const double* xmu, real* dx, Py_ssize_t columns, double a, double b, double d,
-    bint nontemporal,
-) noexcept nogil:
-    cdef lanes_t v
-    cdef real rest[WIDTH]
-    cdef Py_ssize_t i = 0, k
-    while i < columns:
-        v = gradient(load_double(g + i), load_double(xmu + i), splat(a), splat(b), splat(d))
-        if nontemporal:
-            store_nontemporal(dx + i, v)
-        elif i + WIDTH <= columns:
-            store(dx + i, v)
-        else:
-            store(<real*> rest, v)
-            for k in range(columns - i):
-                dx[i + k] = rest[k]
-        i += WIDTH
-
-
-cdef inline void differentiate_row_again(
-    const float* dy, const float* x, const double* gamma, float* dx, Py_ssize_t columns,
-    double center, double a, double b, double d, bint nontemporal,
-) noexcept nogil:
-    """Map a row of whole lanes from where it was read."""
-    cdef lanes_t v, g
-    cdef Py_ssize_t i = 0
-    while i < columns:
-        g = load(dy + i) * load_double(gamma + i)
-        v = gradient(g, load(x + i) - splat(center), splat(a), splat(b), splat(d))
-        if nontemporal:
-            store_nontemporal(dx + i, v)
-        else:
-            store(dx + i, v)
-        i += WIDTH
 
 
 cdef void settle_columns(double* sums, Py_ssize_t ld) noexcept nogil:
@@ -152,23 +39,39 @@ cdef void settle_columns(double* sums, Py_ssize_t ld) noexcept nogil:
     memset(sums, 0, 2 * ld * sizeof(double))
 
 
+cdef int threads_as_set() noexcept with gil:
+    return get_num_threads()
+
+
 cdef class NormalizeRowsBackwardTask(RowsTask):
     cdef view_t dy
     cdef const double* gamma
     cdef const double* states       # (MOMENTS_ROWS, row)
     cdef double* sums               # (range at once, COLUMN_SUMS, sums_ld)
+    cdef double* gradients          # (dgamma and dbeta, column) ...
+    cdef double* low                # ... and what rounding took from them
     cdef Py_ssize_t ranges, first_range, at_once, sums_ld
+    cdef object result              # what holds the gradients
     cdef bint direct, in_place, again
 
     def __init__(self, dy, x, states, gamma, out, double eps, bint centered):
-        self.begin(x, out, eps, centered)
+        self.describe(x, out)
         self.dy = self.view(dy)
-        if states.shape[1] != self.num_rows:
+        cdef view_t weight = self.view(gamma[None, :])
+        if states.shape[1] != self.x.positions:
             raise ValueError(
-                f"the moments are of {states.shape[1]} rows, but x has {self.num_rows}"
+                f"the moments are of {states.shape[1]} rows, but x has {self.x.positions}"
             )
         self.states = doubles_of(states)
-        self.arrays.append(states)
+        result = np.zeros((2, self.x.channels))
+        self.arrays += [states, result]
+        self.gradients = doubles_of(result)
+        self.set_up(&weight, eps, centered)
+        self.refuse_out_of_memory()
+        self.result = result
+
+    cdef void set_up(self, const view_t* gamma, double eps, bint centered) noexcept nogil:
+        self.begin(eps, centered)
         self.direct = self.x.real == self.dy.real and in_place(&self.x) and in_place(&self.dy)
         self.in_place = in_place(&self.out)
         self.again = (
@@ -181,7 +84,7 @@ cdef class NormalizeRowsBackwardTask(RowsTask):
         )
         self.set_vectors(gamma)
 
-    cdef int set_vectors(self, object gamma) except -1:
+    cdef void set_vectors(self, const view_t* gamma) noexcept nogil:
         self.gamma = self.padded_vector(gamma)
         self.ranges = max(1, min(self.num_rows // SUM_ROWS, <Py_ssize_t> MAX_RANGES))
         self.sums_ld = padded(self.columns) + LANES
@@ -189,12 +92,25 @@ cdef class NormalizeRowsBackwardTask(RowsTask):
             COLUMN_SUMS * self.sums_ld * <Py_ssize_t> sizeof(double)
         ))
         if self.at_once < self.ranges:
-            self.at_once = max(self.at_once, <Py_ssize_t> get_num_threads())
+            self.at_once = max(
+                self.at_once, <Py_ssize_t> (self.num_threads or threads_as_set())
+            )
         self.at_once = min(self.at_once, self.ranges)
-        sums = aligned_zeros(self.at_once * COLUMN_SUMS * self.sums_ld)
-        self.arrays.append(sums)
-        self.sums = doubles_of(sums)
-        return 0
+        self.sums = self.scratch(self.at_once * COLUMN_SUMS * self.sums_ld)
+        self.low = self.scratch(2 * self.columns)
+
+    cdef bint run_for(
+        self, const view_t* dy, const view_t* x, const double* states, const view_t* gamma,
+        const view_t* out, double eps, bint centered, int num_threads, double* gradients,
+    ) noexcept nogil:
+        """Differentiate rows without Python; return False without memory."""
+        self.dy, self.x, self.out, self.num_threads = dy[0], x[0], out[0], num_threads
+        self.states, self.gradients = states, gradients
+        memset(gradients, 0, 2 * x.channels * sizeof(double))
+        self.set_up(gamma, eps, centered)
+        if not self.out_of_memory:
+            self.run()
+        return not self.out_of_memory
 
     cdef void work(self, Py_ssize_t start, Py_ssize_t stop) noexcept nogil:
         cdef Py_ssize_t ld = padded(min(self.columns, <Py_ssize_t> BLOCK)) + LANES
@@ -360,20 +276,24 @@ cdef class NormalizeRowsBackwardTask(RowsTask):
             nontemporal,
         )
 
-    cdef object run(self):
-        """Work on all ranges, and add their sums up in order: return dgamma and dbeta."""
+    cdef int run(self) except -1 nogil:
+        """Work on all ranges, and add their sums up in order."""
         cdef Py_ssize_t part, i, which, parts
         cdef dd total
         cdef const double* more
-        result, low = np.zeros((2, self.columns)), np.zeros((2, self.columns))
-        cdef double* hi = doubles_of(result)
-        cdef double* lo = doubles_of(low)
+        cdef double* hi = self.gradients
+        cdef double* lo = self.low
         self.first_range = 0
         while self.first_range < self.ranges:
             parts = min(self.at_once, self.ranges - self.first_range)
             if self.first_range:
                 memset(self.sums, 0, parts * COLUMN_SUMS * self.sums_ld * sizeof(double))
-            self.spread_some(parts)
+            share_among(
+                self, parts, self.num_rows * self.columns // self.ranges * parts, MIN_ELEMENTS,
+                self.num_threads,
+            )
+            if self.out_of_memory:
+                return 0
             for which in range(2):
                 for part in range(parts):
                     more = self.sums_of(part) + (DGAMMA_HI + 2 * which) * self.sums_ld
@@ -385,10 +305,4 @@ cdef class NormalizeRowsBackwardTask(RowsTask):
         for i in range(2 * self.columns):
             if isfinite(hi[i]):
                 hi[i] += lo[i]
-        return result
-
-    cdef int spread_some(self, Py_ssize_t parts) except -1:
-        """Work on as many ranges on the shared pool."""
-        share(self, parts, self.num_rows * self.columns // self.ranges * parts, MIN_ELEMENTS)
-        self.refuse_out_of_memory()
         return 0

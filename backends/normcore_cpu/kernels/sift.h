@@ -65,7 +65,10 @@ typedef uint64_t double_counts;
     }
 #else
 #define COMPARISON(name, operator, code) \
-    static inline float_mask float_##name(float a, float b) { return -(float_mask)(a operator b); } \
+    static inline float_mask float_##name(float a, float b) \
+    { \
+        return -(float_mask)(a operator b); \
+    } \
     static inline double_mask double_##name(double a, double b) \
     { \
         return -(double_mask)(a operator b); \
@@ -80,8 +83,8 @@ COMPARISON(under, <, _CMP_LT_OQ)
 static inline float_counts float_counted(float_counts counts, float_mask mask)
 {
 #if WIDTH == 8
-    return (float_counts)_mm512_mask_sub_epi32(
-        (__m512i)counts, mask, (__m512i)counts, _mm512_set1_epi32(-1));
+    return (float_counts)_mm512_mask_sub_epi32((__m512i)counts, mask, (__m512i)counts,
+                                               _mm512_set1_epi32(-1));
 #else
     return counts - mask;
 #endif
@@ -90,8 +93,8 @@ static inline float_counts float_counted(float_counts counts, float_mask mask)
 static inline double_counts double_counted(double_counts counts, double_mask mask)
 {
 #if WIDTH == 8
-    return (double_counts)_mm512_mask_sub_epi64(
-        (__m512i)counts, mask, (__m512i)counts, _mm512_set1_epi64(-1));
+    return (double_counts)_mm512_mask_sub_epi64((__m512i)counts, mask, (__m512i)counts,
+                                                _mm512_set1_epi64(-1));
 #else
     return counts - mask;
 #endif
@@ -161,9 +164,9 @@ static inline uint64_t double_bits_of(double_mask mask)
  * of equal ones, the first one's place is found so, and the places after it are filled.
  */
 #define SIFT(type) \
-    static inline void type##_sift( \
-        const type *x, ptrdiff_t stride, ptrdiff_t rows, const type *bounds, int strict, \
-        uint32_t *counts, uint64_t *words) \
+    static inline void type##_sift(const type *x, ptrdiff_t stride, ptrdiff_t rows, \
+                                   const type *bounds, int strict, uint32_t *counts, \
+                                   uint64_t *words) \
     { \
         enum { VALUES = sizeof(type##_values) / sizeof(type) }; \
         for (int lane = 0; lane < 16; lane += VALUES) { \
@@ -199,9 +202,9 @@ static inline uint64_t double_bits_of(double_mask mask)
         } \
     } \
 \
-    static inline int type##_all_finite( \
-        const type *x, ptrdiff_t stride, ptrdiff_t rows, const char *prefetch_start, \
-        ptrdiff_t prefetch_stride, type *copy) \
+    static inline int type##_all_finite(const type *x, ptrdiff_t stride, ptrdiff_t rows, \
+                                        const char *prefetch_start, ptrdiff_t prefetch_stride, \
+                                        type *copy) \
     { \
         enum { VALUES = sizeof(type##_values) / sizeof(type) }; \
         type sums[16]; \
@@ -226,14 +229,12 @@ static inline uint64_t double_bits_of(double_mask mask)
             if (row < rows) { \
                 memcpy(&v, x + row * stride + lane, sizeof v); \
                 even = even + (v - v); \
-                if (copy) \
-                    memcpy(copy + 16 * row + lane, &v, sizeof v); \
+                if (copy) memcpy(copy + 16 * row + lane, &v, sizeof v); \
             } \
             even = even + odd; \
             memcpy(sums + lane, &even, sizeof even); \
         } \
-        for (int lane = 1; lane < 16; lane++) \
-            sums[0] += sums[lane]; \
+        for (int lane = 1; lane < 16; lane++) sums[0] += sums[lane]; \
         return sums[0] == 0; \
     } \
 \
@@ -259,8 +260,7 @@ static inline uint64_t double_bits_of(double_mask mask)
             ordered[ranks[i]] = x[i]; \
             taken[ranks[i]] = 1; \
         } \
-        for (int i = 1; i < count; i++) \
-            ordered[i] = taken[i] ? ordered[i] : ordered[i - 1]; \
+        for (int i = 1; i < count; i++) ordered[i] = taken[i] ? ordered[i] : ordered[i - 1]; \
     }
 
 #define SIFT_ROW(type) \
@@ -290,8 +290,7 @@ static inline int number_of_bits(uint64_t word)
     return __builtin_popcountll(word);
 #else
     int count = 0;
-    for (; word; word &= word - 1)
-        count++;
+    for (; word; word &= word - 1) count++;
     return count;
 #endif
 }
@@ -302,8 +301,7 @@ static inline int lowest_bit(uint64_t word)
     return __builtin_ctzll(word | (uint64_t)1 << 63);
 #else
     int bit = 0;
-    while (bit < 63 && !(word >> bit & 1))
-        bit++;
+    while (bit < 63 && !(word >> bit & 1)) bit++;
     return bit;
 #endif
 }

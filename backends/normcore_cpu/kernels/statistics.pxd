@@ -1,4 +1,4 @@
-# What normalization.pyx takes of statistics.pyx: the moments of rows.
+# What other units take of statistics.pyx: moments of rows, and of channels without Python.
 
 from libc.math cimport isfinite, ldexp, sqrt
 
@@ -8,7 +8,7 @@ from normcore.statistics.double_double cimport dd, two_prod
 from normcore.statistics cimport moments_t
 
 from .lanes cimport LANES
-from .tiling cimport TILE
+from .tiling cimport TILE, view_t
 
 cdef enum:
     GROUP = 16      # rows in work at once, at most
@@ -68,3 +68,7 @@ cdef inline row_scale_t row_scale(const moments_t* m, double eps, bint centered)
     else:
         row.scale = ldexp(sqrt(scaled), <int> m.exponent)
     return row
+
+cdef bint observe_moments(
+    const view_t* x, bint skipna, bint apart, int num_threads, double* states
+) noexcept nogil

@@ -24,8 +24,8 @@ from .lanes cimport (
 )
 from .prefetch cimport prefetch, prefetch_band
 from .tiling cimport (
-    BAND, FLOAT, MAX_ROWS, TILE, Task, contiguous_distance, doubles_of, gather, row_stride_of,
-    rows_of, rows_t, set_rows, start_of, tile_t, view_t,
+    BAND, FLOAT, MAX_ROWS, TILE, Task, contiguous_distance, copy_of, doubles_of, free_all, gather,
+    model_of, model_t, row_stride_of, rows_of, rows_t, set_rows, start_of, tile_t, view_t,
 )
 
 __all__ = ["extrema", "moments"]

@@ -30,18 +30,28 @@ cdef View placed(
 ):
     """Return a view of one run of positions, or None for what is not of floating point."""
     cdef view_t view
+    if not set_run(&view, memory, length, stride, channels, channel_stride):
+        return None
+    return view_on(array, &view, memory.kind, are_rows)
+
+
+cdef bint set_run(
+    view_t* view, const memory_t* memory, Py_ssize_t length, Py_ssize_t stride,
+    Py_ssize_t channels, Py_ssize_t channel_stride,
+) noexcept nogil:
+    """Describe one run of positions; False for what is not of floating point."""
     view.data = memory.data
     view.runs, view.run_stride = 1, 0
     view.length, view.stride = length, stride
     view.positions = length
     view.channels, view.channel_stride = channels, channel_stride
-    return view_on(array, &view, memory.kind, are_rows) if set_dtype(memory, &view) else None
+    return set_dtype(memory, view)
 
 
 # -- rows -----------------------------------------------------------------------------------
 
 
-cdef bint merge_rows(memory_t* memory, int num_axes) noexcept:
+cdef bint merge_rows(memory_t* memory, int num_axes) noexcept nogil:
     """Make an array one of rows, which its last axes are; False where memory has other runs."""
     cdef Py_ssize_t size, stride
     cdef int part, axis, first = 0, last = memory.ndim - num_axes, stop = memory.ndim
@@ -64,7 +74,7 @@ cdef bint merge_rows(memory_t* memory, int num_axes) noexcept:
     memory.ndim = 2
     memory.sizes[0], memory.strides[0] = sizes[0], strides[0]
     memory.sizes[1], memory.strides[1] = sizes[1], strides[1]
-    return sizes[0] > 0 and 0 < sizes[1] <= LONG_ROW
+    return True
 
 
 cdef list row_views(tuple arrays, int num_axes):
@@ -78,6 +88,8 @@ cdef list row_views(tuple arrays, int num_axes):
     for i in range(len(arrays)):
         m = &memory[i]
         if not merge_rows(m, num_axes):
+            return None
+        if not (m.sizes[0] > 0 and 0 < m.sizes[1] <= LONG_ROW):
             return None
         if m.sizes[0] != memory[0].sizes[0] or m.sizes[1] != memory[0].sizes[1]:
             return None

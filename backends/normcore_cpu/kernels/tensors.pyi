@@ -3,7 +3,9 @@ from typing_extensions import disjoint_base
 from normcore.array_backend.abstract import Backend
 from normcore.layout.namespace import Array
 
-__all__ = ["TensorKernels"]
+__all__ = ["TensorKernels", "c_functions"]
+
+c_functions: object
 
 @disjoint_base
 class TensorKernels:

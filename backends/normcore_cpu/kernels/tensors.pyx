@@ -5,25 +5,42 @@
 # arrays. Results are written to memory that the caller brings, and nothing is written unless all of
 # them can be: what is not for here, or has something wrong with it, is answered by False, and then
 # the ways of any array do it or say what is wrong. Vectors are widened to float64, and rounded
-# once.
+# once. Callers without Python, of C or C++, have a door of their own to the same kernels, for which
+# nothing here needs an object.
 
 import numpy as np
 
 cimport numpy as cnp
+from cpython.pycapsule cimport PyCapsule_New
 from libc.math cimport INFINITY, sqrt
-from libc.stdint cimport int64_t
-from libc.string cimport memcpy
+from libc.stdint cimport int32_t, int64_t, uint32_t
+from libc.stdio cimport snprintf
+from libc.string cimport memcpy, memset
 
 from normcore.affine import Affine
 from normcore.array_backend.formulas import batch_scale
 from normcore.statistics import Moments
 
-from normcore.layout.memory cimport FLOATING, SIGNED, describe, is_c_contiguous, memory_t
-from normcore.statistics cimport COUNT_HI, M2_HI, MOMENTS_ROWS, SUM_HI, set_means, set_vars
+from normcore.layout.memory cimport (
+    BFLOAT, FLOATING, MAX_AXES, SIGNED, describe, is_c_contiguous, memory_t,
+)
+from normcore.statistics cimport (
+    COUNT_HI, COUNT_LO, M2_HI, MOMENTS_ROWS, SUM_HI, has_variance, load_moments, mean_of, merged,
+    moments_t, moved_average, set_means, set_vars, store_moments, var_of,
+)
+from normcore.threads.foreign_calls cimport num_threads_for
 
-from .tiling cimport View, doubles_of, have_one_shape, set_dtype, set_views, view_on, view_t
+from .normalization cimport (
+    differentiate_batch, differentiate_samples, map_by_statistics, map_channels, normalize_batch,
+    normalize_samples,
+)
+from .statistics cimport observe_moments
+from .tiling cimport (
+    View, doubles_of, free_all, have_one_shape, heap_t, magnitude, set_dtype, set_elements,
+    set_views, take, view_on, view_t,
+)
 
-__all__ = ["TensorKernels"]
+__all__ = ["TensorKernels", "c_functions"]
 
 cnp.import_array()
 
@@ -37,6 +54,9 @@ cdef Py_ssize_t DOUBLE = sizeof(double)
 
 
 include "tensor_memory.pxi"
+include "c_operands.pxi"
+include "c_functions.pxi"
+include "c_norms.pxi"
 
 
 cdef class TensorKernels:

@@ -13,10 +13,6 @@
 # and the order of the strides alone.
 
 
-cdef inline Py_ssize_t magnitude(Py_ssize_t stride) noexcept nogil:
-    return -stride if stride < 0 else stride
-
-
 cdef Py_ssize_t row_positions_of(const view_t* x) noexcept nogil:
     """Positions that fill whole rows of lanes together; 1 where packing does not pay."""
     cdef Py_ssize_t a = x.channels, b = LANES, row_positions

@@ -2,11 +2,12 @@
 
 cimport cython
 cimport numpy as cnp
+from libc.stdlib cimport calloc, free
 
 from normcore.layout.memory cimport memory_t
 from normcore.threads.pool cimport Work
 
-from .lanes cimport LANES
+from .lanes cimport LANES, LINE, aligned
 
 # -- views.pxi -----------------------------------------------------------------------------
 
@@ -39,6 +40,7 @@ cdef struct view_t:
     store_t store
 
 cdef view_t view_of(object array, bint plane=*) except *
+cdef bint set_elements(view_t* v, char kind, Py_ssize_t itemsize) noexcept nogil
 cdef view_t view_of_rows(object array) except *
 cdef object result_like(object x)
 
@@ -46,6 +48,14 @@ cdef object result_like(object x)
 cdef inline double* doubles_of(object array) noexcept:
     """Return the elements of a float64 array in C order."""
     return <double*> cnp.PyArray_DATA(array)
+
+
+cdef inline Py_ssize_t magnitude(Py_ssize_t stride) noexcept nogil:
+    return -stride if stride < 0 else stride
+
+
+cdef inline Py_ssize_t bytes_of(const view_t* view) noexcept nogil:
+    return view.positions * view.channels * view.itemsize
 
 
 # -- memory_views.pxi ----------------------------------------------------------------------
@@ -57,11 +67,11 @@ cdef class View:
     cdef bint are_rows
 
 cdef View view_on(object array, const view_t* view, int kind, bint are_rows=*)
-cdef bint set_dtype(const memory_t* memory, view_t* view) noexcept
+cdef bint set_dtype(const memory_t* memory, view_t* view) noexcept nogil
 cdef bint have_one_shape(const memory_t* arrays, int number) noexcept nogil
 cdef bint set_views(
     const memory_t* arrays, int number, int channel, view_t* views
-) noexcept
+) noexcept nogil
 
 
 # -- tiles.pxi -----------------------------------------------------------------------------
@@ -159,24 +169,63 @@ cdef void zero_where(
 
 # -- tasks.pxi -----------------------------------------------------------------------------
 
+# A task that is copied, and its size in bytes.
+cdef struct model_t:
+    const void* task
+    Py_ssize_t size
+
+# What a task allocates for itself.
+cdef struct heap_t:
+    void* blocks[4]
+    int count
+
+
+cdef inline double* take(heap_t* heap, Py_ssize_t count) noexcept nogil:
+    """Return memory for some float64, all 0, aligned, until `free_all`; or NULL."""
+    cdef void* block = calloc(count * sizeof(double) + LINE, 1)
+    if block == NULL:
+        return NULL
+    heap.blocks[heap.count] = block
+    heap.count += 1
+    return aligned(block)
+
+
+cdef inline void free_all(heap_t* heap) noexcept nogil:
+    while heap.count:
+        heap.count -= 1
+        free(heap.blocks[heap.count])
+
+
 cdef int share(
     Work kernel, Py_ssize_t items, Py_ssize_t elements, Py_ssize_t min_elements
 ) except -1
+cdef int share_among(
+    Work kernel, Py_ssize_t items, Py_ssize_t elements, Py_ssize_t min_elements, int num_threads
+) except -1 nogil
+cdef model_t model_of(Work task)
+cdef void* copy_of(const model_t* model) noexcept nogil
 
 
 cdef class Task(Work):
     cdef list arrays
+    cdef heap_t heap
     cdef view_t x
     cdef plan_t plan
+    cdef int num_threads        # of a caller without Python; else 0
     cdef bint direct, whole_rows, out_of_memory
 
     cdef int begin(self, object x) except -1
+    cdef void cover(self) noexcept nogil
     cdef view_t view(self, object array, bint plane=*) except *
-    cdef void split_rows(self) noexcept
-    cdef double* scratch(self, Py_ssize_t count) except NULL
+    cdef void split_rows(self) noexcept nogil
+    cdef double* scratch(self, Py_ssize_t count) noexcept nogil
     cdef double* coefficients(self, object rows, Py_ssize_t room, Py_ssize_t* ld) except NULL
+    cdef double* lay_lanes(
+        self, const double* rows, Py_ssize_t num_rows, Py_ssize_t room, Py_ssize_t* ld
+    ) noexcept nogil
     cdef Py_ssize_t first_coefficient(self, const tile_t* at) noexcept nogil
     cdef int spread(self) except -1
+    cdef int visit_all(self) except -1 nogil
     cdef void walk(self, Py_ssize_t part, Py_ssize_t first, Py_ssize_t groups) noexcept nogil
 
     cdef void walk_runs(self, Py_ssize_t part, Py_ssize_t first, Py_ssize_t groups) noexcept nogil

@@ -3,9 +3,9 @@
 # of 16 lanes, and a task spreads them over the pool. The other units take these by cimport.
 
 cimport numpy as cnp
-from cpython.bytearray cimport PyByteArray_AS_STRING
 from cpython.ref cimport Py_INCREF
 from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdlib cimport malloc
 from libc.string cimport memcpy
 
 import numpy as np
@@ -14,9 +14,10 @@ from normcore.layout.namespace import BFLOAT16
 from normcore.threads import run
 
 from normcore.layout.memory cimport BFLOAT, FLOATING, MAX_AXES, is_c_contiguous, memory_t
+from normcore.threads.foreign_calls cimport run_in_threads
 from normcore.threads.pool cimport Work
 
-from .lanes cimport LANES, LINE, PACK, aligned, load_pack, store_pack
+from .lanes cimport LANES, LINE, PACK, load_pack, store_pack
 from .prefetch cimport prefetch
 
 __all__ = []  # for the other units only, by cimport

@@ -109,7 +109,7 @@ cdef void finish_view(view_t* v) noexcept nogil:
         v.runs, v.run_stride = 1, 0
 
 
-cdef bint set_elements(view_t* v, char kind, Py_ssize_t itemsize) noexcept:
+cdef bint set_elements(view_t* v, char kind, Py_ssize_t itemsize) noexcept nogil:
     """Set how elements are read and written, by NumPy's letter of their kind; False if unknown."""
     v.itemsize = itemsize
     v.real = OTHER
@@ -167,7 +167,7 @@ cdef object result_like(object x):
     return PyArray_NewLikeArray(like, cnp.NPY_KEEPORDER, dtype, False)
 
 
-cdef load_t unsigned_loader(Py_ssize_t itemsize) noexcept:
+cdef load_t unsigned_loader(Py_ssize_t itemsize) noexcept nogil:
     if itemsize == 1:
         return <load_t> load_runs[uint8_t]
     if itemsize == 2:
@@ -177,7 +177,7 @@ cdef load_t unsigned_loader(Py_ssize_t itemsize) noexcept:
     return <load_t> load_runs[uint64_t]
 
 
-cdef load_t signed_loader(Py_ssize_t itemsize) noexcept:
+cdef load_t signed_loader(Py_ssize_t itemsize) noexcept nogil:
     if itemsize == 1:
         return <load_t> load_runs[int8_t]
     if itemsize == 2:

@@ -45,6 +45,18 @@ class CsvOptions:
     ------
     ValueError
         If two of them contradict each other, or there is no such encoding.
+
+    Examples
+    --------
+    >>> import os, tempfile
+    >>> from normcore import io
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = os.path.join(folder, "prices.csv")
+    ...     with open(path, "w") as file:
+    ...         _ = file.write("a;b" + os.linesep + "1,5;2" + os.linesep)
+    ...     options = io.CsvOptions(delimiter=";", decimal=",")
+    ...     [field.name for field in io.open_table(path, csv=options).fields]
+    ['a', 'b']
     """
 
     header: bool | None = None

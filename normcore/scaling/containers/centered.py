@@ -45,6 +45,15 @@ def centered(X: Array, scaler: AffineScaler) -> CenteredOperator:
         If ``X`` has other features than in fit or holds infinity, or the scaler clips.
     NotFittedError
         If the scaler is not fitted.
+
+    Examples
+    --------
+    >>> import normcore as nc
+    >>> import scipy.sparse as sp
+    >>> X = sp.csr_array([[0.0, 2.0], [4.0, 0.0]])
+    >>> scaler = nc.StandardScaler(with_std=False).fit(X.toarray())
+    >>> nc.centered(X, scaler) @ [1.0, 1.0]
+    array([-1.,  1.])
     """
     if not isinstance(scaler, AffineScaler):
         raise TypeError(f"scaler must be an AffineScaler, got {type(scaler).__name__}")

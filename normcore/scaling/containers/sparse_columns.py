@@ -8,13 +8,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from normcore.array_backend.selection import select_backend
 from normcore.layout.namespace import Array
+from normcore.scaling import contracts
 from normcore.statistics import Moments, Statistic, wide_integers
 from normcore.statistics.array_api_double_double import add
 
@@ -112,7 +112,7 @@ class Columns:
 
     def _observe(self, view: np.ndarray, plane: np.ndarray | None) -> Statistic:
         x = self._backend.adopt(view)
-        kernel = wide_integers.exactly(partial(self._scaler.observe, self._backend), x)
+        kernel = wide_integers.exactly(contracts.observer(self._scaler, self._backend), x)
         options = {} if plane is None else {"weights": self._backend.adopt(plane)}
         return kernel(x, **options).to_host()
 

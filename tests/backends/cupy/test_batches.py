@@ -99,6 +99,12 @@ class Chunked(ReferenceBackend):
         ):  # fmt: skip
             setattr(self, name, getattr(self._chunked, name))
 
+    def adopt(self, array):
+        return selection.get_backend("cpu").adopt(array)  # chunks are of NumPy's arrays
+
+    def release(self, array, like):
+        return selection.get_backend("cpu").release(array, like)
+
 
 class TestChunked(BackendConformance):
     backend = Chunked(2048)

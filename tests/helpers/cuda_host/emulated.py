@@ -110,6 +110,8 @@ class EmulatedBackend(DeviceBackend):
         super().__init__(EmulatedDevice() if device is None else device)
 
     def adopt(self, array: Any) -> Any:
+        if not isinstance(array, np.ndarray | DeviceArray):
+            raise TypeError("the emulated device takes NumPy's arrays and its own")
         if array.dtype.kind not in "biuf" and array.dtype.name != "bfloat16":
             raise TypeError(f"cannot normalize an array of dtype {array.dtype}; use real numbers")
         return self.device.asarray(array)

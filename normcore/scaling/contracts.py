@@ -1,0 +1,200 @@
+"""What the methods that a scaler's author writes return, checked where it is first used.
+
+An error names the class, the method and the plugin that they came with. What such a method is given
+of the caller's data is read-only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from normcore.affine import COEFFICIENTS, Affine
+from normcore.array_backend.abstract import Backend
+from normcore.layout.namespace import Array, to_numpy
+from normcore.registration import origin
+from normcore.scaling.input_validation import column_label
+from normcore.statistics import Extrema, Moments, Statistic
+
+if TYPE_CHECKING:
+    from normcore.scaling.affine_scaler import AffineScaler
+    from normcore.scaling.learning import Learning
+    from normcore.scaling.pointwise_scaler import PointwiseScaler
+
+__all__ = ["affine_of", "bounds_of", "observer", "pointwise_map", "prepare"]
+
+
+def affine_of(scaler: AffineScaler, statistic: Statistic | None) -> Affine:
+    """Return the map that a scaler makes of a statistic.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is no :class:`normcore.Affine` of real numbers, one for all features or one for each,
+        or if a feature that has values gets a coefficient that is NaN or, but for the scale,
+        infinite.
+    """
+    affine: object = _called(scaler, "affine", scaler.affine, statistic)
+    must = "must return normcore.Affine"
+    if not isinstance(affine, Affine):
+        raise TypeError(_broken(scaler, "affine", f"{must}, not {_kind(affine)}"))
+    num_features = scaler.n_features_in_
+    for name in (*COEFFICIENTS, "center_low"):
+        value = getattr(affine, name)
+        if type(value) is float or value is None:
+            numbers = np.asarray(0.0 if value is None else value)
+        else:
+            numbers = np.asarray(to_numpy(value) if hasattr(value, "dtype") else value)
+        if numbers.dtype.kind not in "fiub":
+            reason = f"{must} of real numbers, but its {name} is {_kind(value)}"
+            raise TypeError(_broken(scaler, "affine", reason))
+        if numbers.shape not in ((), (num_features,)):
+            reason = (
+                f"{must} with one number for all features or one for each of the {num_features}, "
+                f"but its {name} has shape {numbers.shape}"
+            )
+            raise ValueError(_broken(scaler, "affine", reason))
+        if not np.isfinite(numbers).all():
+            _refuse_not_finite(scaler, statistic, name, numbers)
+    bounds_of(scaler)
+    return affine
+
+
+def bounds_of(scaler: AffineScaler) -> tuple[float, float] | None:
+    """Return what a scaler clips its results to.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If that is neither None nor two numbers, the lower one first.
+    """
+    bounds: tuple[float, float] | None = _called(scaler, "bounds", scaler.bounds)
+    if bounds is None:
+        return None
+    must = "must return None, or the lower and the upper bound"
+    try:
+        low, high = (float(each) for each in bounds)
+    except (TypeError, ValueError):
+        raise TypeError(_broken(scaler, "bounds", f"{must}, not {bounds!r}")) from None
+    if not low <= high:
+        raise ValueError(_broken(scaler, "bounds", f"{must}, not {bounds!r}"))
+    return bounds
+
+
+def observer(scaler: Learning, backend: Backend) -> Callable[..., Statistic]:
+    """Return a scaler's ``observe`` on a backend: what it returns is the statistic of the view."""
+    observe = partial(scaler.observe, backend)
+    if scaler._observes_values and scaler.statistic in (Moments, Extrema):
+        return observe
+
+    def checked(x: Array, *, weights: Array = None) -> Statistic:
+        statistic: object = _called(scaler, "observe", observe, _read_only(x), weights=weights)
+        must = "must return a normcore.Statistic"
+        if not isinstance(statistic, Statistic):
+            raise TypeError(_broken(scaler, "observe", f"{must}, not {_kind(statistic)}"))
+        if statistic.num_channels != x.shape[1]:
+            reason = f"{must} of {x.shape[1]} channels, not of {statistic.num_channels}"
+            raise ValueError(_broken(scaler, "observe", reason))
+        return statistic
+
+    return checked
+
+
+def prepare(scaler: PointwiseScaler, statistic: Statistic | None) -> None:
+    """Let a scaler set its fitted attributes.
+
+    Raises
+    ------
+    TypeError
+        If it returns them instead.
+    """
+    returned: object = _called(scaler, "prepare", scaler.prepare, statistic)
+    if returned is not None:
+        reason = f"must set fitted attributes and return None, not {_kind(returned)}"
+        raise TypeError(_broken(scaler, "prepare", reason))
+
+
+def pointwise_map(scaler: PointwiseScaler, inverse: bool) -> Callable[[ModuleType, Array], Array]:
+    """Return the ``forward`` or ``inverse`` of a scaler, of which every result is checked.
+
+    It is an array of its own, of the library, shape and dtype of what was mapped.
+    """
+    method = "inverse" if inverse else "forward"
+    function: Callable[[ModuleType, Array], Array] = getattr(scaler, method)
+
+    def checked(xp: ModuleType, x: Array) -> Array:
+        y = _called(scaler, method, function, xp, x)
+        of_kind = isinstance(y, np.ndarray if isinstance(x, np.ndarray) else type(x))
+        if not of_kind or y.shape != x.shape or y.dtype != x.dtype:
+            must = f"must return {_kind(x)}"
+            error = ValueError if of_kind and y.dtype == x.dtype else TypeError
+            raise error(_broken(scaler, method, f"{must}, as it was given, not {_kind(y)}"))
+        if of_kind and isinstance(y, np.ndarray) and np.may_share_memory(y, x):
+            return y.copy()
+        return y
+
+    return checked
+
+
+def _called(
+    scaler: Learning, method: str, function: Callable[..., Array], *args: object, **options: object
+) -> Array:
+    """Call a method; say whose it is where it fails, or writes to what it was given."""
+    try:
+        return function(*args, **options)
+    except ValueError as error:  # that of a parameter or of the data, in words
+        if "read-only" not in str(error):
+            raise
+        reason = f"must not write to what it is given: {error}"
+        raise ValueError(_broken(scaler, method, reason)) from error
+    except Exception as error:
+        error.add_note(_broken(scaler, method, "raised it"))
+        raise
+
+
+def _refuse_not_finite(
+    scaler: AffineScaler, statistic: Statistic | None, name: str, numbers: np.ndarray
+) -> None:
+    """Refuse NaN where a feature has values, and infinity that no finite data explain."""
+    count = getattr(statistic, "count", None)
+    # A statistic without a count may hold features without values.
+    refused = np.isnan(numbers) & (False if count is None else np.asarray(count) > 0)
+    if statistic is None:
+        refused = np.isnan(numbers)
+    if name != "scale":  # an infinite one is refused as too wide a spread
+        refused = refused | np.isinf(numbers)
+    if np.any(refused):
+        place = int(np.flatnonzero(refused)[0])
+        label = column_label(place, getattr(scaler, "feature_names_in_", None))
+        value = numbers if numbers.ndim == 0 else numbers[place]
+        reason = f"must return finite coefficients: {name} is {value} in {label}, which has values"
+        raise ValueError(_broken(scaler, "affine", reason))
+
+
+def _broken(scaler: object, method: str, reason: str) -> str:
+    """Return the message of a broken contract, which names the class that has the method."""
+    cls = next(each for each in type(scaler).__mro__ if method in vars(each))
+    return f"{cls.__name__}.{method} {reason} ({origin(cls)})"
+
+
+def _kind(value: object) -> str:
+    """Return what a value is, in a few words."""
+    if value is None:
+        return "None"
+    name = type(value).__name__
+    dtype, shape = getattr(value, "dtype", None), getattr(value, "shape", None)
+    if dtype is None or shape is None:
+        return f"a value of type {name}"
+    return f"{name} of shape {tuple(shape)} and dtype {dtype}"
+
+
+def _read_only(x: Array) -> Array:
+    if not isinstance(x, np.ndarray):
+        return x
+    x = x.view()
+    x.flags.writeable = False
+    return x

@@ -1,0 +1,3 @@
+__all__ = ["set_num_threads"]
+
+def set_num_threads(n: int) -> None: ...

@@ -1,0 +1,36 @@
+"""Names of columns that are anything but identifiers."""
+
+__all__ = ["HOSTILE"]
+
+HOSTILE = [
+    "select",
+    "order by",
+    'a"b',
+    '"',
+    '""',
+    "it's",
+    "a;b",
+    '"; DROP TABLE t; --',
+    "x) FROM t; --",
+    "/* no comment */",
+    "*/",
+    "??/",
+    "a\\",
+    "a\\nb",
+    "line\nbreak\r\ttab",
+    "`backquote`",
+    "[brackets]",
+    "%s {0} $1 :name ?",
+    " ",
+    "größe",
+    "数量",
+    "\U0001f600",
+    "\u202etfel",
+    "e\u0301",
+    "a.b",
+    "1st",
+    "-",
+    "NaN",
+    "null",
+    "x" * 5000,
+]

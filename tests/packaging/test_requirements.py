@@ -1,0 +1,77 @@
+"""What is not there is named in one line, with what to install."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import sysconfig
+from pathlib import Path
+
+import pytest
+from processes import run_python
+
+import normcore
+
+THIS = sysconfig.get_config_var("EXT_SUFFIX").split(".")[1]
+
+
+def refusal(code, site=None):
+    """Return the one line that is said when code fails to import, and that nothing else is."""
+    done = run_python(
+        "-c",
+        f"try:\n    {code}\nexcept ImportError as error:\n    print(error)",
+        site=site,
+    )
+    assert done.stderr == ""
+    (line,) = done.stdout.splitlines()
+    return line
+
+
+def test_a_python_that_is_too_old():
+    line = refusal("import sys; sys.version_info = (3, 10, 13, 'final', 0); import normcore")
+    assert line == (
+        f"normcore needs Python 3.11 or newer, and this is 3.10.13 ({sys.executable}): install a "
+        "newer Python, and normcore-arrays with it"
+    )
+
+
+@pytest.mark.parametrize(
+    "use",
+    ["import normcore; normcore.StandardScaler", "from normcore import functional"],
+)
+def test_a_numpy_that_is_too_old(use, tmp_path):
+    (tmp_path / "numpy.py").write_text("__version__ = '1.26.4'\n")
+    assert refusal(use, site=tmp_path) == (
+        f"normcore needs NumPy 2 or newer, and this is 1.26.4: run `{sys.executable} -m pip "
+        "install 'numpy>=2'`"
+    )
+
+
+def test_no_numpy():
+    line = refusal("import sys; sys.modules['numpy'] = None; from normcore import BatchNorm")
+    assert line == (
+        f"normcore needs NumPy 2 or newer, and there is none: run `{sys.executable} -m pip "
+        "install 'numpy>=2'`"
+    )
+
+
+def test_a_numpy_that_fails_says_so_itself(tmp_path):
+    (tmp_path / "numpy.py").write_text("import a_library_of_its_own\n")
+    line = refusal("from normcore import BatchNorm", site=tmp_path)
+    assert line == "No module named 'a_library_of_its_own'"
+
+
+@pytest.mark.parametrize("other", ["cpython-310-x86_64-linux-gnu", "cp313-win_amd64", None])
+def test_modules_of_another_python_or_platform(other, tmp_path):
+    """As where one environment was copied into another: pip itself refuses such wheels."""
+    package = Path(normcore.__file__).parent
+    shutil.copytree(
+        package, tmp_path / "normcore", ignore=shutil.ignore_patterns("*.so", "*.pyd", "__pyc*")
+    )
+    if other:
+        (tmp_path / "normcore" / "statistics" / f"moments.{other}.so").touch()
+    assert refusal("import normcore", site=tmp_path) == (
+        f"normcore in {tmp_path / 'normcore'} is compiled for {other or 'no Python at all'}, and "
+        f"this Python is {THIS}: run `{sys.executable} -m pip install --force-reinstall "
+        "normcore-arrays`"
+    )
