@@ -17,7 +17,13 @@ from normcore.engines.dask_runs import Key
 from normcore.engines.dask_tables import DaskTable, graph_of, opened_table
 from normcore.engines.engine import Description, Engine
 from normcore.engines.mapping import ScaledPieces
-from normcore.engines.task import Piece, State, Task, failures_named
+from normcore.engines.task import (
+    Piece,
+    State,
+    Task,
+    failures_named,
+    release_memory_of_arrow,
+)
 from normcore.layout.namespace import Array
 
 if TYPE_CHECKING:
@@ -152,14 +158,40 @@ def _fuse_chunks(graph: dict[Any, Any], observing: Iterable[Key], chunks: list[o
     A worker otherwise makes chunks ahead, and holds them until it observes them.
     """
     _, dependents = get_deps(graph)
-    for key, ahead in zip(observing, chunks, strict=True):
-        fused, last = [graph[key]], cast(object, key)
+    for key, chunk in zip(observing, chunks, strict=True):
+        making: list[GraphNode] = []
+        ahead, last = chunk, cast(object, key)
         while dependents.get(ahead) == {last} and isinstance(graph.get(ahead), Node | Alias):
-            fused.append(graph.pop(ahead))
-            if len(fused[-1].dependencies) != 1:
+            making.append(graph.pop(ahead))
+            if len(making[-1].dependencies) != 1:
                 break
-            last, (ahead,) = ahead, fused[-1].dependencies
-        graph[key] = GraphNode.fuse(*reversed(fused), key=key)
+            last, (ahead,) = ahead, making[-1].dependencies
+        if making:
+            task, _, *rest = graph[key].args
+            made = GraphNode.fuse(*reversed(making), key=chunk)
+            needed = list(made.dependencies)
+            values = List(*map(TaskRef, needed))
+            graph[key] = Node(key, _made_and_observed, task, _Recipe(made, needed), values, *rest)
+
+
+class _Recipe:
+    """How a chunk is made, which Dask is not to look into."""
+
+    def __init__(self, node: GraphNode, needed: list[object]) -> None:
+        self._node, self._needed = node, needed
+
+    def made(self, values: list[object]) -> Array:
+        """Return the chunk, from the results of the tasks that it needs."""
+        return self._node(dict(zip(self._needed, values, strict=True)))
+
+
+def _made_and_observed(
+    task: Task, recipe: _Recipe, values: list[object], weights: Array, *piece: Any
+) -> State:
+    """Return the state of a chunk, of which nothing is left then, not even in Arrow's pool."""
+    state = _partial(task, recipe.made(values), weights, *piece)
+    release_memory_of_arrow()
+    return state
 
 
 def _partial(

@@ -41,6 +41,7 @@ __all__ = [
     "failures_named",
     "merged_states",
     "raise_failed",
+    "release_memory_of_arrow",
 ]
 
 #: What is known of some pieces: the states of statistics, by what they are for.
@@ -112,7 +113,7 @@ class Task(ABC):
         ValueError, TypeError, MemoryError, RuntimeError
             Whatever went wrong, naming the piece.
         """
-        _release_memory_of_arrow()
+        release_memory_of_arrow()
         with failures_named(piece.label):
             num_rows = chunk.shape[0] if hasattr(chunk, "shape") else len(chunk)
             if not num_rows:
@@ -375,7 +376,7 @@ def _weights(weights: Array, num_rows: int) -> Array:
     return input_validation.as_weights(weights, num_rows)
 
 
-def _release_memory_of_arrow() -> None:
+def release_memory_of_arrow() -> None:
     """Give back what Arrow's pool has kept of reading the piece.
 
     A worker that counts its memory might else pause for it, and would never go on again.
