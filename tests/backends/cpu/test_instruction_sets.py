@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -223,7 +224,10 @@ def test_unknown_build_cannot_be_made() -> None:
 @pytest.mark.parametrize("name", available())
 def test_entry_points_are_of_one_build(name: str) -> None:
     package = instruction_sets.INSTRUCTION_SETS[name]
-    for each, kernel in vars(instruction_sets.kernels(name)).items():
+    kernels = dict(vars(instruction_sets.kernels(name)))
+    tensors = sys.modules[f"{package}.tensors"]
+    assert kernels.pop("c_functions") is tensors.c_functions
+    for each, kernel in kernels.items():
         assert kernel.__name__ == each
         assert kernel.__module__.rpartition(".")[0] == package
 
