@@ -106,8 +106,10 @@ def _expression(
     name: str, column: Column, bounds: tuple[float, float] | None, stored: Any
 ) -> polars.Expr:
     import polars
+    import polars.selectors
 
-    x = polars.col(name).cast(polars.Float64)
+    # polars.col would take a name like ^a$ or * for a pattern.
+    x = polars.selectors.by_name(name).as_expr().cast(polars.Float64)
     # Of a scalar, polars multiplies by the reciprocal, and leaves out to add 0: both change bits.
     zero = x.is_null().cast(polars.Float64)
     y = (x - column.center) / (zero + column.scale) * column.gamma

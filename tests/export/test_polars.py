@@ -76,3 +76,14 @@ def test_columns_that_are_not_there_or_hold_no_numbers():
         mapped(FRAME.rename({"b": "c"}).lazy())
     with pytest.raises(ValueError, match=r"column 'b' holds no numbers \(dtype String\)"):
         mapped(FRAME.with_columns(pl.col("b").cast(pl.String)))
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+def test_names_are_no_patterns(lazy):
+    scaler = nc.StandardScaler().fit(FRAME)
+    names = {"a": "^ab$", "b": "*"}
+    frame = FRAME.rename(names).with_columns(ab=pl.lit(100.0))
+    mapped = scaler.export("polars", columns=list(names.values()))
+    found = mapped(frame.lazy()).collect() if lazy else mapped(frame)
+    expected = scaler.export("polars")(FRAME).rename(names).with_columns(ab=pl.lit(100.0))
+    assert found.equals(expected)
