@@ -46,6 +46,13 @@ def described(scaler: Scaler) -> dict[str, object]:
             f"feature_names_in_ has {len(names)} names, but n_features_in_ is "
             f"{scaler.n_features_in_}"
         )
+    for name in () if names is None else names:
+        try:
+            str(name).encode()
+        except UnicodeEncodeError:
+            raise ValueError(
+                f"the feature name {name!r} cannot be saved: a lone surrogate is no Unicode"
+            ) from None
     description: dict[str, object] = {
         "scaler": registered_name(cls),
         "class": f"{cls.__module__}:{cls.__qualname__}",
