@@ -64,6 +64,14 @@ class PolarsMap:
 
     def __call__(self, frame: Any) -> Any:
         """Return a frame, or a lazy one, whose columns are scaled."""
+        import polars
+
+        if not isinstance(frame, polars.DataFrame | polars.LazyFrame):
+            kind = f"{type(frame).__module__}.{type(frame).__qualname__}"
+            raise TypeError(
+                f"export to 'polars' scales frames of polars, lazy or not, and this is a {kind}: "
+                "make it one with polars.from_pandas, polars.from_arrow or polars.DataFrame"
+            )
         return frame.with_columns(self.expressions(frame.collect_schema()))
 
     def expressions(self, schema: Mapping[str, Any]) -> list[polars.Expr]:

@@ -25,13 +25,13 @@ _SCALARS = {"scalar", "dtype"}
 
 def same_value(one: object, other: object) -> bool:
     """Whether two values of a parameter are the same: ``[0, 1]`` is ``(0, 1)``, NaN is NaN."""
+    if one is other:
+        return True
     if isinstance(one, dict) and isinstance(other, dict):
         return one.keys() == other.keys() and all(same_value(one[key], other[key]) for key in one)
     if isinstance(one, list | tuple) and isinstance(other, list | tuple):
         return len(one) == len(other) and all(map(same_value, one, other))
     floats = _holds_floats(one) and _holds_floats(other)
-    if one is other:
-        return True
     return bool(np.array_equal(one, other, equal_nan=floats))  # type: ignore[arg-type]
 
 

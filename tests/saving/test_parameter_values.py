@@ -100,6 +100,10 @@ def test_scalers_are_saved_with_them(value, tmp_path):
     loaded.merge(scaler)  # as their parameters are the same
 
 
+ENDLESS: list = []
+ENDLESS.append(ENDLESS)
+
+
 class Odd:
     pass
 
@@ -152,6 +156,7 @@ def test_nan_is_the_same_parameter(value, tmp_path):
         (np.longdouble(1), r"of type numpy\.longdouble$"),
         (collections.OrderedDict(a=1), r"of type collections\.OrderedDict$"),
         ([Pair(1, 2)], rf"value\[0\] cannot .* no classes derived .* of type {__name__}\.Pair$"),
+        (ENDLESS, r"Parametrized.value cannot be saved: it holds itself, or is nested too deeply"),
         (Level.LOW, rf"of type {__name__}\.Level$"),
         ([0, (1, {"a": len})], r"value\[1\]\[1\]\['a'\] cannot .* builtin_function_or_method$"),
         ({1: 2}, "of type dict$"),
