@@ -194,8 +194,8 @@ class Registry:
             before backends to which they are foreign.
         devices : sequence of str, optional
             Kinds of device whose arrays it serves without being asked for by name: ``"cpu"``,
-            ``"cuda"``, ``"rocm"``, ``"metal"``, ... or ``"*"`` for all. Without any, it serves
-            only who names it.
+            ``"cuda"``, ``"rocm"``, ``"metal"`` and others that DLPack has, or ``"*"`` for all.
+            Without any, it serves only who names it.
         priority : int
             Among backends that serve an array equally well the highest is used.
         """
