@@ -43,6 +43,8 @@ def built(tree: Path) -> Path:
         for source in (tree / package).rglob("*.pyx"):
             name = source.relative_to(tree / package).with_suffix(SUFFIX)
             shutil.copyfile(installed / name, tree / package / name)
+    utilities = f"package/cython_utilities{SUFFIX}"  # which compiled modules share
+    shutil.copyfile(INSTALLED["normcore"] / utilities, tree / "normcore" / utilities)
     return tree
 
 

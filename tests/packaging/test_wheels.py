@@ -12,7 +12,7 @@ import pytest
 from paths import ROOT
 from processes import environment, run_python
 
-pytest.importorskip("build", reason="tox -e wheels builds wheels")
+pytest.importorskip("twine", reason="tox -e wheels builds wheels")
 
 LARGEST = 5_000_000  # bytes
 OURS = ("tests/test_affine.py", "tests/test_result_hashes.py", "tests/layout")
