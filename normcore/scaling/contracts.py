@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
+from normcore import registration
 from normcore.affine import COEFFICIENTS, Affine
 from normcore.array_backend.abstract import Backend
 from normcore.layout.namespace import Array, to_numpy
@@ -25,7 +26,10 @@ if TYPE_CHECKING:
     from normcore.scaling.learning import Learning
     from normcore.scaling.pointwise_scaler import PointwiseScaler
 
-__all__ = ["affine_of", "bounds_of", "observer", "pointwise_map", "prepare"]
+__all__ = ["affine_of", "bounds_of", "compiled_map", "observer", "pointwise_map", "prepare"]
+
+#: What a message is made of: the reason, to which it adds whose the fault is.
+_Broken: TypeAlias = Callable[[str], str]
 
 
 def affine_of(scaler: AffineScaler, statistic: Statistic | None) -> Affine:
@@ -38,7 +42,7 @@ def affine_of(scaler: AffineScaler, statistic: Statistic | None) -> Affine:
         or if a feature that has values gets a coefficient that is NaN or, but for the scale,
         infinite.
     """
-    affine: object = _called(scaler, "affine", scaler.affine, statistic)
+    affine: object = _called(partial(_broken, scaler, "affine"), scaler.affine, statistic)
     must = "must return normcore.Affine"
     if not isinstance(affine, Affine):
         raise TypeError(_broken(scaler, "affine", f"{must}, not {_kind(affine)}"))
@@ -49,7 +53,7 @@ def affine_of(scaler: AffineScaler, statistic: Statistic | None) -> Affine:
             numbers = np.asarray(0.0 if value is None else value)
         else:
             numbers = np.asarray(to_numpy(value) if hasattr(value, "dtype") else value)
-        if numbers.dtype.kind not in "fiub":
+        if numbers.dtype.kind not in "fiub" or isinstance(value, np.ma.MaskedArray):
             reason = f"{must} of real numbers, but its {name} is {_kind(value)}"
             raise TypeError(_broken(scaler, "affine", reason))
         if numbers.shape not in ((), (num_features,)):
@@ -72,7 +76,7 @@ def bounds_of(scaler: AffineScaler) -> tuple[float, float] | None:
     TypeError, ValueError
         If that is neither None nor two numbers, the lower one first.
     """
-    bounds: tuple[float, float] | None = _called(scaler, "bounds", scaler.bounds)
+    bounds: tuple[float, float] | None = _called(partial(_broken, scaler, "bounds"), scaler.bounds)
     if bounds is None:
         return None
     must = "must return None, or the lower and the upper bound"
@@ -91,8 +95,10 @@ def observer(scaler: Learning, backend: Backend) -> Callable[..., Statistic]:
     if scaler._observes_values and scaler.statistic in (Moments, Extrema):
         return observe
 
+    broken = partial(_broken, scaler, "observe")
+
     def checked(x: Array, *, weights: Array = None) -> Statistic:
-        statistic: object = _called(scaler, "observe", observe, _read_only(x), weights=weights)
+        statistic: object = _called(broken, observe, _read_only(x), weights=weights)
         must = "must return a normcore.Statistic"
         if not isinstance(statistic, Statistic):
             raise TypeError(_broken(scaler, "observe", f"{must}, not {_kind(statistic)}"))
@@ -112,7 +118,7 @@ def prepare(scaler: PointwiseScaler, statistic: Statistic | None) -> None:
     TypeError
         If it returns them instead.
     """
-    returned: object = _called(scaler, "prepare", scaler.prepare, statistic)
+    returned: object = _called(partial(_broken, scaler, "prepare"), scaler.prepare, statistic)
     if returned is not None:
         reason = f"must set fitted attributes and return None, not {_kind(returned)}"
         raise TypeError(_broken(scaler, "prepare", reason))
@@ -125,34 +131,56 @@ def pointwise_map(scaler: PointwiseScaler, inverse: bool) -> Callable[[ModuleTyp
     """
     method = "inverse" if inverse else "forward"
     function: Callable[[ModuleType, Array], Array] = getattr(scaler, method)
+    broken = partial(_broken, scaler, method)
+    return lambda xp, x: _own_result(broken, _called(broken, function, xp, x), x)
 
-    def checked(xp: ModuleType, x: Array) -> Array:
-        y = _called(scaler, method, function, xp, x)
+
+def compiled_map(
+    scaler: PointwiseScaler, name: str, backend: str, kernel: Callable[..., Array]
+) -> Callable[[Array], Array]:
+    """Return the registered form of a scaler's map, of which every result is checked.
+
+    An error names the kernel and the plugin that registered it.
+    """
+    arguments: object = scaler.kernel_arguments()
+    if not isinstance(arguments, tuple):
+        reason = f"must return a tuple of what kernels take after x, not {_kind(arguments)}"
+        raise TypeError(_broken(scaler, "kernel_arguments", reason))
+
+    def broken(reason: str) -> str:
+        whose = registration.kernel_origin(name, backend)
+        return f"kernel {name!r} of {type(scaler).__name__} {reason} ({whose})"
+
+    return lambda x: _own_result(broken, _called(broken, kernel, x, *arguments), x)
+
+
+def _own_result(broken: _Broken, y: Array, x: Array) -> Array:
+    """Return what a map made of ``x``: an array of its own, of the same kind, shape and dtype."""
+    if type(y) is np.ndarray and type(x) is np.ndarray:
+        of_kind = True
+    else:
         of_kind = isinstance(y, np.ndarray if isinstance(x, np.ndarray) else type(x))
-        if not of_kind or y.shape != x.shape or y.dtype != x.dtype:
-            must = f"must return {_kind(x)}"
-            error = ValueError if of_kind and y.dtype == x.dtype else TypeError
-            raise error(_broken(scaler, method, f"{must}, as it was given, not {_kind(y)}"))
-        if of_kind and isinstance(y, np.ndarray) and np.may_share_memory(y, x):
-            return y.copy()
-        return y
-
-    return checked
+        of_kind = of_kind and not isinstance(y, np.ma.MaskedArray)
+    if not of_kind or y.shape != x.shape or y.dtype != x.dtype:
+        error = ValueError if of_kind and y.dtype == x.dtype else TypeError
+        raise error(broken(f"must return {_kind(x)}, as it was given, not {_kind(y)}"))
+    if isinstance(y, np.ndarray) and np.may_share_memory(y, x):
+        return y.copy()
+    return y
 
 
 def _called(
-    scaler: Learning, method: str, function: Callable[..., Array], *args: object, **options: object
+    broken: _Broken, function: Callable[..., Array], *args: object, **options: object
 ) -> Array:
-    """Call a method; say whose it is where it fails, or writes to what it was given."""
+    """Call what an author wrote; say whose it is where it fails, or writes to what it was given."""
     try:
         return function(*args, **options)
     except ValueError as error:  # that of a parameter or of the data, in words
         if "read-only" not in str(error):
             raise
-        reason = f"must not write to what it is given: {error}"
-        raise ValueError(_broken(scaler, method, reason)) from error
+        raise ValueError(broken(f"must not write to what it is given: {error}")) from error
     except Exception as error:
-        error.add_note(_broken(scaler, method, "raised it"))
+        error.add_note(broken("raised it"))
         raise
 
 

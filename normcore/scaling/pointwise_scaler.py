@@ -145,18 +145,18 @@ class PointwiseScaler(Scaler):
     ) -> Callable[[Array], Array] | None:
         """Return the compiled form of the map for a backend; None where there is none.
 
-        Arrays of NumPy are those of the CPU's, whichever backend is asked for.
+        Arrays of NumPy are those of the CPU's, whichever backend is asked for, but for the
+        reference: it is what kernels are compared with.
         """
         if not self.kernel:
             return None
         name = f"{self.kernel}_inverse" if inverse else self.kernel
-        found = registration.kernel(name, backend.name)
-        if found is None and isinstance(x, np.ndarray):
-            found = registration.kernel(name, "cpu")
-        if found is None:
-            return None
-        compiled, arguments = found, self.kernel_arguments()
-        return lambda block: compiled(block, *arguments)
+        owner = backend.name
+        found = registration.kernel(name, owner)
+        if found is None and isinstance(x, np.ndarray) and owner != "reference":
+            owner = "cpu"
+            found = registration.kernel(name, owner)
+        return None if found is None else contracts.compiled_map(self, name, owner, found)
 
     def _map_where(
         self, backend: Backend, x: Array, where: Array, out: Array, inverse: bool

@@ -77,6 +77,11 @@ HERE = re.escape(f"(module {__name__!r})")
         (nc.Affine(scale="1"), TypeError, "its scale is a value of type str"),
         (nc.Affine(beta=np.array([1j] * 3)), TypeError, "its beta is ndarray of shape (3,)"),
         (nc.Affine(scale=np.array([None] * 3)), TypeError, "and dtype object"),
+        (
+            nc.Affine(center=np.ma.masked_array([0.0] * 3)),
+            TypeError,
+            "its center is MaskedArray of",
+        ),
         (nc.Affine(center=np.zeros(2)), ValueError, "each of the 3, but its center has shape (2,)"),
         (nc.Affine(gamma=np.ones((1, 3))), ValueError, "its gamma has shape (1, 3)"),
         (nc.Affine(center_low=np.ones(4)), ValueError, "its center_low has shape (4,)"),
@@ -149,6 +154,7 @@ def test_prepare():
     ("returned", "error", "message"),
     [
         (lambda xp, x: None, TypeError, "not None"),
+        (lambda xp, x: np.ma.masked_less(x, 0.0), TypeError, "not MaskedArray of shape"),
         (lambda xp, x: x.tolist(), TypeError, "not a value of type list"),
         (lambda xp, x: xp.sum(x, axis=0), ValueError, "of shape (3,)"),
         (lambda xp, x: x[:, :1], ValueError, "of shape ("),
