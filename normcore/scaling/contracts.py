@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 __all__ = ["affine_of", "bounds_of", "compiled_map", "observer", "pointwise_map", "prepare"]
 
+# The square of a value that is smaller is far from overflow.
+_LARGE = 1e150
+
 #: What a message is made of: the reason, to which it adds whose the fault is.
 _Broken: TypeAlias = Callable[[str], str]
 
@@ -193,14 +196,35 @@ def _refuse_not_finite(
     refused = np.isnan(numbers) & (False if count is None else np.asarray(count) > 0)
     if statistic is None:
         refused = np.isnan(numbers)
-    if name != "scale":  # an infinite one is refused as too wide a spread
-        refused = refused | np.isinf(numbers)
+    infinite = np.isinf(numbers)
+    if name == "scale":  # one of too wide a spread is refused as such, with what to do
+        infinite = infinite & ~_may_overflow(statistic, scaler.n_features_in_)
+    refused = refused | infinite
     if np.any(refused):
         place = int(np.flatnonzero(refused)[0])
         label = column_label(place, getattr(scaler, "feature_names_in_", None))
         value = numbers if numbers.ndim == 0 else numbers[place]
-        reason = f"must return finite coefficients: {name} is {value} in {label}, which has values"
+        has = ", which has values" if np.isnan(value) else ""
+        reason = f"must return finite coefficients: {name} is {value} in {label}{has}"
         raise ValueError(_broken(scaler, "affine", reason))
+
+
+def _may_overflow(statistic: Statistic | None, num_features: int) -> np.ndarray:
+    """Whether each feature was seen to hold values of which a spread may be infinite."""
+    large = np.zeros(num_features, dtype=bool)
+    if statistic is None:
+        return large
+    if isinstance(statistic, Moments):  # whose state is scaled
+        seen = [statistic.mean, statistic.var()]
+    else:
+        seen = list(statistic.to_state().values())
+    for array in seen:
+        found = ~(np.abs(array) < _LARGE) & ~np.isnan(array)
+        if array.ndim and array.shape[-1] == num_features:
+            large |= found.reshape(-1, num_features).any(axis=0)
+        else:
+            large |= found.any()
+    return large
 
 
 def _broken(scaler: object, method: str, reason: str) -> str:

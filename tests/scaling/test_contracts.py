@@ -86,6 +86,8 @@ HERE = re.escape(f"(module {__name__!r})")
         (nc.Affine(gamma=np.ones((1, 3))), ValueError, "its gamma has shape (1, 3)"),
         (nc.Affine(center_low=np.ones(4)), ValueError, "its center_low has shape (4,)"),
         (nc.Affine(beta=np.inf), ValueError, "beta is inf in column 0"),
+        (nc.Affine(scale=[1.0, np.inf, 2.0]), ValueError, "scale is inf in column 1"),
+        (nc.Affine(scale=-np.inf), ValueError, "scale is -inf in column 0"),
         (lambda e: nc.Affine(center=np.sqrt(e.min)), ValueError, "center is nan in column 0"),
         (nc.Affine(scale=[1.0, np.nan, 1.0]), ValueError, "scale is nan in column 1, which has"),
     ],
@@ -97,6 +99,17 @@ def test_affine(returned, error, message):
     with pytest.raises(error, match=rf"Affine\.affine .*{re.escape(message)}.*{HERE}"):
         scaler.fit(X)
     np.testing.assert_array_equal(scaler.transform(X), X)  # as it was
+
+
+@pytest.mark.parametrize("statistic", [Extrema, Moments])
+def test_too_wide_a_spread_is_no_fault_of_the_plugin(statistic, monkeypatch):
+    monkeypatch.setattr(Affine, "statistic", statistic)
+    values = X.copy()
+    values[:, 1] = [-1.5e308, 1.5e308, 0.0, 0.0]
+    with pytest.raises(ValueError, match="column 1 of X spans more than the largest"):
+        Affine(returned=nc.Affine(scale=[1.0, np.inf, 2.0])).fit(values)
+    with pytest.raises(ValueError, match=r"Affine\.affine .*scale is inf in column 2"):
+        Affine(returned=nc.Affine(scale=[1.0, 1.0, np.inf])).fit(values)
 
 
 def test_a_column_without_values_may_have_no_coefficients():
