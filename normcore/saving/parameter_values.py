@@ -14,7 +14,7 @@ import numpy as np
 
 from normcore.array_backend.abstract import Backend
 
-__all__ = ["from_json", "is_plain", "same_value", "to_json"]
+__all__ = ["check_text", "from_json", "is_plain", "kept", "same_value", "to_json"]
 
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 
@@ -32,6 +32,15 @@ def same_value(one: object, other: object) -> bool:
     return one is other or bool(np.array_equal(one, other))  # type: ignore[arg-type]
 
 
+def kept(value: Any) -> Any:
+    """Return the value of a parameter as it is now: what may change in place is copied."""
+    if type(value) in (list, tuple):
+        return type(value)(map(kept, value))
+    if type(value) is dict:
+        return {key: kept(each) for key, each in value.items()}
+    return value.copy() if isinstance(value, np.ndarray) else value
+
+
 def to_json(name: str, value: object) -> Json:
     """Return the value of a parameter as JSON has it, a backend as its name.
 
@@ -39,27 +48,48 @@ def to_json(name: str, value: object) -> Json:
     ------
     TypeError
         If there is no form for it; the message has the parameter, the place in it and the type.
+    ValueError
+        If it holds text that UTF-8 has no form for.
     """
     if isinstance(value, Backend):
         return value.name
-    if isinstance(value, np.ndarray) and value.dtype.kind in "biufU" and value.dtype.itemsize:
+    if type(value) is np.ndarray and value.dtype.kind in "biufU" and value.dtype.itemsize:
         if value.dtype.kind != "f" or value.dtype.itemsize <= 8:
             numbers = value.ravel().tolist()
+            if value.dtype.kind == "U":
+                for each in numbers:
+                    check_text(f"parameter {name}", each)
             return {"array": numbers, "dtype": value.dtype.str, "shape": list(value.shape)}
     elif isinstance(value, np.generic) and value.dtype.kind in "biufU":
         value = value.item()
-    if isinstance(value, tuple):
+    # Of these types alone: a class that derives from one would come back as another.
+    if type(value) is tuple:
         return _elements(name, value)
-    if isinstance(value, list):
+    if type(value) is list:
         return {"list": _elements(name, value)}
-    if isinstance(value, dict) and all(type(key) is str for key in value):
+    if type(value) is dict and all(type(key) is str for key in value):
+        for key in value:
+            check_text(f"a key of parameter {name}", key)
         return {"dict": [[key, to_json(f"{name}[{key!r}]", each)] for key, each in value.items()]}
-    if value is None or isinstance(value, bool | int | float | str):
+    if type(value) is str:
+        check_text(f"parameter {name}", value)
+        return value
+    if value is None or type(value) is bool or type(value) is int or type(value) is float:
         return value
     raise TypeError(
         f"parameter {name} cannot be saved: a file holds numbers, text, None, and tuples, lists, "
         f"dicts and arrays of these, and it is {_described(value)}"
     )
+
+
+def check_text(what: str, text: str) -> None:
+    """Refuse text with a surrogate by itself, of which no file of UTF-8 can be made."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        raise ValueError(
+            f"{what} cannot be saved: {text!r:.60} holds half of a pair of surrogates"
+        ) from None
 
 
 def from_json(value: Any) -> Any:

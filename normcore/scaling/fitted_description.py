@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from normcore.saving.parameter_values import from_json, same_value, to_json
+from normcore.saving.parameter_values import check_text, from_json, same_value, to_json
 from normcore.saving.scaler_file import registered_name
 from normcore.scaling.estimator import not_fitted_error
 from normcore.scaling.feature_axes import FeatureAxes, is_columns
@@ -46,6 +46,8 @@ def described(scaler: Scaler) -> dict[str, object]:
             f"feature_names_in_ has {len(names)} names, but n_features_in_ is "
             f"{scaler.n_features_in_}"
         )
+    for name in () if names is None else names:
+        check_text("a name in feature_names_in_", str(name))
     description: dict[str, object] = {
         "scaler": registered_name(cls),
         "class": f"{cls.__module__}:{cls.__qualname__}",

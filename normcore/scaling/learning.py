@@ -13,6 +13,7 @@ from normcore.array_backend import over_views
 from normcore.array_backend.abstract import Backend, InfiniteInput
 from normcore.array_backend.selection import in_order_with, select_backend
 from normcore.layout.namespace import Array
+from normcore.saving.parameter_values import kept
 from normcore.scaling import contracts, element_mask, input_validation
 from normcore.scaling.containers.frames import column_names, library_of
 from normcore.scaling.containers.opening import opened, opened_along
@@ -256,7 +257,7 @@ class Learning(Merging):
         )
         learned.__dict__["_learning"] = True  # so that what is set is not taken for assigned
         learned._statistic, learned._num_rows = statistic, num_rows
-        learned._params = self.get_params(deep=False)
+        learned._params = kept(self.get_params(deep=False))
         learned.n_samples_seen_, learned.n_features_in_ = num_rows or 0, num_features
         if names is not None:
             learned.feature_names_in_ = np.asarray(names, dtype=object)

@@ -2,6 +2,9 @@
 
 import json
 import math
+from collections import OrderedDict
+from enum import IntEnum, StrEnum
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -98,6 +101,23 @@ class Odd:
     pass
 
 
+class Units(np.ndarray):
+    """As np.matrix is one."""
+
+
+class Pair(NamedTuple):
+    one: int
+    two: int
+
+
+class Level(IntEnum):
+    LOW = 1
+
+
+class Mode(StrEnum):
+    FAST = "fast"
+
+
 @pytest.mark.usefixtures("registered")
 @pytest.mark.parametrize(
     ("value", "said"),
@@ -111,6 +131,13 @@ class Odd:
         (np.array([None]), r"of type numpy\.ndarray of object$"),
         ([0, (1, {"a": len})], r"value\[1\]\[1\]\['a'\] cannot .* builtin_function_or_method$"),
         ({1: 2}, "of type dict$"),
+        (np.arange(2.0).view(Units), rf"of type {__name__}\.Units of float64$"),
+        (np.ma.masked_array([1.0, 2.0], [0, 1]), r"of type numpy\.ma\.MaskedArray of float64$"),
+        (np.ma.masked_array([1, 2]), r"of type numpy\.ma\.MaskedArray of int64$"),
+        (OrderedDict(a=1), r"of type collections\.OrderedDict$"),
+        ([Pair(1, 2)], rf"value\[0\] .*of type {__name__}\.Pair$"),
+        (Level.LOW, rf"of type {__name__}\.Level$"),
+        (Mode.FAST, rf"of type {__name__}\.Mode$"),
     ],
 )
 def test_what_json_cannot_hold_is_named_with_its_type(value, said, tmp_path):
@@ -146,3 +173,60 @@ def test_damaged_values_are_refused(damaged):
 def test_what_needs_no_form_of_its_own_is_plain():
     assert is_plain(to_json("x", (1, ("a", None))))
     assert not is_plain(to_json("x", (1, ([],))))
+
+
+@pytest.mark.usefixtures("registered")
+@pytest.mark.parametrize("value", ["\ud800", ["a", "\ud800"], {"\ud800": 1}, np.array(["\ud800"])])
+def test_text_that_no_file_can_hold_is_refused_by_name(value, tmp_path):
+    scaler = Parametrized(value).fit(np.eye(3))
+    with pytest.raises(
+        ValueError, match=r"parameter Parametrized\.value.* cannot be saved: .*surr"
+    ):
+        scaler.save(tmp_path / "s.json")
+    assert not (tmp_path / "s.json").exists()
+
+
+def test_names_that_no_file_can_hold_are_refused(tmp_path):
+    scaler = nc.StandardScaler().fit(np.eye(2))
+    scaler.feature_names_in_ = np.array(["a", "\ud800"], dtype=object)
+    with pytest.raises(ValueError, match="name in feature_names_in_ cannot be saved"):
+        scaler.save(tmp_path / "s.json")
+
+
+@pytest.mark.parametrize(
+    ("value", "loaded"), [(np.float64(0.1), 0.1), (np.int8(3), 3), (np.bool(True), True)]
+)
+def test_scalars_of_numpy_come_back_as_numbers(value, loaded):
+    assert same(through_a_file(value), loaded)
+
+
+def appended(value):
+    value.append(5)
+
+
+def nested(value):
+    value["a"][0] = 5
+
+
+def written(value):
+    value[0] = 5
+
+
+@pytest.mark.usefixtures("registered")
+@pytest.mark.parametrize(
+    ("value", "change"),
+    [
+        ([1, 2], appended),
+        ({"a": [1]}, nested),
+        (np.arange(3), written),
+        (([1], 2), lambda value: appended(value[0])),
+    ],
+)
+def test_a_parameter_that_was_changed_in_place_is_noticed(value, change, tmp_path):
+    scaler = Parametrized(value).fit(np.eye(3))
+    assert scaler.value is value
+    scaler.save(tmp_path / "s.json")
+    change(value)
+    with pytest.raises(ValueError, match=r"value was .* when this .* and is .* now; fit it again"):
+        scaler.save(tmp_path / "s.json")
+    scaler.fit(np.eye(3)).save(tmp_path / "s.json")
