@@ -27,6 +27,7 @@ from normcore.scaling.fit_callbacks import learn_as_task
 from normcore.scaling.fitted_attributes import is_public, locked
 from normcore.scaling.input_validation import Names
 from normcore.scaling.merging import EXECUTION, Merging, where_mergeable
+from normcore.scaling.refused_value import name_refused_value
 from normcore.statistics import Statistic, wide_integers
 
 __all__ = ["Learning"]
@@ -229,8 +230,12 @@ class Learning(Merging):
                     statistic = element_mask.observe_visible(
                         backend, observe, table, shown, weights
                     ).to_host()
-            except InfiniteInput:
+            except InfiniteInput as error:
                 self._refuse_infinity(x, names, features, mask)
+                if weights is None and mask is None and features is None:
+                    name_refused_value(
+                        error, lambda rows: over_views.observe(observe, rows, 1), x, names
+                    )
                 raise
         if statistic is None or _may_hold_infinity(statistic):
             self._refuse_infinity(x, names, features, mask)
@@ -290,6 +295,7 @@ class Learning(Merging):
     def _check_parameters(self) -> None:
         """Check what all scalers share, then what :meth:`check_parameters` knows."""
         input_validation.check_flags(copy=self.copy)
+        contracts.check_statistic(self)
         self.check_parameters()
 
     def check_parameters(self) -> None:

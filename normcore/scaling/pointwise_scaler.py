@@ -95,7 +95,7 @@ class PointwiseScaler(Scaler):
         if not (wide_integers.is_64_bit(x) and is_on_host(x)):
             return
         backend = select_backend(x, self.backend)
-        extrema = over_views.observe(wide_integers.exactly(backend.extrema, x), x, 1)
+        extrema = over_views.observe(wide_integers.exactly(backend.extrema, x), x, 1).to_host()
         names = getattr(self, "feature_names_in_", None)
         magnitude = np.maximum(np.abs(extrema.min), np.abs(extrema.max))
         wide_integers.refuse_rounded(
