@@ -6,6 +6,8 @@ import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from normcore.registration import exporter_registration
 from normcore.registration.registry import Registration
 
@@ -39,6 +41,8 @@ class Exporter(NamedTuple):
         ------
         UnknownOption
             If the format has no such option, or lacks one that it needs.
+        ValueError
+            If an option that is annotated as ``bool`` is none.
         PluginError
             If the exporter does not import.
         """
@@ -51,6 +55,14 @@ class Exporter(NamedTuple):
             raise UnknownOption(
                 f"export to {self.registration.name!r}: {error}; its options: {known}"
             ) from None
+        for name, value in options.items():  # the text "no" would count as True
+            parameter = signature.parameters.get(name)
+            of_truth = parameter is not None and parameter.annotation in (bool, "bool")
+            if of_truth and not isinstance(value, bool | np.bool_):
+                raise ValueError(
+                    f"export to {self.registration.name!r}: {name} must be True or False, got "
+                    f"{value!r}"
+                )
         return function(fitted, **options)
 
     def to_bytes(self, exported: Any) -> bytes:
