@@ -107,6 +107,7 @@ def fit_source(
     >>> report.columns, report.passed_through, scaler.mean_
     (('height',), ('note',), array([2.]))
     """
+    _check_parameters(scaler)
     with _opened(source, csv) as table:
         names = chosen_columns(table, columns, exclude)
         passes = Passes(table, memory_limit, batch_rows, progress)
@@ -235,6 +236,7 @@ def fit_transform_source(
     {'height': [0.0, 1.0]}
     """
     to = Sink(sink, output)
+    _check_parameters(scaler)
     with _opened(source, csv) as table:
         check_outputs(table, to.path, save)
         names = chosen_columns(table, columns, exclude)
@@ -263,6 +265,13 @@ def _opened(source: Source, csv: CsvOptions | None) -> Iterator[TableSource]:
     finally:
         if table is not source:
             table.close()
+
+
+def _check_parameters(scaler: Scaler) -> None:
+    """Refuse parameters that make no sense before a file is opened; others may have no check."""
+    check = getattr(scaler, "_check_parameters", None)
+    if check is not None:
+        check()
 
 
 def _numeric(table: TableSource, names: tuple[str, ...], sink: Sink) -> tuple[str, ...]:

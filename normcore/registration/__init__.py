@@ -22,6 +22,7 @@ __all__ = [
     "engines_of",
     "exporter_registration",
     "kernel",
+    "kernel_origin",
     "origin",
     "register",
     "registrations",
@@ -148,6 +149,12 @@ def kernel(name: str, backend: str) -> Callable[..., Any] | None:
     """Return the faster form of ``name`` for a backend; None where there is none that imports."""
     registration = catalog().get("kernel", name, backend)
     return None if registration is None else _resolve_or_warn(registration)
+
+
+def kernel_origin(name: str, backend: str) -> str:
+    """Return the plugin that registered a kernel, for messages."""
+    registration = catalog().get("kernel", name, backend)
+    return "not registered" if registration is None else str(registration.plugin)
 
 
 def supplied(name: str) -> object:

@@ -9,18 +9,21 @@ enumerations, named tuples and masked arrays, would come back as something else:
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from normcore.array_backend.abstract import Backend
 
-__all__ = ["from_json", "is_plain", "same_value", "to_json"]
+__all__ = ["from_json", "is_plain", "kept", "same_value", "to_json"]
 
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 
 _ARRAYS = {"array", "dtype", "shape"}
 _SCALARS = {"scalar", "dtype"}
+# What is nested more deeply no file holds.
+_DEEPEST = 100
 
 
 def same_value(one: object, other: object) -> bool:
@@ -33,6 +36,11 @@ def same_value(one: object, other: object) -> bool:
         return len(one) == len(other) and all(map(same_value, one, other))
     floats = _holds_floats(one) and _holds_floats(other)
     return bool(np.array_equal(one, other, equal_nan=floats))  # type: ignore[arg-type]
+
+
+def kept(params: Mapping[str, object]) -> dict[str, Any]:
+    """Return parameters as they are now: what may change in place is copied."""
+    return {name: _copied(value) for name, value in params.items()}
 
 
 def to_json(name: str, value: object) -> Json:
@@ -123,6 +131,17 @@ def _check_text(name: str, text: str) -> None:
         raise ValueError(
             f"parameter {name} cannot be saved: a lone surrogate in its text is no Unicode"
         ) from None
+
+
+def _copied(value: Any, within: tuple[object, ...] = ()) -> Any:
+    if len(within) > _DEEPEST or any(value is each for each in within):  # it holds itself
+        return value
+    inside = (*within, value)
+    if type(value) in (list, tuple):
+        return type(value)(_copied(each, inside) for each in value)
+    if type(value) is dict:
+        return {key: _copied(each, inside) for key, each in value.items()}
+    return value.copy() if isinstance(value, np.ndarray) else value
 
 
 def _elements(name: str, values: tuple[object, ...] | list[object]) -> list[Json]:

@@ -16,6 +16,7 @@ from normcore.array_backend.abstract import Backend, InfiniteInput
 from normcore.layout import out_argument
 from normcore.layout.namespace import Array
 from normcore.layout.numpy_views import is_floats
+from normcore.saving.parameter_values import kept
 from normcore.scaling import array_map, contracts, element_mask, input_validation
 from normcore.scaling.estimator import not_fitted_error, parameters_of
 from normcore.scaling.finite_maps import FiniteAffine, finite, plain, rescale_quarters
@@ -172,7 +173,7 @@ class AffineScaler(Scaler):
                 raise not_fitted_error(self)
             given = self._affine_of_attributes()
             self._set_map(given)
-            known["_params"] = self.get_params(deep=False)
+            known["_params"] = kept(self.get_params(deep=False))
             affine = known["_kept_affine" if self._watched else "_affine"]
         return affine
 

@@ -13,6 +13,7 @@ from normcore.array_backend import over_views
 from normcore.array_backend.abstract import Backend, InfiniteInput
 from normcore.array_backend.selection import in_order_with, select_backend
 from normcore.layout.namespace import Array
+from normcore.saving.parameter_values import kept
 from normcore.scaling import contracts, element_mask, input_validation
 from normcore.scaling.containers.frames import column_names, library_of
 from normcore.scaling.containers.opening import opened, opened_along
@@ -26,6 +27,7 @@ from normcore.scaling.fit_callbacks import learn_as_task
 from normcore.scaling.fitted_attributes import is_public, locked
 from normcore.scaling.input_validation import Names
 from normcore.scaling.merging import EXECUTION, Merging, where_mergeable
+from normcore.scaling.refused_value import name_refused_value
 from normcore.statistics import Statistic, wide_integers
 
 __all__ = ["Learning"]
@@ -228,8 +230,12 @@ class Learning(Merging):
                     statistic = element_mask.observe_visible(
                         backend, observe, table, shown, weights
                     ).to_host()
-            except InfiniteInput:
+            except InfiniteInput as error:
                 self._refuse_infinity(x, names, features, mask)
+                if weights is None and mask is None and features is None:
+                    name_refused_value(
+                        error, lambda rows: over_views.observe(observe, rows, 1), x, names
+                    )
                 raise
         if statistic is None or _may_hold_infinity(statistic):
             self._refuse_infinity(x, names, features, mask)
@@ -256,7 +262,7 @@ class Learning(Merging):
         )
         learned.__dict__["_learning"] = True  # so that what is set is not taken for assigned
         learned._statistic, learned._num_rows = statistic, num_rows
-        learned._params = self.get_params(deep=False)
+        learned._params = kept(self.get_params(deep=False))
         learned.n_samples_seen_, learned.n_features_in_ = num_rows or 0, num_features
         if names is not None:
             learned.feature_names_in_ = np.asarray(names, dtype=object)
@@ -289,6 +295,7 @@ class Learning(Merging):
     def _check_parameters(self) -> None:
         """Check what all scalers share, then what :meth:`check_parameters` knows."""
         input_validation.check_flags(copy=self.copy)
+        contracts.check_statistic(self)
         self.check_parameters()
 
     def check_parameters(self) -> None:

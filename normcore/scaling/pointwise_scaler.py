@@ -95,7 +95,7 @@ class PointwiseScaler(Scaler):
         if not (wide_integers.is_64_bit(x) and is_on_host(x)):
             return
         backend = select_backend(x, self.backend)
-        extrema = over_views.observe(wide_integers.exactly(backend.extrema, x), x, 1)
+        extrema = over_views.observe(wide_integers.exactly(backend.extrema, x), x, 1).to_host()
         names = getattr(self, "feature_names_in_", None)
         magnitude = np.maximum(np.abs(extrema.min), np.abs(extrema.max))
         wide_integers.refuse_rounded(
@@ -145,18 +145,18 @@ class PointwiseScaler(Scaler):
     ) -> Callable[[Array], Array] | None:
         """Return the compiled form of the map for a backend; None where there is none.
 
-        Arrays of NumPy are those of the CPU's, whichever backend is asked for.
+        Arrays of NumPy are those of the CPU's, whichever backend is asked for, but for the
+        reference: it is what kernels are compared with.
         """
         if not self.kernel:
             return None
         name = f"{self.kernel}_inverse" if inverse else self.kernel
-        found = registration.kernel(name, backend.name)
-        if found is None and isinstance(x, np.ndarray):
-            found = registration.kernel(name, "cpu")
-        if found is None:
-            return None
-        compiled, arguments = found, self.kernel_arguments()
-        return lambda block: compiled(block, *arguments)
+        owner = backend.name
+        found = registration.kernel(name, owner)
+        if found is None and isinstance(x, np.ndarray) and owner != "reference":
+            owner = "cpu"
+            found = registration.kernel(name, owner)
+        return None if found is None else contracts.compiled_map(self, name, owner, found)
 
     def _map_where(
         self, backend: Backend, x: Array, where: Array, out: Array, inverse: bool

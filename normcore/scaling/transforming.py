@@ -23,6 +23,8 @@ from normcore.scaling.estimator import not_fitted_error, sklearn_config
 from normcore.scaling.feature_subset import mapped_among_all, mapped_some
 from normcore.scaling.features import Features
 from normcore.scaling.fitted_attributes import FittedAttributes
+from normcore.scaling.input_validation import Names
+from normcore.scaling.refused_value import name_refused_value
 
 __all__ = ["Transforming"]
 
@@ -142,11 +144,20 @@ class Transforming(FittedAttributes, AnyAxes, ABC):
             )
         backend = select_backend(values, self.backend)
         copy = copy or not (values is X or isinstance(X, np.ndarray))
-        if type(values) is np.ndarray:
-            result = self._mapped(backend, values, inverse, copy, out, where, chosen)
-        else:
-            with backend.in_order_with(values):
+        try:
+            if type(values) is np.ndarray:
                 result = self._mapped(backend, values, inverse, copy, out, where, chosen)
+            else:
+                with backend.in_order_with(values):
+                    result = self._mapped(backend, values, inverse, copy, out, where, chosen)
+        except InfiniteInput as error:  # nothing is infinite
+            if copy and out is None and where is None and features is None:
+
+                def again(rows: Array) -> Array:
+                    return self._mapped(backend, rows, inverse, True, None, None, chosen)
+
+                name_refused_value(error, again, values, self._names_of(chosen))
+            raise
         if container == "default" or (inverse and not is_frame(X)):
             return result
         return framed(self, result, values, X, container, inverse, chosen, where)
@@ -194,17 +205,21 @@ class Transforming(FittedAttributes, AnyAxes, ABC):
                     result = mapped_some(self, backend, x, target, inverse, chosen, mask)
                 else:
                     result = array_map.mapped(self, backend, x, target, inverse, features, mask)
-        except InfiniteInput:
-            names = self.__dict__.get("feature_names_in_")
-            if names is not None and chosen is not None:
-                names = names[chosen]
-            self._refuse_infinity(x, names, features, mask)
+        except InfiniteInput as error:
+            self._refuse_infinity(x, self._names_of(chosen), features, mask)
+            if not error.args:
+                error.args = (f"X holds a value that is too large for {type(self).__name__}",)
             raise
         if out is not None:
             if target is None:
                 out[...] = backend.release(result, out)
             return out
         return backend.release(result, values)
+
+    def _names_of(self, chosen: np.ndarray | None) -> Names | None:
+        """Return the names of some of the features, if they have any."""
+        names: np.ndarray | None = self.__dict__.get("feature_names_in_")
+        return names if names is None or chosen is None else names[chosen]
 
     def _map_stored(self, x: np.ndarray, columns: np.ndarray, inverse: bool) -> np.ndarray:
         """Return the map of some values of a table, of these columns; x may be written into."""

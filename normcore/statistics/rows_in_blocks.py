@@ -35,7 +35,8 @@ def observed_rows(
     Parameters
     ----------
     of_rows : callable
-        ``of_rows(xp, values)`` of tables (n, C); with weights also ``weights=``, (n, 1).
+        ``of_rows(xp, values)`` of tables (n, C), on the host; with weights also ``weights=``,
+        (n, 1).
     merge : callable or None
         Without one the view is one block.
 
@@ -52,9 +53,9 @@ def observed_rows(
         if bool(xp.any(xp.isinf(values))):
             raise InfiniteInput
         if weights is None:
-            return of_rows(xp, values).to_host()
+            return of_rows(xp, values)
         beside = xp.reshape(xp.astype(weights[block[0], block[1]], xp.float64), (-1, 1))
-        return of_rows(xp, values, weights=beside).to_host()
+        return of_rows(xp, values, weights=beside)
 
     parts = list(blocks(x.shape, _BLOCK if on_host else _DEVICE_BLOCK))
     if merge is None or len(parts) < 2:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import inspect
 from abc import ABC
 from collections.abc import Mapping, Sequence
+from functools import partial
 from types import ModuleType
 from typing import TYPE_CHECKING, ClassVar, Self, TypeAlias, TypeVar
 
 import numpy as np
 
 from normcore.layout.namespace import Array, array_namespace, to_numpy
+from normcore.statistics.declared import broken, called, check_fields, check_merges
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -76,6 +78,11 @@ class Statistic(ABC):  # noqa: B024  (either declares, or overrides what is decl
     #: has many of, such as the counts of a histogram.
     neutral: ClassVar[Mapping[str, ArrayLike]] = {}
 
+    def __init_subclass__(cls, **options: object) -> None:
+        super().__init_subclass__(**options)
+        if cls.neutral and "merge" in vars(cls):
+            setattr(cls, "merge", check_merges(cls, cls.merge))  # noqa: B010  (a method)
+
     def __init__(self, **fields: Array) -> None:
         if fields.keys() != self.neutral.keys():
             given, declared = (", ".join(each) or "none" for each in (fields, self.neutral))
@@ -128,7 +135,14 @@ class Statistic(ABC):  # noqa: B024  (either declares, or overrides what is decl
         if weights is not None and "weights" not in inspect.signature(cls.of_rows).parameters:
             raise TypeError(f"{cls.__name__} takes no weights: its of_rows has no such parameter")
         merge = None if cls.merge is Statistic.merge else cls.merge
-        return observed_rows(cls.of_rows, x, weights, merge)
+        return observed_rows(cls._of_rows_on_host, x, weights, merge)
+
+    @classmethod
+    def _of_rows_on_host(cls, xp: ModuleType, x: Array, **weights: Array) -> Self:
+        """Return :meth:`of_rows`, checked, in NumPy arrays."""
+        found: Self = called(partial(broken, cls, "of_rows"), cls.of_rows, xp, x, **weights)
+        check_fields(found, cls, "of_rows", x.shape[1])
+        return found.to_host()
 
     def merge(self, other: Self) -> Self:
         """Return the statistic of both pieces of data; the operands stay as they are.

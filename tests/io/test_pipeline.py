@@ -322,3 +322,16 @@ def test_what_a_format_lacks_is_found_before_any_work(fits, name, options, messa
         work(_Untouched(), out, scaler, output=OutputOptions(**options))
     assert scaler.__dict__ == before
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "scaler", [nc.MinMaxScaler((1, 0)), nc.RobustScaler(quantile_range=(9, 1))]
+)
+def test_parameters_are_checked_before_a_file_is_opened(scaler, tmp_path):
+    missing = tmp_path / "missing.csv"
+    with pytest.raises(ValueError, match="range"):
+        nc.fit_source(missing, scaler)
+    with pytest.raises(ValueError, match="range"):
+        fit_transform_source(missing, tmp_path / "out.csv", scaler)
+    with pytest.raises(FileNotFoundError):
+        nc.fit_source(missing, nc.MinMaxScaler())

@@ -198,3 +198,23 @@ def test_damaged_values_are_refused(damaged):
 def test_what_needs_no_form_of_its_own_is_plain():
     assert is_plain(to_json("x", (1, ("a", None))))
     assert not is_plain(to_json("x", (1, ([],))))
+
+
+@pytest.mark.usefixtures("registered")
+@pytest.mark.parametrize(
+    ("value", "change"),
+    [
+        ([1, 2], lambda value: value.append(5)),
+        ({"a": [1]}, lambda value: value["a"].append(5)),
+        (np.arange(3), lambda value: value.__setitem__(0, 5)),
+        (([1], 2), lambda value: value[0].append(5)),
+    ],
+)
+def test_a_parameter_that_was_changed_in_place_is_noticed(value, change, tmp_path):
+    scaler = Parametrized(value).fit(np.eye(3))
+    assert scaler.value is value
+    scaler.save(tmp_path / "s.json")
+    change(value)
+    with pytest.raises(ValueError, match=r"value was .* when this .* and is .* now; fit it again"):
+        scaler.save(tmp_path / "s.json")
+    scaler.fit(np.eye(3)).save(tmp_path / "s.json")

@@ -77,10 +77,17 @@ HERE = re.escape(f"(module {__name__!r})")
         (nc.Affine(scale="1"), TypeError, "its scale is a value of type str"),
         (nc.Affine(beta=np.array([1j] * 3)), TypeError, "its beta is ndarray of shape (3,)"),
         (nc.Affine(scale=np.array([None] * 3)), TypeError, "and dtype object"),
+        (
+            nc.Affine(center=np.ma.masked_array([0.0] * 3)),
+            TypeError,
+            "its center is MaskedArray of",
+        ),
         (nc.Affine(center=np.zeros(2)), ValueError, "each of the 3, but its center has shape (2,)"),
         (nc.Affine(gamma=np.ones((1, 3))), ValueError, "its gamma has shape (1, 3)"),
         (nc.Affine(center_low=np.ones(4)), ValueError, "its center_low has shape (4,)"),
         (nc.Affine(beta=np.inf), ValueError, "beta is inf in column 0"),
+        (nc.Affine(scale=[1.0, np.inf, 2.0]), ValueError, "scale is inf in column 1"),
+        (nc.Affine(scale=-np.inf), ValueError, "scale is -inf in column 0"),
         (lambda e: nc.Affine(center=np.sqrt(e.min)), ValueError, "center is nan in column 0"),
         (nc.Affine(scale=[1.0, np.nan, 1.0]), ValueError, "scale is nan in column 1, which has"),
     ],
@@ -92,6 +99,17 @@ def test_affine(returned, error, message):
     with pytest.raises(error, match=rf"Affine\.affine .*{re.escape(message)}.*{HERE}"):
         scaler.fit(X)
     np.testing.assert_array_equal(scaler.transform(X), X)  # as it was
+
+
+@pytest.mark.parametrize("statistic", [Extrema, Moments])
+def test_too_wide_a_spread_is_no_fault_of_the_plugin(statistic, monkeypatch):
+    monkeypatch.setattr(Affine, "statistic", statistic)
+    values = X.copy()
+    values[:, 1] = [-1.5e308, 1.5e308, 0.0, 0.0]
+    with pytest.raises(ValueError, match="column 1 of X spans more than the largest"):
+        Affine(returned=nc.Affine(scale=[1.0, np.inf, 2.0])).fit(values)
+    with pytest.raises(ValueError, match=r"Affine\.affine .*scale is inf in column 2"):
+        Affine(returned=nc.Affine(scale=[1.0, 1.0, np.inf])).fit(values)
 
 
 def test_a_column_without_values_may_have_no_coefficients():
@@ -149,6 +167,7 @@ def test_prepare():
     ("returned", "error", "message"),
     [
         (lambda xp, x: None, TypeError, "not None"),
+        (lambda xp, x: np.ma.masked_less(x, 0.0), TypeError, "not MaskedArray of shape"),
         (lambda xp, x: x.tolist(), TypeError, "not a value of type list"),
         (lambda xp, x: xp.sum(x, axis=0), ValueError, "of shape (3,)"),
         (lambda xp, x: x[:, :1], ValueError, "of shape ("),

@@ -4,6 +4,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
+from libraries import library
 
 import normcore as nc
 
@@ -170,3 +171,44 @@ def test_integers_that_float64_cannot_tell_apart_are_refused(scaler, dtype):
             scaler.fit(table)
     spread = np.array([0, 1, 2, 3]) * 10**17  # whose last digits do not matter
     scaler.fit((X + np.column_stack([np.zeros(4), spread]).astype(dtype)).astype(dtype))
+
+
+class Exponential(nc.PointwiseScaler):
+    """Says of finite values too that they are infinite, where the map of them is."""
+
+    def forward(self, xp, x):
+        if bool(xp.any(x > 700)):
+            raise nc.InfiniteInput
+        return xp.exp(x)
+
+    def inverse(self, xp, x):
+        return xp.log(x)
+
+
+@pytest.mark.parametrize("rows", [2, 40_000])
+@pytest.mark.parametrize("name", ["reference", "strict", "torch"])
+@pytest.mark.parametrize("dtype", ["f4", "f8", "i8"])
+def test_a_value_too_large_for_the_map_is_named(name, rows, dtype, monkeypatch):
+    values = np.ones((rows, 3), dtype)
+    values[rows - 1] = 1, 800, 900
+    with library(name, monkeypatch) as known:
+        x = known.native(values)
+        scaler = Exponential(backend=known.backend).fit(x)
+        message = rf"Exponential\.forward takes .*800\.0 in column 1, first at row {rows - 1}$"
+        with pytest.raises(nc.InfiniteInput, match=message):
+            scaler.transform(x)
+
+
+def test_a_value_too_large_is_named_in_frames_and_in_place():
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame({"a": [1.0, 2.0], "b": [3.0, 800.0]})
+    scaler = Exponential().fit(frame)
+    with pytest.raises(nc.InfiniteInput, match=r"in column 'b' \(index 1\), first at row 1$"):
+        scaler.transform(frame)
+    values = frame.to_numpy(copy=True)
+    for options in ({"out": values}, {"where": values > 1}):  # by whose map alone
+        with pytest.raises(nc.InfiniteInput, match=r"Exponential\.forward takes no value"):
+            Exponential().fit(values).transform(values, **options)
+    values[0, 0] = np.inf
+    with pytest.raises(ValueError, match="infinity: column 0, first at row 0"):
+        Exponential().fit([[1.0, 2.0]]).transform(values)

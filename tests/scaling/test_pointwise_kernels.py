@@ -92,9 +92,59 @@ def test_a_kernel_of_another_backend(register, monkeypatch):
     assert len(seen) == 1
 
 
-def test_arrays_of_numpy_are_the_cpus_on_any_backend(register):
+def test_the_reference_is_the_array_form(register):
     register(f"'shrink', '{__name__}:half', backend='cpu'")
-    np.testing.assert_array_equal(Third(backend="reference").fit(X).transform(X), X / 2)
+    np.testing.assert_array_equal(Third(backend="reference").fit(X).transform(X), X / 3)
+    with nc.use_backend("reference"):
+        np.testing.assert_array_equal(Third().fit(X).transform(X), X / 3)
+    assert not seen
+
+
+RESULTS = {
+    "nothing": (lambda x: None, TypeError, "must return ndarray .*, not None"),
+    "few rows": (lambda x: x[:1], ValueError, r"not ndarray of shape \(1, 3\)"),
+    "integers": (lambda x: np.zeros(x.shape, int), TypeError, "and dtype int64"),
+    "narrow": (lambda x: x.astype("f4"), TypeError, "and dtype float32"),
+    "masked": (np.ma.masked_array, TypeError, "not MaskedArray of shape"),
+    "written": (lambda x: np.copyto(x, 0.0), ValueError, "must not write to what it is given"),
+}
+
+
+@pytest.mark.parametrize("rows", [4, 20_000])  # in one piece and in blocks
+@pytest.mark.parametrize("result", RESULTS)
+def test_results_of_kernels_are_checked(register, result, rows, monkeypatch):
+    function, error, message = RESULTS[result]
+    monkeypatch.setitem(globals(), "given", lambda x, power, plus: function(x))
+    register(f"'shrink', '{__name__}:given', backend='cpu'")
+    values = X[:rows].copy()
+    whose = r"\(plugin '.*', registered by the application\)"
+    with pytest.raises(error, match=rf"kernel 'shrink' of Third .*{message}.*{whose}"):
+        Third().fit(values).transform(values)
+    np.testing.assert_array_equal(values, X[:rows])
+
+
+def test_a_kernel_that_fails_is_named(register, monkeypatch):
+    monkeypatch.setitem(globals(), "given", lambda x: x)  # takes no arguments
+    register(f"'shrink', '{__name__}:given', backend='cpu'")
+    with pytest.raises(TypeError, match="positional argument") as caught:
+        Third().fit(X).transform(X)
+    assert "kernel 'shrink' of Third raised it" in caught.value.__notes__[0]
+
+
+@pytest.mark.parametrize("rows", [4, 20_000])
+def test_a_kernel_that_returns_what_it_was_given(register, rows, monkeypatch):
+    monkeypatch.setitem(globals(), "given", lambda x, power, plus: x)
+    register(f"'shrink', '{__name__}:given', backend='cpu'")
+    result = Third().fit(X).transform(X[:rows])
+    assert result.flags.writeable
+    assert not np.may_share_memory(result, X)
+
+
+def test_arguments_of_kernels_are_a_tuple(register, monkeypatch):
+    register(f"'shrink', '{__name__}:half', backend='cpu'")
+    monkeypatch.setattr(Third, "kernel_arguments", lambda self: 7.0)
+    with pytest.raises(TypeError, match=r"Third\.kernel_arguments must return a tuple .*module"):
+        Third().fit(X).transform(X)
 
 
 def test_a_kernel_that_does_not_import_is_left_out(register):
