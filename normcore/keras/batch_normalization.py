@@ -41,11 +41,11 @@ class BatchNormalization(keras.layers.BatchNormalization):
             moving = vector(self.moving_mean, x), vector(self.moving_variance, x)
             y = OPERATIONS.batch_norm_inference(x, *moving, vectors, axis, eps)
         elif mask is None and math.prod(x.shape) <= x.shape[axis]:  # one value of each channel
-            y = ops.zeros_like(x)
-            if self.center:
-                y += ops.reshape(
-                    vectors[1], [x.shape[axis] if i == axis else 1 for i in range(last + 1)]
-                )
+            shape = [x.shape[axis] if each == axis else 1 for each in range(last + 1)]
+            gamma, beta = (None if each is None else ops.reshape(each, shape) for each in vectors)
+            y = x - x  # with gradients, which are 0; NaN stays
+            y = y if gamma is None else y * gamma
+            y = y if beta is None else y + beta
         else:
             if mask is not None:
                 mask = ops.broadcast_to(ops.cast(mask, "bool"), x.shape[:-1])

@@ -69,6 +69,8 @@ def _over_axes(
     x = as_floats(inputs)
     ndim = len(x.shape)
     axes = sorted(each % ndim for each in ([axis] if isinstance(axis, int) else axis))
+    if len(set(axes)) < len(axes):
+        raise ValueError(f"axis={axis} names an axis twice: the inputs have shape {tuple(x.shape)}")
     order = [each for each in range(ndim) if each not in axes] + axes
     is_moved = order != list(range(ndim))
     if is_moved:
