@@ -86,7 +86,7 @@ def batch_norm(
         If a channel has fewer than two values; if `gamma`, `beta`, `axis`, `eps` or `mask` do not
         fit.
     """
-    x = jnp.asarray(x)
+    x = _array("batch_norm", "x", x)
     y, mean, var = _normalized(
         "batch_norm", {"x": x, "gamma": gamma, "beta": beta, "mask": mask}, eps, precision,
         axis=check_integer("axis", axis),
@@ -207,13 +207,15 @@ def instance_norm(
     precision: str | None = None,
 ) -> jax.Array:
     """Normalize each channel of each sample: :func:`group_norm` with one channel to a group."""
-    x = jnp.asarray(x)
+    x = _array("instance_norm", "x", x)
     inside = -x.ndim <= check_integer("axis", axis) < x.ndim  # else group_norm says so
     channels = x.shape[axis] if inside else 1
     return group_norm(x, channels, gamma, beta, axis=axis, eps=eps, precision=precision)
 
 
 _NUMPY = np.empty(0)
+#: Arrays that every function which has them needs.
+_NEEDED = ("x", "mean", "var")
 
 
 class _Options(TypedDict, total=False):
@@ -223,6 +225,12 @@ class _Options(TypedDict, total=False):
     gamma_offset: float
 
 
+def _array(function: str, name: str, array: ArrayLike | None) -> jax.Array:
+    if array is None:
+        raise TypeError(f"{name} of {function} must be an array, not None")
+    return jnp.asarray(array)
+
+
 def _normalized(
     name: str,
     arrays: dict[str, ArrayLike | None],
@@ -230,7 +238,11 @@ def _normalized(
     precision: str | None,
     **options: Unpack[_Options],
 ) -> tuple[jax.Array, ...]:
-    given = {each: jnp.asarray(array) for each, array in arrays.items() if array is not None}
+    given = {
+        each: _array(name, each, array)
+        for each, array in arrays.items()
+        if array is not None or each in _NEEDED
+    }
     operands = dict(zip(given, aligned(list(given.values())), strict=True))
     how = Normalization(
         name, tuple(given), check_eps(eps), resolved(precision), select_backend(_NUMPY), **options
