@@ -256,12 +256,17 @@ def test_layers_of_a_model_become_normcores():
         kind = getattr(ours, type(layer).__name__, type(layer))
         return kind.from_config(layer.get_config())
 
-    model = keras.Sequential([keras.Input((3,)), theirs.BatchNormalization(epsilon=0.1),
-                              keras.layers.Dense(2)])  # fmt: skip
+    model = keras.Sequential([keras.Input((3,)), theirs.Normalization(),
+                              theirs.BatchNormalization(epsilon=0.1), theirs.Dense(2)])  # fmt: skip
+    model.layers[0].adapt(draw((20, 3)))
     other = keras.models.clone_model(model, clone_function=converted)
     other.set_weights(model.get_weights())
-    assert type(other.layers[0]) is ours.BatchNormalization
-    assert other.layers[0].epsilon == 0.1
+    other.layers[0].finalize_state()
+    assert type(other.layers[0]) is ours.Normalization
+    assert type(other.layers[1]) is ours.BatchNormalization
+    assert other.layers[1].epsilon == 0.1
+    x = draw((2, 3), seed=1)
+    np.testing.assert_allclose(numpy(other(x)), numpy(model(x)), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ours.__all__)
