@@ -19,6 +19,15 @@ class BatchNormalization(keras.layers.BatchNormalization):
     Arguments, weights and configuration are its own. One value of each channel, which has no
     variance, becomes `beta` in training and leaves the moving statistics alone. With
     ``renorm=True`` training is Keras's own, and so is a mask beside channels that are not last.
+
+    Examples
+    --------
+    >>> import keras
+    >>> import numpy as np
+    >>> import normcore.keras as nk
+    >>> y = nk.BatchNormalization(epsilon=1e-12)(np.array([[0.0], [2.0]]), training=True)
+    >>> np.round(keras.ops.convert_to_numpy(y), 4).tolist()
+    [[-1.0], [1.0]]
     """
 
     __module__ = "normcore.keras"

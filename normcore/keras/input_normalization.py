@@ -23,6 +23,15 @@ class Normalization(keras.layers.Normalization):
     """:class:`keras.layers.Normalization`, adapted by normcore.
 
     Arguments, weights and configuration are its own, and so is the map.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import normcore.keras as nk
+    >>> layer = nk.Normalization()
+    >>> layer.adapt(batch for batch in (np.array([[1.0], [2.0]]), np.array([[6.0]])))
+    >>> layer.get_weights()[0].tolist()
+    [3.0]
     """
 
     __module__ = "normcore.keras"
