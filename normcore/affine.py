@@ -35,7 +35,7 @@ def nonconstant(spread: Array, location: Array) -> Array:
     -------
     array of shape (C,)
         ``spread`` where it exceeds ``8 * eps * |location|``, whatever the number of rows, and 1
-        elsewhere; NaN stays NaN.
+        elsewhere; NaN stays NaN. Around an infinite location only a spread of 0 is constant.
 
     Examples
     --------
@@ -45,7 +45,8 @@ def nonconstant(spread: Array, location: Array) -> Array:
     array([2., 1.])
     """
     spread = np.asarray(spread, dtype=np.float64)
-    return np.where(spread <= CONSTANT_EPS * np.abs(location), 1.0, spread)
+    comparable = np.isfinite(location) | (spread == 0.0)
+    return np.where(comparable & (spread <= CONSTANT_EPS * np.abs(location)), 1.0, spread)
 
 
 class Affine:

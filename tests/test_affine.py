@@ -81,9 +81,9 @@ def test_select() -> None:
 
 def test_nonconstant() -> None:
     eps = np.finfo(float).eps
-    spread = np.array([0.0, 7 * eps, 9 * eps, 1e-300, np.nan, 5.0])
-    location = np.array([3.0, 1.0, 1.0, 0.0, 1.0, 0.0])
-    expected = [1.0, 1.0, 9 * eps, 1e-300, np.nan, 5.0]
+    spread = np.array([0.0, 7 * eps, 9 * eps, 1e-300, np.nan, 5.0, 1e-16, 0.0, np.inf])
+    location = np.array([3.0, 1.0, 1.0, 0.0, 1.0, 0.0, np.inf, -np.inf, np.inf])
+    expected = [1.0, 1.0, 9 * eps, 1e-300, np.nan, 5.0, 1e-16, 1.0, np.inf]
     np.testing.assert_array_equal(nonconstant(spread, location), expected)
 
 

@@ -17,7 +17,7 @@ from numpy import ndarray
 from normcore.array_backend.abstract import IN_ANY_ORDER, Backend, BackendStatus, Misconfigured
 from normcore.layout.namespace import Array
 from normcore.registration.discovery import catalog
-from normcore.registration.registry import Catalog, PluginError, Registration
+from normcore.registration.registry import DEVICE_KINDS, Catalog, PluginError, Registration
 from normcore.threads.immortal import make_immortal
 
 __all__ = [
@@ -29,13 +29,6 @@ __all__ = [
     "select_backend",
     "use_backend",
 ]
-
-# DLPack's numbers of device kinds; pinned host memory is host memory, managed memory the device's.
-_DEVICE_KINDS = {
-    1: "cpu", 2: "cuda", 3: "cpu", 4: "opencl", 7: "vulkan", 8: "metal", 9: "vpi", 10: "rocm",
-    11: "cpu", 12: "ext", 13: "cuda", 14: "oneapi", 15: "webgpu", 16: "hexagon", 17: "maia",
-    18: "trn",
-}  # fmt: skip
 
 _in_context: ContextVar[Backend | None] = ContextVar("normcore_backend", default=None)
 _lock = threading.Lock()
@@ -242,7 +235,7 @@ def _device_kind(array: Array) -> str:
     if device is None:
         return "cpu"
     try:
-        return _DEVICE_KINDS.get(int(device()[0]), "unknown")
+        return DEVICE_KINDS.get(int(device()[0]), "unknown")
     except Exception:  # not on one device, or on none, as PyTorch's "meta"
         return "unknown"
 

@@ -32,8 +32,8 @@ def export(file: str, format: str, output: str | None, params: tuple[str, ...]) 
     """Write the saved scaler in FILE as FORMAT: SQL, C, ONNX and others."""
     check_file_name("FILE", file)
     check_registered("exporter", format)
-    options = parse_params(params)
     exporter = Exporter.named(format)
+    options = parse_params(params, exporter.flags())
     to_stdout = output is None or output == "-"
     if to_stdout:
         check_standard_output()

@@ -6,7 +6,7 @@ import ast
 import csv
 import difflib
 import inspect
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -86,15 +86,20 @@ def make_scaler(
     return scaler
 
 
-def parse_params(params: Iterable[str]) -> dict[str, object]:
+def parse_params(params: Iterable[str], flags: Container[str]) -> dict[str, object]:
     """Return what ``key=value`` say; the values are Python literals, or else strings.
+
+    Those whose key is among ``flags`` are True or False.
 
     Raises
     ------
     click.UsageError
         If one is not of this form, or a key stands twice.
     """
-    return {key: _parse_value(key, text, None) for key, text in _pairs(params)}
+    return {
+        key: _parse_value(key, text, False if key in flags else None)
+        for key, text in _pairs(params)
+    }
 
 
 def _pairs(params: Iterable[str]) -> Iterator[tuple[str, str]]:

@@ -90,8 +90,9 @@ class _Suspects(Callback):  # type: ignore[misc]
 
     def _finish(self, graph: Any, state: Mapping[str, Any], errored: bool) -> None:
         if errored:
+            dependents = state.get("dependents", {})  # there is no state of a graph that cannot run
             self.found = _reached(
-                state["running"], lambda key: state["dependents"].get(key, ()), self._leaves
+                state.get("running", ()), lambda key: dependents.get(key, ()), self._leaves
             )
 
 

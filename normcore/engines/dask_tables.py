@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 import dask
 import numpy as np
 from dask.delayed import Delayed as DelayedObject
+from dask.task_spec import Alias, GraphNode
 
 from normcore.engines.engine import Description
 from normcore.engines.mapping import ScaledPieces
@@ -43,7 +44,16 @@ def opened_table(X: Array) -> DaskTable | None:
 def graph_of(chunks: Sequence[Array]) -> dict[Any, Any]:
     """Return the tasks of delayed objects, many of which share a graph."""
     graphs = {id(each.dask): each.dask for each in chunks if isinstance(each, DelayedObject)}
-    return {key: task for graph in graphs.values() for key, task in dict(graph).items()}
+    return {
+        key: _under(key, task) for graph in graphs.values() for key, task in dict(graph).items()
+    }
+
+
+def _under(key: Any, task: Any) -> Any:
+    """Return a task under the key that it has in its graph: those of ``loc`` have others."""
+    if not isinstance(task, GraphNode) or task.key == key:
+        return task
+    return Alias(key, task.target) if isinstance(task, Alias) else task.substitute({}, key=key)
 
 
 class DaskTable(ABC):

@@ -64,6 +64,14 @@ class PolarsMap:
 
     def __call__(self, frame: Any) -> Any:
         """Return a frame, or a lazy one, whose columns are scaled."""
+        import polars
+
+        if not isinstance(frame, polars.DataFrame | polars.LazyFrame):
+            kind = f"{type(frame).__module__}.{type(frame).__qualname__}"
+            raise TypeError(
+                f"export to 'polars' scales frames of polars, lazy or not, and this is a {kind}: "
+                "make it one with polars.from_pandas, polars.from_arrow or polars.DataFrame"
+            )
         return frame.with_columns(self.expressions(frame.collect_schema()))
 
     def expressions(self, schema: Mapping[str, Any]) -> list[polars.Expr]:
@@ -106,8 +114,10 @@ def _expression(
     name: str, column: Column, bounds: tuple[float, float] | None, stored: Any
 ) -> polars.Expr:
     import polars
+    import polars.selectors
 
-    x = polars.col(name).cast(polars.Float64)
+    # polars.col would take a name like ^a$ or * for a pattern.
+    x = polars.selectors.by_name(name).as_expr().cast(polars.Float64)
     # Of a scalar, polars multiplies by the reciprocal, and leaves out to add 0: both change bits.
     zero = x.is_null().cast(polars.Float64)
     y = (x - column.center) / (zero + column.scale) * column.gamma

@@ -33,8 +33,8 @@ def from_sklearn(estimator: Any) -> Scaler:
     Returns
     -------
     Scaler
-        Of the same parameters and names of features. It goes on with ``partial_fit`` and ``merge``
-        where both libraries remember what was observed.
+        Of the same parameters, names of features and ``set_output``. It goes on with
+        ``partial_fit`` and ``merge`` where both libraries remember what was observed.
 
     Raises
     ------
@@ -69,9 +69,10 @@ def from_sklearn(estimator: Any) -> Scaler:
     cls = known[name]
     params = estimator.get_params(deep=False)
     accepted = inspect.signature(cls).parameters
-    return cls.from_sklearn(
+    made = cls.from_sklearn(
         estimator, **{key: value for key, value in params.items() if key in accepted}
     )
+    return made.set_output(transform=_output(estimator))
 
 
 def to_sklearn(scaler: Scaler) -> Any:
@@ -103,6 +104,15 @@ def to_sklearn(scaler: Scaler) -> Any:
         raise TypeError(
             f"export to 'sklearn' takes a scaler of a table, not a {type(scaler).__name__}"
         )
+    output = _output(scaler)
+    if output not in (None, "default", "pandas", "polars"):
+        raise ValueError(
+            f"scikit-learn's estimators give no {output}: choose another container by set_output"
+        )
+    return _estimator(scaler).set_output(transform=output)
+
+
+def _estimator(scaler: Scaler) -> Any:
     if "sklearn_class" not in vars(type(scaler)):  # derived classes may do something else
         return _of_coefficients(scaler)
     if scaler.__sklearn_tags__().requires_fit and not scaler.__sklearn_is_fitted__():
@@ -145,6 +155,8 @@ def _of_coefficients(scaler: Scaler) -> Any:
         second, None, scale_=gamma, min_=beta, n_features_in_=len(beta), **seen,
         data_min_=ends[0], data_max_=ends[1], data_range_=ends[1] - ends[0],
     )  # fmt: skip
+    if _output(scaler) not in (None, "default"):  # the second step is given frames of the first
+        second.feature_names_in_ = np.array(first.get_feature_names_out(), dtype=object)
     return Pipeline([("standard", first), ("minmax", second)])
 
 
@@ -163,6 +175,12 @@ def _with(estimator: Any, scaler: Scaler | None, **attributes: Any) -> Any:
         if names is not None:
             estimator.feature_names_in_ = np.array(names, dtype=object)
     return estimator
+
+
+def _output(estimator: object) -> str | None:
+    """Return what ``set_output`` chose, here as there."""
+    chosen: str | None = getattr(estimator, "_sklearn_output_config", {}).get("transform")
+    return chosen
 
 
 def _check_fitted(estimator: Any) -> None:

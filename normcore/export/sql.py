@@ -35,7 +35,7 @@ def to_sql(
     dialect : {"duckdb", "postgresql", "sqlite"}
         Whose SQL it is.
     dtype : {"float64", "float32"}
-        Of the result. "float32" is for columns that hold such.
+        Of the result. "float32" is for columns that hold such, which SQLite does not have.
     inverse : bool
         Whether to return the inverse map.
 
@@ -47,6 +47,11 @@ def to_sql(
     """
     check_choice("dialect", dialect, tuple(DIALECTS))
     rules, kind = DIALECTS[dialect], check_dtype(dtype, "float64", "float32")
+    if kind.itemsize < 8 and not rules.real:
+        raise ValueError(
+            f"{dialect} has no numbers of 32 bits: leave dtype='float32' out, and round what it "
+            "gives where it is read"
+        )
     maps = column_map(scaler, "sql", dtype=kind, inverse=inverse)
     names = column_names(scaler, columns)
     if rules.folds_case:

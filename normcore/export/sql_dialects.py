@@ -14,6 +14,7 @@ class Dialect(NamedTuple):
     #: Encloses a name, in which it is doubled.
     quote: str
     double: str
+    #: The type of 32 bits, "" where there is none.
     real: str
     #: Functions of the larger and of the smaller of two numbers.
     larger: str
@@ -80,7 +81,7 @@ DIALECTS = {
     ),
     # In double quotes a name that is no column would be text; in backquotes it is an error.
     "sqlite": Dialect(
-        "`", "REAL", "REAL", "max", "min",
+        "`", "REAL", "", "max", "min",
         has_literals=True, has_nan=False, folds_case=True,
     ),
 }  # fmt: skip

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from normcore.registration import exporter_registration
 from normcore.registration.registry import Registration
@@ -32,6 +35,16 @@ class Exporter(NamedTuple):
         """
         return cls(exporter_registration(format))
 
+    def flags(self) -> set[str]:
+        """Return the names of the options that are True or False: those annotated as bool.
+
+        Raises
+        ------
+        PluginError
+            If the exporter does not import.
+        """
+        return _flags(inspect.signature(self.registration.resolve()))
+
     def export(self, fitted: object, options: dict[str, Any]) -> Any:
         """Return something fitted in this format.
 
@@ -39,6 +52,8 @@ class Exporter(NamedTuple):
         ------
         UnknownOption
             If the format has no such option, or lacks one that it needs.
+        ValueError
+            If an option that is True or False is given anything else.
         PluginError
             If the exporter does not import.
         """
@@ -51,7 +66,12 @@ class Exporter(NamedTuple):
             raise UnknownOption(
                 f"export to {self.registration.name!r}: {error}; its options: {known}"
             ) from None
-        return function(fitted, **options)
+        for name in sorted(_flags(signature) & options.keys()):
+            value = options[name]
+            if not isinstance(value, bool | np.bool_):  # the text "no" would count as true
+                raise ValueError(f"{name} must be True or False, got {value!r}")
+        with self._named(f"exporter {self.registration.name!r}"):
+            return function(fitted, **options)
 
     def to_bytes(self, exported: Any) -> bytes:
         """Return what a file of the format holds; text is UTF-8.
@@ -59,7 +79,7 @@ class Exporter(NamedTuple):
         Raises
         ------
         TypeError
-            If the format has no files.
+            If the format has no files, or its writer gives no bytes.
         """
         if isinstance(exported, str):
             return exported.encode()
@@ -73,7 +93,30 @@ class Exporter(NamedTuple):
         write: Callable[[Any], bytes] = self.registration._replace(
             target=self.registration.writer
         ).resolve()
-        return write(exported)
+        writer = f"the writer of exporter {self.registration.name!r}"
+        with self._named(writer):
+            data = write(exported)
+        if not isinstance(data, bytes | bytearray | memoryview):
+            raise TypeError(
+                f"{self.registration.plugin}: {writer} must return bytes, not {data!r:.60}"
+            )
+        return bytes(data)
+
+    @contextmanager
+    def _named(self, what: str) -> Iterator[None]:
+        """Say whose an error is, unless it is one that says what the format cannot."""
+        try:
+            yield
+        except (ValueError, TypeError, ImportError):
+            raise
+        except Exception as error:
+            error.add_note(f"{self.registration.plugin}: {what} raised it")
+            raise
+
+
+def _flags(signature: inspect.Signature) -> set[str]:
+    parameters = signature.parameters.items()
+    return {name for name, each in parameters if each.annotation in (bool, "bool")}
 
 
 class Exporting:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from normcore.threads.immortal import make_modules_immortal
 
 __all__ = [
+    "DEVICE_KINDS",
     "Catalog",
     "Plugin",
     "PluginError",
@@ -22,11 +23,18 @@ _TARGET = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _SUFFIX = re.compile(r"(\.[a-z0-9]+)+")
 
+#: DLPack's numbers of device kinds; pinned host memory is the host's, managed the device's.
+DEVICE_KINDS = {
+    1: "cpu", 2: "cuda", 3: "cpu", 4: "opencl", 7: "vulkan", 8: "metal", 9: "vpi", 10: "rocm",
+    11: "cpu", 12: "ext", 13: "cuda", 14: "oneapi", 15: "webgpu", 16: "hexagon", 17: "maia",
+    18: "trn",
+}  # fmt: skip
+
 # What the class of a kind derives from, and how its author names that.
 _BASES = {
     "scaler": (
         "normcore.scaling.scaler:Scaler",
-        "normcore.AffineScaler or normcore.PointwiseScaler",
+        "normcore.AffineScaler, normcore.PointwiseScaler or normcore.RowScaler",
     ),
     "backend": ("normcore.array_backend.abstract:Backend", "normcore.Backend"),
     "source": ("normcore.io.table:TableSource", "normcore.io.TableSource"),
@@ -186,17 +194,25 @@ class Registry:
             before backends to which they are foreign.
         devices : sequence of str, optional
             Kinds of device whose arrays it serves without being asked for by name: ``"cpu"``,
-            ``"cuda"``, ``"rocm"``, ``"metal"``, ... or ``"*"`` for all. Without any, it serves
-            only who names it.
+            ``"cuda"``, ``"rocm"``, ``"metal"`` and others that DLPack has, or ``"*"`` for all.
+            Without any, it serves only who names it.
         priority : int
             Among backends that serve an array equally well the highest is used.
         """
+        kinds = _strings(devices, f"backend {name!r}: devices")
+        known = sorted({"*", *DEVICE_KINDS.values()})
+        for kind in kinds:
+            if kind not in known:
+                raise ValueError(
+                    f"backend {name!r}: no array is on a device of the kind {kind!r}; the kinds "
+                    f"are {', '.join(map(repr, known))}"
+                )
         self._add(
             "backend",
             name,
             target,
             arrays=_strings(arrays, f"backend {name!r}: arrays"),
-            devices=_strings(devices, f"backend {name!r}: devices"),
+            devices=kinds,
             priority=int(priority),
         )
 

@@ -11,7 +11,13 @@ import numpy as np
 from normcore.layout.bfloat16 import holds_bfloat16, widened
 from normcore.layout.namespace import Array, array_namespace
 from normcore.scaling.containers.frame_output import CONTAINERS, as_frame
-from normcore.scaling.containers.frames import column_names, frame_names, is_frame, library_of
+from normcore.scaling.containers.frames import (
+    column_names,
+    columns_named,
+    frame_names,
+    is_frame,
+    library_of,
+)
 from normcore.scaling.containers.lazy import is_lazy
 from normcore.scaling.containers.opening import engine_of
 from normcore.scaling.containers.sparse import is_sparse
@@ -74,11 +80,11 @@ class Parts(NamedTuple):
         table = self.table
         if is_lazy(table):
             assert self.names is not None
-            return table.select([self.names[place] for place in places])
+            return columns_named(table, [self.names[place] for place in places])
         if is_frame(table):
             if hasattr(table, "iloc"):
                 return table.iloc[:, places]
-            return table.select([frame_names(table)[place] for place in places])
+            return columns_named(table, [frame_names(table)[place] for place in places])
         if _is_lazy_frame(table):
             return table[[frame_names(table)[place] for place in places]]
         if isinstance(table, np.ndarray) or is_sparse(table) or _has_pieces(table):
@@ -149,8 +155,9 @@ def _framed(parts: Parts, scaled: Sequence[tuple[np.ndarray, Array]]) -> Array:
         once = {parts.names[place] for places, _ in scaled for place in places.tolist()}
         rest = [name for name in parts.names if name not in once]
         frames = [part for _, part in scaled]
-        frames += [table.select(rest)] if rest else []
-        return sys.modules["polars"].concat(frames, how="horizontal").select(list(parts.names))
+        frames += [columns_named(table, rest)] if rest else []
+        joined = sys.modules["polars"].concat(frames, how="horizontal")
+        return columns_named(joined, list(parts.names))
     if parts.container == "polars":
         return table.with_columns([each for _, part in scaled for each in part.get_columns()])
     columns = list(table.columns)

@@ -21,8 +21,8 @@ as many digits as restore them exactly; those that JSON has no number for are th
 
 Version 2 adds what version 1 cannot say: ``attributes``, fitted attributes that were assigned,
 ``"n_samples_seen": null`` for statistics that were given without a count, and parameters that are
-lists, dicts or arrays (:mod:`~normcore.saving.parameter_values`). A file is of the lowest version
-that says what it has to.
+lists, dicts, scalars of NumPy or arrays (:mod:`~normcore.saving.parameter_values`). A file is of
+the lowest version that says what it has to.
 
 The class is found by its registered name, ``scaler``; ``class`` is for people to read. A file
 therefore never decides what is imported.

@@ -46,12 +46,17 @@ def described(scaler: Scaler) -> dict[str, object]:
             f"feature_names_in_ has {len(names)} names, but n_features_in_ is "
             f"{scaler.n_features_in_}"
         )
+    for name in () if names is None else names:
+        try:
+            str(name).encode()
+        except UnicodeEncodeError:
+            raise ValueError(
+                f"the feature name {name!r} cannot be saved: a lone surrogate is no Unicode"
+            ) from None
     description: dict[str, object] = {
         "scaler": registered_name(cls),
         "class": f"{cls.__module__}:{cls.__qualname__}",
-        "params": {
-            name: to_json(f"{cls.__name__}.{name}", value) for name, value in params.items()
-        },
+        "params": {name: _in_json(f"{cls.__name__}.{name}", each) for name, each in params.items()},
         "statistic": None,
         "n_features_in": scaler.n_features_in_,
         "feature_names_in": None if names is None else list(names),
@@ -118,6 +123,15 @@ def restored(cls: type[ScalerT], saved: Mapping[str, Any]) -> ScalerT:
         scaler._learn(statistic, num_rows, num_features, names, features)
     _assign(scaler, attributes)
     return scaler
+
+
+def _in_json(name: str, value: object) -> object:
+    try:
+        return to_json(name, value)
+    except RecursionError:
+        raise TypeError(
+            f"parameter {name} cannot be saved: it holds itself, or is nested too deeply"
+        ) from None
 
 
 def _count(name: str, value: object) -> int:

@@ -180,9 +180,12 @@ class StandardScaler(WeightedScaler, AffineScaler):
         if scale is None:
             return cls.from_statistics(mean=mean, feature_names=names, **params)
         count = np.where(np.isnan(mean), 1, estimator.n_samples_seen_)
-        made = cls.from_statistics(
-            mean=mean, var=estimator.var_, count=count, feature_names=names, **params
-        )
+        var = np.asarray(estimator.var_)
+        spread = {"var": var}
+        lost = np.isinf(var) | ((var == 0.0) & (scale != 1.0))  # its square is no float64
+        if lost.any():
+            spread = {"std": np.where(lost, scale, np.sqrt(var))}
+        made = cls.from_statistics(mean=mean, count=count, feature_names=names, **spread, **params)
         if not input_validation.same_numbers(made.scale_, scale):
             made.scale_ = scale
         return made

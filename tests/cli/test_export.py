@@ -50,6 +50,7 @@ def test_files_of_libraries():
         (["--to", "sql", "--param", "tabel=t"], 2, "'tabel'; its options: table, columns"),
         (["--to", "sql", "--param", "table"], 2, "--param 'table' is not of the form key="),
         (["--to", "sql", "--param", "table=t", "--param", "table=u"], 2, "is given twice"),
+        (["--to", "sql", "--param", "inverse=maybe"], 2, "inverse must be true or false, not 'm"),
         (["--to", "sql", "--param", "dialect=x"], 1, "s.json: dialect must be one of"),
         (["--to", "sql", "-o", "s.json"], 1, "s.json is the input too; choose another name"),
         (["--to", "sql", "-o", "no/s.sql"], 1, "there is no directory"),
@@ -99,3 +100,21 @@ def test_a_third_partys_format(monkeypatch):
     status, line = bad(*words, "object", "-o", "o.bin")
     assert status == 1
     assert "'object' gives a object, which is for Python and no file" in line
+    assert good(*words, "flagged", "--param", "up=no") == "down"
+    assert good(*words, "flagged", "--param", "up=on") == "UP"
+
+
+@pytest.mark.parametrize(
+    ("format", "said"),
+    [
+        ("boom", "s.json: boom; plugin 'hosted', registered by the application: exporter "
+         "'boom' raised it"),
+        ("boom_file", "the writer of exporter 'boom_file' raised it"),
+        ("unwritten", "the writer of exporter 'unwritten' must return bytes, not '<object"),
+    ],
+)  # fmt: skip
+def test_a_format_that_fails_is_named(monkeypatch, format, said):
+    register_formats(monkeypatch)
+    status, line = bad("export", "s.json", "--to", format, "-o", "out")
+    assert status == 1
+    assert said in line

@@ -125,6 +125,30 @@ def test_frames_as_they_are_stored(tmp_path, X):
     np.testing.assert_array_equal(scaler.transform(lazy).compute(), scaler.transform(frame))
 
 
+SELECTIONS = {
+    "rows by label": lambda frame: frame.loc[:300],
+    "persisted": lambda frame: frame.persist().loc[200:500],
+    "optimized": lambda frame: frame.loc[:300].optimize(),
+    "columns": lambda frame: frame[["b", "a"]],
+    "partitions": lambda frame: frame.partitions[1:3],
+    "filtered": lambda frame: frame[frame["a"] > 0],
+    "repartitioned": lambda frame: frame.repartition(npartitions=2),
+    "sorted": lambda frame: frame.sort_values("b"),
+}
+
+
+@pytest.mark.parametrize("selected", SELECTIONS.values(), ids=SELECTIONS)
+def test_frames_of_other_frames(selected):
+    values = np.random.default_rng(0).normal(size=(1001, 2))
+    frame = dd.from_pandas(pd.DataFrame(values, columns=["a", "b"]), npartitions=7)
+    some = selected(frame)
+    fitted = nc.MinMaxScaler().fit(some)
+    expected = nc.MinMaxScaler().fit(some.compute())
+    np.testing.assert_array_equal(fitted.data_min_, expected.data_min_)
+    np.testing.assert_array_equal(fitted.data_max_, expected.data_max_)
+    assert fitted.n_samples_seen_ == expected.n_samples_seen_
+
+
 @each_scaler
 def test_delayed_objects(make, X):
     arrays = [dask.delayed(part) for part in np.array_split(X, 11)]

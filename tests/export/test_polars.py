@@ -76,3 +76,24 @@ def test_columns_that_are_not_there_or_hold_no_numbers():
         mapped(FRAME.rename({"b": "c"}).lazy())
     with pytest.raises(ValueError, match=r"column 'b' holds no numbers \(dtype String\)"):
         mapped(FRAME.with_columns(pl.col("b").cast(pl.String)))
+
+
+@pytest.mark.parametrize("X", [ROWS, FRAME["a"], FRAME.to_dict(), None])
+def test_what_is_no_frame_of_polars(X):
+    mapped = nc.StandardScaler().fit(FRAME).export("polars")
+    kind = f"{type(X).__module__}.{type(X).__qualname__}"
+    with pytest.raises(TypeError, match=f"of polars, lazy or not, and this is a {kind}: make it"):
+        mapped(X)
+    with pytest.raises(TypeError, match=r"this is a pandas.*DataFrame: make it one with polars.fr"):
+        mapped(pytest.importorskip("pandas").DataFrame({"a": [1.0], "b": [2.0]}))
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+def test_names_are_no_patterns(lazy):
+    scaler = nc.StandardScaler().fit(FRAME)
+    names = {"a": "^ab$", "b": "*"}
+    frame = FRAME.rename(names).with_columns(ab=pl.lit(100.0))
+    mapped = scaler.export("polars", columns=list(names.values()))
+    found = mapped(frame.lazy()).collect() if lazy else mapped(frame)
+    expected = scaler.export("polars")(FRAME).rename(names).with_columns(ab=pl.lit(100.0))
+    assert found.equals(expected)

@@ -41,6 +41,14 @@ def test_unknown_options_name_those_there_are(format):
         nc.StandardScaler().fit(X).export(format, size=3)
 
 
+@pytest.mark.parametrize("format", ["c", "onnx", "polars", "sql"])
+@pytest.mark.parametrize("inverse", ["no", 0, None, [True]])
+def test_what_is_neither_true_nor_false(format, inverse):
+    pytest.importorskip(LIBRARIES.get(format, "sys"))
+    with pytest.raises(ValueError, match="inverse must be True or False, got "):
+        nc.StandardScaler().fit(X).export(format, inverse=inverse)
+
+
 def test_unfitted_scalers(format):
     with pytest.raises(Exception, match="This StandardScaler instance is not fitted yet") as error:
         nc.StandardScaler().export(format)

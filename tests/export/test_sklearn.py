@@ -126,6 +126,44 @@ def test_what_both_remember_goes_on(name):
     np.testing.assert_allclose(ours.scale_, whole.scale_, rtol=1e-7)
 
 
+@pytest.mark.parametrize("with_mean", [True, False])
+def test_a_spread_whose_square_is_no_float(with_mean):
+    X = np.array([[1.0, 1.0, 1.0, 7.0], [3.0, 3.0, 2.0, 7.0], [5.0, -3.0, 4.0, 7.0]])
+    X *= [1e200, 1e-200, 1.0, 1.0]
+    ours = nc.StandardScaler(with_mean=with_mean).fit(X)
+    again = nc.from_sklearn(ours.export("sklearn"))
+    same_bits(again.transform(X), ours.transform(X))
+    np.testing.assert_allclose(
+        again.partial_fit(X).scale_, ours.partial_fit(X).scale_, rtol=1e-15, atol=0.0
+    )
+
+
+@pytest.mark.parametrize("container", [None, "default", "pandas", "polars"])
+@pytest.mark.parametrize("cls", [nc.StandardScaler, nc.Normalizer, nc.PercentileScaler])
+@pytest.mark.parametrize("named", [True, False])
+@pytest.mark.filterwarnings("error")
+def test_the_output_stays_chosen(container, cls, named):
+    if container == "polars":
+        pytest.importorskip("polars")
+    X = table("StandardScaler")[:3]
+    X = X if named else np.asarray(X)
+    ours = cls().set_output(transform=container).fit(X)
+    expected = ours.transform(X)
+    theirs = ours.export("sklearn")
+    made = [theirs] if cls is nc.PercentileScaler else [theirs, nc.from_sklearn(theirs)]
+    for each in made:
+        found = each.transform(X)
+        assert type(found) is type(expected)
+        if container in ("pandas", "polars"):
+            assert list(found.columns) == list(expected.columns)
+
+
+def test_an_output_that_only_this_library_has():
+    scaler = nc.MinMaxScaler().set_output(transform="pyarrow").fit(np.eye(3))
+    with pytest.raises(ValueError, match="give no pyarrow: choose another container by set_outp"):
+        scaler.export("sklearn")
+
+
 @pytest.mark.parametrize("name", ["StandardScaler", "MinMaxScaler", "MaxAbsScaler", "RobustScaler"])
 def test_columns_that_only_scikit_learn_takes_for_constant(name):
     """Its scale is then 1, and what transforms like it has that too."""

@@ -112,6 +112,7 @@ def test_postgresql_has_casts_and_short_names():
         ({"dialect": "oracle"}, ValueError, "dialect must be one of 'duckdb', 'postgresql'"),
         ({"dtype": "float16"}, ValueError, "dtype must be 'float64' or 'float32'"),
         ({"dtype": "floaty"}, ValueError, "dtype must be 'float64' or 'float32', got 'floaty'"),
+        ({"dialect": "sqlite", "dtype": "float32"}, ValueError, "sqlite has no numbers of 32 bits"),
         ({"columns": ["a"]}, ValueError, "columns has 1 names, but the StandardScaler has 2"),
         ({"columns": "ab"}, TypeError, "columns must be a list of names, not the text 'ab'"),
         ({"columns": ["a", 1]}, TypeError, "the name of a column must be a string, not 1"),

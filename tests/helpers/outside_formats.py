@@ -20,11 +20,17 @@ def to_object(scaler):
 
 def dump(numbers):
     return numbers.tobytes()
+
+def fail(fitted):
+    raise RuntimeError("boom")
+
+def to_flagged(scaler, *, up: bool = False):
+    return "UP" if up else "down"
 """
 
 
 def register_formats(monkeypatch):
-    """Register the formats words, numbers and object, beside those of the core alone."""
+    """Register formats beside those of the core alone; boom and unwritten fail."""
     fresh_discovery(monkeypatch)
     module = make_plugin("pass", name="normcore_words")
     exec(MODULE, module.__dict__)
@@ -35,5 +41,10 @@ def register_formats(monkeypatch):
             "registry.exporter('numbers', 'normcore_words:to_numbers', "
             "writer='normcore_words:dump')",
             "registry.exporter('object', 'normcore_words:to_object')",
+            "registry.exporter('flagged', 'normcore_words:to_flagged')",
+            "registry.exporter('boom', 'normcore_words:fail')",
+            "registry.exporter('boom_file', 'normcore_words:to_object', "
+            "writer='normcore_words:fail')",
+            "registry.exporter('unwritten', 'normcore_words:to_object', writer='builtins:repr')",
         )
     )

@@ -168,7 +168,7 @@ def test_targets_that_do_not_import(among_broken, broken):
     for message in (
         "scaler 'lost' does not import: AttributeError",
         "scaler 'no-class' is not a class but <module 'normcore'",
-        "scaler 'no-scaler' is not a subclass of normcore.AffineScaler or ",
+        "scaler 'no-scaler' is not a subclass of normcore.AffineScaler, ",
         "scaler 'no-affine' lacks affine",
     ):
         assert len([each for each in said if message in each and "normcore-lost 0.1" in each]) == 1

@@ -99,7 +99,7 @@ def test_register_refuses_a_name_that_is_taken():
     [
         (
             "scaler('x', 'fractions:Fraction')",
-            "of normcore.AffineScaler or normcore.PointwiseScale",
+            "of normcore.AffineScaler, normcore.PointwiseScaler or normcore.RowScaler",
         ),
         ("backend('x', 'fractions:Fraction')", "of normcore.Backend"),
         ("source('.x', 'fractions:Fraction')", "of normcore.io.TableSource"),
@@ -115,6 +115,13 @@ def test_targets_of_another_kind_are_refused_at_first_use(line, message):
     with pytest.raises(nc.PluginError, match=re.escape(message)) as caught:
         mine.resolve()
     assert str(caught.value).startswith("plugin 'hosted', registered by the application: ")
+
+
+@pytest.mark.usefixtures("fresh")
+def test_a_kind_of_device_that_is_none():
+    message = "backend 'x': no array is on a device of the kind 'gpu'; the kinds are '*', 'cpu', "
+    with pytest.raises(nc.PluginError, match=re.escape(message)):
+        nc.register(make_plugin("registry.backend('x', 'a:B', devices=['cpu', 'gpu'])"))
 
 
 @pytest.mark.usefixtures("fresh")

@@ -1,5 +1,7 @@
 """Parameters of plugins in saved files: what comes back, and what is refused by its type."""
 
+import collections
+import enum
 import json
 import math
 
@@ -45,7 +47,7 @@ def same(one, other):
     """Compare types too, and bits of floats."""
     if type(one) is not type(other):
         return False
-    if isinstance(one, np.ndarray):
+    if isinstance(one, np.ndarray | np.generic):
         return (one.dtype, one.shape) == (other.dtype, other.shape) and (
             one.tobytes() == other.tobytes()
             or (one.dtype.kind == "f" and np.array_equal(one, other, equal_nan=True))
@@ -63,7 +65,11 @@ DTYPES = ["?", "i1", "u8", "<i8", ">i4", "f2", "f4", "<f8", ">f8", "<U3"]
 ARRAYS = st.sampled_from(DTYPES).flatmap(
     lambda dtype: st_np.arrays(dtype, st_np.array_shapes(min_dims=0, min_side=0, max_side=3))
 )
-LEAVES = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | ARRAYS
+SCALARS = st.sampled_from(DTYPES).flatmap(
+    lambda dtype: st_np.arrays(dtype, 1).map(lambda array: array[0])
+)
+PYTHON = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5)
+LEAVES = PYTHON | ARRAYS | SCALARS
 VALUES = st.recursive(
     LEAVES,
     lambda inner: (
@@ -94,8 +100,44 @@ def test_scalers_are_saved_with_them(value, tmp_path):
     loaded.merge(scaler)  # as their parameters are the same
 
 
+ENDLESS: list = []
+ENDLESS.append(ENDLESS)
+
+
 class Odd:
     pass
+
+
+class Level(enum.IntEnum):
+    LOW = 1
+
+
+Pair = collections.namedtuple("Pair", "one other")
+
+
+@pytest.mark.usefixtures("registered")
+@pytest.mark.parametrize(
+    "value", ["a\ud800", ["\ud800"], {"\ud800": 1}, np.array(["\ud800"]), np.str_("\ud800")]
+)
+def test_text_that_is_no_unicode_is_refused(value, tmp_path):
+    scaler = Parametrized(value).fit(np.eye(3))
+    with pytest.raises(ValueError, match=r"parameter Parametrized.value.* a lone surrogate in"):
+        scaler.save(tmp_path / "s.json")
+    assert not list(tmp_path.iterdir())
+
+
+def test_names_of_features_that_are_no_unicode_are_refused(tmp_path):
+    scaler = nc.StandardScaler.from_statistics(mean=[1.0], std=[1.0], feature_names=["\ud800"])
+    with pytest.raises(ValueError, match=r"feature name '.ud800' cannot be saved"):
+        scaler.save(tmp_path / "s.json")
+
+
+@pytest.mark.usefixtures("registered")
+@pytest.mark.parametrize("value", [np.nan, np.float32("nan"), np.array([np.nan, 1.0])])
+def test_nan_is_the_same_parameter(value, tmp_path):
+    scaler = Parametrized(value).fit(np.eye(3))
+    scaler.save(tmp_path / "s.json")
+    nc.load(tmp_path / "s.json").merge(scaler)
 
 
 @pytest.mark.usefixtures("registered")
@@ -109,6 +151,13 @@ class Odd:
         (np.random.RandomState(0), r"of type numpy\.random\.mtrand\.RandomState$"),
         (np.array([1j]), r"of type numpy\.ndarray of complex128$"),
         (np.array([None]), r"of type numpy\.ndarray of object$"),
+        (np.eye(1, dtype=int).view(np.matrix), r"of type numpy\.matrix of int64$"),
+        (np.ma.masked_array([1.5, 2], [0, 1]), r"of type numpy\.ma\.MaskedArray of float64$"),
+        (np.longdouble(1), r"of type numpy\.longdouble$"),
+        (collections.OrderedDict(a=1), r"of type collections\.OrderedDict$"),
+        ([Pair(1, 2)], rf"value\[0\] cannot .* no classes derived .* of type {__name__}\.Pair$"),
+        (ENDLESS, r"Parametrized.value cannot be saved: it holds itself, or is nested too deeply"),
+        (Level.LOW, rf"of type {__name__}\.Level$"),
         ([0, (1, {"a": len})], r"value\[1\]\[1\]\['a'\] cannot .* builtin_function_or_method$"),
         ({1: 2}, "of type dict$"),
     ],
@@ -136,6 +185,9 @@ def test_what_json_cannot_hold_is_named_with_its_type(value, said, tmp_path):
         {"array": [1], "dtype": "<f8", "shape": [-1]},
         {"array": [300], "dtype": "u1", "shape": [1]},
         {"array": 1, "dtype": "<f8", "shape": []},
+        {"scalar": [1], "dtype": "<f8"},
+        {"scalar": "x", "dtype": "<f8"},
+        {"scalar": 1, "dtype": "O"},
     ],
 )
 def test_damaged_values_are_refused(damaged):

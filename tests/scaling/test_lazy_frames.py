@@ -104,3 +104,24 @@ def test_bad_input():
     with pytest.raises(Exception, match=r"infinity: column 'b' \(index 1\)"):
         scaler.transform(late.lazy()).collect()
     assert scaler.transform(frame().lazy().head(0)).collect().height == 0
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+def test_names_are_no_patterns(lazy):
+    plain = pl.DataFrame(
+        {"p": [1, 2, None, 5], "q": [3.0, 4.0, None, 7.0], "ab": [5.0, 6.0, 7.0, 9.0]},
+        schema_overrides={"q": pl.Float32},
+    )
+    names = {"p": "^ab$", "q": "*", "ab": "ab"}
+    columns = [("x", nc.StandardScaler(), [0, 1]), ("y", nc.MinMaxScaler(), [2])]
+    for scaler in (nc.StandardScaler(), nc.ColumnScaler(columns), nc.ColumnScaler(columns[:1])):
+        found = []
+        for table in (plain, plain.rename(names)):
+            given = table.lazy() if lazy else table
+            scaled = scaler.set_output(transform="polars").fit(given).transform(given)
+            found += [scaled, scaler.inverse_transform(scaled)]
+        if lazy:
+            found = pl.collect_all(found)
+        for expected, result in zip(found[:2], found[2:], strict=True):
+            assert expected.rename(names).equals(result)
+            assert expected.dtypes == result.dtypes

@@ -142,7 +142,8 @@ def _polars(
 ) -> Array:
     series = [library.Series(str(n), each) for n, each in zip(names, columns, strict=True)]
     if source is not None:
-        missing = [each.is_null() for each in source.get_columns()]
+        # By its own name, if that reads as a pattern, polars would not find a column.
+        missing = [each.alias("").is_null() for each in source.get_columns()]
         nothing = library.lit(None)
         series = [
             library.select(library.when(~gone).then(each).otherwise(nothing).alias(each.name))

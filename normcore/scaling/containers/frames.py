@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +14,7 @@ from normcore.scaling.real_numbers import real_numbers, refuse_rounded_integers
 __all__ = [
     "arrow_values",
     "column_names",
+    "columns_named",
     "frame_names",
     "frame_values",
     "is_arrow_array",
@@ -78,6 +81,17 @@ def frame_names(X: Array) -> list[Any]:
     return list(X.column_names if _is_arrow_table(X) else X.columns)
 
 
+def columns_named(X: Array, names: Sequence[str]) -> Array:
+    """Return some columns of a frame of polars, lazy or not, or of an Arrow table.
+
+    By itself polars takes a name like ``^a$`` or ``*`` for a pattern of names.
+    """
+    if library_of(X) != "polars":
+        return X.select(names)
+    selectors = importlib.import_module("polars.selectors")
+    return X.select([selectors.by_name(name) for name in names])
+
+
 def frame_values(X: Array) -> np.ndarray:
     """Return the values of a frame as one array of real numbers; what is missing is NaN.
 
@@ -138,8 +152,10 @@ def _refuse_rounded_columns(X: Array) -> None:
             name = (X.column_names if is_arrow else X.columns)[j]
             if is_arrow:
                 present = X.column(j).drop_null()
-            else:
-                present = X.iloc[:, j].dropna() if hasattr(X, "iloc") else X[:, j].drop_nulls()
+            elif hasattr(X, "iloc"):
+                present = X.iloc[:, j].dropna()
+            else:  # polars would take some names for patterns
+                present = X[:, j].alias("").drop_nulls()
             refuse_rounded_integers(np.asarray(present, dtype=kind), f"column {name!r} of X")
 
 

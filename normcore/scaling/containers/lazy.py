@@ -121,7 +121,8 @@ class LazyTable(PiecewiseTable):
                 _refuse_infinity(values, None, self.names)
                 raise
             frame = framed(fitted, result, values, batch, "polars", inverse, chosen, None)
-            return frame.cast(dict(schema))
+            # A cast by names would take some for patterns.
+            return polars.DataFrame([each.cast(schema[each.name]) for each in frame.get_columns()])
 
         return self._frame.map_batches(
             scaled,
