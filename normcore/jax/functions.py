@@ -32,6 +32,13 @@ class BatchStatistics(NamedTuple):
     """Mean and biased variance of each channel of a batch, and the number of its values.
 
     Mean and variance have derivatives, too. They are float64 where JAX has it, else float32.
+
+    Examples
+    --------
+    >>> import normcore.jax as nj
+    >>> _, statistics = nj.batch_norm([[1.0], [3.0]])
+    >>> type(statistics).__name__, float(statistics.mean[0]), float(statistics.count)
+    ('BatchStatistics', 2.0, 2.0)
     """
 
     mean: jax.Array
@@ -63,7 +70,7 @@ def batch_norm(
         The channel axis.
     eps : float
         Added to the variance.
-    mask : boolean array, optional
+    mask : array of bool, optional
         Which positions count, of shape ``(N,)`` for samples or of the shape of `x` without the
         channel axis. The others stay out of the statistics, and y is 0 there.
     precision : {"exact", "native"}, optional
@@ -85,8 +92,16 @@ def batch_norm(
     ValueError
         If a channel has fewer than two values; if `gamma`, `beta`, `axis`, `eps` or `mask` do not
         fit.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> import normcore.jax as nj
+    >>> y, statistics = nj.batch_norm(jnp.array([[0.0, 2.0], [4.0, 2.0]]), eps=1e-12)
+    >>> y.tolist(), statistics.var.tolist()
+    ([[-1.0, 0.0], [1.0, 0.0]], [4.0, 0.0])
     """
-    x = jnp.asarray(x)
+    x = _array("batch_norm", "x", x)
     y, mean, var = _normalized(
         "batch_norm", {"x": x, "gamma": gamma, "beta": beta, "mask": mask}, eps, precision,
         axis=check_integer("axis", axis),
@@ -119,6 +134,14 @@ def batch_norm_inference(
         Running or population statistics.
     x, gamma, beta, axis, eps, mask, precision
         As for :func:`batch_norm`.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> import normcore.jax as nj
+    >>> mean, var = jnp.array([1.0, 2.0]), jnp.array([4.0, 1.0])
+    >>> nj.batch_norm_inference(jnp.array([[3.0, 4.0]]), mean, var, eps=1e-12).tolist()
+    [[1.0, 2.0]]
     """
     arrays = {"x": x, "mean": mean, "var": var, "gamma": gamma, "beta": beta, "mask": mask}
     return _normalized(
@@ -149,6 +172,13 @@ def layer_norm(
         How many axes make up a sample.
     eps, precision
         As for :func:`batch_norm`.
+
+    Examples
+    --------
+    >>> import jax
+    >>> import normcore.jax as nj
+    >>> jax.jit(lambda x: nj.layer_norm(x, eps=1e-12))(jax.numpy.array([[1.0, 5.0]])).tolist()
+    [[-1.0, 1.0]]
     """
     return _normalized(
         "layer_norm", {"x": x, "gamma": gamma, "beta": beta}, eps, precision,
@@ -165,7 +195,15 @@ def rms_norm(
     eps: float = 1e-5,
     precision: str | None = None,
 ) -> jax.Array:
-    """Divide each sample by its root mean square; parameters are those of :func:`layer_norm`."""
+    """Divide each sample by its root mean square; parameters are those of :func:`layer_norm`.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> import normcore.jax as nj
+    >>> nj.rms_norm(jnp.array([[1.0, 7.0]]), 5 * jnp.ones(2), eps=1e-12).tolist()
+    [[1.0, 7.0]]
+    """
     return _normalized(
         "rms_norm", {"x": x, "gamma": gamma}, eps, precision,
         num_axes=check_integer("num_axes", num_axes), gamma_offset=check_offset(gamma_offset),
@@ -190,6 +228,13 @@ def group_norm(
         Divides the number of channels.
     x, gamma, beta, axis, eps, precision
         As for :func:`batch_norm`.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> import normcore.jax as nj
+    >>> nj.group_norm(jnp.array([[1.0, 3.0, 5.0, 5.0]]), 2, eps=1e-12).tolist()
+    [[-1.0, 1.0, 0.0, 0.0]]
     """
     return _normalized(
         "group_norm", {"x": x, "gamma": gamma, "beta": beta}, eps, precision,
@@ -206,14 +251,24 @@ def instance_norm(
     eps: float = 1e-5,
     precision: str | None = None,
 ) -> jax.Array:
-    """Normalize each channel of each sample: :func:`group_norm` with one channel to a group."""
-    x = jnp.asarray(x)
+    """Normalize each channel of each sample: :func:`group_norm` with one channel to a group.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> import normcore.jax as nj
+    >>> nj.instance_norm(jnp.array([[[1.0, 3.0], [0.0, 8.0]]]), eps=1e-12).tolist()
+    [[[-1.0, 1.0], [-1.0, 1.0]]]
+    """
+    x = _array("instance_norm", "x", x)
     inside = -x.ndim <= check_integer("axis", axis) < x.ndim  # else group_norm says so
     channels = x.shape[axis] if inside else 1
     return group_norm(x, channels, gamma, beta, axis=axis, eps=eps, precision=precision)
 
 
 _NUMPY = np.empty(0)
+#: Arrays that every function which has them needs.
+_NEEDED = ("x", "mean", "var")
 
 
 class _Options(TypedDict, total=False):
@@ -223,6 +278,12 @@ class _Options(TypedDict, total=False):
     gamma_offset: float
 
 
+def _array(function: str, name: str, array: ArrayLike | None) -> jax.Array:
+    if array is None:
+        raise TypeError(f"{name} of {function} must be an array, not None")
+    return jnp.asarray(array)
+
+
 def _normalized(
     name: str,
     arrays: dict[str, ArrayLike | None],
@@ -230,7 +291,11 @@ def _normalized(
     precision: str | None,
     **options: Unpack[_Options],
 ) -> tuple[jax.Array, ...]:
-    given = {each: jnp.asarray(array) for each, array in arrays.items() if array is not None}
+    given = {
+        each: _array(name, each, array)
+        for each, array in arrays.items()
+        if array is not None or each in _NEEDED
+    }
     operands = dict(zip(given, aligned(list(given.values())), strict=True))
     how = Normalization(
         name, tuple(given), check_eps(eps), resolved(precision), select_backend(_NUMPY), **options

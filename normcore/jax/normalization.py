@@ -183,6 +183,7 @@ class Normalization:
             axes = tuple(each for each in range(x.ndim) if each != axis)
         if mask is not None:
             mask = layout.broadcast_plane(mask, x, axis, "mask")
+            x = jnp.where(mask, x, 0)  # 0 times a hidden NaN would be NaN in derivatives
         statistics: tuple[jax.Array, ...] = ()
         if self.name == "group_norm":
             y = self._in_groups(x, axis)

@@ -19,6 +19,15 @@ class BatchNormalization(keras.layers.BatchNormalization):
     Arguments, weights and configuration are its own. One value of each channel, which has no
     variance, becomes `beta` in training and leaves the moving statistics alone. With
     ``renorm=True`` training is Keras's own, and so is a mask beside channels that are not last.
+
+    Examples
+    --------
+    >>> import keras
+    >>> import numpy as np
+    >>> import normcore.keras as nk
+    >>> y = nk.BatchNormalization(epsilon=1e-12)(np.array([[0.0], [2.0]]), training=True)
+    >>> np.round(keras.ops.convert_to_numpy(y), 4).tolist()
+    [[-1.0], [1.0]]
     """
 
     __module__ = "normcore.keras"
@@ -41,11 +50,11 @@ class BatchNormalization(keras.layers.BatchNormalization):
             moving = vector(self.moving_mean, x), vector(self.moving_variance, x)
             y = OPERATIONS.batch_norm_inference(x, *moving, vectors, axis, eps)
         elif mask is None and math.prod(x.shape) <= x.shape[axis]:  # one value of each channel
-            y = ops.zeros_like(x)
-            if self.center:
-                y += ops.reshape(
-                    vectors[1], [x.shape[axis] if i == axis else 1 for i in range(last + 1)]
-                )
+            shape = [x.shape[axis] if each == axis else 1 for each in range(last + 1)]
+            gamma, beta = (None if each is None else ops.reshape(each, shape) for each in vectors)
+            y = x - x  # with gradients, which are 0; NaN stays
+            y = y if gamma is None else y * gamma
+            y = y if beta is None else y + beta
         else:
             if mask is not None:
                 mask = ops.broadcast_to(ops.cast(mask, "bool"), x.shape[:-1])

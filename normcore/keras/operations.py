@@ -76,7 +76,9 @@ class _OfArrays:
     def row_norm(
         self, x: Tensor, vectors: Vectors, num_axes: int, eps: float, centered: bool
     ) -> Tensor:
-        """Return the layer norm or the RMS norm."""
+        """Return the layer norm or the RMS norm; the core refuses what holds nothing."""
+        if 0 in x.shape:
+            return x
         if centered:
             return _y(self.functions.layer_norm(x, *vectors, num_axes=num_axes, eps=eps))
         return _y(self.functions.rms_norm(x, vectors[0], num_axes=num_axes, eps=eps))
@@ -85,6 +87,8 @@ class _OfArrays:
         self, x: Tensor, num_groups: int, vectors: Vectors, axis: int, eps: float
     ) -> Tensor:
         """Normalize groups of channels of each sample."""
+        if 0 in x.shape:
+            return x
         return _y(self.functions.group_norm(x, num_groups, *vectors, axis=axis, eps=eps))
 
 

@@ -18,6 +18,15 @@ class LayerNormalization(keras.layers.LayerNormalization):
 
     Arguments, weights and configuration are its own. With ``rms_scaling=True``, which Keras
     deprecates as no RMS norm, it is Keras's formula.
+
+    Examples
+    --------
+    >>> import keras
+    >>> import numpy as np
+    >>> import normcore.keras as nk
+    >>> y = nk.LayerNormalization(epsilon=1e-12)(np.array([[1.0, 5.0]]))
+    >>> np.round(keras.ops.convert_to_numpy(y), 4).tolist()
+    [[-1.0, 1.0]]
     """
 
     __module__ = "normcore.keras"
@@ -32,7 +41,17 @@ class LayerNormalization(keras.layers.LayerNormalization):
 
 @serializable
 class RMSNormalization(keras.layers.RMSNormalization):
-    """:class:`keras.layers.RMSNormalization`, computed by normcore; arguments are its own."""
+    """:class:`keras.layers.RMSNormalization`, computed by normcore; arguments are its own.
+
+    Examples
+    --------
+    >>> import keras
+    >>> import numpy as np
+    >>> import normcore.keras as nk
+    >>> y = nk.RMSNormalization(epsilon=1e-12)(np.array([[0.0, 0.0, 0.0, 2.0]]))
+    >>> np.round(keras.ops.convert_to_numpy(y), 4).tolist()
+    [[0.0, 0.0, 0.0, 2.0]]
+    """
 
     __module__ = "normcore.keras"
 
@@ -44,7 +63,17 @@ class RMSNormalization(keras.layers.RMSNormalization):
 
 @serializable
 class GroupNormalization(keras.layers.GroupNormalization):
-    """:class:`keras.layers.GroupNormalization`, computed by normcore; arguments are its own."""
+    """:class:`keras.layers.GroupNormalization`, computed by normcore; arguments are its own.
+
+    Examples
+    --------
+    >>> import keras
+    >>> import numpy as np
+    >>> import normcore.keras as nk
+    >>> y = nk.GroupNormalization(2, epsilon=1e-12)(np.array([[1.0, 3.0, 5.0, 5.0]]))
+    >>> np.round(keras.ops.convert_to_numpy(y), 4).tolist()
+    [[-1.0, 1.0, 0.0, 0.0]]
+    """
 
     __module__ = "normcore.keras"
 
@@ -69,6 +98,8 @@ def _over_axes(
     x = as_floats(inputs)
     ndim = len(x.shape)
     axes = sorted(each % ndim for each in ([axis] if isinstance(axis, int) else axis))
+    if len(set(axes)) < len(axes):
+        raise ValueError(f"axis={axis} names an axis twice: the inputs have shape {tuple(x.shape)}")
     order = [each for each in range(ndim) if each not in axes] + axes
     is_moved = order != list(range(ndim))
     if is_moved:

@@ -5,6 +5,7 @@ import importlib
 import io
 import re
 import warnings
+from importlib.util import find_spec
 
 import pytest
 from processes import run_python
@@ -19,13 +20,15 @@ WITHOUT_EXAMPLE = {
 }
 #: Examples that leave something behind in their process.
 ALONE = {"normcore.register"}
+#: Of Keras, which has one backend in a process.
+LAYERS = {each for each in public_names() if each.startswith("normcore.keras.")}
 RUN = "doctest.run_docstring_examples({}, {{}})"
 
 
 def attribute(name):
     """Return the object of a public name; a missing library skips the test."""
     module, _, attribute = name.rpartition(".")
-    library = {"normcore.torch": "torch", "normcore.mpi": "mpi4py"}
+    library = {"normcore.jax": "jax", "normcore.torch": "torch", "normcore.mpi": "mpi4py"}
     for beginning, needed in library.items():
         if module.startswith(beginning):
             pytest.importorskip(needed)
@@ -41,7 +44,7 @@ def test_every_public_name_is_listed_once():
     assert set(listed) <= set(public_names())
 
 
-@pytest.mark.parametrize("name", sorted(set(public_names()) - WITHOUT_EXAMPLE.keys()))
+@pytest.mark.parametrize("name", sorted(set(public_names()) - WITHOUT_EXAMPLE.keys() - LAYERS))
 def test_every_public_name_has_an_example(name):
     docstring = attribute(name).__doc__ or ""
     assert "Examples\n" in docstring, f"{name} has no section Examples in its docstring"
@@ -59,3 +62,19 @@ def test_every_public_name_has_an_example(name):
         runner = doctest.DocTestRunner(verbose=False, optionflags=doctest.NORMALIZE_WHITESPACE)
         result = runner.run(parsed, out=printed.write)
     assert result.failed == 0, printed.getvalue()
+
+
+def test_layers_of_keras_have_examples():
+    if find_spec("keras") is None:
+        pytest.skip("needs Keras")
+    code = f"""
+import doctest, normcore.keras
+for name in {sorted(LAYERS)}:
+    docstring = eval(name).__doc__
+    parsed = doctest.DocTestParser().get_doctest(
+        docstring.split("Examples\\n", 1)[1], {{}}, name, None, None
+    )
+    assert parsed.examples, name
+    doctest.DocTestRunner(verbose=False).run(parsed)
+"""
+    assert run_python("-c", code, KERAS_BACKEND="numpy").stdout == ""

@@ -9,7 +9,9 @@ from normcore.package.public_names import ALL
 
 __all__ = ["listed_names", "names_in_two_modules", "public_names"]
 
-MODULES = ("functional", "io", "engines", "testing", "mpi", "torch", "torch.functional")
+MODULES = (
+    "functional", "io", "engines", "testing", "mpi", "torch", "torch.functional", "jax", "keras",
+)  # fmt: skip
 
 
 def names_of_plugins():

@@ -108,6 +108,33 @@ def test_statistics_of_a_batch_have_derivatives():
         check_grads(jax.jit(of_all), (x,), order=2, modes=["rev"], eps=1e-5, **TOLERANCE)
 
 
+@pytest.mark.parametrize("number", [3, 4, 6])
+@pytest.mark.parametrize("hidden", [np.nan, np.inf])
+def test_what_a_mask_hides_has_no_part_in_derivatives(number, hidden):
+    with jax.enable_x64(True):
+        floats, others = split(EXAMPLES[number].arrays("float64"))
+        x, mask = floats.pop("x"), others["mask"]
+        axis = EXAMPLES[number].options.get("axis", 1)
+        shown = np.broadcast_to(
+            np.expand_dims(mask.reshape(mask.shape + (1,) * (x.ndim - 1 - mask.ndim)), axis),
+            x.shape,
+        )
+
+        def derivatives(x):
+            def loss(x):
+                made = EXAMPLES[number].of(nj)(x=x, **floats, **others)
+                return sum(jnp.sum(jnp.sin(each)) for each in jax.tree.leaves(made))
+
+            slope = jax.jit(jax.grad(loss))
+            return slope(x), jax.jit(jax.grad(lambda x: jnp.sum(slope(x) ** 2)))(x)
+
+        found = derivatives(np.where(shown, x, hidden))
+        for each, wanted in zip(found, derivatives(np.where(shown, x, 0.5)), strict=True):
+            np.testing.assert_array_equal(each, wanted)
+            assert not np.any(each[~shown])
+            assert np.all(np.isfinite(each))
+
+
 def test_float32_gradients_keep_their_digits_at_a_large_offset():
     x = draw((4096, 2), "float64") * 100 + 1e7
     narrow = x.astype(np.float32)

@@ -154,6 +154,23 @@ def test_dtypes_that_are_refused(compiled):
         jax.jit(lambda eps: nj.layer_norm(jnp.ones((2, 3)), eps=eps))(1e-5)
 
 
+NOT_GIVEN = [
+    ("x", "batch_norm", (None,)),
+    ("x", "batch_norm_inference", (None, np.ones(3), np.ones(3))),
+    ("mean", "batch_norm_inference", (np.ones((2, 3)), None, np.ones(3))),
+    ("x", "layer_norm", (None,)),
+    ("x", "rms_norm", (None,)),
+    ("x", "group_norm", (None, 1)),
+    ("x", "instance_norm", (None,)),
+]
+
+
+@pytest.mark.parametrize(("missing", "name", "arrays"), NOT_GIVEN)
+def test_arrays_that_are_none_are_named(missing, name, arrays):
+    with pytest.raises(TypeError, match=f"{missing} of {name} must be an array, not None"):
+        getattr(nj, name)(*arrays)
+
+
 def test_what_only_values_tell_is_refused_as_the_program_runs():
     x, none = draw((4, 3), "float32"), np.zeros(4, bool)
     with pytest.raises(ValueError, match="has 0 on axis 1 under the mask"):

@@ -8,6 +8,7 @@ import pytest
 from keras import layers as theirs
 from keras import ops
 
+import normcore as nc
 import normcore.keras as ours
 
 
@@ -91,6 +92,7 @@ REFUSED = [
     (np.array([[1.0, np.inf, 1.0]]), "infin"),
     (draw((4, 2)), "was built for inputs of shape"),
     ([draw((4, 3)), draw((4, 2))], "expecting"),
+    ([draw((4, 3)), draw((3,))], r"batch 0 has shape \(4, 3\), but batch 1 has shape \(3,\)"),
     (draw((3,)), "was built for inputs of shape"),
 ]
 
@@ -111,8 +113,81 @@ def test_what_cannot_be_adapted_says_why(tmp_path):
         ours.Normalization(mean=[0.0, 1.0], variance=[1.0, 1.0]).adapt(draw((3, 2)))
     with pytest.raises(ValueError, match="a table has its features on its last axis"):
         ours.Normalization(axis=None).adapt(tmp_path / "x.parquet")
-    with pytest.raises(TypeError, match=r"'float' object is not iterable"):
-        ours.Normalization().adapt(3.0)
+
+
+class OfDicts(Batches):
+    def __getitem__(self, index):
+        return {"x": self.x}, np.zeros(40)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (3.0, "a table, a path or an iterable of batches, not to float"),
+        ({"x": draw((3, 2))}, "not to dict"),
+        (OfDicts(draw((3, 2))), "batches that are arrays, not dict; choose one input"),
+        ([None], "not NoneType"),
+    ],
+)
+def test_what_holds_no_arrays_is_refused_by_name(data, message):
+    with pytest.raises(TypeError, match=message):
+        ours.Normalization().adapt(data)
+
+
+def test_sparse_and_lazy_data_is_refused_with_what_to_do():
+    sparse = pytest.importorskip("scipy.sparse").csr_array(draw((3, 2)))
+    for data in (sparse, [sparse]):
+        with pytest.raises(TypeError, match=r"convert sparse ones with toarray\(\)"):
+            ours.Normalization().adapt(data)
+    lazy = pytest.importorskip("polars").LazyFrame({"x": [1.0]})
+    with pytest.raises(TypeError, match=r"from a lazy frame what collect\(\) returns"):
+        ours.Normalization().adapt(lazy)
+
+
+def test_a_labelled_array_is_an_array():
+    xarray = pytest.importorskip("xarray")
+    x = draw((9, 4, 3))
+    for axis, data in ((-1, x), ((1, 2), x), (-1, x[:, 0])):
+        layer, other = ours.Normalization(axis=axis), ours.Normalization(axis=axis)
+        layer.adapt(xarray.DataArray(data))
+        other.adapt(data)
+        for found, wanted in zip(layer.get_weights(), other.get_weights(), strict=True):
+            np.testing.assert_array_equal(found, wanted)
+
+
+@pytest.mark.parametrize("axis", [-1, 1, None, (1, 2)])
+def test_masked_values_are_left_out(axis):
+    x = draw((9, 4, 3), "float64")
+    hidden = np.random.default_rng(1).random(x.shape) < 0.3
+    masked = np.ma.masked_array(np.where(hidden, np.inf, x), hidden)
+    axes = tuple({0, 1, 2} - {each % 3 for each in np.atleast_1d(() if axis is None else axis)})
+    for data in (masked, [masked[:2], masked[2:]], [(masked, None)]):
+        layer = ours.Normalization(axis=axis)
+        layer.adapt(data)
+        mean, variance, _ = layer.get_weights()
+        known = np.where(hidden, np.nan, x)
+        np.testing.assert_allclose(mean, np.nanmean(known, axes), rtol=1e-6)
+        np.testing.assert_allclose(variance, np.nanvar(known, axes), rtol=1e-6)
+
+
+def test_a_column_of_a_frame_has_all_axes_reduced():
+    column = pytest.importorskip("pandas").Series([1.0, 2.0, 6.0])
+    layer = ours.Normalization(axis=None)
+    layer.adapt(column)
+    assert layer.get_weights()[0] == 3
+    with pytest.raises(TypeError, match="one column and no table"):
+        ours.Normalization().adapt(column)
+
+
+def test_an_opened_table_and_a_dataset_are_tables(tmp_path):
+    dataset = pytest.importorskip("pyarrow.dataset")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet.write_table(pyarrow.table({"a": [1.0, 3.0], "b": [2.0, 6.0]}), tmp_path / "x.parquet")
+    for data in (nc.io.open_table(tmp_path / "x.parquet"), dataset.dataset(tmp_path / "x.parquet")):
+        layer = ours.Normalization()
+        layer.adapt(data)
+        np.testing.assert_array_equal(layer.get_weights()[0], [2, 4])
 
 
 def test_an_adapted_layer_is_saved(tmp_path):

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.skipif(find_spec("keras") is None, reason="needs Keras"
 
 # Keras reads its variables as NumPy deprecates.
 IGNORED = "ignore:__array__ implementation:DeprecationWarning"
-FILES = [Path(__file__).with_name(name) for name in ("on_backend.py", "adapting.py")]
+FILES = [Path(__file__).with_name(f"{name}.py") for name in ("on_backend", "edges", "adapting")]
 
 
 @pytest.mark.parametrize("backend", ["torch", "jax", "numpy"])
