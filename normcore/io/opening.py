@@ -92,6 +92,8 @@ def open_table(
         If the format is unknown, the file is empty, or it is not what its suffix says.
     OSError
         If the file cannot be read.
+    TypeError
+        If the object is no table.
 
     Examples
     --------
@@ -116,6 +118,12 @@ def open_table(
 
         return ScannedDataset(source)
     if hasattr(source, "__arrow_c_stream__") or hasattr(source, "__arrow_c_array__"):
+        num_axes = getattr(source, "ndim", 1) if hasattr(type(source), "dtype") else 1
+        if num_axes > 1:
+            raise TypeError(
+                f"cannot read a table from {type(source).__name__}: an array of {num_axes} axes "
+                "is a stream with a row for each element; give it to fit or transform of a scaler"
+            )
         from normcore.io.arrow.stream import ArrowStream
 
         return ArrowStream(source)

@@ -130,3 +130,11 @@ def test_relations_of_duckdb():
     np.testing.assert_array_equal(table["x"].to_numpy(), (x - scaler.mean_[0]) / scaler.scale_[0])
     assert table["x"].null_count == 1
     assert table["t"].to_pylist() == [f"r{n}" for n in range(9000)]
+
+
+def test_arrays_that_stream_their_elements_are_no_tables():
+    xr = pytest.importorskip("xarray")
+    grid = xr.DataArray(np.arange(12.0).reshape(6, 2), dims=("time", "site"), name="grid")
+    with pytest.raises(TypeError, match="DataArray: an array of 2 axes is a stream with a row"):
+        nc.fit_source(grid, nc.StandardScaler())
+    np.testing.assert_array_equal(nc.StandardScaler().fit(grid).mean_, [5.0, 6.0])
