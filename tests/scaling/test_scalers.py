@@ -209,7 +209,7 @@ def test_dict_round_trip_is_exact(cls, X):
     twin = cls.from_dict(saved)
     assert saved["scaler"] == cls.__name__.removesuffix("Scaler").lower()
     assert twin.get_params() == scaler.get_params()
-    assert type(twin.get_params()["copy"]) is bool
+    assert type(twin.get_params()["copy"]) is np.bool_
     assert twin.feature_names_in_.tolist() == ["a", "b", "c"]
     for name, value in vars(scaler).items():
         if name.endswith("_"):
