@@ -8,7 +8,6 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
-from normcore.batchnorm.arguments import check_eps
 from normcore.torch import functional, running_statistics
 from normcore.torch.batch_operators import batch_norm as normalized_batch
 from normcore.torch.precision import choice
@@ -29,7 +28,7 @@ class OfTensors:
             return self._masked(x, vectors, axis, eps, mask)
         view = _channels_second(x, axis)
         # PyTorch refuses an eps of 0, which Keras takes.
-        functional.check_batch(view, None, None, *vectors, check_eps(eps) or 1.0)
+        functional.check_batch(view, None, None, *vectors, eps or 1.0)
         y, parts = normalized_batch(view, *vectors, eps, "", *choice(None, view))
         # Where a new batch has all the weight, these become its own mean and unbiased variance.
         mean = torch.zeros(x.shape[axis], dtype=torch.float64, device=x.device)
