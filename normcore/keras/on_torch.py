@@ -8,6 +8,7 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
+from normcore.batchnorm.arguments import check_eps
 from normcore.torch import functional, running_statistics
 from normcore.torch.batch_operators import batch_norm as normalized_batch
 from normcore.torch.precision import choice
@@ -27,6 +28,8 @@ class OfTensors:
         if mask is not None:
             return self._masked(x, vectors, axis, eps, mask)
         view = _channels_second(x, axis)
+        if not eps >= 0:  # Dynamo does not enter the core's check
+            check_eps(eps)
         # PyTorch refuses an eps of 0, which Keras takes.
         functional.check_batch(view, None, None, *vectors, eps or 1.0)
         y, parts = normalized_batch(view, *vectors, eps, "", *choice(None, view))
