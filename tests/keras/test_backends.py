@@ -23,7 +23,7 @@ def test_on_backend(backend, tmp_path):
     run_python(
         "-m", "pytest", "-c", ROOT / "pyproject.toml", "--rootdir", ROOT, "-q", "-p",
         "no:cacheprovider", "-W", IGNORED, *FILES,
-        cwd=tmp_path, KERAS_BACKEND=backend, JAX_ENABLE_X64="1", JAX_PLATFORMS="cpu",
+        cwd=tmp_path, timeout=900, KERAS_BACKEND=backend, JAX_ENABLE_X64="1", JAX_PLATFORMS="cpu",
     )  # fmt: skip
 
 
