@@ -68,8 +68,6 @@ class Fitting:
         self._columns = _Columns()
         self._passes: QuantilePasses | None = None
         self.tally = Tally(len(names), getattr(scaler, "backend", None))
-        if self._shares:
-            self._learner._check_parameters()  # before anything is read
         if not self._streams and table.num_rows is not None:
             dtypes = [field.dtype for field in table.fields if field.name in set(names)]
             width = np.result_type(*(dtype or np.float64 for dtype in dtypes)).itemsize
@@ -112,7 +110,6 @@ class Fitting:
         """Go on without columns in memory, if the table can be read again; else False."""
         if not self._table.reread or not learns_quantiles(self._learner):
             return False
-        self._learner._check_parameters()
         held = self._columns.taken()
         self._budget.give_back(sum(part.nbytes for part in held))
         self._passes = QuantilePasses(self._learner, self._table, len(self._names), self._budget)
