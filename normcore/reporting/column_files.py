@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from normcore import registration
+from normcore.scaling.fitted_description import restored_features
 from normcore.scaling.scaler import Scaler
 
 __all__ = ["NAME", "Restored", "described", "restored"]
@@ -49,17 +50,10 @@ def restored(saved: Mapping[str, Any]) -> Restored:
         If it is incomplete, or states what no fit has learned.
     """
     try:
-        num_features, names = saved["n_features_in"], saved["feature_names_in"]
+        num_features, names = restored_features(saved)
         steps = saved["transformers"]
     except KeyError as error:
         raise ValueError(f"the saved ColumnScaler lacks {error}") from None
-    if type(num_features) is not int or num_features < 1:
-        raise ValueError(f"n_features_in must be a positive integer, not {num_features!r:.60}")
-    if names is not None:
-        if not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
-            raise ValueError(f"feature_names_in must be a list of names, not {names!r:.60}")
-        if len(names) != num_features:
-            raise ValueError(f"{len(names)} names are saved for {num_features} features")
     if not isinstance(steps, list) or not all(isinstance(step, dict) for step in steps):
         raise ValueError("transformers must be a list of objects")
     parts: list[tuple[str, Scaler, np.ndarray]] = []

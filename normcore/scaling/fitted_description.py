@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from normcore.scaling.scaler import Scaler
     from normcore.statistics import Statistic
 
-__all__ = ["described", "restored"]
+__all__ = ["described", "restored", "restored_features"]
 
 ScalerT = TypeVar("ScalerT", bound="Scaler")
 
@@ -83,9 +83,8 @@ def restored(cls: type[ScalerT], saved: Mapping[str, Any]) -> ScalerT:
         If it is of another class, incomplete, or states what no scaler can have learned.
     """
     try:
-        params, state, names = saved["params"], saved["statistic"], saved["feature_names_in"]
-        num_features = _count("n_features_in", saved["n_features_in"])
-        num_rows = saved["n_samples_seen"]
+        params, state, num_rows = saved["params"], saved["statistic"], saved["n_samples_seen"]
+        num_features, names = restored_features(saved)
     except KeyError as error:
         raise ValueError(f"the saved {cls.__name__} lacks {error}") from None
     if num_rows is not None:
@@ -93,11 +92,6 @@ def restored(cls: type[ScalerT], saved: Mapping[str, Any]) -> ScalerT:
     attributes = saved.get("attributes") or {}
     if not isinstance(params, dict) or not isinstance(attributes, dict):
         raise ValueError("params and attributes must be objects")
-    if names is not None:
-        if not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
-            raise ValueError(f"feature_names_in must be a list of names, not {names!r:.60}")
-        if len(names) != num_features:
-            raise ValueError(f"{len(names)} names are saved for {num_features} features")
     try:
         scaler = cls(**{name: from_json(value) for name, value in params.items()})
     except TypeError as error:
@@ -123,6 +117,26 @@ def restored(cls: type[ScalerT], saved: Mapping[str, Any]) -> ScalerT:
         scaler._learn(statistic, num_rows, num_features, names, features)
     _assign(scaler, attributes)
     return scaler
+
+
+def restored_features(saved: Mapping[str, Any]) -> tuple[int, list[str] | None]:
+    """Return how many features a description is of, and their names.
+
+    Raises
+    ------
+    KeyError
+        If it lacks them.
+    ValueError
+        If they are none that can have been saved.
+    """
+    names = saved["feature_names_in"]
+    num_features = _count("n_features_in", saved["n_features_in"])
+    if names is not None:
+        if not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
+            raise ValueError(f"feature_names_in must be a list of names, not {names!r:.60}")
+        if len(names) != num_features:
+            raise ValueError(f"{len(names)} names are saved for {num_features} features")
+    return num_features, names
 
 
 def _in_json(name: str, value: object) -> object:
