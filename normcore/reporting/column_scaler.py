@@ -7,7 +7,6 @@ import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from types import MethodType
 from typing import Any, Self, TypeAlias, cast
 
 import numpy as np
@@ -23,29 +22,13 @@ from normcore.scaling.estimator import Estimator, Settings, not_fitted_error, sk
 from normcore.scaling.features import Features, feature_indices
 from normcore.scaling.fit_callbacks import learn_as_task
 from normcore.scaling.input_validation import check_names
+from normcore.scaling.merging import where_mergeable
 from normcore.scaling.scaler import Scaler
 
 __all__ = ["ColumnScaler"]
 
 #: A name, a scaler, and the columns that it takes.
 Step: TypeAlias = tuple[str, Scaler, Features]
-
-
-class _WherePartsHaveIt:
-    """Descriptor of a method that is there where all the scalers have one of that name."""
-
-    def __init__(self, method: Callable[..., Array]) -> None:
-        self._method = method
-        self.__doc__ = method.__doc__
-
-    def __get__(self, instance: ColumnScaler | None, owner: type) -> Callable[..., Array]:
-        if instance is None:
-            return self._method
-        method = self._method.__name__
-        for name, scaler, _ in _triples(instance.transformers) or ():
-            if not hasattr(scaler, method):
-                raise AttributeError(f"{name!r}, a {type(scaler).__name__}, has no {method} here")
-        return MethodType(self._method, instance)
 
 
 class ColumnScaler(Exporting, Estimator):
@@ -188,7 +171,7 @@ class ColumnScaler(Exporting, Estimator):
         learn_as_task(self, lambda: self._learn(X), X, y, {})
         return self
 
-    @_WherePartsHaveIt
+    @where_mergeable
     def partial_fit(self, X: Array, y: Array = None) -> Self:
         """Learn from ``X`` too, by each scaler; there where all of them have ``partial_fit``.
 
@@ -205,6 +188,13 @@ class ColumnScaler(Exporting, Estimator):
                 scaler.partial_fit(parts.columns(places))
         self.transformers_ = learned
         return self
+
+    def _why_unmergeable(self) -> str | None:
+        """Return which scaler cannot go on from what it learned; None where all can."""
+        for name, scaler, _ in _triples(self.transformers) or ():
+            if not hasattr(scaler, "partial_fit"):
+                return f"{name!r}, a {type(scaler).__name__}, has no partial_fit here"
+        return None
 
     def merge(self, other: Self) -> Self:
         """Learn what another one has learned, as a fit to the data of both would have.
