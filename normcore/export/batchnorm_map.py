@@ -17,19 +17,13 @@ def batchnorm_map(layer: BatchNorm, format: str, *, ndim: int) -> tuple[ColumnMa
     Raises
     ------
     ValueError
-        If it has no running statistics, or options that the map does not hold.
+        If it has no running statistics, or no channels in batches of so many dimensions.
     """
     if not layer.track_running_stats:
         raise ValueError(
             f"export to {format!r} is the inference of a BatchNorm, and this one has no running "
             "statistics: track_running_stats=False"
         )
-    if layer.precision == "native":
-        raise ValueError(
-            f"export to {format!r} computes in float64, and this BatchNorm has precision='native'"
-        )
-    if isinstance(ndim, bool) or not isinstance(ndim, int) or ndim < 2:
-        raise ValueError(f"ndim must be an integer of 2 or more, got {ndim!r}")
     if not -ndim <= layer.axis < ndim:
         raise ValueError(f"this BatchNorm has axis={layer.axis}, and batches of ndim={ndim} do not")
     width = layer.num_features

@@ -63,10 +63,16 @@ def to_onnx(
         ) from None
     if inverse and not isinstance(fitted, Scaler):
         raise ValueError(f"inverse=True is for scalers, not for a {type(fitted).__name__}")
+    if isinstance(fitted, BatchNorm | LayerNorm) and fitted.precision == "native":
+        raise ValueError(
+            f"export to 'onnx' computes in float64, and this {type(fitted).__name__} has "
+            "precision='native'"
+        )
     if isinstance(fitted, LayerNorm):
-        return _of_rows(fitted, kind, ndim, name)
+        own = len(fitted.normalized_shape)
+        return _of_rows(fitted, kind, _num_axes(ndim, own, own + 1), name)
     if isinstance(fitted, BatchNorm):
-        ndim = 2 if ndim is None else ndim
+        ndim = _num_axes(ndim, 2, 2)
         maps, axis, relu = batchnorm_map(fitted, "onnx", ndim=ndim)
         bounds = (0.0, np.inf) if relu else None
     elif ndim is not None:
@@ -90,17 +96,18 @@ def to_bytes(model: onnx.ModelProto) -> bytes:
     return bytes(model.SerializeToString())
 
 
-def _of_rows(layer: LayerNorm, dtype: np.dtype, ndim: int | None, name: str) -> onnx.ModelProto:
+def _num_axes(ndim: int | None, least: int, by_default: int) -> int:
+    """Return how many dimensions the batches of a layer have."""
+    if ndim is None:
+        return by_default
+    if isinstance(ndim, bool) or not isinstance(ndim, int) or ndim < least:
+        raise ValueError(f"ndim must be an integer of {least} or more, got {ndim!r}")
+    return ndim
+
+
+def _of_rows(layer: LayerNorm, dtype: np.dtype, ndim: int, name: str) -> onnx.ModelProto:
     """Return the model of a layer that normalizes each sample by itself."""
     own = list(layer.normalized_shape)
-    least = len(own)
-    if ndim is not None and (isinstance(ndim, bool) or not isinstance(ndim, int) or ndim < least):
-        raise ValueError(f"ndim must be an integer of {least} or more, got {ndim!r}")
-    if layer.precision == "native":
-        raise ValueError(
-            f"export to 'onnx' computes in float64, and this {type(layer).__name__} has "
-            "precision='native'"
-        )
     axes = list(range(-len(own), 0))
     graph = Graph(dtype)
     if not isinstance(layer, RMSNorm):
@@ -115,5 +122,5 @@ def _of_rows(layer: LayerNorm, dtype: np.dtype, ndim: int | None, name: str) -> 
         graph.then("Mul", graph.constant("gamma", layer.gamma + layer.gamma_offset))
     if layer.beta is not None:
         graph.then("Add", graph.constant("beta", layer.beta))
-    others: list[int | None] = [None] * (1 if ndim is None else ndim - len(own))
+    others: list[int | None] = [None] * (ndim - len(own))
     return graph.model(name, [*others, *own])
