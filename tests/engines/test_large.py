@@ -7,6 +7,7 @@ import time
 
 import numpy as np
 import pytest
+from dask_workers import two_workers
 from scalers import assert_same
 
 import normcore as nc
@@ -16,7 +17,6 @@ pytestmark = pytest.mark.skipif("NORMCORE_LARGE" not in os.environ, reason="tox 
 
 da = pytest.importorskip("dask.array")
 dd = pytest.importorskip("dask.dataframe")
-distributed = pytest.importorskip("distributed")
 pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")
 
@@ -26,17 +26,7 @@ GROUP_ROWS = 1 << 20
 
 @pytest.fixture
 def client():
-    with (
-        distributed.LocalCluster(
-            n_workers=2,
-            threads_per_worker=1,
-            processes=True,
-            host="127.0.0.1",
-            dashboard_address=None,
-            memory_limit="1GiB",
-        ) as cluster,
-        distributed.Client(cluster) as client,
-    ):
+    with two_workers() as client:
         yield client
 
 
