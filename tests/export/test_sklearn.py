@@ -6,7 +6,7 @@ import warnings
 
 import numpy as np
 import pytest
-from exported import DATASETS, dataset, run, same_bits
+from exported import DATASETS, Halves, dataset, run, same_bits
 
 import normcore as nc
 
@@ -196,19 +196,6 @@ def test_sample_weights_and_columns_without_values():
         np.testing.assert_allclose(
             nc.from_sklearn(theirs).transform(X), theirs.transform(X), atol=1e-15
         )
-
-
-class Halves(nc.AffineScaler):
-    statistic = nc.Moments
-
-    def __init__(self, *, clip=False, copy=True, backend=None):
-        self.clip, self.copy, self.backend = clip, copy, backend
-
-    def affine(self, moments):
-        return nc.Affine(center=moments.mean, scale=moments.std(), gamma=0.5, beta=0.1)
-
-    def bounds(self):
-        return (-0.3, 0.7) if self.clip else None
 
 
 class Doubled(nc.StandardScaler):

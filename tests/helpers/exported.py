@@ -10,11 +10,31 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-__all__ = ["DATASETS", "FORMATS", "WARNINGS", "compiled", "dataset", "queried", "run", "same_bits"]
+import normcore as nc
+
+__all__ = [
+    "DATASETS", "FORMATS", "WARNINGS", "Halves", "compiled", "dataset", "queried", "run",
+    "same_bits",
+]  # fmt: skip
 
 DATASETS = ("iris", "wine", "breast_cancer")
 # A file that others compile gives none of these.
 WARNINGS = ("-Wall", "-Wextra", "-Wmissing-prototypes", "-Werror")
+
+
+class Halves(nc.AffineScaler):
+    """An affine scaler as an outsider writes one, that uses all four coefficients."""
+
+    statistic = nc.Moments
+
+    def __init__(self, *, clip=False, copy=True, backend=None):
+        self.clip, self.copy, self.backend = clip, copy, backend
+
+    def affine(self, moments):
+        return nc.Affine(center=moments.mean, scale=moments.std(), gamma=0.5, beta=0.1)
+
+    def bounds(self):
+        return (-0.3, 0.7) if self.clip else None
 
 
 def dataset(name, dtype=np.float64):
