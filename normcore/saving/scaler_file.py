@@ -73,9 +73,14 @@ def registered_name(cls: type) -> str:
     Raises
     ------
     ValueError
-        If there is none.
+        If there is none, or files have it for something else.
     """
     name = registration.scaler_name(cls)
+    if name in _COMPOSED:
+        raise ValueError(
+            f"{cls.__name__} is registered as {name!r}, which is what files call a "
+            f"{_COMPOSED[name].rpartition(':')[2]}; register it under another name"
+        )
     if name is None:
         raise ValueError(
             f"{cls.__name__} is not registered, so a saved file could not name it; register "

@@ -2,9 +2,11 @@
 
 import json
 import os
+import sys
 
 import numpy as np
 import pytest
+from discovery import make_plugin, more_discovery
 
 import normcore as nc
 from normcore.saving.scaler_file import _decode, _encode, load_scaler, save_scaler
@@ -256,3 +258,15 @@ def test_a_failed_save_leaves_the_old_file(saved, monkeypatch):
         nc.MinMaxScaler().fit(X).save(saved)
     assert saved.read_bytes() == before
     assert os.listdir(saved.parent) == [saved.name]
+
+
+def test_a_name_that_files_have_for_something_else(monkeypatch, tmp_path):
+    class Mine(nc.StandardScaler):
+        pass
+
+    more_discovery(monkeypatch)
+    monkeypatch.setattr(sys.modules[__name__], "Mine", Mine, raising=False)
+    nc.register(make_plugin(f"registry.scaler('columns', '{__name__}:Mine')"))
+    with pytest.raises(ValueError, match="as 'columns', which is what files call a ColumnScaler"):
+        Mine().fit(X).save(tmp_path / "scaler.json")
+    assert not list(tmp_path.iterdir())
