@@ -34,8 +34,8 @@ def export(file: str, format: str, output: str | None, params: tuple[str, ...]) 
     check_registered("exporter", format)
     exporter = Exporter.named(format)
     options = parse_params(params, exporter.flags())
-    to_stdout = output is None or output == "-"
-    if to_stdout:
+    path = None if output == "-" else output
+    if path is None:
         check_standard_output()
     with data_named(file, output):
         check_paths(file, output)
@@ -47,11 +47,11 @@ def export(file: str, format: str, output: str | None, params: tuple[str, ...]) 
         data = exporter.to_bytes(exported)
         if output is None and not isinstance(exported, str):
             raise click.UsageError(f"{format!r} is no text: say where it goes, with --output FILE")
-        if output is not None and output != "-":
-            with atomic_output(output) as path:
-                path.write_bytes(data)
+        if path is not None:
+            with atomic_output(path) as temporary:
+                temporary.write_bytes(data)
     with standard_output_named():
-        if to_stdout:
+        if path is None:
             click.echo(data, nl=False)
         else:
-            print_lines(f"written: {output}")
+            print_lines(f"written: {path}")
