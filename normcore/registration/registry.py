@@ -17,6 +17,7 @@ __all__ = [
     "PluginWarning",
     "Registration",
     "Registry",
+    "imported",
 ]
 
 _TARGET = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
@@ -122,7 +123,7 @@ class Registration(NamedTuple):
             abstract methods, or a callable.
         """
         try:
-            target = _imported(self.target)
+            target = imported(self.target)
         except (Exception, SystemExit) as error:
             raise PluginError(
                 f"{self.plugin}: the target {self.target!r} of {self.kind} {self.name!r} does not "
@@ -136,7 +137,7 @@ class Registration(NamedTuple):
         if not isinstance(target, type):
             raise PluginError(f"{what} class but {target!r}")
         base, its_name = _BASES[self.kind]
-        if not issubclass(target, _imported(base)):
+        if not issubclass(target, imported(base)):
             raise PluginError(f"{what} subclass of {its_name}")
         missing = sorted(getattr(target, "__abstractmethods__", ()))
         if missing:
@@ -315,7 +316,8 @@ class Registry:
         return list(self._registrations.values())
 
 
-def _imported(target: str) -> Any:
+def imported(target: str) -> Any:
+    """Return what a target, ``"module:attribute"``, is."""
     module, _, attribute = target.partition(":")
     return getattr(import_module(module), attribute)
 

@@ -33,7 +33,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import pkgutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn, Protocol, Self
@@ -41,6 +40,7 @@ from typing import Any, NoReturn, Protocol, Self
 import numpy as np
 
 from normcore import registration
+from normcore.registration.registry import imported
 from normcore.saving.atomic_output import atomic_output
 from normcore.saving.parameter_values import is_plain
 
@@ -178,7 +178,7 @@ def _load(path: Path) -> SavableScaler:
         raise ValueError(f"{path} is damaged: it does not say which scaler it holds")
     try:
         cls: type[SavableScaler] = (
-            pkgutil.resolve_name(_COMPOSED[name])
+            imported(_COMPOSED[name])
             if name in _COMPOSED
             else registration.scaler(name)
         )
