@@ -31,6 +31,7 @@ COMPILED = {
         "array_backend/precision",
         "batchnorm/arguments",
         "batchnorm/forward_backward",
+        "batchnorm/functions",
         "batchnorm/inference",
         "batchnorm/layer",
         "batchnorm/running_statistics",

@@ -258,8 +258,8 @@ class AffineScaler(Scaler):
 
     def _bounds_of(self, x: Array) -> tuple[float, float] | None:
         """Return the bounds of the results of ``x``, as values of their dtype."""
-        bounds = self.bounds()
-        if bounds is None or not self.clip:
+        bounds = self.bounds() if self.clip else None
+        if bounds is None:
             return None
         dtype = narrow_dtype(x)
         return bounds if dtype is None else representable(*bounds, dtype)

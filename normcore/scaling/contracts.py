@@ -16,10 +16,18 @@ import numpy as np
 from normcore import registration
 from normcore.affine import COEFFICIENTS, Affine
 from normcore.array_backend.abstract import Backend
-from normcore.layout.namespace import Array, to_numpy
+from normcore.layout.namespace import Array
 from normcore.scaling.input_validation import column_label
 from normcore.statistics import Extrema, Moments, Statistic
-from normcore.statistics.declared import Blame, broken, called, check_neutral, described, owner_of
+from normcore.statistics.declared import (
+    Blame,
+    broken,
+    called,
+    check_neutral,
+    described,
+    numbers_of,
+    owner_of,
+)
 
 if TYPE_CHECKING:
     from normcore.scaling.affine_scaler import AffineScaler
@@ -57,11 +65,8 @@ def affine_of(scaler: AffineScaler, statistic: Statistic | None) -> Affine:
     num_features = scaler.n_features_in_
     for name in (*COEFFICIENTS, "center_low"):
         value = getattr(affine, name)
-        if type(value) is float or value is None:
-            numbers = np.asarray(0.0 if value is None else value)
-        else:
-            numbers = np.asarray(to_numpy(value) if hasattr(value, "dtype") else value)
-        if numbers.dtype.kind not in "fiub" or isinstance(value, np.ma.MaskedArray):
+        numbers = numbers_of(0.0 if value is None else value)
+        if numbers is None:
             reason = f"{must} of real numbers, but its {name} is {described(value)}"
             raise TypeError(_broken(scaler, "affine", reason))
         if numbers.shape not in ((), (num_features,)):

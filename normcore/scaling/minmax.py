@@ -206,7 +206,7 @@ class MinMaxScaler(AffineScaler):
     def _map_of(self, x: Array) -> tuple[Affine, tuple[float, float] | None]:
         # The range is rounded to the dtype of the result.
         affine = self._narrow.get(narrow_dtype(x), self._affine)
-        return affine, self._bounds_of(x) if self.clip else None
+        return affine, self._bounds_of(x)
 
 
 def _checked_range(feature_range: tuple[float, float]) -> tuple[float, float]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Callable
-from contextvars import copy_context
 from functools import partial
 from types import ModuleType
 from typing import Any, ClassVar
@@ -21,7 +20,7 @@ from normcore.layout.namespace import Array, array_namespace, is_on_host, is_str
 from normcore.scaling import contracts, input_validation
 from normcore.scaling.scaler import Scaler
 from normcore.statistics import Statistic, wide_integers
-from normcore.threads import run
+from normcore.threads.for_each import for_each
 
 __all__ = ["PointwiseScaler"]
 
@@ -202,17 +201,8 @@ def _for_blocks(
 ) -> None:
     """Call ``visit`` with slices that cover the rows of a table, in some threads if so asked."""
     step = max(1, size // shape[1])
-    num_blocks = -(-shape[0] // step)
-    context = copy_context()  # NumPy's errstate, which is of the caller's thread
 
-    def work(start: int, stop: int) -> None:
-        def blocks() -> None:
-            for block in range(start, stop):
-                visit(slice(block * step, min((block + 1) * step, shape[0])))
+    def block(index: int) -> None:
+        visit(slice(index * step, min((index + 1) * step, shape[0])))
 
-        context.copy().run(blocks)
-
-    if in_threads:
-        run(work, num_blocks)
-    else:
-        work(0, num_blocks)
+    for_each(block, -(-shape[0] // step), in_threads=in_threads)

@@ -23,6 +23,7 @@ __all__ = [
     "check_merges",
     "check_neutral",
     "described",
+    "numbers_of",
     "owner_of",
 ]
 
@@ -76,7 +77,7 @@ def check_neutral(cls: type[Statistic], taken: Callable[[str], bool]) -> None:
         if not (isinstance(name, str) and name.isidentifier()) or taken(name):
             reason = f"cannot name a field {name!r}: it is no name, or one that statistics use"
             raise TypeError(broken(cls, "neutral", reason))
-        if isinstance(value, np.ma.MaskedArray) or np.asarray(value).dtype.kind not in "fiub":
+        if numbers_of(value) is None:
             raise TypeError(broken(cls, "neutral", f"must hold real numbers: {name!r} does not"))
 
 
@@ -93,13 +94,13 @@ def check_fields(statistic: object, cls: type[Statistic], method: str, num_chann
         raise TypeError(broken(cls, method, f"{must}, not {described(statistic)}"))
     for name, neutral in cls.neutral.items():
         value = getattr(statistic, name)
-        array = np.asarray(to_numpy(value) if hasattr(value, "dtype") else value)
-        if array.dtype.kind not in "fiub" or isinstance(value, np.ma.MaskedArray):
+        numbers = numbers_of(value)
+        if numbers is None:
             reason = f"{must} of arrays of real numbers, but its {name} is {described(value)}"
             raise TypeError(broken(cls, method, reason))
         shape = (*np.shape(neutral), num_channels)
-        if array.shape != shape:
-            reason = f"{must} of {num_channels} features, but its {name} has shape {array.shape}"
+        if numbers.shape != shape:
+            reason = f"{must} of {num_channels} features, but its {name} has shape {numbers.shape}"
             raise ValueError(broken(cls, method, f"{reason}, not {shape}"))
 
 
@@ -115,6 +116,13 @@ def check_merges(
         return merged
 
     return checked
+
+
+def numbers_of(value: Array) -> np.ndarray | None:
+    """Return an array of any library, or a number, in NumPy; None if these are no real numbers."""
+    numbers = np.asarray(to_numpy(value) if hasattr(value, "dtype") else value)
+    is_real = numbers.dtype.kind in "fiub" and not isinstance(value, np.ma.MaskedArray)
+    return numbers if is_real else None
 
 
 def described(value: Array) -> str:

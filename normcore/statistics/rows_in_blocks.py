@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextvars import copy_context
 from functools import reduce
 from types import ModuleType
 
@@ -13,7 +12,7 @@ from normcore.layout.infinite_input import InfiniteInput
 from normcore.layout.namespace import Array, array_namespace
 from normcore.layout.tiling import Block, blocks
 from normcore.statistics.statistic import StatisticT
-from normcore.threads import run
+from normcore.threads.for_each import for_each
 
 __all__ = ["observed_rows"]
 
@@ -62,20 +61,12 @@ def observed_rows(
         return observe((slice(None), slice(None)))
     num_ranges = min(len(parts), _RANGES)
     found: list[StatisticT | None] = [None] * num_ranges
-    context = copy_context()  # NumPy's errstate, which is of the caller's thread
 
-    def observe_range(index: int) -> StatisticT:
+    def observe_range(index: int) -> None:
         first, last = (each * len(parts) // num_ranges for each in (index, index + 1))
-        return reduce(merge, map(observe, parts[first:last]))
+        found[index] = reduce(merge, map(observe, parts[first:last]))
 
-    def work(start: int, stop: int) -> None:
-        for index in range(start, stop):
-            found[index] = context.copy().run(observe_range, index)
-
-    if on_host:
-        run(work, num_ranges)
-    else:
-        work(0, num_ranges)
+    for_each(observe_range, num_ranges, in_threads=on_host)
     return reduce(merge, (each for each in found if each is not None))
 
 

@@ -108,15 +108,16 @@ INLINE double NAME(normalize)(const REAL *x, REAL *y, ptrdiff_t columns, enum no
     if (norm == 0.0) norm = 1.0;
     inverse = 1.0 / norm;
     (void)inverse;
-    if (nontemporal)
+    if (nontemporal) {
         for (ptrdiff_t i = 0; i < columns; i += LANES) {
             REAL results[LANES];
             for (int k = 0; k < LANES; k++) results[k] = (REAL)(DIVIDE(x[i + k]));
             stream(y + i, results, sizeof results);
         }
-    else
+    } else {
         IVDEP
-    for (ptrdiff_t i = 0; i < columns; i++) y[i] = (REAL)(DIVIDE(x[i]));
+        for (ptrdiff_t i = 0; i < columns; i++) y[i] = (REAL)(DIVIDE(x[i]));
+    }
     return norm;
 }
 

@@ -114,28 +114,17 @@ INLINE pair_t log_of_scaled(scaled_t a, scaled_t b)
     s = two_prod(f.hi, f.hi);
     s = fast_two_sum(s.hi, s.lo + 2.0 * f.hi * f.lo);
     square = s.hi;
-    tail =
-        square * square
-        * (1.0 / 5
-           + square
-                 * (1.0 / 7
-                    + square
-                          * (1.0 / 9
-                             + square
-                                   * (1.0 / 11
-                                      + square
-                                            * (1.0 / 13
-                                               + square
-                                                     * (1.0 / 15
-                                                        + square
-                                                              * (1.0 / 17
-                                                                 + square
-                                                                       * (1.0 / 19
-                                                                          + square
-                                                                                * (1.0 / 21
-                                                                                   + square
-                                                                                         * (1.0
-                                                                                            / 23))))))))));
+    tail = 1.0 / 23;
+    tail = 1.0 / 21 + square * tail;
+    tail = 1.0 / 19 + square * tail;
+    tail = 1.0 / 17 + square * tail;
+    tail = 1.0 / 15 + square * tail;
+    tail = 1.0 / 13 + square * tail;
+    tail = 1.0 / 11 + square * tail;
+    tail = 1.0 / 9 + square * tail;
+    tail = 1.0 / 7 + square * tail;
+    tail = 1.0 / 5 + square * tail;
+    tail = square * square * tail;
     p = pair_times(s, 1.0 / 3);
     p = fast_two_sum(p.hi, p.lo + s.hi * 1.850371707708594e-17 + tail);
     f.hi *= 2.0;

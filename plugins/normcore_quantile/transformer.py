@@ -333,7 +333,10 @@ class QuantileTransformer(nc.QuantileLearner, nc.PointwiseScaler):
 
     def _on_host(self, function: Any, xp: ModuleType, x: Any) -> Any:
         """Return the map of arrays that no kernel takes, by way of the host."""
-        host = x.get() if hasattr(x, "get") else np.from_dlpack(x)
+        if isinstance(x, np.ndarray):  # read-only, which DLPack of NumPy 2.0 refuses
+            host = x
+        else:
+            host = x.get() if hasattr(x, "get") else np.from_dlpack(x)
         return xp.asarray(function(host, *self.kernel_arguments()))
 
     def _landmarks(self) -> tuple[np.ndarray, np.ndarray]:

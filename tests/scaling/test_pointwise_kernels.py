@@ -191,3 +191,13 @@ def test_first_party_kernels_are_those_of_their_scalers(name):
     for each in (name, f"{name}_inverse"):
         assert callable(registration.kernel(each, "cpu"))
     assert nc.scalers()[name].kernel == name
+
+
+@pytest.mark.parametrize("name", ["power", "quantile"])
+def test_first_party_scalers_have_a_form_for_the_reference(name):
+    table = X[:5000]  # few enough not to be drawn from
+    compiled, other = (nc.scalers()[name](backend=each).fit(table) for each in ("cpu", "reference"))
+    y = compiled.transform(table)
+    np.testing.assert_allclose(other.transform(table), y, rtol=1e-9, atol=1e-12)
+    back = compiled.inverse_transform(y)
+    np.testing.assert_allclose(other.inverse_transform(y), back, rtol=1e-9, atol=1e-12)
