@@ -93,7 +93,7 @@ UNTRAPPED = [] if sys.platform == "win32" else ["-fno-trapping-math"]
 # the bits are the same. Elsewhere the compiler's own baseline (SSE2, NEON) is all there is.
 KERNELS = Path("backends/normcore_cpu/kernels")
 PLUGINS = Path("plugins")
-POOL = Path("normcore/threads")  # whose headers come with what kernels cimport of it
+C_API = Path("normcore/c_api")  # whose header comes with what kernels cimport of it
 COPIES = Path("build/instruction_sets")
 INSTRUCTION_SETS = {
     "avx2": ["-mavx2", "-mfma"],
@@ -115,7 +115,7 @@ def extension(path: Path, root: Path, flags: list[str]) -> Extension:
     return Extension(
         ".".join(path.relative_to(root).with_suffix("").parts),
         [path.as_posix()],
-        include_dirs=[np.get_include(), headers.as_posix(), POOL.as_posix()],
+        include_dirs=[np.get_include(), headers.as_posix(), C_API.as_posix()],
         depends=shared_sources(headers) if path.suffix == ".pyx" else [],
         extra_compile_args=flags,
         define_macros=[("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION")],

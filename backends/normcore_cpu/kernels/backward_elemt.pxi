@@ -138,10 +138,8 @@ cdef class BackwardElemtTask(BackwardTask):
         self.out = out[0]
         self.begin_for(dy, x, vectors, num_threads)
         self.choose_way()
-        if self.out_of_memory:
-            return False
         self.visit_all()
-        return True
+        return not self.out_of_memory
 
     cdef void visit(self, void* state, Py_ssize_t part, const tile_t* at) noexcept nogil:
         cdef double dy[TILE]

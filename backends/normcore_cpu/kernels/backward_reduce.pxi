@@ -146,8 +146,7 @@ cdef class BackwardReduceTask(BackwardTask):
         """Set the sums of all channels without Python; return False without memory."""
         self.begin_for(dy, x, vectors, num_threads)
         self.choose_way()
-        if not self.out_of_memory:
-            self.visit_all()
+        self.visit_all()
         if not self.out_of_memory:
             self.add_ranges(result)
         return not self.out_of_memory

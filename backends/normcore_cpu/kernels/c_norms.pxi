@@ -2,52 +2,6 @@
 # capsule. It only ever grows at its end, so that a program compiled against an older header finds
 # all that it knows where it was.
 
-cdef extern from "../../../normcore/c_api/normcore.h" nogil:
-    ctypedef struct normcore_api:
-        size_t size
-        uint32_t version
-        int (*moments)(
-            const normcore_array*, int32_t, int32_t, double*, normcore_call*
-        ) noexcept nogil
-        int (*merge)(int64_t, double*, const double*, normcore_call*) noexcept nogil
-        int (*summarize)(
-            int64_t, const double*, double, double*, double*, double*, normcore_call*
-        ) noexcept nogil
-        int (*given)(
-            int64_t, const double*, const double*, double*, normcore_call*
-        ) noexcept nogil
-        int (*rescale)(
-            const normcore_array*, int32_t, const normcore_array*, const normcore_array*,
-            const normcore_array*, const normcore_array*, const normcore_array*, normcore_call*,
-        ) noexcept nogil
-        int (*batch_norm)(
-            const normcore_array*, int32_t, const normcore_array*, const normcore_array*, double,
-            const normcore_array*, double*, normcore_call*,
-        ) noexcept nogil
-        int (*batch_norm_backward)(
-            const normcore_array*, const normcore_array*, int32_t, const double*, int32_t,
-            const normcore_array*, double, const normcore_array*, const normcore_array*,
-            const normcore_array*, normcore_call*,
-        ) noexcept nogil
-        int (*batch_norm_inference)(
-            const normcore_array*, int32_t, const normcore_array*, const normcore_array*,
-            const normcore_array*, const normcore_array*, double, const normcore_array*,
-            normcore_call*,
-        ) noexcept nogil
-        int (*row_norm)(
-            const normcore_array*, int32_t, int32_t, const normcore_array*, const normcore_array*,
-            double, const normcore_array*, double*, normcore_call*,
-        ) noexcept nogil
-        int (*row_norm_backward)(
-            const normcore_array*, const normcore_array*, int32_t, int32_t, const double*,
-            const normcore_array*, double, const normcore_array*, const normcore_array*,
-            const normcore_array*, normcore_call*,
-        ) noexcept nogil
-        int (*running)(
-            int64_t, const double*, double, double, double*, double*, normcore_call*
-        ) noexcept nogil
-
-
 # -- batch norm -----------------------------------------------------------------------------
 
 

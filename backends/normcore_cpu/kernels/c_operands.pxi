@@ -3,35 +3,6 @@
 # array or with itself. A check that fails leaves its status and a message with the operands, which
 # all later checks pass on, so that a function asks once. Names are those of the header.
 
-cdef extern from "../../../normcore/c_api/normcore.h" nogil:
-    enum:
-        NORMCORE_VERSION
-        NORMCORE_OK
-        NORMCORE_NULL_POINTER
-        NORMCORE_BAD_DTYPE
-        NORMCORE_BAD_SHAPE
-        NORMCORE_BAD_STRIDES
-        NORMCORE_TOO_LARGE
-        NORMCORE_OVERLAP
-        NORMCORE_BAD_VALUE
-        NORMCORE_NO_MEMORY
-        NORMCORE_FLOAT16
-        NORMCORE_FLOAT32
-        NORMCORE_FLOAT64
-        NORMCORE_BFLOAT16
-        NORMCORE_ALL
-        NORMCORE_MAX_AXES
-        NORMCORE_MESSAGE_SIZE
-    ctypedef struct normcore_array:
-        void* data
-        const int64_t* sizes
-        const int64_t* strides
-        int32_t ndim
-        int32_t dtype
-    ctypedef struct normcore_call:
-        int32_t num_threads
-        char* message
-
 cdef enum:
     # What a call does with an array: a result may be one of those that are mapped, in whole.
     READ, MAPPED, WRITTEN, RESULT

@@ -149,6 +149,8 @@ cdef class Task:
 
     cdef int visit_all(self) except -1 nogil:
         cdef Py_ssize_t items = self.plan.ranges * self.plan.slabs
+        if self.out_of_memory:  # before the first tile, as of `scratch`
+            return 0
         return share_among(
             self, items, self.x.positions * self.plan.channels, MIN_ELEMENTS, self.num_threads
         )

@@ -13,7 +13,7 @@ import numpy as np
 cimport numpy as cnp
 from cpython.pycapsule cimport PyCapsule_New
 from libc.math cimport INFINITY, sqrt
-from libc.stdint cimport int32_t, int64_t, uint32_t
+from libc.stdint cimport int32_t, int64_t
 from libc.stdio cimport snprintf
 from libc.string cimport memcpy, memset
 
@@ -21,6 +21,13 @@ from normcore.affine import Affine
 from normcore.array_backend.formulas import batch_scale
 from normcore.statistics import Moments
 
+from normcore.c_api cimport (
+    NORMCORE_ALL, NORMCORE_BAD_DTYPE, NORMCORE_BAD_SHAPE, NORMCORE_BAD_STRIDES, NORMCORE_BAD_VALUE,
+    NORMCORE_BFLOAT16, NORMCORE_FLOAT16, NORMCORE_FLOAT32, NORMCORE_FLOAT64, NORMCORE_MAX_AXES,
+    NORMCORE_MESSAGE_SIZE, NORMCORE_NO_MEMORY, NORMCORE_NULL_POINTER, NORMCORE_OK,
+    NORMCORE_OVERLAP, NORMCORE_TOO_LARGE, NORMCORE_VERSION, normcore_api, normcore_array,
+    normcore_call,
+)
 from normcore.layout.memory cimport (
     BFLOAT, FLOATING, MAX_AXES, SIGNED, describe, is_c_contiguous, memory_t,
 )
