@@ -282,7 +282,7 @@ def _print_table(title: str, header: Cells, rows: list[Cells]) -> None:
 
 def markdown(report: Report) -> str:
     """Write all tables as Markdown: faster peers first, then missed targets."""
-    parts = [f"`{report.command}`", _explanation(report)]
+    parts = ["# Every job measured", f"`{report.command}`", _explanation(report)]
     for title, header, rows in _tables(report):
         parts.append(f"### {title}" + (f"\n\n{_markdown_table(header, rows)}" if rows else ""))
     failures = _failures(report)

@@ -32,7 +32,7 @@ exclude_patterns = ["_ext", "support_matrix"]
 templates_path = ["_templates"]
 suppress_warnings = [
     "config.cache",  # conf.py holds functions
-    "myst.header",  # the generated tables of benchmarks begin at the third level
+    "myst.header",  # sections of the generated tables of benchmarks are of the third level
 ]
 
 # Pages are the Markdown that GitHub shows as well.

@@ -10,7 +10,9 @@ from libraries import LIBRARIES, library
 import normcore as nc
 
 # Helpers that assert for tests say as much when they fail.
-pytest.register_assert_rewrite("batchnorm_examples", "command_line", "conversion_examples", "ranks")
+pytest.register_assert_rewrite(
+    "batchnorm_examples", "chromium", "command_line", "conversion_examples", "ranks"
+)
 
 # The same examples in every run; `--hypothesis-profile=thorough` looks for new ones.
 settings.register_profile("default", derandomize=True, max_examples=60, deadline=None)

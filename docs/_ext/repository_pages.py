@@ -12,9 +12,6 @@ PAGES = {
     "SECURITY.md": "project/security",
 }
 
-#: Sections of README.md that are pages.
-SECTIONS = {"README.md#a-plugin-whole": "plugins"}
-
 
 def rewrite(app, docname, source):
     """Lead links to the root's pages to those of the site, whatever page they stand in."""
@@ -28,7 +25,7 @@ def rewrite(app, docname, source):
             (root / own[0]).read_text(encoding="utf-8"),
         )
         return
-    for name, page in (*SECTIONS.items(), *PAGES.items()):
+    for name, page in PAGES.items():
         source[0] = source[0].replace(f"]({up}../{name}", f"]({up}{page}.md")
     if not up:  # other Markdown of the repository is a file to look at, no page
         source[0] = re.sub(r"\]\((\.\./[\w/.-]+\.md)\)", r"](path:\1)", source[0])

@@ -27,17 +27,17 @@ DTYPES = (
 )
 
 
-def values(dtype: str) -> np.ndarray:
-    """Return the table in a dtype of NumPy, or of ml_dtypes."""
+def typed(x: np.ndarray, dtype: str, limit: float) -> np.ndarray:
+    """Return an array in a dtype of NumPy, or of ml_dtypes; as bool, what is above a limit."""
     if dtype == "bool":
-        return VALUES > 4
+        return x > limit
     if dtype == "object":
-        return np.array([[Decimal(int(each)) for each in row] for row in VALUES], dtype=object)
+        return np.vectorize(lambda each: Decimal(int(each)), otypes=[object])(x)
     if dtype == "bfloat16":
         import ml_dtypes
 
-        return VALUES.astype(ml_dtypes.bfloat16)
-    return VALUES.astype(dtype)
+        return x.astype(ml_dtypes.bfloat16)
+    return x.astype(dtype)
 
 
 def numpy_fortran(x: np.ndarray) -> object:
@@ -152,7 +152,7 @@ KINDS: dict[str, tuple[Callable[[np.ndarray], object], frozenset[str]]] = {
 
 def arrays(kind: str, dtype: str) -> object:
     """Return the table as an input of a kind and a dtype."""
-    return KINDS[kind][0](values(dtype))
+    return KINDS[kind][0](typed(VALUES, dtype, 4))
 
 
 def dense(result: object) -> np.ndarray:

@@ -53,24 +53,32 @@ def check(found: np.ndarray, right: np.ndarray, where: str) -> None:
         raise AssertionError(f"wrong numbers: {where}")
 
 
+def dtype_of(result: Callable[[str], object], right: np.ndarray, where: str) -> str:
+    """Return the dtype of what is computed on each backend, or that there is nothing."""
+    found = set()
+    for backend in BACKENDS:
+        try:
+            array = dense(result(backend))
+        except REFUSALS:
+            found.add(NO)
+            continue
+        check(array, right, f"{where}, {backend}")
+        found.add(array.dtype.name)
+    if len(found) > 1:
+        raise AssertionError(f"backends differ: {where}: {sorted(found)}")
+    return found.pop()
+
+
 def scaler_dtype(name: str, kind: str, dtype: str) -> str:
     """Return the dtype of results, or that there are none, for one cell of the page."""
     if dtype not in KINDS[kind][1]:
         return NONE
-    found = set()
-    for backend in BACKENDS:
-        where = f"{name}, {kind}, {dtype}, {backend}"
-        try:
-            result = make(name, kind, backend=backend).fit(arrays(kind, dtype))
-            result = dense(result.transform(arrays(kind, dtype)))
-        except REFUSALS:
-            found.add(NO)
-            continue
-        check(result, expected(name, kind, dtype), where)
-        found.add(result.dtype.name)
-    if len(found) > 1:
-        raise AssertionError(f"backends differ: {name}, {kind}, {dtype}: {sorted(found)}")
-    return found.pop()
+
+    def result(backend: str) -> object:
+        scaler = make(name, kind, backend=backend).fit(arrays(kind, dtype))
+        return scaler.transform(arrays(kind, dtype))
+
+    return dtype_of(result, expected(name, kind, dtype), f"{name}, {kind}, {dtype}")
 
 
 def scaler_dtypes(name: str) -> dict[str, list[str]]:

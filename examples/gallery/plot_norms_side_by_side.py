@@ -30,8 +30,8 @@ results = {
 figure, axes = plt.subplots(1, 5, figsize=(12, 2.9))
 for ax, (name, y) in zip(axes, results.items(), strict=True):
     means = y.mean(axis=2)
-    drawn = ax.imshow(means, vmin=-4, vmax=4, cmap="RdBu")
+    drawn = ax.imshow(means, vmin=-4, vmax=4, cmap="RdBu", aspect="auto")
     ax.set(title=name, xlabel="channel", xticks=[], yticks=[])
 axes[0].set_ylabel("sample")
-figure.colorbar(drawn, ax=axes, shrink=0.8, label="mean")
+figure.colorbar(drawn, ax=axes, label="mean")
 plt.show()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, TypedDict, Unpack
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -104,7 +104,7 @@ def batch_norm(
     x = _array("batch_norm", "x", x)
     y, mean, var = _normalized(
         "batch_norm", {"x": x, "gamma": gamma, "beta": beta, "mask": mask}, eps, precision,
-        axis=check_integer("axis", axis),
+        axis=axis,
     )  # fmt: skip
     values = x.size // max(x.shape[axis], 1)
     count = jnp.asarray(values, mean.dtype)
@@ -144,9 +144,7 @@ def batch_norm_inference(
     [[1.0, 2.0]]
     """
     arrays = {"x": x, "mean": mean, "var": var, "gamma": gamma, "beta": beta, "mask": mask}
-    return _normalized(
-        "batch_norm_inference", arrays, eps, precision, axis=check_integer("axis", axis)
-    )[0]
+    return _normalized("batch_norm_inference", arrays, eps, precision, axis=axis)[0]
 
 
 def layer_norm(
@@ -182,7 +180,7 @@ def layer_norm(
     """
     return _normalized(
         "layer_norm", {"x": x, "gamma": gamma, "beta": beta}, eps, precision,
-        num_axes=check_integer("num_axes", num_axes), gamma_offset=check_offset(gamma_offset),
+        num_axes=num_axes, gamma_offset=gamma_offset,
     )[0]  # fmt: skip
 
 
@@ -206,7 +204,7 @@ def rms_norm(
     """
     return _normalized(
         "rms_norm", {"x": x, "gamma": gamma}, eps, precision,
-        num_axes=check_integer("num_axes", num_axes), gamma_offset=check_offset(gamma_offset),
+        num_axes=num_axes, gamma_offset=gamma_offset,
     )[0]  # fmt: skip
 
 
@@ -238,7 +236,7 @@ def group_norm(
     """
     return _normalized(
         "group_norm", {"x": x, "gamma": gamma, "beta": beta}, eps, precision,
-        num_groups=check_integer("num_groups", num_groups), axis=check_integer("axis", axis),
+        num_groups=num_groups, axis=axis,
     )[0]  # fmt: skip
 
 
@@ -271,13 +269,6 @@ _NUMPY = np.empty(0)
 _NEEDED = ("x", "mean", "var")
 
 
-class _Options(TypedDict, total=False):
-    axis: int
-    num_axes: int
-    num_groups: int
-    gamma_offset: float
-
-
 def _array(function: str, name: str, array: ArrayLike | None) -> jax.Array:
     if array is None:
         raise TypeError(f"{name} of {function} must be an array, not None")
@@ -289,8 +280,12 @@ def _normalized(
     arrays: dict[str, ArrayLike | None],
     eps: float,
     precision: str | None,
-    **options: Unpack[_Options],
+    *,
+    gamma_offset: float = 0.0,
+    **integers: int,
 ) -> tuple[jax.Array, ...]:
+    integers = {each: check_integer(each, value) for each, value in integers.items()}
+    offset = check_offset(gamma_offset)
     given = {
         each: _array(name, each, array)
         for each, array in arrays.items()
@@ -298,6 +293,7 @@ def _normalized(
     }
     operands = dict(zip(given, aligned(list(given.values())), strict=True))
     how = Normalization(
-        name, tuple(given), check_eps(eps), resolved(precision), select_backend(_NUMPY), **options
-    )
+        name, tuple(given), check_eps(eps), resolved(precision), select_backend(_NUMPY),
+        gamma_offset=offset, **integers,
+    )  # fmt: skip
     return normalized(how, operands)

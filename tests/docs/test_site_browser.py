@@ -8,7 +8,6 @@ import functools
 import http.server
 import os
 import re
-import shutil
 import threading
 import zlib
 from html.parser import HTMLParser
@@ -16,14 +15,12 @@ from pathlib import Path
 from urllib.parse import unquote, urldefrag, urlsplit
 
 import pytest
+from chromium import launched, picture, windows
 from paths import ROOT
-from reference_names import names_in_two_modules, public_names
+from reference_names import names_to_list
 
 SITE = Path(os.environ.get("NORMCORE_SITE", ROOT / "build" / "site"))
 pytestmark = pytest.mark.skipif(not (SITE / "index.html").exists(), reason="no site is built")
-BROWSER = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
-)
 PAGES = {
     "start-page": "index.html",
     "guide": "scalers.html",
@@ -80,9 +77,7 @@ def test_the_inventory_has_every_public_name():
     content = (SITE / "objects.inv").read_bytes().split(b"\n", 4)
     lines = zlib.decompress(content[4]).decode().splitlines()
     names = {line.split(" ")[0] for line in lines if " py:" in line}
-    modules = {"normcore.functional", "normcore.torch.functional"}
-    missing = {name for name in public_names() if name not in names} - modules
-    missing -= names_in_two_modules()
+    missing = names_to_list() - names
     assert not missing, sorted(missing)
 
 
@@ -103,53 +98,19 @@ def address():
 
 @pytest.fixture(scope="module")
 def browser():
-    playwright = pytest.importorskip("playwright.sync_api")
-    if BROWSER is None:
-        pytest.skip("there is no Chromium")
-    with playwright.sync_playwright() as running:
-        chromium = running.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
+    with launched() as chromium:
         yield chromium
-        chromium.close()
+
+
+def is_of_the_theme(message):
+    """Whether a message tells which of its modes the theme is in."""
+    return message.type not in ("error", "warning") and message.text.startswith("[PST]")
 
 
 @pytest.fixture
 def opened(browser, address):
-    """Open a page; what it logs, raises or asks of another place fails the test."""
-    complaints, contexts = [], []
-
-    def note_message(message):
-        # The theme tells which of its modes it is in; nothing else may speak.
-        if message.type in ("error", "warning") or not message.text.startswith("[PST]"):
-            complaints.append(message.text)
-
-    def note_request(request):
-        if not request.url.startswith((address, "data:")):
-            complaints.append(request.url)
-
-    def open_page(path, width=1440, height=900, scheme="light"):
-        context = browser.new_context(
-            viewport={"width": width, "height": height}, color_scheme=scheme
-        )
-        contexts.append(context)
-        page = context.new_page()
-        page.on("console", note_message)
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on("request", note_request)
-        answer = page.goto(address + path, wait_until="networkidle")
-        assert answer.ok
-        return page
-
-    yield open_page
-    for context in contexts:
-        context.close()
-    assert complaints == []
-
-
-def picture(page, name):
-    folder = os.environ.get("NORMCORE_PICTURES")
-    if folder:
-        page.mouse.move(0, 0)
-        page.screenshot(path=Path(folder) / f"{name}.png")
+    with windows(browser, address, is_expected=is_of_the_theme) as open_page:
+        yield lambda path, **options: open_page(address + path, **options)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -159,14 +120,14 @@ def test_pages(opened, name, scheme):
     assert page.locator("h1").count() == 1
     page.wait_for_function(f"document.documentElement.dataset.theme == '{scheme}'")
     assert page.evaluate("document.documentElement.scrollWidth") <= 1440
-    picture(page, f"{name}-{scheme}")
+    picture(page, f"{name}-{scheme}.png")
 
 
 @pytest.mark.parametrize("name", PAGES)
 def test_pages_on_a_phone(opened, name):
     page = opened(PAGES[name], width=390, height=844)
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
-    picture(page, f"{name}-phone")
+    picture(page, f"{name}-phone.png")
 
 
 def test_search(opened):
@@ -176,7 +137,7 @@ def test_search(opened):
         "#search-results li a", "all => all.map(each => each.getAttribute('href'))"
     )
     assert any("normcore.StandardScaler" in link for link in links)
-    picture(page, "search-light")
+    picture(page, "search-light.png")
 
 
 def test_the_dialog_of_search_leads_there(opened):

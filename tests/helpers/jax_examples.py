@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-__all__ = ["EXAMPLES", "FEW", "Example", "draw"]
+__all__ = ["EXAMPLES", "FEW", "Example", "draw", "result"]
 
 
 class Example(NamedTuple):
@@ -41,6 +41,14 @@ def draw(shape: tuple[int, ...], dtype: str, seed: int = 0) -> np.ndarray:
     """Return normal values of a mean that is not 0."""
     values = np.random.default_rng(seed).normal(0.5, 1.0, shape)
     return values.astype(dtype)
+
+
+def result(example: Example, arrays: dict[str, object]) -> object:
+    """Return the y of a call of normcore.jax's function."""
+    import normcore.jax as nj
+
+    made = example.of(nj)(**arrays)
+    return made[0] if example.name == "batch_norm" else made
 
 
 def _given(x: tuple[int, ...], axis: int, *names: str) -> dict[str, tuple[int, ...]]:

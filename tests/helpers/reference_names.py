@@ -7,7 +7,7 @@ from paths import ROOT
 
 from normcore.package.public_names import ALL
 
-__all__ = ["listed_names", "names_in_two_modules", "public_names"]
+__all__ = ["listed_names", "names_to_list", "public_names"]
 
 MODULES = (
     "functional", "io", "engines", "testing", "mpi", "torch", "torch.functional", "jax", "keras",
@@ -55,6 +55,7 @@ def listed_names():
     return listed
 
 
-def names_in_two_modules():
-    """Return names of submodules that are those of the package, too."""
-    return {f"normcore.{each}.{name}" for each in MODULES for name in ALL}
+def names_to_list():
+    """Return public names but modules, which have pages, and names that the package has, too."""
+    twice = {f"normcore.{each}.{name}" for each in MODULES for name in ALL}
+    return set(public_names()) - {f"normcore.{each}" for each in MODULES} - twice

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from jax_examples import EXAMPLES, FEW, draw
+from jax_examples import EXAMPLES, FEW, draw, result
 
 pytest.importorskip("jax")
 import jax
@@ -25,11 +25,6 @@ def split(arrays):
         {name: each for name, each in arrays.items() if each.dtype != bool},
         {name: each for name, each in arrays.items() if each.dtype == bool},
     )
-
-
-def result(example, arrays):
-    made = example.of(nj)(**arrays)
-    return made[0] if example.name == "batch_norm" else made
 
 
 def core_gradients(example, dy, arrays):

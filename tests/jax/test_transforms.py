@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from jax_examples import FEW, draw
+from jax_examples import FEW, draw, result
 from processes import printed
 
 pytest.importorskip("jax")
@@ -13,11 +13,6 @@ from jax import numpy as jnp
 
 import normcore as nc
 import normcore.jax as nj
-
-
-def result(example, arrays):
-    made = example.of(nj)(**arrays)
-    return made[0] if example.name == "batch_norm" else made
 
 
 @pytest.mark.parametrize("example", FEW, ids=str)

@@ -7,13 +7,10 @@ import numpy as np
 import pytest
 from keras import layers as theirs
 from keras import ops
+from keras_layers import draw, numpy
 
 import normcore as nc
 import normcore.keras as ours
-
-
-def draw(shape, dtype="float32", seed=0):
-    return np.random.default_rng(seed).normal(1.0, 2.0, shape).astype(dtype)
 
 
 @pytest.mark.parametrize("axis", [-1, 1, None, (1, 2), (2, 1)])
@@ -25,9 +22,7 @@ def test_statistics_and_results_are_keras(axis, invert):
     other.adapt(x)
     for found, wanted in zip(layer.get_weights(), other.get_weights(), strict=True):
         np.testing.assert_allclose(found, wanted, rtol=1e-6)
-    np.testing.assert_allclose(
-        ops.convert_to_numpy(layer(x)), ops.convert_to_numpy(other(x)), rtol=1e-5, atol=1e-6
-    )
+    np.testing.assert_allclose(numpy(layer(x)), numpy(other(x)), rtol=1e-5, atol=1e-6)
 
 
 class Batches(keras.utils.PyDataset):
@@ -83,7 +78,7 @@ def test_one_axis_alone():
     layer = ours.Normalization(axis=None)
     layer.adapt(np.array([1.0, 2, 3, 4, 5], "float32"))
     np.testing.assert_allclose(
-        ops.convert_to_numpy(layer(np.array([1.0, 2, 3]))), [-(2**0.5), -(0.5**0.5), 0], rtol=1e-6
+        numpy(layer(np.array([1.0, 2, 3]))), [-(2**0.5), -(0.5**0.5), 0], rtol=1e-6
     )
 
 
@@ -198,4 +193,4 @@ def test_an_adapted_layer_is_saved(tmp_path):
     model.save(tmp_path / "model.keras")
     again = keras.saving.load_model(tmp_path / "model.keras")
     assert type(again.layers[0]) is ours.Normalization
-    np.testing.assert_array_equal(ops.convert_to_numpy(again(x)), ops.convert_to_numpy(model(x)))
+    np.testing.assert_array_equal(numpy(again(x)), numpy(model(x)))

@@ -5,21 +5,16 @@ the pictures of docs/report.md.
 """
 
 import os
-import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+from chromium import launched, picture, windows
 
 import normcore as nc
 
 pytest.importorskip("jinja2")
-playwright = pytest.importorskip("playwright.sync_api")
 pa = pytest.importorskip("pyarrow")
-BROWSER = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
-)
-pytestmark = pytest.mark.skipif(BROWSER is None, reason="there is no Chromium")
 
 HOSTILE = "<script>document.title='taken'</script>"
 N = 20_000
@@ -70,54 +65,20 @@ def page_file(table, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def browser():
-    with playwright.sync_playwright() as running:
-        chromium = running.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
+    with launched() as chromium:
         yield chromium
-        chromium.close()
 
 
 @pytest.fixture
 def opened(browser, page_file):
-    """Open the page in a window; what it logs, raises or asks of the network fails the test."""
-    complaints = []
-    contexts = []
-
-    def open_page(width=1440, height=900, scheme="light", touch=False):
-        context = browser.new_context(
-            viewport={"width": width, "height": height}, color_scheme=scheme, has_touch=touch
-        )
-        contexts.append(context)
-        page = context.new_page()
-        page.on("console", lambda message: complaints.append(message.text))
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on(
-            "request",
-            lambda request: (
-                None
-                if request.url.startswith(("file:", "data:"))
-                else complaints.append(request.url)
-            ),
-        )
-        page.goto(page_file.as_uri())
-        return page
-
-    yield open_page
-    for context in contexts:
-        context.close()
-    assert complaints == []
+    with windows(browser, "file:") as open_page:
+        yield lambda *size, **options: open_page(page_file.as_uri(), *size, **options)
 
 
 def names(page):
     return page.eval_on_selector_all(
         "tbody tr:not([hidden]) th", "all => all.map(each => each.firstChild.textContent)"
     )
-
-
-def picture(page, name, **options):
-    folder = os.environ.get("NORMCORE_PICTURES")
-    if folder:
-        page.mouse.move(0, 0)
-        page.screenshot(path=Path(folder) / name, **options)
 
 
 def test_names_are_text(opened, table):
