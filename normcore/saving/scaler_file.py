@@ -178,9 +178,7 @@ def _load(path: Path) -> SavableScaler:
         raise ValueError(f"{path} is damaged: it does not say which scaler it holds")
     try:
         cls: type[SavableScaler] = (
-            imported(_COMPOSED[name])
-            if name in _COMPOSED
-            else registration.scaler(name)
+            imported(_COMPOSED[name]) if name in _COMPOSED else registration.scaler(name)
         )
     except ValueError as error:
         hint = f"install the plugin that provides {entries.get('class') or name}"
