@@ -102,12 +102,9 @@ def update(
     """
     if weight is None and number is None:
         weight = 0.0  # as in PyTorch
-    if is_plain(parts, mean, var, number, weight) and parts.shape[1:] == mean.shape:
-        if parts.is_cuda and number is not None:
-            _update_on_device(parts, mean, var, number, weight)
-            return
-        if _update_on_host(parts, mean, var, number, weight):
-            return
+    plain = is_plain(parts, mean, var, number, weight) and parts.shape[1:] == mean.shape
+    if plain and _update_in_place(parts, mean, var, number, weight):
+        return
     parts, counted = parts.detach(), number if weight is None else None
     moved = _moved_operation(parts, mean, var, counted, 0.0 if weight is None else weight)
     for old, new in zip((mean, var), moved.unbind(), strict=True):
@@ -116,7 +113,7 @@ def update(
         number.add_(1)
 
 
-def _update_on_host(
+def _update_in_place(
     parts: Tensor, mean: Tensor, var: Tensor, number: Tensor | None, weight: float | None
 ) -> bool:
     """Update without operations of tensors, which would take longer than a small batch."""
@@ -139,19 +136,3 @@ def _note_changes(tensors: tuple[Tensor, ...]) -> None:
         return
     for each in tensors:
         torch.autograd.graph.increment_version(each)
-
-
-def _update_on_device(
-    parts: Tensor, mean: Tensor, var: Tensor, number: Tensor, weight: float | None
-) -> None:
-    """Update in one launch."""
-    number.add_(1)
-    backend = selection.select_backend(parts)
-    counted = number if weight is None else None
-    if not backend.update_running_with(parts, mean, var, weight, counted):
-        with backend.in_order_with(parts):
-            moments = backend.moments_of(backend.adopt(parts))
-            running = backend.adopt(mean), backend.adopt(var)
-            counted = None if counted is None else backend.adopt(counted)
-            backend.update_running(moments, *running, weight, number=counted)
-    _note_changes((mean, var))
