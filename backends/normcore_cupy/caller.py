@@ -42,7 +42,7 @@ class Caller:
         ordering: Ordering,
         errors: Callable[[], AbstractContextManager[None]],
     ) -> None:
-        self._cupy, self._ordering, self._errors = backend.xp, ordering, errors
+        self._cupy, self.ordering, self._errors = backend.xp, ordering, errors
         self._ndarray = backend.xp.ndarray
         self._process = os.getpid()
         self.known = Known[Planned | None]()
@@ -85,28 +85,21 @@ class Caller:
         if of_cupy and device != self._cupy.cuda.runtime.getDevice():
             return None
         try:
-            with self._ordering.of(first):
-                planned = self._planned((device, *lie), plan, arrays, options)
+            with self.ordering.of(first):
+                key = (device, *lie)
+                try:
+                    planned = self.known[key]
+                except TypeError:  # an argument that is none of what is expected
+                    return None
+                except KeyError:
+                    planned = self.known.keep(key, plan(*arrays, **options))
                 if planned is None or not planned.may_write(addresses):
                     return None
                 results = planned.program(addresses)
                 if not of_cupy:
                     for number in range(planned.num_released):
-                        results[number] = self._ordering.as_tensor(results[number])
+                        results[number] = self.ordering.as_tensor(results[number])
                 return results
         except Exception:
             with self._errors():
                 raise
-
-    def _planned(
-        self,
-        key: tuple[object, ...],
-        plan: Callable[..., Planned | None],
-        arrays: tuple[Array, ...],
-        options: dict[str, object],
-    ) -> Planned | None:
-        try:
-            hash(key)
-        except TypeError:  # an argument that is none of what is expected
-            return None
-        return self.known.get(key, lambda: plan(*arrays, **options))

@@ -82,11 +82,11 @@ class Launcher:
 
         Those of a map of the host are kept with it, for every stream that it was used on.
         """
-        named = {name: getattr(affine, name) for name in COEFFICIENTS}
-        if not all(isinstance(value, _ON_HOST) for value in named.values()):
-            return self.vectors(num_channels, named)
         made = affine.backend_cache
         if not isinstance(made, _Made) or made.of is not self:
+            named = {name: getattr(affine, name) for name in COEFFICIENTS}
+            if not all(isinstance(value, _ON_HOST) for value in named.values()):
+                return self.vectors(num_channels, named)
             made = _Made(self)
             affine.cache(made)
         rows = self.device.kept(made)

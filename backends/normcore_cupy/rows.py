@@ -111,7 +111,8 @@ class RowKernels:
             None if each is None else (each.shape, each.strides, dtype_name(each))
             for each in arrays
         ]
-        program = self._known.get((options, *lie), made)
+        key = (options, *lie)
+        program = self._known.get(key) or self._known.keep(key, made())
         return program([0 if each is None else self._device.pointer(each) for each in arrays])
 
     # -- arrays as kernels take them -------------------------------------------------------

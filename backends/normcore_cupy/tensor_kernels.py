@@ -35,23 +35,6 @@ class TensorKernels:
         given = x, gamma, beta, out, parts
         return self._run(self._plans.forward, given, axis=1, eps=eps) is not None
 
-    def batch_norm_in_training(
-        self,
-        x: Array,
-        gamma: Array,
-        beta: Array,
-        eps: float,
-        out: Array,
-        parts: Array,
-        mean: Array,
-        var: Array,
-        number: Array,
-        weight: float,
-    ) -> bool:
-        given = x, gamma, beta, out, parts, mean, var, number
-        made = self._run(self._plans.forward, given, axis=1, eps=eps, weight=weight)
-        return made is not None
-
     def batch_norm_backward(
         self,
         dy: Array,

@@ -42,6 +42,24 @@ class WholeCalls:
         moments = DeviceMoments(state, self._launcher, {0.0: (rows, 4), 1.0: (rows, 7)})
         return fresh[0] if out is None else out, moments
 
+    def batch_norm_in_training(
+        self,
+        x: Array,
+        gamma: Array,
+        beta: Array,
+        mean: Array,
+        var: Array,
+        number: Array,
+        weight: float,
+        axis: int,
+        eps: float,
+        out: Array,
+        parts: Array,
+    ) -> bool:
+        given = x, gamma, beta, out, parts, mean, var, number
+        made = self._run(self._plans.forward, given, axis=axis, eps=eps, weight=weight)
+        return made is not None
+
     def batch_norm_backward(
         self,
         dy: Array,
@@ -122,8 +140,9 @@ class WholeCalls:
     def rescale(
         self, x: Array, affine: Affine, axis: int, clip: tuple[float, float] | None, out: Array
     ) -> Array:
-        rows = self._launcher.coefficients(affine, x.shape[axis])
-        made = self._run(self._plans.rescale, (x, rows, out), axis=axis, clip=clip)
+        with self.caller.ordering.of(x):  # the coefficients may have to be brought there
+            rows = self._launcher.coefficients(affine, x.shape[axis])
+            made = self._run(self._plans.rescale, (x, rows, out), axis=axis, clip=clip)
         return None if made is None else made[0] if out is None else out
 
 

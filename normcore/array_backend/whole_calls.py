@@ -24,6 +24,26 @@ class WholeCalls(Protocol):
     ) -> tuple[Array, Moments] | None:
         """Do what `functional.batch_norm` does."""
 
+    def batch_norm_in_training(
+        self,
+        x: Array,
+        gamma: Array,
+        beta: Array,
+        mean: Array,
+        var: Array,
+        number: Array,
+        weight: float,
+        axis: int,
+        eps: float,
+        out: Array,
+        parts: Array,
+    ) -> bool:
+        """Normalize into `out`, move running statistics in place, and say whether it was done.
+
+        The state of the moments goes to `parts`, and one is added to `number`. Nothing changes
+        unless all of it does.
+        """
+
     def batch_norm_backward(
         self,
         dy: Array,

@@ -3,6 +3,7 @@
 # Annotations are not postponed: torch.library reads schemas from them.
 
 import math
+from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -13,7 +14,7 @@ from normcore.torch.checks import ShapeError
 from normcore.torch.dispatch import is_plain
 from normcore.torch.operators import Arguments, Context, Operation
 
-__all__ = ["mean_and_var", "update"]
+__all__ = ["Running", "mean_and_var", "update"]
 
 
 def _take_several_at_once() -> bool:
@@ -84,6 +85,44 @@ def _no_tangent(ctx: Context, *_: Tensor | None) -> None:
 _moved_operation = Operation(
     "moved_statistics", _moved, _fake, _constant, _no_derivatives, _no_tangent
 )
+
+
+class Running(NamedTuple):
+    """Running statistics of batch norm, which change in place, all or none.
+
+    Attributes
+    ----------
+    mean, var : Tensor
+    number : Tensor or None
+        Of batches so far.
+    weight : float
+        Of a new batch.
+    """
+
+    mean: Tensor
+    var: Tensor
+    number: Tensor | None
+    weight: float
+
+    @classmethod
+    def of(
+        cls, mean: Tensor | None, var: Tensor | None, number: Tensor | None, weight: float | None
+    ) -> Self | None:
+        """Return those that a launch on a device may move beside batch norm, or None."""
+        if mean is None or var is None or not mean.is_cuda or not isinstance(weight, float):
+            return None
+        if mean.requires_grad or var.requires_grad or mean.is_inference() or var.is_inference():
+            return None
+        return cls(mean, var, number, weight)
+
+    def update(self, parts: Tensor) -> None:
+        """Move them towards the moments of a batch, and count it."""
+        update(parts, *self)
+
+    def note_changes(self) -> None:
+        """Tell PyTorch that they have changed."""
+        number = () if self.number is None else (self.number,)
+        _note_changes((self.mean, self.var, *number))
 
 
 def update(
