@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from normcore import layout
+from normcore.layout import out_argument
 from normcore.layout.namespace import Array
 from normcore.statistics.wide_integers import is_64_bit
 from normcore_cupy.device import FINISH
@@ -88,6 +89,15 @@ def guarded(
     return Planned(program, num_released, out, tuple(map(_extent, arrays)), aliases)
 
 
+def _holds_result(out: Array, x: Array) -> bool:
+    """Whether an ``out`` is one that the general way would take."""
+    try:
+        out_argument.check_out(out, x)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
 def _extent(array: Array) -> int:
     """Return the bytes from the first to the last of an array whose strides are not negative."""
     if array is None:
@@ -159,6 +169,8 @@ class Planning:
             if fresh is None:
                 return None
             target, at_out = fresh
+        elif not _holds_result(target, natives[0]):
+            return None
         natives.append(target)
         if any((each.dtype, each.shape) != (x.dtype, x.shape) for each in natives):
             return None

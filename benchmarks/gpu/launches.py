@@ -131,7 +131,11 @@ def tensors_on_device(fake: ModuleType) -> Iterator[None]:
     from cuda_host.fake_torch import posing
 
     from normcore.torch import (
-        batch_operators, batchnorm, operators, row_operators, running_statistics,
+        batch_operators,
+        batchnorm,
+        operators,
+        row_operators,
+        running_statistics,
     )  # fmt: skip
 
     def lent(tensor: object) -> object:
