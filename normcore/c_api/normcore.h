@@ -129,8 +129,8 @@ typedef struct normcore_api {
     /* Since version 2. Move running averages towards the mean and the variance of a batch, with a
      * divisor of count - ddof: weight * batch + (1 - weight) * average. Channels without such a
      * variance keep theirs. */
-    int (*running)(int64_t channels, const double *states, double weight, double ddof,
-                   double *mean, double *var, normcore_call *call);
+    int (*running)(int64_t channels, const double *states, double weight, double ddof, double *mean,
+                   double *var, normcore_call *call);
 
     /* Since version 3. Find moments in which each element counts as often as its weight says: an
      * array of the axes of x but the channels'. What weighs 0 does not count, whatever it is. */
