@@ -221,7 +221,7 @@ def test_scalers_and_backends():
 
 def test_what_cannot_be_used_says_why(monkeypatch):
     from normcore.array_backend import selection
-    from normcore.array_backend.abstract import BackendStatus
+    from normcore.array_backend.status import BackendStatus
 
     found = {**selection.backends(), "cpu": BackendStatus(False, "no such device", "status 35")}
     monkeypatch.setattr(selection, "backends", lambda: found)
