@@ -11,7 +11,7 @@ import click
 import normcore
 from normcore import registration
 from normcore.array_backend import selection
-from normcore.array_backend.abstract import BackendStatus
+from normcore.array_backend.status import BackendStatus
 from normcore.cli.errors import CommandGroup, data_named
 from normcore.cli.export import export
 from normcore.cli.options import (

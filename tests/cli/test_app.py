@@ -249,7 +249,7 @@ def test_a_plugin_with_a_target_of_another_kind_is_listed_as_not_ready(monkeypat
 
 def test_what_cannot_be_used_says_why(monkeypatch):
     from normcore.array_backend import selection
-    from normcore.array_backend.abstract import BackendStatus
+    from normcore.array_backend.status import BackendStatus
 
     found = {**selection.backends(), "cpu": BackendStatus(False, "no such device", "status 35")}
     monkeypatch.setattr(selection, "backends", lambda: found)
