@@ -260,8 +260,7 @@ class Plans(Planning):
             self._placed(view, over, Address(0)), self._placed(target, over, at_out), ABSENT,
             Address(1), np.float64(low), np.float64(high), np.int32(0), over.per_range,
         )  # fmt: skip
-        # In place, infinity has to be looked for before it is overwritten.
-        return guarded(program, int(is_fresh), 2, self._adopted([x, rows, out]), 0)
+        return guarded(program, int(is_fresh), 2, self._adopted([x, rows, out]), 1)
 
     # -- what kernels take -----------------------------------------------------------------
 
