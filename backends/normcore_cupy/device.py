@@ -67,11 +67,12 @@ DERIVED = np.dtype(
     ]
 )  # fmt: skip
 
-#: The struct ``Coefficients``: those of a map, or the variance in place of the scale.
+#: The struct ``Coefficients``: those of a map, or the variance in place of the scale; how many
+#: neighbours share center and scale, and after how many channels gamma and beta recur, if they do.
 MAP = np.dtype(
     [
         ("center", GIVEN), ("scale", GIVEN), ("gamma", GIVEN), ("beta", GIVEN),
-        ("eps", np.float64), ("var", np.int64),
+        ("eps", np.float64), ("var", np.int64), ("group", np.int64), ("number", np.int64),
     ]
 )  # fmt: skip
 

@@ -3,17 +3,20 @@
 
 struct Coefficients {
     Given center, scale, gamma, beta;
-    double eps;    // of a variance
-    long long var; // whether that is given, and the scale is the root of it and eps
+    double eps;              // of a variance
+    long long var;           // whether that is given, and the scale is the root of it and eps
+    long long group, number; // channels that share center and scale; after which gamma and beta recur
 
     __device__ Affine of(long long, long long channel) const
     {
+        long long shared = group == 1 ? channel : channel / group;
+        long long own = number == 0 ? channel : channel % number;
         Affine map;
-        map.center = center[channel];
-        map.scale = var != 0 ? sqrt(scale[channel] + eps) : scale[channel];
+        map.center = center[shared];
+        map.scale = var != 0 ? sqrt(scale[shared] + eps) : scale[shared];
         map.reciprocal = 1.0 / map.scale;
-        map.gamma = gamma[channel];
-        map.beta = beta[channel];
+        map.gamma = gamma[own];
+        map.beta = beta[own];
         return map;
     }
 };

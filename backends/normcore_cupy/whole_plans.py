@@ -170,7 +170,7 @@ class Plans(Planning):
             if kind is None:
                 return None
             given[name]["kind"] = kind
-        given["gamma"]["value"], given["eps"], given["var"] = 1.0, eps, 1
+        given["gamma"]["value"], given["eps"], given["var"], given["group"] = 1.0, eps, 1, 1
         over = self._backend._plan(view, ELEMENTWISE, target)
         self._launch(
             program, "rescale_given", (dtype_name(view), dtype_name(target)), over,
