@@ -19,7 +19,7 @@ from normcore_cupy.program import Address, Argument, Placed, Program
 if TYPE_CHECKING:
     from normcore_cupy.host import DeviceBackend
 
-__all__ = ["STATE_ROWS", "Planned", "Planning", "guarded"]
+__all__ = ["STATE_ROWS", "Planned", "Planning", "guarded", "is_in_c_order"]
 
 #: Vectors of the state of moments.
 STATE_ROWS = 7
@@ -87,6 +87,16 @@ def guarded(
         if (each.dtype, each.strides) == (target.dtype, target.strides)
     )
     return Planned(program, num_released, out, tuple(map(_extent, arrays)), aliases)
+
+
+def is_in_c_order(array: Array) -> bool:
+    """Whether elements follow each other without gaps, the last axis innermost."""
+    step = array.dtype.itemsize
+    for size, stride in zip(reversed(array.shape), reversed(array.strides), strict=True):
+        if size > 1 and stride != step:
+            return False
+        step *= size
+    return True
 
 
 def _holds_result(out: Array, x: Array) -> bool:

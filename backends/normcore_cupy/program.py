@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import numpy as np
@@ -29,15 +30,23 @@ class Placed:
         What stays.
     places : dict
         The fields of addresses, with dots between those of structs in structs. None is left out.
+    offsets : dict, optional
+        Of some of these, the bytes from the address on.
     """
 
-    def __init__(self, struct: np.ndarray, places: dict[str, Address | None]) -> None:
+    def __init__(
+        self,
+        struct: np.ndarray,
+        places: Mapping[str, Address | None],
+        offsets: Mapping[str, int] | None = None,
+    ) -> None:
         self.struct = struct
-        self.places = {
-            _offset(struct.dtype, name.split(".")) // 8: address
+        #: The words of addresses, whose they are, and the bytes beyond.
+        self.places = [
+            (_offset(struct.dtype, name.split(".")) // 8, address, (offsets or {}).get(name, 0))
             for name, address in places.items()
             if address is not None
-        }
+        ]
 
 
 #: Of a kernel; None is an address of 0.
@@ -152,7 +161,7 @@ class _Launch:
         self._device, self._how = device, how
         self._arguments: list[Scalar] = []
         self._whole: list[tuple[int, Address]] = []  # arguments that are addresses
-        self._words: list[tuple[memoryview, int, Address]] = []  # words of structs that are
+        self._words: list[tuple[memoryview, int, Address, int]] = []  # words of structs that are
         for at, argument in enumerate(arguments):
             if argument is None or isinstance(argument, Address):
                 if argument is not None:
@@ -161,7 +170,7 @@ class _Launch:
             elif isinstance(argument, Placed):
                 struct = argument.struct.copy()  # of its own, as calls write to it
                 words = struct.reshape(1).view(np.int64).data
-                self._words += [(words, slot, address) for slot, address in argument.places.items()]
+                self._words += [(words, *place) for place in argument.places]
                 self._arguments.append(struct)
             else:
                 self._arguments.append(argument)
@@ -172,8 +181,8 @@ class _Launch:
         for at, address in self._whole:
             arguments[at] = np.int64(addresses[address])
         with self._lock:
-            for words, slot, address in self._words:
-                words[slot] = addresses[address]
+            for words, slot, address, offset in self._words:
+                words[slot] = addresses[address] + offset
             self._device.launch(*self._how, tuple(arguments))
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from normcore.layout.namespace import Array
 from normcore_cupy.device import GIVEN, WANTED
 from normcore_cupy.launcher import FLOATING, dtype_name
-from normcore_cupy.planning import STATE_ROWS, Planned, Planning, guarded
+from normcore_cupy.planning import STATE_ROWS, Planned, Planning, guarded, is_in_c_order
 from normcore_cupy.program import Address, Argument, Placed, Program
 from normcore_cupy.row_programs import RowPrograms, has_vectors, is_vectors
 
@@ -122,7 +122,7 @@ class RowPlans(Planning):
         natives.append(target)
         if any((each.dtype, each.shape) != (x.dtype, x.shape) for each in natives):
             return None
-        if not all(_is_in_c_order(each) for each in natives):
+        if not all(is_in_c_order(each) for each in natives):
             return None
         shape = math.prod(x.shape[: x.ndim - num_axes]), math.prod(x.shape[x.ndim - num_axes :])
         rows = [each.reshape(shape) for each in natives]
@@ -147,16 +147,6 @@ class RowPlans(Planning):
     def _vector_kind(self, value: Array, shape: tuple[int, ...]) -> int | None:
         """Return the kind of a vector of floats, of the shape of a sample and in C order."""
         native = self._backend.adopt(value)
-        if tuple(native.shape) != shape or not _is_in_c_order(native):
+        if tuple(native.shape) != shape or not is_in_c_order(native):
             return None
         return self._kind_of(native)
-
-
-def _is_in_c_order(array: Array) -> bool:
-    """Whether elements follow each other without gaps, the last axis innermost."""
-    step = array.dtype.itemsize
-    for size, stride in zip(reversed(array.shape), reversed(array.strides), strict=True):
-        if size > 1 and stride != step:
-            return False
-        step *= size
-    return True

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from normcore.layout.namespace import Array
 from normcore_cupy.caller import Caller
+from normcore_cupy.group_plans import GroupPlans
 from normcore_cupy.row_plans import RowPlans
 from normcore_cupy.whole_plans import Plans
 
@@ -28,6 +29,7 @@ class TensorKernels:
     def __init__(self, backend: DeviceBackend, caller: Caller) -> None:
         self._run = caller.run
         self._plans, self._rows = Plans(backend), RowPlans(backend)
+        self._groups = GroupPlans(backend)
 
     def batch_norm(
         self, x: Array, gamma: Array, beta: Array, eps: float, out: Array, parts: Array
@@ -98,7 +100,9 @@ class TensorKernels:
     def group_norm(
         self, x: Array, gamma: Array, beta: Array, groups: int, eps: float, out: Array, parts: Array
     ) -> bool:
-        return False
+        options = {"num_groups": groups, "axis": 1, "eps": eps}
+        given = x, gamma, beta, out, parts
+        return self._run(self._groups.forward, given, **options) is not None
 
     def group_norm_backward(
         self,

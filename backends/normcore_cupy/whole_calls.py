@@ -9,6 +9,7 @@ from normcore.layout.namespace import Array
 from normcore.statistics import Extrema, Moments
 from normcore_cupy.caller import Caller
 from normcore_cupy.device_moments import DeviceMoments
+from normcore_cupy.group_plans import GroupPlans
 from normcore_cupy.row_plans import RowPlans
 from normcore_cupy.whole_plans import Plans
 
@@ -31,16 +32,13 @@ class WholeCalls:
         self.caller, self._run = caller, caller.run
         self._launcher = backend._launcher
         self._plans, self._rows = Plans(backend), RowPlans(backend)
+        self._groups = GroupPlans(backend)
 
     def batch_norm(
         self, x: Array, gamma: Array, beta: Array, axis: int, eps: float, out: Array
     ) -> tuple[Array, Moments] | None:
         made = self._run(self._plans.forward, (x, gamma, beta, out), axis=axis, eps=eps)
-        if made is None:
-            return None
-        *fresh, state, rows = made
-        moments = DeviceMoments(state, self._launcher, {0.0: (rows, 4), 1.0: (rows, 7)})
-        return fresh[0] if out is None else out, moments
+        return None if made is None else self._normalized(made, out)
 
     def batch_norm_in_training(
         self,
@@ -126,12 +124,26 @@ class WholeCalls:
         )  # fmt: skip
         return None if made is None else _gradients(made, out)
 
+    def group_norm(
+        self,
+        x: Array,
+        gamma: Array,
+        beta: Array,
+        num_groups: int | None,
+        axis: int,
+        eps: float,
+        out: Array,
+    ) -> tuple[Array, Moments] | None:
+        made = self._run(
+            self._groups.forward, (x, gamma, beta, out), num_groups=num_groups, axis=axis, eps=eps
+        )
+        return None if made is None else self._normalized(made, out)
+
     def moments(self, x: Array, axis: int | None, skipna: bool) -> Moments | None:
         made = self._run(self._plans.moments, (x,), axis=axis, skipna=skipna)
         if made is None:
             return None
-        state, rows = made
-        return DeviceMoments(state, self._launcher, {0.0: (rows, 4), 1.0: (rows, 7)})
+        return self._moments(*made)
 
     def extrema(self, x: Array, axis: int | None, skipna: bool) -> Extrema | None:
         made = self._run(self._plans.extrema, (x,), axis=axis, skipna=skipna)
@@ -144,6 +156,13 @@ class WholeCalls:
             rows = self._launcher.coefficients(affine, x.shape[axis])
             made = self._run(self._plans.rescale, (x, rows, out), axis=axis, clip=clip)
         return None if made is None else made[0] if out is None else out
+
+    def _normalized(self, made: list[Array], out: Array) -> tuple[Array, Moments]:
+        *fresh, state, rows = made
+        return fresh[0] if out is None else out, self._moments(state, rows)
+
+    def _moments(self, state: Array, rows: Array) -> Moments:
+        return DeviceMoments(state, self._launcher, {0.0: (rows, 4), 1.0: (rows, 7)})
 
 
 def _gradients(made: list[Array], out: Array) -> tuple[Array, Array, Array]:

@@ -95,6 +95,18 @@ class WholeCalls(Protocol):
     ) -> tuple[Array, Array, Array] | None:
         """Return the gradients; that of beta for RMS norm too."""
 
+    def group_norm(
+        self,
+        x: Array,
+        gamma: Array,
+        beta: Array,
+        num_groups: int | None,
+        axis: int,
+        eps: float,
+        out: Array,
+    ) -> tuple[Array, Moments] | None:
+        """Do what `functional.group_norm` does, or `instance_norm` without a number."""
+
     def moments(self, x: Array, axis: int | None, skipna: bool) -> Moments | None:
         """Do what `functional.moments` does."""
 

@@ -130,6 +130,30 @@ def test_rows_of_several_axes(cupy, agree):
     agree(both)
 
 
+@pytest.mark.parametrize("shape", [(3, 4, 2, 6), (5, 6), (2, 4, 33), (2, 6, 1, 8)])
+@pytest.mark.parametrize(("dtype", "vectors"), DTYPES[1:3])
+def test_groups(cupy, agree, shape, dtype, vectors):
+    x, (gamma, beta) = drawn(cupy, shape, dtype), drawn(cupy, shape[1], vectors, 2)
+
+    def results(y, moments):
+        return [y, moments.parts, moments.mean, moments.var(1)]
+
+    for given in ((gamma, beta), (None, None)):
+        agree(lambda given=given: results(*F.group_norm(x, 2, *given)))
+        agree(lambda given=given: results(*F.instance_norm(x, *given, out=empty_like(x))))
+    cupy.launched.clear()
+    F.group_norm(x, 2, gamma, beta)
+    assert len(cupy.launched) == 2
+
+
+def test_groups_of_other_axes_are_done_generally(cupy, agree):
+    x = drawn(cupy, (3, 5, 4))
+    agree(lambda: [F.group_norm(x, 2, axis=-1)[0]], planned=0)
+    agree(lambda: [F.group_norm(x[:, 1:], 2)[0]], planned=0)
+    with pytest.raises(ValueError, match="does not divide the 5 channels"):
+        F.group_norm(x, 2)
+
+
 def test_rows_that_are_no_aligned_vectors_are_done_generally(cupy, agree):
     memory = drawn(cupy, (6, 44))
     gamma = drawn(cupy, 41, "float32")[1:]
