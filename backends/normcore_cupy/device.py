@@ -69,7 +69,8 @@ DERIVED = np.dtype(
 )  # fmt: skip
 
 #: The struct ``Coefficients``: those of a map, or the variance in place of the scale; how many
-#: neighbours share center and scale, and after how many channels gamma and beta recur. Both are of 32 bits.
+#: neighbours share center and scale, and after how many channels gamma and beta recur, both of 32
+#: bits.
 MAP = np.dtype(
     [
         ("center", GIVEN), ("scale", GIVEN), ("gamma", GIVEN), ("beta", GIVEN),

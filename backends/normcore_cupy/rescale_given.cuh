@@ -63,7 +63,7 @@ rescale_given_single(View x, View out, View mask, Coefficients given, double low
     rescale_by<Single>(x, out, mask, given, low, high, relu, per_range);
 }
 
-extern "C" __global__ void __launch_bounds__(MAX_THREADS)
+extern "C" __global__ void __launch_bounds__(MAX_THREADS, 3)
 rescale_given_along(View x, View out, View mask, Coefficients given, double low, double high,
                     int relu, long long per_range)
 {
