@@ -93,6 +93,19 @@ def test_launches(cupy):
     assert len(cupy.launched) == 2
 
 
+@pytest.mark.parametrize("momentum", [None, 0.25])
+def test_batches_are_counted_once_whatever_the_number_of_blocks(cupy, momentum):
+    layer = nt.BatchNorm1d(600, momentum=momentum)
+    expected = theirs(layer)
+    for size in (3, 5, 4, 2):
+        x = torch_library.from_numpy(np.random.default_rng(size).normal(size=(size, 600))).float()
+        layer(x)
+        expected(x)
+    assert layer.num_batches_tracked == 4
+    torch_library.testing.assert_close(layer.state_dict(), expected.state_dict())
+    assert ("update_running" in cupy.launched) == (momentum is None)
+
+
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_reduced_precision_beside_weights_in_float32(dtype):
     layer = nt.BatchNorm2d(5)
