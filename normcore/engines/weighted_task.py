@@ -31,7 +31,7 @@ from normcore.statistics.weighted_brackets import WeightedBrackets, WeightedPlan
 from normcore.statistics.weighted_quantiles import InvertedCDF, RepeatedInterpolation
 from normcore.statistics.weighted_sample import SampledColumn, WeightedSample
 
-__all__ = ["WeightedBracketTask", "WeightedSampleTask", "weighted_quantiles"]
+__all__ = ["WeightedBracketTask", "WeightedSampleTask", "sample_rows", "weighted_quantiles"]
 
 _SAMPLE, _WEIGHTS, _KEPT, _BRACKETS = "sample", "weights", "kept", "brackets"
 # Rows of a sample where nobody knows of how many, and of a sample of one row.
@@ -199,7 +199,7 @@ def weighted_quantiles(
         If it holds infinity, or weights are of no use.
     """
     first = WeightedSampleTask(
-        scaler, names, num_columns, _sample_rows(num_rows, num_columns, state_bytes)
+        scaler, names, num_columns, sample_rows(num_rows, num_columns, state_bytes)
     )
     states = run(first)
     rows = states[0][ROWS]
@@ -231,7 +231,7 @@ def weighted_quantiles(
     return found, rows
 
 
-def _sample_rows(num_rows: int | None, num_columns: int, state_bytes: int) -> int:
+def sample_rows(num_rows: int | None, num_columns: int, state_bytes: int) -> int:
     """Return of how many rows a sample is: what it and the next pass take is least together."""
     wanted = _USUAL_ROWS if num_rows is None else int(_SAMPLE_ROWS * num_rows ** (2 / 3))
     return max(_LEAST_ROWS, min(wanted, state_bytes // (8 * (num_columns + _NUMBERS_BESIDE))))

@@ -58,7 +58,11 @@ class WeightedQuantiles:
 
     def of(self, x: Array, q: np.ndarray, skipna: bool) -> Found:
         """Return the quantiles, the sum of weights and the infinite values of each channel."""
-        rows = self._selection.channel_values(x, self._taken).astype(np.float64).T
+        if self._sample.is_whole:
+            found = self._selection.channel_values(x)[:, self._taken]
+        else:
+            found = self._selection.channel_values(x, self._taken)
+        rows = found.astype(np.float64).T
         sample = self._sample.of_rows(rows)
         absent, infinite = np.isnan(rows).any(axis=0), np.isinf(rows).sum(axis=0)
         columns = [sample.column(channel) for channel in range(x.shape[1])]
