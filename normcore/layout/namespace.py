@@ -88,7 +88,12 @@ def host_view(array: Array) -> np.ndarray:
         return np.from_dlpack(array.view(sys.modules["torch"].int16)).view(BFLOAT16)
     if dtype == "bfloat16":  # JAX's, which are arrays of ml_dtypes to NumPy
         return np.asarray(array)
-    return np.from_dlpack(array)
+    try:
+        return np.from_dlpack(array)
+    except BufferError:  # so says NumPy 2.0 of read-only memory, which other libraries wrap
+        if not (hasattr(array, "__array__") and is_on_host(array)):
+            raise
+        return np.asarray(array)
 
 
 def native(array: np.ndarray) -> np.ndarray:
@@ -138,7 +143,7 @@ def as_array(x: Array, *, what: str = "x", beside: Array = None) -> Array:
             "a mask"
         )
     if not hasattr(x, "dtype"):
-        return np.from_dlpack(x) if hasattr(x, "__dlpack__") else np.asarray(x)
+        return host_view(x) if hasattr(x, "__dlpack__") else np.asarray(x)
     if beside is not None and place(x) != place(beside):
         raise TypeError(
             f"{what} is {place(x)}, but the data is {place(beside)}; copy one of them to the "
