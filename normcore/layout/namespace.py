@@ -83,8 +83,11 @@ def to_numpy(array: Array) -> np.ndarray:
 
 def host_view(array: Array) -> np.ndarray:
     """Return a NumPy view of an array of another library that lies in host memory, by DLPack."""
-    if str(getattr(array, "dtype", "")) == "torch.bfloat16":  # NumPy's DLPack has none
+    dtype = str(getattr(array, "dtype", ""))
+    if dtype == "torch.bfloat16":  # NumPy's DLPack has none
         return np.from_dlpack(array.view(sys.modules["torch"].int16)).view(BFLOAT16)
+    if dtype == "bfloat16":  # JAX's, which are arrays of ml_dtypes to NumPy
+        return np.asarray(array)
     try:
         return np.from_dlpack(array)
     except BufferError:  # so says NumPy 2.0 of read-only memory, which other libraries wrap
