@@ -8,11 +8,11 @@ The hook is in :mod:`~normcore.registration.hookspecs`, what it may register in
 from __future__ import annotations
 
 import sys
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from normcore.package.callers_warning import warn_caller
 from normcore.registration.discovery import catalog, register
 from normcore.registration.registry import PluginError, PluginWarning, Registration
 
@@ -223,5 +223,5 @@ def _resolve_or_warn(registration: Registration) -> Any:
     try:
         return registration.resolve()
     except PluginError as error:
-        warnings.warn(f"{error}. It is left out.", PluginWarning, stacklevel=4)
+        warn_caller(f"{error}. It is left out.", PluginWarning)
         return None

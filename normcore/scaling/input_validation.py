@@ -6,7 +6,6 @@ follows scikit-learn where its users rely on it.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from numbers import Real
 from types import ModuleType
@@ -19,6 +18,7 @@ from normcore.array_backend.over_views import check_weights
 from normcore.layout.bfloat16 import holds_bfloat16, widened
 from normcore.layout.namespace import Array, array_namespace, host_view
 from normcore.layout.scalar_argument import as_float
+from normcore.package.callers_warning import warn_caller
 from normcore.scaling.containers.frames import (
     arrow_values,
     frame_values,
@@ -147,10 +147,10 @@ def check_names(fitted: Names | None, given: Names | None, owner: str) -> None:
         return
     if fitted is None:
         message = f"X has feature names, but {owner} was fitted without feature names"
-        warnings.warn(message, UserWarning, stacklevel=5)
+        warn_caller(message, UserWarning)
     elif given is None:
         message = f"X does not have valid feature names, but {owner} was fitted with feature names"
-        warnings.warn(message, UserWarning, stacklevel=5)
+        warn_caller(message, UserWarning)
     elif list(fitted) != list(given):
         lines = ["The feature names should match those that were passed during fit."]
         unexpected = sorted(set(given) - set(fitted))
