@@ -12,8 +12,9 @@ from typing import ClassVar, cast
 
 import numpy as np
 
-from normcore.array_backend.abstract import Backend, BackendStatus
+from normcore.array_backend.abstract import Backend
 from normcore.array_backend.selection import get_backend
+from normcore.array_backend.status import BackendStatus
 from normcore.layout.namespace import Array
 from normcore.layout.out_argument import kind_of
 from normcore.statistics import Moments

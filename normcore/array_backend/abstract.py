@@ -6,7 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager, nullcontext
 from types import ModuleType
-from typing import ClassVar, NamedTuple, Self
+from typing import ClassVar, Self
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from normcore.affine import Affine
 from normcore.array_backend import rows
 from normcore.array_backend.formulas import batch_scale, gradient_vectors
 from normcore.array_backend.memory_kernels import MemoryKernels
+from normcore.array_backend.status import BackendStatus
 from normcore.array_backend.visible import rescale_visible
 from normcore.layout.infinite_input import InfiniteInput
 from normcore.layout.namespace import Array, array_namespace
@@ -23,37 +24,11 @@ from normcore.statistics.statistic import StatisticT
 __all__ = [
     "IN_ANY_ORDER",
     "Backend",
-    "BackendStatus",
     "InfiniteInput",
-    "Misconfigured",
     "batch_scale",
     "gradient_vectors",
     "is_relu",
 ]
-
-
-class BackendStatus(NamedTuple):
-    """Whether a backend can be used here, and if not, why, in words.
-
-    Examples
-    --------
-    >>> import normcore as nc
-    >>> nc.backends()["reference"].ready
-    True
-    """
-
-    ready: bool
-    reason: str = ""
-    detail: str = ""
-
-    def __bool__(self) -> bool:
-        return self.ready
-
-
-class Misconfigured(BackendStatus):
-    """Not ready for a setting, such as an environment variable: asking for it is a ValueError."""
-
-    __slots__ = ()
 
 
 #: The context of work in the order of the calling thread.

@@ -14,7 +14,8 @@ from types import MappingProxyType
 
 from numpy import ndarray
 
-from normcore.array_backend.abstract import IN_ANY_ORDER, Backend, BackendStatus, Misconfigured
+from normcore.array_backend.abstract import IN_ANY_ORDER, Backend
+from normcore.array_backend.status import BackendStatus, Misconfigured
 from normcore.layout.namespace import Array
 from normcore.registration.discovery import catalog
 from normcore.registration.registry import DEVICE_KINDS, Catalog, PluginError, Registration

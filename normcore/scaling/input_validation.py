@@ -297,12 +297,14 @@ def refuse_infinity(x: Array, names: Names | None) -> None:
     raise infinity_error(*place, names)
 
 
-def infinity_error(row: int, column: int, names: Names | None) -> ValueError:
-    """Return the error of an infinite element."""
-    label = column_label(column, names)
+def infinity_error(
+    row: int, column: int, names: Names | None, *, is_first: bool = True
+) -> ValueError:
+    """Return the error of an infinite element, which others may come before."""
+    label, at = column_label(column, names), "first at" if is_first else "at"
     return ValueError(
-        f"Input X contains infinity: {label}, first at row {row}. Remove the row, or replace the "
-        "value by NaN, which scalers skip."
+        f"Input X contains infinity: {label}, {at} row {row}. Remove the row, or replace the value "
+        "by NaN, which scalers skip."
     )
 
 

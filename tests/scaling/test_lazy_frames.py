@@ -101,9 +101,21 @@ def test_bad_input():
     late = pl.concat([frame(100_000), big])
     with pytest.raises(ValueError, match=r"column 'b' \(index 1\), first at row 100000"):
         scaler.fit(late.lazy())
-    with pytest.raises(Exception, match=r"infinity: column 'b' \(index 1\)"):
-        scaler.transform(late.lazy()).collect()
     assert scaler.transform(frame().lazy().head(0)).collect().height == 0
+
+
+@pytest.mark.parametrize("engine", ["in-memory", "streaming"])
+@pytest.mark.parametrize("name", ["b", "row"])
+@pytest.mark.parametrize("at", [0, 123_456, 299_999])
+def test_an_infinite_value_of_a_lazy_frame_is_named_by_its_row(engine, name, at):
+    data = frame(300_000).rename({"b": name})
+    scaler = nc.StandardScaler().fit(data)
+    data[at, name] = float("-inf")
+    sliced = pl.concat([data.head(1000).with_columns(pl.all() * 0), data]).lazy().slice(1000)
+    for method in (scaler.transform, scaler.inverse_transform):
+        words = rf"contains infinity: column '{name}' \(index 1\), at row {at}\. Remove the row"
+        with pytest.raises(Exception, match=words):
+            method(sliced).collect(engine=engine)
 
 
 @pytest.mark.parametrize("lazy", [False, True])
