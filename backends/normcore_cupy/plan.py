@@ -103,6 +103,16 @@ class Plan(NamedTuple):
         """The number of groups of ranges."""
         return _divided_up(self.ranges, self.group)
 
+    @property
+    def num_states(self) -> int:
+        """How many states are kept before the end: of ranges, and of groups if they are several."""
+        return self.ranges + (self.groups if self.groups > 1 else 0)
+
+    @property
+    def num_counters(self) -> int:
+        """How many counters blocks count themselves in: none for a single range."""
+        return self.grid[0] * (1 + self.groups) if self.ranges > 1 else 0
+
 
 #: Shape, strides in bytes, size of an element, and the address within the largest vectors; None
 #: where there are none.

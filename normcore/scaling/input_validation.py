@@ -17,7 +17,7 @@ import numpy as np
 from normcore import registration
 from normcore.array_backend.over_views import check_weights
 from normcore.layout.bfloat16 import holds_bfloat16, widened
-from normcore.layout.namespace import Array, array_namespace
+from normcore.layout.namespace import Array, array_namespace, host_view
 from normcore.layout.scalar_argument import as_float
 from normcore.scaling.containers.frames import (
     arrow_values,
@@ -117,7 +117,7 @@ def any_array(X: Array, owner: str) -> Array:
             "where=~numpy.ma.getmaskarray(X)"
         )
     if not hasattr(X, "dtype"):
-        X = np.from_dlpack(X) if hasattr(X, "__dlpack__") else np.asarray(X)
+        X = host_view(X) if hasattr(X, "__dlpack__") else np.asarray(X)
     if holds_bfloat16(X):
         X = widened(X)
     elif isinstance(X, np.ndarray):
@@ -199,7 +199,7 @@ def as_weights(sample_weight: Array, num_samples: int, *, of_all: bool = True) -
     if isinstance(sample_weight, Real):
         sample_weight = np.full(num_samples, as_float("sample_weight", sample_weight))
     elif not hasattr(sample_weight, "dtype") and hasattr(sample_weight, "__dlpack__"):
-        sample_weight = np.from_dlpack(sample_weight)
+        sample_weight = host_view(sample_weight)
     elif isinstance(sample_weight, np.ndarray) or not _is_foreign_array(sample_weight):
         sample_weight = np.asarray(sample_weight)
         sample_weight = widened(sample_weight)
@@ -297,14 +297,11 @@ def refuse_infinity(x: Array, names: Names | None) -> None:
     raise infinity_error(*place, names)
 
 
-def infinity_error(
-    row: int, column: int, names: Names | None, *, is_first: bool = True
-) -> ValueError:
-    """Return the error of an infinite element, which others may come before."""
-    label, at = column_label(column, names), "first at" if is_first else "at"
+def infinity_error(row: int, column: int, names: Names | None) -> ValueError:
+    """Return the error of the first infinite element."""
     return ValueError(
-        f"Input X contains infinity: {label}, {at} row {row}. Remove the row, or replace the value "
-        "by NaN, which scalers skip."
+        f"Input X contains infinity: {column_label(column, names)}, first at row {row}. Remove the "
+        "row, or replace the value by NaN, which scalers skip."
     )
 
 

@@ -227,7 +227,8 @@ def test_weights_as_numpy_defines_them(num_rows: int, kind: str) -> None:
     weights = rng.integers(1 if kind == "whole" else 0, 5, num_rows) * 1.0
     weights[0] = 1e6 if kind == "one heavy" else 1.0
     got = backend.quantiles(x, Q, weights=weights[:, None])
-    want = np.quantile(x[:, :, 0], Q, axis=0, weights=weights, method="inverted_cdf")
+    some = weights > 0  # NumPy 2.0 takes the least value even where it weighs nothing
+    want = np.quantile(x[some, :, 0], Q, axis=0, weights=weights[some], method="inverted_cdf")
     np.testing.assert_array_equal(got.values, want)
     np.testing.assert_array_equal(got.count, weights.sum())
 
