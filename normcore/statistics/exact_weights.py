@@ -165,24 +165,22 @@ class CumulatedWeights(Sequence[int]):
 
     Parameters
     ----------
-    weights : float64 array of one dimension
-        Finite and not negative.
+    parts : sequence of WeightPart
+        Of the weights, in one dimension.
 
     Examples
     --------
-    >>> from normcore.statistics.exact_weights import UNIT, CumulatedWeights
-    >>> cumulated = CumulatedWeights([0.5, 1e-300, 0.5])
+    >>> from normcore.statistics.exact_weights import UNIT, CumulatedWeights, split
+    >>> cumulated = CumulatedWeights(split([0.5, 1e-300, 0.5]))
     >>> cumulated[-1] - UNIT > 0  # nothing is lost
     True
     >>> cumulated.first_reaching(UNIT // 2)
     0
     """
 
-    def __init__(self, weights: np.ndarray) -> None:
-        self._size = len(weights)
-        self._parts = [
-            (np.cumsum(part.whole), part.exponent + _EXPONENT) for part in split(weights)
-        ]
+    def __init__(self, parts: Sequence[WeightPart]) -> None:
+        self._size = len(parts[0].whole)
+        self._parts = [(np.cumsum(part.whole), part.exponent + _EXPONENT) for part in parts]
 
     def __len__(self) -> int:
         return self._size

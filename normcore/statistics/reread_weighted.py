@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from normcore.statistics.exact_weights import UNIT, CumulatedWeights, rounded
+from normcore.statistics.exact_weights import UNIT, CumulatedWeights, rounded, split
 from normcore.statistics.kept_brackets import Place
 from normcore.statistics.quantile_interpolation import as_quantiles
 from normcore.statistics.reread_quantiles import ValuesChanged
@@ -75,13 +75,12 @@ class RereadWeighted:
         for channel, column in enumerate(columns):
             places = [(rank, channel) for rank in range(self._q.size)]
             self._known.update(dict.fromkeys(places, _Known(column, 0, 0)))
-            if column.is_whole:
-                cumulated = CumulatedWeights(column.weights)
-                total = cumulated[-1] if len(cumulated) else 0
+            if column.weights is not None:
+                total = column.weights[-1] if len(column.weights) else 0
                 self._aim(channel, total)
                 whole = BracketSums(-np.inf, np.inf, 0, 0, total, 0)
                 for place in places if total else ():
-                    self._settle(place, whole, column.values, cumulated)
+                    self._settle(place, whole, column)
 
     def _aim(self, channel: int, total: int) -> None:
         """Learn what all values of a channel weigh."""
@@ -136,7 +135,7 @@ class RereadWeighted:
                 f"the values of column {channel} weighed {before:,.6g} and weigh {now:,.6g} when "
                 "they are read again"
             )
-        none = SampledColumn(np.empty(0), np.empty(0), None, None)
+        none = SampledColumn(np.empty(0), CumulatedWeights(split(np.empty(0))), None, None)
         for rank, channel in np.argwhere(plan.wanted).tolist():
             place = rank, channel
             if place not in self._known:
@@ -145,21 +144,14 @@ class RereadWeighted:
             bracket = BracketSums(*ends, *(each[place] for each in seen.sums))
             sample = seen.samples.get(place)
             column = none if sample is None else sample.column()
-            cumulated = CumulatedWeights(column.weights) if column.is_whole else None
-            if not self._settle(place, bracket, column.values, cumulated):
+            if not self._settle(place, bracket, column):
                 self._narrow(place, bracket, column)
 
-    def _settle(
-        self,
-        place: Place,
-        bracket: BracketSums,
-        values: np.ndarray,
-        cumulated: CumulatedWeights | None,
-    ) -> bool:
+    def _settle(self, place: Place, bracket: BracketSums, column: SampledColumn) -> bool:
         """Find a quantile, if all that it is made of is known."""
         first, last = self._targets[place]
-        one = bracket.value_at(first, values, cumulated)
-        other = one if first == last else bracket.value_at(last, values, cumulated)
+        one = bracket.value_at(first, column.values, column.weights)
+        other = one if first == last else bracket.value_at(last, column.values, column.weights)
         if np.isnan(one) or np.isnan(other):
             return False
         rank, channel = place

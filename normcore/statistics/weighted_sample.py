@@ -13,9 +13,12 @@ Journal of the ACM 54 (2007).
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
+
+from normcore.statistics.exact_weights import CumulatedWeights, WeightPart, split
 
 __all__ = ["SampledColumn", "WeightedSample"]
 
@@ -121,13 +124,17 @@ class WeightedSample:
         values = self.values[:, channel]
         there = np.flatnonzero(~np.isnan(values))
         order = there[np.argsort(values[there], kind="stable")]
-        weights = self.weights[order]
         if self.is_whole:
-            return SampledColumn(values[order], weights, None, None)
+            parts = [part._replace(whole=part.whole[order]) for part in self._parts]
+            return SampledColumn(values[order], CumulatedWeights(parts), None, None)
         # What each stands for, in units of those that stand for more than they weigh.
-        logarithms = np.log2(weights) - self.threshold
+        logarithms = np.log2(self.weights[order]) - self.threshold
         shares = np.exp2(np.clip(logarithms, 0.0, _MOST_SHARE))
-        return SampledColumn(values[order], weights, np.cumsum(shares), np.cumsum(logarithms < 0.0))
+        return SampledColumn(values[order], None, np.cumsum(shares), np.cumsum(logarithms < 0.0))
+
+    @cached_property
+    def _parts(self) -> list[WeightPart]:
+        return split(self.weights)
 
     def to_state(self) -> dict[str, np.ndarray]:
         """Return the whole state as a dict of float64 NumPy arrays."""
@@ -154,22 +161,19 @@ class SampledColumn(NamedTuple):
 
     Attributes
     ----------
-    values, weights : float64 array
+    values : float64 array
+    weights : CumulatedWeights or None
+        What each and all before it weigh, where all values are here.
     cumulated : float64 array or None
-        What each and all before it stand for; None where all values are here.
+        What each and all before it stand for, where some are.
     numbers : int array or None
-        How many of them are here by chance.
+        How many of these are here by chance.
     """
 
     values: np.ndarray
-    weights: np.ndarray
+    weights: CumulatedWeights | None
     cumulated: np.ndarray | None
     numbers: np.ndarray | None
-
-    @property
-    def is_whole(self) -> bool:
-        """Whether all values are here."""
-        return self.cumulated is None
 
     def around(
         self, quantiles: tuple[float, float], within: tuple[float, float], reach: float

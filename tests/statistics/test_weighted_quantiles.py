@@ -60,7 +60,7 @@ def test_sums_are_exact(weights):
     sums = np.array([exact_sum(given), exact_sum(given[:1])], dtype=object)
     np.testing.assert_array_equal(from_floats(as_floats(sums)), sums)
     assert rounded(sums)[0] == float(expected)
-    cumulated = CumulatedWeights(given)
+    cumulated = CumulatedWeights(split(given))
     assert cumulated[-1] == sums[0]
     assert cumulated.first_reaching(int(sums[0]) + 1) == len(weights)
     assert cumulated.first_reaching(1) == np.flatnonzero(given)[0]
