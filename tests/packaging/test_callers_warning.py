@@ -10,7 +10,7 @@ import normcore as nc
 pd = pytest.importorskip("pandas")
 
 
-@pytest.mark.parametrize("cls", [nc.StandardScaler, nc.QuantileTransformer, nc.Normalizer])
+@pytest.mark.parametrize("cls", [nc.StandardScaler, nc.RobustScaler, nc.Normalizer])
 @pytest.mark.parametrize("named_in_fit", [True, False])
 def test_feature_names_that_one_side_has(cls, named_in_fit):
     X = np.arange(1.0, 9.0).reshape(4, 2)
