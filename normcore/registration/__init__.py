@@ -188,9 +188,18 @@ def registrations() -> list[Row]:
     return [_row(each) for each in catalog()]
 
 
-def checked(kind: str | None = None) -> list[tuple[Row, PluginError | None]]:
-    """Return what is registered, of one kind or all, and why it cannot be used; import it all."""
-    return [(_row(each), _error_of(each)) for each in catalog() if kind in (None, each.kind)]
+def checked(
+    kind: str | None = None, *, distribution: str | None = None
+) -> list[tuple[Row, PluginError | None]]:
+    """Return what is registered, by one kind and distribution or any, and why it cannot be used.
+
+    All of it is imported.
+    """
+    return [
+        (_row(each), _error_of(each))
+        for each in catalog()
+        if kind in (None, each.kind) and distribution in (None, each.plugin.distribution)
+    ]
 
 
 def _find(kind: str, name: str) -> Registration:

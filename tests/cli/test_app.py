@@ -223,7 +223,11 @@ def test_scalers_and_backends():
 
 
 def test_plugins_are_listed_with_all_that_they_register():
+    status, words = bad("plugins", "absent")
+    assert status == 2
+    assert words.startswith("no distribution 'absent' registers anything")
     stdout = good("plugins")
+    assert "normcore-arrays" in good("plugins", "normcore-arrays")
     for kind, name, target in [
         ("scaler", "maxabs", "normcore_maxabs:MaxAbsScaler"),
         ("kernel", "power", r"normcore_power\.curve:forward"),
@@ -256,6 +260,7 @@ def test_what_cannot_be_used_says_why(monkeypatch):
     assert re.search(r"^cpu +not ready: no such device: status 35 ", good("backends"), re.M)
     status, line = bad("fit", "data.csv", "--scaler", "standard", "--save", "s", "--backend", "cpu")
     assert status == 2
+    assert words.startswith("no distribution 'absent' registers anything")
     assert line.startswith("the backend 'cpu' cannot be used here: no such device")
 
 
