@@ -27,6 +27,7 @@ __all__ = [
     "FORWARD",
     "GIVEN",
     "MAP",
+    "MOST_CHANNELS",
     "RUNNING",
     "VIEW",
     "WANTED",
@@ -68,13 +69,17 @@ DERIVED = np.dtype(
 )  # fmt: skip
 
 #: The struct ``Coefficients``: those of a map, or the variance in place of the scale; how many
-#: neighbours share center and scale, and after how many channels gamma and beta recur, if they do.
+#: neighbours share center and scale, and after how many channels gamma and beta recur, both of 32
+#: bits.
 MAP = np.dtype(
     [
         ("center", GIVEN), ("scale", GIVEN), ("gamma", GIVEN), ("beta", GIVEN),
         ("eps", np.float64), ("var", np.int64), ("group", np.int64), ("number", np.int64),
     ]
 )  # fmt: skip
+
+#: What channels can be told apart by there: the largest number of them.
+MOST_CHANNELS = (1 << 32) - 1
 
 #: The struct ``Forward``: the forward pass whose gradients are summed.
 FORWARD = np.dtype(

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from normcore.layout.namespace import Array
-from normcore_cupy.device import ABSENT, DERIVED, MAP
+from normcore_cupy.device import ABSENT, DERIVED, MAP, MOST_CHANNELS
 from normcore_cupy.launcher import dtype_name
 from normcore_cupy.plan import ELEMENTWISE, REDUCTION
 from normcore_cupy.planning import STATE_ROWS, Planned, Planning, guarded, is_in_c_order
@@ -51,7 +51,11 @@ class GroupPlans(Planning):
             return None
         kinds = [self._kind(each, num_channels) for each in vectors]
         total = num_samples * groups
-        if None in kinds or not self._fits_state(parts, total):
+        if (
+            None in kinds
+            or not self._fits_state(parts, total)
+            or num_samples * num_channels > MOST_CHANNELS
+        ):
             return None
         if parts is None:
             at[4] = program.result((STATE_ROWS, total), np.float64)

@@ -21,7 +21,7 @@ from normcore.statistics.brackets import Brackets, Quantiles
 from normcore.statistics.quantile_interpolation import as_quantiles, interpolated
 from normcore.statistics.statistic import StatisticT
 from normcore_cupy.counting import Counting
-from normcore_cupy.device import DERIVED, FORWARD, Device
+from normcore_cupy.device import DERIVED, FORWARD, MOST_CHANNELS, Device
 from normcore_cupy.device_moments import DeviceMoments, update_running
 from normcore_cupy.launcher import Launcher, dtype_name
 from normcore_cupy.plan import (
@@ -204,7 +204,7 @@ class DeviceBackend(Backend):
     ) -> Array:
         """Return the rescaled array; infinity propagates, as finding it would mean waiting."""
         relu = is_relu(activation)
-        if self._launcher.is_on_host(affine):
+        if self._launcher.is_on_host(affine) or x.shape[1] > MOST_CHANNELS:
             rows = self._launcher.coefficients(affine, x.shape[1])
             return self._rescale("rescale", x, rows, clip, relu, mask, out)
         given, _held = self._launcher.given_map(affine, x.shape[1])

@@ -11,7 +11,17 @@ import numpy as np
 from normcore.affine import COEFFICIENTS, Affine
 from normcore.layout.namespace import Array
 from normcore.statistics import Moments
-from normcore_cupy.device import ABSENT, C_TYPES, FINISH, GIVEN, MAP, Device, Scalar, placed
+from normcore_cupy.device import (
+    ABSENT,
+    C_TYPES,
+    FINISH,
+    GIVEN,
+    MAP,
+    MOST_CHANNELS,
+    Device,
+    Scalar,
+    placed,
+)
 from normcore_cupy.plan import ELEMENTWISE, Plan, Walk, in_vectors, plan
 
 if TYPE_CHECKING:
@@ -111,10 +121,10 @@ class Launcher:
             If a coefficient has another length.
         """
         given, held = np.zeros((), MAP), []
+        given["group"], given["number"] = 1, MOST_CHANNELS
         for name in COEFFICIENTS:
             given[name], vector = self.given(num_channels, name, getattr(affine, name))
             held.append(vector)
-        given["group"] = 1
         return given, held
 
     def vector(self, name: str, value: Array, num_channels: int) -> tuple[Array, np.float64]:

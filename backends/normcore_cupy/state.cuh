@@ -70,6 +70,16 @@ __device__ inline void summarize(const Moments& m, double ddof, long long channe
     row[2 * channels] = varied ? ldexp(sqrt(unit), static_cast<int>(m.exponent)) : INF - INF;
 }
 
+// Move an average, or copy it. Not inlined: kernels that do so at
+// their end shall have the registers for what comes before.
+__device__ __attribute__((noinline)) void move_average(const char* from, long long kind, char* to,
+                                                       long long kind_of_result, long long channel,
+                                                       bool moves, double share, double value)
+{
+    double v = Given{const_cast<char*>(from), kind, 0.0}[channel];
+    Wanted{to, kind_of_result}.put(channel, moves ? share * value + (1.0 - share) * v : v);
+}
+
 // Running averages that move towards a batch; `moved` may be where they are. A channel without a
 // variance stays.
 struct Running {
@@ -79,16 +89,14 @@ struct Running {
     long long* number;   // of batches so far, or null
     long long counts;    // 1 where this batch is still to be counted in it
 
-    __device__ void move(const Moments& batch, long long channel) const
+    // Towards the mean and the variance of a batch; one that is not `varied` has none.
+    __device__ void move(double share, double batch_mean, double batch_var, bool varied,
+                         long long channel) const
     {
-        double share = weight != weight ? 1.0 / static_cast<double>(*number + counts) : weight;
-        double m = mean[channel], v = var[channel];
-        if ((batch.count.hi + batch.count.lo) - ddof > 0.0) {
-            m = share * mean_of(batch) + (1.0 - share) * m;
-            v = share * var_of(batch, ddof) + (1.0 - share) * v;
-        }
-        moved_mean.put(channel, m);
-        moved_var.put(channel, v);
+        move_average(mean.data, mean.kind, moved_mean.data, moved_mean.kind, channel, varied,
+                     share, batch_mean);
+        move_average(var.data, var.kind, moved_var.data, moved_var.kind, channel, varied, share,
+                     batch_var);
     }
 
     __device__ void count() const
@@ -117,6 +125,8 @@ __device__ inline void derive(const Moments& m, const Derived& to, long long cha
     row[3 * channels] = to.beta[channel];
     summarize(m, 0.0, channels, row + 4 * channels);
     summarize(m, 1.0, channels, row + 7 * channels);
-    if (to.running.moved_mean.kind != 0) to.running.move(m, channel);
+    if (to.running.moved_mean.kind != 0)
+        to.running.move(to.running.weight, row[7 * channels], row[8 * channels],
+                        (m.count.hi + m.count.lo) - 1.0 > 0.0, channel);
     if (channel == 0) to.running.count();
 }

@@ -61,6 +61,12 @@ extern "C" __global__ void __launch_bounds__(MAX_THREADS)
 update_running(const double* state, Running running, int* counter, long long channels)
 {
     long long channel = static_cast<long long>(blockIdx.x) * blockDim.x + threadIdx.x;
-    if (channel < channels) running.move(load_moments(state + channel, channels), channel);
+    if (channel < channels) {
+        Moments m = load_moments(state + channel, channels);
+        double share = running.weight, number = 0.0;
+        if (running.number != nullptr) number = static_cast<double>(*running.number + running.counts);
+        running.move(share != share ? 1.0 / number : share, mean_of(m), var_of(m, running.ddof),
+                     (m.count.hi + m.count.lo) - running.ddof > 0.0, channel);
+    }
     if (running.counts != 0 && is_last(counter, gridDim.x) && threadIdx.x == 0) running.count();
 }

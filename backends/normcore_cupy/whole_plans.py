@@ -11,7 +11,7 @@ import math
 import numpy as np
 
 from normcore.layout.namespace import Array
-from normcore_cupy.device import ABSENT, DERIVED, FORWARD, MAP, RUNNING
+from normcore_cupy.device import ABSENT, DERIVED, FORWARD, MAP, MOST_CHANNELS, RUNNING
 from normcore_cupy.launcher import dtype_name
 from normcore_cupy.plan import BACKWARD, ELEMENTWISE, EXTREMA, REDUCTION, of_columns
 from normcore_cupy.planning import STATE_ROWS, Planned, Planning, guarded
@@ -159,6 +159,8 @@ class Plans(Planning):
         drafted = self._with_result(program, axis, eps, (x,), out, at[5])
         if drafted is None or mean is None or var is None:
             return None
+        if drafted[0][0].shape[1] > MOST_CHANNELS:
+            return None
         (view, target), at[5], is_fresh = drafted
         given = np.zeros((), MAP)
         names = "center", "scale", "gamma", "beta"
@@ -170,7 +172,8 @@ class Plans(Planning):
             if kind is None:
                 return None
             given[name]["kind"] = kind
-        given["gamma"]["value"], given["eps"], given["var"], given["group"] = 1.0, eps, 1, 1
+        given["gamma"]["value"], given["eps"], given["var"] = 1.0, eps, 1
+        given["group"], given["number"] = 1, MOST_CHANNELS
         over = self._backend._plan(view, ELEMENTWISE, target)
         self._launch(
             program, "rescale_given", (dtype_name(view), dtype_name(target)), over,

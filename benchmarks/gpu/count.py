@@ -163,7 +163,8 @@ def _jobs(layout: str) -> dict[str, Callable[[], object]]:
     else:
         x = cupy.empty(shape, np.float32)
     backend, vector = common.backend(), cupy.ones(shape[1])
-    affine = nc.Affine(center=vector, scale=vector, gamma=vector, beta=vector)
+    of_host = np.ones(shape[1])
+    affine = nc.Affine(center=of_host, scale=of_host, gamma=of_host, beta=of_host)
     return {
         "moments": lambda: backend.moments(x),
         "extrema": lambda: backend.extrema(x),

@@ -163,6 +163,7 @@ def functional_calls(x: object, rows: object) -> dict[str, Callable[[], object]]
     _, of_rows = f.layer_norm(rows, scale, shift)
     return {
         "StandardScaler.transform": lambda: scaler.transform(rows),
+        "StandardScaler.inverse_transform": lambda: scaler.inverse_transform(rows),
         "moments": lambda: f.moments(x, channel_axis=1),
         "extrema": lambda: f.extrema(x, channel_axis=1),
         "batch_norm": lambda: f.batch_norm(x, gamma, beta, out=out),
@@ -170,6 +171,7 @@ def functional_calls(x: object, rows: object) -> dict[str, Callable[[], object]]
         "batch_norm_inference": lambda: f.batch_norm_inference(x, beta, gamma, gamma, beta),
         "layer_norm": lambda: f.layer_norm(rows, scale, shift),
         "layer_norm_backward": lambda: f.layer_norm_backward(rows, rows, of_rows, scale),
+        "group_norm": lambda: f.group_norm(x, channels // 2, gamma, beta),
     }
 
 
