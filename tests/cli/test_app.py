@@ -260,7 +260,6 @@ def test_what_cannot_be_used_says_why(monkeypatch):
     assert re.search(r"^cpu +not ready: no such device: status 35 ", good("backends"), re.M)
     status, line = bad("fit", "data.csv", "--scaler", "standard", "--save", "s", "--backend", "cpu")
     assert status == 2
-    assert words.startswith("no distribution 'absent' registers anything")
     assert line.startswith("the backend 'cpu' cannot be used here: no such device")
 
 
