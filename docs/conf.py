@@ -69,9 +69,7 @@ numpydoc_validation_checks = {
     "RT04",  # a description may begin with such a name
     "SA03",
     "SA01",  # pages of the reference list what belongs together
-    "SS03",  # a summary may go on after its first line
     "SS05",  # nouns and "Whether" are summaries too
-    "SS06",
     "YD01",
 }
 

@@ -210,12 +210,14 @@ def exporters() -> None:
 
 
 @cli.command()
-def plugins() -> None:
-    """List all that plugins register, and what is wrong with it."""
-    print_rows(
-        ["kind", "name", "status", "distribution", "target"],
-        [[row.kind, *_cells(row, error)] for row, error in registration.checked()],
-    )
+@click.argument("distribution", required=False)
+def plugins(distribution: str | None) -> None:
+    """List all that plugins register, of one DISTRIBUTION or all, and what is wrong with it."""
+    checked = registration.checked(distribution=distribution)
+    found = [[row.kind, *_cells(row, error)] for row, error in checked]
+    if not found:
+        raise click.UsageError(f"no distribution {distribution!r} registers anything")
+    print_rows(["kind", "name", "status", "distribution", "target"], found)
 
 
 def _print_registered(kind: str) -> None:

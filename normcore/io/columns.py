@@ -10,12 +10,12 @@ from __future__ import annotations
 import difflib
 import fnmatch
 import re
-import warnings
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from normcore.io.batch import Field
 from normcore.io.table import TableSource
+from normcore.package.callers_warning import warn_caller
 
 if TYPE_CHECKING:
     from normcore.scaling.scaler import Scaler
@@ -142,11 +142,10 @@ def scaler_columns(table: TableSource, scaler: Scaler) -> tuple[str, ...]:
             f"{num_features}{without}"
         )
     if names is not None:
-        warnings.warn(
+        warn_caller(
             f"{table.name} does not have column names, but {type(scaler).__name__} was fitted "
             "with them; its columns are taken in their order",
             UserWarning,
-            stacklevel=2,
         )
     return found
 

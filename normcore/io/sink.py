@@ -69,8 +69,8 @@ class Sink:
             self._take = target
         else:
             raise TypeError(
-                f"cannot write a table to {self.name}: neither a path nor a callable, nor a "
-                "writer with write_batch"
+                f"cannot write a table to {self.name}, which is no path, callable or writer with "
+                "write_batch; the order is source, sink, scaler"
             )
 
     @property

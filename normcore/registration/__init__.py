@@ -8,11 +8,11 @@ The hook is in :mod:`~normcore.registration.hookspecs`, what it may register in
 from __future__ import annotations
 
 import sys
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from normcore.package.callers_warning import warn_caller
 from normcore.registration.discovery import catalog, register
 from normcore.registration.registry import PluginError, PluginWarning, Registration
 
@@ -188,9 +188,18 @@ def registrations() -> list[Row]:
     return [_row(each) for each in catalog()]
 
 
-def checked(kind: str | None = None) -> list[tuple[Row, PluginError | None]]:
-    """Return what is registered, of one kind or all, and why it cannot be used; import it all."""
-    return [(_row(each), _error_of(each)) for each in catalog() if kind in (None, each.kind)]
+def checked(
+    kind: str | None = None, *, distribution: str | None = None
+) -> list[tuple[Row, PluginError | None]]:
+    """Return what is registered, by one kind and distribution or any, and why it cannot be used.
+
+    All of it is imported.
+    """
+    return [
+        (_row(each), _error_of(each))
+        for each in catalog()
+        if kind in (None, each.kind) and distribution in (None, each.plugin.distribution)
+    ]
 
 
 def _find(kind: str, name: str) -> Registration:
@@ -223,5 +232,5 @@ def _resolve_or_warn(registration: Registration) -> Any:
     try:
         return registration.resolve()
     except PluginError as error:
-        warnings.warn(f"{error}. It is left out.", PluginWarning, stacklevel=4)
+        warn_caller(f"{error}. It is left out.", PluginWarning)
         return None

@@ -11,7 +11,6 @@ import inspect
 import os
 import re
 import threading
-import warnings
 from collections.abc import Iterable
 from importlib import import_module
 from importlib.util import find_spec
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import pluggy
 
 from normcore.package import public_names
+from normcore.package.callers_warning import warn_caller
 from normcore.registration import builtin, hookspecs
 from normcore.registration.registry import (
     Catalog,
@@ -144,7 +144,7 @@ def _discover() -> None:
             problems = _refuse_unknown_backends(manager, taken)
         _discovered = True
     for problem in problems:  # after everything has taken effect: a warning may be an error
-        warnings.warn(f"{problem}. It is not used.", PluginWarning, stacklevel=4)
+        warn_caller(f"{problem}. It is not used.", PluginWarning)
 
 
 def _started_manager() -> pluggy.PluginManager:

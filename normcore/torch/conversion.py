@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import TypeVar
 
 from torch import distributed, nn
 from torch.nn.modules.lazy import LazyModuleMixin
 
+from normcore.package.callers_warning import warn_caller
 from normcore.torch import batchnorm, lazy, rows
 from normcore.torch.batchnorm import SyncBatchNorm
 from normcore.torch.layer import as_theirs, check_model, refusal
@@ -93,10 +93,10 @@ def synchronize(module: nn.Module, process_group: distributed.ProcessGroup | Non
             continue
         kind = type(each)
         if kind not in _SYNCHRONIZED:
-            warnings.warn(
+            warn_caller(
                 f"{name or 'the model itself'} stays a batch norm of its process alone: it is a "
                 f"{kind.__qualname__}, which may do more than the batch norm that it derives from",
-                stacklevel=3,
+                UserWarning,
             )
             continue
         each.__class__ = _SYNCHRONIZED[kind]

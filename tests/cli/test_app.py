@@ -223,7 +223,11 @@ def test_scalers_and_backends():
 
 
 def test_plugins_are_listed_with_all_that_they_register():
+    status, words = bad("plugins", "absent")
+    assert status == 2
+    assert words.startswith("no distribution 'absent' registers anything")
     stdout = good("plugins")
+    assert "normcore-arrays" in good("plugins", "normcore-arrays")
     for kind, name, target in [
         ("scaler", "maxabs", "normcore_maxabs:MaxAbsScaler"),
         ("kernel", "power", r"normcore_power\.curve:forward"),

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import re
 import shlex
+import shutil
+import sys
 import tomllib
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -60,15 +63,20 @@ def test_console_shows_what_the_first_command_prints(tmp_path, monkeypatch):
 
 def test_python_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    shutil.copytree(ROOT / "examples" / "data", tmp_path / "examples" / "data")
+    plugin = ModuleType("normcore_halfrange")
+    monkeypatch.setitem(sys.modules, plugin.__name__, plugin)
     import normcore as nc
 
     threads, names = nc.get_num_threads(), {}
     try:
         for number, code in enumerate(blocks("python")):
             exec(compile(code, f"README block {number}", "exec"), names)
+            plugin.HalfRangeScaler = names.get("HalfRangeScaler")
     finally:
         nc.set_num_threads(threads)
     np.testing.assert_array_equal(names["restored"], names["X"])
+    assert len((tmp_path / "scaled.csv").read_text().splitlines()) == 570
     assert names["Y"].dtype == np.float32
     assert names["dx"].shape == names["x"].shape
     scaled = names["HalfRangeScaler"]().fit_transform([[0.0], [1.0], [4.0]])
@@ -89,7 +97,7 @@ def test_plugin_in_full(tmp_path):
         run_python("-m", "normcore", "scalers", site=site).stdout,
     )
     test = tmp_path / "test_halfrange.py"
-    test.write_text("from normcore import HalfRangeScaler\n" + block("class TestHalfRangeScaler"))
+    test.write_text(block("class TestHalfRangeScaler"))
     options = ("-q", "-p", "no:cacheprovider", "--rootdir", tmp_path, "-c", "/dev/null")
     done = run_python("-m", "pytest", *options, test, site=site)
     assert re.search(r"\d\d passed", done.stdout)

@@ -1,5 +1,7 @@
 """Lazy frames of polars: fits stream them, transform stays lazy."""
 
+import re
+
 import numpy as np
 import pytest
 from scalers import SCALERS
@@ -105,17 +107,17 @@ def test_bad_input():
 
 
 @pytest.mark.parametrize("engine", ["in-memory", "streaming"])
-@pytest.mark.parametrize("name", ["b", "row"])
 @pytest.mark.parametrize("at", [0, 123_456, 299_999])
-def test_an_infinite_value_of_a_lazy_frame_is_named_by_its_row(engine, name, at):
-    data = frame(300_000).rename({"b": name})
+def test_an_infinite_value_of_a_lazy_frame_can_be_found(engine, at):
+    data = frame(300_000)
     scaler = nc.StandardScaler().fit(data)
-    data[at, name] = float("-inf")
-    sliced = pl.concat([data.head(1000).with_columns(pl.all() * 0), data]).lazy().slice(1000)
+    data[at, "b"] = float("-inf")
     for method in (scaler.transform, scaler.inverse_transform):
-        words = rf"contains infinity: column '{name}' \(index 1\), at row {at}\. Remove the row"
-        with pytest.raises(Exception, match=words):
-            method(sliced).collect(engine=engine)
+        with pytest.raises(Exception, match=r"infinity: column 'b' \(index 1\)\. X\.") as caught:
+            method(data.lazy()).collect(engine=engine)
+        query = re.search(r"X\..*(?= has the rows)", str(caught.value)).group()
+        rows = eval(query, {"X": data.lazy(), "polars": pl}).collect()
+        assert rows["index"].to_list() == [at]
 
 
 @pytest.mark.parametrize("lazy", [False, True])

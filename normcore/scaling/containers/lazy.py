@@ -15,7 +15,6 @@ from normcore.scaling import input_validation
 from normcore.scaling.containers.frame_output import framed
 from normcore.scaling.containers.frames import frame_values, library_of, result_dtypes
 from normcore.scaling.containers.table import PiecewiseTable
-from normcore.scaling.input_validation import Names
 from normcore.statistics import Statistic
 
 if TYPE_CHECKING:
@@ -68,7 +67,7 @@ class LazyTable(PiecewiseTable):
             try:
                 found = scaler._observed(values, part, self.names)
             except ValueError:
-                _refuse_infinity(values, rows, self.names, is_first=True)
+                self._refuse_infinity(values, rows)
                 raise
             if statistic is not None and found is not None:
                 found = statistic.merge(found)
@@ -109,28 +108,22 @@ class LazyTable(PiecewiseTable):
         kinds = {2: polars.Float32, 4: polars.Float32, 8: polars.Float64}
         dtypes = [kinds[each.itemsize] for each in result_dtypes(empty)]
         schema = polars.Schema(dict(zip(names, dtypes, strict=True)))
-        # Batches come in any order: what names a row for the user travels with them.
-        row_index = "row"
-        while row_index in self._names:
-            row_index += "_"
 
         def scaled(batch: Array) -> Array:
             if not batch.height:
                 return polars.DataFrame(schema=schema)
-            first_row = batch[row_index][0]
-            batch = batch.drop(row_index)
             values = frame_values(batch)
             backend = select_backend(values, fitted.backend)
             try:
                 result = fitted._mapped(backend, values, inverse, True, None, None, chosen)
             except ValueError:
-                _refuse_infinity(values, first_row, self.names, is_first=False)
+                self._refuse_infinity(values, None)
                 raise
             frame = framed(fitted, result, values, batch, "polars", inverse, chosen, None)
             # A cast by names would take some for patterns.
             return polars.DataFrame([each.cast(schema[each.name]) for each in frame.get_columns()])
 
-        return self._frame.with_row_index(row_index).map_batches(
+        return self._frame.map_batches(
             scaled,
             schema=schema,
             streamable=True,
@@ -144,12 +137,20 @@ class LazyTable(PiecewiseTable):
         if container != "polars":
             super().check_container(container)
 
+    def _refuse_infinity(self, values: np.ndarray, first_row: int | None) -> None:
+        """Refuse a batch with an infinite value, by its row in the whole where that is known.
 
-def _refuse_infinity(
-    values: np.ndarray, first_row: int, names: Names | None, *, is_first: bool
-) -> None:
-    """Refuse a batch with an infinite value, by its row in the whole."""
-    place = input_validation.first_infinity(values, np)
-    if place is not None:
+        polars maps batches in any order, and its own numbers of rows end at 2**32.
+        """
+        place = input_validation.first_infinity(values, np)
+        if place is None:
+            return
         row, column = place
-        raise input_validation.infinity_error(first_row + row, column, names, is_first=is_first)
+        if first_row is not None:
+            raise input_validation.infinity_error(first_row + row, column, self.names)
+        where = f"filter(polars.col({self._names[column]!r}).is_infinite())"
+        raise ValueError(
+            f"Input X contains infinity: {input_validation.column_label(column, self.names)}. "
+            f"X.with_row_index().{where} has the rows: remove them, or replace the values by NaN, "
+            "which scalers skip."
+        )
