@@ -26,8 +26,10 @@ class Bound:
     grid, block : triples of int
     arguments : sequence of Scalar
         What stays; what is at the `places` does not matter.
-    places : sequence of Place
-        Of the addresses of a call, 64 bits each.
+    places : sequence of Place or None
+        Of the addresses of a call, 64 bits each; None for those that this launch does not take.
+    together : bool, optional
+        As for :meth:`~normcore_cupy.device.Device.launch`.
     """
 
     def __init__(
@@ -38,15 +40,19 @@ class Bound:
         grid: tuple[int, int, int],
         block: tuple[int, int, int],
         arguments: tuple[Scalar, ...],
-        places: tuple[Place, ...],
+        places: tuple[Place | None, ...],
+        together: bool = False,
     ) -> None:
         self._device = device
-        self._how = kernel, dtypes, grid, block
+        self._how, self._together = (kernel, dtypes, grid, block), together
         self._arguments: list[Scalar] = list(arguments)
         self._whole: list[tuple[int, int]] = []  # arguments that are addresses, and which ones
         self._words: list[tuple[memoryview, int, int]] = []  # words of others, and which ones
         structs: dict[int, np.ndarray] = {}
-        for number, (at, *fields) in enumerate(places):
+        for number, place in enumerate(places):
+            if place is None:
+                continue
+            at, *fields = place
             if not fields:
                 self._whole.append((at, number))
                 continue
@@ -65,7 +71,7 @@ class Bound:
         with self._lock:
             for words, slot, number in self._words:
                 words[slot] = addresses[number]
-            self._device.launch(*self._how, tuple(arguments))
+            self._device.launch(*self._how, tuple(arguments), self._together)
 
 
 def _offset(dtype: np.dtype, names: list[str]) -> int:

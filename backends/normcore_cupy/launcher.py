@@ -133,8 +133,8 @@ class Launcher:
         """Return where a reduction keeps its states (ranges, rows, C), and the arrays behind it."""
         number = over.ranges + (over.groups if over.groups > 1 else 0)
         parts = counters = self.device.empty((number, num_rows, num_channels), np.float64)
-        if over.ranges > 1:  # a single range counts nothing
-            counters = self.device.counters(over.grid[0] * (1 + over.groups))
+        if over.num_counters:
+            counters = self.device.counters(over.num_counters)
         addresses = self.device.pointer(parts), self.device.pointer(counters)
         return np.array((*addresses, over.group, over.groups), FINISH), (parts, counters)
 

@@ -103,6 +103,11 @@ class Plan(NamedTuple):
         """The number of groups of ranges."""
         return _divided_up(self.ranges, self.group)
 
+    @property
+    def num_counters(self) -> int:
+        """Numbers that a tile's blocks count in: ranges of each group, groups, and tickets."""
+        return self.grid[0] * (2 + self.groups) if self.ranges > 1 else 0
+
 
 #: Shape, strides in bytes, size of an element, and the address within the largest vectors; None
 #: where there are none.

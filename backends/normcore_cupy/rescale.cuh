@@ -57,9 +57,9 @@ __device__ inline void rescale_sweep(const Positions& first, const View& x, cons
 template <class W>
 __device__ inline void rescale_all(const View& x, const View& out, const View& mask,
                                    const double* affine, double low, double high, int relu,
-                                   long long per_range)
+                                   long long per_range, const Share& share = Share().backwards())
 {
-    Positions first(x, per_range, true);
+    Positions first(x, per_range, share);
     if (first.left <= 0) return;
     Affine maps[W::CHANNELS];
     bool ordinary = true;

@@ -1,4 +1,4 @@
-"""Batch norm of a caller's arrays whose layout was met before: no checks, no views, two launches.
+"""Batch norm of arrays whose layout was met before: no checks, no views, one launch or two.
 
 What follows from dtypes, shapes, strides and alignment is worked out once; a call allocates, and
 binds addresses. Whatever is not plain (masks, other libraries, several views, an `out` that
@@ -73,12 +73,12 @@ class WholeCalls:
             parts = device.empty((planned.num_parts,), np.float64)
             state = device.empty((STATE_ROWS, planned.num_channels), np.float64)
             rows = device.empty((_DERIVED_ROWS, planned.num_channels), np.float64)
-            table = device.pointer(rows)
-            planned.first(
-                at, *self._scratch(planned, parts), device.pointer(state), table,
-                *(each for each, _ in vectors if each),
+            addresses = (
+                at, where, *self._scratch(planned, parts), device.pointer(state),
+                device.pointer(rows), *(each for each, _ in vectors if each),
             )  # fmt: skip
-            planned.second(at, where, table)
+            for launch in planned.launches:
+                launch(*addresses)
             moments = DeviceMoments(state, self._launcher, {0.0: (rows, 4), 1.0: (rows, 7)})
             return self._released(y, x, out), moments
 
@@ -111,10 +111,12 @@ class WholeCalls:
             device = self._device
             scratch = device.empty((planned.num_parts,), np.float64)
             rows = device.empty((_GRADIENT_ROWS, planned.num_channels), np.float64)
-            table = device.pointer(rows)
-            vectors = (vector[0],) if vector[0] else ()
-            planned.first(upstream, at, state, *self._scratch(planned, scratch), table, *vectors)
-            planned.second(upstream, at, where, table)
+            addresses = (
+                upstream, at, where, state, *self._scratch(planned, scratch), device.pointer(rows),
+                *((vector[0],) if vector[0] else ()),
+            )  # fmt: skip
+            for launch in planned.launches:
+                launch(*addresses)
             return (
                 self._released(dx, dy, out),
                 self._released(rows[_DGAMMA, ...], dy),
@@ -134,7 +136,8 @@ class WholeCalls:
             planned = self._plan(key, self._plans.running, parts, mean, var, weight, number)
             if planned is None:
                 return False
-            planned.first(state, count, old, also_old, old, also_old)
+            for launch in planned.launches:
+                launch(state, count, old, also_old, old, also_old)
         return True
 
     # -- of every call ---------------------------------------------------------------------

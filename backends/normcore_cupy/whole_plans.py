@@ -27,8 +27,7 @@ _NOWHERE = np.int64(0)
 class Planned(NamedTuple):
     """What is planned for one layout."""
 
-    first: Bound
-    second: Bound
+    launches: tuple[Bound, ...]  # each is given all addresses of a call
     num_channels: int
     num_parts: int  # float64 numbers
     num_counters: int
@@ -64,34 +63,44 @@ class Plans:
         num_channels = view.shape[1]
         derived = np.zeros((), DERIVED)
         derived["eps"] = eps
-        places: list[Place] = []
+        vectors: list[Place] = []
         for name, value in {"gamma": gamma, "beta": beta}.items():
             if value is not None:
                 kind = self._vector_kind(value, num_channels)
                 if kind is None:
                     return None
                 derived[name]["kind"] = kind
-                places.append((5, name, "data"))
+                vectors.append((5, name, "data"))
         if gamma is None:
             derived["gamma"]["value"] = 1.0
         over = self._backend._plan(view, REDUCTION)
         finish, num_parts, num_counters = self._finish(over, STATE_ROWS, num_channels)
+        name, result = dtype_name(view), dtype_name(target)
         walked = self._launcher.view
+        arguments = over.per_range, finish, _NOWHERE, derived
+        places: list[Place] = [(3, "parts"), (3, "counters"), (4,), (5, "rows"), *vectors]
+        if self._backend._plan(view, REDUCTION, target) == over:
+            once = self._at_once(
+                "normalize", (name, result), over, (view,),
+                (walked(view, over.walk), walked(target, over.walk), *arguments),
+                ((0, "data"), (1, "data"), *places),
+            )  # fmt: skip
+            if once is not None:
+                return Planned((once,), num_channels, num_parts, num_counters)
         first = self._bound(
-            "moments", (dtype_name(view), "float64"), over,
-            (walked(view, over.walk), np.int32(0), over.per_range, finish, _NOWHERE, derived),
-            ((0, "data"), (3, "parts"), (3, "counters"), (4,), (5, "rows"), *places),
+            "moments", (name, "float64"), over,
+            (walked(view, over.walk), np.int32(0), *arguments), ((0, "data"), None, *places),
         )  # fmt: skip
         over = self._backend._plan(view, ELEMENTWISE, target)
         second = self._bound(
-            "rescale", (dtype_name(view), dtype_name(target)), over,
+            "rescale", (name, result), over,
             (
                 walked(view, over.walk), walked(target, over.walk), ABSENT, _NOWHERE,
                 np.float64(-math.inf), np.float64(math.inf), np.int32(0), over.per_range,
             ),
-            ((0, "data"), (1, "data"), (3,)),
+            ((0, "data"), (1, "data"), None, None, None, (3,)),
         )  # fmt: skip
-        return Planned(first, second, num_channels, num_parts, num_counters)
+        return Planned((first, second), num_channels, num_parts, num_counters)
 
     def backward(
         self,
@@ -113,7 +122,7 @@ class Plans:
             return None
         forward = np.zeros((), FORWARD)
         forward["eps"], forward["training"] = eps, training
-        places: list[Place] = []
+        vectors: list[Place] = []
         if gamma is None:
             forward["gamma"]["value"] = 1.0
         else:
@@ -121,31 +130,36 @@ class Plans:
             if kind is None:
                 return None
             forward["gamma"]["kind"] = kind
-            places.append((3, "gamma", "data"))
+            vectors.append((3, "gamma", "data"))
         over = self._backend._plan(view, REDUCTION, upstream)
         finish, num_parts, num_counters = self._finish(over, 4, num_channels)
+        name, result = dtype_name(view), dtype_name(target)
         walked = self._launcher.view
+        inputs = walked(upstream, over.walk), walked(view, over.walk)
+        arguments = forward, over.per_range, finish, _NOWHERE
+        places: list[Place] = [(3, "state"), (5, "parts"), (5, "counters"), (6,), *vectors]
+        if self._backend._plan(view, REDUCTION, upstream, target) == over:
+            once = self._at_once(
+                "normalize_backward", (name, result), over, (upstream, view),
+                (*inputs, walked(target, over.walk), *arguments),
+                ((0, "data"), (1, "data"), (2, "data"), *places),
+            )  # fmt: skip
+            if once is not None:
+                return Planned((once,), num_channels, num_parts, num_counters)
         first = self._bound(
-            "backward_reduce", (dtype_name(view), "float64"), over,
-            (
-                walked(upstream, over.walk), walked(view, over.walk), ABSENT, forward,
-                over.per_range, finish, _NOWHERE,
-            ),
-            (
-                (0, "data"), (1, "data"), (3, "state"), (5, "parts"), (5, "counters"), (6,),
-                *places,
-            ),
+            "backward_reduce", (name, "float64"), over, (*inputs, ABSENT, *arguments),
+            ((0, "data"), (1, "data"), None, *places),
         )  # fmt: skip
         over = self._backend._plan(view, BACKWARD, upstream, target)
         second = self._bound(
-            "backward_elemt", (dtype_name(view), dtype_name(target)), over,
+            "backward_elemt", (name, result), over,
             (
                 *(walked(each, over.walk) for each in (upstream, view, target)), ABSENT,
                 _NOWHERE, _NOWHERE, over.per_range,
             ),
-            ((0, "data"), (1, "data"), (2, "data"), (4,)),
+            ((0, "data"), (1, "data"), (2, "data"), None, None, None, (4,)),
         )  # fmt: skip
-        return Planned(first, second, num_channels, num_parts, num_counters)
+        return Planned((first, second), num_channels, num_parts, num_counters)
 
     def running(
         self, parts: Array, mean: Array, var: Array, weight: float | None, number: Array
@@ -167,7 +181,7 @@ class Plans:
         places: tuple[Place, ...] = ((0,), (3,), (5,), (6,), (7,), (8,))
         kernel, dtypes = "update_running", (name, name)
         bound = Bound(self._device, kernel, dtypes, grid, block, arguments, places)
-        return Planned(bound, bound, num_channels, 0, 0)
+        return Planned((bound,), num_channels, 0, 0)
 
     def _is_state(self, parts: Array, num_channels: int) -> bool:
         """Whether these are contiguous parts of moments."""
@@ -223,12 +237,39 @@ class Plans:
         dtypes: tuple[str, str],
         over: Plan,
         arguments: tuple[Scalar, ...],
-        places: tuple[Place, ...],
+        places: tuple[Place | None, ...],
     ) -> Bound:
         name = kernel + over.walk.suffix
         return Bound(self._device, name, dtypes, over.grid, over.block, arguments, places)
 
+    def _at_once(
+        self,
+        kernel: str,
+        dtypes: tuple[str, str],
+        over: Plan,
+        inputs: tuple[Array, ...],
+        arguments: tuple[Scalar, ...],
+        places: tuple[Place | None, ...],
+    ) -> Bound | None:
+        """Return both passes in one launch, if between them the cache holds what they read.
+
+        Half of the cache is for that, and half for what is written.
+        """
+        name, device = kernel + over.walk.suffix, self._device
+        tiles, per_tile, _ = over.grid
+        number, room = tiles * per_tile, device.cache_bytes() // 2
+        num_bytes = sum(each.size * each.dtype.itemsize for each in inputs)
+        waits = per_tile > 1  # blocks for others, with all that was read so far in between
+        if not over.walk.suffix or (waits and num_bytes > room):
+            return None
+        resident = min(device.resident_blocks(name, dtypes, math.prod(over.block)), number)
+        if not resident or (not waits and num_bytes * resident > room * number):
+            return None
+        grid = (resident if waits else number), 1, 1
+        arguments = *arguments, np.int32(tiles), np.int32(per_tile)
+        return Bound(device, name, dtypes, grid, over.block, arguments, places, waits)
+
     def _finish(self, over: Plan, num_rows: int, num_channels: int) -> tuple[Scalar, int, int]:
         """Return how ranges are merged, and how much of what they need."""
         finish, (parts, _) = self._launcher.finish(over, num_rows, num_channels)
-        return finish, parts.size, over.grid[0] * (1 + over.groups) if over.ranges > 1 else 0
+        return finish, parts.size, over.num_counters
