@@ -21,7 +21,13 @@ import numpy as np
 
 __all__ = ["CONTESTANTS", "available"]
 
-_MODULES = {"normcore": "normcore", "pyarrow": "pyarrow", "polars": "polars", "DuckDB": "duckdb"}
+_MODULES = {
+    "normcore": "normcore",
+    "pyarrow": "pyarrow",
+    "polars": "polars",
+    "DuckDB": "duckdb",
+    "dask-ml": "dask_ml",
+}
 _BUFFER_BYTES = 16 << 20
 
 
@@ -118,6 +124,14 @@ def _duckdb_quantiles(data: Path, output: Path | None) -> None:
     duckdb.sql(f"SELECT {each} FROM '{data}'").fetchall()
 
 
+def _dask_ml_quantiles(data: Path, output: Path | None) -> None:
+    import dask.dataframe as dd
+    from dask_ml.preprocessing import RobustScaler
+
+    # Its frames need a function that NumPy 2 removed. The quantiles are approximate.
+    RobustScaler().fit(dd.read_parquet(data).to_dask_array(lengths=True))
+
+
 def _duckdb_fit_transform(data: Path, output: Path | None) -> None:
     import duckdb
 
@@ -153,6 +167,7 @@ CONTESTANTS: dict[str, Callable[[Path, Path | None], None]] = {
     "polars quantiles": _polars_quantiles,
     "polars fit-transform": _polars_fit_transform,
     "DuckDB quantiles": _duckdb_quantiles,
+    "dask-ml quantiles": _dask_ml_quantiles,
     "DuckDB fit-transform": _duckdb_fit_transform,
     "read": _read,
 }

@@ -70,7 +70,13 @@ JOBS = (
     Job(
         "long.parquet",
         "",
-        ("normcore fit robust", _DECODE, "polars quantiles", "DuckDB quantiles"),
+        (
+            "normcore fit robust",
+            _DECODE,
+            "polars quantiles",
+            "DuckDB quantiles",
+            "dask-ml quantiles",
+        ),
         (_DECODE, 2.6),
         350,
     ),

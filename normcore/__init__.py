@@ -35,6 +35,7 @@ def __getattr__(name: str) -> object:
     elif name.startswith("_") or _is_submodule(name):  # these never look for plugins
         raise AttributeError(f"module 'normcore' has no attribute {name!r}", name=name)
     else:
+        _requirements.check_libraries()
         from normcore import registration
 
         try:
@@ -49,7 +50,7 @@ def __getattr__(name: str) -> object:
 
 
 def _load(module: str) -> object:
-    _requirements.check_numpy()
+    _requirements.check_libraries()
     loaded = _import_module(f"normcore.{module}")
     from normcore.threads.immortal import make_modules_immortal
 

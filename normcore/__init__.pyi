@@ -15,11 +15,11 @@ from normcore import functional as functional
 from normcore.affine import Affine as Affine
 from normcore.affine import nonconstant as nonconstant
 from normcore.array_backend.abstract import Backend as Backend
-from normcore.array_backend.abstract import BackendStatus as BackendStatus
 from normcore.array_backend.precision import use_precision as use_precision
 from normcore.array_backend.selection import backends as backends
 from normcore.array_backend.selection import get_backend as get_backend
 from normcore.array_backend.selection import use_backend as use_backend
+from normcore.array_backend.status import BackendStatus as BackendStatus
 from normcore.batchnorm.layer import BatchNorm as BatchNorm
 from normcore.batchnorm.population_statistics import population_statistics as population_statistics
 from normcore.c_api import get_include as get_include

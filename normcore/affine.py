@@ -68,7 +68,7 @@ class Affine:
     0.5
     """
 
-    __slots__ = ("_coefficients", "backend_cache", "center_low", *COEFFICIENTS)
+    __slots__ = ("_coefficients", "_inverse", "backend_cache", "center_low", *COEFFICIENTS)
     __module__ = "normcore"
 
     center: Array
@@ -79,6 +79,7 @@ class Affine:
     #: What the backend that used the map last made of it; see :meth:`cache`.
     backend_cache: object
     _coefficients: np.ndarray | None
+    _inverse: Affine | None
 
     def __init__(
         self,
@@ -96,6 +97,7 @@ class Affine:
         place(self, "beta", beta)
         place(self, "center_low", center_low)
         place(self, "_coefficients", None)
+        place(self, "_inverse", None)
         place(self, "backend_cache", None)
 
     @classmethod
@@ -104,6 +106,7 @@ class Affine:
         affine = object.__new__(cls)
         object.__setattr__(affine, "_coefficients", rows)
         object.__setattr__(affine, "center_low", None)
+        object.__setattr__(affine, "_inverse", None)
         object.__setattr__(affine, "backend_cache", None)
         return affine
 
@@ -133,19 +136,23 @@ class Affine:
         )
 
     def inverse(self) -> Affine:
-        """Return the inverse map: the same coefficients, swapped.
+        """Return the inverse map: the same coefficients, swapped; always the same object.
 
         Raises
         ------
         ValueError
             If gamma is 0 in some channel, which is named.
         """
+        if self._inverse is not None:
+            return self._inverse
         gamma = np.atleast_1d(to_numpy(self.gamma))
         zero = np.flatnonzero(gamma == 0)
         if zero.size:
             where = f"channel {zero[0]}" if gamma.size > 1 else "every channel"
             raise ValueError(f"cannot invert: gamma is 0 in {where}, which maps all values to beta")
-        return Affine(center=self.beta, scale=self.gamma, gamma=self.scale, beta=self.center)
+        inverse = Affine(center=self.beta, scale=self.gamma, gamma=self.scale, beta=self.center)
+        object.__setattr__(self, "_inverse", inverse)  # so that backends keep what they make of it
+        return inverse
 
     def compose(self, outer: Affine) -> Affine:
         """Return the one map that equals this one followed by ``outer``, up to rounding."""

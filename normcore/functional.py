@@ -118,6 +118,11 @@ def moments(
     >>> F.moments(x, channel_axis=1).mean
     array([1., 3.])
     """
+    plain = selection.of_plain_call(x, backend, weights)
+    if plain is not None and plain.whole_calls is not None:
+        found = plain.whole_calls.moments(x, channel_axis, skipna)
+        if found is not None:
+            return found
     x = layout.as_array(x)
     chosen = selection.select_backend(x, backend)
     with chosen.in_order_with(x):
@@ -147,6 +152,11 @@ def extrema(
     >>> F.extrema(x, channel_axis=1).max
     array([2., 5.])
     """
+    plain = selection.of_plain_call(x, backend)
+    if plain is not None and plain.whole_calls is not None:
+        found = plain.whole_calls.extrema(x, channel_axis, skipna)
+        if found is not None:
+            return found
     x = layout.as_array(x)
     chosen = selection.select_backend(x, backend)
     with chosen.in_order_with(x):

@@ -8,14 +8,9 @@ from typing import ClassVar, Self, cast
 import numpy as np
 
 from normcore.affine import Affine
-from normcore.array_backend.abstract import (
-    Backend,
-    BackendStatus,
-    InfiniteInput,
-    Misconfigured,
-    is_relu,
-)
+from normcore.array_backend.abstract import Backend, InfiniteInput, is_relu
 from normcore.array_backend.memory_kernels import MemoryKernels
+from normcore.array_backend.status import BackendStatus, Misconfigured
 from normcore.layout.bfloat16 import is_bfloat16, is_real
 from normcore.layout.namespace import Array, host_view
 from normcore.layout.numpy_views import is_floats

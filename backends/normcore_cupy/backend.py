@@ -12,18 +12,20 @@ from typing import ClassVar, cast
 
 import numpy as np
 
-from normcore.array_backend.abstract import Backend, BackendStatus
+from normcore.array_backend.abstract import Backend
 from normcore.array_backend.selection import get_backend
+from normcore.array_backend.status import BackendStatus
 from normcore.layout.namespace import Array
 from normcore.layout.out_argument import kind_of
-from normcore.statistics import Moments
 from normcore.statistics.statistic import StatisticT
+from normcore_cupy.caller import Caller
 from normcore_cupy.chunks import CHUNK_BYTES, ChunkedKernels
 from normcore_cupy.cupy_device import CupyDevice
 from normcore_cupy.host import DeviceBackend
 from normcore_cupy.ordering import CAPTURE_ERRORS, Ordering, capture_error, is_tensor
 from normcore_cupy.probe import status
 from normcore_cupy.streams import CupyStream, take_streams
+from normcore_cupy.tensor_kernels import TensorKernels
 from normcore_cupy.whole_calls import WholeCalls
 
 __all__ = ["CupyBackend"]
@@ -61,7 +63,9 @@ class CupyBackend(DeviceBackend):
         device = CupyDevice()
         super().__init__(device)
         self._ordering = Ordering(device.xp)
-        self._whole = WholeCalls(self, self._ordering)
+        caller = Caller(self, self._ordering, functools.partial(self._cuda_errors, _ON_DEVICE))
+        self.whole_calls = WholeCalls(self, caller)
+        self.memory_kernels = TensorKernels(self, caller)
         self._process = os.getpid()
         idle: dict[int, list[CupyStream]] = {}
         self._chunked = ChunkedKernels(
@@ -136,49 +140,6 @@ class CupyBackend(DeviceBackend):
         its memory, in order with PyTorch's current stream before and after.
         """
         return self._ordering.of(array)
-
-    def batch_norm(
-        self, x: Array, gamma: Array, beta: Array, *, axis: int, eps: float, out: Array = None
-    ) -> tuple[Array, Moments] | None:
-        """Two launches, where such arrays were normalized before."""
-        if self._process != os.getpid():
-            return None
-        try:
-            return self._whole.batch_norm(x, gamma, beta, axis, eps, out)
-        except Exception:
-            with self._cuda_errors(_ON_DEVICE):
-                raise
-
-    def batch_norm_backward(
-        self,
-        dy: Array,
-        x: Array,
-        moments: Moments,
-        gamma: Array,
-        *,
-        axis: int,
-        eps: float,
-        training: bool = True,
-        out: Array = None,
-    ) -> tuple[Array, Array, Array] | None:
-        """As :meth:`batch_norm`."""
-        if self._process != os.getpid():
-            return None
-        try:
-            return self._whole.batch_norm_backward(
-                dy, x, moments.parts, gamma, axis, eps, training, out
-            )
-        except Exception:
-            with self._cuda_errors(_ON_DEVICE):
-                raise
-
-    def update_running_with(
-        self, parts: Array, mean: Array, var: Array, weight: float | None, number: Array = None
-    ) -> bool:
-        """As :meth:`batch_norm`, in one launch."""
-        if self._process != os.getpid():
-            return False
-        return self._whole.update_running(parts, mean, var, weight, number)
 
     def merge(self, statistic: StatisticT, other: StatisticT) -> StatisticT:
         with self._cuda_errors(_ON_DEVICE):

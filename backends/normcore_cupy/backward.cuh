@@ -113,6 +113,7 @@ struct Forward {
     Given gamma, beta;
     double eps;
     int relu, training; // with `state`: whether the batch's statistics flow through, too
+    Wanted dgamma, dbeta; // with `state`
 };
 
 // What a batch's gradients are mapped by, in rows (11, C): mean, a, b and d of backward_elemt,
@@ -134,6 +135,8 @@ __device__ inline void derive(const Gradient& sums, const Forward& forward, long
         row[6 * channels] = scale;
         row[7 * channels] = gamma;
         row[8 * channels] = forward.beta[channel];
+        forward.dgamma.put(channel, row[4 * channels]);
+        forward.dbeta.put(channel, sum_dy);
         row += 9 * channels;
     }
     row[0] = sum_dy;

@@ -26,7 +26,10 @@ __all__ = [
     "FINISH",
     "FORWARD",
     "GIVEN",
+    "MAP",
+    "RUNNING",
     "VIEW",
+    "WANTED",
     "Device",
     "Scalar",
     "placed",
@@ -44,14 +47,41 @@ FINISH = np.dtype([(name, np.int64) for name in ("parts", "counters", "group", "
 #: The struct ``Given``: a vector's address and bytes an element, or 0 bytes and a number.
 GIVEN = np.dtype([("data", np.int64), ("kind", np.int64), ("value", np.float64)])
 
+#: The struct ``Wanted``: a vector for the caller, likewise; of 0 bytes, nobody wants it.
+WANTED = np.dtype([("data", np.int64), ("kind", np.int64)])
+
+#: The struct ``Running``: averages, and what they become; the weight of a batch, or the address of
+#: the number of batches, with which this one counts already or is to be counted.
+RUNNING = np.dtype(
+    [
+        ("mean", GIVEN), ("var", GIVEN), ("moved_mean", WANTED), ("moved_var", WANTED),
+        ("ddof", np.float64), ("weight", np.float64), ("number", np.int64), ("counts", np.int64),
+    ]
+)  # fmt: skip
+
 #: The struct ``Derived``: where to write what moments give, or nowhere.
-DERIVED = np.dtype([("rows", np.int64), ("gamma", GIVEN), ("beta", GIVEN), ("eps", np.float64)])
+DERIVED = np.dtype(
+    [
+        ("rows", np.int64), ("gamma", GIVEN), ("beta", GIVEN), ("eps", np.float64),
+        ("running", RUNNING),
+    ]
+)  # fmt: skip
+
+#: The struct ``Coefficients``: those of a map, or the variance in place of the scale; how many
+#: neighbours share center and scale, and after how many channels gamma and beta recur, if they do.
+MAP = np.dtype(
+    [
+        ("center", GIVEN), ("scale", GIVEN), ("gamma", GIVEN), ("beta", GIVEN),
+        ("eps", np.float64), ("var", np.int64), ("group", np.int64), ("number", np.int64),
+    ]
+)  # fmt: skip
 
 #: The struct ``Forward``: the forward pass whose gradients are summed.
 FORWARD = np.dtype(
     [
         ("mean", np.int64), ("maps", np.int64), ("state", np.int64), ("gamma", GIVEN),
         ("beta", GIVEN), ("eps", np.float64), ("relu", np.int32), ("training", np.int32),
+        ("dgamma", WANTED), ("dbeta", WANTED),
     ]
 )  # fmt: skip
 
@@ -152,11 +182,11 @@ class Device(Protocol):
 _HEADS = ("common", "merging", "state")
 _FILES = (
     "moment_ranges", "moments", "summaries", "extrema", "brackets", "selection", "rescale",
-    "backward", "normalize", "row_moments", "rows", "rows_backward",
+    "rescale_given", "backward", "normalize", "row_moments", "rows", "rows_backward",
 )  # fmt: skip
 _BELOW = {
-    "moments": ("moment_ranges",), "normalize": ("moment_ranges", "moments", "rescale", "backward"),
-    "rows": ("row_moments",),
+    "moments": ("moment_ranges",), "rescale_given": ("rescale",),
+    "normalize": ("moment_ranges", "moments", "rescale", "backward"), "rows": ("row_moments",),
     "rows_backward": ("row_moments", "rows"),
 }  # fmt: skip
 

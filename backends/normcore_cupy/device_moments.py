@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Self
 
@@ -11,7 +12,8 @@ from normcore.layout.namespace import Array
 from normcore.layout.scalar_argument import as_float
 from normcore.statistics import Moments
 from normcore.statistics.statistic import Channels
-from normcore_cupy.launcher import Launcher, dtype_name
+from normcore_cupy.device import RUNNING
+from normcore_cupy.launcher import FLOATING, Launcher, dtype_name
 from normcore_cupy.plan import of_columns, of_merge
 
 __all__ = ["DeviceMoments", "merged_states", "update_running"]
@@ -138,9 +140,16 @@ def update_running(
         The number of batches, this one included, whose average it shall be.
     """
     num_channels = moments.num_channels
-    if num_channels:
-        launcher.run(
-            "update_running", (dtype_name(old[0]), dtype_name(new[0])), *of_columns(num_channels),
-            launcher.state(moments), np.float64(ddof), np.float64(weight or 0.0), number,
-            np.int64(num_channels), *old, *new,
-        )  # fmt: skip
+    if not num_channels:
+        return
+    pointer = launcher.device.pointer
+    running = np.zeros((), RUNNING)
+    for name, before, after in zip(("mean", "var"), old, new, strict=True):
+        running[name] = pointer(before), 1 + FLOATING.index(dtype_name(before)), 0.0
+        running[f"moved_{name}"] = pointer(after), 1 + FLOATING.index(dtype_name(after))
+    running["ddof"], running["weight"] = ddof, math.nan if weight is None else weight
+    running["number"] = 0 if number is None else pointer(number)
+    launcher.run(
+        "update_running", _FLOAT64, *of_columns(num_channels), launcher.state(moments), running,
+        None, np.int64(num_channels),
+    )  # fmt: skip

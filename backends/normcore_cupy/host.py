@@ -204,13 +204,17 @@ class DeviceBackend(Backend):
     ) -> Array:
         """Return the rescaled array; infinity propagates, as finding it would mean waiting."""
         relu = is_relu(activation)
-        vectors = self._launcher.coefficients(affine, x.shape[1])
-        return self._rescale(x, vectors, clip, relu, mask, out)
+        if self._launcher.is_on_host(affine):
+            rows = self._launcher.coefficients(affine, x.shape[1])
+            return self._rescale("rescale", x, rows, clip, relu, mask, out)
+        given, _held = self._launcher.given_map(affine, x.shape[1])
+        return self._rescale("rescale_given", x, given, clip, relu, mask, out)
 
     def _rescale(
         self,
+        kernel: str,
         x: Array,
-        vectors: Array,
+        coefficients: Array,
         clip: tuple[float, float] | None,
         relu: bool,
         mask: Array,
@@ -222,7 +226,7 @@ class DeviceBackend(Backend):
             plane = self._launcher.plane(mask, "bool", x)
             over = self._plan(x, ELEMENTWISE, out, planes=(plane,))
             self._launcher.launch(
-                "rescale", dtypes, over, (x, out, plane), vectors,
+                kernel, dtypes, over, (x, out, plane), coefficients,
                 np.float64(low), np.float64(high), np.int32(relu), over.per_range,
             )  # fmt: skip
         return out
@@ -313,7 +317,7 @@ class DeviceBackend(Backend):
         """Two launches, and no wait: a channel without values is NaN."""
         relu = is_relu(activation)
         moments, rows = self._observed(x, mask, False, gamma, beta, eps)
-        return self._rescale(x, rows, None, relu, mask, out), moments
+        return self._rescale("rescale", x, rows, None, relu, mask, out), moments
 
     def normalize_backward(
         self,

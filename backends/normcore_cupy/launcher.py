@@ -11,7 +11,7 @@ import numpy as np
 from normcore.affine import COEFFICIENTS, Affine
 from normcore.layout.namespace import Array
 from normcore.statistics import Moments
-from normcore_cupy.device import ABSENT, C_TYPES, FINISH, GIVEN, Device, Scalar, placed
+from normcore_cupy.device import ABSENT, C_TYPES, FINISH, GIVEN, MAP, Device, Scalar, placed
 from normcore_cupy.plan import ELEMENTWISE, Plan, Walk, in_vectors, plan
 
 if TYPE_CHECKING:
@@ -82,11 +82,12 @@ class Launcher:
 
         Those of a map of the host are kept with it, for every stream that it was used on.
         """
-        named = {name: getattr(affine, name) for name in COEFFICIENTS}
-        if not all(isinstance(value, _ON_HOST) for value in named.values()):
-            return self.vectors(num_channels, named)
         made = affine.backend_cache
         if not isinstance(made, _Made) or made.of is not self:
+            if not self.is_on_host(affine):
+                return self.vectors(
+                    num_channels, {name: getattr(affine, name) for name in COEFFICIENTS}
+                )
             made = _Made(self)
             affine.cache(made)
         rows = self.device.kept(made)
@@ -95,6 +96,26 @@ class Launcher:
                 affine.coefficients(num_channels)
             )
         return rows
+
+    @staticmethod
+    def is_on_host(affine: Affine) -> bool:
+        """Whether all coefficients of a map are numbers, and NumPy's."""
+        return all(isinstance(getattr(affine, name), _ON_HOST) for name in COEFFICIENTS)
+
+    def given_map(self, affine: Affine, num_channels: int) -> tuple[np.ndarray, list[Array]]:
+        """Return a map as the struct that kernels read, and the arrays behind it.
+
+        Raises
+        ------
+        ValueError
+            If a coefficient has another length.
+        """
+        given, held = np.zeros((), MAP), []
+        for name in COEFFICIENTS:
+            given[name], vector = self.given(num_channels, name, getattr(affine, name))
+            held.append(vector)
+        given["group"] = 1
+        return given, held
 
     def vector(self, name: str, value: Array, num_channels: int) -> tuple[Array, np.float64]:
         """Return a contiguous vector of the device, of any float dtype, or None and a number.
@@ -131,8 +152,7 @@ class Launcher:
         self, over: Plan, num_rows: int, num_channels: int
     ) -> tuple[np.ndarray, tuple[Array, ...]]:
         """Return where a reduction keeps its states (ranges, rows, C), and the arrays behind it."""
-        number = over.ranges + (over.groups if over.groups > 1 else 0)
-        parts = counters = self.device.empty((number, num_rows, num_channels), np.float64)
+        parts = counters = self.device.empty((over.num_states, num_rows, num_channels), np.float64)
         if over.num_counters:
             counters = self.device.counters(over.num_counters)
         addresses = self.device.pointer(parts), self.device.pointer(counters)

@@ -117,6 +117,25 @@ struct Given {
     }
 };
 
+// A vector for the caller, of any float dtype.
+struct Wanted {
+    char* data;
+    long long kind; // as of Given; 0: nobody wants it
+
+    template <class T> __device__ void set(long long channel, double v) const
+    {
+        reinterpret_cast<T*>(data)[channel] = Rounded<T>::of(v);
+    }
+
+    __device__ void put(long long channel, double v) const
+    {
+        if (kind == 1) set<double>(channel, v);
+        if (kind == 2) set<float>(channel, v);
+        if (kind == 3) set<__half>(channel, v);
+        if (kind == 4) set<__nv_bfloat16>(channel, v);
+    }
+};
+
 // Where row 0 of the state of this block's range and channel is in parts (ranges, rows, C).
 __device__ inline double* part_of(double* parts, int rows, const View& x, const Positions& at)
 {

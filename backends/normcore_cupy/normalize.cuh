@@ -75,7 +75,8 @@ __device__ inline void normalize_all(const View& x, const View& out, long long p
                                       derived, share);
         },
         [&](const Share& share) {
-            rescale_all<W>(x, out, View{}, derived.rows, -INF, INF, 0, per_range, share);
+            RowsOfMaps maps = {derived.rows};
+            rescale_all<W>(x, out, View{}, maps, -INF, INF, 0, per_range, share);
         });
 }
 

@@ -104,8 +104,16 @@ class Plan(NamedTuple):
         return _divided_up(self.ranges, self.group)
 
     @property
+    def num_states(self) -> int:
+        """How many states are kept before the end: of ranges, and of groups if they are several."""
+        return self.ranges + (self.groups if self.groups > 1 else 0)
+
+    @property
     def num_counters(self) -> int:
-        """Numbers that a tile's blocks count in: ranges of each group, groups, and tickets."""
+        """How many numbers blocks count in: ranges of each group, groups, and tickets of a tile.
+
+        A single range needs none.
+        """
         return self.grid[0] * (2 + self.groups) if self.ranges > 1 else 0
 
 

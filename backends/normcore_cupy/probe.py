@@ -12,7 +12,7 @@ import sys
 from types import ModuleType
 from typing import NamedTuple
 
-from normcore.array_backend.abstract import BackendStatus
+from normcore.array_backend.status import BackendStatus
 
 __all__ = ["Driver", "find_driver", "status", "why_hidden"]
 

@@ -54,9 +54,18 @@ __device__ inline void rescale_sweep(const Positions& first, const View& x, cons
         });
 }
 
-template <class W>
+struct RowsOfMaps { // (4, C)
+    const double* rows;
+
+    __device__ Affine of(long long channels, long long channel) const
+    {
+        return Affine(rows, channels, channel);
+    }
+};
+
+template <class W, class Maps>
 __device__ inline void rescale_all(const View& x, const View& out, const View& mask,
-                                   const double* affine, double low, double high, int relu,
+                                   const Maps& given, double low, double high, int relu,
                                    long long per_range, const Share& share = Share().backwards())
 {
     Positions first(x, per_range, share);
@@ -65,7 +74,7 @@ __device__ inline void rescale_all(const View& x, const View& out, const View& m
     bool ordinary = true;
 #pragma unroll
     for (int k = 0; k < W::CHANNELS; ++k) {
-        maps[k] = Affine(affine, x.c * W::CHANNELS, first.channel * W::CHANNELS + k);
+        maps[k] = given.of(x.c * W::CHANNELS, first.channel * W::CHANNELS + k);
         ordinary = ordinary && maps[k].is_ordinary();
     }
     Limits limits = {low, high, low > -INF || high < INF, relu != 0};
@@ -81,21 +90,21 @@ extern "C" __global__ void __launch_bounds__(MAX_THREADS)
 rescale(View x, View out, View mask, const double* affine, double low, double high,
         int relu, long long per_range)
 {
-    rescale_all<Strided>(x, out, mask, affine, low, high, relu, per_range);
+    rescale_all<Strided>(x, out, mask, RowsOfMaps{affine}, low, high, relu, per_range);
 }
 
 extern "C" __global__ void __launch_bounds__(MAX_THREADS, 3)
 rescale_single(View x, View out, View mask, const double* affine, double low, double high,
                int relu, long long per_range)
 {
-    rescale_all<Single>(x, out, mask, affine, low, high, relu, per_range);
+    rescale_all<Single>(x, out, mask, RowsOfMaps{affine}, low, high, relu, per_range);
 }
 
 extern "C" __global__ void __launch_bounds__(MAX_THREADS)
 rescale_along(View x, View out, View mask, const double* affine, double low, double high,
               int relu, long long per_range)
 {
-    rescale_all<Along<LARGER>>(x, out, mask, affine, low, high, relu, per_range);
+    rescale_all<Along<LARGER>>(x, out, mask, RowsOfMaps{affine}, low, high, relu, per_range);
 }
 
 extern "C" __global__ void __launch_bounds__(MAX_THREADS)
@@ -103,7 +112,8 @@ rescale_across(View x, View out, View mask, const double* affine, double low, do
                int relu, long long per_range)
 {
     // Of bytes, four vectors are more doubles than there are registers.
-    rescale_all<Across<LARGER, LARGER == 1 ? 2 : 4>>(x, out, mask, affine, low, high, relu, per_range);
+    using W = Across<LARGER, LARGER == 1 ? 2 : 4>;
+    rescale_all<W>(x, out, mask, RowsOfMaps{affine}, low, high, relu, per_range);
 }
 
 // -- other dtypes --------------------------------------------------------------------------------

@@ -70,20 +70,29 @@ __device__ inline void store_pack(T* begin, const View& v, int column, const Pac
         begin[column * v.ss] = pack.v[0];
 }
 
-// Gamma or beta: a vector along the row, or one number.
-struct AlongRow {
-    const double* data;
-    double value;
-
-    template <int W> __device__ inline Pack<double, W> load(long long column) const
-    {
-        Pack<double, W> pack;
-        if (data != nullptr) return load_pack<double, W>(data + column, 0);
+template <class T, int W>
+__device__ inline Pack<double, W> load_widened(const char* data, long long column)
+{
+    Pack<T, W> loaded = load_pack<T, W>(reinterpret_cast<const T*>(data) + column, 0);
+    Pack<double, W> pack;
 #pragma unroll
-        for (int k = 0; k < W; ++k) pack.v[k] = value;
-        return pack;
-    }
-};
+    for (int k = 0; k < W; ++k) pack.v[k] = to_double(loaded.v[k]);
+    return pack;
+}
+
+// Gamma or beta of some columns; a vector is aligned as the rows are.
+template <int W>
+__device__ inline Pack<double, W> load_along(const Given& along, long long column)
+{
+    if (along.kind == 1) return load_widened<double, W>(along.data, column);
+    if (along.kind == 2) return load_widened<float, W>(along.data, column);
+    if (along.kind == 3) return load_widened<__half, W>(along.data, column);
+    if (along.kind == 4) return load_widened<__nv_bfloat16, W>(along.data, column);
+    Pack<double, W> pack;
+#pragma unroll
+    for (int k = 0; k < W; ++k) pack.v[k] = along.value;
+    return pack;
+}
 
 // -- merging the threads of a row ----------------------------------------------------------------
 

@@ -27,13 +27,13 @@ __device__ inline RowScale row_scale(const RowState& s, double count, double eps
 
 template <int W, int E>
 __device__ inline void map_row(const View& out, const Columns& at, const NC_T (&x)[E],
-                               RowScale row, const AlongRow& gamma, const AlongRow& beta)
+                               RowScale row, const Given& gamma, const Given& beta)
 {
     NC_OUT* begin = at.begin<NC_OUT>(out);
     double factor = 1.0 / row.scale;
     at.each<W>([&](int i, int column) {
-        Pack<double, W> scale = gamma.load<W>(at.first + column);
-        Pack<double, W> shift = beta.load<W>(at.first + column);
+        Pack<double, W> scale = load_along<W>(gamma, at.first + column);
+        Pack<double, W> shift = load_along<W>(beta, at.first + column);
         Pack<NC_OUT, W> y;
 #pragma unroll
         for (int k = 0; k < W; ++k) {
@@ -58,8 +58,8 @@ __device__ inline RowState load_row_state(const double* states, long long rows, 
 }
 
 template <int W, int E>
-__device__ inline void normalize_row(const View& x, const View& out, const AlongRow& gamma,
-                                     const AlongRow& beta, double eps, bool centered,
+__device__ inline void normalize_row(const View& x, const View& out, const Given& gamma,
+                                     const Given& beta, double eps, bool centered,
                                      double* states)
 {
     long long row = static_cast<long long>(blockIdx.x) * blockDim.y + threadIdx.y;
@@ -75,20 +75,16 @@ __device__ inline void normalize_row(const View& x, const View& out, const Along
 // Of whole vectors, aligned, in x, out, gamma and beta. states (7, N). A thread reads what it
 // writes before, so out may be x.
 extern "C" __global__ void __launch_bounds__(ROW_THREADS, ROW_BLOCKS)
-normalize_rows(View x, View out, const double* gamma, double gamma_value, const double* beta,
-               double beta_value, double eps, int centered, double* states)
+normalize_rows(View x, View out, Given gamma, Given beta, double eps, int centered, double* states)
 {
-    AlongRow scale = {gamma, gamma_value}, shift = {beta, beta_value};
-    normalize_row<ROW_VECTOR, HELD>(x, out, scale, shift, eps, centered, states);
+    normalize_row<ROW_VECTOR, HELD>(x, out, gamma, beta, eps, centered, states);
 }
 
 // Of any length and strides.
 extern "C" __global__ void __launch_bounds__(ROW_THREADS, 2)
-normalize_odd_rows(View x, View out, const double* gamma, double gamma_value, const double* beta,
-                   double beta_value, double eps, int centered, double* states)
+normalize_odd_rows(View x, View out, Given gamma, Given beta, double eps, int centered, double* states)
 {
-    AlongRow scale = {gamma, gamma_value}, shift = {beta, beta_value};
-    normalize_row<1, FEW_HELD>(x, out, scale, shift, eps, centered, states);
+    normalize_row<1, FEW_HELD>(x, out, gamma, beta, eps, centered, states);
 }
 
 // -- rows in parts -------------------------------------------------------------------------------
@@ -182,7 +178,7 @@ merge_row_parts(const double* parts, long long num_parts, int length, long long 
 
 template <int W>
 __device__ inline void map_part(const View& x, const View& out, const Columns& at, RowScale scale,
-                                const AlongRow& gamma, const AlongRow& beta)
+                                const Given& gamma, const Given& beta)
 {
     NC_T held[FEW_HELD];
     load_row<W>(x, at, held);
@@ -190,15 +186,13 @@ __device__ inline void map_part(const View& x, const View& out, const Columns& a
 }
 
 extern "C" __global__ void __launch_bounds__(ROW_THREADS, 2)
-map_row_parts(View x, View out, const double* gamma, double gamma_value, const double* beta,
-              double beta_value, double eps, int centered, const double* states,
+map_row_parts(View x, View out, Given gamma, Given beta, double eps, int centered, const double* states,
               long long num_parts, int length)
 {
     Columns at = part_of_row(x, num_parts, length);
-    AlongRow scale = {gamma, gamma_value}, shift = {beta, beta_value};
     RowScale row = row_scale(load_row_state(states, x.n, at.row), x.s, eps, centered);
     if (x.s % ROW_VECTOR == 0)
-        map_part<ROW_VECTOR>(x, out, at, row, scale, shift);
+        map_part<ROW_VECTOR>(x, out, at, row, gamma, beta);
     else
-        map_part<1>(x, out, at, row, scale, shift);
+        map_part<1>(x, out, at, row, gamma, beta);
 }

@@ -1,27 +1,22 @@
-"""Layer and RMS norm on a device: how rows are cut, and the launches."""
+"""Layer and RMS norm on a device: arrays as kernels read them, and programs that are known."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable, Hashable
 
 import numpy as np
 
 from normcore.layout.namespace import Array
-from normcore_cupy.device import Scalar, view
-from normcore_cupy.launcher import Launcher, dtype_name
+from normcore_cupy.device import GIVEN, WANTED
+from normcore_cupy.known import Known
+from normcore_cupy.launcher import FLOATING, Launcher, dtype_name
+from normcore_cupy.program import Address, Argument, Placed, Program
+from normcore_cupy.row_programs import RowPrograms, has_vectors, is_vectors, width
 
 __all__ = ["RowKernels"]
 
-# Of rows.cuh and rows_backward.cuh: threads of a row, and values that one of them has of a part.
-_THREADS, _PART_HELD, _PART_PAIRS = 256, 16, 8
-_SUM_ROWS = 64
-_WARP = 32
-_BLOCK = 128  # threads, where a row does not take more
-_SHORT = 8  # values of one thread of a warp, at least
-_RANGES = 264  # of rows whose columns are added up apart: two blocks for each processor of a H200
-_STATE_ROWS, _PART_ROWS = 7, 5
-
-_Launch = tuple[tuple[int, int, int], tuple[int, int, int]]
+_STATE_ROWS = 7
+_FLOAT64 = np.array((0, 1), WANTED)
 
 
 class RowKernels:
@@ -37,43 +32,32 @@ class RowKernels:
 
     def __init__(self, launcher: Launcher) -> None:
         self._launcher, self._device = launcher, launcher.device
+        self._programs = RowPrograms(launcher.device)
+        self._known = Known[Program]()
 
     def forward(
         self, x: Array, gamma: Array, beta: Array, eps: float, centered: bool, out: Array
     ) -> tuple[Array, Array]:
         """Return the result and the (7, N) states: one launch, or three for long rows."""
-        out, dtypes = self._result(x, out)
+        out, _ = self._result(x, out)
         num_rows, num_columns = x.shape
-        states = self._device.empty((_STATE_ROWS, num_rows), np.float64)
         if 0 in x.shape:
-            states[...] = 0.0
-            return out, states
-        scaling = (
-            *self._along("gamma", gamma, num_columns), *self._along("beta", beta, num_columns),
-            np.float64(eps), np.int32(centered),
-        )  # fmt: skip
+            return out, self._device.zeros((_STATE_ROWS, num_rows), np.float64)
+        scale = self._along("gamma", gamma, num_columns)
+        shift = self._along("beta", beta, num_columns)
         x, target = self._readable(x), self._writable(out, x)
-        views = view(self._device, x), view(self._device, target)
-        vectors = _is_vectors(x)
-        held = 32 if vectors and x.dtype.itemsize < 8 else 16
-        if num_columns <= held * _THREADS:
-            name = "normalize_rows" if vectors else "normalize_odd_rows"
-            launch = _of_rows(num_rows, _threads(num_columns, held))
-            self._launcher.run(name, dtypes, *launch, *views, *scaling, states)
-        else:
-            cut = _Parts.of(num_columns, _PART_HELD)
-            launch = (num_rows * cut.number, 1, 1), (_THREADS, 1, 1)
-            parts = self._device.empty((num_rows, cut.number, _PART_ROWS), np.float64)
-            self._launcher.run(
-                "observe_row_parts", dtypes, *launch, views[0], *cut.arguments, parts
-            )
-            self._launcher.run(
-                "merge_row_parts", dtypes, *_of_rows(num_rows, _threads(cut.number, _SHORT)),
-                parts, *cut.arguments, np.int64(num_columns), np.int64(num_rows), states,
+
+        def made() -> Program:
+            program = Program(self._device, 4)
+            states = program.result((_STATE_ROWS, num_rows), np.float64)
+            self._programs.forward(
+                program, x, target, (Address(0), Address(1)), _argument(scale, 2),
+                _argument(shift, 3), states, eps, centered,
             )  # fmt: skip
-            self._launcher.run(
-                "map_row_parts", dtypes, *launch, *views, *scaling, states, *cut.arguments
-            )
+            return program
+
+        arrays = x, target, scale[0], shift[0]
+        (states,) = self._run(made, arrays, ("forward", eps, centered, scale[1], shift[1]))
         return self._written(out, target), states
 
     def backward(
@@ -101,60 +85,35 @@ class RowKernels:
         if 0 in x.shape:
             sums = self._device.zeros((2, num_columns), np.float64)
             return out, sums[0], sums[1]
-        dtypes = dtype_name(x), dtype_name(out)
-        weights, value = self._along("gamma", gamma, num_columns)
-        if weights is None:
-            weights = self._device.asarray(np.full(num_columns, value))
+        scale = self._along("gamma", gamma, num_columns)
         dy, x = self._readable(dy), self._readable(x)
         target = self._writable(out, x)
-        dy_view, x_view, out_view = (view(self._device, each) for each in (dy, x, target))
-        scaling = weights, states, np.float64(eps), np.int32(centered)
-        vectors = _is_vectors(x)
-        pairs = 16 if vectors and x.dtype.itemsize < 8 else 8
-        if num_columns <= 2 * _THREADS * pairs:
-            name = "normalize_rows_backward" if vectors else "normalize_odd_rows_backward"
-            threads = _threads(num_columns, pairs)
-            _, block = _of_rows(num_rows, threads)
-            per_range, num_ranges = _ranges(num_rows, block[1], _RANGES)
-            sums = self._column_sums(num_ranges, per_range // block[1], num_columns)
-            self._launcher.run(
-                name, dtypes, (num_ranges, 1, 1), block, dy_view, x_view, out_view, *scaling,
-                np.int32(per_range), *sums,
-            )  # fmt: skip
-        else:
-            cut = _Parts.of(num_columns, _PART_PAIRS)
-            parts = self._device.empty((cut.number, 2 * num_rows), np.float64)
-            block = _THREADS, 1, 1
-            self._launcher.run(
-                "sum_row_parts", dtypes, (num_rows * cut.number, 1, 1), block, dy_view, x_view,
-                *scaling, *cut.arguments, parts,
-            )  # fmt: skip
-            of_rows = self._merged(dtypes, parts, None)
-            per_range, num_ranges = _ranges(num_rows, 1, max(1, 2 * _RANGES // cut.number))
-            sums = self._column_sums(num_ranges, per_range, num_columns)
-            self._launcher.run(
-                "differentiate_row_parts", dtypes, (num_ranges * cut.number, 1, 1), block, dy_view,
-                x_view, out_view, *scaling, of_rows, *cut.arguments, np.int32(per_range), *sums,
-            )  # fmt: skip
-        gradients = self._merged(dtypes, *sums)
-        return self._written(out, target), gradients[:num_columns], gradients[num_columns:]
 
-    def _column_sums(self, num_ranges: int, steps: int, num_columns: int) -> tuple[Array, Array]:
-        """Return arrays for dgamma and dbeta of ranges, and for what they lose where they do."""
-        shape = num_ranges, 2 * num_columns
-        lows = self._device.empty(shape, np.float64) if steps > _SUM_ROWS else None
-        return self._device.empty(shape, np.float64), lows
+        def made() -> Program:
+            program = Program(self._device, 5)
+            both = [program.result((num_columns,), np.float64) for _ in range(2)]
+            first, second = (Placed(_FLOAT64, {"data": each}) for each in both)
+            self._programs.backward(
+                program, dy, x, target, (Address(0), Address(1), Address(2)), _argument(scale, 4),
+                Address(3), eps, centered, (first, second),
+            )  # fmt: skip
+            return program
 
-    def _merged(self, dtypes: tuple[str, str], highs: Array, lows: Array) -> Array:
-        """Sum (ranges, columns) over the ranges."""
-        num_ranges, num_columns = highs.shape
-        out = self._device.empty((num_columns,), np.float64)
-        width = 16
-        self._launcher.run(
-            "merge_row_sums", dtypes, (-(-num_columns // width), 1, 1), (width, 16, 1),
-            highs, lows, np.int64(num_ranges), np.int64(num_columns), out,
-        )  # fmt: skip
-        return out
+        arrays = dy, x, target, states, scale[0]
+        dgamma, dbeta = self._run(made, arrays, ("backward", eps, centered, scale[1]))
+        return self._written(out, target), dgamma, dbeta
+
+    def _run(
+        self, made: Callable[[], Program], arrays: tuple[Array, ...], options: Hashable
+    ) -> list[Array]:
+        """Run the program for arrays that lie so, which is made where it is not known."""
+        lie = [
+            None if each is None else (each.shape, each.strides, dtype_name(each))
+            for each in arrays
+        ]
+        key = (options, *lie)
+        program = self._known.get(key) or self._known.keep(key, made())
+        return program([0 if each is None else self._device.pointer(each) for each in arrays])
 
     # -- arrays as kernels take them -------------------------------------------------------
 
@@ -165,7 +124,7 @@ class RowKernels:
 
     def _readable(self, array: Array) -> Array:
         """Return rows as aligned vectors, where rows are whole vectors: a copy if need be."""
-        if not _is_vectors(array) or self._has_vectors(array, 16):
+        if not is_vectors(array) or self._has_vectors(array, 16):
             return array
         copy = self._device.empty(array.shape, array.dtype)
         copy[...] = array
@@ -173,25 +132,20 @@ class RowKernels:
 
     def _writable(self, out: Array, x: Array) -> Array:
         """Return ``out``, or an array in its place where its rows are not aligned vectors."""
-        vector = _width(x) * out.dtype.itemsize
-        if not _is_vectors(x) or self._has_vectors(out, min(16, vector)):
+        vector = width(x) * out.dtype.itemsize
+        if not is_vectors(x) or self._has_vectors(out, min(16, vector)):
             return out
         return self._device.empty(out.shape, out.dtype)
 
     def _has_vectors(self, array: Array, alignment: int) -> bool:
-        between, within = array.strides
-        return (
-            (within == array.dtype.itemsize or array.shape[1] == 1)
-            and (between % alignment == 0 or array.shape[0] == 1)
-            and self._device.pointer(array) % alignment == 0
-        )
+        return has_vectors(array, self._device.pointer(array), alignment)
 
     def _written(self, out: Array, target: Array) -> Array:
         if target is not out:
             out[...] = target
         return out
 
-    def _along(self, name: str, value: Array, num_columns: int) -> tuple[Array, Scalar]:
+    def _along(self, name: str, value: Array, num_columns: int) -> tuple[Array, float]:
         """Return gamma or beta as an aligned vector along a row, or None and a number.
 
         Raises
@@ -200,74 +154,27 @@ class RowKernels:
             If it has another length than a row.
         """
         if isinstance(value, int | float | np.generic):
-            return None, np.float64(value)
+            return None, float(value)
         if tuple(value.shape) not in ((), (num_columns,)):
             raise ValueError(
                 f"{name} has shape {tuple(value.shape)}, but rows have {num_columns} values"
             )
-        nothing = np.float64(0.0)
         if isinstance(value, np.ndarray):
             vector = np.array(np.broadcast_to(value, (num_columns,)), np.float64)
-            return self._device.asarray(vector), nothing
+            return self._device.asarray(vector), 0.0
         if (
-            dtype_name(value) == "float64"
-            and value.strides == (8,)
+            dtype_name(value) in FLOATING
+            and value.strides == (value.dtype.itemsize,)
             and self._device.pointer(value) % 16 == 0
         ):
-            return value, nothing
-        return self._launcher.vectors(num_columns, {name: value}).reshape(-1), nothing
+            return value, 0.0
+        return self._launcher.vectors(num_columns, {name: value}).reshape(-1), 0.0
 
 
-class _Parts(NamedTuple):
-    """How a long row is cut."""
-
-    length: int
-    number: int
-
-    @classmethod
-    def of(cls, num_columns: int, held: int) -> _Parts:
-        """Cut into parts of much the same length, in whole vectors."""
-        number = -(-num_columns // (held * _THREADS))
-        length = -(-num_columns // number)
-        length = -(-length // _SHORT) * _SHORT
-        return cls(length, -(-num_columns // length))
-
-    @property
-    def arguments(self) -> tuple[Scalar, Scalar]:
-        """What kernels take."""
-        return np.int64(self.number), np.int32(self.length)
-
-
-def _width(x: Array) -> int:
-    """Return how many values a vector of 16 bytes has, 8 at most."""
-    return min(16 // x.dtype.itemsize, 8)
-
-
-def _is_vectors(x: Array) -> bool:
-    """Whether rows are a whole number of vectors."""
-    return bool(x.shape[1] % _width(x) == 0)
-
-
-def _threads(number: int, held: int) -> int:
-    """Return how many threads share so many values of which each has ``held`` at most."""
-    threads = min(_WARP, _power_of_two(-(-number // _SHORT)))
-    while threads * held < number and threads < 2 * _THREADS:
-        threads *= 2
-    return threads
-
-
-def _of_rows(num_rows: int, threads: int) -> _Launch:
-    """Return the grid and block that give each row some threads: of a warp, or a whole block."""
-    rows = _BLOCK // threads if threads <= _WARP else 1
-    return (-(-num_rows // rows), 1, 1), (threads, rows, 1)
-
-
-def _ranges(num_rows: int, at_a_time: int, most: int) -> tuple[int, int]:
-    """Return the rows of a range, a multiple of ``at_a_time``, and the number of ranges."""
-    steps = -(-num_rows // at_a_time)
-    per_range = -(-steps // min(most, steps)) * at_a_time
-    return per_range, -(-num_rows // per_range)
-
-
-def _power_of_two(number: int) -> int:
-    return 1 << (number - 1).bit_length()
+def _argument(along: tuple[Array, float], number: int) -> Argument:
+    """Return gamma or beta as kernels take it: a vector by its address, or a number."""
+    vector, value = along
+    if vector is None:
+        return np.array((0, 0, value), GIVEN)
+    kind = 1 + FLOATING.index(dtype_name(vector))
+    return Placed(np.array((0, kind, 0.0), GIVEN), {"data": Address(number)})

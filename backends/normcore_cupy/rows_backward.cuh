@@ -34,16 +34,17 @@ template <int E> struct ColumnSums {
 // The sums of what this thread has of a row.
 template <int W, int E>
 __device__ inline RowSums row_sums(const View& dy, const View& x, const Columns& at, double center,
-                                   const double* gamma)
+                                   const Given& gamma)
 {
     const NC_T *upstream = at.begin<NC_T>(dy), *begin = at.begin<NC_T>(x);
     RowSums sums = {0.0, 0.0};
     at.each<W>([&](int, int column) {
         Pack<NC_T, W> above = load_pack<NC_T, W>(upstream, column, dy.ss);
         Pack<NC_T, W> values = load_pack<NC_T, W>(begin, column, x.ss);
+        Pack<double, W> weights = load_along<W>(gamma, at.first + column);
 #pragma unroll
         for (int k = 0; k < W; ++k) {
-            double g = to_double(above.v[k]) * gamma[column + k];
+            double g = to_double(above.v[k]) * weights.v[k];
             sums.g += g;
             sums.g_xmu = fma(g, to_double(values.v[k]) - center, sums.g_xmu);
         }
@@ -60,7 +61,7 @@ __device__ inline RowGradient row_gradient(RowScale row, RowSums sums, double co
 // Write dx of a row, and add it to the sums of the columns.
 template <int W, int E>
 __device__ inline void differentiate(const View& dy, const View& x, const View& out,
-                                     const Columns& at, RowGradient row, const double* gamma,
+                                     const Columns& at, RowGradient row, const Given& gamma,
                                      ColumnSums<E>& sums)
 {
     const NC_T *upstream = at.begin<NC_T>(dy), *begin = at.begin<NC_T>(x);
@@ -68,6 +69,7 @@ __device__ inline void differentiate(const View& dy, const View& x, const View& 
     at.each<W>([&](int i, int column) {
         Pack<NC_T, W> above = load_pack<NC_T, W>(upstream, column, dy.ss);
         Pack<NC_T, W> values = load_pack<NC_T, W>(begin, column, x.ss);
+        Pack<double, W> weights = load_along<W>(gamma, at.first + column);
         Pack<NC_OUT, W> dx;
 #pragma unroll
         for (int k = 0; k < W; ++k) {
@@ -75,7 +77,7 @@ __device__ inline void differentiate(const View& dy, const View& x, const View& 
             sums.dbeta[i + k] += v;
             sums.dgamma[i + k] = fma(v, xmu * row.factor, sums.dgamma[i + k]);
             double rest = fma(row.d, xmu, row.b);
-            dx.v[k] = Rounded<NC_OUT>::of(fma(row.factor, v * gamma[column + k], -rest));
+            dx.v[k] = Rounded<NC_OUT>::of(fma(row.factor, v * weights.v[k], -rest));
         }
         store_pack<NC_OUT, W>(target, out, column, dx);
     }, E);
@@ -149,7 +151,7 @@ __device__ inline void through_rows(long long range, int per_range, long long ro
 
 template <int W, int E>
 __device__ inline void differentiate_rows(const View& dy, const View& x, const View& out,
-                                          const double* gamma, const double* states, double eps,
+                                          const Given& gamma, const double* states, double eps,
                                           bool centered, int per_range, double* highs,
                                           double* lows)
 {
@@ -172,7 +174,7 @@ __device__ inline void differentiate_rows(const View& dy, const View& x, const V
 // Of whole vectors, as normalize_rows. highs and lows (ranges, 2, D), of dgamma and dbeta. out may
 // be dy or x.
 extern "C" __global__ void __launch_bounds__(2 * ROW_THREADS, 1)
-normalize_rows_backward(View dy, View x, View out, const double* gamma,
+normalize_rows_backward(View dy, View x, View out, Given gamma,
                         const double* states, double eps, int centered, int per_range,
                         double* highs, double* lows)
 {
@@ -182,7 +184,7 @@ normalize_rows_backward(View dy, View x, View out, const double* gamma,
 
 // Of any length and strides.
 extern "C" __global__ void __launch_bounds__(2 * ROW_THREADS, 1)
-normalize_odd_rows_backward(View dy, View x, View out, const double* gamma,
+normalize_odd_rows_backward(View dy, View x, View out, Given gamma,
                             const double* states, double eps, int centered, int per_range,
                             double* highs, double* lows)
 {
@@ -190,29 +192,35 @@ normalize_odd_rows_backward(View dy, View x, View out, const double* gamma,
                                      per_range, highs, lows);
 }
 
-// Sum (ranges, columns) over the ranges; lows may be null.
+// Sum (ranges, 2, columns) over the ranges, each of the two to a vector; lows may be null.
 extern "C" __global__ void __launch_bounds__(MAX_THREADS)
 merge_row_sums(const double* highs, const double* lows, long long ranges, long long columns,
-               double* out)
+               Wanted first, Wanted second)
 {
     long long column = static_cast<long long>(blockIdx.x) * blockDim.x + threadIdx.x;
+    bool some = column < 2 * columns;
     TwoSum mine = {0.0, 0.0};
-    if (column < columns) {
+    if (some) {
 #pragma unroll 4
         for (long long range = threadIdx.y; range < ranges; range += blockDim.y) {
-            long long place = range * columns + column;
+            long long place = range * 2 * columns + column;
             mine = merged(mine, {highs[place], lows == nullptr ? 0.0 : lows[place]});
         }
     }
     mine = merged_block(mine);
-    if (threadIdx.y == 0 && column < columns) out[column] = normalized({mine.hi, mine.lo}).hi;
+    if (threadIdx.y != 0 || !some) return;
+    double sum = normalized({mine.hi, mine.lo}).hi;
+    if (column < columns)
+        first.put(column, sum);
+    else
+        second.put(column - columns, sum);
 }
 
 // -- rows in parts -------------------------------------------------------------------------------
 
 template <int W>
 __device__ inline void sum_part(const View& dy, const View& x, const Columns& at, double center,
-                                const double* gamma, double* sums)
+                                const Given& gamma, double* sums)
 {
     RowSums total = merged_row(row_sums<W, FEW_PAIRS>(dy, x, at, center, gamma), 0);
     if (threadIdx.x != 0) return;
@@ -222,7 +230,7 @@ __device__ inline void sum_part(const View& dy, const View& x, const Columns& at
 
 // sums (parts, 2, N)
 extern "C" __global__ void __launch_bounds__(ROW_THREADS, 2)
-sum_row_parts(View dy, View x, const double* gamma, const double* states,
+sum_row_parts(View dy, View x, Given gamma, const double* states,
               double eps, int centered, long long num_parts, int length,
               double* sums)
 {
@@ -230,15 +238,16 @@ sum_row_parts(View dy, View x, const double* gamma, const double* states,
     double center = row_scale(load_row_state(states, x.n, at.row), x.s, eps, centered).center;
     double* part = sums + at.first / length * 2 * x.n;
     if (x.s % ROW_VECTOR == 0)
-        sum_part<PAIR_VECTOR>(dy, x, at, center, gamma + at.first, part);
+        sum_part<PAIR_VECTOR>(dy, x, at, center, gamma, part);
     else
-        sum_part<1>(dy, x, at, center, gamma + at.first, part);
+        sum_part<1>(dy, x, at, center, gamma, part);
 }
 
 template <int W>
 __device__ inline void differentiate_parts(const View& dy, const View& x, const View& out,
-                                           const double* gamma, const double* states,
-                                           const double* sums, double eps, bool centered,
+                                           const Given& gamma, const double* states,
+                                           const double* g, const double* g_xmu, double eps,
+                                           bool centered,
                                            long long num_parts, int length,
                                            int per_range, double* highs, double* lows)
 {
@@ -249,23 +258,23 @@ __device__ inline void differentiate_parts(const View& dy, const View& x, const 
         number, per_range, x.n, all, x.s, highs + place, lows == nullptr ? lows : lows + place,
         [&](const Columns& at, int, ColumnSums<FEW_PAIRS>& columns) {
             RowScale scale = row_scale(load_row_state(states, x.n, at.row), x.s, eps, centered);
-            RowSums total = {sums[at.row], sums[x.n + at.row]};
+            RowSums total = {g[at.row], g_xmu[at.row]};
             RowGradient row = row_gradient(scale, total, x.s, centered);
-            differentiate<W>(dy, x, out, at, row, gamma + at.first, columns);
+            differentiate<W>(dy, x, out, at, row, gamma, columns);
         });
 }
 
-// sums (2, N) of whole rows.
+// g and g_xmu (N) are the sums of whole rows.
 extern "C" __global__ void __launch_bounds__(ROW_THREADS, 2)
-differentiate_row_parts(View dy, View x, View out, const double* gamma,
-                        const double* states, double eps, int centered, const double* sums,
-                        long long num_parts, int length, int per_range,
+differentiate_row_parts(View dy, View x, View out, Given gamma,
+                        const double* states, double eps, int centered, const double* g,
+                        const double* g_xmu, long long num_parts, int length, int per_range,
                         double* highs, double* lows)
 {
     if (x.s % ROW_VECTOR == 0)
-        differentiate_parts<PAIR_VECTOR>(dy, x, out, gamma, states, sums, eps, centered, num_parts,
+        differentiate_parts<PAIR_VECTOR>(dy, x, out, gamma, states, g, g_xmu, eps, centered, num_parts,
                                         length, per_range, highs, lows);
     else
-        differentiate_parts<1>(dy, x, out, gamma, states, sums, eps, centered, num_parts, length,
+        differentiate_parts<1>(dy, x, out, gamma, states, g, g_xmu, eps, centered, num_parts, length,
                                per_range, highs, lows);
 }

@@ -70,12 +70,41 @@ __device__ inline void summarize(const Moments& m, double ddof, long long channe
     row[2 * channels] = varied ? ldexp(sqrt(unit), static_cast<int>(m.exponent)) : INF - INF;
 }
 
+// Running averages that move towards a batch; `moved` may be where they are. A channel without a
+// variance stays.
+struct Running {
+    Given mean, var;
+    Wanted moved_mean, moved_var;
+    double ddof, weight; // of the batch; a weight of NaN is the reciprocal of the number of batches
+    long long* number;   // of batches so far, or null
+    long long counts;    // 1 where this batch is still to be counted in it
+
+    __device__ void move(const Moments& batch, long long channel) const
+    {
+        double share = weight != weight ? 1.0 / static_cast<double>(*number + counts) : weight;
+        double m = mean[channel], v = var[channel];
+        if ((batch.count.hi + batch.count.lo) - ddof > 0.0) {
+            m = share * mean_of(batch) + (1.0 - share) * m;
+            v = share * var_of(batch, ddof) + (1.0 - share) * v;
+        }
+        moved_mean.put(channel, m);
+        moved_var.put(channel, v);
+    }
+
+    __device__ void count() const
+    {
+        if (number != nullptr) *number += counts;
+    }
+};
+
 // What else a launch that observes moments writes, in rows (10, C): center, scale, gamma and beta
-// of the map of batch norm, then the summaries of ddof 0 and 1.
+// of the map of batch norm, then the summaries of ddof 0 and 1; and running averages, if there are
+// any. Their weight is given here, as tiles of channels are done at different times.
 struct Derived {
     double* rows;
     Given gamma, beta;
     double eps;
+    Running running;
 };
 
 __device__ inline void derive(const Moments& m, const Derived& to, long long channels,
@@ -88,4 +117,6 @@ __device__ inline void derive(const Moments& m, const Derived& to, long long cha
     row[3 * channels] = to.beta[channel];
     summarize(m, 0.0, channels, row + 4 * channels);
     summarize(m, 1.0, channels, row + 7 * channels);
+    if (to.running.moved_mean.kind != 0) to.running.move(m, channel);
+    if (channel == 0) to.running.count();
 }

@@ -56,22 +56,11 @@ summarize_moments(const double* state, double ddof, long long channels, double* 
     summarize(load_moments(state + channel, channels), ddof, channels, out + channel);
 }
 
-// Running averages of NC_T moved towards a batch, to NC_OUT; may be in place. The weight of the
-// batch is the reciprocal of `number` where that is given. A channel without a variance stays.
+// The batch is counted once all blocks have read the number, by the last one to be done.
 extern "C" __global__ void __launch_bounds__(MAX_THREADS)
-update_running(const double* state, double ddof, double weight, const long long* number,
-               long long channels, const NC_T* old_mean, const NC_T* old_var, NC_OUT* mean,
-               NC_OUT* var)
+update_running(const double* state, Running running, int* counter, long long channels)
 {
     long long channel = static_cast<long long>(blockIdx.x) * blockDim.x + threadIdx.x;
-    if (channel >= channels) return;
-    if (number != nullptr) weight = 1.0 / static_cast<double>(*number);
-    double m = to_double(old_mean[channel]), v = to_double(old_var[channel]);
-    Moments batch = load_moments(state + channel, channels);
-    if ((batch.count.hi + batch.count.lo) - ddof > 0.0) {
-        m = weight * mean_of(batch) + (1.0 - weight) * m;
-        v = weight * var_of(batch, ddof) + (1.0 - weight) * v;
-    }
-    mean[channel] = Rounded<NC_OUT>::of(m);
-    var[channel] = Rounded<NC_OUT>::of(v);
+    if (channel < channels) running.move(load_moments(state + channel, channels), channel);
+    if (running.counts != 0 && is_last(counter, gridDim.x) && threadIdx.x == 0) running.count();
 }

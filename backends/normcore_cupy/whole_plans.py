@@ -1,275 +1,312 @@
-"""What launches of batch norm take from dtypes, shapes, strides and alignment, worked out once."""
+"""What whole calls launch, worked out once from dtypes, shapes, strides and alignment.
+
+A method returns None where the general way is to be taken. Arrays come as the caller's, in the
+order of the addresses of calls.
+"""
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from normcore import layout
 from normcore.layout.namespace import Array
-from normcore_cupy.bound import Bound, Place
-from normcore_cupy.device import ABSENT, DERIVED, FORWARD, Scalar
-from normcore_cupy.launcher import FLOATING, dtype_name
-from normcore_cupy.plan import BACKWARD, ELEMENTWISE, REDUCTION, Plan, of_columns
+from normcore_cupy.device import ABSENT, DERIVED, FORWARD, MAP, RUNNING
+from normcore_cupy.launcher import dtype_name
+from normcore_cupy.plan import BACKWARD, ELEMENTWISE, EXTREMA, REDUCTION, of_columns
+from normcore_cupy.planning import STATE_ROWS, Planned, Planning, guarded
+from normcore_cupy.program import Address, Placed, Program
 
-if TYPE_CHECKING:
-    from normcore_cupy.host import DeviceBackend
+__all__ = ["Plans"]
 
-__all__ = ["STATE_ROWS", "Fresh", "Planned", "Plans"]
-
-#: Vectors of the state of moments.
-STATE_ROWS = 7
-_NOWHERE = np.int64(0)
+_DERIVED_ROWS, _GRADIENT_ROWS = 10, 11
 
 
-class Planned(NamedTuple):
-    """What is planned for one layout."""
+class Plans(Planning):
+    """Plans for arrays with channels."""
 
-    launches: tuple[Bound, ...]  # each is given all addresses of a call
-    num_channels: int
-    num_parts: int  # float64 numbers
-    num_counters: int
-
-
-class Fresh(NamedTuple):
-    """How a result that lies as the input is allocated."""
-
-    dtype: np.dtype
-    shape: tuple[int, ...]  # in the order of memory
-    axes: tuple[int, ...] | None  # that bring it into the order of the input
-
-
-class Plans:
-    """Plans launches of batch norm; None where the general way is to be taken.
-
-    Parameters
-    ----------
-    backend : DeviceBackend
-    """
-
-    def __init__(self, backend: DeviceBackend) -> None:
-        self._backend, self._device = backend, backend.device
-        self._launcher = backend._launcher
+    # -- batch norm ------------------------------------------------------------------------
 
     def forward(
-        self, x: Array, y: Array, gamma: Array, beta: Array, axis: int, eps: float
+        self,
+        x: Array,
+        gamma: Array,
+        beta: Array,
+        out: Array,
+        parts: Array = None,
+        mean: Array = None,
+        var: Array = None,
+        number: Array = None,
+        *,
+        axis: int,
+        eps: float,
+        weight: float = 0.0,
     ) -> Planned | None:
-        views = self._views(axis, eps, x, y)
-        if views is None:
+        """Normalize, and move running averages by the weight, where they are given."""
+        program = Program(self._device, 8)
+        at = list(map(Address, range(8)))
+        drafted = self._with_result(program, axis, eps, (x,), out, at[3])
+        if drafted is None:
             return None
-        view, target = views
+        (view, target), at[3], is_fresh = drafted
         num_channels = view.shape[1]
+        if num_channels * 2 > view.size:
+            return None
+        kinds = [self._kind(each, num_channels) for each in (gamma, beta)]
+        running = self._running(mean, var, number, num_channels, weight, at[5:], "running.")
+        if None in kinds or running is None or not self._fits_state(parts, num_channels):
+            return None
         derived = np.zeros((), DERIVED)
-        derived["eps"] = eps
-        vectors: list[Place] = []
-        for name, value in {"gamma": gamma, "beta": beta}.items():
-            if value is not None:
-                kind = self._vector_kind(value, num_channels)
-                if kind is None:
-                    return None
-                derived[name]["kind"] = kind
-                vectors.append((5, name, "data"))
-        if gamma is None:
-            derived["gamma"]["value"] = 1.0
-        over = self._backend._plan(view, REDUCTION)
-        finish, num_parts, num_counters = self._finish(over, STATE_ROWS, num_channels)
+        derived["eps"], derived["gamma"]["value"] = eps, gamma is None
+        derived["gamma"]["kind"], derived["beta"]["kind"] = kinds
+        derived["running"] = running[0]
+        shape = _DERIVED_ROWS, num_channels
+        if parts is None:
+            state = program.result((STATE_ROWS, num_channels), np.float64)
+            rows = program.result(shape, np.float64)
+        else:
+            state, rows = at[4], program.scratch(shape)
         name, result = dtype_name(view), dtype_name(target)
-        walked = self._launcher.view
-        arguments = over.per_range, finish, _NOWHERE, derived
-        places: list[Place] = [(3, "parts"), (3, "counters"), (4,), (5, "rows"), *vectors]
-        if self._backend._plan(view, REDUCTION, target) == over:
-            once = self._at_once(
-                "normalize", (name, result), over, (view,),
-                (walked(view, over.walk), walked(target, over.walk), *arguments),
-                ((0, "data"), (1, "data"), *places),
-            )  # fmt: skip
-            if once is not None:
-                return Planned((once,), num_channels, num_parts, num_counters)
-        first = self._bound(
-            "moments", (name, "float64"), over,
-            (walked(view, over.walk), np.int32(0), *arguments), ((0, "data"), None, *places),
+        over = self._backend._plan(view, REDUCTION)
+        observed = (
+            over.per_range, self._finish(program, over, STATE_ROWS, num_channels), state,
+            Placed(derived, {"rows": rows, "gamma.data": at[1], "beta.data": at[2], **running[1]}),
         )  # fmt: skip
-        over = self._backend._plan(view, ELEMENTWISE, target)
-        second = self._bound(
-            "rescale", (name, result), over,
-            (
-                walked(view, over.walk), walked(target, over.walk), ABSENT, _NOWHERE,
+        places = self._placed(view, over, at[0]), self._placed(target, over, at[3])
+        lies_as_x = self._backend._plan(view, REDUCTION, target) == over
+        if not lies_as_x or not self._launch_at_once(
+            program, "normalize", (name, result), over, (view,), *places, *observed
+        ):
+            self._launch(
+                program, "moments", (name, "float64"), over, places[0], np.int32(0), *observed
+            )
+            over = self._backend._plan(view, ELEMENTWISE, target)
+            self._launch(
+                program, "rescale", (name, result), over,
+                self._placed(view, over, at[0]), self._placed(target, over, at[3]), ABSENT, rows,
                 np.float64(-math.inf), np.float64(math.inf), np.int32(0), over.per_range,
-            ),
-            ((0, "data"), (1, "data"), None, None, None, (3,)),
-        )  # fmt: skip
-        return Planned((first, second), num_channels, num_parts, num_counters)
+            )  # fmt: skip
+        given = [x, gamma, beta, out, parts, mean, var, number]
+        return guarded(program, int(is_fresh), 3, self._adopted(given), 1)
 
     def backward(
         self,
         dy: Array,
         x: Array,
-        dx: Array,
         parts: Array,
         gamma: Array,
+        out: Array,
+        dgamma: Array = None,
+        dbeta: Array = None,
+        *,
         axis: int,
         eps: float,
         training: bool,
     ) -> Planned | None:
-        views = self._views(axis, eps, dy, x, dx)
-        if views is None or type(training) is not bool:
+        program = Program(self._device, 7)
+        at = list(map(Address, range(7)))
+        drafted = self._with_result(program, axis, eps, (dy, x), out, at[4])
+        if drafted is None or type(training) is not bool or parts is None:
             return None
-        upstream, view, target = views
+        (upstream, view, target), at[4], is_fresh = drafted
         num_channels = view.shape[1]
-        if not self._is_state(parts, num_channels):
+        if num_channels * 2 > view.size or not self._fits_state(parts, num_channels):
             return None
+        kinds = [self._kind(each, num_channels) for each in (gamma, dgamma, dbeta)]
+        if None in kinds:
+            return None
+        if dgamma is None:
+            at[5:] = [program.result((num_channels,), np.float64) for _ in range(2)]
+            kinds[1:] = [1, 1]
         forward = np.zeros((), FORWARD)
-        forward["eps"], forward["training"] = eps, training
-        vectors: list[Place] = []
-        if gamma is None:
-            forward["gamma"]["value"] = 1.0
-        else:
-            kind = self._vector_kind(gamma, num_channels)
+        forward["eps"], forward["training"], forward["gamma"]["value"] = (
+            eps,
+            training,
+            gamma is None,
+        )
+        forward["gamma"]["kind"], forward["dgamma"]["kind"], forward["dbeta"]["kind"] = kinds
+        rows = program.scratch((_GRADIENT_ROWS, num_channels))
+        name, result = dtype_name(view), dtype_name(target)
+        over = self._backend._plan(view, REDUCTION, upstream)
+        summed = (
+            Placed(forward, {
+                "state": at[2], "gamma.data": at[3], "dgamma.data": at[5], "dbeta.data": at[6],
+            }),
+            over.per_range, self._finish(program, over, 4, num_channels), rows,
+        )  # fmt: skip
+        inputs = self._placed(upstream, over, at[0]), self._placed(view, over, at[1])
+        lies_as_x = self._backend._plan(view, REDUCTION, upstream, target) == over
+        if not lies_as_x or not self._launch_at_once(
+            program, "normalize_backward", (name, result), over, (upstream, view),
+            *inputs, self._placed(target, over, at[4]), *summed,
+        ):  # fmt: skip
+            self._launch(
+                program, "backward_reduce", (name, "float64"), over, *inputs, ABSENT, *summed
+            )
+            over = self._backend._plan(view, BACKWARD, upstream, target)
+            arrays = (upstream, at[0]), (view, at[1]), (target, at[4])
+            self._launch(
+                program, "backward_elemt", (name, result), over,
+                *(self._placed(each, over, address) for each, address in arrays),
+                ABSENT, rows, None, over.per_range,
+            )  # fmt: skip
+        given = [dy, x, parts, gamma, out, dgamma, dbeta]
+        released = int(is_fresh) + (2 if dgamma is None else 0)
+        return guarded(program, released, 4, self._adopted(given), 2)
+
+    def inference(
+        self,
+        x: Array,
+        mean: Array,
+        var: Array,
+        gamma: Array,
+        beta: Array,
+        out: Array,
+        *,
+        axis: int,
+        eps: float,
+    ) -> Planned | None:
+        """Normalize with statistics that are given."""
+        program = Program(self._device, 6)
+        at = list(map(Address, range(6)))
+        drafted = self._with_result(program, axis, eps, (x,), out, at[5])
+        if drafted is None or mean is None or var is None:
+            return None
+        (view, target), at[5], is_fresh = drafted
+        given = np.zeros((), MAP)
+        names = "center", "scale", "gamma", "beta"
+        places: dict[str, Address | None] = {
+            f"{name}.data": each for name, each in zip(names, at[1:5], strict=True)
+        }
+        for name, vector in zip(names, (mean, var, gamma, beta), strict=True):
+            kind = self._kind(vector, view.shape[1])
             if kind is None:
                 return None
-            forward["gamma"]["kind"] = kind
-            vectors.append((3, "gamma", "data"))
-        over = self._backend._plan(view, REDUCTION, upstream)
-        finish, num_parts, num_counters = self._finish(over, 4, num_channels)
-        name, result = dtype_name(view), dtype_name(target)
-        walked = self._launcher.view
-        inputs = walked(upstream, over.walk), walked(view, over.walk)
-        arguments = forward, over.per_range, finish, _NOWHERE
-        places: list[Place] = [(3, "state"), (5, "parts"), (5, "counters"), (6,), *vectors]
-        if self._backend._plan(view, REDUCTION, upstream, target) == over:
-            once = self._at_once(
-                "normalize_backward", (name, result), over, (upstream, view),
-                (*inputs, walked(target, over.walk), *arguments),
-                ((0, "data"), (1, "data"), (2, "data"), *places),
-            )  # fmt: skip
-            if once is not None:
-                return Planned((once,), num_channels, num_parts, num_counters)
-        first = self._bound(
-            "backward_reduce", (name, "float64"), over, (*inputs, ABSENT, *arguments),
-            ((0, "data"), (1, "data"), None, *places),
+            given[name]["kind"] = kind
+        given["gamma"]["value"], given["eps"], given["var"], given["group"] = 1.0, eps, 1, 1
+        over = self._backend._plan(view, ELEMENTWISE, target)
+        self._launch(
+            program, "rescale_given", (dtype_name(view), dtype_name(target)), over,
+            self._placed(view, over, at[0]), self._placed(target, over, at[5]), ABSENT,
+            Placed(given, places),
+            np.float64(-math.inf), np.float64(math.inf), np.int32(0), over.per_range,
         )  # fmt: skip
-        over = self._backend._plan(view, BACKWARD, upstream, target)
-        second = self._bound(
-            "backward_elemt", (name, result), over,
-            (
-                *(walked(each, over.walk) for each in (upstream, view, target)), ABSENT,
-                _NOWHERE, _NOWHERE, over.per_range,
-            ),
-            ((0, "data"), (1, "data"), (2, "data"), None, None, None, (4,)),
-        )  # fmt: skip
-        return Planned((first, second), num_channels, num_parts, num_counters)
+        arrays = self._adopted([x, mean, var, gamma, beta, out])
+        return guarded(program, int(is_fresh), 5, arrays, 1)
+
+    def average(self, parts: Array, mean: Array, var: Array, number: Array) -> Planned | None:
+        """Make running averages those of all batches, and count this one."""
+        return None if number is None else self.running(parts, mean, var, number, weight=math.nan)
 
     def running(
-        self, parts: Array, mean: Array, var: Array, weight: float | None, number: Array
+        self, parts: Array, mean: Array, var: Array, number: Array, *, weight: float
     ) -> Planned | None:
+        """Move running averages, and count the batch where there is a number of them."""
+        program = Program(self._device, 4)
+        at = list(map(Address, range(4)))
+        if parts is None or mean is None:
+            return None
         num_channels = parts.shape[-1]
-        kinds = {self._vector_kind(each, num_channels) for each in (mean, var)}
-        if None in kinds or len(kinds) > 1 or not self._is_state(parts, num_channels):
+        running = self._running(mean, var, number, num_channels, weight, at[1:])
+        if running is None or not self._fits_state(parts, num_channels):
             return None
-        if number is None:
-            if not isinstance(weight, float):
-                return None
-        elif weight is not None or self._backend.adopt(number).dtype != np.int64:
-            return None
-        name = dtype_name(self._backend.adopt(mean))
-        at = _NOWHERE
         grid, block = of_columns(num_channels)
-        count, ddof = np.int64(num_channels), np.float64(1.0)
-        arguments = at, ddof, np.float64(weight or 0.0), at, count, at, at, at, at
-        places: tuple[Place, ...] = ((0,), (3,), (5,), (6,), (7,), (8,))
-        kernel, dtypes = "update_running", (name, name)
-        bound = Bound(self._device, kernel, dtypes, grid, block, arguments, places)
-        return Planned((bound,), num_channels, 0, 0)
+        program.launch(
+            "update_running", ("float64", "float64"), grid, block, at[0],
+            Placed(*running), program.counters(1),
+            np.int64(num_channels),
+        )  # fmt: skip
+        return Planned(program)
 
-    def _is_state(self, parts: Array, num_channels: int) -> bool:
-        """Whether these are contiguous parts of moments."""
-        state = self._backend.adopt(parts)
-        whole = (STATE_ROWS, num_channels), (8 * num_channels, 8), "float64"
-        return (state.shape, state.strides, state.dtype.name) == whole
+    # -- statistics and maps ---------------------------------------------------------------
 
-    def result_like(self, like: Array) -> Fresh | None:
-        """Return how to allocate in the memory order of an array, if it is dense and of floats."""
-        try:
-            native = self._backend.adopt(like)
-        except TypeError:
+    def moments(self, x: Array, *, axis: int | None, skipna: bool) -> Planned | None:
+        program = Program(self._device, 1)
+        view = self._view_of_one(axis, x)
+        if view is None or type(skipna) is not bool:
             return None
-        if dtype_name(native) not in FLOATING or native.size == 0:
-            return None
-        order = sorted(range(native.ndim), key=lambda each: -native.strides[each])
-        step = native.dtype.itemsize
-        for axis in reversed(order):
-            if native.strides[axis] != step:
-                return None
-            step *= native.shape[axis]
-        axes = tuple(order.index(each) for each in range(native.ndim))
-        shape = tuple(native.shape[each] for each in order)
-        return Fresh(native.dtype, shape, None if axes == tuple(range(native.ndim)) else axes)
+        num_channels = view.shape[1]
+        derived = np.zeros((), DERIVED)
+        derived["gamma"]["value"] = 1.0
+        state = program.result((STATE_ROWS, num_channels), np.float64)
+        rows = program.result((_DERIVED_ROWS, num_channels), np.float64)
+        over = self._backend._plan(view, REDUCTION)
+        self._launch(
+            program, "moments", (dtype_name(view), "float64"), over,
+            self._placed(view, over, Address(0)), np.int32(skipna), over.per_range,
+            self._finish(program, over, STATE_ROWS, num_channels), state,
+            Placed(derived, {"rows": rows}),
+        )  # fmt: skip
+        return Planned(program)
 
-    def _views(self, axis: int, eps: float, *arrays: Array) -> tuple[Array, ...] | None:
-        """Return the (N, C, S) views of arrays; None unless each has one, and statistics."""
-        try:
-            natives = [self._backend.adopt(each) for each in arrays]
-        except TypeError:
+    def extrema(self, x: Array, *, axis: int | None, skipna: bool) -> Planned | None:
+        program = Program(self._device, 1)
+        view = self._view_of_one(axis, x)
+        if view is None or type(skipna) is not bool:
             return None
-        x = natives[0]
-        if type(axis) is not int or not isinstance(eps, float) or not 0 < eps < math.inf:
-            return None
-        if dtype_name(x) not in FLOATING or not -x.ndim <= axis < x.ndim or x.ndim < 2:
-            return None
-        if x.size < 2 * x.shape[axis] or x.size == 0:
-            return None
-        views = list(layout.views(axis, *natives))
-        return views[0] if len(views) == 1 else None
+        num_samples, num_channels, num_inner = view.shape
+        out = program.result((3, num_channels), np.float64)
+        over = self._backend._plan(view, EXTREMA)
+        self._launch(
+            program, "extrema", (dtype_name(view), "float64"), over,
+            self._placed(view, over, Address(0)), over.per_range,
+            self._finish(program, over, 3, num_channels),
+            np.float64(0.0 if skipna else num_samples * num_inner), out,
+        )  # fmt: skip
+        return Planned(program)
 
-    def _vector_kind(self, value: Array, num_channels: int) -> int | None:
-        """Return the kind of a contiguous vector of floats, as ``Given`` of common.cuh counts."""
-        native = self._backend.adopt(value)
-        if native.shape != (num_channels,) or native.strides != (native.dtype.itemsize,):
+    def rescale(
+        self, x: Array, rows: Array, out: Array, *, axis: int, clip: tuple[float, float] | None
+    ) -> Planned | None:
+        """Map by the rows (4, C) of coefficients."""
+        program = Program(self._device, 3)
+        drafted = self._with_result(program, axis, 1.0, (x,), out, Address(2))
+        if drafted is None:
             return None
-        name = dtype_name(native)
-        return 1 + FLOATING.index(name) if name in FLOATING else None
+        (view, target), at_out, is_fresh = drafted
+        if rows.shape[1] != view.shape[1]:
+            return None
+        low, high = (-math.inf, math.inf) if clip is None else clip
+        over = self._backend._plan(view, ELEMENTWISE, target)
+        self._launch(
+            program, "rescale", (dtype_name(view), dtype_name(target)), over,
+            self._placed(view, over, Address(0)), self._placed(target, over, at_out), ABSENT,
+            Address(1), np.float64(low), np.float64(high), np.int32(0), over.per_range,
+        )  # fmt: skip
+        return guarded(program, int(is_fresh), 2, self._adopted([x, rows, out]), 1)
 
-    def _bound(
+    # -- what kernels take -----------------------------------------------------------------
+
+    def _running(
         self,
-        kernel: str,
-        dtypes: tuple[str, str],
-        over: Plan,
-        arguments: tuple[Scalar, ...],
-        places: tuple[Place | None, ...],
-    ) -> Bound:
-        name = kernel + over.walk.suffix
-        return Bound(self._device, name, dtypes, over.grid, over.block, arguments, places)
+        mean: Array,
+        var: Array,
+        number: Array,
+        num_channels: int,
+        weight: float,
+        at: list[Address],
+        within: str = "",
+    ) -> tuple[np.ndarray, dict[str, Address | None]] | None:
+        """Return running averages that move in place, and where their addresses go.
 
-    def _at_once(
-        self,
-        kernel: str,
-        dtypes: tuple[str, str],
-        over: Plan,
-        inputs: tuple[Array, ...],
-        arguments: tuple[Scalar, ...],
-        places: tuple[Place | None, ...],
-    ) -> Bound | None:
-        """Return both passes in one launch, if between them the cache holds what they read.
-
-        Half of the cache is for that, and half for what is written.
+        Parameters
+        ----------
+        at : list of Address
+            Of the mean, the variance and the number.
+        within : str
+            What the names of fields begin with.
         """
-        name, device = kernel + over.walk.suffix, self._device
-        tiles, per_tile, _ = over.grid
-        number, room = tiles * per_tile, device.cache_bytes() // 2
-        num_bytes = sum(each.size * each.dtype.itemsize for each in inputs)
-        waits = per_tile > 1  # blocks for others, with all that was read so far in between
-        if not over.walk.suffix or (waits and num_bytes > room):
+        kinds = [self._kind(each, num_channels) for each in (mean, var)]
+        if None in kinds or (0 in kinds and kinds != [0, 0]) or not isinstance(weight, float):
             return None
-        resident = min(device.resident_blocks(name, dtypes, math.prod(over.block)), number)
-        if not resident or (not waits and num_bytes * resident > room * number):
-            return None
-        grid = (resident if waits else number), 1, 1
-        arguments = *arguments, np.int32(tiles), np.int32(per_tile)
-        return Bound(device, name, dtypes, grid, over.block, arguments, places, waits)
-
-    def _finish(self, over: Plan, num_rows: int, num_channels: int) -> tuple[Scalar, int, int]:
-        """Return how ranges are merged, and how much of what they need."""
-        finish, (parts, _) = self._launcher.finish(over, num_rows, num_channels)
-        return finish, parts.size, over.num_counters
+        if number is not None:
+            count = self._backend.adopt(number)
+            if (count.dtype, count.size) != (np.int64, 1):
+                return None
+        running = np.zeros((), RUNNING)
+        running["ddof"], running["weight"], running["counts"] = 1.0, weight, number is not None
+        places: dict[str, Address | None] = {}
+        for name, kind, address in zip(("mean", "var"), kinds, at, strict=False):
+            running[name]["kind"] = running[f"moved_{name}"]["kind"] = kind
+            places |= {f"{within}{name}.data": address, f"{within}moved_{name}.data": address}
+        return running, places | {f"{within}number": at[2]}

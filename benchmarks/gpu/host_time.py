@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import functools
 import gc
 import re
 import sys
 import time
 from collections.abc import Callable
-from types import FrameType, FunctionType, ModuleType
+from types import FrameType, ModuleType
 from typing import Any
+
+from benchmarks.gpu import common
 
 __all__ = ["HostTime", "python_calls"]
 
-CALLS, ROUNDS = 50, 7
+CALLS, ROUNDS = 50, 9
 #: Files of the library and of the backend, but not of the benchmarks.
 _OURS = re.compile(r"[/\\\\](normcore|normcore_cupy)[/\\\\]")
 
@@ -44,11 +45,11 @@ def python_calls(call: Callable[[], object]) -> int:
 
 
 class HostTime:
-    """Measures calls on a fake CuPy, whose own time does not count.
+    """Measures calls on a fake CuPy whose own part takes next to nothing.
 
-    Every function of the fake, its arrays and its streams is timed from outside; the time of the
-    calls that normcore makes of them is taken off, and so is that of taking it. Times are those of
-    the processor, so that what else a machine does counts little.
+    Its arrays keep what they were asked once, as attributes; what it allocates is there already,
+    and kernels and streams do nothing. Times are those of the processor, so that what else a
+    machine does counts little.
 
     Parameters
     ----------
@@ -58,57 +59,38 @@ class HostTime:
     """
 
     def __init__(self, fake: ModuleType, patch: Any) -> None:
-        from cuda_host import arrays
+        from cuda_host.arrays import DeviceArray
+        from cuda_host.fake_memory import Pointer
 
-        self._inside, self._spent, self._calls = False, 0.0, 0
-        for owner in (arrays.DeviceArray, type(fake.order), type(fake.streams[0])):
-            for name, value in list(vars(owner).items()):
-                if isinstance(value, FunctionType) and name not in ("__init__", "__bool__"):
-                    patch.setattr(owner, name, self._outside(value))
-        for name in ("empty", "empty_like", "zeros", "asarray", "from_dlpack", "RawModule"):
-            patch.setattr(fake, name, self._outside(getattr(fake, name)), raising=False)
-        self._overhead = self._of_taking_it()
+        ask, allocate, there = DeviceArray.__getattr__, fake.empty, {}
+        stream = fake.cuda.get_current_stream()
+
+        def empty(shape: Any, dtype: Any = float) -> Any:
+            key = shape if type(shape) is int else tuple(shape), dtype
+            return there[key] if key in there else there.setdefault(key, allocate(shape, dtype))
+
+        def remembering(array: Any, name: str) -> Any:
+            value = array.__dict__[name] = Pointer(array) if name == "data" else ask(array, name)
+            return value
+
+        patch.delattr(DeviceArray, "data")
+        patch.setattr(DeviceArray, "__getattr__", remembering)
+        patch.setattr(fake, "empty", empty)
+        patch.setattr(fake.cuda, "get_current_stream", lambda: stream)
+        kernels = common.backend().device._kernels
+        for each in kernels:
+            patch.setitem(kernels, each, lambda grid, block, arguments: None)
 
     def microseconds(self, call: Callable[[], object]) -> float:
         """Return what a call takes, the least of several rounds."""
         for _ in range(3):
             call()
         rounds = []
+        gc.disable()
         for _ in range(ROUNDS):
-            self._spent, self._calls = 0.0, 0
             start = time.thread_time()
             for _ in range(CALLS):
                 call()
-            whole = time.thread_time() - start
-            rounds.append((whole - self._spent - self._calls * self._overhead) / CALLS * 1e6)
+            rounds.append((time.thread_time() - start) / CALLS * 1e6)
+        gc.enable()
         return min(rounds)
-
-    def _outside(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """Return a function whose time, called by normcore, is summed; called inside, it is not."""
-
-        @functools.wraps(function)
-        def timed(*arguments: Any, **options: Any) -> Any:
-            if self._inside:
-                return function(*arguments, **options)
-            self._inside = True
-            start = time.thread_time()
-            try:
-                return function(*arguments, **options)
-            finally:
-                self._spent += time.thread_time() - start
-                self._calls += 1
-                self._inside = False
-
-        return timed
-
-    def _of_taking_it(self) -> float:
-        """Return the seconds that timing a function adds and does not see."""
-        nothing = self._outside(lambda: None)
-        times = []
-        for _ in range(5):
-            self._spent = 0.0
-            start = time.thread_time()
-            for _ in range(1000):
-                nothing()
-            times.append((time.thread_time() - start - self._spent) / 1000)
-        return min(times)

@@ -131,7 +131,13 @@ def tensors_on_device(fake: ModuleType) -> Iterator[None]:
     import pytest
     from cuda_host.fake_torch import posing
 
-    from normcore.torch import batch_operators, operators, row_operators, running_statistics
+    from normcore.torch import (
+        batch_operators,
+        batchnorm,
+        operators,
+        row_operators,
+        running_statistics,
+    )  # fmt: skip
 
     def lent(tensor: object) -> object:
         return None if tensor is None else tensor.detach()
@@ -139,7 +145,7 @@ def tensors_on_device(fake: ModuleType) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch, posing(patch, fake):
         for module in (batch_operators, row_operators):
             patch.setattr(module, "to_core", lent)
-        for module in (operators, running_statistics):
+        for module in (batchnorm, operators, running_statistics):
             # The mode that counts would have what is eager go through the dispatcher.
             patch.setattr(module, "is_plain", lambda *arguments: True)
         yield

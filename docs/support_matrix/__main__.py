@@ -4,11 +4,15 @@ python docs/support_matrix            writes the page
 python docs/support_matrix --print    prints it
 """
 
+import os
 import sys
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent))
+DOCS = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(DOCS), str(DOCS.parent / "tests" / "helpers")]
+# Programs run once, and the time to compile them is all that counts.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+os.environ.update(JAX_PLATFORMS="cpu", JAX_ENABLE_X64="1")
 
 from support_matrix.page import page  # noqa: E402 - the folder is no installed package
 
@@ -17,4 +21,4 @@ if __name__ == "__main__":
     if "--print" in sys.argv[1:]:
         print(text, end="")
     else:
-        (HERE.parent / "support.md").write_text(text, encoding="utf-8")
+        (DOCS / "support.md").write_text(text, encoding="utf-8")

@@ -6,7 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager, nullcontext
 from types import ModuleType
-from typing import ClassVar, NamedTuple, Self
+from typing import ClassVar, Self
 
 import numpy as np
 
@@ -14,7 +14,9 @@ from normcore.affine import Affine
 from normcore.array_backend import rows
 from normcore.array_backend.formulas import batch_scale, gradient_vectors
 from normcore.array_backend.memory_kernels import MemoryKernels
+from normcore.array_backend.status import BackendStatus
 from normcore.array_backend.visible import rescale_visible
+from normcore.array_backend.whole_calls import WholeCalls
 from normcore.layout.infinite_input import InfiniteInput
 from normcore.layout.namespace import Array, array_namespace
 from normcore.statistics import Brackets, Extrema, Moments, Quantiles, exact_quantiles
@@ -23,37 +25,11 @@ from normcore.statistics.statistic import StatisticT
 __all__ = [
     "IN_ANY_ORDER",
     "Backend",
-    "BackendStatus",
     "InfiniteInput",
-    "Misconfigured",
     "batch_scale",
     "gradient_vectors",
     "is_relu",
 ]
-
-
-class BackendStatus(NamedTuple):
-    """Whether a backend can be used here, and if not, why, in words.
-
-    Examples
-    --------
-    >>> import normcore as nc
-    >>> nc.backends()["reference"].ready
-    True
-    """
-
-    ready: bool
-    reason: str = ""
-    detail: str = ""
-
-    def __bool__(self) -> bool:
-        return self.ready
-
-
-class Misconfigured(BackendStatus):
-    """Not ready for a setting, such as an environment variable: asking for it is a ValueError."""
-
-    __slots__ = ()
 
 
 #: The context of work in the order of the calling thread.
@@ -82,8 +58,10 @@ class Backend(ABC):
     name: ClassVar[str]
     #: Namespace of the arrays of length C that kernels take and return.
     xp: ModuleType = np
-    #: A shorter way for what other libraries hold in host memory, if there is one.
+    #: A shorter way for what other libraries hold in memory, if there is one.
     memory_kernels: MemoryKernels | None = None
+    #: A shorter way from a caller's own arrays to results, if there is one.
+    whole_calls: WholeCalls | None = None
     #: A capsule of the functions of ``normcore.h``, for callers in C, if there are any.
     c_functions: object = None
 
@@ -121,42 +99,6 @@ class Backend(ABC):
     def in_order_with(self, array: Array) -> AbstractContextManager[None]:
         """Return the context of work on a caller's array: its library's stream and memory."""
         return IN_ANY_ORDER
-
-    # -- a caller's own arrays ---------------------------------------------------------------
-
-    def batch_norm(
-        self, x: Array, gamma: Array, beta: Array, *, axis: int, eps: float, out: Array = None
-    ) -> tuple[Array, Moments] | None:
-        """Do what `functional.batch_norm` does, for a backend that has a shorter way to it.
-
-        Arguments are as the caller gave them; None if the kernels are to be called as always, and
-        errors to be found.
-        """
-        return None
-
-    def batch_norm_backward(
-        self,
-        dy: Array,
-        x: Array,
-        moments: Moments,
-        gamma: Array,
-        *,
-        axis: int,
-        eps: float,
-        training: bool = True,
-        out: Array = None,
-    ) -> tuple[Array, Array, Array] | None:
-        """Do what `functional.batch_norm_backward` does; as :meth:`batch_norm`."""
-        return None
-
-    def update_running_with(
-        self, parts: Array, mean: Array, var: Array, weight: float | None, number: Array = None
-    ) -> bool:
-        """Do what :meth:`update_running` does with the parts of moments; False if it is not done.
-
-        As :meth:`batch_norm`.
-        """
-        return False
 
     # -- required kernels ------------------------------------------------------------------
 

@@ -10,10 +10,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
+from normcore.array_backend import selection
 from normcore.array_backend.abstract import Backend
+from normcore.array_backend.whole_calls import WholeCalls
+from normcore.layout.namespace import Array
 from normcore.layout.scalar_argument import check_choice
 
-__all__ = ["PRECISIONS", "check_precision", "in_precision", "resolved", "use_precision"]
+__all__ = [
+    "PRECISIONS", "check_precision", "in_precision", "resolved", "use_precision", "whole_calls",
+]  # fmt: skip
 
 #: Names that an argument may have.
 PRECISIONS = ("exact", "native")
@@ -94,3 +99,15 @@ def in_precision(backend: Backend, precision: str | None) -> Backend:
     if resolved(precision) == "exact":
         return backend
     return backend.native or backend
+
+
+def whole_calls(
+    array: Array, backend: str | Backend | None, precision: str | None, *options: object
+) -> WholeCalls | None:
+    """Return the whole calls of the backend for an array, if there are any.
+
+    None too for NumPy's arrays, and where an option is given. Parameters and errors are those of
+    :func:`~normcore.array_backend.selection.select_backend` and :func:`in_precision`.
+    """
+    plain = selection.of_plain_call(array, backend, *options)
+    return None if plain is None else in_precision(plain, precision).whole_calls

@@ -28,13 +28,13 @@ def normalize_rows(
     moments = backend.moments(x[None, ...])  # the view (1, N, D): each sample is a channel
     rows = _affine(moments, eps, centered)
     affine = Affine(gamma=gamma, beta=beta)
-    out = xp.empty_like(x, dtype=result_dtype(x)) if out is None else out
+    result = _Result(x, out)
     for part in _blocks(x):
         block = cast(x[part, ...], xp.float64)[None, ...]  # so that only the end rounds
         xhat = backend.rescale(block, rows.select(part))[0, ...]
         y = backend.rescale(xhat[:, :, None], affine)[:, :, 0]
-        out[part, ...] = cast(y, out.dtype)
-    return out, moments
+        result.put(part, y)
+    return result.whole(), moments
 
 
 def normalize_rows_backward(
@@ -55,7 +55,7 @@ def normalize_rows_backward(
     num_columns = x.shape[1]
     zero = xp.zeros(num_columns, dtype=xp.float64)
     dgamma, dbeta = zero, zero
-    out = xp.empty_like(x, dtype=result_dtype(x)) if out is None else out
+    result = _Result(x, out)
     for part in _blocks(x):
         center, scale = rows.select(part).vectors(x[part, ...].shape[0], xp)[:2]
         block, gradient = (cast(each[part, ...], xp.float64) for each in (x, dy))
@@ -67,8 +67,35 @@ def normalize_rows_backward(
         a, b, d = gradient_vectors(1.0, scale, sum_g, sum_g_xmu, num_columns)
         b = b if centered else xp.zeros_like(b)
         dx = backend.backward_elemt(gradient, block[None, ...], center, a, b, d)
-        out[part, ...] = cast(dx[0, ...], out.dtype)
-    return out, dgamma, dbeta
+        result.put(part, dx[0, ...])
+    return result.whole(), dgamma, dbeta
+
+
+class _Result:
+    """What is made of the blocks of ``x``, written into ``out`` where that is given.
+
+    Else blocks are put together at the end: there are libraries whose arrays cannot be written.
+    """
+
+    def __init__(self, x: Array, out: Array) -> None:
+        self.x, self.out = x, out
+        self.blocks: list[Array] = []
+
+    def put(self, part: slice, values: Array) -> None:
+        """Take the float64 values of a block, in the order of the rows."""
+        if self.out is not None:
+            self.out[part, ...] = cast(values, self.out.dtype)
+        else:
+            self.blocks.append(cast(values, result_dtype(self.x)))
+
+    def whole(self) -> Array:
+        """Return all of it."""
+        if self.out is not None:
+            return self.out
+        xp = array_namespace(self.x)
+        if not self.blocks:
+            return xp.empty_like(self.x, dtype=result_dtype(self.x))
+        return xp.concat(self.blocks) if len(self.blocks) > 1 else self.blocks[0]
 
 
 def _affine(moments: Moments, eps: float, centered: bool) -> Affine:

@@ -14,7 +14,8 @@ from types import MappingProxyType
 
 from numpy import ndarray
 
-from normcore.array_backend.abstract import IN_ANY_ORDER, Backend, BackendStatus, Misconfigured
+from normcore.array_backend.abstract import IN_ANY_ORDER, Backend
+from normcore.array_backend.status import BackendStatus, Misconfigured
 from normcore.layout.namespace import Array
 from normcore.registration.discovery import catalog
 from normcore.registration.registry import DEVICE_KINDS, Catalog, PluginError, Registration
@@ -22,6 +23,7 @@ from normcore.threads.immortal import make_immortal
 
 __all__ = [
     "backends",
+    "first_choice",
     "get_backend",
     "in_order_with",
     "of_plain_call",
@@ -180,16 +182,29 @@ def in_order_with(
     return select_backend(array, backend).in_order_with(array)
 
 
-def of_plain_call(array: Array, backend: str | Backend | None, *options: object) -> Backend | None:
-    """Return the backend of an array that is no list and not NumPy's; None if an option is given.
+def first_choice(array: Array, backend: str | Backend | None = None) -> Backend:
+    """Return the backend that :func:`select_backend` tries first; it may not adopt the array.
 
     Parameters and errors are those of :func:`select_backend`.
     """
-    if type(array) is ndarray or not hasattr(array, "__dlpack_device__"):
-        return None
-    if any(each is not None for each in options):
-        return None
+    if backend is None and _in_context.get() is None:
+        found = _current_choices().by_kind.get((type(array), _device_kind(array)))
+        if found is not None:
+            return found[0]
     return select_backend(array, backend)
+
+
+def of_plain_call(array: Array, backend: str | Backend | None, *options: object) -> Backend | None:
+    """Return the first choice for an array that is no list and not NumPy's; None with an option.
+
+    Parameters and errors are those of :func:`select_backend`.
+    """
+    if type(array) is ndarray:
+        return None
+    for each in options:
+        if each is not None:
+            return None
+    return first_choice(array, backend) if hasattr(array, "__dlpack_device__") else None
 
 
 def require_device_backend(array: Array) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from normcore.array_backend import selection
 from normcore.array_backend.abstract import Backend
-from normcore.array_backend.precision import in_precision
+from normcore.array_backend.precision import whole_calls
 from normcore.batchnorm.arguments import Batch
 from normcore.batchnorm.forward_backward import differentiated, normalized
 from normcore.batchnorm.inference import infer
@@ -114,10 +114,9 @@ def batch_norm(
            [ 1.,  1.]])
     """
     others = activation, mask, communicator, groups, virtual_batch_size
-    plain = selection.of_plain_call(x, backend, *others)
-    if plain is not None and single == "error":
-        plain = in_precision(plain, precision)
-        done = plain.batch_norm(x, gamma, beta, axis=axis, eps=eps, out=out)
+    whole = whole_calls(x, backend, precision, *others)
+    if whole is not None and single == "error":
+        done = whole.batch_norm(x, gamma, beta, axis, eps, out)
         if done is not None:
             return done
     ordered = selection.in_order_with
@@ -174,6 +173,11 @@ def batch_norm_inference(
     array([[0., 0.],
            [2., 2.]])
     """
+    whole = whole_calls(x, backend, precision, activation, mask)
+    if whole is not None:
+        y = whole.batch_norm_inference(x, mean, var, gamma, beta, axis, eps, out)
+        if y is not None:
+            return y
     return infer(
         x, mean, var, gamma, beta, out,
         axis=axis, eps=eps, activation=activation, mask=mask, backend=backend, precision=precision,
@@ -262,12 +266,9 @@ def batch_norm_backward(
     array([2., 2.])
     """
     others = activation, mask, communicator, groups, virtual_batch_size
-    plain = selection.of_plain_call(x, backend, *others)
-    if plain is not None and isinstance(moments, Moments):
-        plain = in_precision(plain, precision)
-        gradients = plain.batch_norm_backward(
-            dy, x, moments, gamma, axis=axis, eps=eps, training=training, out=out
-        )
+    whole = whole_calls(dy, backend, precision, *others)
+    if whole is not None and isinstance(moments, Moments):
+        gradients = whole.batch_norm_backward(dy, x, moments, gamma, axis, eps, training, out)
         if gradients is not None:
             return gradients
     ordered = selection.in_order_with

@@ -92,6 +92,21 @@ cdef extern from "normcore.h" nogil:
             int64_t channels, const double* states, double weight, double ddof, double* mean,
             double* var, normcore_call* call,
         ) noexcept nogil
+        int (*weighted_moments)(
+            const normcore_array* x, int32_t axis, const normcore_array* weights, int32_t skipna,
+            double* states, normcore_call* call,
+        ) noexcept nogil
+        int (*group_norm)(
+            const normcore_array* x, int32_t axis, int64_t num_groups,
+            const normcore_array* gamma, const normcore_array* beta, double eps,
+            const normcore_array* y, double* states, normcore_call* call,
+        ) noexcept nogil
+        int (*group_norm_backward)(
+            const normcore_array* dy, const normcore_array* x, int32_t axis, int64_t num_groups,
+            const double* states, const normcore_array* gamma, double eps,
+            const normcore_array* dx, const normcore_array* dgamma, const normcore_array* dbeta,
+            normcore_call* call,
+        ) noexcept nogil
 
     int normcore_check(const normcore_api* api, normcore_call* call)
 

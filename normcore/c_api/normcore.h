@@ -16,7 +16,7 @@ extern "C" {
 #endif
 
 /* The version of the table that this header describes. Versions only add to its end. */
-#define NORMCORE_VERSION 2
+#define NORMCORE_VERSION 3
 
 /* The oldest version that a program can work with: one that asks NORMCORE_HAS of what came later
  * may define it lower. */
@@ -129,8 +129,28 @@ typedef struct normcore_api {
     /* Since version 2. Move running averages towards the mean and the variance of a batch, with a
      * divisor of count - ddof: weight * batch + (1 - weight) * average. Channels without such a
      * variance keep theirs. */
-    int (*running)(int64_t channels, const double *states, double weight, double ddof,
-                   double *mean, double *var, normcore_call *call);
+    int (*running)(int64_t channels, const double *states, double weight, double ddof, double *mean,
+                   double *var, normcore_call *call);
+
+    /* Since version 3. Find moments in which each element counts as often as its weight says: an
+     * array of the axes of x but the channels'. What weighs 0 does not count, whatever it is. */
+    int (*weighted_moments)(const normcore_array *x, int32_t axis, const normcore_array *weights,
+                            int32_t skipna, double *states, normcore_call *call);
+
+    /* Since version 3. Normalize groups of neighbouring channels of each sample by their own
+     * moments; with as many groups as channels, instance norm. Samples are along the first axis
+     * that is not the channels', and in C order, channels first. `states` have a column for each
+     * group, sample by sample; y may be x. */
+    int (*group_norm)(const normcore_array *x, int32_t axis, int64_t num_groups,
+                      const normcore_array *gamma, const normcore_array *beta, double eps,
+                      const normcore_array *y, double *states, normcore_call *call);
+
+    /* Its gradients: dx may be dy or x; dgamma and dbeta may be NULL. */
+    int (*group_norm_backward)(const normcore_array *dy, const normcore_array *x, int32_t axis,
+                               int64_t num_groups, const double *states,
+                               const normcore_array *gamma, double eps, const normcore_array *dx,
+                               const normcore_array *dgamma, const normcore_array *dbeta,
+                               normcore_call *call);
 } normcore_api;
 
 /* Whether a library has a function, which may be newer than NORMCORE_MIN_VERSION. */

@@ -11,7 +11,7 @@ import click
 import normcore
 from normcore import registration
 from normcore.array_backend import selection
-from normcore.array_backend.abstract import BackendStatus
+from normcore.array_backend.status import BackendStatus
 from normcore.cli.errors import CommandGroup, data_named
 from normcore.cli.export import export
 from normcore.cli.options import (
@@ -188,28 +188,13 @@ def inspect(file: str) -> None:
 @cli.command()
 def backends() -> None:
     """List the array backends, and why some cannot be used here."""
-    statuses = selection.backends()
-    print_rows(
-        ["name", "status", "distribution", "target"],
-        [
-            [row.name, _status(statuses.get(row.name)), _distribution(row), row.target]
-            for row in registration.registrations()
-            if row.kind == "backend"
-        ],
-    )
+    _print_registered("backend")
 
 
 @cli.command()
 def scalers() -> None:
     """List the scalers."""
-    print_rows(
-        ["name", "status", "distribution", "target"],
-        [
-            [row.name, _scaler_status(row.name), _distribution(row), row.target]
-            for row in registration.registrations()
-            if row.kind == "scaler"
-        ],
-    )
+    _print_registered("scaler")
 
 
 @cli.command()
@@ -224,15 +209,28 @@ def exporters() -> None:
     _print_registered("exporter")
 
 
+@cli.command()
+def plugins() -> None:
+    """List all that plugins register, and what is wrong with it."""
+    print_rows(
+        ["kind", "name", "status", "distribution", "target"],
+        [[row.kind, *_cells(row, error)] for row, error in registration.checked()],
+    )
+
+
 def _print_registered(kind: str) -> None:
     print_rows(
-        ["name", "distribution", "target"],
-        [
-            [row.name, _distribution(row), row.target]
-            for row in registration.registrations()
-            if row.kind == kind
-        ],
+        ["name", "status", "distribution", "target"],
+        [_cells(row, error) for row, error in registration.checked(kind)],
     )
+
+
+def _cells(row: registration.Row, error: PluginError | None) -> list[str]:
+    if row.kind == "backend":
+        status = _status(selection.backends().get(row.name))
+    else:
+        status = "ready" if error is None else f"not ready: {error.__cause__ or error}"
+    return [row.name, status, _distribution(row), row.target]
 
 
 def _engine(name: str | None, scheduler: str | None, words: RunWords) -> Engine[Any] | None:
@@ -251,14 +249,6 @@ def _status(status: BackendStatus | None) -> str:
         return "not ready"
     words = [word for word in (status.reason, status.detail) if word]
     return ": ".join(["ready" if status.ready else "not ready", *words])
-
-
-def _scaler_status(name: str) -> str:
-    try:
-        registration.scaler(name)
-    except PluginError as error:
-        return f"not ready: {error.__cause__ or error}"
-    return "ready"
 
 
 def _distribution(row: registration.Row) -> str:

@@ -199,8 +199,18 @@ def connected(address: str | None) -> ExitStack:
     ------
     TimeoutError
         If the scheduler does not answer.
+    ModuleNotFoundError
+        If distributed is missing.
     """
-    from distributed import Client, LocalCluster
+    try:
+        from distributed import Client, LocalCluster
+    except ModuleNotFoundError as error:
+        if error.name != "distributed":
+            raise
+        raise ModuleNotFoundError(
+            "workers of Dask need distributed: pip install 'normcore-arrays[dask]'",
+            name=error.name,
+        ) from error
 
     stack = ExitStack()
     try:

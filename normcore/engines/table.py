@@ -9,6 +9,7 @@ import numpy as np
 from normcore.array_backend.selection import select_backend
 from normcore.engines.mapping import ScaledPieces
 from normcore.engines.task import KEPT, ROWS, BracketTask, ObserveTask, SketchTask, State, Task
+from normcore.engines.weighted_task import weighted_quantiles
 from normcore.io.quantile_passes import learns_quantiles, sketch_error
 from normcore.layout.namespace import Array
 from normcore.scaling import input_validation
@@ -59,17 +60,18 @@ class EngineTable(PiecewiseTable):
 
     def observed(self, scaler: Learning, weights: Array) -> Statistic | None:
         """Return the scaler's statistic, merged from those of the pieces."""
-        if weights is None and learns_quantiles(scaler):  # type: ignore[arg-type]
+        if learns_quantiles(scaler):  # type: ignore[arg-type]
             statistic, rows = exact_quantiles(
-                lambda task: self._engine.run(task, self._X),
+                lambda task: self._engine.run(task, self._X, weights),
                 scaler,
                 self.names,
                 self.shape[1],
                 self._known_rows,
+                weighted=weights is not None,
             )
-            self._finish(rows, None)
+            self._finish(rows, weights)
             return statistic
-        check_mergeable(scaler, self.kind, weighted=weights is not None)
+        check_mergeable(scaler, self.kind)
         task = ObserveTask(scaler, self.names, self.shape[1])  # type: ignore[arg-type]
         states = self._engine.run(task, self._X, weights)
         self._finish(states[0][ROWS], weights)
@@ -103,7 +105,7 @@ class EngineTable(PiecewiseTable):
         self._container = container
 
 
-def check_mergeable(scaler: Learning, kind: str, *, weighted: bool = False) -> None:
+def check_mergeable(scaler: Learning, kind: str) -> None:
     """Refuse a scaler that does not learn from pieces what it would from the whole.
 
     Raises
@@ -115,9 +117,8 @@ def check_mergeable(scaler: Learning, kind: str, *, weighted: bool = False) -> N
         return
     name = type(scaler).__name__
     if getattr(scaler, "quantiles", None) == "exact":
-        what = "sample_weight" if weighted else "what it learns"
         raise TypeError(
-            f"{name} needs all values of a column at once for {what}, unless "
+            f"{name} needs all values of a column at once for what it learns, unless "
             f"quantiles='sketch', which {kind} data takes"
         )
     raise TypeError(
@@ -133,6 +134,8 @@ def exact_quantiles(
     num_columns: int,
     num_rows: int | None,
     state_bytes: int = STATE_BYTES,
+    *,
+    weighted: bool = False,
 ) -> tuple[MergeableQuantiles | None, dict[str, np.ndarray]]:
     """Return exact quantiles of a table, in two passes or more, and how many rows there are.
 
@@ -145,12 +148,32 @@ def exact_quantiles(
         As in a :class:`~normcore.engines.engine.Description`.
     state_bytes : int
         Of a state at most.
+    weighted : bool
+        Whether ``run`` gives tasks the weights of rows.
 
     Raises
     ------
     ValueError
         If it holds infinity, or other values in another pass.
     """
+    find = weighted_quantiles if weighted else _quantiles
+    try:
+        return find(run, scaler, names, num_columns, num_rows, state_bytes)
+    except ValuesChanged as changed:
+        raise ValueError(
+            f"X is not the same in each pass: {changed}; keep it (.persist()), or use "
+            "quantiles='sketch', which takes one pass"
+        ) from changed
+
+
+def _quantiles(
+    run: Callable[[Task], list[State]],
+    scaler: Any,
+    names: input_validation.Names | None,
+    num_columns: int,
+    num_rows: int | None,
+    state_bytes: int,
+) -> tuple[MergeableQuantiles | None, dict[str, np.ndarray]]:
     stride = sampling_stride(num_rows)
     error = sketch_error(num_rows, num_columns, state_bytes, stride)
     first = SketchTask(scaler, names, num_columns, error, stride)
@@ -162,13 +185,7 @@ def exact_quantiles(
     passes = RereadQuantiles(backend, scaler.ranks(), sketch, state_bytes // 8, first.count(states))
     while (plan := passes.plan()) is not None:
         task = BracketTask(scaler, names, num_columns, plan)
-        try:
-            passes.learn(task.brackets(run(task)))
-        except ValuesChanged as changed:
-            raise ValueError(
-                f"X is not the same in each pass: {changed}; keep it (.persist()), or use "
-                "quantiles='sketch', which takes one pass"
-            ) from changed
+        passes.learn(task.brackets(run(task)))
     found = passes.quantiles()
     kept = first.sketch(states, KEPT)
     exact = scaler.statistic(found.q, found.values, found.count, found.infinite, kept)

@@ -145,6 +145,15 @@ class Task(ABC):
         self.check_columns(None, values.shape[1], piece)
         return values
 
+    def dense_values(self, chunk: Array, piece: Piece) -> np.ndarray:
+        """Return a piece as floating-point numbers on the host, for exact quantiles."""
+        if opened(chunk, type(self.scaler).__name__) is not None:
+            raise TypeError(
+                "exact quantiles are found of dense pieces; quantiles='sketch' takes others"
+            )
+        values = to_numpy(self.values(chunk, piece))
+        return values if values.dtype.kind == "f" else values.astype(np.float64)
+
     def check_columns(self, names: Names | None, number: int | None, piece: Piece) -> None:
         """Refuse a piece of other columns than the table has."""
         expected = None if self.names is None else list(self.names[piece.columns])
@@ -220,13 +229,7 @@ class _QuantileTask(Task):
 
     def observed(self, chunk: Array, piece: Piece, weights: Array) -> State:
         """See :meth:`Task.observed`."""
-        if opened(chunk, type(self.scaler).__name__) is not None:
-            raise TypeError(
-                "exact quantiles are found of dense pieces; quantiles='sketch' takes others"
-            )
-        values = to_numpy(self.values(chunk, piece))
-        if values.dtype.kind != "f":
-            values = values.astype(np.float64)
+        values = self.dense_values(chunk, piece)
         backend = select_backend(values, self.scaler.backend)
         state = counted_rows(values.shape[0])
         with self.naming_infinity(values, piece):

@@ -6,21 +6,15 @@ imports none of the libraries that read files.
 """
 
 from normcore.io.array_batch import ArrayBatch
+from normcore.io.batch import Field, TableBatch, TableWriter, choose_batch_rows, float_dtype
 from normcore.io.csv.options import CsvOptions
 from normcore.io.files import fit_file, fit_transform_file, transform_file
+from normcore.io.missing_library import MissingLibrary
 from normcore.io.opening import open_table
 from normcore.io.output_options import OutputOptions
 from normcore.io.pipeline import fit_source, fit_transform_source, transform_source
 from normcore.io.report import Progress, Report
-from normcore.io.table import (
-    Field,
-    MissingLibrary,
-    TableBatch,
-    TableSource,
-    TableWriter,
-    choose_batch_rows,
-    float_dtype,
-)
+from normcore.io.table import TableSource
 from normcore.saving.atomic_output import atomic_output, check_output
 from normcore.saving.scaler_file import load_scaler, save_scaler
 

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from normcore.io.batch import TableBatch, float_dtype
 from normcore.io.digits import check_integers, check_wide_floats
-from normcore.io.table import MissingLibrary, TableBatch, float_dtype
+from normcore.io.missing_library import MissingLibrary
 
 if TYPE_CHECKING:
     import pyarrow

@@ -14,7 +14,8 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from normcore.io.table import Field, TableSource
+from normcore.io.batch import Field
+from normcore.io.table import TableSource
 
 if TYPE_CHECKING:
     from normcore.scaling.scaler import Scaler

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from normcore.io.batch import TableBatch
 from normcore.io.columns import are_named, check_axis
 from normcore.io.quantile_passes import QuantilePasses, learns_quantiles
 from normcore.io.streaming.memory import Budget
 from normcore.io.streaming.spool import Spool
-from normcore.io.table import TableBatch, TableSource
+from normcore.io.table import TableSource
 from normcore.io.tally import Tally
 
 if TYPE_CHECKING:

@@ -1,6 +1,6 @@
 """pyarrow, or an error that says how to get it."""
 
-from normcore.io.table import MissingLibrary
+from normcore.io.missing_library import MissingLibrary
 
 try:
     import pyarrow as pa

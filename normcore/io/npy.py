@@ -12,14 +12,8 @@ from typing import BinaryIO, ClassVar, Literal, NamedTuple
 import numpy as np
 
 from normcore.io.array_batch import ArrayBatch
-from normcore.io.table import (
-    Field,
-    TableBatch,
-    TableSource,
-    TableWriter,
-    choose_batch_rows,
-    float_dtype,
-)
+from normcore.io.batch import Field, TableBatch, TableWriter, choose_batch_rows, float_dtype
+from normcore.io.table import TableSource
 
 __all__ = ["Npy"]
 

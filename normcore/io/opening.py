@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, BinaryIO, Protocol, TypeAlias, TypeGuard
 
 from normcore import registration
 from normcore.io.csv.options import CsvOptions
-from normcore.io.table import MissingLibrary, TableSource
+from normcore.io.missing_library import MissingLibrary
+from normcore.io.table import TableSource
 from normcore.registration.registry import PluginError
 
 if TYPE_CHECKING:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from normcore.io.batch import TableBatch
 from normcore.io.digits import LostDigits
 from normcore.io.fitting import Fitting, Frame, refuse_infinity
 from normcore.io.report import Progress, ProgressCallback
@@ -15,7 +16,7 @@ from normcore.io.sink import Sink
 from normcore.io.streaming.memory import Budget
 from normcore.io.streaming.prefetch import Read, prefetched
 from normcore.io.streaming.spool import Spool
-from normcore.io.table import TableBatch, TableSource
+from normcore.io.table import TableSource
 from normcore.io.tally import Tally
 
 if TYPE_CHECKING:

@@ -9,10 +9,11 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, TypeAlias
 
+from normcore.io.batch import Field, TableBatch, TableWriter
 from normcore.io.opening import source_class
 from normcore.io.output_options import OutputOptions
 from normcore.io.streaming.write_behind import WriteBehind
-from normcore.io.table import Field, TableBatch, TableSource, TableWriter
+from normcore.io.table import TableSource
 from normcore.saving.atomic_output import atomic_output, check_paths
 
 if TYPE_CHECKING:

@@ -6,14 +6,13 @@ formulas; so they can be differentiated in turn, in forward and reverse mode, an
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import TypeAlias
 
 import jax
 import numpy as np
 from jax import numpy as jnp
-from jax.custom_derivatives import CustomVJPPrimal, SymbolicZero
 
 from normcore.jax.host_call import HostCall, call_host
 from normcore.jax.normalization import (
@@ -21,7 +20,6 @@ from normcore.jax.normalization import (
     Operands,
     result_dtype,
     statistics_dtype,
-    wide,
 )
 
 __all__ = ["normalized"]
@@ -33,8 +31,8 @@ Results: TypeAlias = tuple[jax.Array, ...]
 def normalized(how: Normalization, operands: Operands) -> Results:
     """Normalize; results have derivatives by each operand of floats."""
     if any(isinstance(each, jax.core.Tracer) for each in operands.values()):
-        made: Results = (_differentiable_batch if how.of_batch else _differentiable)(how, operands)
-        return made
+        y, *statistics = _differentiable(how, operands)
+        return (y, *_with_derivatives(how, operands, statistics)) if statistics else (y,)
     return _plain(how, operands)  # of which JAX's machinery would take many times as long
 
 
@@ -44,7 +42,14 @@ def _plain(how: Normalization, operands: Operands) -> Results:
 
 
 _differentiable = jax.custom_vjp(_plain, nondiff_argnums=(0,))
-_differentiable_batch = jax.custom_vjp(_plain, nondiff_argnums=(0,))
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _with_derivatives(
+    how: Normalization, operands: Operands, statistics: list[jax.Array]
+) -> list[jax.Array]:
+    """Return the statistics of a batch; few have a use for their derivatives, which are apart."""
+    return statistics
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
@@ -88,25 +93,6 @@ def _formula(
         name: each for name, each in operands.items() if jnp.issubdtype(each.dtype, jnp.floating)
     }
     return floats, lambda floats: how.formula({**operands, **floats})
-
-
-def _zeros(operand: jax.Array) -> jax.Array | None:
-    return jnp.zeros_like(operand) if jnp.issubdtype(operand.dtype, jnp.floating) else None
-
-
-def _through_statistics(
-    how: Normalization, operands: Operands, cotangents: Sequence[jax.Array | SymbolicZero]
-) -> jax.Array:
-    """Return the gradient of x for those of the mean and the variance."""
-    floats, formula = _formula(how, operands)
-    _, pull = jax.vjp(lambda x: formula({**floats, "x": x})[1:], operands["x"])
-    more: jax.Array = pull(
-        tuple(
-            jnp.zeros(each.shape, each.dtype) if isinstance(each, SymbolicZero) else each
-            for each in cotangents
-        )
-    )[0]
-    return more
 
 
 @_forward.defjvp
@@ -159,32 +145,22 @@ def _as(gradient: jax.Array | None, operand: jax.Array) -> jax.Array | None:
     return jax.reshard(gradient, place)
 
 
-def _ahead_of_batch(
-    how: Normalization, operands: dict[str, CustomVJPPrimal]
-) -> tuple[Results, tuple[Operands, jax.Array]]:
-    return _ahead(how, {name: each.value for name, each in operands.items()})
+def _ahead_of_statistics(
+    how: Normalization, operands: Operands, statistics: list[jax.Array]
+) -> tuple[list[jax.Array], Operands]:
+    return statistics, operands
 
 
-def _back_of_batch(
-    how: Normalization,
-    kept: tuple[Operands, jax.Array],
-    cotangents: tuple[jax.Array | SymbolicZero, ...],
-) -> tuple[dict[str, jax.Array | None]]:
-    """Return the gradients for those of y and of the statistics, which few have a use for."""
-    operands, _ = kept
+def _back_of_statistics(
+    how: Normalization, operands: Operands, cotangents: list[jax.Array]
+) -> tuple[dict[str, jax.Array | None], None]:
     x = operands["x"]
-    dy, *of_statistics = cotangents
-    if isinstance(dy, SymbolicZero):
-        gradients = {name: _zeros(each) for name, each in operands.items()}
-    else:
-        (gradients,) = _back(how, kept, (dy,))
-    if gradients["x"] is not None and not all(
-        isinstance(each, SymbolicZero) for each in of_statistics
-    ):
-        more = _through_statistics(how, operands, of_statistics)
-        gradients["x"] = _as((wide(gradients["x"]) + wide(more)).astype(x.dtype), x)
-    return (gradients,)
+    if not jnp.issubdtype(x.dtype, jnp.floating):
+        return dict.fromkeys(operands), None
+    floats, formula = _formula(how, operands)
+    _, pull = jax.vjp(lambda x: formula({**floats, "x": x})[1:], x)
+    return {**dict.fromkeys(operands), "x": _as(pull(tuple(cotangents))[0], x)}, None
 
 
 _differentiable.defvjp(_ahead, _back)
-_differentiable_batch.defvjp(_ahead_of_batch, _back_of_batch, symbolic_zeros=True)
+_with_derivatives.defvjp(_ahead_of_statistics, _back_of_statistics)

@@ -19,7 +19,7 @@ _Vectors: TypeAlias = tuple[Tensor | None, Tensor | None]
 
 
 class OfTensors:
-    """Operations as :class:`normcore.keras.operations.Operations` says."""
+    """Operations as :class:`normcore.keras.operations.OfArrays` says."""
 
     def batch_norm(
         self, x: Tensor, vectors: _Vectors, axis: int, eps: float, mask: Tensor | None

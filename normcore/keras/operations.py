@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from importlib import import_module
 from types import ModuleType
-from typing import Protocol, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import keras
 from keras import ops
 
 from normcore import functional
 
-__all__ = ["OPERATIONS", "Operations", "Tensor", "Vectors", "as_floats", "serializable", "vector"]
+if TYPE_CHECKING:
+    from normcore.keras.on_torch import OfTensors
+
+__all__ = ["OPERATIONS", "OfArrays", "Tensor", "Vectors", "as_floats", "serializable", "vector"]
 
 #: A tensor of Keras's backend.
 Tensor: TypeAlias = keras.KerasTensor
@@ -19,8 +22,15 @@ Tensor: TypeAlias = keras.KerasTensor
 Vectors: TypeAlias = tuple[Tensor | None, Tensor | None]
 
 
-class Operations(Protocol):
-    """What layers are made of: of tensors of floats, and vectors of float32 at least."""
+class OfArrays:
+    """What layers are made of: of tensors of floats, and vectors of float32 at least.
+
+    The functions are of a module that has them for channels on any axis: the core's, or those for
+    JAX.
+    """
+
+    def __init__(self, functions: ModuleType) -> None:
+        self.functions = functions
 
     def batch_norm(
         self, x: Tensor, vectors: Vectors, axis: int, eps: float, mask: Tensor | None
@@ -29,37 +39,6 @@ class Operations(Protocol):
 
         As in Keras y is normalized everywhere.
         """
-        ...
-
-    def batch_norm_inference(
-        self, x: Tensor, mean: Tensor, var: Tensor, vectors: Vectors, axis: int, eps: float
-    ) -> Tensor:
-        """Normalize with given statistics."""
-        ...
-
-    def row_norm(
-        self, x: Tensor, vectors: Vectors, num_axes: int, eps: float, centered: bool
-    ) -> Tensor:
-        """Return the layer norm over the last axes, or the RMS norm where that is not centered."""
-        ...
-
-    def group_norm(
-        self, x: Tensor, num_groups: int, vectors: Vectors, axis: int, eps: float
-    ) -> Tensor:
-        """Normalize groups of channels of each sample."""
-        ...
-
-
-class _OfArrays:
-    """Operations that a module has for channels on any axis: the core's, or those for JAX."""
-
-    def __init__(self, functions: ModuleType) -> None:
-        self.functions = functions
-
-    def batch_norm(
-        self, x: Tensor, vectors: Vectors, axis: int, eps: float, mask: Tensor | None
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return y, mean and variance."""
         y, found = self.functions.batch_norm(x, *vectors, axis=axis, eps=eps, mask=mask)
         mean, var = found.mean, found.var() if callable(found.var) else found.var
         if mask is not None:
@@ -76,7 +55,10 @@ class _OfArrays:
     def row_norm(
         self, x: Tensor, vectors: Vectors, num_axes: int, eps: float, centered: bool
     ) -> Tensor:
-        """Return the layer norm or the RMS norm; the core refuses what holds nothing."""
+        """Return the layer norm over the last axes, or the RMS norm where that is not centered.
+
+        The core refuses what holds nothing.
+        """
         if 0 in x.shape:
             return x
         if centered:
@@ -97,12 +79,12 @@ def _y(made: Tensor | tuple[Tensor, ...]) -> Tensor:
     return made[0] if isinstance(made, tuple) else made
 
 
-def _operations() -> Operations:
+def _operations() -> OfArrays | OfTensors:
     name = keras.backend.backend()
     if name == "jax":
-        return _OfArrays(import_module("normcore.jax"))
+        return OfArrays(import_module("normcore.jax"))
     if name == "numpy":
-        return _OfArrays(functional)
+        return OfArrays(functional)
     if name == "torch":
         from normcore.keras.on_torch import OfTensors
 

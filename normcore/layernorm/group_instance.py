@@ -15,6 +15,7 @@ from normcore import layout
 from normcore.affine import Affine
 from normcore.array_backend import over_views
 from normcore.array_backend.abstract import Backend, batch_scale
+from normcore.array_backend.precision import whole_calls
 from normcore.array_backend.selection import in_order_with
 from normcore.batchnorm.arguments import check_integer
 from normcore.layernorm.arguments import PerSampleBatch
@@ -99,8 +100,7 @@ def group_norm(
     array([[-1.,  1.],
            [-1.,  1.]])
     """
-    with in_order_with(x, backend):
-        return GroupBatch(x, gamma, beta, num_groups, axis, eps, backend, precision).forward(out)
+    return _normalized(x, gamma, beta, num_groups, axis, eps, out, backend, precision)
 
 
 def group_norm_backward(
@@ -183,8 +183,7 @@ def instance_norm(
     array([[[-1.,  1.],
             [-1.,  1.]]])
     """
-    with in_order_with(x, backend):
-        return GroupBatch(x, gamma, beta, None, axis, eps, backend, precision).forward(out)
+    return _normalized(x, gamma, beta, None, axis, eps, out, backend, precision)
 
 
 def instance_norm_backward(
@@ -214,6 +213,26 @@ def instance_norm_backward(
     with in_order_with(x, backend):
         batch = GroupBatch(x, gamma, None, None, axis, eps, backend, precision)
         return batch.backward(dy, moments, True, out)
+
+
+def _normalized(
+    x: Array,
+    gamma: Array,
+    beta: Array,
+    num_groups: int | None,
+    axis: int,
+    eps: float,
+    out: Array,
+    backend: str | Backend | None,
+    precision: str | None,
+) -> tuple[Array, Moments]:
+    whole = whole_calls(x, backend, precision)
+    if whole is not None:
+        done = whole.group_norm(x, gamma, beta, num_groups, axis, eps, out)
+        if done is not None:
+            return done
+    with in_order_with(x, backend):
+        return GroupBatch(x, gamma, beta, num_groups, axis, eps, backend, precision).forward(out)
 
 
 class GroupBatch(PerSampleBatch):

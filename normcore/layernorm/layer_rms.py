@@ -12,6 +12,7 @@ from itertools import pairwise
 
 from normcore import layout
 from normcore.array_backend.abstract import Backend, batch_scale
+from normcore.array_backend.precision import whole_calls
 from normcore.array_backend.selection import in_order_with
 from normcore.batchnorm.arguments import check_integer
 from normcore.layernorm.arguments import PerSampleBatch
@@ -158,11 +159,9 @@ def layer_norm_backward(
     >>> dbeta
     array([2., 2.])
     """
-    with in_order_with(x, backend):
-        batch = RowBatch(
-            x, gamma, None, num_axes, eps, backend, precision, gamma_offset=gamma_offset
-        )
-        return batch.backward(dy, moments, True, out)
+    return _differentiated(
+        dy, x, moments, gamma, gamma_offset, num_axes, eps, out, backend, precision, True
+    )
 
 
 def rms_norm(
@@ -221,12 +220,9 @@ def rms_norm_backward(
     >>> dx.shape, dgamma.shape
     ((2, 2), (2,))
     """
-    with in_order_with(x, backend):
-        batch = RowBatch(
-            x, gamma, None, num_axes, eps, backend, precision,
-            centered=False, gamma_offset=gamma_offset,
-        )  # fmt: skip
-        return batch.backward(dy, moments, True, out)[:2]
+    return _differentiated(
+        dy, x, moments, gamma, gamma_offset, num_axes, eps, out, backend, precision, False
+    )[:2]
 
 
 def _normalized(
@@ -244,6 +240,11 @@ def _normalized(
 ) -> tuple[Array, ...]:
     """Return y, the sum if there is a residual, and the moments."""
     total = x if residual is None else added(x, residual, backend)
+    whole = whole_calls(total, backend, precision, _offset_or_none(gamma_offset))
+    if whole is not None:
+        done = whole.row_norm(total, gamma, beta, num_axes, eps, centered, out)
+        if done is not None:
+            return done if residual is None else (done[0], total, done[1])
     with in_order_with(total, backend):
         batch = RowBatch(
             total, gamma, beta, num_axes, eps, backend, precision,
@@ -251,6 +252,33 @@ def _normalized(
         )  # fmt: skip
         y, moments = batch.forward(out)
     return (y, moments) if residual is None else (y, total, moments)
+
+
+def _differentiated(
+    dy: Array,
+    x: Array,
+    moments: Moments,
+    gamma: Array,
+    gamma_offset: float,
+    num_axes: int,
+    eps: float,
+    out: Array,
+    backend: str | Backend | None,
+    precision: str | None,
+    centered: bool,
+) -> tuple[Array, Array, Array]:
+    """Return the gradients, that of beta too."""
+    whole = whole_calls(dy, backend, precision, _offset_or_none(gamma_offset))
+    if whole is not None and isinstance(moments, Moments):
+        done = whole.row_norm_backward(dy, x, moments, gamma, num_axes, eps, centered, out)
+        if done is not None:
+            return done
+    with in_order_with(x, backend):
+        batch = RowBatch(
+            x, gamma, None, num_axes, eps, backend, precision,
+            centered=centered, gamma_offset=gamma_offset,
+        )  # fmt: skip
+        return batch.backward(dy, moments, True, out)
 
 
 class RowBatch(PerSampleBatch):
@@ -371,6 +399,11 @@ def check_offset(gamma_offset: object) -> float:
     if not math.isfinite(offset):
         raise ValueError(f"gamma_offset must be finite, got {gamma_offset!r}")
     return offset
+
+
+def _offset_or_none(gamma_offset: object) -> object:
+    """Return None for the default, which is 0."""
+    return None if type(gamma_offset) is float and gamma_offset == 0.0 else gamma_offset
 
 
 def _is_one_run(shape: tuple[int, ...], strides: tuple[int, ...]) -> bool:

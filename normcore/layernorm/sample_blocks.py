@@ -84,7 +84,8 @@ def mapped(
         blocks = _blocks(whole, samples, per_group)
     else:  # there each call costs, and not its memory
         blocks = (
-            Block(slice(i, i + samples), whole.channels) for i in range(0, num_samples, samples)
+            Block(slice(i, min(i + samples, num_samples)), whole.channels)
+            for i in range(0, num_samples, samples)
         )
     for block in blocks:
         *views, out = (each[block] for each in moved)

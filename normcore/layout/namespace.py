@@ -83,9 +83,17 @@ def to_numpy(array: Array) -> np.ndarray:
 
 def host_view(array: Array) -> np.ndarray:
     """Return a NumPy view of an array of another library that lies in host memory, by DLPack."""
-    if str(getattr(array, "dtype", "")) == "torch.bfloat16":  # NumPy's DLPack has none
+    dtype = str(getattr(array, "dtype", ""))
+    if dtype == "torch.bfloat16":  # NumPy's DLPack has none
         return np.from_dlpack(array.view(sys.modules["torch"].int16)).view(BFLOAT16)
-    return np.from_dlpack(array)
+    if dtype == "bfloat16":  # JAX's, which are arrays of ml_dtypes to NumPy
+        return np.asarray(array)
+    try:
+        return np.from_dlpack(array)
+    except BufferError:  # so says NumPy 2.0 of read-only memory, which other libraries wrap
+        if not (hasattr(array, "__array__") and is_on_host(array)):
+            raise
+        return np.asarray(array)
 
 
 def native(array: np.ndarray) -> np.ndarray:
@@ -135,7 +143,7 @@ def as_array(x: Array, *, what: str = "x", beside: Array = None) -> Array:
             "a mask"
         )
     if not hasattr(x, "dtype"):
-        return np.from_dlpack(x) if hasattr(x, "__dlpack__") else np.asarray(x)
+        return host_view(x) if hasattr(x, "__dlpack__") else np.asarray(x)
     if beside is not None and place(x) != place(beside):
         raise TypeError(
             f"{what} is {place(x)}, but the data is {place(beside)}; copy one of them to the "

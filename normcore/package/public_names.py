@@ -7,7 +7,7 @@ ORIGINS = {
     "Affine": "affine",
     "AffineScaler": "scaling",
     "Backend": "array_backend.abstract",
-    "BackendStatus": "array_backend.abstract",
+    "BackendStatus": "array_backend.status",
     "BatchNorm": "batchnorm.layer",
     "Brackets": "statistics",
     "ColumnScaler": "reporting.column_scaler",

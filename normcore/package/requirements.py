@@ -8,10 +8,11 @@ import os
 import sys
 from importlib.machinery import EXTENSION_SUFFIXES
 
-__all__ = ["check_compiled_modules", "check_numpy", "check_python"]
+__all__ = ["check_compiled_modules", "check_libraries", "check_python"]
 
 _PYTHON = (3, 11)
 _NUMPY = 2
+_PLUGGY = "1.5"
 _COMPILED = ("statistics", "moments")  # one of many
 
 
@@ -60,14 +61,28 @@ def check_compiled_modules(package: str) -> None:
     )
 
 
-def check_numpy() -> None:
-    """Refuse a NumPy that is not there or too old.
+def check_libraries() -> None:
+    """Refuse a NumPy that is not there or too old, and a pluggy that is not there.
 
     Raises
     ------
     ImportError
         It names the version that is there and how to install another.
     """
+    _check_numpy()
+    try:
+        import pluggy  # noqa: F401
+    except ModuleNotFoundError as error:
+        if error.name != "pluggy":
+            raise
+        raise ImportError(
+            f"normcore needs pluggy {_PLUGGY} or newer, and there is none: run `{sys.executable} "
+            f"-m pip install 'pluggy>={_PLUGGY}'`",
+            name="pluggy",
+        ) from None
+
+
+def _check_numpy() -> None:
     try:
         import numpy
     except ModuleNotFoundError as error:

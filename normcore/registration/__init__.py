@@ -18,6 +18,7 @@ from normcore.registration.registry import PluginError, PluginWarning, Registrat
 
 __all__ = [
     "Row",
+    "checked",
     "engine",
     "engines_of",
     "exporter_registration",
@@ -184,10 +185,12 @@ def origin(cls: type) -> str:
 
 def registrations() -> list[Row]:
     """Return everything that is registered; nothing is imported."""
-    return [
-        Row(each.kind, each.name, each.target, each.plugin.distribution, each.plugin.version)
-        for each in catalog()
-    ]
+    return [_row(each) for each in catalog()]
+
+
+def checked(kind: str | None = None) -> list[tuple[Row, PluginError | None]]:
+    """Return what is registered, of one kind or all, and why it cannot be used; import it all."""
+    return [(_row(each), _error_of(each)) for each in catalog() if kind in (None, each.kind)]
 
 
 def _find(kind: str, name: str) -> Registration:
@@ -196,6 +199,18 @@ def _find(kind: str, name: str) -> Registration:
         known = ", ".join(sorted(catalog().of_kind(kind)))
         raise ValueError(f"there is no {kind} {name!r}; known: {known}")
     return registration
+
+
+def _row(each: Registration) -> Row:
+    return Row(each.kind, each.name, each.target, each.plugin.distribution, each.plugin.version)
+
+
+def _error_of(registration: Registration) -> PluginError | None:
+    try:
+        registration.resolve()
+    except PluginError as error:
+        return error
+    return None
 
 
 def _is_target(registration: Registration, cls: type) -> bool:

@@ -86,9 +86,11 @@ def register(plugin: object) -> None:
     Raises
     ------
     PluginError
-        If it has no hook that can be called, its hook raises, a name is taken, or a kernel is for
-        a backend that no plugin has. Nothing of it is registered then. A plugin found through an
-        entry point later on is the one that is refused if the two share a name.
+        If it has no hook that can be called, its hook raises, a name is taken, a kernel is for a
+        backend that no plugin has, or a target that is imported already is not what its kind
+        requires, as a scaler that derives from none of normcore's; other targets are looked at
+        when they are first used. Nothing of it is registered then. A plugin found through an entry
+        point later on is the one that is refused if the two share a name.
 
     Examples
     --------
@@ -161,6 +163,8 @@ def _take(manager: pluggy.PluginManager, module: object, plugin: Plugin) -> list
     global _catalog
     try:
         registrations = _run_hook(manager, module, plugin)
+        for each in registrations:
+            each.check_loaded()
         is_core_name = _is_core_name if module is not builtin else lambda name: False
         _catalog = _catalog.extended(registrations, is_core_name)
     except BaseException:

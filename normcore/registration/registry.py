@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from importlib import import_module
 from typing import Any, NamedTuple
 
+from normcore.registration.kinds import fault_of, loaded
 from normcore.threads.immortal import make_modules_immortal
 
 __all__ = [
@@ -30,17 +31,6 @@ DEVICE_KINDS = {
     11: "cpu", 12: "ext", 13: "cuda", 14: "oneapi", 15: "webgpu", 16: "hexagon", 17: "maia",
     18: "trn",
 }  # fmt: skip
-
-# What the class of a kind derives from, and how its author names that.
-_BASES = {
-    "scaler": (
-        "normcore.scaling.scaler:Scaler",
-        "normcore.AffineScaler, normcore.PointwiseScaler or normcore.RowScaler",
-    ),
-    "backend": ("normcore.array_backend.abstract:Backend", "normcore.Backend"),
-    "source": ("normcore.io.table:TableSource", "normcore.io.TableSource"),
-    "engine": ("normcore.engines.engine:Engine", "normcore.Engine"),
-}
 
 
 class PluginError(RuntimeError):
@@ -129,23 +119,28 @@ class Registration(NamedTuple):
                 f"{self.plugin}: the target {self.target!r} of {self.kind} {self.name!r} does not "
                 f"import: {type(error).__name__}: {error}"
             ) from error
-        what = f"{self.plugin}: the target {self.target!r} of {self.kind} {self.name!r} is not a"
-        if self.kind not in _BASES:
-            if not callable(target):
-                raise PluginError(f"{what} callable but {target!r}")
-            return target
-        if not isinstance(target, type):
-            raise PluginError(f"{what} class but {target!r}")
-        base, its_name = _BASES[self.kind]
-        if not issubclass(target, imported(base)):
-            raise PluginError(f"{what} subclass of {its_name}")
-        missing = sorted(getattr(target, "__abstractmethods__", ()))
-        if missing:
-            raise PluginError(
-                f"{self.plugin}: {self.kind} {self.name!r} lacks {', '.join(missing)}"
-            )
-        make_modules_immortal()
+        self._check(target)
+        if isinstance(target, type):
+            make_modules_immortal()
         return target
+
+    def check_loaded(self) -> None:
+        """Refuse a target that is loaded, and is not what its kind requires; import nothing.
+
+        Raises
+        ------
+        PluginError
+            As :meth:`resolve`.
+        """
+        for target in loaded(self.target):
+            self._check(target)
+
+    def _check(self, target: object) -> None:
+        fault = fault_of(self.kind, target)
+        if fault:
+            raise PluginError(
+                f"{self.plugin}: the target {self.target!r} of {self.kind} {self.name!r} {fault}"
+            )
 
 
 class Registry:

@@ -21,8 +21,9 @@ from normcore.scaling.containers.lazy import is_lazy
 from normcore.scaling.estimator import Estimator, Settings, not_fitted_error, sklearn_config
 from normcore.scaling.features import Features, feature_indices
 from normcore.scaling.fit_callbacks import learn_as_task
-from normcore.scaling.input_validation import check_names
+from normcore.scaling.input_validation import check_names, host_weights
 from normcore.scaling.merging import where_mergeable
+from normcore.scaling.metadata_routing import metadata_of
 from normcore.scaling.scaler import Scaler
 
 __all__ = ["ColumnScaler"]
@@ -154,7 +155,7 @@ class ColumnScaler(Exporting, Estimator):
 
     # -- fit and transform -----------------------------------------------------------------
 
-    def fit(self, X: Array, y: Array = None) -> Self:
+    def fit(self, X: Array, y: Array = None, sample_weight: Array = None) -> Self:
         """Fit each scaler to its columns; after an error this is as it was.
 
         Parameters
@@ -162,30 +163,36 @@ class ColumnScaler(Exporting, Estimator):
         X : array, data frame, sparse matrix or nested list of shape (n_samples, n_features)
         y : None
             Ignored.
+        sample_weight : number or array-like of shape (n_samples,), optional
+            Given to every scaler, each of which has to take it.
 
         Raises
         ------
         ValueError
             If there is no such column, two scalers take one, or one of them refuses its columns.
+        TypeError
+            If there are weights and a scaler takes none; the error names it.
         """
-        learn_as_task(self, lambda: self._learn(X), X, y, {})
+        metadata = {"sample_weight": sample_weight}
+        learn_as_task(self, lambda: self._learn(X, sample_weight), X, y, metadata)
         return self
 
     @where_mergeable
-    def partial_fit(self, X: Array, y: Array = None) -> Self:
+    def partial_fit(self, X: Array, y: Array = None, sample_weight: Array = None) -> Self:
         """Learn from ``X`` too, by each scaler; there where all of them have ``partial_fit``.
 
         Parameters and errors are those of :meth:`fit`; other columns than before are a ValueError.
         """
         if not self.__sklearn_is_fitted__():
-            return self.fit(X, y)
+            return self.fit(X, y, sample_weight)
+        weights = _weights_for(self.transformers_, sample_weight)
         parts = self._parts_of(X)
         learned = [
             (name, copying.copy(scaler), places) for name, scaler, places in self.transformers_
         ]
         for _, scaler, places in learned:
             with _numbered_as(parts, places):
-                scaler.partial_fit(parts.columns(places))
+                scaler.partial_fit(parts.columns(places), **weights)
         self.transformers_ = learned
         return self
 
@@ -240,12 +247,16 @@ class ColumnScaler(Exporting, Estimator):
         self._check_width(parts.width)
         return parts
 
-    def _learn(self, X: Array) -> None:
+    def _learn(self, X: Array, sample_weight: Array) -> None:
+        steps = self._steps()
+        weights = _weights_for(steps, sample_weight)
         parts = Parts.of(X, type(self).__name__)
+        if weights and not steps and isinstance(parts.table, np.ndarray):
+            host_weights(sample_weight, parts.table.shape[0])  # which nobody else looks at
         labels = [f"x{i}" for i in range(parts.width)] if parts.names is None else parts.names
         fitted: list[tuple[str, Scaler, np.ndarray]] = []
         owners: dict[int, str] = {}
-        for name, scaler, columns in self._steps():
+        for name, scaler, columns in steps:
             places = feature_indices(columns, labels, parts.width)
             for place in places.tolist():
                 if owners.setdefault(place, name) != name:
@@ -254,7 +265,7 @@ class ColumnScaler(Exporting, Estimator):
                     )
             copy = type(scaler)(**scaler.get_params(deep=False))
             with _numbered_as(parts, places):
-                copy.fit(parts.columns(places))
+                copy.fit(parts.columns(places), **weights)
             fitted.append((name, copy, places))
         self.__dict__.pop("feature_names_in_", None)
         if parts.names is not None:
@@ -322,6 +333,25 @@ class ColumnScaler(Exporting, Estimator):
         if chosen == "default" or is_lazy(X) or (inverse and not is_frame(X)):
             return result
         return converted(result, chosen, list(self.get_feature_names_out()), X)
+
+
+def _weights_for(steps: Sequence[Step], sample_weight: Array) -> dict[str, Array]:
+    """Return the argument that gives weights to each scaler.
+
+    Raises
+    ------
+    TypeError
+        If a scaler takes none: what it learned would not be of the data as weighed.
+    """
+    if sample_weight is None:
+        return {}
+    for name, scaler, _ in steps:
+        if "sample_weight" not in metadata_of(type(scaler), "fit"):
+            raise TypeError(
+                f"{name!r}, a {type(scaler).__name__}, takes no sample_weight; fit it by itself, "
+                "without weights"
+            )
+    return {"sample_weight": sample_weight}
 
 
 @contextmanager

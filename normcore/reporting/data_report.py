@@ -14,10 +14,10 @@ from typing import Literal, TypedDict, Unpack
 
 from normcore.array_backend.abstract import Backend
 from normcore.io.csv.options import CsvOptions
+from normcore.io.missing_library import MissingLibrary
 from normcore.io.passes import Passes
 from normcore.io.report import ProgressCallback
 from normcore.io.streaming.memory import MEMORY_LIMIT
-from normcore.io.table import MissingLibrary
 from normcore.layout.namespace import Array
 from normcore.package.public_names import __version__
 from normcore.reporting.applying import column_scaler, command_lines, python_lines

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from normcore.array_backend.abstract import Backend
-from normcore.io.table import Field
+from normcore.io.batch import Field
 from normcore.reporting.column import ColumnReport, Histogram, Quartile, Recommendation
 from normcore.reporting.first_look import FirstLook
 from normcore.reporting.flags import NEAR_CONSTANT, Facts, flags_of, type_flag, why_not_scaled

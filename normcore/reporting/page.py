@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from functools import cache
 from typing import TYPE_CHECKING
 
-from normcore.io.table import MissingLibrary
+from normcore.io.missing_library import MissingLibrary
 from normcore.package.public_names import __version__
 from normcore.reporting.column import ColumnReport, Histogram, Quartile
 from normcore.reporting.flags import FLAGS

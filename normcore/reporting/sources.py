@@ -9,9 +9,10 @@ from typing import Protocol, TypeGuard
 import numpy as np
 
 from normcore.io.array_batch import ArrayBatch
+from normcore.io.batch import Field, TableBatch, choose_batch_rows, float_dtype
 from normcore.io.csv.options import CsvOptions
 from normcore.io.opening import is_dataset, open_table
-from normcore.io.table import Field, TableBatch, TableSource, choose_batch_rows, float_dtype
+from normcore.io.table import TableSource
 from normcore.layout.bfloat16 import holds_bfloat16, widened
 from normcore.layout.namespace import Array, to_numpy
 from normcore.scaling.containers.frames import frame_names, is_frame, library_of

@@ -13,6 +13,7 @@ import numpy as np
 from normcore.affine import COEFFICIENTS, Affine
 from normcore.array_backend import over_views
 from normcore.array_backend.abstract import Backend, InfiniteInput
+from normcore.array_backend.whole_calls import WholeCalls
 from normcore.layout import out_argument
 from normcore.layout.namespace import Array
 from normcore.layout.numpy_views import is_floats
@@ -281,6 +282,14 @@ class AffineScaler(Scaler):
             y *= gamma.take(columns, mode="clip")
         y += 0.0
         return y if clip is None else np.clip(y, *clip, out=y)
+
+    def _map_whole(self, calls: WholeCalls, X: Array, out: Array, inverse: bool) -> Array:
+        affine, clip = self._map_of(X)
+        if self.squashes or type(affine) is not Affine:
+            return None
+        if inverse:
+            affine, clip = affine.inverse(), None
+        return calls.rescale(X, affine, 1, clip, out)
 
     def _map_positions(self, backend: Backend, x: Array, out: Array, inverse: bool) -> Array:
         return self._map(backend, x, out, inverse)

@@ -17,7 +17,7 @@ import numpy as np
 from normcore import registration
 from normcore.array_backend.over_views import check_weights
 from normcore.layout.bfloat16 import holds_bfloat16, widened
-from normcore.layout.namespace import Array, array_namespace
+from normcore.layout.namespace import Array, array_namespace, host_view
 from normcore.layout.scalar_argument import as_float
 from normcore.scaling.containers.frames import (
     arrow_values,
@@ -37,6 +37,7 @@ __all__ = [
     "check_flags",
     "check_names",
     "check_shape",
+    "check_sum_of_weights",
     "first_infinity",
     "host_weights",
     "infinity_error",
@@ -116,7 +117,7 @@ def any_array(X: Array, owner: str) -> Array:
             "where=~numpy.ma.getmaskarray(X)"
         )
     if not hasattr(X, "dtype"):
-        X = np.from_dlpack(X) if hasattr(X, "__dlpack__") else np.asarray(X)
+        X = host_view(X) if hasattr(X, "__dlpack__") else np.asarray(X)
     if holds_bfloat16(X):
         X = widened(X)
     elif isinstance(X, np.ndarray):
@@ -176,12 +177,14 @@ def check_flags(**flags: object) -> None:
             raise ValueError(f"{name} must be True or False, got {value!r}")
 
 
-def as_weights(sample_weight: Array, num_samples: int) -> Array:
+def as_weights(sample_weight: Array, num_samples: int, *, of_all: bool = True) -> Array:
     """Return one weight for each sample.
 
     Parameters
     ----------
     sample_weight : number or array-like of shape (n_samples,)
+    of_all : bool
+        Whether there are no other samples; if there are, these may weigh next to nothing.
 
     Raises
     ------
@@ -196,7 +199,7 @@ def as_weights(sample_weight: Array, num_samples: int) -> Array:
     if isinstance(sample_weight, Real):
         sample_weight = np.full(num_samples, as_float("sample_weight", sample_weight))
     elif not hasattr(sample_weight, "dtype") and hasattr(sample_weight, "__dlpack__"):
-        sample_weight = np.from_dlpack(sample_weight)
+        sample_weight = host_view(sample_weight)
     elif isinstance(sample_weight, np.ndarray) or not _is_foreign_array(sample_weight):
         sample_weight = np.asarray(sample_weight)
         sample_weight = widened(sample_weight)
@@ -216,20 +219,33 @@ def as_weights(sample_weight: Array, num_samples: int) -> Array:
             f"sample_weight has {sample_weight.shape[0]} values, but X has {num_samples} rows"
         )
     if isinstance(sample_weight, np.ndarray):
-        if not sample_weight.any():
+        if of_all and not sample_weight.any():
             raise ValueError("Sample weights must contain at least one non-zero number.")
         _refuse_not_finite(sample_weight)
+    if of_all and isinstance(sample_weight, np.ndarray):
         with np.errstate(over="ignore"):
             total = np.sum(sample_weight, dtype=np.float64)
-        if np.isinf(total):
-            raise too_heavy_error()
-        is_tiny = sample_weight.dtype.kind == "f" and np.max(sample_weight) < TINY_WEIGHT
-        if is_tiny and np.min(sample_weight) >= 0:
-            raise ValueError(
-                f"sample_weight holds nothing above {np.max(sample_weight)}, whose products with "
-                "data float64 cannot hold; multiply the weights by a constant"
-            )
+        check_sum_of_weights(
+            float(total), np.max(sample_weight) if np.min(sample_weight) >= 0 else np.inf
+        )
     return sample_weight
+
+
+def check_sum_of_weights(total: float, heaviest: float) -> None:
+    """Refuse weights whose sum, or whose products with data, float64 cannot hold.
+
+    Raises
+    ------
+    ValueError
+        If they are too large, or all too small.
+    """
+    if np.isinf(total):
+        raise too_heavy_error()
+    if 0 < heaviest < TINY_WEIGHT:
+        raise ValueError(
+            f"sample_weight holds nothing above {heaviest}, whose products with data float64 "
+            "cannot hold; multiply the weights by a constant"
+        )
 
 
 def too_heavy_error() -> ValueError:
@@ -240,7 +256,7 @@ def too_heavy_error() -> ValueError:
     )
 
 
-def host_weights(sample_weight: Array, num_samples: int) -> np.ndarray:
+def host_weights(sample_weight: Array, num_samples: int, *, of_all: bool = True) -> np.ndarray:
     """Return one weight for each sample in float64 on the host; errors as of :func:`as_weights`.
 
     Raises
@@ -248,7 +264,9 @@ def host_weights(sample_weight: Array, num_samples: int) -> np.ndarray:
     ValueError
         If one is negative, NaN or infinite, too.
     """
-    weights = np.ascontiguousarray(as_weights(sample_weight, num_samples), dtype=np.float64)
+    weights = np.ascontiguousarray(
+        as_weights(sample_weight, num_samples, of_all=of_all), dtype=np.float64
+    )
     check_weights(weights)
     return weights
 
@@ -280,11 +298,10 @@ def refuse_infinity(x: Array, names: Names | None) -> None:
 
 
 def infinity_error(row: int, column: int, names: Names | None) -> ValueError:
-    """Return the error of an infinite element."""
-    label = column_label(column, names)
+    """Return the error of the first infinite element."""
     return ValueError(
-        f"Input X contains infinity: {label}, first at row {row}. Remove the row, or replace the "
-        "value by NaN, which scalers skip."
+        f"Input X contains infinity: {column_label(column, names)}, first at row {row}. Remove the "
+        "row, or replace the value by NaN, which scalers skip."
     )
 
 

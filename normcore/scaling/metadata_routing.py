@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from normcore.scaling.estimator import Estimator
 
-__all__ = ["RequestMethod", "metadata_request"]
+__all__ = ["RequestMethod", "metadata_of", "metadata_request"]
 
 # Arguments of methods that are data or buffers, not metadata to be routed.
 NOT_METADATA = frozenset({"self", "X", "y", "out", "columns"})
@@ -26,12 +26,12 @@ def metadata_request(estimator: Estimator) -> Any:
         return routing.get_routing_for_object(known)
     request = routing.MetadataRequest(owner=estimator)
     for method in ROUTED_METHODS:
-        for name in _metadata(type(estimator), method):
+        for name in metadata_of(type(estimator), method):
             getattr(request, method).add_request(param=name, alias=None)
     return request
 
 
-def _metadata(cls: type, method: str) -> tuple[str, ...]:
+def metadata_of(cls: type, method: str) -> tuple[str, ...]:
     """Return the arguments of a method that metadata routing may supply."""
     function = getattr(cls, method, None)
     if not callable(function):
@@ -52,7 +52,7 @@ class RequestMethod:
 
     def __get__(self, instance: Estimator | None, owner: type) -> Callable[..., Estimator]:
         method = self.method
-        keys = _metadata(owner, method)
+        keys = metadata_of(owner, method)
         has_method = hasattr(owner if instance is None else instance, method)
         if not (keys and has_method):
             raise AttributeError(f"{owner.__name__!r} has no metadata to request in {method}")

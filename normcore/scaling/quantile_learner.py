@@ -18,7 +18,7 @@ from normcore.statistics.quantile_sketch_guarantee import check_error
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-__all__ = ["QuantileLearner"]
+__all__ = ["QuantileLearner", "fractions_error"]
 
 
 class QuantileLearner(WeightedScaler):
@@ -105,11 +105,7 @@ class QuantileLearner(WeightedScaler):
             sketched = self.quantiles == "sketch"
             whole = _are_whole(np.asarray(backend.release(weights, np.empty(0))))
             if not whole and (sketched or self.keep_sketch):
-                raise ValueError(
-                    f"{type(self).__name__} takes sample_weight other than whole numbers whose "
-                    "sum is below 2**53 with exact quantiles alone: quantiles='exact', "
-                    "keep_sketch=False"
-                )
+                raise fractions_error(type(self).__name__)
             if whole and not sketched:
                 found = exact(backend, x, q, weights=weights, skipna=True, repeats=True)
                 sketch = None
@@ -135,6 +131,14 @@ class QuantileLearner(WeightedScaler):
         rank_error = getattr(statistic, "rank_error", np.zeros(1))
         self.quantile_error_ = float(np.max(rank_error, initial=0.0))
         super()._prepare(statistic)  # type: ignore[safe-super]  # the other base's
+
+
+def fractions_error(owner: str) -> ValueError:
+    """Return the error for weights that a sketch does not carry."""
+    return ValueError(
+        f"{owner} takes sample_weight other than whole numbers whose sum is below 2**53 with exact "
+        "quantiles alone: quantiles='exact', keep_sketch=False"
+    )
 
 
 def _are_whole(weights: np.ndarray) -> bool:

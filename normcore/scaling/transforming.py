@@ -8,7 +8,8 @@ from typing import ClassVar
 import numpy as np
 
 from normcore.array_backend.abstract import Backend, InfiniteInput
-from normcore.array_backend.selection import select_backend
+from normcore.array_backend.selection import of_plain_call, select_backend
+from normcore.array_backend.whole_calls import WholeCalls
 from normcore.layout import out_argument
 from normcore.layout.bfloat16 import holds_bfloat16, rounded, widened
 from normcore.layout.namespace import Array
@@ -128,6 +129,9 @@ class Transforming(FittedAttributes, AnyAxes, ABC):
         elif is_table(X, width) and (inverse or "feature_names_in_" not in fitted):
             values = X
         else:
+            whole = self._transformed_whole(X, inverse, out, where, columns, width)
+            if whole is not None:
+                return whole
             pieces = opened(X, type(self).__name__)
             if pieces is not None:
                 self._check_given(pieces, pieces.names, inverse, chosen)
@@ -161,6 +165,33 @@ class Transforming(FittedAttributes, AnyAxes, ABC):
         if container == "default" or (inverse and not is_frame(X)):
             return result
         return framed(self, result, values, X, container, inverse, chosen, where)
+
+    def _transformed_whole(
+        self,
+        X: Array,
+        inverse: bool,
+        out: Array,
+        where: Array,
+        columns: Features | None,
+        width: int,
+    ) -> Array:
+        """Return the map of a table by the whole calls of its backend; None where it has none."""
+        plain = of_plain_call(X, self.backend, where, columns)
+        if plain is None or plain.whole_calls is None:
+            return None
+        shape: tuple[int, ...] = getattr(X, "shape", ())
+        if len(shape) != 2 or shape[1] != width:
+            return None
+        if not inverse and "feature_names_in_" in self.__dict__:
+            return None
+        config = sklearn_config()
+        if config.get("array_api_dispatch") or self._output_container(config) != "default":
+            return None
+        return self._map_whole(plain.whole_calls, X, out, inverse)
+
+    def _map_whole(self, calls: WholeCalls, X: Array, out: Array, inverse: bool) -> Array:
+        """Return the map of a caller's table, or None where the general way is to be taken."""
+        return None
 
     def _mapped_pieces(
         self,

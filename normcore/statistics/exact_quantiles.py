@@ -21,7 +21,6 @@ R. W. Floyd and R. L. Rivest, "Expected time bounds for selection", Communicatio
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TypeAlias
 
 import numpy as np
 
@@ -30,17 +29,15 @@ from normcore.layout.tiling import blocks
 from normcore.statistics.brackets import Quantiles
 from normcore.statistics.kernels import StatisticKernels
 from normcore.statistics.quantile_interpolation import (
-    InvertedCDF,
+    Found,
     LinearInterpolation,
     ObservedBrackets,
-    RepeatedInterpolation,
     as_quantiles,
 )
 from normcore.statistics.rank_selection import NumpyRankSelection, RankSelection
+from normcore.statistics.weighted_exact import WeightedQuantiles
 
 __all__ = ["exact"]
-
-_Rule: TypeAlias = LinearInterpolation | InvertedCDF
 
 _WHOLE = 1 << 14  # positions of which all are a sample
 _PART = 32  # one in so many values may be in memory ...
@@ -86,9 +83,9 @@ def exact(
     -------
     Quantiles
         NumPy's ``linear`` definition, to the last bit of `numpy.nanquantile` on float64; with
-        weights, its ``inverted_cdf`` unless they repeat values. Infinite values are counted and
-        ordered like others; where both neighbours are the same infinity that is the quantile (NumPy
-        has NaN).
+        weights, its ``inverted_cdf`` of exact sums, unless they repeat values. Infinite values are
+        counted and ordered like others; where both neighbours are the same infinity that is the
+        quantile (NumPy has NaN).
 
     Raises
     ------
@@ -98,10 +95,7 @@ def exact(
     q = as_quantiles(q)
     if selection is None:
         selection = NumpyRankSelection(backend)
-    rule: _Rule = LinearInterpolation(selection)
-    if weights is not None:
-        kind = RepeatedInterpolation if repeats else InvertedCDF
-        rule = kind(selection, np.asarray(backend.release(weights, np.empty(0))))
+    rule = LinearInterpolation(selection)
     num_samples, num_channels, num_inner = x.shape
     num_positions = num_samples * num_inner
     whole = num_positions <= _WHOLE
@@ -110,13 +104,19 @@ def exact(
     if num_positions:
         size = num_positions if whole else _sample_size(num_positions)
         held = size if whole else max(size, _expected(num_positions, size, min(q.size, _RANKS)))
+        weighted: WeightedQuantiles | None = None
+        if weights is not None:
+            weighted = WeightedQuantiles(backend, weights, selection, size, repeats)
+
+        def found(part: Array) -> Found:
+            if weighted is not None:
+                return weighted.of(part, q, skipna)
+            if whole:
+                return rule.quantiles_of_all(part, q, skipna)
+            return _bracketed(backend, rule, part, q, skipna)
+
         for slab in _slabs(num_positions, num_channels, held):
-            part = x[:, slab, :]
-            values[:, slab], count[slab], infinite[slab] = (
-                rule.quantiles_of_all(part, q, skipna)
-                if whole
-                else _bracketed(backend, rule, part, q, weights, skipna)
-            )
+            values[:, slab], count[slab], infinite[slab] = found(x[:, slab, :])
     return Quantiles(q, values + 0.0, count, infinite)  # -0.0 reads as 0.0
 
 
@@ -151,8 +151,8 @@ def _sample(num_positions: int, attempt: int) -> np.ndarray:
 
 
 def _bracketed(
-    backend: StatisticKernels, rule: _Rule, x: Array, q: np.ndarray, weights: Array, skipna: bool
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    backend: StatisticKernels, rule: LinearInterpolation, x: Array, q: np.ndarray, skipna: bool
+) -> Found:
     """Find the quantiles of more data than a sample by passes over it."""
     num_channels = x.shape[1]
     values = np.full((q.size, num_channels), np.nan)
@@ -170,7 +170,7 @@ def _bracketed(
             taken = _sample(x.shape[0] * x.shape[2], attempt)
             lower, upper = rule.bracket_ends(part, ranks, taken, errors)
             lower[~open_] = upper[~open_] = np.inf
-            seen = _observe(backend, part, lower, upper, weights, skipna)
+            seen = _observe(backend, part, lower, upper, skipna)
             count[slab], infinite[slab] = seen.count, seen.infinite
             open_ &= seen.count > 0  # and not NaN
             quantiles, there = rule.quantiles_in_brackets(seen, ranks, open_)
@@ -179,7 +179,7 @@ def _bracketed(
         for channel in np.flatnonzero(left.any(axis=0)):
             rows = left[:, channel]
             found[rows, channel] = _bisect(
-                backend, rule, x[:, channel : channel + 1, :], ranks[rows], weights, skipna
+                backend, rule, x[:, channel : channel + 1, :], ranks[rows], skipna
             )
     return values, count, infinite
 
@@ -189,7 +189,6 @@ def _observe(
     x: Array,
     lower: np.ndarray,
     upper: np.ndarray,
-    weights: Array,
     skipna: bool,
 ) -> ObservedBrackets:
     """Read everything once; what keeps too much is dropped on the way."""
@@ -203,10 +202,7 @@ def _observe(
     pieces: list[list[list[Array]]] = [[[] for _ in range(num_channels)] for _ in range(num_ranks)]
     kept = np.zeros(lower.shape)
     for rows, inner in blocks(x.shape, max(1, chunk)):
-        plane = None if weights is None else weights[rows, inner]
-        part = backend.brackets(
-            x[rows, :, inner], lower, upper, weights=plane, skipna=skipna
-        ).to_host()
+        part = backend.brackets(x[rows, :, inner], lower, upper, skipna=skipna).to_host()
         sums += part.below, part.equal_lower, part.inside_count, part.equal_upper
         count += part.count
         infinite += part.infinite
@@ -214,10 +210,7 @@ def _observe(
             for channel, inside in enumerate(row):
                 if len(inside):
                     kept[rank, channel] += len(inside)
-                    given = part.inside_weights
-                    pieces[rank][channel].append(
-                        inside if given is None else (inside, given[rank][channel])
-                    )
+                    pieces[rank][channel].append(inside)
         for rank, channel in np.argwhere(kept > limit):
             pieces[rank][channel].clear()
     below, equal_lower, inside_count, equal_upper = sums
@@ -236,7 +229,7 @@ def _observe(
 
 
 def _bisect(
-    backend: StatisticKernels, rule: _Rule, x: Array, q: np.ndarray, weights: Array, skipna: bool
+    backend: StatisticKernels, rule: LinearInterpolation, x: Array, q: np.ndarray, skipna: bool
 ) -> np.ndarray:
     """Find quantiles of one channel by counting alone, 4 bits of the answer in each pass.
 
@@ -256,7 +249,7 @@ def _bisect(
             + width[..., None] % each * share // each
         )
         ends = _from_key(pivots).reshape(-1, 1)
-        seen = _observe(backend, x, ends, ends, weights, skipna)
+        seen = _observe(backend, x, ends, ends, skipna)
         total = seen.count
         cumulated = (seen.below + seen.equal_lower).reshape(pivots.shape)
         number = np.sum(

@@ -17,6 +17,9 @@ __all__ = ["StatisticKernels"]
 class StatisticKernels(Protocol):
     """The part of :class:`normcore.Backend` that observes ``(N, C, S)`` views."""
 
+    def adopt(self, array: Array) -> Array:
+        """Return an array as the backend's own."""
+
     def release(self, array: Array, like: Array) -> Array:
         """Return the backend's ``array`` as the kind of ``like``."""
 

@@ -138,7 +138,7 @@ def refuse_rounded(
     suspects = np.broadcast_to((center >= LARGE) & (scale < _HALF * center), (int(x.shape[axis]),))
     xp = array_namespace(x)
     for channel in np.flatnonzero(suspects).tolist():
-        lo = _pair(xp, x[(slice(None),) * axis + (channel, ...)])[1]
+        lo = _pair(xp, x[(slice(None),) * axis + (slice(channel, channel + 1), ...)])[1]
         if bool(xp.any(lo != 0)):
             named = f"channel {channel} of x" if label is None else label(channel)
             raise ValueError(

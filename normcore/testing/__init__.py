@@ -9,7 +9,16 @@
 Needs pytest and hypothesis: ``pip install normcore-arrays[testing]``.
 """
 
-import pytest
+try:
+    import hypothesis  # noqa: F401
+    import pytest
+except ModuleNotFoundError as error:
+    if error.name not in ("hypothesis", "pytest"):
+        raise
+    raise ModuleNotFoundError(
+        f"normcore.testing needs {error.name}: pip install 'normcore-arrays[testing]'",
+        name=error.name,
+    ) from error
 
 pytest.register_assert_rewrite(
     "normcore.testing.arrays",

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from normcore.affine import Affine
 from normcore.array_backend.reference import ReferenceBackend
 from normcore.layout.namespace import Array, array_namespace
+from normcore.registration.discovery import catalog
 from normcore.statistics import Extrema, Moments, Statistic
 from normcore.statistics.brackets import Brackets
 from normcore.testing.arguments import (
@@ -26,6 +27,7 @@ from normcore.testing.arguments import (
 from normcore.testing.arrays import ArrayLaws
 from normcore.testing.batches import BatchLaws
 from normcore.testing.checks import check_brackets, check_extrema, check_moments, check_sums
+from normcore.testing.registered import assert_usable
 from normcore.testing.rows import RowLaws
 from normcore.testing.sharing import assert_shared
 from normcore.testing.strategies import ORDINARY, laws, shapes, views
@@ -61,6 +63,13 @@ class BackendConformance(ArrayLaws, BatchLaws, RowLaws):
     def test_probe_says_ready(self) -> None:
         status = type(self.engine).probe()
         assert status, status.reason
+
+    def test_its_plugin_is_usable(self) -> None:
+        name = self.backend if isinstance(self.backend, str) else self.backend.name
+        registration = catalog().get("backend", name)
+        if registration is None:
+            pytest.skip("this backend is not registered")
+        assert_usable(registration)
 
     @pytest.mark.parametrize("dtype", ["complex128", "U3", "O", "S2"])
     def test_adopt_refuses_what_is_not_real(self, dtype: str) -> None:

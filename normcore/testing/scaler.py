@@ -11,7 +11,11 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from normcore.registration import scaler_name
+from normcore.registration.discovery import catalog
 from normcore.saving.scaler_file import load_scaler
+from normcore.scaling.scaler import Scaler
+from normcore.testing.registered import assert_usable
 from normcore.testing.scaler_use import ScalerUse, assert_close
 from normcore.testing.strategies import arrange, laws, out_like, tables
 
@@ -200,6 +204,20 @@ class ScalerConformance(ScalerUse):
         )
 
     # -- an object among others ------------------------------------------------------------
+
+    def test_its_plugin_is_usable(self) -> None:
+        cls = type(self.make())
+        assert issubclass(cls, Scaler), (
+            "a scaler derives from normcore.AffineScaler, normcore.PointwiseScaler or "
+            "normcore.RowScaler"
+        )
+        if not self.registered:
+            pytest.skip("this scaler is not registered")
+        name = scaler_name(cls)
+        assert name is not None, (
+            f"{cls.__name__} is not registered: let a hook name it, or say registered = False"
+        )
+        assert_usable(catalog().of_kind("scaler")[name])
 
     @laws
     @given(X=tables(dtypes=("float64",)))

@@ -5,28 +5,35 @@ without copies. A checkpoint of PyTorch's layers is one of theirs, and :func:`co
 layers of a model from one to the other. :mod:`normcore.torch.functional` has the functions.
 """
 
-from normcore.torch import decompositions, functional, fusion
-from normcore.torch.batchnorm import BatchNorm1d, BatchNorm2d, BatchNorm3d, SyncBatchNorm
-from normcore.torch.communicator import TorchCommunicator
-from normcore.torch.conversion import convert
-from normcore.torch.lazy import (
-    LazyBatchNorm1d,
-    LazyBatchNorm2d,
-    LazyBatchNorm3d,
-    LazyInstanceNorm1d,
-    LazyInstanceNorm2d,
-    LazyInstanceNorm3d,
-    LazySyncBatchNorm,
-)
-from normcore.torch.population import population_statistics
-from normcore.torch.rows import (
-    GroupNorm,
-    InstanceNorm1d,
-    InstanceNorm2d,
-    InstanceNorm3d,
-    LayerNorm,
-    RMSNorm,
-)
+try:
+    from normcore.torch import decompositions, functional, fusion
+    from normcore.torch.batchnorm import BatchNorm1d, BatchNorm2d, BatchNorm3d, SyncBatchNorm
+    from normcore.torch.communicator import TorchCommunicator
+    from normcore.torch.conversion import convert
+    from normcore.torch.lazy import (
+        LazyBatchNorm1d,
+        LazyBatchNorm2d,
+        LazyBatchNorm3d,
+        LazyInstanceNorm1d,
+        LazyInstanceNorm2d,
+        LazyInstanceNorm3d,
+        LazySyncBatchNorm,
+    )
+    from normcore.torch.population import population_statistics
+    from normcore.torch.rows import (
+        GroupNorm,
+        InstanceNorm1d,
+        InstanceNorm2d,
+        InstanceNorm3d,
+        LayerNorm,
+        RMSNorm,
+    )
+except ModuleNotFoundError as error:
+    if error.name != "torch":
+        raise
+    raise ModuleNotFoundError(
+        "normcore.torch needs PyTorch: pip install 'normcore-arrays[torch]'", name=error.name
+    ) from error
 
 __all__ = [
     "BatchNorm1d",

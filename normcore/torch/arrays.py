@@ -38,13 +38,16 @@ _NUMPY = np.empty(0)
 
 
 def memory_kernels(tensor: Tensor, precision: str = "exact") -> MemoryKernels | None:
-    """Return the kernels that take tensors on the host as they are; None for others.
+    """Return the kernels that take tensors as they are, if the backend that works on them has some.
 
-    They belong to the backend that would work on the tensor's NumPy array.
+    On the host that is the one that would work on the tensor's NumPy array.
     """
-    if not tensor.is_cpu:
+    if tensor.is_cpu:
+        backend = selection.select_backend(_NUMPY)
+    elif tensor.is_cuda:
+        backend = selection.first_choice(tensor)
+    else:
         return None
-    backend = selection.select_backend(_NUMPY)
     return (backend if precision == "exact" else in_precision(backend, precision)).memory_kernels
 
 

@@ -9,6 +9,7 @@ from torch import Tensor, distributed
 from torch.autograd import Function
 
 from normcore import functional
+from normcore.array_backend.precision import whole_calls
 from normcore.torch.arrays import (
     computed,
     from_core,
@@ -30,8 +31,9 @@ from normcore.torch.derivatives import (
 )
 from normcore.torch.operators import Arguments, Context, Gradients, Operation, keep
 from normcore.torch.precision import named
+from normcore.torch.running_statistics import Running
 
-__all__ = ["batch_norm", "batch_norm_inference"]
+__all__ = ["batch_norm", "batch_norm_inference", "batch_norm_tracking"]
 
 
 def _communicator(group: str) -> TorchCommunicator | None:
@@ -280,6 +282,35 @@ def _gradients(
 batch_norm = Operation(
     "batch_norm", _training, _fake_training, _keep_training, _training_backward, _training_tangent
 )
+
+
+def _tracking(
+    x: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    eps: float,
+    group: str,
+    precision: str,
+    chosen: Tensor | None,
+    running: Running,
+) -> tuple[Tensor, Tensor]:
+    """Return y and the parts of the moments; move running statistics, in the same launch."""
+    order = order_of(x)
+    x = in_order(x, order)
+    calls = whole_calls(x, None, named(precision, chosen))
+    if calls is not None:
+        y, parts = torch.empty_like(x, memory_format=order), new_parts(x, x.shape[1])
+        given = weight, bias, running.mean, running.var, running.number, running.weight
+        if calls.batch_norm_in_training(x, *given, 1, eps, y, parts):
+            running.note_changes()
+            return y, parts
+    y, parts = _training(x, weight, bias, eps, group, precision, chosen)
+    running.update(parts)
+    return y, parts
+
+
+#: Batch norm of plain tensors on a device, beside which running statistics move.
+batch_norm_tracking = batch_norm.beside(_tracking)
 
 # -- forward, with given statistics ----------------------------------------------------------
 

@@ -9,11 +9,12 @@ from torch import Tensor, distributed, fx, nn
 
 from normcore.distributed.communicator import ProcessGroup
 from normcore.torch import functional, running_statistics
-from normcore.torch.batch_operators import batch_norm
+from normcore.torch.batch_operators import batch_norm, batch_norm_tracking
 from normcore.torch.communicator import TorchCommunicator
-from normcore.torch.dispatch import is_exporting_to_onnx
+from normcore.torch.dispatch import is_exporting_to_onnx, is_plain
 from normcore.torch.layer import Layer
 from normcore.torch.precision import choice
+from normcore.torch.running_statistics import Running
 
 __all__ = ["BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "SyncBatchNorm"]
 
@@ -50,9 +51,17 @@ class _BatchNorm(Layer, nn.modules.batchnorm._BatchNorm):
             running = None, None  # they may be there, and count for nothing
         group = self._group_name()
         self._check(input, group, (*running, *vectors))
-        chosen = choice(self.precision, input)
-        y, parts = batch_norm(input, *vectors, float(self.eps), group, *chosen)
-        if training and self.track_running_stats:
+        given = (input, *vectors, float(self.eps), group, *choice(self.precision, input))
+        tracks = training and self.track_running_stats
+        number = self.num_batches_tracked
+        if tracks and not group and input.is_cuda and is_plain(*given, *running, number):
+            tracked = Running.of(*running, number, self.momentum)
+            # Whoever collects the statistics of batches puts another method in its place.
+            if tracked is not None and "_update_running_stats" not in self.__dict__:
+                y, _ = batch_norm_tracking(*given, tracked)
+                return y
+        y, parts = batch_norm(*given)
+        if tracks:
             self._update_running_stats(parts)
         return y
 

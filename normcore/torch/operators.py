@@ -124,6 +124,7 @@ class Operation:
         # One function each: apart, forward and setup_context cost an inspection at every call.
         # Neither is a Function, whose apply is for functorch's levels, which are seen to here.
         rules = {"backward": staticmethod(backward), "jvp": staticmethod(tangent)}
+        self._setup_context, self._backward, self._name = setup_context, backward, name
         eager = type(name, (_SingleLevelFunction,), rules | {"forward": staticmethod(forward)})
         below = {"forward": staticmethod(forward_below)}
         single = type(name, (_SingleLevelFunction,), rules | below)
@@ -152,6 +153,31 @@ class Operation:
         if torch.is_grad_enabled():
             return self.function(*self._completed(arguments))
         return self.implementation(*arguments)
+
+    def beside(self, implementation: Callable[..., Results]) -> Callable[..., Results]:
+        """Return the operation for plain arguments by an implementation that does more beside.
+
+        It takes all arguments of the operation, and one more that has no derivative.
+        """
+        setup_context, backward_of = self._setup_context, self._backward
+
+        def forward(ctx: Context, *arguments: object) -> Results:
+            results = implementation(*arguments)
+            setup_context(ctx, arguments[:-1], results)
+            return results
+
+        def backward(ctx: Context, *gradients: Tensor | None) -> Gradients:
+            return *backward_of(ctx, *gradients), None
+
+        rules = {"forward": staticmethod(forward), "backward": staticmethod(backward)}
+        eager = type(self._name, (_SingleLevelFunction,), rules)
+
+        def apply(*arguments: object) -> Results:
+            if torch.is_grad_enabled():
+                return eager.apply(*arguments)  # type: ignore[attr-defined]
+            return implementation(*arguments)
+
+        return apply
 
     def _completed(self, arguments: Arguments) -> Arguments:
         """Return arguments with those that were left out."""

@@ -3,6 +3,7 @@
 # Annotations are not postponed: torch.library reads schemas from them.
 
 import math
+from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -13,7 +14,7 @@ from normcore.torch.checks import ShapeError
 from normcore.torch.dispatch import is_plain
 from normcore.torch.operators import Arguments, Context, Operation
 
-__all__ = ["mean_and_var", "update"]
+__all__ = ["Running", "mean_and_var", "update"]
 
 
 def _take_several_at_once() -> bool:
@@ -86,6 +87,44 @@ _moved_operation = Operation(
 )
 
 
+class Running(NamedTuple):
+    """Running statistics of batch norm, which change in place, all or none.
+
+    Attributes
+    ----------
+    mean, var : Tensor
+    number : Tensor or None
+        Of batches so far.
+    weight : float
+        Of a new batch.
+    """
+
+    mean: Tensor
+    var: Tensor
+    number: Tensor | None
+    weight: float
+
+    @classmethod
+    def of(
+        cls, mean: Tensor | None, var: Tensor | None, number: Tensor | None, weight: float | None
+    ) -> Self | None:
+        """Return those that a launch on a device may move beside batch norm, or None."""
+        if mean is None or var is None or not mean.is_cuda or not isinstance(weight, float):
+            return None
+        if mean.requires_grad or var.requires_grad or mean.is_inference() or var.is_inference():
+            return None
+        return cls(mean, var, number, weight)
+
+    def update(self, parts: Tensor) -> None:
+        """Move them towards the moments of a batch, and count it."""
+        update(parts, *self)
+
+    def note_changes(self) -> None:
+        """Tell PyTorch that they have changed."""
+        number = () if self.number is None else (self.number,)
+        _note_changes((self.mean, self.var, *number))
+
+
 def update(
     parts: Tensor, mean: Tensor, var: Tensor, number: Tensor | None, weight: float | None
 ) -> None:
@@ -102,12 +141,9 @@ def update(
     """
     if weight is None and number is None:
         weight = 0.0  # as in PyTorch
-    if is_plain(parts, mean, var, number, weight) and parts.shape[1:] == mean.shape:
-        if parts.is_cuda and number is not None:
-            _update_on_device(parts, mean, var, number, weight)
-            return
-        if _update_on_host(parts, mean, var, number, weight):
-            return
+    plain = is_plain(parts, mean, var, number, weight) and parts.shape[1:] == mean.shape
+    if plain and _update_in_place(parts, mean, var, number, weight):
+        return
     parts, counted = parts.detach(), number if weight is None else None
     moved = _moved_operation(parts, mean, var, counted, 0.0 if weight is None else weight)
     for old, new in zip((mean, var), moved.unbind(), strict=True):
@@ -116,7 +152,7 @@ def update(
         number.add_(1)
 
 
-def _update_on_host(
+def _update_in_place(
     parts: Tensor, mean: Tensor, var: Tensor, number: Tensor | None, weight: float | None
 ) -> bool:
     """Update without operations of tensors, which would take longer than a small batch."""
@@ -139,19 +175,3 @@ def _note_changes(tensors: tuple[Tensor, ...]) -> None:
         return
     for each in tensors:
         torch.autograd.graph.increment_version(each)
-
-
-def _update_on_device(
-    parts: Tensor, mean: Tensor, var: Tensor, number: Tensor, weight: float | None
-) -> None:
-    """Update in one launch."""
-    number.add_(1)
-    backend = selection.select_backend(parts)
-    counted = number if weight is None else None
-    if not backend.update_running_with(parts, mean, var, weight, counted):
-        with backend.in_order_with(parts):
-            moments = backend.moments_of(backend.adopt(parts))
-            running = backend.adopt(mean), backend.adopt(var)
-            counted = None if counted is None else backend.adopt(counted)
-            backend.update_running(moments, *running, weight, number=counted)
-    _note_changes((mean, var))

@@ -333,10 +333,7 @@ class QuantileTransformer(nc.QuantileLearner, nc.PointwiseScaler):
 
     def _on_host(self, function: Any, xp: ModuleType, x: Any) -> Any:
         """Return the map of arrays that no kernel takes, by way of the host."""
-        if isinstance(x, np.ndarray):  # read-only, which DLPack of NumPy 2.0 refuses
-            host = x
-        else:
-            host = x.get() if hasattr(x, "get") else np.from_dlpack(x)
+        host = nc.get_backend("reference").release(x, np.empty(0))
         return xp.asarray(function(host, *self.kernel_arguments()))
 
     def _landmarks(self) -> tuple[np.ndarray, np.ndarray]:

@@ -16,8 +16,8 @@ REQUIRED = {
 OPTIONAL = {
     "quantiles", "merge", "normalize", "normalize_backward", "normalize_rows",
     "normalize_rows_backward", "in_order_with", "moments_of", "update_running",
-    "rescale_where", "observe_entries", "observe_segments", "update_running_with", "batch_norm",
-    "batch_norm_backward", "moments_apart", "native", "memory_kernels", "c_functions",
+    "rescale_where", "observe_entries", "observe_segments", "whole_calls",
+    "moments_apart", "native", "memory_kernels", "c_functions",
 }  # fmt: skip
 EPS = 1e-5
 

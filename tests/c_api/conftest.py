@@ -7,12 +7,19 @@ import subprocess
 import sys
 
 import pytest
+from c_door_calls import Batch
 from paths import ROOT
 from processes import environment
 
 EXAMPLES = ROOT / "examples" / "c_api"
 CC, CXX = (os.environ.get(name, default) for name, default in (("CC", "cc"), ("CXX", "c++")))
 CFLAGS = shlex.split(os.environ.get("CFLAGS", ""))
+
+
+@pytest.fixture
+def batch():
+    """Return good arguments of every function."""
+    return Batch()
 
 
 @pytest.fixture(scope="session")

@@ -16,9 +16,9 @@ from processes import run_python
 import normcore as nc
 from normcore import c_api
 
-OLDER = Path(__file__).with_name("normcore_1.h")
+OLDER = {version: Path(__file__).with_name(f"normcore_{version}.h") for version in (1, 2)}
 CURRENT = Path(nc.get_include(), "normcore.h")
-VERSION = 2
+VERSION = 3
 
 CLIENT = r"""
 #include "normcore.h"
@@ -53,15 +53,13 @@ def newer():
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
-    """Return folders with the older header, the current one, and a newer one."""
+    """Return folders with the older headers, the current one, and a newer one, by version."""
     found = {}
-    for name, text in (
-        ("older", OLDER.read_text(encoding="utf-8")),
-        ("current", CURRENT.read_text(encoding="utf-8")),
-        ("newer", newer()),
-    ):
-        found[name] = tmp_path_factory.mktemp(name)
-        (found[name] / "normcore.h").write_text(text, encoding="utf-8")
+    texts = {version: path.read_text(encoding="utf-8") for version, path in OLDER.items()}
+    texts |= {VERSION: CURRENT.read_text(encoding="utf-8"), VERSION + 1: newer()}
+    for version, text in texts.items():
+        found[version] = tmp_path_factory.mktemp(f"version_{version}_")
+        (found[version] / "normcore.h").write_text(text, encoding="utf-8")
     return found
 
 
@@ -73,14 +71,15 @@ def test_the_table_says_what_it_is():
         c_api.capsules  # noqa: B018
 
 
-@pytest.mark.parametrize("age", ["older", "current"])
+@pytest.mark.parametrize("version", [*OLDER, VERSION])
 @pytest.mark.parametrize("cplusplus", [False, True])
-def test_clients_no_newer_than_the_library_work(compiled, folders, age, cplusplus):
+def test_clients_no_newer_than_the_library_work(compiled, folders, version, cplusplus):
     source = f'extern "C" {{{CLIENT}}}' if cplusplus else CLIENT
-    name = f"{age}{cplusplus}"
-    client = c.CDLL(str(compiled(name, source, f"-I{folders[age]}", cplusplus=cplusplus)))
-    assert client.version() == (1 if age == "older" else VERSION)
-    assert client.size() == (c.sizeof(API) - (8 if age == "older" else 0))
+    name = f"version{version}{cplusplus}"
+    client = c.CDLL(str(compiled(name, source, f"-I{folders[version]}", cplusplus=cplusplus)))
+    assert client.version() == version
+    known = prototypes((folders[version] / "normcore.h").read_text(encoding="utf-8"))
+    assert client.size() == 16 + 8 * len(known)
     api, call = c.byref(table()), Call()
     assert client.check(api, c.byref(call)) == 0
     x = np.random.default_rng(0).normal(size=(20, 6)).astype(np.float32)
@@ -98,8 +97,8 @@ def test_clients_no_newer_than_the_library_work(compiled, folders, age, cplusplu
 
 def test_a_client_newer_than_the_library_sees_a_status(compiled, folders):
     has = "int has(const normcore_api *api) { return NORMCORE_HAS(api, later); }\n"
-    has += "int had(const normcore_api *api) { return NORMCORE_HAS(api, running); }\n"
-    include = f"-I{folders['newer']}"
+    has += "int had(const normcore_api *api) { return NORMCORE_HAS(api, group_norm); }\n"
+    include = f"-I{folders[VERSION + 1]}"
     client = c.CDLL(str(compiled("newer", CLIENT + has, include)))
     api, call = c.byref(table()), Call()
     assert client.check(api, c.byref(call)) == 9
@@ -130,14 +129,14 @@ PyMODINIT_FUNC PyInit_client(void)
 """
 
 
-@pytest.mark.parametrize("age", ["older", "current", "newer"])
-def test_import_of_a_module(compiled, folders, tmp_path, age):
+@pytest.mark.parametrize("version", [*OLDER, VERSION, VERSION + 1])
+def test_import_of_a_module(compiled, folders, tmp_path, version):
     python = f"-isystem{sysconfig.get_path('include')}"
     unset = "-Wno-missing-field-initializers"
-    built = compiled(f"module_{age}", MODULE, f"-I{folders[age]}", python, unset)
+    built = compiled(f"module_{version}", MODULE, f"-I{folders[version]}", python, unset)
     (tmp_path / f"client{sysconfig.get_config_var('EXT_SUFFIX')}").write_bytes(built.read_bytes())
     done = run_python("-c", "import client", site=tmp_path, check=False)
-    if age == "newer":
+    if version > VERSION:
         assert done.returncode == 1
         assert "ImportError: normcore has version" in done.stderr
     else:
@@ -156,8 +155,12 @@ def spelt(argument):
 
 
 def test_versions_only_add_functions():
-    older, current = (prototypes(path.read_text(encoding="utf-8")) for path in (OLDER, CURRENT))
-    assert older == current[: len(older)]
+    *older, current = (
+        prototypes(path.read_text(encoding="utf-8")) for path in (*OLDER.values(), CURRENT)
+    )
+    for functions in older:
+        assert functions == current[: len(functions)]
+    assert [*map(len, older)] == [10, 11]
     assert [name for name, _ in current] == list(FUNCTIONS)
 
 

@@ -59,6 +59,14 @@ for dtype in (np.float16, np.float32, np.float64, ml_dtypes.bfloat16):
             call("batch_norm_inference", x, axis, a, b, None, None, 1e-5, y)
             call("row_norm", x, 1, 1, e, f, 1e-5, y, of_rows)
             call("row_norm_backward", dy, x, 1, 1, of_rows, e, 1e-5, y, f, g)
+            positions = [size for i, size in enumerate(shape) if i != axis]
+            weights = guarded(np.ones(positions, dtype), at_end)
+            call("weighted_moments", x, axis, weights, 1, states)
+            if axis == 1:
+                for groups in {1, channels}:
+                    of_groups = guarded(np.zeros((7, shape[0] * groups)), at_end)
+                    call("group_norm", x, 1, groups, a, b, 1e-5, y, of_groups)
+                    call("group_norm_backward", dy, x, 1, groups, of_groups, a, 1e-5, y, c, d)
             number += 1
 print(number)
 """

@@ -2,11 +2,14 @@
 
 import json
 import re
+import sys
+import types
 from pathlib import Path
 
 import numpy as np
 import pytest
 from command_line import bad, good, run
+from discovery import make_plugin, more_discovery
 from paths import ROOT
 
 import normcore as nc
@@ -219,9 +222,34 @@ def test_scalers_and_backends():
     assert re.search(rf"^cpu +ready.* {distribution} +normcore_cpu\.backend:", stdout, re.M)
 
 
+def test_plugins_are_listed_with_all_that_they_register():
+    stdout = good("plugins")
+    for kind, name, target in [
+        ("scaler", "maxabs", "normcore_maxabs:MaxAbsScaler"),
+        ("kernel", "power", r"normcore_power\.curve:forward"),
+        ("source", r"\.npy", r"normcore\.io\.npy:Npy"),
+        ("exporter", "sql", r"normcore\.export\.sql:to_sql"),
+    ]:
+        assert re.search(rf"^{kind} +{name} +ready +normcore-arrays .* {target} *$", stdout, re.M)
+    assert re.search(r"^backend +cpu +ready", stdout, re.M)
+    assert re.search(r"^exporter +sql +ready", stdout, re.M)
+
+
+def test_a_plugin_with_a_target_of_another_kind_is_listed_as_not_ready(monkeypatch):
+    more_discovery(monkeypatch)
+    nc.register(make_plugin("registry.exporter('odd', 'odd_of_tests:number')"))
+    odd = types.ModuleType("odd_of_tests")
+    odd.number = 42
+    monkeypatch.setitem(sys.modules, "odd_of_tests", odd)
+    for command, start in (("plugins", "exporter +odd"), ("exporters", "odd")):
+        said = re.search(rf"^{start} +not ready: (.*)$", good(command), re.M)[1]
+        assert "plugin 'hosted', registered by the application: the target" in said
+        assert "of exporter 'odd' is not a callable but 42" in said
+
+
 def test_what_cannot_be_used_says_why(monkeypatch):
     from normcore.array_backend import selection
-    from normcore.array_backend.abstract import BackendStatus
+    from normcore.array_backend.status import BackendStatus
 
     found = {**selection.backends(), "cpu": BackendStatus(False, "no such device", "status 35")}
     monkeypatch.setattr(selection, "backends", lambda: found)

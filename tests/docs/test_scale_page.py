@@ -10,8 +10,15 @@ from paths import ROOT
 import normcore as nc
 from normcore.engines.table import STATE_BYTES
 from normcore.engines.task import BracketTask, ObserveTask, SketchTask
+from normcore.engines.weighted_task import (
+    WeightedBracketTask,
+    WeightedSampleTask,
+    sample_rows,
+)
 from normcore.io.quantile_passes import sketch_error
 from normcore.statistics.reread_quantiles import RereadQuantiles
+from normcore.statistics.reread_weighted import RereadWeighted
+from normcore.statistics.weighted_quantiles import InvertedCDF
 
 PAGE = ROOT / "docs" / "scale.md"
 
@@ -84,5 +91,27 @@ def test_states_of_exact_quantiles(num_rows):
     assert 0 < kept <= 2 * 3 * 8 * num_rows**0.5
     places = state["brackets"]["lengths"].size
     assert wire_bytes(state) == 2 * 104 + 8 * kept + 24 * places + 8
+    passes.learn(task.brackets([state]))
+    assert passes.plan() is None
+
+
+@pytest.mark.parametrize("num_rows", [10_000, 400_000])
+def test_states_of_weighted_quantiles(num_rows):
+    X = np.random.default_rng(0).normal(size=(num_rows, 2))
+    weights = np.random.default_rng(1).random(num_rows)
+    scaler = nc.RobustScaler()
+    size = sample_rows(num_rows, 2, STATE_BYTES)
+    assert size == int(5 * num_rows ** (2 / 3))
+    first = WeightedSampleTask(scaler, None, 2, size)
+    state = first.partial(X, weights=weights)
+    assert wire_bytes(state) == 2 * 8 * size + 16 * size + 40
+    columns = first.columns([state])
+    passes = RereadWeighted(InvertedCDF(), scaler.ranks(), columns, STATE_BYTES // 8)
+    task = WeightedBracketTask(scaler, None, 2, passes.plan())
+    state = task.partial(X, weights=weights)
+    kept = state["brackets"]["values"].size
+    assert 0 < kept <= 2 * 3 * 4.5 * num_rows / size**0.5
+    places = state["brackets"]["lengths"].size
+    assert wire_bytes(state) == 2 * 208 + 24 * kept + 32 * places + 8
     passes.learn(task.brackets([state]))
     assert passes.plan() is None

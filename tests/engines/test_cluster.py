@@ -48,6 +48,15 @@ def test_the_fit_is_that_of_memory(make, ulp, X):
     assert_same(again, scaler, 0)
 
 
+@pytest.mark.usefixtures("client")
+def test_weighted_quantiles_have_the_bits_of_memory(X):
+    for weights in (np.arange(len(X)) % 4, np.random.default_rng(1).random(len(X))):
+        expected = nc.RobustScaler().fit(X, sample_weight=weights)
+        for chunks in ((7000, 5), (20_000, 2)):
+            lazy = da.from_array(X, chunks=chunks)
+            assert_same(nc.RobustScaler().fit(lazy, sample_weight=weights), expected, 0)
+
+
 def test_futures_and_frames(client, X):
     futures = client.scatter(list(np.array_split(X, 5)))
     assert_same(nc.RobustScaler().fit(futures), nc.RobustScaler().fit(X), 0)

@@ -248,8 +248,6 @@ def test_weights(X):
             nc.StandardScaler().fit(lazy, sample_weight=wrong)
     with pytest.raises(ValueError, match="has 3 partitions, but X has 4; give both the same"):
         nc.StandardScaler().fit(frame, sample_weight=series.repartition(npartitions=3))
-    with pytest.raises(TypeError, match=r"for sample_weight, unless quantiles='sketch'"):
-        nc.RobustScaler().fit(lazy, sample_weight=weights)
 
 
 def test_some_features(X):

@@ -60,6 +60,11 @@ FUNCTIONS = {
     "row_norm": (ARRAY, INT, INT, ARRAY, ARRAY, REAL, ARRAY, DOUBLES),
     "row_norm_backward": (ARRAY, ARRAY, INT, INT, DOUBLES, ARRAY, REAL, ARRAY, ARRAY, ARRAY),
     "running": (COUNT, DOUBLES, REAL, REAL, DOUBLES, DOUBLES),
+    "weighted_moments": (ARRAY, INT, ARRAY, INT, DOUBLES),
+    "group_norm": (ARRAY, INT, COUNT, ARRAY, ARRAY, REAL, ARRAY, DOUBLES),
+    "group_norm_backward": (
+        ARRAY, ARRAY, INT, COUNT, DOUBLES, ARRAY, REAL, ARRAY, ARRAY, ARRAY,
+    ),
 }  # fmt: skip
 
 

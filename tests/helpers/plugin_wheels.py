@@ -135,6 +135,25 @@ BROKEN = {
         hook("registry.function('layout', 'a:b')"),
         "normcore.layout, which is a name of normcore itself",
     ),
+    "scalerless": (
+        hook("registry.scaler('good', 'a:B')", "registry.scaler('none', 'normcore_scalerless:No')")
+        + "\nclass No:\n    pass\n",
+        "the target 'normcore_scalerless:No' of scaler 'none' is not a subclass of "
+        "normcore.AffineScaler, normcore.PointwiseScaler or normcore.RowScaler",
+    ),
+    "sourceless": (
+        hook("registry.source('.none', 'normcore_sourceless:normcore_register')"),
+        "the target 'normcore_sourceless:normcore_register' of source '.none' is not a class but",
+    ),
+    "uncallable": (
+        hook("registry.exporter('none', 'normcore_uncallable:__name__')"),
+        "of exporter 'none' is not a callable but 'normcore_uncallable'",
+    ),
+    "unfinished": (
+        hook("registry.scaler('none', 'normcore_unfinished:Unfinished')")
+        + "\nclass Unfinished(normcore.AffineScaler):\n    pass\n",
+        "of scaler 'none' lacks affine",
+    ),
     "twin_b": (
         hook("registry.scaler('twin', 'a:B')", "registry.scaler('twin-b', 'a:C')"),
         "scaler 'twin' is already registered by plugin 'twin_a' of normcore-twin-a 0.1",
@@ -146,17 +165,26 @@ TAKEN = {
     "twin_a": hook("registry.scaler('twin', 'normcore_maxabs:MaxAbsScaler')"),
     "lost": hook(
         "registry.scaler('lost', 'normcore_lost:LostScaler')",
-        "registry.scaler('no-class', 'normcore_lost:normcore')",
+        "registry.scaler('no-class', 'normcore_lost:Module')",
         "registry.kernel('lost', 'normcore_lost:nothing', backend='cpu')",
         "registry.source('.lost', 'no_such_module:Lost')",
         "registry.engine('lost', 'no_such_module:Lost', libraries=['numpy'])",
-        "registry.scaler('no-scaler', 'fractions:Fraction')",
-        "registry.source('.nosource', 'fractions:Fraction')",
-        "registry.engine('no-engine', 'fractions:Fraction', libraries=['numpy'])",
-        "registry.function('no_function', 'normcore_lost:__name__')",
+        "registry.scaler('no-scaler', 'normcore_lost:Number')",
+        "registry.source('.nosource', 'normcore_lost:Number')",
+        "registry.engine('no-engine', 'normcore_lost:Number', libraries=['numpy'])",
+        "registry.function('no_function', 'normcore_lost:text')",
         "registry.scaler('no-affine', 'normcore_lost:Unfinished')",
     )
-    + "\nclass Unfinished(normcore.AffineScaler):\n    pass\n",
+    + """
+def __getattr__(name):
+    class Unfinished(normcore.AffineScaler):
+        pass
+
+    found = {"Module": normcore, "Number": int, "text": "text", "Unfinished": Unfinished}
+    if name not in found:
+        raise AttributeError(name)
+    return found[name]
+""",
     "sick": HOOK
     + """
     registry.backend('absent', 'normcore_sick:Absent')
@@ -164,9 +192,6 @@ TAKEN = {
     registry.backend('partial', 'normcore_sick:Partial', devices=['*'], priority=9)
     registry.backend('probing', 'normcore_sick:Probing', devices=['*'], priority=9)
     registry.backend('waiting', 'normcore_sick:Waiting', devices=['*'], priority=9)
-
-class NoBackend:
-    pass
 
 def __getattr__(name):
     from normcore.array_backend.reference import ReferenceBackend
@@ -184,7 +209,7 @@ def __getattr__(name):
         def probe(cls):
             return normcore.BackendStatus(False, "no device")
 
-    return {"Partial": Partial, "Probing": Probing, "Waiting": Waiting}[name]
+    return {"NoBackend": int, "Partial": Partial, "Probing": Probing, "Waiting": Waiting}[name]
 """,
 }
 

@@ -83,6 +83,7 @@ rng = np.random.default_rng(0)
 x, w = rng.normal(size=(2, 8, 4, 5)).astype(np.float32)
 gamma = rng.normal(size=4).astype(np.float32)
 batch = nc.functional.batch_norm(x, gamma)[0]
+halved = [nc.functional.batch_norm(half, gamma)[0] for half in np.split(x, 2)]
 groups = nc.functional.group_norm(x, 2, gamma)[0]
 
 def loss(x, gamma, w):
@@ -108,6 +109,10 @@ for kind in (AxisType.Auto, AxisType.Explicit):
                              in_specs=(P("i"), P()), out_specs=P("i"), **over)
         for function in (each, jax.jit(each)):
             same(function(*here[:2]), groups)
+        each = jax.shard_map(lambda x, gamma: nj.batch_norm(x, gamma)[0],
+                             in_specs=(P("i"), P()), out_specs=P("i"), **over)
+        for function in (each, jax.jit(each)):  # each half is a batch
+            same(function(*here[:2]), np.concatenate(halved))
         total = jax.shard_map(lambda *given: jax.lax.psum(loss(*given), "i"),
                               in_specs=(P("i"), P(), P("i")), out_specs=P(), **over)
         found = jax.jit(jax.grad(total, (0, 1)))(*here)

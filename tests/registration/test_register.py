@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import operator
 import re
 import sys
@@ -92,28 +93,63 @@ def test_register_refuses_a_name_that_is_taken():
         nc.register(make_plugin("registry.scaler('mine', 'a:B')", name="second"))
 
 
+FAULTS = [
+    (
+        "scaler('x', 'fractions:Fraction')",
+        "of normcore.AffineScaler, normcore.PointwiseScaler or normcore.RowScaler",
+    ),
+    ("backend('x', 'fractions:Fraction')", "of normcore.Backend"),
+    ("source('.x', 'fractions:Fraction')", "of normcore.io.TableSource"),
+    ("engine('x', 'fractions:Fraction')", "of normcore.Engine"),
+    ("source('.x', 'normcore.io:TableSource')", "source '.x' lacks batches"),
+    ("function('x', 'sys:path')", "is not a callable but ["),
+    ("kernel('x', 'sys:path', backend='reference')", "is not a callable but ["),
+]
+TARGET = re.compile(r"'([\w.]+):(\w+)'")
+
+
 @pytest.mark.usefixtures("fresh")
-@pytest.mark.parametrize(
-    ("line", "message"),
-    [
-        (
-            "scaler('x', 'fractions:Fraction')",
-            "of normcore.AffineScaler, normcore.PointwiseScaler or normcore.RowScaler",
-        ),
-        ("backend('x', 'fractions:Fraction')", "of normcore.Backend"),
-        ("source('.x', 'fractions:Fraction')", "of normcore.io.TableSource"),
-        ("engine('x', 'fractions:Fraction')", "of normcore.Engine"),
-        ("source('.x', 'normcore.io:TableSource')", "source '.x' lacks batches"),
-        ("function('x', 'sys:path')", "is not a callable but ["),
-        ("kernel('x', 'sys:path', backend='reference')", "is not a callable but ["),
-    ],
-)
-def test_targets_of_another_kind_are_refused_at_first_use(line, message):
-    nc.register(make_plugin(f"registry.{line}"))
+@pytest.mark.parametrize(("line", "message"), FAULTS)
+def test_loaded_targets_of_another_kind_are_refused_at_registration(line, message):
+    importlib.import_module(TARGET.search(line)[1])
+    before = registration.registrations()
+    with pytest.raises(nc.PluginError, match=re.escape(message)) as caught:
+        nc.register(make_plugin("registry.function('half', 'operator:neg')", f"registry.{line}"))
+    assert str(caught.value).startswith("plugin 'hosted', registered by the application: the targ")
+    assert registration.registrations() == before
+
+
+@pytest.mark.usefixtures("fresh")
+@pytest.mark.parametrize(("line", "message"), FAULTS)
+def test_other_targets_of_another_kind_are_refused_at_first_use(line, message, monkeypatch):
+    module, attribute = TARGET.search(line).groups()
+    later = types.ModuleType("of_later")
+    setattr(later, attribute, getattr(importlib.import_module(module), attribute))
+    nc.register(make_plugin(f"registry.{line.replace(module, 'of_later', 1)}"))
     (mine,) = [each for each in discovery.catalog() if each.plugin.name == "hosted"]
+    monkeypatch.setitem(sys.modules, "of_later", later)
     with pytest.raises(nc.PluginError, match=re.escape(message)) as caught:
         mine.resolve()
     assert str(caught.value).startswith("plugin 'hosted', registered by the application: ")
+    ((_, error),) = [each for each in registration.checked() if each[0].name == mine.name]
+    assert str(error) == str(caught.value)
+
+
+@pytest.mark.usefixtures("fresh")
+def test_nothing_is_imported_or_made_to_look_at_targets(monkeypatch):
+    asked, lazy = [], types.ModuleType("lazy_of_tests")
+    lazy.__getattr__ = asked.append
+    monkeypatch.setitem(sys.modules, "lazy_of_tests", lazy)
+    monkeypatch.setitem(sys.modules, "none_of_tests", None)  # as of an import that is blocked
+    nc.register(
+        make_plugin(
+            "registry.scaler('lazy', 'lazy_of_tests:Later')",
+            "registry.source('.none', 'none_of_tests:Later')",
+            "registry.scaler('unloaded', 'this_is_no_module:Other')",
+        )
+    )
+    assert {"lazy", ".none", "unloaded"} <= {row.name for row in registration.registrations()}
+    assert "Later" not in asked
 
 
 @pytest.mark.usefixtures("fresh")

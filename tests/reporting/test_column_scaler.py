@@ -26,7 +26,7 @@ NOT_ITS_CHILD = "ignore:Estimator .* does not inherit from:UserWarning"
         nc.ColumnScaler(),
         nc.ColumnScaler([("one", nc.StandardScaler(), [0])]),
         nc.ColumnScaler([("all", nc.RobustScaler(), slice(None))]),
-        nc.ColumnScaler([("sparse", nc.MaxAbsScaler(), slice(None))]),
+        nc.ColumnScaler([("sparse", nc.StandardScaler(with_mean=False), slice(None))]),
     ],
 )
 def test_scikit_learns_checks(scaler):
@@ -240,3 +240,104 @@ def test_errors_number_columns_as_the_table_does(library):
             with pytest.raises(ValueError, match="infinity") as raised:
                 call(table(bad))
             assert f"{label}, first at row 7" in str(raised.value)
+
+
+# -- weights ----------------------------------------------------------------------------
+
+
+def weighable():
+    return nc.ColumnScaler([("a", nc.StandardScaler(), [2, 3]), ("b", nc.RobustScaler(), [0])])
+
+
+WEIGHTS = np.arange(12.0) % 5
+
+
+def test_weights_are_given_to_each_scaler():
+    for given in (WEIGHTS, WEIGHTS.tolist(), WEIGHTS + 0.3, 2.0):
+        scaler = weighable().fit(X, sample_weight=given)
+        for name, columns in (("a", [2, 3]), ("b", [0])):
+            part = scaler.named_transformers_[name]
+            alone = type(part)().fit(X[:, columns], sample_weight=given)
+            assert str(part.to_dict()) == str(alone.to_dict())
+    repeated = weighable().fit(np.repeat(X, WEIGHTS.astype(int), axis=0)).transform(X)
+    found = weighable().fit(X, None, WEIGHTS).transform(X)
+    np.testing.assert_allclose(found, repeated, rtol=1e-14, atol=1e-15)
+    assert not np.allclose(found, weighable().fit_transform(X))
+    np.testing.assert_array_equal(weighable().fit_transform(X, sample_weight=WEIGHTS), found)
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars", "lazy", "pyarrow", "sparse"])
+def test_weights_of_other_tables(library):
+    expected = weighable().fit(X, sample_weight=WEIGHTS)
+    scaler = weighable()
+    if library == "sparse":
+        table = pytest.importorskip("scipy.sparse").csr_array(X)
+        scaler.set_params(a__with_mean=False, b__with_centering=False)
+        expected = pickle.loads(pickle.dumps(scaler)).fit(X, sample_weight=WEIGHTS)
+    elif library == "pandas":
+        table = named(X)
+    else:
+        module = pytest.importorskip(library.replace("lazy", "polars"))
+        kind = module.Table.from_pydict if library == "pyarrow" else module.DataFrame
+        table = kind(dict(zip("pqrs", X.T, strict=True)))
+        table = table.lazy() if library == "lazy" else table
+    scaler.fit(table, sample_weight=WEIGHTS)
+    result = np.asarray(
+        scaler.transform(
+            X if library == "sparse" else table.collect() if library == "lazy" else table
+        )
+    )
+    np.testing.assert_allclose(result, expected.transform(X), rtol=1e-15)
+
+
+def test_weights_over_dask():
+    da = pytest.importorskip("dask.array")
+    scaler = nc.ColumnScaler(
+        [
+            ("a", nc.StandardScaler(), [2, 3]),
+            ("b", nc.RobustScaler(quantiles="sketch"), [0]),
+        ]
+    )
+    expected = scaler.fit(X, sample_weight=WEIGHTS).transform(X)
+    for weights in (WEIGHTS, da.from_array(WEIGHTS, chunks=4)):
+        scaler.fit(da.from_array(X, chunks=(5, 2)), sample_weight=weights)
+        np.testing.assert_allclose(scaler.transform(X), expected, rtol=1e-15, atol=1e-15)
+
+
+def test_weights_of_parts_of_the_data():
+    scaler = weighable().set_params(b__keep_sketch=True)
+    whole = scaler.fit(X, sample_weight=WEIGHTS).transform(X)
+    parts = weighable().set_params(b__keep_sketch=True)
+    parts.partial_fit(X[:5], sample_weight=WEIGHTS[:5])
+    parts.partial_fit(X[5:], None, WEIGHTS[5:])
+    np.testing.assert_allclose(parts.transform(X), whole, rtol=1e-14, atol=1e-15)
+
+
+def test_a_scaler_without_weights_is_named():
+    scaler = two().fit(X)
+    before = scaler.transform(X)
+    for learn in (scaler.fit, scaler.partial_fit):
+        with pytest.raises(TypeError, match="'b', a MinMaxScaler, takes no sample_weight"):
+            learn(X, sample_weight=WEIGHTS)
+    np.testing.assert_array_equal(scaler.transform(X), before)
+    for wrong, message in [
+        (WEIGHTS[1:], "11 values, but X has 12"),
+        (-WEIGHTS, "egative"),
+        (WEIGHTS * 0, "non-zero"),
+        (WEIGHTS * np.nan, "NaN"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            weighable().fit(X, sample_weight=wrong)
+
+
+def test_weights_are_routed():
+    sklearn = pytest.importorskip("sklearn")
+    pipeline = pytest.importorskip("sklearn.pipeline")
+    with sklearn.config_context(enable_metadata_routing=True):
+        steps = pipeline.make_pipeline(weighable().set_fit_request(sample_weight=True))
+        steps.fit(X, sample_weight=WEIGHTS)
+        unasked = pipeline.make_pipeline(weighable())
+        with pytest.raises(ValueError, match=r"\[sample_weight\] are passed but are not explicit"):
+            unasked.fit(X, sample_weight=WEIGHTS)
+    expected = weighable().fit(X, sample_weight=WEIGHTS).transform(X)
+    np.testing.assert_array_equal(steps.transform(X), expected)

@@ -28,6 +28,12 @@ def of_strict(dtype):
     return lambda x: pytest.importorskip("array_api_strict").asarray(x.astype(dtype))
 
 
+def of_read_only(x):
+    x = x.copy()
+    x.flags.writeable = False
+    return pytest.importorskip("array_api_strict").asarray(x)
+
+
 def of_ml_dtypes(x):
     return x.astype(pytest.importorskip("ml_dtypes").bfloat16)
 
@@ -55,6 +61,7 @@ KINDS = {
     "torch bool": (lambda x: of_torch("float64")(x) > 5, "torch.float64"),
     "strict float64": (of_strict(np.float64), "array_api_strict.float64"),
     "strict float32": (of_strict(np.float32), "array_api_strict.float32"),
+    "strict read-only": (of_read_only, "array_api_strict.float64"),
     "strict int": (of_strict(np.int64), "array_api_strict.float64"),
     "pandas": (lambda x: pytest.importorskip("pandas").DataFrame(named(x)), "float64"),
     "polars": (lambda x: pytest.importorskip("polars").DataFrame(named(x)), "float64"),
@@ -72,8 +79,7 @@ def numbers(array):
         array = array.collect().to_numpy()
     if "torch" in type(array).__module__:
         return array.double().numpy()
-    return np.asarray(np.asarray(array) if isinstance(array, list | np.ndarray)
-                      else np.from_dlpack(array), dtype=np.float64)  # fmt: skip
+    return np.asarray(array, dtype=np.float64)
 
 
 @each_scaler

@@ -1,5 +1,7 @@
 """Lazy frames of polars: fits stream them, transform stays lazy."""
 
+import re
+
 import numpy as np
 import pytest
 from scalers import SCALERS
@@ -101,9 +103,21 @@ def test_bad_input():
     late = pl.concat([frame(100_000), big])
     with pytest.raises(ValueError, match=r"column 'b' \(index 1\), first at row 100000"):
         scaler.fit(late.lazy())
-    with pytest.raises(Exception, match=r"infinity: column 'b' \(index 1\)"):
-        scaler.transform(late.lazy()).collect()
     assert scaler.transform(frame().lazy().head(0)).collect().height == 0
+
+
+@pytest.mark.parametrize("engine", ["in-memory", "streaming"])
+@pytest.mark.parametrize("at", [0, 123_456, 299_999])
+def test_an_infinite_value_of_a_lazy_frame_can_be_found(engine, at):
+    data = frame(300_000)
+    scaler = nc.StandardScaler().fit(data)
+    data[at, "b"] = float("-inf")
+    for method in (scaler.transform, scaler.inverse_transform):
+        with pytest.raises(Exception, match=r"infinity: column 'b' \(index 1\)\. X\.") as caught:
+            method(data.lazy()).collect(engine=engine)
+        query = re.search(r"X\..*(?= has the rows)", str(caught.value)).group()
+        rows = eval(query, {"X": data.lazy(), "polars": pl}).collect()
+        assert rows["index"].to_list() == [at]
 
 
 @pytest.mark.parametrize("lazy", [False, True])

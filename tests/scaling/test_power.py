@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from normcore_power import array_form, curve
+from releases import is_older, skip_before
 
 import normcore as nc
 from normcore.testing import ScalerConformance
@@ -80,6 +81,13 @@ BOUNDED = {
 }  # fmt: skip
 #: Where scikit-learn's variances lose their digits.
 ROUNDED = {"close together", "close and far", "tiny", "huge", "denormal"}
+#: Since when scikit-learn finds the maximum: 1.7 bounds its search, 1.9 keeps the digits of small
+#: values.
+UNLIKE = {
+    ("yeo-johnson", "small"): "1.9",
+    ("yeo-johnson", "years"): "1.7",
+    ("yeo-johnson", "mostly ones"): "1.7",
+}
 
 
 def transform(mp, values, power, method):
@@ -134,6 +142,9 @@ def test_lambda_is_the_most_likely_and_the_map_exact(method, name):
 def test_lambdas_are_scikit_learns(method, name):
     if name in ROUNDED or (method, name) == ("box-cox", "years"):
         pytest.skip("scikit-learn's loses its digits there")
+    since = UNLIKE.get((method, name))
+    if since and is_older("scikit-learn", since):
+        pytest.skip(f"scikit-learn finds that maximum since {since}")
     values = SAMPLES[name][:, None]
     mine = nc.PowerTransformer(method).fit(values)
     theirs = preprocessing.PowerTransformer(method).fit(values)
@@ -151,8 +162,18 @@ def table(method="yeo-johnson", nan=True, num_rows=300):
     return X
 
 
-@pytest.mark.parametrize("method", ["yeo-johnson", "box-cox"])
-@pytest.mark.parametrize("standardize", [True, False])
+SMALL_VALUES = skip_before("scikit-learn", "1.9", "keeps the digits of small values")
+
+
+@pytest.mark.parametrize(
+    ("method", "standardize"),
+    [
+        ("yeo-johnson", True),
+        pytest.param("yeo-johnson", False, marks=SMALL_VALUES),
+        ("box-cox", True),
+        ("box-cox", False),
+    ],
+)
 def test_results_are_scikit_learns(method, standardize):
     X = table(method)
     mine = nc.PowerTransformer(method, standardize=standardize).fit(X)

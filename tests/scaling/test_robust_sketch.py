@@ -272,6 +272,7 @@ def test_sparse_matrices_axes_and_masks(X) -> None:
 
 
 def test_files_are_streamed_only_where_asked(X, tmp_path) -> None:
+    pytest.importorskip("pyarrow")
     path = tmp_path / "table.csv"
     np.savetxt(path, X[:, [0, 2]], delimiter=",", header="a,b", comments="")
     for options in ({}, {"keep_sketch": True}):

@@ -1,7 +1,10 @@
 """scikit-learn's own checks of an estimator, every one of them."""
 
+from importlib.util import find_spec
+
 import pytest
 from processes import run_python
+from releases import is_older
 
 import normcore as nc
 
@@ -23,17 +26,24 @@ SCALERS = [
 NOT_ITS_CHILD = "ignore:Estimator .* does not inherit from:UserWarning"
 # As scikit-learn's own QuantileTransformer does.
 FEW_SAMPLES = "ignore:n_quantiles .* is greater than the total number:UserWarning"
+# Checks of sparse data that scikit-learn 1.6 runs on estimators whose tags say that they take none.
+REFUSED = {"check_sample_weight_equivalence_on_sparse_data": "zeros would not stay zeros"}
 
 
 @pytest.mark.filterwarnings(NOT_ITS_CHILD, FEW_SAMPLES)
 @pytest.mark.parametrize("cls", SCALERS)
 def test_check_estimator_expects_no_failure(cls):
-    results = check_estimator(cls(), expected_failed_checks={}, on_skip=None)
+    centers = cls in (nc.StandardScaler, nc.RobustScaler)
+    refused = REFUSED if centers and is_older("scikit-learn", "1.7") else {}
+    results = check_estimator(cls(), expected_failed_checks=refused, on_skip=None)
     assert len(results) > 40
-    assert {result["status"] for result in results} <= {"passed", "skipped"}
+    named = {status: [] for status in ("passed", "skipped", "xfail")}
+    for result in results:
+        named[result["status"]].append(result["check_name"])
+    assert named["xfail"] == list(refused)
     # Only what needs another environment is skipped.
-    skipped = {result["check_name"] for result in results if result["status"] == "skipped"}
-    assert all("array_api" in name for name in skipped)
+    frames = {"check_sample_weights_pandas_series"} if find_spec("pandas") is None else set()
+    assert all("array_api" in name for name in {*named["skipped"]} - frames)
 
 
 # Its array-API checks need SCIPY_ARRAY_API set before SciPy is imported.

@@ -173,7 +173,7 @@ def test_what_a_bracket_keeps_is_dropped_beyond_the_limit(
     monkeypatch.setattr(exact_quantiles, "_KEPT", 1 << 14)
     x = np.random.default_rng(5).standard_normal((200_000, 1, 1))
     lower, upper = np.array([[-np.inf], [0.0]]), np.array([[np.inf], [0.01]])
-    seen = exact_quantiles._observe(backend, x, lower, upper, None, False)
+    seen = exact_quantiles._observe(backend, x, lower, upper, False)
     assert seen.dropped.tolist() == [[True], [False]]
     assert not seen.pieces[0][0]
     assert seen.inside_count[0, 0] == 200_000  # what was dropped is counted all the same
@@ -227,25 +227,10 @@ def test_weights_as_numpy_defines_them(num_rows: int, kind: str) -> None:
     weights = rng.integers(1 if kind == "whole" else 0, 5, num_rows) * 1.0
     weights[0] = 1e6 if kind == "one heavy" else 1.0
     got = backend.quantiles(x, Q, weights=weights[:, None])
-    want = np.quantile(x[:, :, 0], Q, axis=0, weights=weights, method="inverted_cdf")
+    some = weights > 0  # NumPy 2.0 takes the least value even where it weighs nothing
+    want = np.quantile(x[some, :, 0], Q, axis=0, weights=weights[some], method="inverted_cdf")
     np.testing.assert_array_equal(got.values, want)
     np.testing.assert_array_equal(got.count, weights.sum())
-
-
-@pytest.mark.usefixtures("small_sample")
-def test_weights_that_mislead_the_sample(counting: Any) -> None:
-    rng = np.random.default_rng(9)
-    x = rng.standard_normal((20001, 1, 1))
-    weights = np.ones((20001, 1))
-    hidden = np.ones(20001, dtype=bool)
-    for attempt in range(2):
-        hidden[exact_quantiles._sample(20001, attempt)] = False
-    x[hidden] += 10.0
-    weights[hidden] = 64.0
-    got = counting.quantiles(x, Q, weights=weights).values
-    want = np.quantile(x[:, 0, 0], Q, weights=weights[:, 0], method="inverted_cdf")
-    np.testing.assert_array_equal(got[:, 0], want)
-    assert counting.positions > 2 * x.size
 
 
 def test_nothing_that_weighs() -> None:

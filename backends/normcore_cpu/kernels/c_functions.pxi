@@ -6,6 +6,7 @@
 cdef enum:
     MOST_VIEWS = 3
     MOST_VECTORS = 4
+    MOST_EXPONENT = 4096    # of a state: those of float64 are smaller
 
 
 # -- shapes ---------------------------------------------------------------------------------
@@ -89,14 +90,35 @@ cdef void check_eps(operands_t* of, double eps) noexcept nogil:
         refuse(of, NORMCORE_BAD_VALUE, "%s must be positive or zero, and finite", b"eps")
 
 
-cdef void check_states(operands_t* of, const double* states, Py_ssize_t number) noexcept nogil:
-    """Refuse counts that no data has, as garbage in the place of states would."""
-    cdef Py_ssize_t i
+cdef void check_states(
+    operands_t* of, const double* states, Py_ssize_t number, const char* name=b"states"
+) noexcept nogil:
+    """Refuse states that no data has, as garbage in the place of them is."""
+    cdef Py_ssize_t c
+    cdef double count, exponent
     if of.status != NORMCORE_OK:
         return
-    for i in range(number):
-        if not states[COUNT_HI * number + i] >= 0.0:
-            refuse(of, NORMCORE_BAD_VALUE, "%s hold a count that is negative or NaN", b"states")
+    for c in range(number):
+        count = states[COUNT_HI * number + c] + states[COUNT_LO * number + c]
+        if not (states[COUNT_HI * number + c] >= 0.0 and 0.0 <= count < INFINITY):
+            refuse(
+                of, NORMCORE_BAD_VALUE,
+                "%s hold a count that is negative or not finite, of channel %lld", name, c,
+            )
+            return
+        if states[M2_HI * number + c] < 0.0:
+            refuse(
+                of, NORMCORE_BAD_VALUE, "%s hold a negative sum of squares, of channel %lld",
+                name, c,
+            )
+            return
+        exponent = states[EXPONENT * number + c]
+        if not -MOST_EXPONENT <= exponent <= MOST_EXPONENT or exponent != <int> exponent:
+            refuse(
+                of, NORMCORE_BAD_VALUE,
+                "%s hold an exponent that is no whole number of -%lld to %lld", name,
+                MOST_EXPONENT, MOST_EXPONENT,
+            )
             return
 
 
@@ -123,10 +145,90 @@ cdef int c_moments(
     add_doubles(&of, states, MOMENTS_ROWS * channels, b"states", WRITTEN)
     refuse_overlaps(&of)
     if set_batches(&of, 1, channel, &view):
-        return ended(&of, observe_moments(&view, skipna, False, threads_of(&of), states))
+        return ended(&of, observe_moments(&view, NULL, skipna, False, threads_of(&of), states))
     if of.status == NORMCORE_OK:
         memset(states, 0, MOMENTS_ROWS * channels * DOUBLE)
     return of.status
+
+
+cdef int c_weighted_moments(
+    const normcore_array* x, int32_t axis, const normcore_array* weights, int32_t skipna,
+    double* states, normcore_call* call,
+) noexcept nogil:
+    cdef operands_t of
+    cdef view_t views[2]
+    cdef Py_ssize_t channels
+    begin(&of, call)
+    add(&of, x, b"x", READ)
+    cdef int channel = channel_axis(&of, axis)
+    channels = size_at(&of, channel)
+    add_plane(&of, weights, b"weights", channel)
+    add_doubles(&of, states, MOMENTS_ROWS * channels, b"states", WRITTEN)
+    refuse_overlaps(&of)
+    if set_batches(&of, 2, channel, views):
+        views[1].channels = 1
+        check_weights(&of, &views[1])
+        if of.status == NORMCORE_OK:
+            return ended(&of, observe_moments(
+                &views[0], &views[1], skipna, False, threads_of(&of), states
+            ))
+    if of.status == NORMCORE_OK:
+        memset(states, 0, MOMENTS_ROWS * channels * DOUBLE)
+    return of.status
+
+
+cdef void add_plane(
+    operands_t* of, const normcore_array* array, const char* name, int channel
+) noexcept nogil:
+    """Describe an array of the first one's axes but the channels', as `add`; all channels share it.
+    """
+    cdef const memory_t* first = &of.each[0].memory
+    cdef operand_t* operand = add(of, array, name, READ)
+    cdef memory_t* memory
+    cdef int i
+    if operand == NULL:
+        return
+    memory = &operand.memory
+    if memory.ndim + 1 != first.ndim:
+        refuse(
+            of, NORMCORE_BAD_SHAPE, "%s has %lld axes, but x has %lld beside the channels'", name,
+            memory.ndim, first.ndim - 1,
+        )
+        return
+    for i in range(memory.ndim, channel, -1):
+        memory.sizes[i], memory.strides[i] = memory.sizes[i - 1], memory.strides[i - 1]
+    memory.ndim += 1
+    memory.sizes[channel], memory.strides[channel] = first.sizes[channel], 0
+    for i in range(first.ndim):
+        if memory.sizes[i] != first.sizes[i]:
+            refuse(
+                of, NORMCORE_BAD_SHAPE, "%s is of another shape than x without its channels", name
+            )
+            return
+
+
+cdef void check_weights(operands_t* of, const view_t* weights) noexcept nogil:
+    """Refuse weights that are negative or not finite."""
+    cdef double values[256]
+    cdef Py_ssize_t run, start, i, number
+    cdef Py_ssize_t runs = weights.runs if weights.run_stride else 1
+    cdef Py_ssize_t length = weights.length if weights.stride else 1
+    for run in range(runs):
+        start = 0
+        while start < length:
+            number = min(length - start, <Py_ssize_t> 256)
+            weights.load(
+                weights.data + run * weights.run_stride + start * weights.stride, 0, 1,
+                weights.stride, number, values, 0,
+            )
+            for i in range(number):
+                if not 0.0 <= values[i] < INFINITY:
+                    refuse(
+                        of, NORMCORE_BAD_VALUE, "%s hold a number that is negative or not finite",
+                        b"weights",
+                    )
+                    return
+            start += number
 
 
 cdef Py_ssize_t as_number(operands_t* of, int64_t channels) noexcept nogil:
@@ -149,7 +251,7 @@ cdef int c_merge(
     add_doubles(&of, others, MOMENTS_ROWS * number, b"others", READ)
     refuse_overlaps(&of)
     check_states(&of, states, number)
-    check_states(&of, others, number)
+    check_states(&of, others, number, b"others")
     if of.status == NORMCORE_OK:
         for c in range(number):
             store_moments(

@@ -230,6 +230,8 @@ api.batch_norm, api.batch_norm_backward = c_batch_norm, c_batch_norm_backward
 api.batch_norm_inference = c_batch_norm_inference
 api.row_norm, api.row_norm_backward = c_row_norm, c_row_norm_backward
 api.running = c_running  # since version 2
+api.weighted_moments = c_weighted_moments  # since version 3
+api.group_norm, api.group_norm_backward = c_group_norm, c_group_norm_backward
 
 #: The table of the functions, as normcore.h describes it.
 c_functions = PyCapsule_New(&api, b"normcore.c_api.capsule", NULL)

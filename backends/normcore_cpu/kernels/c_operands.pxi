@@ -32,6 +32,8 @@ cdef void begin(operands_t* of, normcore_call* call) noexcept nogil:
     of.call, of.status, of.count = call, NORMCORE_OK, 0
     if call != NULL:
         call.message[0] = 0
+        if call.num_threads < 0:
+            refuse(of, NORMCORE_BAD_VALUE, "%s is %lld", b"num_threads", call.num_threads)
 
 
 cdef int threads_of(const operands_t* of) noexcept nogil:

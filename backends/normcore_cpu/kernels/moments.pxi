@@ -43,10 +43,13 @@ cdef class MomentsTask(Task):
             set_rows(&self.plan, MAX_ROWS)
 
     cdef bint observe_for(
-        self, const view_t* x, bint skipna, bint apart, int num_threads, double* result
+        self, const view_t* x, const view_t* weights, bint skipna, bint apart, int num_threads,
+        double* result,
     ) noexcept nogil:
         """Observe an array without Python; return False where memory does not suffice."""
-        self.x, self.num_threads, self.weighted = x[0], num_threads, False
+        self.x, self.num_threads, self.weighted = x[0], num_threads, weights != NULL
+        if self.weighted:
+            self.w = weights[0]
         self.cover()
         self.choose_way(skipna, apart)
         self.states = self.scratch(self.plan.ranges * MOMENTS_ROWS * self.plan.channels)
@@ -288,14 +291,20 @@ cdef model_t moments_model = model_of(MomentsTask.__new__(MomentsTask))
 
 
 cdef bint observe_moments(
-    const view_t* x, bint skipna, bint apart, int num_threads, double* states
+    const view_t* x, const view_t* weights, bint skipna, bint apart, int num_threads,
+    double* states,
 ) noexcept nogil:
-    """Set the (7, C) state of the moments of an array, without Python; False without memory."""
+    """Set the (7, C) state of the moments of an array, without Python; False without memory.
+
+    Weights are a plane, or NULL.
+    """
     cdef void* task = copy_of(&moments_model)
     cdef bint done
     if task == NULL:
         return False
-    done = (<MomentsTask> task).observe_for(x, skipna, apart, num_threads, states)
+    done = (<MomentsTask> task).observe_for(
+        x, weights, skipna, apart, num_threads, states
+    )
     free_all(&(<MomentsTask> task).heap)
     free(task)
     return done

@@ -70,5 +70,6 @@ cdef inline row_scale_t row_scale(const moments_t* m, double eps, bint centered)
     return row
 
 cdef bint observe_moments(
-    const view_t* x, bint skipna, bint apart, int num_threads, double* states
+    const view_t* x, const view_t* weights, bint skipna, bint apart, int num_threads,
+    double* states,
 ) noexcept nogil

@@ -32,14 +32,14 @@ from normcore.layout.memory cimport (
     BFLOAT, FLOATING, MAX_AXES, SIGNED, describe, is_c_contiguous, memory_t,
 )
 from normcore.statistics cimport (
-    COUNT_HI, COUNT_LO, M2_HI, MOMENTS_ROWS, SUM_HI, has_variance, load_moments, mean_of, merged,
-    moments_t, moved_average, set_means, set_vars, store_moments, var_of,
+    COUNT_HI, COUNT_LO, EXPONENT, M2_HI, MOMENTS_ROWS, SUM_HI, has_variance, load_moments, mean_of,
+    merged, moments_t, moved_average, set_means, set_vars, store_moments, var_of,
 )
 from normcore.threads.foreign_calls cimport num_threads_for
 
 from .normalization cimport (
-    differentiate_batch, differentiate_samples, map_by_statistics, map_channels, normalize_batch,
-    normalize_samples,
+    differentiate_batch, differentiate_groups, differentiate_samples, map_by_statistics,
+    map_channels, normalize_batch, normalize_groups, normalize_samples, sum_in_pairs,
 )
 from .statistics cimport observe_moments
 from .tiling cimport (
@@ -63,6 +63,7 @@ cdef Py_ssize_t DOUBLE = sizeof(double)
 include "tensor_memory.pxi"
 include "c_operands.pxi"
 include "c_functions.pxi"
+include "c_groups.pxi"
 include "c_norms.pxi"
 
 

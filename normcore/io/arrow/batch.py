@@ -8,9 +8,9 @@ import numpy as np
 
 from normcore.io.arrow import pandas_metadata
 from normcore.io.arrow.numeric_types import as_floats, normalized_dtype, plain
+from normcore.io.batch import TableBatch
 from normcore.io.digits import check_decimals, check_integers
 from normcore.io.libraries import pa
-from normcore.io.table import TableBatch
 
 __all__ = ["ArrowBatch", "record_batch"]
 

@@ -21,11 +21,12 @@ from normcore.io.arrow import pandas_metadata
 from normcore.io.arrow.batch import ArrowBatch, record_batch
 from normcore.io.arrow.numeric_types import describe
 from normcore.io.arrow.source import ArrowSource
+from normcore.io.batch import TableBatch
 from normcore.io.csv.kinds import Kind
 from normcore.io.csv.options import CsvOptions
 from normcore.io.csv.source import Csv
 from normcore.io.libraries import pa
-from normcore.io.table import TableBatch, TableSource
+from normcore.io.table import TableSource
 
 if TYPE_CHECKING:
     import pyarrow.dataset

@@ -12,9 +12,10 @@ from normcore.io.arrow.ipc_messages import BatchLayout, batch_layouts, compressi
 from normcore.io.arrow.ipc_slices import can_slice, slices
 from normcore.io.arrow.ipc_writer import IpcFileWriter, IpcStreamWriter, ipc_options
 from normcore.io.arrow.source import ArrowSource, damage_errors, read_errors, validated
+from normcore.io.batch import TableWriter
 from normcore.io.libraries import pa
 from normcore.io.output_options import OutputOptions
-from normcore.io.table import TableSource, TableWriter
+from normcore.io.table import TableSource
 
 __all__ = ["ArrowIpc", "ArrowIpcStream"]
 

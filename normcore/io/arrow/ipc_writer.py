@@ -19,8 +19,8 @@ from normcore.io.arrow.dictionaries import (
 )
 from normcore.io.arrow.groups import RowGroups
 from normcore.io.arrow.storable import has_dictionary
+from normcore.io.batch import TableBatch, TableWriter
 from normcore.io.libraries import pa
-from normcore.io.table import TableBatch, TableWriter
 from normcore.saving.locked_temporary import LockedTemporary
 
 __all__ = ["IpcFileWriter", "IpcStreamWriter", "ipc_options"]

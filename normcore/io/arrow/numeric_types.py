@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from normcore.io.batch import Field, float_dtype
 from normcore.io.libraries import pa, pc
-from normcore.io.table import Field, float_dtype
 
 __all__ = ["as_floats", "describe", "normalized_dtype", "plain", "value_type"]
 

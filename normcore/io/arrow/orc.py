@@ -9,9 +9,11 @@ from typing import BinaryIO, ClassVar, Literal
 
 from normcore.io.arrow.source import ArrowSource, damage_errors, read_errors
 from normcore.io.arrow.storable import converted, refuse_types, storable_schema
+from normcore.io.batch import Field, TableBatch, TableWriter
 from normcore.io.libraries import pa
+from normcore.io.missing_library import MissingLibrary
 from normcore.io.output_options import OutputOptions
-from normcore.io.table import Field, MissingLibrary, TableBatch, TableSource, TableWriter
+from normcore.io.table import TableSource
 
 try:
     from pyarrow import orc

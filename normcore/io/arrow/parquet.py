@@ -10,9 +10,10 @@ from typing import BinaryIO, ClassVar, Literal
 from normcore.io.arrow import parquet_writer
 from normcore.io.arrow.source import ArrowSource, damage_errors, read_errors
 from normcore.io.arrow.storable import has_dictionary
+from normcore.io.batch import Field, TableWriter
 from normcore.io.libraries import pa, pq
 from normcore.io.output_options import OutputOptions
-from normcore.io.table import Field, TableSource, TableWriter
+from normcore.io.table import TableSource
 
 __all__ = ["Parquet"]
 

@@ -16,9 +16,9 @@ from normcore.io.arrow.storable import (
     storable_schema,
     without_hidden_nulls,
 )
+from normcore.io.batch import Field, TableBatch, TableWriter
 from normcore.io.libraries import pa, pq
 from normcore.io.output_options import OutputOptions
-from normcore.io.table import Field, TableBatch, TableWriter
 
 __all__ = ["ParquetWriter", "check_fields", "codec_of", "storable_type"]
 

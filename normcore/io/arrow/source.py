@@ -11,9 +11,10 @@ from typing import ClassVar
 from normcore.io.arrow import pandas_metadata
 from normcore.io.arrow.batch import ArrowBatch, record_batch
 from normcore.io.arrow.numeric_types import describe
+from normcore.io.batch import Field, TableBatch, TableWriter, choose_batch_rows
 from normcore.io.libraries import pa
 from normcore.io.output_options import OutputOptions
-from normcore.io.table import Field, TableBatch, TableSource, TableWriter, choose_batch_rows
+from normcore.io.table import TableSource
 
 __all__ = ["ArrowSource", "cut", "damage_errors", "first_line", "read_errors", "validated"]
 

@@ -7,8 +7,8 @@ from typing import TypeAlias
 
 from normcore.io.arrow.batch import record_batch
 from normcore.io.arrow.numeric_types import plain
+from normcore.io.batch import Field
 from normcore.io.libraries import pa, pc
-from normcore.io.table import Field
 
 __all__ = [
     "Storable",

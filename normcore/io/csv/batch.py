@@ -9,12 +9,12 @@ from functools import cached_property
 import numpy as np
 
 from normcore.io.arrow.batch import ArrowBatch
+from normcore.io.batch import TableBatch
 from normcore.io.csv.columns import column_cells
 from normcore.io.csv.kinds import Kind
 from normcore.io.csv.numbers import Numbers
 from normcore.io.digits import LostDigits
 from normcore.io.libraries import pa
-from normcore.io.table import TableBatch
 
 __all__ = ["CsvBatch", "RestoredBatch"]
 

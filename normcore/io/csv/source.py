@@ -18,6 +18,7 @@ from typing import BinaryIO, ClassVar, Literal
 import numpy as np
 
 from normcore.io.arrow.storable import refuse_types
+from normcore.io.batch import Field, TableBatch, TableWriter
 from normcore.io.csv.batch import RestoredBatch
 from normcore.io.csv.columns import column_cells, guess_columns
 from normcore.io.csv.errors import shown
@@ -32,7 +33,7 @@ from normcore.io.csv.work import CsvWork
 from normcore.io.csv.writer import CsvWriter, text_type
 from normcore.io.libraries import pa, pc
 from normcore.io.output_options import OutputOptions
-from normcore.io.table import Field, TableBatch, TableSource, TableWriter
+from normcore.io.table import TableSource
 
 __all__ = ["Csv", "Tsv"]
 

@@ -15,12 +15,12 @@ from typing import BinaryIO
 import numpy as np
 
 from normcore.io.arrow.numeric_types import plain, value_type
+from normcore.io.batch import TableBatch, TableWriter
 from normcore.io.csv import lines as compiled_lines
 from normcore.io.csv.batch import CsvBatch, RestoredBatch
 from normcore.io.csv.options import CsvOptions
 from normcore.io.libraries import pa, pc
 from normcore.io.streaming.ordered import Ordered
-from normcore.io.table import TableBatch, TableWriter
 
 __all__ = ["CsvWriter", "text_type"]
 

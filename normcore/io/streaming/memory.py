@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from normcore.io.table import BATCH_BYTES
+from normcore.io.batch import BATCH_BYTES
 
 __all__ = ["MEMORY_LIMIT", "Budget"]
 

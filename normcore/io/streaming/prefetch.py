@@ -8,8 +8,9 @@ from contextvars import copy_context
 from threading import Event, Thread
 from typing import NamedTuple
 
+from normcore.io.batch import TableBatch
 from normcore.io.streaming.byte_queue import ByteQueue
-from normcore.io.table import TableBatch, TableSource
+from normcore.io.table import TableSource
 
 __all__ = ["PATIENCE", "Read", "prefetched"]
 

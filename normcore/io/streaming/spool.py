@@ -10,8 +10,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from normcore.io.batch import TableBatch
 from normcore.io.streaming.memory import Budget
-from normcore.io.table import TableBatch, TableSource
+from normcore.io.table import TableSource
 
 if TYPE_CHECKING:
     import pyarrow

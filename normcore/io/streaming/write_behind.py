@@ -6,9 +6,9 @@ from contextlib import suppress
 from contextvars import copy_context
 from threading import Event, Thread
 
+from normcore.io.batch import TableBatch, TableWriter
 from normcore.io.streaming.byte_queue import ByteQueue
 from normcore.io.streaming.prefetch import PATIENCE
-from normcore.io.table import TableBatch, TableWriter
 
 __all__ = ["WriteBehind"]
 

@@ -102,7 +102,8 @@ def as_frame(
         library = importlib.import_module(container)
     except ImportError as error:
         raise ImportError(
-            f"Setting output container to {container!r} requires {container} to be installed"
+            f"Setting output container to {container!r} requires {container} to be installed: pip "
+            f"install {container}"
         ) from error
     if not (is_frame(source) and library_of(source) == container):
         source = None

@@ -15,7 +15,6 @@ from normcore.scaling import input_validation
 from normcore.scaling.containers.frame_output import framed
 from normcore.scaling.containers.frames import frame_values, library_of, result_dtypes
 from normcore.scaling.containers.table import PiecewiseTable
-from normcore.scaling.input_validation import Names
 from normcore.statistics import Statistic
 
 if TYPE_CHECKING:
@@ -68,7 +67,7 @@ class LazyTable(PiecewiseTable):
             try:
                 found = scaler._observed(values, part, self.names)
             except ValueError:
-                _refuse_infinity(values, rows, self.names)
+                self._refuse_infinity(values, rows)
                 raise
             if statistic is not None and found is not None:
                 found = statistic.merge(found)
@@ -118,7 +117,7 @@ class LazyTable(PiecewiseTable):
             try:
                 result = fitted._mapped(backend, values, inverse, True, None, None, chosen)
             except ValueError:
-                _refuse_infinity(values, None, self.names)
+                self._refuse_infinity(values, None)
                 raise
             frame = framed(fitted, result, values, batch, "polars", inverse, chosen, None)
             # A cast by names would take some for patterns.
@@ -138,17 +137,20 @@ class LazyTable(PiecewiseTable):
         if container != "polars":
             super().check_container(container)
 
+    def _refuse_infinity(self, values: np.ndarray, first_row: int | None) -> None:
+        """Refuse a batch with an infinite value, by its row in the whole where that is known.
 
-def _refuse_infinity(values: np.ndarray, first_row: int | None, names: Names | None) -> None:
-    """Refuse a batch with an infinite value, whose row is known where that of the batch is."""
-    place = input_validation.first_infinity(values, np)
-    if place is None:
-        return
-    row, column = place
-    if first_row is not None:
-        raise input_validation.infinity_error(first_row + row, column, names)
-    label = input_validation.column_label(column, names)
-    raise ValueError(
-        f"Input X contains infinity: {label}. Remove the row, or replace the value by NaN, which "
-        "scalers skip."
-    )
+        polars maps batches in any order, and its own numbers of rows end at 2**32.
+        """
+        place = input_validation.first_infinity(values, np)
+        if place is None:
+            return
+        row, column = place
+        if first_row is not None:
+            raise input_validation.infinity_error(first_row + row, column, self.names)
+        where = f"filter(polars.col({self._names[column]!r}).is_infinite())"
+        raise ValueError(
+            f"Input X contains infinity: {input_validation.column_label(column, self.names)}. "
+            f"X.with_row_index().{where} has the rows: remove them, or replace the values by NaN, "
+            "which scalers skip."
+        )

@@ -54,12 +54,12 @@ def expected(cupy, backend):
 
     def compute(*given, **options):
         cupy.emulated.num_cache_bytes, held = 0, cupy.emulated.num_cache_bytes
-        backend._whole._known.clear()
+        backend.whole_calls.caller.known.clear()
         cupy.launched.clear()
         results = both(backend, *given, **options)
         assert walked(cupy)[0] == IN_TWO
         cupy.emulated.num_cache_bytes = held
-        backend._whole._known.clear()
+        backend.whole_calls.caller.known.clear()
         return results
 
     return compute
@@ -74,7 +74,7 @@ def test_the_bits_are_those_of_two_launches(backend, cupy, expected, shape, dtyp
     results = expected(x, dy, gamma, axis)
     for resident, _ in zip((5, 1, 3, 16), ORDERS, strict=True):
         cupy.emulated.resident = resident
-        backend._whole._known.clear()
+        backend.whole_calls.caller.known.clear()
         assert both(backend, x, dy, gamma, axis) == results
         assert walked(cupy) == (AT_ONCE, {walk})
 
@@ -126,7 +126,7 @@ def test_what_the_cache_does_not_hold_takes_two_launches(backend, cupy):
             (2 * read - 2, IN_TWO[:2], IN_TWO[2:]), (2 * read, AT_ONCE[:1], IN_TWO[2:]),
             (4 * read, AT_ONCE[:1], AT_ONCE[1:]),
         ):  # fmt: skip
-            backend._whole._known.clear()
+            backend.whole_calls.caller.known.clear()
             emulated.num_cache_bytes = size
             both(backend, x, dy, None)
             assert walked(cupy)[0] == forward + backward

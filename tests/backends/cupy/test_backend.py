@@ -13,8 +13,8 @@ from normcore_cupy import backend as cupy_backend
 
 import normcore as nc
 from normcore.array_backend import selection
-from normcore.array_backend.abstract import BackendStatus
 from normcore.array_backend.reference import ReferenceBackend
+from normcore.array_backend.status import BackendStatus
 from normcore.testing.checks import check_brackets
 
 pytestmark = build.needs_compiler

@@ -39,7 +39,9 @@ USED = {
     "cuda.UnownedMemory": ["ptr", "size", "owner", "device_id"],
     "cuda.get_current_stream": [],
     "cuda.driver.occupancyMaxActiveBlocksPerMultiprocessor": [
-        "func", "blockSize", "dynamicSMemSize",
+        "func",
+        "blockSize",
+        "dynamicSMemSize",
     ],
     "cuda.get_cuda_path": [],
     "cuda.nvrtc.compileProgram": ["prog", "options"],

@@ -13,7 +13,7 @@ from cuda_host.build import needs_compiler
 from cuda_host.emulated import EmulatedBackend
 from cuda_host.launch import ORDERS, KernelError
 from cuda_host.seeded import with_fault
-from normcore_cupy import rows as row_kernels
+from normcore_cupy import row_programs as row_kernels
 
 from normcore.array_backend.reference import ReferenceBackend
 from normcore.statistics.exact_quantiles import exact

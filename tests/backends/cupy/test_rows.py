@@ -11,7 +11,7 @@ from cuda_host.arrays import DeviceArray
 from cuda_host.build import kernel_names, needs_compiler
 from cuda_host.emulated import EmulatedBackend, EmulatedDevice
 from cuda_host.launch import ORDERS
-from normcore_cupy import rows
+from normcore_cupy import row_programs
 from normcore_cupy.device import C_TYPES, source
 from row_examples import EPS, SHAPES, draw, run
 
@@ -113,7 +113,7 @@ def _unaligned(x: np.ndarray) -> np.ndarray:
 def test_sums_of_columns_over_more_rows_than_are_summed_at_once(
     columns: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rows, "_RANGES", 2)
+    monkeypatch.setattr(row_programs, "_RANGES", 2)
     shape = (128 * 150 if columns == 7 else 151, columns)
     x, dy = draw(shape, "float32"), draw(shape, "float32", 1)
     *_, dgamma, dbeta = run(EmulatedBackend(), x, dy)

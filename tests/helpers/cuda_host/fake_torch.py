@@ -26,14 +26,15 @@ class FakeTorch:
     stream : int
         The current one.
     initialized, capturing : bool
-    out_of_memory : bool
-        Whether allocations fail.
+    allocations_left : int or None
+        Allocations that succeed before all others fail; None: all succeed.
     """
 
     def __init__(self, cupy: FakeCupy) -> None:
         self.torch: Any = pytest.importorskip("torch")
         self.cupy = cupy
-        self.stream, self.initialized, self.out_of_memory = 7, True, False
+        self.stream, self.initialized = 7, True
+        self.allocations_left: int | None = None
         self._kept: list[Any] = []  # so that no address is used again
 
     @property
@@ -75,16 +76,21 @@ def posing(monkeypatch: Any, cupy: FakeCupy) -> Iterator[FakeTorch]:
     """Let tensors pose as those of a device, beside a fake CuPy."""
     fake = FakeTorch(cupy)
     torch = fake.torch
-    empty = torch.empty
 
-    def kept(*arguments: Any, **options: Any) -> Any:
-        tensor = empty(*arguments, **options)
-        if fake.out_of_memory and tensor.numel():
-            raise torch.OutOfMemoryError("CUDA out of memory")
-        fake._kept.append(tensor)
-        return tensor
+    def kept(allocate: Any) -> Any:
+        def limited(*arguments: Any, **options: Any) -> Any:
+            tensor = allocate(*arguments, **options)
+            if fake.allocations_left is not None and tensor.numel():
+                if fake.allocations_left == 0:
+                    raise torch.OutOfMemoryError("CUDA out of memory")
+                fake.allocations_left -= 1
+            fake._kept.append(tensor)
+            return tensor
 
-    monkeypatch.setattr(torch, "empty", kept)
+        return limited
+
+    for name in ("empty", "empty_like"):
+        monkeypatch.setattr(torch, name, kept(getattr(torch, name)))
     monkeypatch.setattr(torch.Tensor, "is_cuda", True, raising=False)
     monkeypatch.setattr(torch.Tensor, "is_cpu", False, raising=False)
     monkeypatch.setattr(torch.Tensor, "__dlpack_device__", lambda self: (2, 0))

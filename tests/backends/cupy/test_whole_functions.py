@@ -1,0 +1,260 @@
+"""Functions and scalers on layouts that were met before: the bits of the general way."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from cuda_host import build
+from cuda_host.arrays import DeviceArray, unwrap
+
+import normcore as nc
+
+pytestmark = build.needs_compiler
+F = nc.functional
+RNG = np.random.default_rng(3)
+
+
+@pytest.fixture
+def backend(registered):
+    """Return the backend that is chosen for arrays."""
+    return registered
+
+
+def host(array):
+    return np.array(unwrap(array)) if isinstance(array, DeviceArray) else array.numpy(force=True)
+
+
+def same(results, expected):
+    assert len(results) == len(expected)
+    for one, other in zip(results, expected, strict=True):
+        assert type(one) is type(other)
+        one, other = host(one), host(other)
+        assert (one.dtype, one.shape, one.strides) == (other.dtype, other.shape, other.strides)
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.fixture
+def agree(backend, monkeypatch):
+    """Return a function that compares a call twice with the general way, and counts plans."""
+    known = backend.whole_calls.caller.known
+
+    def compare(call, planned=1):
+        before = sum(each is not None for each in known.values())
+        results = [call(), call()]
+        made = sum(each is not None for each in known.values()) - before
+        assert made >= planned if planned else made == 0  # more where memory is aligned otherwise
+        with monkeypatch.context() as patch:
+            patch.setattr(backend, "whole_calls", None)
+            expected = call()
+        for each in results:
+            same(each, expected)
+
+    return compare
+
+
+def drawn(cupy, shape, dtype="float32", number=1):
+    made = [cupy.asarray((RNG.normal(size=shape) + 3.0).astype(dtype)) for _ in range(number)]
+    return made[0] if number == 1 else made
+
+
+def empty_like(x):
+    import cupy
+
+    return cupy.empty_like(x)
+
+
+#: Of the data, and of gamma and beta.
+DTYPES = [
+    ("float64", "float32"), ("float32", "float64"), ("float32", "float32"), ("float16", "float32"),
+    ("float32", "float16"), ("float16", "float16"), ("float32", None),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("shape", [(6, 5), (3, 8, 4, 6), (5, 7, 3)])
+@pytest.mark.parametrize(("dtype", "vectors"), DTYPES[:-1])
+def test_inference(cupy, agree, shape, dtype, vectors):
+    x = drawn(cupy, shape, dtype)
+    mean, gamma, beta = drawn(cupy, shape[1], vectors, 3)
+    var = cupy.asarray(RNG.uniform(0.5, 2.0, shape[1]).astype(vectors))
+    for given in ((gamma, beta), (None, beta), (gamma, None), (None, None)):
+        agree(lambda given=given: [F.batch_norm_inference(x, mean, var, *given)])
+    agree(lambda: [F.batch_norm_inference(x, mean, var, gamma, beta, out=empty_like(x))])
+
+
+def test_inference_is_one_launch(cupy, agree):
+    x, (mean, var) = drawn(cupy, (4, 3, 5)), cupy.ones((2, 3))
+    F.batch_norm_inference(x, mean, var)
+    cupy.launched.clear()
+    F.batch_norm_inference(x, mean, var, eps=1e-3)
+    assert len(cupy.launched) == 1
+
+
+def test_a_map_by_vectors_of_the_device_copies_none(backend, cupy):
+    """Where a mask has the general way be taken, too."""
+    x, mask = drawn(cupy, (4, 3, 5)), cupy.asarray(np.ones((4, 5), bool))
+    mean, var = cupy.ones((2, 3))
+    expected = host(F.batch_norm_inference(x, mean, var))
+    np.testing.assert_array_equal(host(F.batch_norm_inference(x, mean, var, mask=mask)), expected)
+
+
+@pytest.mark.parametrize("shape", [(7, 40), (3, 5, 8), (2, 9001), (4, 7)])
+@pytest.mark.parametrize(("dtype", "vectors"), DTYPES)
+def test_rows(cupy, agree, shape, dtype, vectors):
+    x, dy = drawn(cupy, shape, dtype, 2)
+    gamma, beta = (None, None) if vectors is None else drawn(cupy, shape[-1], vectors, 2)
+    _, moments = F.layer_norm(x)
+    for out in (lambda like: None, empty_like):
+
+        def both(out=out):
+            y, found = F.layer_norm(x, gamma, beta, out=out(x))
+            return [y, found.parts, *F.layer_norm_backward(dy, x, moments, gamma, out=out(dy))]
+
+        def uncentered(out=out):
+            y, found = F.rms_norm(x, gamma, out=out(x))
+            return [y, found.parts, *F.rms_norm_backward(dy, x, moments, gamma, out=out(dy))]
+
+        agree(both)
+        agree(uncentered)
+
+
+def test_rows_of_several_axes(cupy, agree):
+    x, dy = drawn(cupy, (3, 4, 2, 6), "float32", 2)
+    gamma, beta = drawn(cupy, (2, 6), "float64", 2)
+    _, moments = F.layer_norm(x, num_axes=2)
+    options = {"num_axes": 2, "eps": 1e-3}
+
+    def both():
+        y, found = F.layer_norm(x, gamma, beta, **options)
+        return [y, found.parts, *F.layer_norm_backward(dy, x, moments, gamma, **options)]
+
+    agree(both)
+
+
+@pytest.mark.parametrize("shape", [(3, 4, 2, 6), (5, 6), (2, 4, 33), (2, 6, 1, 8)])
+@pytest.mark.parametrize(("dtype", "vectors"), DTYPES[1:3])
+def test_groups(cupy, agree, shape, dtype, vectors):
+    x, (gamma, beta) = drawn(cupy, shape, dtype), drawn(cupy, shape[1], vectors, 2)
+
+    def results(y, moments):
+        return [y, moments.parts, moments.mean, moments.var(1)]
+
+    for given in ((gamma, beta), (None, None)):
+        agree(lambda given=given: results(*F.group_norm(x, 2, *given)))
+        agree(lambda given=given: results(*F.instance_norm(x, *given, out=empty_like(x))))
+    cupy.launched.clear()
+    F.group_norm(x, 2, gamma, beta)
+    assert len(cupy.launched) == 2
+
+
+def test_groups_of_other_axes_are_done_generally(cupy, agree):
+    x = drawn(cupy, (3, 5, 4))
+    agree(lambda: [F.group_norm(x, 2, axis=-1)[0]], planned=0)
+    agree(lambda: [F.group_norm(x[:, 1:], 2)[0]], planned=0)
+    with pytest.raises(ValueError, match="does not divide the 5 channels"):
+        F.group_norm(x, 2)
+
+
+def test_rows_that_are_no_aligned_vectors_are_done_generally(cupy, agree):
+    memory = drawn(cupy, (6, 44))
+    gamma = drawn(cupy, 41, "float32")[1:]
+    for x, weight in ((memory[:, 1:41], None), (memory[:, ::2], None), (memory[:, :40], gamma)):
+        agree(lambda x=x, weight=weight: [F.layer_norm(x, weight)[0]], planned=0)
+
+
+def test_errors_of_rows_are_found(backend, cupy):
+    x = drawn(cupy, (4, 6))
+    _, moments = F.layer_norm(x)
+    wrong = F.moments(x, channel_axis=1)
+    with pytest.raises(ValueError, match="moments are of 6 samples"):
+        F.layer_norm_backward(x, x, wrong)
+    with pytest.raises(ValueError, match="gamma must have shape"):
+        F.layer_norm(x, cupy.ones(4))
+    with pytest.raises(ValueError, match="num_axes"):
+        F.layer_norm(x, num_axes=3)
+    with pytest.raises(TypeError, match="dy has dtype"):
+        F.layer_norm_backward(cupy.ones((4, 6)), x, moments)
+    with pytest.raises(ValueError, match="overlaps"):
+        F.layer_norm(x[:3], out=x[1:])
+
+
+@pytest.mark.parametrize("axis", [None, 0, 1, -1])
+@pytest.mark.parametrize("dtype", ["float64", "float16", "int32", "uint8"])
+@pytest.mark.parametrize("skipna", [False, True])
+def test_statistics(cupy, agree, axis, dtype, skipna):
+    x = drawn(cupy, (5, 4, 6), dtype)
+    options = {"channel_axis": axis, "skipna": skipna}
+
+    def moments():
+        found = F.moments(x, **options)
+        return [found.parts, found.mean, found.var(), found.var(1), found.std(2)]
+
+    def extrema():
+        found = F.extrema(x, **options)
+        return [found.min, found.max, found.count]
+
+    agree(moments)
+    agree(extrema)
+
+
+def test_wide_integers_are_observed_generally(cupy, agree):
+    x = cupy.asarray(np.array([[2**60, 3], [2**60 + 1, 5]]))
+    agree(lambda: [F.moments(x, channel_axis=1).mean], planned=0)
+
+
+SCALERS = {
+    "standard": lambda: nc.StandardScaler(),
+    "minmax": lambda: nc.MinMaxScaler(),
+    "clipped": lambda: nc.MinMaxScaler((0.25, 0.3), clip=True),
+    "maxabs": lambda: nc.MaxAbsScaler(),
+}
+
+
+@pytest.mark.parametrize("name", SCALERS)
+@pytest.mark.parametrize("dtype", ["float64", "float32", "float16"])
+def test_scalers(cupy, agree, name, dtype):
+    table = RNG.normal(size=(40, 6)) * 3.0 + 1.0
+    scaler, x = SCALERS[name]().fit(table), drawn(cupy, (9, 6), dtype)
+    y = scaler.transform(x)
+    agree(lambda: [scaler.transform(x, out=empty_like(x))])
+    agree(lambda: [scaler.inverse_transform(y)])
+    agree(lambda: [scaler.transform(x)], planned=0)  # met above
+    np.testing.assert_array_equal(host(y), scaler.transform(host(x)))
+
+
+def test_coefficients_of_the_way_back_are_brought_to_the_device_once(backend, cupy):
+    scaler, x = nc.StandardScaler().fit(RNG.normal(size=(9, 3))), drawn(cupy, (4, 3))
+    scaler.inverse_transform(x)
+    before = len(cupy.order.timeline)
+    scaler.inverse_transform(x)
+    assert {each.engine for each in cupy.order.timeline[before:]} == {"kernel"}
+
+
+def test_tables_that_are_not_plain_are_mapped_generally(cupy, agree):
+    scaler = nc.StandardScaler().fit(RNG.normal(size=(9, 3)))
+    whole = cupy.asarray(np.arange(12, dtype=np.int32).reshape(4, 3))
+    x = drawn(cupy, (4, 3))
+    shown = cupy.asarray(np.array([True, False, True]))
+    agree(lambda: [scaler.transform(whole)], planned=0)
+    agree(lambda: [scaler.transform(x, where=shown)], planned=0)
+    with pytest.raises(ValueError, match="features"):
+        scaler.transform(drawn(cupy, (4, 2)))
+
+
+def test_a_table_may_be_mapped_in_place(backend, cupy):
+    scaler, x = nc.StandardScaler().fit(RNG.normal(size=(9, 3))), drawn(cupy, (4, 3))
+    expected = host(scaler.transform(x))
+    assert scaler.transform(x, out=x) is x
+    np.testing.assert_array_equal(host(x), expected)
+
+
+def test_an_out_with_gaps_between_those_of_the_input_is_refused(backend, cupy):
+    """Rows 0 and 4 of a table are normalized to rows 4 and 8."""
+    memory = drawn(cupy, (12, 3))
+    before = host(memory)
+    F.batch_norm(memory[0:5:4], out=drawn(cupy, (12, 3))[0:5:4])
+    with pytest.raises(ValueError, match="overlap"):
+        F.batch_norm(memory[0:5:4], out=memory[4:9:4])
+    np.testing.assert_array_equal(host(memory), before)
+    y, _ = F.batch_norm(memory[0:5:4], out=memory[1:6:4])  # between them
+    np.testing.assert_allclose(host(y), F.batch_norm(before[0:5:4])[0], rtol=1e-6, atol=1e-6)
+    np.testing.assert_array_equal(host(memory)[0:5:4], before[0:5:4])
