@@ -144,10 +144,10 @@ __device__ inline void derive(const Gradient& sums, const Forward& forward, long
 }
 
 template <int CHANNELS>
-__device__ inline void finish_gradients(long long columns, Finish finish, const Forward& forward,
-                                        double* out)
+__device__ inline bool finish_gradients(long long columns, const Share& share, Finish finish,
+                                        const Forward& forward, double* out)
 {
-    long long column = static_cast<long long>(blockIdx.x) * blockDim.x + threadIdx.x;
+    long long column = static_cast<long long>(share.tile) * blockDim.x + threadIdx.x;
     long long channels = columns * CHANNELS;
     bool some = column < columns;
     auto of_channel = [&](long long channel, long long first, long long number, long long to) {
@@ -163,21 +163,23 @@ __device__ inline void finish_gradients(long long columns, Finish finish, const 
         else
             derive(all, forward, channels, channel, out + channel);
     };
-    finish_ranges(finish, [&](long long first, long long number, long long to) {
+    return finish_ranges(finish, share, [&](long long first, long long number, long long to) {
 #pragma unroll 1
         for (int k = 0; k < CHANNELS; ++k) of_channel(column * CHANNELS + k, first, number, to);
     });
 }
 
+// Return whether this block has finished its tile.
 template <class W>
-__device__ inline void reduce_backward(const View& dy, const View& x, const View& mask,
+__device__ inline bool reduce_backward(const View& dy, const View& x, const View& mask,
                                        const Forward& forward, long long per_range,
-                                       const Finish& finish, double* out)
+                                       const Finish& finish, double* out,
+                                       const Share& share = Share())
 {
     constexpr int CHANNELS = W::CHANNELS;
     __shared__ double derived[4][CHANNELS][32];
     long long channels = x.c * CHANNELS;
-    Positions first(x, per_range);
+    Positions first(x, per_range, share);
     Gate<CHANNELS> gate;
     double means[CHANNELS];
     bool relu = forward.state != nullptr ? forward.relu != 0 : forward.maps != nullptr;
@@ -185,7 +187,7 @@ __device__ inline void reduce_backward(const View& dy, const View& x, const View
         int threads = blockDim.x * blockDim.y;
         for (int i = threadIdx.y * blockDim.x + threadIdx.x; i < 32 * CHANNELS; i += threads) {
             int k = i / 32, lane = i % 32;
-            long long column = static_cast<long long>(blockIdx.x) * blockDim.x + lane;
+            long long column = static_cast<long long>(share.tile) * blockDim.x + lane;
             if (lane >= blockDim.x || column >= x.c) continue;
             long long channel = column * CHANNELS + k;
             Moments m = load_moments(forward.state + channel, channels);
@@ -225,10 +227,10 @@ __device__ inline void reduce_backward(const View& dy, const View& x, const View
 #pragma unroll
         for (int k = 0; k < CHANNELS; ++k) {
             long long channel = first.channel * CHANNELS + k;
-            store_gradient(part_of(finish.parts, 4, channels, channel, blockIdx.y), channels,
+            store_gradient(part_of(finish.parts, 4, channels, channel, share.range), channels,
                            sums[k]);
         }
-    finish_gradients<CHANNELS>(x.c, finish, forward, out);
+    return finish_gradients<CHANNELS>(x.c, share, finish, forward, out);
 }
 
 extern "C" __global__ void __launch_bounds__(MAX_THREADS, 2)
@@ -299,9 +301,10 @@ __device__ inline void sweep_gradients(const Positions& first, const View& dy, c
 template <class W>
 __device__ inline void map_backward(const View& dy, const View& x, const View& out,
                                     const View& mask, const double* vectors,
-                                    const double* relu_mask, long long per_range)
+                                    const double* relu_mask, long long per_range,
+                                    const Share& share = Share().backwards())
 {
-    Positions first(x, per_range, true);
+    Positions first(x, per_range, share);
     if (first.left <= 0) return;
     Gate<W::CHANNELS> gate;
     Slope slopes[W::CHANNELS];

@@ -137,21 +137,37 @@ __device__ inline dd normalized(dd total)
 
 // -- positions ---------------------------------------------------------------------------------
 
+// Which tile of channels a block works on, and which range of positions, of how many.
+struct Share {
+    unsigned tile, range, tiles, ranges;
+
+    __device__ Share()
+        : tile(blockIdx.x), range(blockIdx.y), tiles(gridDim.x), ranges(gridDim.y) {}
+    __device__ Share(unsigned number, unsigned tiles, unsigned ranges)
+        : tile(number % tiles), range(number / tiles), tiles(tiles), ranges(ranges) {}
+
+    // That of the block at the other end, where what a pass before read last, and the cache still
+    // holds, shall come first.
+    __device__ Share backwards() const
+    {
+        Share other = *this;
+        other.tile = tiles - 1 - tile;
+        other.range = ranges - 1 - range;
+        return other;
+    }
+};
+
 // The positions of one thread; divides once, then only adds.
 struct Positions {
     long long channel, n, s, inner;
     int left, step_n, step_s; // of a thread: far below 2**31 for whatever memory holds
 
-    // Backwards from the last tile and range where what a pass before read last, and the cache
-    // still holds, shall come first.
-    __device__ Positions(const View& x, long long per_range, bool backwards = false)
+    __device__ Positions(const View& x, long long per_range, const Share& share = Share())
     {
-        unsigned tile = backwards ? gridDim.x - 1 - blockIdx.x : blockIdx.x;
-        unsigned range = backwards ? gridDim.y - 1 - blockIdx.y : blockIdx.y;
-        long long first = range * per_range, end = x.n * x.s;
+        long long first = share.range * per_range, end = x.n * x.s;
         if (end > first + per_range) end = first + per_range;
         first += threadIdx.y;
-        channel = static_cast<long long>(tile) * blockDim.x + threadIdx.x;
+        channel = static_cast<long long>(share.tile) * blockDim.x + threadIdx.x;
         inner = x.s;
         n = first / inner;
         s = first - n * inner;

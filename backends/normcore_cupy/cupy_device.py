@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Hashable, Mapping
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 __all__ = ["CupyDevice", "is_capturing"]
 
-#: Device, dtypes, and the name or the text of a kernel.
-_Key: TypeAlias = tuple[int, tuple[str, str], str]
+#: Device, dtypes, the name or the text of a kernel, and whether its blocks are all there at once.
+_Key: TypeAlias = tuple[int, tuple[str, str], str, bool]
 _MIN_COUNTERS = 1024
 _LAST_BUILTIN_STREAM = 2  # the legacy one is 0 or 1, that of each thread 2
 
@@ -32,7 +32,7 @@ class CupyDevice:
 
         self.xp = cupy
         self._modules: dict[_Key, cupy.RawModule] = {}
-        self._kernels: dict[_Key, Callable[..., None]] = {}
+        self._kernels: dict[_Key, cupy.RawKernel] = {}
         self._counters: dict[tuple[int, int], Array] = {}
         self._lock = threading.Lock()
 
@@ -80,23 +80,44 @@ class CupyDevice:
         grid: tuple[int, int, int],
         block: tuple[int, int, int],
         args: tuple[Scalar, ...],
+        together: bool = False,
     ) -> None:
-        key = self.xp.cuda.runtime.getDevice(), dtypes, kernel
+        key = self.xp.cuda.runtime.getDevice(), dtypes, kernel, together
         function = self._kernels.get(key)
         if function is None:
-            function = self._module(key[0], dtypes, source(kernel)).get_function(kernel)
-            self._kernels[key] = function
+            function = self._kernel(key)
         function(grid, block, args)
 
-    def _module(self, device: int, dtypes: tuple[str, str], text: str) -> cupy.RawModule:
-        """Return the loaded kernels of a text for a pair of dtypes."""
+    def resident_blocks(self, kernel: str, dtypes: tuple[str, str], num_threads: int) -> int:
+        device = self.xp.cuda.runtime.getDevice()
+        attributes = self.xp.cuda.Device(device).attributes
+        if not attributes["CooperativeLaunch"]:
+            return 0
+        function = self._kernel((device, dtypes, kernel, True)).kernel
+        count = self.xp.cuda.driver.occupancyMaxActiveBlocksPerMultiprocessor
+        return int(count(function.ptr, num_threads, 0) * attributes["MultiProcessorCount"])
+
+    def cache_bytes(self) -> int:
+        device = self.xp.cuda.Device(self.xp.cuda.runtime.getDevice())
+        return int(device.attributes["L2CacheSize"])
+
+    def _kernel(self, key: _Key) -> cupy.RawKernel:
+        """Return a kernel, loaded where that has not been done."""
+        device, dtypes, kernel, together = key
+        module = self._module((device, dtypes, source(kernel), together))
+        function = self._kernels[key] = module.get_function(kernel)
+        return function
+
+    def _module(self, key: _Key) -> cupy.RawModule:
+        """Return the loaded kernels of a text."""
         with self._lock:
-            module = self._modules.get((device, dtypes, text))
+            module = self._modules.get(key)
             if module is None:
+                device, dtypes, text, together = key
                 capability = self.xp.cuda.Device(device).compute_capability
                 path = compiler.machine_code(text, capability, compiler.defines(*dtypes))
-                module = self.xp.RawModule(path=str(path))
-                self._modules[device, dtypes, text] = module
+                module = self.xp.RawModule(path=str(path), enable_cooperative_groups=together)
+                self._modules[key] = module
             return module
 
 

@@ -155,6 +155,7 @@ class Device(Protocol):
         grid: tuple[int, int, int],
         block: tuple[int, int, int],
         args: tuple[Scalar, ...],
+        together: bool = False,
     ) -> None:
         """Launch a kernel that :func:`source` gives the text of.
 
@@ -170,17 +171,27 @@ class Device(Protocol):
             Passed by value, ``arg.tobytes()`` each: int32 (``int``), int64 (``long long``, and
             addresses), float64, :data:`VIEW`. The arrays behind addresses stay referenced by
             the caller until the call returns; freeing them later must be stream-ordered.
+        together : bool, optional
+            Whether blocks wait for each other, so that all must be on the device at once: no more
+            than :meth:`resident_blocks` says.
         """
+
+    def resident_blocks(self, kernel: str, dtypes: tuple[str, str], num_threads: int) -> int:
+        """Return how many blocks of a kernel the device holds at once; 0 if none can wait."""
+
+    def cache_bytes(self) -> int:
+        """Return the size of the cache that all blocks share."""
 
 
 #: What all texts begin with, files of kernels, and what a file needs beside the heads.
 _HEADS = ("common", "merging", "state")
 _FILES = (
     "moment_ranges", "moments", "summaries", "extrema", "brackets", "selection", "rescale",
-    "rescale_given", "backward", "row_moments", "rows", "rows_backward",
+    "rescale_given", "backward", "normalize", "row_moments", "rows", "rows_backward",
 )  # fmt: skip
 _BELOW = {
-    "moments": ("moment_ranges",), "rescale_given": ("rescale",), "rows": ("row_moments",),
+    "moments": ("moment_ranges",), "rescale_given": ("rescale",),
+    "normalize": ("moment_ranges", "moments", "rescale", "backward"), "rows": ("row_moments",),
     "rows_backward": ("row_moments", "rows"),
 }  # fmt: skip
 

@@ -78,7 +78,7 @@ __device__ inline void finish_extrema(long long columns, Finish finish, double r
         else // -0.0 becomes 0.0
             store_extrema(out + channel, channels, {all.count, all.min + 0.0, all.max + 0.0});
     };
-    finish_ranges(finish, [&](long long first, long long number, long long to) {
+    finish_ranges(finish, Share(), [&](long long first, long long number, long long to) {
 #pragma unroll 1
         for (int k = 0; k < CHANNELS; ++k) of_channel(column * CHANNELS + k, first, number, to);
     });

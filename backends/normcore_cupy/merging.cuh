@@ -77,20 +77,23 @@ __device__ inline bool is_last(int* counter, long long expected)
 
 // The last block of each group merges its ranges, and the last of those the groups: call
 // merge(first part, number of parts, where the result goes among the parts or -1 for the end).
-template <class Merge> __device__ inline void finish_ranges(const Finish& at, const Merge& merge)
+// Return whether this block has come to the end.
+template <class Merge>
+__device__ inline bool finish_ranges(const Finish& at, const Share& share, const Merge& merge)
 {
-    long long ranges = gridDim.y, mine = blockIdx.y / at.group, first = mine * at.group;
+    long long ranges = share.ranges, mine = share.range / at.group, first = mine * at.group;
     long long number = ranges - first < at.group ? ranges - first : at.group;
-    int* counter = at.counters + blockIdx.x * (1 + at.groups) + 1 + mine;
+    int* counter = at.counters + share.tile * (1 + at.groups) + 1 + mine;
 #pragma unroll 1
     for (bool is_group = true; is_last(counter, number); is_group = false) {
         bool ends = !is_group || at.groups == 1;
         merge(first, number, ends ? -1 : ranges + mine);
-        if (ends) break;
+        if (ends) return true;
         first = ranges;
         number = at.groups;
         counter -= 1 + mine;
     }
+    return false;
 }
 
 // A vector of the caller, of any float dtype, or one number for all channels.

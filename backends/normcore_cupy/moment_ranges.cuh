@@ -41,11 +41,11 @@ __device__ inline dd squares_about(dd mean, double exponent, Moments m)
 }
 
 template <int CHANNELS>
-__device__ inline void finish_moments(long long columns, Finish finish, double* state,
-                                      const Derived& derived)
+__device__ inline bool finish_moments(long long columns, const Share& share, Finish finish,
+                                      double* state, const Derived& derived)
 {
     __shared__ Totals totals[32];
-    long long column = static_cast<long long>(blockIdx.x) * blockDim.x + threadIdx.x;
+    long long column = static_cast<long long>(share.tile) * blockDim.x + threadIdx.x;
     long long channels = columns * CHANNELS;
     bool some = column < columns;
     auto of_channel = [&](long long channel, long long first, long long number, long long to) {
@@ -77,7 +77,7 @@ __device__ inline void finish_moments(long long columns, Finish finish, double* 
         }
         __syncthreads(); // before the next channel writes
     };
-    finish_ranges(finish, [&](long long first, long long number, long long to) {
+    return finish_ranges(finish, share, [&](long long first, long long number, long long to) {
 #pragma unroll 1
         for (int k = 0; k < CHANNELS; ++k) of_channel(column * CHANNELS + k, first, number, to);
     });

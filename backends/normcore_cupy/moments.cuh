@@ -165,10 +165,12 @@ __device__ inline bool moments_of(const Sums<Count>& sums, double& pivot, int& e
     return false;
 }
 
+// Return whether this block has finished its tile.
 template <class W, class Source>
-__device__ inline void observe_moments(const View& x, const View& plane, const Source& source,
+__device__ inline bool observe_moments(const View& x, const View& plane, const Source& source,
                                        bool skipna, long long per_range, const Finish& finish,
-                                       double* state, const Derived& derived)
+                                       double* state, const Derived& derived,
+                                       const Share& share = Share())
 {
     using Loaded = typename Source::Loaded;
     using Place = typename Source::Place;
@@ -180,7 +182,7 @@ __device__ inline void observe_moments(const View& x, const View& plane, const S
     __shared__ int pending;
     int thread = threadIdx.y * blockDim.x + threadIdx.x, threads = blockDim.x * blockDim.y;
     long long channels = x.c * CHANNELS;
-    Positions first(x, per_range);
+    Positions first(x, per_range, share);
     const View* const arrays[] = {&x};
     Cursor<W, 1> at(first, arrays, plane), few = at;
 
@@ -239,19 +241,19 @@ __device__ inline void observe_moments(const View& x, const View& plane, const S
         // A warp for each channel of a thread, and a thread for each of the block.
         for (int i = thread; i < CHANNELS * 32; i += threads) {
             int k = i / 32, lane = i % 32;
-            long long column = static_cast<long long>(blockIdx.x) * blockDim.x + lane;
+            long long column = static_cast<long long>(share.tile) * blockDim.x + lane;
             if (lane >= blockDim.x || column >= x.c) continue;
             long long channel = column * CHANNELS + k;
             Moments m;
             if (moments_of(totals[k][lane], pivots[k][lane], exponents[k][lane], m) && attempt < 2)
                 pending = 1;
             else
-                store_moments(part_of(finish.parts, 7, channels, channel, blockIdx.y), channels, m);
+                store_moments(part_of(finish.parts, 7, channels, channel, share.range), channels, m);
         }
         __syncthreads();
         if (!pending) break;
     }
-    finish_moments<CHANNELS>(x.c, finish, state, derived);
+    return finish_moments<CHANNELS>(x.c, share, finish, state, derived);
 }
 
 extern "C" __global__ void __launch_bounds__(MAX_THREADS, 2)

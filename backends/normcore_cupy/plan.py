@@ -110,8 +110,11 @@ class Plan(NamedTuple):
 
     @property
     def num_counters(self) -> int:
-        """How many counters blocks count themselves in: none for a single range."""
-        return self.grid[0] * (1 + self.groups) if self.ranges > 1 else 0
+        """How many numbers blocks count in: ranges of each group, groups, and tickets of a tile.
+
+        A single range needs none.
+        """
+        return self.grid[0] * (2 + self.groups) if self.ranges > 1 else 0
 
 
 #: Shape, strides in bytes, size of an element, and the address within the largest vectors; None

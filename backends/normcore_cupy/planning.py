@@ -242,3 +242,31 @@ class Planning:
         *arguments: Argument,
     ) -> None:
         program.launch(kernel + over.walk.suffix, dtypes, over.grid, over.block, *arguments)
+
+    def _launch_at_once(
+        self,
+        program: Program,
+        kernel: str,
+        dtypes: tuple[str, str],
+        over: Plan,
+        inputs: tuple[Array, ...],
+        *arguments: Argument,
+    ) -> bool:
+        """Launch two passes as one, if between them the cache holds what they read.
+
+        Half of the cache is for that, and half for what is written.
+        """
+        name, device = kernel + over.walk.suffix, self._device
+        tiles, per_tile, _ = over.grid
+        number, room = tiles * per_tile, device.cache_bytes() // 2
+        num_bytes = sum(each.size * each.dtype.itemsize for each in inputs)
+        waits = per_tile > 1  # blocks for others, with all that was read so far in between
+        if not over.walk.suffix or (waits and num_bytes > room):
+            return False
+        resident = min(device.resident_blocks(name, dtypes, math.prod(over.block)), number)
+        if not resident or (not waits and num_bytes * resident > room * number):
+            return False
+        grid = (resident if waits else number), 1, 1
+        arguments = *arguments, np.int32(tiles), np.int32(per_tile)
+        program.launch(name, dtypes, grid, over.block, *arguments, together=waits)
+        return True

@@ -109,9 +109,11 @@ class Program:
         grid: tuple[int, int, int],
         block: tuple[int, int, int],
         *arguments: Argument,
+        together: bool = False,
     ) -> None:
-        """Add a launch, after those that are there."""
-        self._launches.append(_Launch(self._device, (kernel, dtypes, grid, block), arguments))
+        """Add a launch, after those that are there; as :meth:`Device.launch`."""
+        how = kernel, dtypes, grid, block
+        self._launches.append(_Launch(self._device, how, arguments, together))
 
     def _allocated(
         self,
@@ -157,8 +159,9 @@ class _Launch:
         device: Device,
         how: tuple[str, tuple[str, str], tuple[int, int, int], tuple[int, int, int]],
         arguments: tuple[Argument, ...],
+        together: bool,
     ) -> None:
-        self._device, self._how = device, how
+        self._device, self._how, self._together = device, how, together
         self._arguments: list[Scalar] = []
         self._whole: list[tuple[int, Address]] = []  # arguments that are addresses
         self._words: list[tuple[memoryview, int, Address, int]] = []  # words of structs that are
@@ -183,7 +186,7 @@ class _Launch:
         with self._lock:
             for words, slot, address, offset in self._words:
                 words[slot] = addresses[address] + offset
-            self._device.launch(*self._how, tuple(arguments))
+            self._device.launch(*self._how, tuple(arguments), self._together)
 
 
 def _offset(dtype: np.dtype, names: list[str]) -> int:

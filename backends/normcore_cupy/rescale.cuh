@@ -66,9 +66,9 @@ struct RowsOfMaps { // (4, C)
 template <class W, class Maps>
 __device__ inline void rescale_all(const View& x, const View& out, const View& mask,
                                    const Maps& given, double low, double high, int relu,
-                                   long long per_range)
+                                   long long per_range, const Share& share = Share().backwards())
 {
-    Positions first(x, per_range, true);
+    Positions first(x, per_range, share);
     if (first.left <= 0) return;
     Affine maps[W::CHANNELS];
     bool ordinary = true;

@@ -66,19 +66,26 @@ class Plans(Planning):
             rows = program.result(shape, np.float64)
         else:
             state, rows = at[4], program.scratch(shape)
+        name, result = dtype_name(view), dtype_name(target)
         over = self._backend._plan(view, REDUCTION)
-        self._launch(
-            program, "moments", (dtype_name(view), "float64"), over,
-            self._placed(view, over, at[0]), np.int32(0), over.per_range,
-            self._finish(program, over, STATE_ROWS, num_channels), state,
+        observed = (
+            over.per_range, self._finish(program, over, STATE_ROWS, num_channels), state,
             Placed(derived, {"rows": rows, "gamma.data": at[1], "beta.data": at[2], **running[1]}),
         )  # fmt: skip
-        over = self._backend._plan(view, ELEMENTWISE, target)
-        self._launch(
-            program, "rescale", (dtype_name(view), dtype_name(target)), over,
-            self._placed(view, over, at[0]), self._placed(target, over, at[3]), ABSENT, rows,
-            np.float64(-math.inf), np.float64(math.inf), np.int32(0), over.per_range,
-        )  # fmt: skip
+        places = self._placed(view, over, at[0]), self._placed(target, over, at[3])
+        lies_as_x = self._backend._plan(view, REDUCTION, target) == over
+        if not lies_as_x or not self._launch_at_once(
+            program, "normalize", (name, result), over, (view,), *places, *observed
+        ):
+            self._launch(
+                program, "moments", (name, "float64"), over, places[0], np.int32(0), *observed
+            )
+            over = self._backend._plan(view, ELEMENTWISE, target)
+            self._launch(
+                program, "rescale", (name, result), over,
+                self._placed(view, over, at[0]), self._placed(target, over, at[3]), ABSENT, rows,
+                np.float64(-math.inf), np.float64(math.inf), np.int32(0), over.per_range,
+            )  # fmt: skip
         given = [x, gamma, beta, out, parts, mean, var, number]
         return guarded(program, int(is_fresh), 3, self._adopted(given), 1)
 
@@ -119,24 +126,30 @@ class Plans(Planning):
         )
         forward["gamma"]["kind"], forward["dgamma"]["kind"], forward["dbeta"]["kind"] = kinds
         rows = program.scratch((_GRADIENT_ROWS, num_channels))
+        name, result = dtype_name(view), dtype_name(target)
         over = self._backend._plan(view, REDUCTION, upstream)
-        self._launch(
-            program, "backward_reduce", (dtype_name(view), "float64"), over,
-            self._placed(upstream, over, at[0]), self._placed(view, over, at[1]), ABSENT,
+        summed = (
             Placed(forward, {
                 "state": at[2], "gamma.data": at[3], "dgamma.data": at[5], "dbeta.data": at[6],
             }),
             over.per_range, self._finish(program, over, 4, num_channels), rows,
         )  # fmt: skip
-        over = self._backend._plan(view, BACKWARD, upstream, target)
-        self._launch(
-            program, "backward_elemt", (dtype_name(view), dtype_name(target)), over,
-            *(
-                self._placed(each, over, address)
-                for each, address in ((upstream, at[0]), (view, at[1]), (target, at[4]))
-            ),
-            ABSENT, rows, None, over.per_range,
-        )  # fmt: skip
+        inputs = self._placed(upstream, over, at[0]), self._placed(view, over, at[1])
+        lies_as_x = self._backend._plan(view, REDUCTION, upstream, target) == over
+        if not lies_as_x or not self._launch_at_once(
+            program, "normalize_backward", (name, result), over, (upstream, view),
+            *inputs, self._placed(target, over, at[4]), *summed,
+        ):  # fmt: skip
+            self._launch(
+                program, "backward_reduce", (name, "float64"), over, *inputs, ABSENT, *summed
+            )
+            over = self._backend._plan(view, BACKWARD, upstream, target)
+            arrays = (upstream, at[0]), (view, at[1]), (target, at[4])
+            self._launch(
+                program, "backward_elemt", (name, result), over,
+                *(self._placed(each, over, address) for each, address in arrays),
+                ABSENT, rows, None, over.per_range,
+            )  # fmt: skip
         given = [dy, x, parts, gamma, out, dgamma, dbeta]
         released = int(is_fresh) + (2 if dgamma is None else 0)
         return guarded(program, released, 4, self._adopted(given), 2)

@@ -17,6 +17,8 @@ __all__ = ["Buffers", "Case", "cases"]
 
 TABLES = [(4_000_000, 64), (10_000_000, 8), (4_000, 65_536)]
 IMAGES = [(256, 64, 56, 56), (64, 3, 224, 224), (128, 512, 7, 7)]
+#: Batches that the L2 holds, whose batch norm takes one launch.
+CACHED = [(32, 128, 28, 28)]
 ROWS = [(8192, 4096), (65_536, 1024)]
 SMALL = [(1, 30), (64, 256), (1024, 1024)]
 #: What all buffers of a case should hold: several times the L2.
@@ -97,9 +99,9 @@ class Buffers:
 
 def cases(quick: bool) -> list[Case]:
     """Return all cases; arrays of 64 MB and more against PyTorch come first."""
-    shapes = [(2000, 8)], [(4, 3, 8, 8)], [(16, 64)], [(1, 30)]
-    table_shapes, image_shapes, row_shapes, small = (
-        shapes if quick else (TABLES, IMAGES, ROWS, SMALL)
+    shapes = [(2000, 8)], [(4, 3, 8, 8)], [(2, 4, 8, 8)], [(16, 64)], [(1, 30)]
+    table_shapes, image_shapes, cached, row_shapes, small = (
+        shapes if quick else (TABLES, IMAGES, CACHED, ROWS, SMALL)
     )
     both = "float32", "float16"
     found: list[Case] = []
@@ -113,6 +115,9 @@ def cases(quick: bool) -> list[Case]:
     for shape in image_shapes[:2]:
         for last in (False, True):
             add(shape, both, *images.batch_norm(), last=last)
+    for shape in cached:
+        for last in (False, True):
+            add(shape, both, *images.batch_norm(), *images.batch_norm_in_two(), last=last)
     for shape in row_shapes:
         add(shape, both, *layers.layer_norm())
     for shape in table_shapes[1:]:

@@ -24,7 +24,10 @@ __all__ = ["PAGE", "count", "grown", "table", "write"]
 PAGE = ROOT / "docs" / "gpu_counts.json"
 ARCHITECTURE = "sm_90"
 #: Instructions an element.
-ASKED = {"moments": 25, "extrema": 16, "rescale": 25, "backward_reduce": 30, "backward_elemt": 30}
+ASKED = {
+    "moments": 25, "extrema": 16, "rescale": 25, "backward_reduce": 30, "backward_elemt": 30,
+    "normalize": 25, "normalize_backward": 30,
+}  # fmt: skip
 #: Launches, and kilobytes of loads under way on a multiprocessor, and microseconds of Python.
 ASKED_LAUNCHES = {
     "torch.BatchNorm2d": 2, "torch.BatchNorm2d, backward": 2,
@@ -32,7 +35,9 @@ ASKED_LAUNCHES = {
 }  # fmt: skip
 ASKED_IN_FLIGHT, ASKED_MICROSECONDS = 32, 40
 #: Arrays that the kernels read element by element.
-INPUTS = {"backward_reduce": 2, "backward_elemt": 2}
+INPUTS = {"backward_reduce": 2, "backward_elemt": 2, "normalize_backward": 2}
+#: Of kernels that have both passes of batch norm, whether the loop of a pass writes.
+PASSES = {"first pass": False, "second pass": True}
 #: Of what is counted, and by which part it may grow: calls of Python vary with its version.
 _MAY_NOT_GROW = {
     "launches": 0.0, "copies": 0.0, "operations on arrays": 0.0, "instructions an element": 0.02,
@@ -133,19 +138,22 @@ def _machine_code(recorder: Any) -> dict[str, Any]:
             code, _ = nvcc.machine_code(launch.text, ARCHITECTURE, [*compiler.OPTIONS, *defines])
             usage = machine_code.usage(code)[launch.kernel]
             instructions = machine_code.disassembled(code)[launch.kernel]
-            loop = machine_code.inner_loop(instructions, 4, INPUTS.get(job, 1))
-            if loop is None:
-                raise ValueError(f"{launch.kernel} has no loop over global memory")
             threads = usage.blocks(launch.num_threads) * launch.num_threads
-            found[f"{job}, {layout}"] = {
-                "kernel": launch.kernel,
-                "nvrtc": nvcc.version,
-                "instructions an element": round(loop.per_element, 1),
-                "bytes a load": loop.width,
-                "registers": usage.registers,
-                "spilled bytes": usage.stack_bytes,
-                "KB in flight": round(loop.in_flight * threads / 1024, 1),
-            }
+            passes = PASSES if job.startswith("normalize") else {"": None}
+            for name, stores in passes.items():
+                inputs = INPUTS.get(job, 1)
+                loop = machine_code.inner_loop(instructions, 4, inputs, stores)
+                if loop is None:
+                    raise ValueError(f"{launch.kernel} has no loop over global memory")
+                found[", ".join(filter(None, (job, name, layout)))] = {
+                    "kernel": launch.kernel,
+                    "nvrtc": nvcc.version,
+                    "instructions an element": round(loop.per_element, 1),
+                    "bytes a load": loop.width,
+                    "registers": usage.registers,
+                    "spilled bytes": usage.stack_bytes,
+                    "KB in flight": round(loop.in_flight * threads / 1024, 1),
+                }
     return found
 
 
@@ -162,7 +170,9 @@ def _jobs(layout: str) -> dict[str, Callable[[], object]]:
         x = cupy.moveaxis(cupy.empty((shape[0], shape[2], shape[1]), np.float32), -1, 1)
     else:
         x = cupy.empty(shape, np.float32)
+    batch = x[:4, ...]  # which the cache holds
     backend, vector = common.backend(), cupy.ones(shape[1])
+    _, moments = nc.functional.batch_norm(batch)
     of_host = np.ones(shape[1])
     affine = nc.Affine(center=of_host, scale=of_host, gamma=of_host, beta=of_host)
     return {
@@ -171,6 +181,8 @@ def _jobs(layout: str) -> dict[str, Callable[[], object]]:
         "rescale": lambda: backend.rescale(x, affine),
         "backward_reduce": lambda: backend.backward_reduce(x, x, vector),
         "backward_elemt": lambda: backend.backward_elemt(x, x, vector, vector, vector, vector),
+        "normalize": lambda: nc.functional.batch_norm(batch),
+        "normalize_backward": lambda: nc.functional.batch_norm_backward(batch, batch, moments),
     }
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import cupy
+from normcore_cupy.backend import CupyBackend
 
 import normcore as nc
 from benchmarks.gpu import common
@@ -15,7 +16,7 @@ from benchmarks.gpu.modules import DEVICE, Make, backward, compiled, forward
 if TYPE_CHECKING:
     from benchmarks.gpu.cases import Buffers
 
-__all__ = ["batch_norm", "batch_norm_peers"]
+__all__ = ["batch_norm", "batch_norm_in_two", "batch_norm_peers"]
 
 
 def batch_norm() -> list[Job]:
@@ -30,6 +31,14 @@ def batch_norm() -> list[Job]:
         *jobs,
         *both("torch eager", _torch_module),
         *both("normcore.torch", _our_module),
+    ]
+
+
+def batch_norm_in_two() -> list[Job]:
+    """In two launches, also where the cache holds the array between two passes of one."""
+    return [
+        Job("forward", "normcore, two launches", 3, lambda buffers: _forward(buffers, _in_two())),
+        Job("backward", "normcore, two launches", 5, lambda buffers: _backward(buffers, _in_two())),
     ]
 
 
@@ -70,18 +79,26 @@ def _vectors(buffers: Buffers) -> tuple[object, object]:
     return cupy.ones(num_channels), cupy.zeros(num_channels)
 
 
-def _forward(buffers: Buffers) -> Call:
+def _in_two() -> CupyBackend:
+    """Return a backend that takes the cache for none."""
+    backend = CupyBackend()
+    backend.device.cache_bytes = lambda: 0
+    return backend
+
+
+def _forward(buffers: Buffers, backend: CupyBackend | None = None) -> Call:
     x, out = buffers.x, buffers.out
     gamma, beta = _vectors(buffers)
-    return lambda i: nc.functional.batch_norm(x[i], gamma, beta, out=out[i])
+    call = nc.functional.batch_norm
+    return lambda i: call(x[i], gamma, beta, out=out[i], backend=backend)
 
 
-def _backward(buffers: Buffers) -> Call:
+def _backward(buffers: Buffers, backend: CupyBackend | None = None) -> Call:
     x, dy, out = buffers.x, buffers.dy, buffers.out
     gamma, beta = _vectors(buffers)
     _, moments = nc.functional.batch_norm(x[0], gamma, beta, out=out[0])
     back = nc.functional.batch_norm_backward
-    return lambda i: back(dy[i], x[i], moments, gamma, out=out[i])
+    return lambda i: back(dy[i], x[i], moments, gamma, out=out[i], backend=backend)
 
 
 def _cupy_forward(buffers: Buffers) -> Call:

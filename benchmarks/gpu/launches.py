@@ -62,9 +62,9 @@ class Recorder:
         self._fake, self._launched = fake, []
         load = fake.RawModule
 
-        def recording(*, path: str) -> object:
+        def recording(*, path: str, **options: bool) -> object:
             text, defines = unpacked(path)
-            get_function = load(path=path).get_function
+            get_function = load(path=path, **options).get_function
 
             def named(name: str) -> Callable[..., None]:
                 function = get_function(name)
@@ -77,6 +77,7 @@ class Recorder:
                     else:
                         fake.order.work(fake.stream)
 
+                launch.kernel = function.kernel  # type: ignore[attr-defined]
                 return launch
 
             return type("Module", (), {"get_function": staticmethod(named)})

@@ -144,7 +144,9 @@ def _run(tool: str, cubin: bytes, option: str) -> str:
     return done.stdout
 
 
-def inner_loop(instructions: Sequence[Instruction], itemsize: int, inputs: int) -> Loop | None:
+def inner_loop(
+    instructions: Sequence[Instruction], itemsize: int, inputs: int, stores: bool | None = None
+) -> Loop | None:
     """Return the loop in which a kernel spends its time on contiguous memory.
 
     Of the innermost loops that read global memory it is the one with the widest loads; of those
@@ -157,10 +159,14 @@ def inner_loop(instructions: Sequence[Instruction], itemsize: int, inputs: int) 
     inputs : int
         Arrays that are read element by element; the elements of a turn are counted by them, unless
         the loop writes, and then by that.
+    stores : bool, optional
+        Look only at loops that write, or that do not.
     """
     found = []
     for loop in _innermost(instructions):
         stored = sum(each.stored for each in loop)
+        if stores is not None and bool(stored) != stores:
+            continue
         loaded = sum(each.loaded for each in loop)
         elements = stored // itemsize or loaded // itemsize // inputs
         width = max(max(each.loaded, each.stored) for each in loop)

@@ -14,13 +14,16 @@ from collections.abc import Sequence
 
 import cupy
 import numpy as np
+from normcore_cupy.launcher import FLOATING
 
 import normcore as nc
 from benchmarks.gpu import common
 from normcore.affine import Affine
 from normcore.layout.namespace import Array
 
-SHAPES = [(1, 1, 1), (37, 3, 1), (5, 33, 7), (1, 4, 129), (300, 70, 1), (2, 3, 0)]
+SHAPES = [
+    (1, 1, 1), (37, 3, 1), (5, 33, 7), (1, 4, 129), (300, 70, 1), (2, 3, 8196), (2, 3, 0),
+]  # fmt: skip
 DTYPES = ["float32", "float16", "float64", "int32", "uint8"]
 
 
@@ -38,6 +41,8 @@ def main(seconds: float, dtypes: Sequence[str] = DTYPES) -> None:
             break
         x = cupy.asarray((rng.standard_normal(shape) * 9).astype(dtype))
         channels(x, rng)
+        if x.shape[0] * x.shape[2] > 1 and dtype in FLOATING:
+            batches(x)
         if x.size:
             rows(x[:, :, 0])
         cupy.cuda.Device().synchronize()
@@ -64,6 +69,12 @@ def channels(x: Array, rng: np.random.Generator) -> None:
     y, moments = backend.normalize(x, vector, vector, 1e-5, activation="relu", mask=plane)
     backend.normalize_backward(y, x, moments, vector, vector, 1e-5, activation="relu")
     backend.rescale(cupy.asnumpy(x), Affine(), refuse_infinite=True)
+
+
+def batches(x: Array) -> None:
+    """Run batch norm, forward and backward, on arrays as callers have them."""
+    y, moments = nc.functional.batch_norm(x)
+    nc.functional.batch_norm_backward(y, x, moments)
 
 
 def rows(x: Array) -> None:

@@ -163,6 +163,40 @@ def test_work_is_ordered_on_streams_that_are_not_the_default() -> None:
             assert moments.to_host() == statistic.to_host()
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float16", "float64"])
+@pytest.mark.parametrize(
+    ("shape", "axis"), [((16, 64, 28, 28), 1), ((12_544, 64), 1), ((64, 512, 7, 7), 1)]
+)
+def test_one_launch_has_the_bits_of_two(
+    shape: tuple[int, ...], axis: int, dtype: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of batch norm, on several streams at once, whose blocks all want the whole device."""
+    f = nc.functional
+    x, dy = (cupy.random.standard_normal(shape).astype(dtype) for _ in range(2))
+
+    def both() -> tuple[Array, ...]:
+        y, moments = f.batch_norm(x, axis=axis)
+        return y, moments.parts, *f.batch_norm_backward(dy, x, moments, axis=axis)
+
+    known = ENGINE.whole_calls.caller.known
+    known.clear()
+    with monkeypatch.context() as patch:
+        patch.setattr(ENGINE.device, "cache_bytes", lambda: 0)
+        expected = both()
+    known.clear()
+    streams = [cupy.cuda.Stream(non_blocking=True) for _ in range(3)]
+    cupy.cuda.Device().synchronize()
+    results = []
+    for _ in range(20):
+        for stream in streams:
+            with stream:
+                results.append(both())
+    cupy.cuda.Device().synchronize()
+    for each in results:
+        for one, other in zip(each, expected, strict=True):
+            assert bool((one == other).all())
+
+
 def test_the_same_bits_in_every_run() -> None:
     x = cupy.random.standard_normal((3_000_001, 7), dtype=cupy.float32)
     first = nc.functional.moments(x, channel_axis=1).to_host()

@@ -94,7 +94,7 @@ def test_the_command_looks_for_races_and_bad_accesses(with_fake, tmp_path):
     assert "there is no step dance" in done.stderr
     assert done.stdout.splitlines()[-1] == "FAILED: memcheck dance"
     log = (tmp_path / "results" / "gpu.log").read_text()
-    assert "racecheck\n30 cases\n" in log
+    assert "racecheck\n35 cases\n" in log
 
 
 @pytest.mark.parametrize(("limit", "end"), [("100", "FAILED: tests"), ("1", "OUT OF TIME: tests")])

@@ -96,6 +96,49 @@ def test_a_mask_that_names_absent_lanes_is_refused() -> None:
         run("shuffles", np.arange(64), 320, ORDERS[0], threads=16)
 
 
+BLOCKS = 6
+TOGETHER = np.append(np.arange(BLOCKS * 64), BLOCKS - 725)  # memory begins at -725
+
+
+def from_the_next_block(kernel: str, order: Order, together: bool = True) -> np.ndarray:
+    size = 2 * BLOCKS * 64 + 1
+    out = run(kernel, TOGETHER, size, order, grid=BLOCKS, together=together)
+    return out[BLOCKS * 64 : -1]
+
+
+def test_blocks_that_are_launched_together_wait_for_each_other(order: Order) -> None:
+    values = TOGETHER[:-1]
+    expected = np.roll(values, -64) + values.reshape(BLOCKS, 64)[:, ::-1].ravel()
+    np.testing.assert_array_equal(from_the_next_block("wait_for_all", order), expected)
+    assert (from_the_next_block("wait_for_nobody", order) != expected).any()
+
+
+def test_a_block_that_waits_for_one_that_is_not_there_is_refused(order: Order) -> None:
+    asleep = r"deadlock in block \(\d, 0, 0\): .* .asleep"
+    with pytest.raises(KernelError, match=asleep):
+        from_the_next_block("wait_for_all", order, together=False)
+    more, size = TOGETHER + 1, 2 * BLOCKS * 64 + 1
+    with pytest.raises(KernelError, match=asleep):
+        run("wait_for_all", more, size, order, grid=BLOCKS, together=True)
+    test_blocks_that_are_launched_together_wait_for_each_other(order)
+
+
+def test_blocks_that_are_launched_together_share_no_shared_memory(order: Order) -> None:
+    values = np.arange(192)
+    out = run("reverse_block", values, 192, order, grid=3, together=True)
+    np.testing.assert_array_equal(out, values.reshape(3, 64)[:, ::-1].ravel())
+    poison = np.int32(int.from_bytes([order.poison] * 4, signed=True))
+    out = run("unwritten_in_template", values, 192, order, grid=3, together=True)
+    assert (out.reshape(3, 64) == poison).any(axis=1).all()
+    out = run("shift_dynamic", np.arange(96), 96, order, threads=96, shared=384, together=True)
+    np.testing.assert_array_equal(out, np.roll(np.arange(96), -3))
+
+
+def test_more_blocks_than_there_is_room_for_are_refused() -> None:
+    with pytest.raises(KernelError, match="65 blocks are not on the device at once"):
+        run("reverse_block", np.arange(65 * 64), 65 * 64, ORDERS[0], grid=65, together=True)
+
+
 @pytest.mark.parametrize(
     ("grid", "block", "shared"), [((1,), (1025,), 0), ((0,), (32,), 0), ((1, 65536), (32,), 0),
                                   ((1,), (8, 1, 65), 0), ((1,), (32,), 50000)],

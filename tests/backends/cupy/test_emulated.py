@@ -100,7 +100,7 @@ def test_every_kernel_gives_the_same_bits_in_every_order_of_threads(
                 assert first == other, f"{order} gives other bits"
     plan._planned.cache_clear()
     launched = {kernel for kernel, _ in devices[0].launched}
-    elsewhere = {name for name in kernel_names(source()) if "row" in name}
+    elsewhere = {name for name in kernel_names(source()) if "row" in name or "normalize" in name}
     elsewhere |= {"summarize_moments", "update_running", "count_digits", "choose_digits"}
     assert launched == set(kernel_names(source())) - elsewhere
 

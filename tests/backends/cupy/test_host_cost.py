@@ -11,9 +11,9 @@ pytestmark = build.needs_compiler
 LIMITS = {
     "moments": (1, 4),
     "extrema": (1, 6),
-    "batch_norm": (2, 8),
-    "batch_norm, out=": (2, 7),
-    "batch_norm_backward": (2, 13),
+    "batch_norm": (1, 8),
+    "batch_norm, out=": (1, 7),
+    "batch_norm_backward": (1, 13),
     "batch_norm_inference": (1, 10),
     "layer_norm": (1, 7),
     "BatchNorm, training": (3, 13),

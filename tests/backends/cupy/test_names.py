@@ -12,6 +12,7 @@ import normcore_cupy
 import numpy as np
 import pytest
 from cuda_host.fake_cupy import FakeCupy, Stream
+from cuda_host.fake_streams import Device
 from normcore_cupy import backend as cupy_backend
 from normcore_cupy import ordering
 
@@ -22,7 +23,7 @@ import cupy
 
 #: Names below cupy, with the parameters that are passed; some take an instance first.
 USED = {
-    "RawModule": ["path"],
+    "RawModule": ["path", "enable_cooperative_groups"],
     "RawModule.get_function": ["name"],
     "RawKernel.__call__": ["grid", "block", "args"],
     "asarray": ["a", "dtype"],
@@ -37,6 +38,11 @@ USED = {
     "cuda.alloc_pinned_memory": ["size"],
     "cuda.UnownedMemory": ["ptr", "size", "owner", "device_id"],
     "cuda.get_current_stream": [],
+    "cuda.driver.occupancyMaxActiveBlocksPerMultiprocessor": [
+        "func",
+        "blockSize",
+        "dynamicSMemSize",
+    ],
     "cuda.get_cuda_path": [],
     "cuda.nvrtc.compileProgram": ["prog", "options"],
     "cuda.nvrtc.createProgram": ["src", "name", "headers", "include_names"],
@@ -116,6 +122,14 @@ def test_the_namespace_has_what_is_asked_of_it():
     }
     assert {"where", "isdtype", "broadcast_to", "cumsum"} <= asked
     assert [name for name in sorted(asked) if not hasattr(cupy, name)] == []
+
+
+def test_devices_and_kernels_tell_what_is_asked_of_them():
+    asked = Device(FakeCupy(), 0).attributes
+    assert all(hasattr(cupy.cuda.runtime, f"cudaDevAttr{name}") for name in asked)
+    assert inspect.isdatadescriptor(cupy.cuda.Device.attributes)
+    assert inspect.isdatadescriptor(cupy.RawKernel.kernel)
+    assert inspect.isdatadescriptor(cupy.cuda.Function.ptr)
 
 
 def test_errors_are_what_is_caught():

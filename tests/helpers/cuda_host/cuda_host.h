@@ -7,8 +7,8 @@ after another, in an order that the launch chooses, so that a warp overtakes oth
 barrier holds it back. Shared memory is poisoned before each block. When no fibre can
 go on, the launch fails and says who waits where.
 
-Blocks run one after another. Weak memory, blocks that run at the same time, and flushed
-subnormals are not modelled. Fibres start through ucontext; later switches are _setjmp and
+Blocks run one after another, or (cuda_blocks.h) take turns where they are launched together. Weak
+memory and flushed subnormals are not modelled. Fibres start through ucontext; later switches are _setjmp and
 _longjmp, which make no system call. */
 #pragma once
 
@@ -37,10 +37,10 @@ struct dim3 { unsigned x, y, z; };
 
 namespace cuda_host {
 
-constexpr unsigned WARP = 32, MAX_THREADS = 1024;
+constexpr unsigned WARP = 32, MAX_THREADS = 1024, MAX_FIBRES = 4096;
 constexpr size_t STACK = 128 * 1024, GUARD = 4096, MAX_SHARED = 232448;
 
-enum State { READY, AT_BARRIER, IN_COLLECTIVE, DONE };
+enum State { READY, AT_BARRIER, IN_COLLECTIVE, ASLEEP, DONE };
 enum Collective { SHUFFLE, BALLOT, SYNCWARP };
 
 struct Thread {
@@ -61,8 +61,9 @@ struct Thread {
 
 constexpr uint64_t CANARY = 0x5afe57ac4d00b1e5;
 
-inline Thread threads[MAX_THREADS];
-inline char* stacks;
+inline Thread fibres[MAX_FIBRES];
+inline Thread* threads = fibres; // of the block that runs
+inline char* stacks[MAX_FIBRES / MAX_THREADS];
 inline Thread* current;
 inline unsigned num_threads, num_waiting;
 inline dim3 block_dim, grid_dim;
@@ -157,14 +158,16 @@ inline uint64_t* canary_of(const Thread* thread)
 
 inline void prepare(Thread* thread)
 {
-    if (stacks == nullptr) { // of all threads at once, as a process may have so many mappings only
-        void* all = mmap(nullptr, MAX_THREADS * STACK, PROT_READ | PROT_WRITE,
-                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-        if (all == MAP_FAILED || mprotect(all, GUARD, PROT_NONE) != 0) abort();
-        stacks = static_cast<char*>(all);
+    size_t number = size_t(thread - fibres);
+    char*& all = stacks[number / MAX_THREADS];
+    if (all == nullptr) { // of so many at once, as a process may have so many mappings only
+        void* made = mmap(nullptr, MAX_THREADS * STACK, PROT_READ | PROT_WRITE,
+                          MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        if (made == MAP_FAILED || mprotect(made, GUARD, PROT_NONE) != 0) abort();
+        all = static_cast<char*>(made);
     }
     if (thread->stack == nullptr) {
-        thread->stack = stacks + thread->id * STACK;
+        thread->stack = all + number % MAX_THREADS * STACK;
         *canary_of(thread) = CANARY;
     }
     if (thread->started) return;
@@ -203,6 +206,14 @@ inline void barrier(int line)
     } else {
         yield();
     }
+}
+
+/* Let everyone else go on before this thread does; a loop of it waits for another block. */
+inline void sleep(int line)
+{
+    current->state = ASLEEP;
+    current->line = line;
+    yield();
 }
 
 inline uint64_t collective(Collective kind, unsigned mask, uint64_t value, unsigned source, int line)
@@ -254,138 +265,6 @@ inline unsigned target(long long lane, int width)
 {
     unsigned own = current->id % WARP, first = own / unsigned(width) * unsigned(width);
     return lane >= first && lane < first + width ? unsigned(lane) : own;
-}
-
-// -- blocks --------------------------------------------------------------------------------------
-
-enum Order { FORWARD, REVERSE, SHUFFLED };
-
-inline unsigned next_random(uint64_t* state)
-{
-    *state = *state * 6364136223846793005u + 1442695040888963407u;
-    return unsigned(*state >> 33);
-}
-
-inline void arrange(unsigned* order, unsigned size, Order kind, uint64_t* random)
-{
-    for (unsigned i = 0; i < size; ++i) order[i] = kind == REVERSE ? size - 1 - i : i;
-    if (kind != SHUFFLED) return;
-    for (unsigned i = size; i > 1; --i) {
-        unsigned j = next_random(random) % i, kept = order[i - 1];
-        order[i - 1] = order[j], order[j] = kept;
-    }
-}
-
-inline void report_deadlock()
-{
-    size_t used = size_t(snprintf(error, sizeof error, "deadlock in block (%u, %u, %u):",
-                                  block_index.x, block_index.y, block_index.z));
-    int last = 0;
-    for (unsigned i = 0; i < num_threads && used + 80 < sizeof error; ++i) {
-        Thread& thread = threads[i];
-        if (thread.state == DONE || thread.line == last) continue;
-        last = thread.line;
-        used += size_t(snprintf(error + used, sizeof error - used, " thread %u waits at line %d (%s);",
-                                i, last, thread.state == AT_BARRIER ? "barrier" : "warp"));
-    }
-    failed = true;
-}
-
-/* Let the ready ones of some threads run once each; return whether there were any. */
-inline bool take_turns(const unsigned* order, unsigned size, unsigned* done)
-{
-    bool progress = false;
-    for (unsigned i = 0; i < size && !failed; ++i) {
-        Thread* thread = threads + order[i];
-        if (thread->state != READY) continue;
-        resume(thread);
-        if (*canary_of(thread) != CANARY) abort();
-        *done += thread->state == DONE;
-        progress = true;
-    }
-    current = nullptr;
-    return progress;
-}
-
-inline void run_block(Order kind, uint64_t* random)
-{
-    static unsigned order[MAX_THREADS];
-    // A warp runs ahead as far as it can, as warps do; at random all threads are interleaved.
-    unsigned team = kind == SHUFFLED ? num_threads : WARP;
-    num_waiting = 0;
-    for (unsigned i = 0; i < num_threads; ++i) threads[i].state = READY;
-    for (unsigned done = 0; done < num_threads && !failed;) {
-        bool progress = false;
-        arrange(order, num_threads, kind, random);
-        for (unsigned first = 0; first < num_threads; first += team) {
-            unsigned size = num_threads - first < team ? num_threads - first : team;
-            while (take_turns(order + first, size, &done)) {
-                progress = true;
-                if (kind == SHUFFLED) break;
-            }
-        }
-        if (!progress && !failed) report_deadlock();
-    }
-}
-
-/* A kernel and how to call it with pointers to its arguments, as cuLaunchKernel is given them. */
-struct Kernel {
-    const char* name;
-    void (*invoke)(void**);
-    const char* (*signature)();
-};
-
-template <class... A, size_t... I>
-inline void call(void (*kernel)(A...), void** values, std::index_sequence<I...>)
-{
-    kernel(*static_cast<std::remove_reference_t<A>*>(values[I])...);
-}
-
-/* One letter (p, i, f, s: pointer, integer, floating, struct) and the size of each parameter. */
-template <class... A> inline const char* signature_of(void (*)(A...))
-{
-    static char text[16 * sizeof...(A) + 1];
-    size_t used = 0;
-    ((used += size_t(snprintf(text + used, 16, "%c%zu ",
-                              std::is_pointer<A>::value          ? 'p'
-                              : std::is_floating_point<A>::value ? 'f'
-                              : std::is_integral<A>::value       ? 'i'
-                                                                 : 's',
-                              sizeof(A)))),
-     ...);
-    return text;
-}
-
-template <class... A> constexpr auto indices_of(void (*)(A...))
-{
-    return std::index_sequence_for<A...>();
-}
-
-/* Run every block of a launch, the last one first where the order is reversed. */
-inline void launch(const Kernel& kernel, dim3 grid, dim3 block, size_t shared, Order order,
-                   uint64_t seed, int poison, void** values)
-{
-    uint64_t random = seed;
-    uint64_t num_blocks = uint64_t(grid.x) * grid.y * grid.z;
-    num_threads = block.x * block.y * block.z;
-    shared_poison = poison;
-    grid_dim = grid, block_dim = block, invoke = kernel.invoke, arguments = values;
-    for (unsigned i = 0; i < num_threads; ++i) {
-        threads[i].id = i;
-        threads[i].index = {i % block.x, i / block.x % block.y, i / block.x / block.y};
-        prepare(threads + i);
-    }
-    for (uint64_t b = 0; b < num_blocks && !failed; ++b) {
-        uint64_t linear = order == REVERSE ? num_blocks - 1 - b : b;
-        block_index = {unsigned(linear % grid.x), unsigned(linear / grid.x % grid.y),
-                       unsigned(linear / grid.x / grid.y)};
-        for (unsigned i = 0; i < num_shared; ++i)
-            memset(static_shared[i].begin, poison, static_shared[i].size);
-        memset(dynamic_shared, poison, shared);
-        run_block(order, &random);
-    }
-    if (failed) // fibres were left where they stood
-        for (unsigned i = 0; i < num_threads; ++i) threads[i].started = false;
 }
 
 } // namespace cuda_host

@@ -2,7 +2,7 @@
 #pragma once
 #include <math.h>
 
-#include "cuda_host.h"
+#include "cuda_blocks.h" // before kernels define names of their own
 
 #define __global__
 #define __device__
@@ -75,6 +75,8 @@ inline int __all_sync(unsigned mask, int vote, int line = __builtin_LINE())
     return __ballot_sync(mask, vote, line) == mask;
 }
 
+inline void __nanosleep(unsigned, int line = __builtin_LINE()) { cuda_host::sleep(line); }
+
 // Blocks and threads take turns, so plain memory operations are atomic and ordered.
 inline void __threadfence() {}
 inline void __threadfence_block() {}
@@ -104,6 +106,20 @@ template <class T, class V> inline T atomicOr(T* address, V value)
 {
     T old = *address;
     *address = T(old | T(value));
+    return old;
+}
+
+template <class T, class V> inline T atomicSub(T* address, V value)
+{
+    T old = *address;
+    *address = T(old - T(value));
+    return old;
+}
+
+template <class T, class V> inline T atomicExch(T* address, V value)
+{
+    T old = *address;
+    *address = T(value);
     return old;
 }
 

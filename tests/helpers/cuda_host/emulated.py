@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import threading
 from collections import defaultdict
 from collections.abc import Callable
@@ -31,6 +32,8 @@ class EmulatedDevice:
     source : function of a kernel's name
         Returns the text that the kernel is compiled from.
     orders : sequence of Order
+    resident : int
+        Blocks that are on the device at once, where they are launched together.
     """
 
     xp = namespace
@@ -39,10 +42,12 @@ class EmulatedDevice:
         self,
         source: Callable[[str], str] = device.source,
         orders: tuple[Order, ...] = ORDERS,
+        resident: int = 5,
     ) -> None:
         self._source = source
         self._orders = defaultdict(lambda: itertools.cycle(orders))
         self._memory = Memory()
+        self.resident, self.num_cache_bytes = resident, 1 << 24
         self._counters = np.zeros(0, np.int32)
         self._one_at_a_time = threading.Lock()
         #: The kernels launched so far, with their dtypes.
@@ -80,21 +85,43 @@ class EmulatedDevice:
         address: int = unwrap(array).__array_interface__["data"][0]
         return address
 
+    def resident_blocks(self, kernel: str, dtypes: tuple[str, str], num_threads: int) -> int:
+        return self.resident
+
+    def cache_bytes(self) -> int:
+        return self.num_cache_bytes
+
     def launch(
-        self, kernel: str, dtypes: tuple[str, str], grid: Any, block: Any, args: tuple[Any, ...]
+        self,
+        kernel: str,
+        dtypes: tuple[str, str],
+        grid: Any,
+        block: Any,
+        args: tuple[Any, ...],
+        together: bool = False,
     ) -> None:
         macros = zip(("NC_T", "NC_OUT"), dtypes, strict=True)
         defines = tuple(f"{name}={device.C_TYPES[dtype]}" for name, dtype in macros)
         self.launched.add((kernel, dtypes))
-        self.run(self._source(kernel), defines, kernel, grid, block, args)
+        self.run(self._source(kernel), defines, kernel, grid, block, args, together)
 
     def run(
-        self, text: str, defines: tuple[str, ...], kernel: str, grid: Any, block: Any, args: Any
+        self,
+        text: str,
+        defines: tuple[str, ...],
+        kernel: str,
+        grid: Any,
+        block: Any,
+        args: Any,
+        together: bool = False,
     ) -> None:
         """Launch a kernel of a text, and look at every fence afterwards."""
+        if together and math.prod(grid) > self.resident:
+            raise KernelError(f"{kernel}: of {math.prod(grid)} blocks {self.resident} are resident")
         library = build(text, defines)
         with self._one_at_a_time:
-            launch(library, kernel, grid, block, args, order=next(self._orders[kernel]))
+            order = next(self._orders[kernel])
+            launch(library, kernel, grid, block, args, order=order, together=together)
             counted = self._counters.any()
         self._memory.check()
         if counted:

@@ -71,8 +71,9 @@ class FakeCupy(types.ModuleType):
         self.cuda = types.ModuleType("cupy.cuda")
         #: Returns the memory of a tensor, where PyTorch poses beside this.
         self.lent_by: Any = None
-        #: The names of the kernels launched so far, and how long each takes on the timeline.
+        #: The kernels launched so far, whether their blocks were together, and how long each takes.
         self.launched: list[str] = []
+        self.together: list[bool] = []
         self.kernel_seconds = 1e-5
         self._made = 0
         self._fill_cuda()
@@ -217,20 +218,22 @@ class FakeCupy(types.ModuleType):
 
     # -- cupy.cuda -------------------------------------------------------------------------
 
-    def RawModule(self, *, path: str) -> Any:
-        text, defines = unpacked(path)
+    def RawModule(self, *, path: str, enable_cooperative_groups: bool = False) -> Any:
+        (text, defines), together = unpacked(path), enable_cooperative_groups
 
         def get_function(name: str) -> Any:
             def launch(grid: Any, block: Any, args: tuple[Any, ...]) -> None:
                 self.refuse_lost(self.stream)
                 self.log.append(f"launch on {self.stream}")
                 self.launched.append(name)
+                self.together.append(together)
                 self.order.work(self.stream, "kernel", self.kernel_seconds)
                 blocks = self.order.at(_addresses(args))
                 before = [contents(each) for each in blocks]
-                self.emulated.run(text, defines, name, grid, block, args)
+                self.emulated.run(text, defines, name, grid, block, args, together)
                 self.order.launched(blocks, before, self.stream)
 
+            launch.kernel = SimpleNamespace(ptr=1)  # type: ignore[attr-defined]
             return launch
 
         return SimpleNamespace(get_function=get_function)
@@ -271,7 +274,10 @@ class FakeCupy(types.ModuleType):
             OutOfMemoryError=OutOfMemoryError, PooledMemory=PooledMemory,
             UnownedMemory=UnownedMemory, MemoryPointer=MemoryPointer,
         )  # fmt: skip
-        cuda.driver = SimpleNamespace(CUDADriverError=CUDADriverError)
+        cuda.driver = SimpleNamespace(
+            CUDADriverError=CUDADriverError,
+            occupancyMaxActiveBlocksPerMultiprocessor=lambda func, blockSize, dynamicSMemSize: 1,
+        )
         cuda.runtime = SimpleNamespace(
             CUDARuntimeError=CUDARuntimeError,
             driverGetVersion=lambda: 13000,

@@ -60,6 +60,15 @@ class Device:
     def __init__(self, cupy: FakeCupy, number: int) -> None:
         self._cupy, self.id = cupy, number
 
+    @property
+    def attributes(self) -> dict[str, int]:
+        emulated = self._cupy.emulated
+        return {
+            "CooperativeLaunch": int(emulated.resident > 0),
+            "L2CacheSize": emulated.num_cache_bytes,
+            "MultiProcessorCount": emulated.resident,
+        }
+
     def synchronize(self) -> None:
         pass
 

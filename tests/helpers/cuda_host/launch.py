@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import math
 import threading
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -10,6 +11,7 @@ from typing import Any, NamedTuple
 __all__ = ["ORDERS", "KernelError", "Order", "launch"]
 
 _MAX_THREADS, _MAX_SHARED = 1024, 48 * 1024
+_MAX_TOGETHER = 4096  # MAX_FIBRES of cuda_host.h
 _MAX_GRID = (2**31 - 1, 65535, 65535)
 _LETTERS = {"i": "i", "u": "i", "f": "f", "V": "s"}  # a NumPy kind -> a letter of signatures
 _lock = threading.Lock()  # the emulator has one set of fibres
@@ -42,6 +44,7 @@ def launch(
     *,
     shared: int = 0,
     order: Order = ORDERS[0],
+    together: bool = False,
 ) -> None:
     """Run a kernel to its end.
 
@@ -49,6 +52,8 @@ def launch(
     ----------
     arguments : sequence of NumPy scalars and 0-dimensional arrays
         Of the kernel's own kinds and sizes; addresses are int64.
+    together : bool
+        Whether all blocks are there at once, as those of a cooperative launch are.
 
     Raises
     ------
@@ -56,6 +61,8 @@ def launch(
         If the launch is not one that a device takes, or the threads do not get to the end.
     """
     _check_limits(kernel, grid, block, shared)
+    if together and math.prod(grid) * math.prod(block) > _MAX_TOGETHER:
+        raise KernelError(f"{kernel}: {math.prod(grid)} blocks are not on the device at once")
     signature = library.cuda_host_signature(kernel.encode())
     if signature is None:
         raise KernelError(f"there is no kernel {kernel!r}")
@@ -70,7 +77,7 @@ def launch(
     with _lock:
         error = library.cuda_host_launch(
             kernel.encode(), *sizes, ctypes.c_size_t(shared), order.kind,
-            ctypes.c_uint64(order.seed), order.poison, values,
+            ctypes.c_uint64(order.seed), order.poison, int(together), values,
         )  # fmt: skip
     if error is not None:
         raise KernelError(f"{kernel}: {error.decode()}")

@@ -111,3 +111,34 @@ extern "C" __global__ void writes_past_the_end(const int* in, int* out)
 {
     out[threadIdx.x + 1] = in[threadIdx.x];
 }
+
+// Blocks wait for all others, then read what those have written; shared memory is still their own.
+__device__ void meet(int* arrived, int expected)
+{
+    __syncthreads();
+    if (threadIdx.x == 0) {
+        atomicAdd(arrived, 1);
+        while (*const_cast<volatile int*>(arrived) != expected) __nanosleep(20);
+    }
+    __syncthreads();
+}
+
+__device__ void take_from_the_next_block(const int* in, int* out, bool meets)
+{
+    __shared__ int kept[64];
+    int size = gridDim.x * 64, place = blockIdx.x * 64 + threadIdx.x;
+    kept[threadIdx.x] = in[place];
+    out[place] = in[place];
+    if (meets) meet(out + 2 * size, in[size]);
+    out[size + place] = out[(place + 64) % size] + kept[63 - threadIdx.x];
+}
+
+extern "C" __global__ void wait_for_all(const int* in, int* out)
+{
+    take_from_the_next_block(in, out, true);
+}
+
+extern "C" __global__ void wait_for_nobody(const int* in, int* out)
+{
+    take_from_the_next_block(in, out, false);
+}
