@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from normcore import get_backend
+from normcore import RobustScaler, get_backend
 from normcore.array_backend.reference import ReferenceBackend
 from normcore.statistics import exact_quantiles
 from normcore.statistics.exact_weights import (
@@ -37,10 +37,10 @@ WEIGHTS = st.lists(
 
 
 def definition(values, weights, q):
-    """The first value whose cumulated weight reaches the quantile, but for 2**-44 of it."""
+    """The first value whose cumulated weight reaches the quantile, but for 2**-44 of it below 1."""
     order = np.argsort(values, kind="stable")
     total = sum(map(Fraction, weights.tolist()))
-    target = Fraction(float(q) * (1.0 - 2.0**-44)) * total
+    target = Fraction(float(q) * (1.0 - 2.0**-44) if q < 1 else 1) * total
     cumulated = Fraction(0)
     for place in order:
         cumulated += Fraction(float(weights[place]))
@@ -105,6 +105,15 @@ def test_the_definition_holds_for_many(kind, backend, monkeypatch):
     again = backend.quantiles(x[shuffled], Q, weights=weights[shuffled, None], skipna=True)
     np.testing.assert_array_equal(again.values, got.values)
     np.testing.assert_array_equal(again.count, got.count)
+
+
+@pytest.mark.parametrize("spread", [1, 20, 80])
+def test_the_ends_are_the_extrema(spread):
+    rng = np.random.default_rng(spread)
+    X = rng.standard_normal((1000, 3))
+    weights = np.exp(rng.standard_normal(1000) * spread)
+    scaler = RobustScaler(quantile_range=(0, 100)).fit(X, sample_weight=weights)
+    np.testing.assert_array_equal(scaler.scale_, np.ptp(X, axis=0))
 
 
 def test_infinite_values_are_counted_once(monkeypatch):
