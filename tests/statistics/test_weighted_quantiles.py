@@ -107,6 +107,20 @@ def test_the_definition_holds_for_many(kind, backend, monkeypatch):
     np.testing.assert_array_equal(again.count, got.count)
 
 
+def test_equal_values_of_other_digits_are_other_rows(monkeypatch):
+    monkeypatch.setattr(exact_quantiles, "_WHOLE", 500)
+    size = 4096
+    x = np.tile(np.arange(float(size)), 2)
+    weights = np.repeat([1.0, 2.0**-60], size)
+    q = next(
+        each for each in 0.5 * (1 + 2.0**-44) + np.arange(-4, 5) * 2.0**-53
+        if each * (1.0 - 2.0**-44) == 0.5
+    )  # fmt: skip
+    got = get_backend("cpu").quantiles(x[:, None, None], [q, 1.0], weights=weights[:, None])
+    expected = [definition(x, weights, each) for each in (q, 1.0)]
+    np.testing.assert_array_equal(got.values[:, 0], expected)
+
+
 @pytest.mark.parametrize("spread", [1, 20, 80])
 def test_the_ends_are_the_extrema(spread):
     rng = np.random.default_rng(spread)
