@@ -73,6 +73,9 @@ class CupyDevice:
     def pointer(self, array: Array) -> int:
         return int(array.data.ptr)
 
+    def load(self, kernel: str, dtypes: tuple[str, str], together: bool = False) -> None:
+        self._loaded((self.xp.cuda.runtime.getDevice(), dtypes, kernel, together))
+
     def launch(
         self,
         kernel: str,
@@ -93,13 +96,17 @@ class CupyDevice:
         attributes = self.xp.cuda.Device(device).attributes
         if not attributes["CooperativeLaunch"]:
             return 0
-        function = self._kernel((device, dtypes, kernel, True)).kernel
+        function = self._loaded((device, dtypes, kernel, True))
         count = self.xp.cuda.driver.occupancyMaxActiveBlocksPerMultiprocessor
         return int(count(function.ptr, num_threads, 0) * attributes["MultiProcessorCount"])
 
     def cache_bytes(self) -> int:
         device = self.xp.cuda.Device(self.xp.cuda.runtime.getDevice())
         return int(device.attributes["L2CacheSize"])
+
+    def _loaded(self, key: _Key) -> cupy.cuda.Function:
+        """Return what CuPy makes of a kernel when it is first launched."""
+        return (self._kernels.get(key) or self._kernel(key)).kernel
 
     def _kernel(self, key: _Key) -> cupy.RawKernel:
         """Return a kernel, loaded where that has not been done."""

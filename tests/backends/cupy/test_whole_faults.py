@@ -1,0 +1,64 @@
+"""Whole calls that fail, or that are not what was met before: errors, and nothing changed."""
+
+from __future__ import annotations
+
+import gc
+import re
+import weakref
+
+import numpy as np
+import pytest
+from cuda_host import build
+from cuda_host.fake_memory import CUDADriverError
+from normcore_cupy import compiler
+
+import normcore as nc
+
+pytestmark = build.needs_compiler
+F = nc.functional
+
+
+def test_a_kernel_that_cannot_be_loaded_leaves_a_layer_as_it_was(registered, torch, monkeypatch):
+    """The launch before has moved the running statistics, if it has been launched."""
+    import normcore.torch as nt
+
+    registered.device.cache_bytes = lambda: 0  # two launches
+    made, layer = compiler.machine_code, nt.BatchNorm1d(3)
+    x = torch.torch.arange(12.0).reshape(4, 3)
+
+    def refused(text, *others):
+        if re.search(r"__global__[^{]*\brescale", text):
+            raise CUDADriverError(2)
+        return made(text, *others)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(compiler, "machine_code", refused)
+        with pytest.raises(MemoryError, match="Free arrays of the device"):
+            layer(x)
+    assert layer.running_mean.tolist() == [0.0] * 3
+    assert layer.num_batches_tracked == 0
+    layer(x)
+    assert layer.num_batches_tracked == 1
+
+
+def test_counters_are_held_until_the_launch(registered, cupy, monkeypatch):
+    """Another thread may have put larger ones in their place."""
+    device = registered.device
+    launch, lend, lent, held = device.launch, device.counters, [], []
+
+    def counters(number):
+        made = lend(number)
+        lent.append(weakref.ref(made))
+        device._counters.clear()
+        return made
+
+    def launched(kernel, *others):
+        gc.collect()
+        held.append(lent[-1]() is not None)
+        return launch(kernel, *others)
+
+    monkeypatch.setattr(device, "counters", counters)
+    monkeypatch.setattr(device, "launch", launched)
+    F.batch_norm(cupy.asarray(np.ones((20_000, 3), np.float32)))
+    assert held
+    assert all(held)
