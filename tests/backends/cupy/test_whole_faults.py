@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import re
+import threading
 import weakref
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 from cuda_host import build
 from cuda_host.fake_memory import CUDADriverError
 from normcore_cupy import compiler
+from normcore_cupy.backend import CupyBackend
 
 import normcore as nc
 
@@ -62,3 +64,29 @@ def test_counters_are_held_until_the_launch(registered, cupy, monkeypatch):
     F.batch_norm(cupy.asarray(np.ones((20_000, 3), np.float32)))
     assert held
     assert all(held)
+
+
+@pytest.mark.parametrize(("handle", "setting"), [(2, "0"), (0, "1"), (0, "0")])
+def test_streams_of_threads_share_a_handle_and_no_memory(cupy, monkeypatch, handle, setting):
+    """Kernels of two threads would count their blocks together."""
+    monkeypatch.setenv("CUPY_CUDA_PER_THREAD_DEFAULT_STREAM", setting)
+    cupy.streams[-1].ptr = handle
+    backend = CupyBackend()
+    scaler, x = nc.StandardScaler(backend=backend).fit(np.eye(3)), cupy.asarray(np.eye(3))
+    lent = []
+
+    def work():
+        for _ in range(2):
+            lent.append(backend.device.counters(8))
+            scaler.transform(x)
+
+    for _ in range(2):  # the second may have the number of the first
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+    assert lent[0] is lent[1]
+    assert lent[2] is lent[3]
+    shared = handle == 0 and setting == "0"
+    assert (lent[0] is lent[2]) == shared
+    assert len(scaler._affine.backend_cache) == (1 if shared else 2)
+    cupy.order.races.clear()
