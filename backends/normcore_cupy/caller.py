@@ -42,10 +42,15 @@ class Caller:
         ordering: Ordering,
         errors: Callable[[], AbstractContextManager[None]],
     ) -> None:
-        self._cupy, self.ordering, self._errors = backend.xp, ordering, errors
+        self._cupy, self.ordering, self.errors = backend.xp, ordering, errors
         self._ndarray = backend.xp.ndarray
         self._process = os.getpid()
         self.known = Known[Planned | None]()
+
+    def takes(self, array: Array) -> bool:
+        """Whether there may be plans for an array, in the process that CUDA was begun in."""
+        of_device = type(array) is self._ndarray or is_plain_tensor(array)
+        return of_device and os.getpid() == self._process
 
     def run(
         self, plan: Callable[..., Planned | None], arrays: tuple[Array, ...], **options: object
@@ -101,5 +106,5 @@ class Caller:
                         results[number] = self.ordering.as_tensor(results[number])
                 return results
         except Exception:
-            with self._errors():
+            with self.errors():
                 raise

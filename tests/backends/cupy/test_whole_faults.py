@@ -10,8 +10,8 @@ import weakref
 import numpy as np
 import pytest
 from cuda_host import build
-from cuda_host.fake_memory import CUDADriverError
-from normcore_cupy import compiler
+from cuda_host.fake_memory import CUDADriverError, CUDARuntimeError
+from normcore_cupy import caller, compiler
 from normcore_cupy.backend import CupyBackend
 
 import normcore as nc
@@ -90,3 +90,47 @@ def test_streams_of_threads_share_a_handle_and_no_memory(cupy, monkeypatch, hand
     assert (lent[0] is lent[2]) == shared
     assert len(scaler._affine.backend_cache) == (1 if shared else 2)
     cupy.order.races.clear()
+
+
+@pytest.fixture
+def scaler():
+    """Return one whose coefficients are on no device yet."""
+    return nc.StandardScaler().fit(np.random.default_rng(0).normal(size=(6, 3)))
+
+
+def test_no_memory_for_coefficients_says_what_to_do(registered, cupy, scaler):
+    x = cupy.ones((6, 3))
+    cupy.allocations_left = 0
+    with pytest.raises(MemoryError, match="Free arrays of the device"):
+        scaler.transform(x, out=x)
+    cupy.allocations_left = None
+    np.testing.assert_array_equal(x.get(), np.ones((6, 3)))
+
+
+def test_coefficients_are_not_brought_into_a_graph(registered, cupy, torch, scaler):
+    x = torch.torch.ones(6, 3)
+    cupy.capturing.add(torch.stream)
+    with pytest.raises(RuntimeError, match="cannot be captured into a CUDA graph"):
+        scaler.transform(x)
+    cupy.capturing.clear()
+    cupy.invalidated.clear()
+
+
+def test_a_forked_child_is_told_by_a_scaler(registered, cupy, monkeypatch, scaler):
+    x = cupy.ones((6, 3))
+    scaler.transform(x)
+
+    def lost():
+        raise CUDARuntimeError(3)
+
+    scaler.backend = registered
+    monkeypatch.setattr(caller.os, "getpid", lambda: -1)
+    monkeypatch.setattr(cupy.cuda.runtime, "getDevice", lost)
+    with pytest.raises(RuntimeError, match="before this process was forked"):
+        scaler.transform(x)
+
+
+def test_nothing_is_brought_to_the_device_for_a_tensor_of_the_host(registered, monkeypatch, scaler):
+    torch = pytest.importorskip("torch")
+    monkeypatch.setattr(registered._launcher, "coefficients", None)
+    assert registered.whole_calls.rescale(torch.ones(4, 3), scaler._affine, 1, None, None) is None
