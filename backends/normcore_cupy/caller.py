@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from math import copysign
 from typing import TYPE_CHECKING
 
 from normcore.layout.namespace import Array
@@ -67,7 +68,9 @@ class Caller:
         ndarray, first = self._ndarray, arrays[0]
         of_cupy, device = type(first) is ndarray, -1
         addresses: list[int] = []
-        lie: list[object] = [plan, *options.values()]
+        lie: list[object] = [plan]
+        for option in options.values():  # 1, 1.0 and True are equal, and so are 0.0 and -0.0
+            lie += (option, type(option), isinstance(option, float) and copysign(1.0, option))
         for array in arrays:
             if array is None:
                 addresses += (0,)

@@ -134,3 +134,36 @@ def test_nothing_is_brought_to_the_device_for_a_tensor_of_the_host(registered, m
     torch = pytest.importorskip("torch")
     monkeypatch.setattr(registered._launcher, "coefficients", None)
     assert registered.whole_calls.rescale(torch.ones(4, 3), scaler._affine, 1, None, None) is None
+
+
+def test_a_plan_is_for_options_that_are_the_same_and_not_equal(registered, cupy):
+    x = cupy.asarray(np.random.default_rng(0).normal(size=(6, 3)))
+    for call, given, others in (
+        (F.batch_norm, {"axis": 1}, ({"axis": 1.0},)),
+        (F.layer_norm, {"num_axes": 1}, ({"num_axes": 1.0},)),
+        (F.group_norm, {"num_groups": 1}, ({"num_groups": 1.0},)),
+    ):
+        call(x, **given)
+        for other in others:
+            with pytest.raises(TypeError, match="must be an integer"):
+                call(x, **other)
+    known = registered.whole_calls.caller.known
+    known.clear()
+    F.batch_norm(x, eps=1)
+    F.batch_norm(x, eps=1.0)
+    assert sorted(each is not None for each in known.values()) == [False, True]
+
+
+@pytest.mark.parametrize("first", [0.0, -0.0])
+def test_bounds_keep_the_sign_of_zero(registered, cupy, monkeypatch, first):
+    X = np.array([[-3.0], [0.0], [5.0]])
+    x, results = cupy.asarray(X - 10.0), []
+    for low in (first, -first):
+        scaler = nc.MinMaxScaler((low, 1.0), clip=True, backend=registered).fit(X)
+        results.append(scaler.transform(x).get())
+        with monkeypatch.context() as patch:
+            patch.setattr(registered, "whole_calls", None)
+            np.testing.assert_array_equal(
+                np.signbit(scaler.transform(x).get()), np.signbit(results[-1])
+            )
+    assert np.signbit(results[0]).any() != np.signbit(results[1]).any()
