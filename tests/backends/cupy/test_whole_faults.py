@@ -167,3 +167,12 @@ def test_bounds_keep_the_sign_of_zero(registered, cupy, monkeypatch, first):
                 np.signbit(scaler.transform(x).get()), np.signbit(results[-1])
             )
     assert np.signbit(results[0]).any() != np.signbit(results[1]).any()
+
+
+@pytest.mark.parametrize("beta", [np.ones(7), "abc"])
+def test_a_beta_that_is_only_checked_is_checked(registered, cupy, beta):
+    x = cupy.asarray(np.random.default_rng(0).normal(size=(6, 3)))
+    _, moments = F.batch_norm(x)
+    F.batch_norm_backward(x, x, moments)
+    with pytest.raises((TypeError, ValueError), match="beta must"):
+        F.batch_norm_backward(x, x, moments, None, beta)
