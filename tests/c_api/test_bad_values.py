@@ -128,3 +128,18 @@ def test_groups(batch, name):
         none = status(name, *tail, 1, 2, states, None, 1e-5, tail[0], None, None)
     assert (found[0], "in C order, channels first; copy it" in found[1]) == (BAD_STRIDES, True)
     assert (none[0], "have no values" in none[1]) == (BAD_SHAPE, True)
+
+
+@pytest.mark.parametrize("samples", [0, 2])
+@pytest.mark.parametrize("channels_first", [False, True])
+def test_groups_of_no_channels(samples, channels_first):
+    shape = (0, samples, 5) if channels_first else (samples, 0, 5)
+    axis = 0 if channels_first else 1
+    x, y, dx = np.empty((3, *shape))
+    states = np.empty((7, samples))
+    for found in (
+        status("group_norm", x, axis, 1, None, None, 1e-5, y, states),
+        status("group_norm_backward", y, x, axis, 1, states, None, 1e-5, dx, None, None),
+    ):
+        assert found[0] == BAD_SHAPE
+        assert "has 0 channels, which do not make up num_groups, 1" in found[1]
