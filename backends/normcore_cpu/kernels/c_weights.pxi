@@ -3,7 +3,7 @@
 # Python's calls walk, so that the bits are the same. The moments are found in memory of the call's
 # own, since whether weights are too large for the data is known only then.
 
-# Below, products of weights and squares lose digits, as normcore.scaling.input_validation has it.
+# Below, products of weights and squares lose digits, as normcore.array_backend.over_views has it.
 cdef double TINY_WEIGHT = ldexp(1.0, -800)
 
 cdef enum:
