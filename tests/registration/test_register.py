@@ -203,6 +203,20 @@ def test_register_looks_for_the_backend_of_a_kernel(monkeypatch):
 
 
 @pytest.mark.usefixtures("fresh")
+def test_register_takes_nothing_if_looking_for_the_backend_raises(monkeypatch):
+    found = [discovery._Loaded(Plugin("bad", "bad", "1"), problem="it is bad")]
+    monkeypatch.setattr(discovery, "_load_entry_points", lambda: found)
+    plugin = make_plugin("registry.function('half', 'operator:neg')", KERNEL)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(nc.PluginWarning, match="it is bad"):
+            nc.register(plugin)
+    assert not {"half", "k"} & {row.name for row in registration.registrations()}
+    with pytest.raises(nc.PluginError, match="kernel 'k' is for the backend 'cpuu'"):
+        nc.register(plugin)
+
+
+@pytest.mark.usefixtures("fresh")
 def test_discovery_refuses_kernels_for_backends_that_no_plugin_has(monkeypatch):
     """With them goes what they were to make faster, and kernels for backends that they have."""
     lines = {
