@@ -325,7 +325,9 @@ def _is_busy() -> bool:
 
 def _load(entry_point: EntryPoint, plugin: Plugin) -> _Loaded:
     try:
-        return _Loaded(plugin, entry_point.load())
+        module = entry_point.load()
+        getattr(module, HOOK, None)  # executes a module that importlib.util.LazyLoader put off
+        return _Loaded(plugin, module)
     except (Exception, SystemExit) as error:
         return _Loaded(
             plugin,
