@@ -59,7 +59,7 @@ class LazyTable(PiecewiseTable):
         The query runs once more where there are weights, to count the rows.
         """
         if weights is not None:
-            weights = input_validation.as_weights(weights, self._count())
+            weights = input_validation.host_weights(weights, self._count())
         statistic, rows = None, 0
         for values in self._batches(in_one=not scaler.exact_streaming):
             stop = rows + values.shape[0]
@@ -67,7 +67,7 @@ class LazyTable(PiecewiseTable):
             try:
                 found = scaler._observed(values, part, self.names)
             except ValueError:
-                self._refuse_infinity(values, rows)
+                self._refuse_infinity(values, rows, part)
                 raise
             if statistic is not None and found is not None:
                 found = statistic.merge(found)
@@ -137,12 +137,14 @@ class LazyTable(PiecewiseTable):
         if container != "polars":
             super().check_container(container)
 
-    def _refuse_infinity(self, values: np.ndarray, first_row: int | None) -> None:
+    def _refuse_infinity(
+        self, values: np.ndarray, first_row: int | None, weights: np.ndarray | None = None
+    ) -> None:
         """Refuse a batch with an infinite value, by its row in the whole where that is known.
 
         polars maps batches in any order, and its own numbers of rows end at 2**32.
         """
-        place = input_validation.first_infinity(values, np)
+        place = input_validation.first_infinity(values, np, weights)
         if place is None:
             return
         row, column = place
