@@ -108,7 +108,8 @@ def moments(
     TypeError
         If `x` is not numeric and real.
     ValueError
-        If the axis does not exist or the weights do not fit.
+        If the axis does not exist, or the weights do not fit or are all so small, or so large, that
+        float64 cannot hold their products with `x`.
 
     Examples
     --------
@@ -129,10 +130,17 @@ def moments(
         if weights is not None:
             weights = chosen.adopt(over_views.as_weights(weights, x))
         x = chosen.adopt(x)
-        return over_views.observe(
-            wide_integers.exactly(chosen.moments, x), x, channel_axis,
-            weights=weights, merge=chosen.merge, skipna=skipna,
-        )  # fmt: skip
+
+        def observed(weights: Array) -> Moments:
+            return over_views.observe(
+                wide_integers.exactly(chosen.moments, x), x, channel_axis,
+                weights=weights, merge=chosen.merge, skipna=skipna,
+            )  # fmt: skip
+
+        found = observed(weights)
+        if weights is not None:
+            over_views.refuse_products(observed, weights, found)
+        return found
 
 
 def extrema(

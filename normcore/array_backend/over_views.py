@@ -5,6 +5,7 @@ Statistics merge over the views; element-wise kernels write into each.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import reduce
 
@@ -15,7 +16,7 @@ from normcore.array_backend.abstract import Backend
 from normcore.layout import numpy_views
 from normcore.layout.array_views import broadcast_plane, plane_of, views
 from normcore.layout.bfloat16 import is_real, widened
-from normcore.layout.namespace import Array, array_namespace, as_array, is_strided
+from normcore.layout.namespace import Array, array_namespace, as_array, is_strided, to_numpy
 from normcore.layout.out_argument import (
     check_out,
     no_memory_error,
@@ -23,10 +24,23 @@ from normcore.layout.out_argument import (
     refuse_shared_memory,
     result_like,
 )
-from normcore.statistics import wide_integers
+from normcore.statistics import Moments, wide_integers
 from normcore.statistics.statistic import StatisticT
 
-__all__ = ["as_weights", "check_weights", "elementwise", "observe", "rescale", "restored", "write"]
+__all__ = [
+    "TINY_WEIGHT",
+    "as_weights",
+    "check_weights",
+    "elementwise",
+    "observe",
+    "refuse_products",
+    "rescale",
+    "restored",
+    "write",
+]
+
+#: Below, products of weights and squares lose digits.
+TINY_WEIGHT = 2.0**-800
 
 
 def as_weights(weights: Array, beside: Array = None) -> Array:
@@ -67,6 +81,47 @@ def check_weights(weights: Array) -> None:
         raise ValueError(
             f"weights must be finite and not negative, but weight {where} is {value!r}"
         )
+
+
+def refuse_products(
+    observe_with: Callable[[Array], Moments], weights: Array, found: Moments
+) -> None:
+    """Refuse weights whose sum, or whose products with data, float64 cannot hold.
+
+    Parameters
+    ----------
+    observe_with : callable
+        Finds the moments of the data with other weights.
+    found : Moments
+        Those with these.
+
+    Raises
+    ------
+    ValueError
+        If all weights are too small, or some too large for a channel of finite data.
+    """
+    xp = array_namespace(weights)
+    if math.prod(weights.shape) and xp.isdtype(weights.dtype, "real floating"):
+        heaviest = float(xp.max(weights))
+        if 0.0 < heaviest < TINY_WEIGHT:
+            raise ValueError(
+                f"weights hold nothing above {heaviest}, whose products with data float64 cannot "
+                "hold; multiply the weights by a constant"
+            )
+    heavy = ~_finite_channels(found)
+    if not heavy.any():
+        return
+    alone = observe_with(xp.astype(weights != 0, xp.float64))  # infinite where the data are
+    heavy &= _finite_channels(alone)
+    if heavy.any():
+        raise ValueError(
+            "weights are so large that their sum, or that of their products with x, is beyond the "
+            f"largest float64 in channel {int(np.argmax(heavy))}; divide the weights by a constant"
+        )
+
+
+def _finite_channels(moments: Moments) -> np.ndarray:
+    return np.isfinite(to_numpy(moments.parts)).all(axis=0)
 
 
 def observe(

@@ -262,7 +262,12 @@ class GroupBatch(PerSampleBatch):
         if num_groups is None:
             num_groups = self.num_channels
         self.num_groups = check_integer("num_groups", num_groups)
-        if self.num_groups < 0 or (self.num_groups == 0) != (self.num_channels == 0):
+        if self.num_groups > 0 and self.num_channels == 0:
+            raise ValueError(
+                f"x of shape {shape} has no channels on axis {axis}, which num_groups={num_groups} "
+                "could divide"
+            )
+        if self.num_groups < 0 or (self.num_groups == 0 and self.num_channels > 0):
             raise ValueError(f"num_groups must be positive, got {num_groups}")
         if self.num_groups and self.num_channels % self.num_groups:
             raise ValueError(

@@ -14,7 +14,7 @@ from typing import TypeAlias
 import numpy as np
 
 from normcore import registration
-from normcore.array_backend.over_views import check_weights
+from normcore.array_backend.over_views import TINY_WEIGHT, check_weights
 from normcore.layout.bfloat16 import holds_bfloat16, widened
 from normcore.layout.namespace import Array, array_namespace, host_view, to_numpy
 from normcore.layout.scalar_argument import as_float
@@ -47,8 +47,6 @@ __all__ = [
 #: Names of columns, all of them strings.
 Names: TypeAlias = Sequence[str] | np.ndarray
 
-# Below, products of weights and squares lose digits.
-TINY_WEIGHT = 2.0**-800
 # Rows looked at together in search of an infinity.
 BLOCK_ROWS = 4096
 

@@ -69,13 +69,16 @@ def test_states_that_data_has_are_taken(data):
     number = data.draw(st.integers(1, 40))
     values = st.one_of(st.floats(width=64), st.sampled_from([0.0, 5e-324, 1e308, 0.1]))
     x = np.array(data.draw(st.lists(values, min_size=number, max_size=number)))[:, None]
-    weights = data.draw(st.lists(st.floats(0.0, 1e6), min_size=number, max_size=number))
+    weights = st.sampled_from([0.0, 5e-324]) | st.floats(2.0**-800, 1e6)
+    weights = data.draw(st.lists(weights, min_size=number, max_size=number))
     total, part, results = np.zeros((7, 1)), np.empty((7, 1)), np.empty((3, 1))
     for start in range(0, number, 7):
         piece = x[start : start + 7].copy()
         assert status("moments", piece, 1, 0, part) == (0, "")
         assert status("merge", 1, total, part) == (0, "")
         given_weights = np.array(weights[start : start + 7])
+        if given_weights.max() == 5e-324:
+            given_weights[0] = 1.0
         assert status("weighted_moments", piece, 1, given_weights, 1, part) == (0, "")
         assert status("merge", 1, part, total) == (0, "")
         assert status("merge", 1, total, part) == (0, "")
@@ -105,6 +108,49 @@ def test_weights(batch, weight):
         assert (code, "weights" in message) == (BAD_SHAPE, True)
 
 
+@pytest.mark.parametrize(
+    ("values", "weight"),
+    [
+        ([1.0, 2.0, 4.0], 1e308),
+        ([1.0, 2.0, 4.0], 1e307),
+        ([1.0, 2.0, 4.0], 1e-250),
+        ([1.0, 2.0, 4.0], 5e-324),
+        ([1e300, 2e300, 0.0], 1e-320),
+        ([1e100, -1e100, 0.0], 1e200),
+    ],
+)
+def test_weights_whose_products_float64_cannot_hold(values, weight):
+    x, weights, states = np.array(values)[:, None], np.full(3, weight), np.full((7, 1), 9.0)
+    large = weight > 1.0
+    code, message = status("weighted_moments", x, 1, weights, 0, states)
+    assert code == BAD_VALUE
+    assert message.startswith(f"weights are so {'large' if large else 'small'} that")
+    assert (states == 9.0).all()
+
+
+def test_infinity_of_data_is_not_that_of_weights():
+    """It propagates, but for where it weighs nothing, or is NaN that is skipped."""
+    x = np.array([[np.inf, np.nan, 1.0], [1e20, 2e20, 2e20]])
+    states = np.full((7, 3), 9.0)
+    heavy = np.full(2, 1e300)
+    for channel, skipna, code in ((0, 1, 0), (1, 0, 0), (1, 1, BAD_VALUE), (2, 0, BAD_VALUE)):
+        one = x[:, channel : channel + 1]
+        assert status("weighted_moments", one, 1, heavy, skipna, np.empty((7, 1)))[0] == code
+    assert status("weighted_moments", x, 1, heavy, 0, states)[0] == BAD_VALUE
+    assert (states == 9.0).all()
+    heavy[0] = 0.0
+    assert status("weighted_moments", x[:, :1], 1, heavy, 0, np.empty((7, 1)))[0] == BAD_VALUE
+    assert status("weighted_moments", x, 1, np.ones(2), 0, states)[0] == 0
+    assert np.isfinite(states[:, 2]).all()
+
+
+def test_weights_of_no_channels():
+    for weight, code in ((-1.0, BAD_VALUE), (np.nan, BAD_VALUE), (1.0, 0)):
+        weights = np.array([1.0, weight, 1.0])
+        found = status("weighted_moments", np.empty((3, 0)), 1, weights, 0, np.empty((7, 0)))
+        assert found[0] == code
+
+
 @pytest.mark.parametrize("name", ["group_norm", "group_norm_backward"])
 def test_groups(batch, name):
     for number in (0, -1, 3, 8, -(2**63)):
@@ -128,3 +174,18 @@ def test_groups(batch, name):
         none = status(name, *tail, 1, 2, states, None, 1e-5, tail[0], None, None)
     assert (found[0], "in C order, channels first; copy it" in found[1]) == (BAD_STRIDES, True)
     assert (none[0], "have no values" in none[1]) == (BAD_SHAPE, True)
+
+
+@pytest.mark.parametrize("samples", [0, 2])
+@pytest.mark.parametrize("channels_first", [False, True])
+def test_groups_of_no_channels(samples, channels_first):
+    shape = (0, samples, 5) if channels_first else (samples, 0, 5)
+    axis = 0 if channels_first else 1
+    x, y, dx = np.empty((3, *shape))
+    states = np.empty((7, samples))
+    for found in (
+        status("group_norm", x, axis, 1, None, None, 1e-5, y, states),
+        status("group_norm_backward", y, x, axis, 1, states, None, 1e-5, dx, None, None),
+    ):
+        assert found[0] == BAD_SHAPE
+        assert "has 0 channels, which do not make up num_groups, 1" in found[1]

@@ -174,6 +174,37 @@ def test_weighted_moments(shape, order, axis, dtype):
             same_bits(states, expected.parts)
 
 
+@pytest.mark.parametrize(
+    ("shape", "axis", "order"),
+    [
+        ((2, 3, 4, 5), 1, (0, 1, 2)),
+        ((5, 3, 4, 5), 1, (2, 1, 0)),
+        ((2, 3, 4, 5), -1, (1, 0, 2)),
+        ((3, 4, 3, 4, 3), 2, (2, 3, 0, 1)),
+        ((3, 4, 3, 4, 3), None, (2, 3, 0, 4, 1)),
+    ],
+)
+def test_weights_of_any_strides(shape, axis, order):
+    """Which do not merge with x to one outer and one inner run."""
+    rng = np.random.default_rng(9)
+    x = rng.normal(3.0, 1.0, shape)
+    positions = shape if axis is None else tuple(np.delete(shape, axis))
+    ordered = rng.uniform(0.0, 3.0, [positions[i] for i in order]).transpose(np.argsort(order))
+    states = np.empty((7, 1 if axis is None else shape[axis]))
+    weights = [ordered, ordered[::-1]]
+    for fixed in range(len(positions)):  # 0 along an axis
+        weights.append(np.broadcast_to(np.take(ordered, [0], axis=fixed), positions))
+        weights.append(np.broadcast_to(np.take(weights[0].copy(), [0], axis=fixed), positions))
+    for each in weights:
+        expected = f.moments(x, channel_axis=axis, weights=each)
+        call("weighted_moments", x, ALL if axis is None else axis, each, 0, states)
+        same_bits(states, expected.parts)
+        channels_last = x[..., None] if axis is None else np.moveaxis(x, axis, -1)
+        spread = channels_last.reshape(each.size, -1)
+        mean = np.average(spread, axis=0, weights=each.reshape(-1))
+        np.testing.assert_allclose(nc.Moments(states).mean, mean, rtol=1e-14)
+
+
 def test_weights_of_all_elements():
     rng = np.random.default_rng(8)
     x, weights = rng.normal(size=(2, 6, 5, 4))

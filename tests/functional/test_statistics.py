@@ -108,6 +108,25 @@ def test_quantiles_of_several_views_copy_a_few_channels_at_a_time():
     assert_array_equal(result.values[0], np.quantile(x, 0.5, axis=(0, 2, 3), method="inverted_cdf"))
 
 
+@pytest.mark.parametrize("weight", [5e-324, 1e-250, 1e300, 1e307, 1e308])
+def test_moments_refuse_weights_whose_products_float64_cannot_hold(backend, weight):
+    x = np.array([[1e10, 2.0], [2e10, 2.0], [4e10, np.nan], [1.5e10, 2.0]])
+    weights = np.full(4, weight)
+    words = "large that their sum" if weight > 1.0 else "weights hold nothing above"
+    with pytest.raises(ValueError, match=words):
+        functional.moments(x, channel_axis=1, weights=weights, skipna=True)
+
+
+def test_moments_of_data_that_are_not_finite_take_weights_of_any_size(backend):
+    x = np.array([[np.inf, np.nan, 1.0], [1e20, 1.0, 3.0]])
+    found = functional.moments(x[:, :2], channel_axis=1, weights=np.full(2, 1e300))
+    assert not np.isfinite(found.mean).any()
+    found = functional.moments(x, channel_axis=1, weights=np.array([5e-324, 1.0]), skipna=True)
+    assert_array_equal(found.mean, [np.inf, 1.0, 3.0])
+    with pytest.raises(ValueError, match="float64 in channel 0; divide"):
+        functional.moments(x, channel_axis=1, weights=np.array([0.0, 1e300]), skipna=True)
+
+
 @pytest.mark.parametrize("weight", [5e-324, 1e-300, 1e300])
 def test_quantiles_weights_of_any_size(weight):
     rng = np.random.default_rng(0)

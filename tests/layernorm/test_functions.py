@@ -318,6 +318,8 @@ F = functional
         (F.rms_norm, (X, np.ones(2)), {}, ValueError, "gamma must have shape"),
         (F.group_norm, (X, 3), {}, ValueError, "num_groups=3 does not divide the 4 channels"),
         (F.group_norm, (X, 0), {}, ValueError, "num_groups must be positive"),
+        (F.group_norm, (X, -1), {}, ValueError, "num_groups must be positive"),
+        (F.group_norm, (X[:, :0], 1), {}, ValueError, "has no channels on axis 1"),
         (F.group_norm, (X, 2.0), {}, TypeError, "num_groups must be an integer"),
         (F.group_norm, (X, 2, np.ones(2)), {}, ValueError, r"gamma must have shape \(4,\)"),
         (F.group_norm, (X, 2), {"axis": 3}, ValueError, "axis 3 is out of range"),

@@ -87,7 +87,9 @@ DRAWN = {
 
 
 @pytest.mark.parametrize("kind", DRAWN)
-@pytest.mark.parametrize("backend", [ReferenceBackend(), get_backend("cpu")], ids=str)
+@pytest.mark.parametrize(
+    "backend", [ReferenceBackend(), get_backend("cpu")], ids=["reference", "cpu"]
+)
 def test_the_definition_holds_for_many(kind, backend, monkeypatch):
     monkeypatch.setattr(exact_quantiles, "_WHOLE", 500)
     rng = np.random.default_rng(0)

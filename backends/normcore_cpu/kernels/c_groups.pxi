@@ -38,7 +38,7 @@ cdef bint set_groups(
         return False
     at.samples, at.channels = first.sizes[1 if channel == 0 else 0], first.sizes[channel]
     at.groups = num_groups
-    if num_groups < 1 or at.channels % num_groups:
+    if num_groups < 1 or at.channels == 0 or at.channels % num_groups:
         refuse(
             of, NORMCORE_BAD_SHAPE, "%s has %lld channels, which do not make up num_groups, %lld",
             of.each[0].name, at.channels, num_groups,

@@ -12,7 +12,7 @@ import numpy as np
 
 cimport numpy as cnp
 from cpython.pycapsule cimport PyCapsule_New
-from libc.math cimport INFINITY, sqrt
+from libc.math cimport INFINITY, ldexp, sqrt
 from libc.stdint cimport int32_t, int64_t
 from libc.stdio cimport snprintf
 from libc.string cimport memcpy, memset
@@ -63,6 +63,7 @@ cdef Py_ssize_t DOUBLE = sizeof(double)
 include "tensor_memory.pxi"
 include "c_operands.pxi"
 include "c_functions.pxi"
+include "c_weights.pxi"
 include "c_groups.pxi"
 include "c_norms.pxi"
 
