@@ -101,7 +101,7 @@ class DaskTable(ABC):
             return parts
         given = np.asarray(weights)
         counts = self.row_counts()
-        whole = input_validation.as_weights(given, int(sum(counts)))
+        whole = input_validation.host_weights(given, int(sum(counts)))
         return np.split(whole, np.cumsum(counts)[:-1].astype(np.intp))
 
     def _weight_chunks(self, weights: Array) -> list[Delayed]:
@@ -239,12 +239,16 @@ class _Items(DaskTable):
         return [[(part, Piece(f"item {i} of X")) for i, part in enumerate(self._X)]]
 
     def row_counts(self) -> Sequence[int]:
-        return dask.compute(*(dask.delayed(len, pure=False)(each) for each in self._X))
+        return dask.compute(*(dask.delayed(_num_rows, pure=False)(each) for each in self._X))
 
     def mapped(self, scaled: ScaledPieces, container: str) -> Array:
         run = dask.delayed(_scaled_item, pure=False, traverse=False)
         node = dask.delayed(scaled, pure=False, traverse=False)
         return [run(node, part, i) for i, part in enumerate(self._X)]
+
+
+def _num_rows(chunk: Array) -> int:
+    return int(chunk.shape[0]) if hasattr(chunk, "shape") else len(chunk)
 
 
 def _scaled_item(scaled: ScaledPieces, chunk: Array, number: int) -> Array:

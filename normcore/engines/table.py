@@ -81,8 +81,10 @@ class EngineTable(PiecewiseTable):
         self.num_rows = int(rows["seen"])
         if not self.num_rows:
             input_validation.check_shape(np.empty((0, self.shape[1])), self._owner)
-        if weights is not None and not rows["weighed"]:
-            raise ValueError("Sample weights must contain at least one non-zero number.")
+        if weights is not None:
+            if not rows["heaviest"]:
+                raise ValueError("Sample weights must contain at least one non-zero number.")
+            input_validation.check_sum_of_weights(float(rows["weight"]), float(rows["heaviest"]))
 
     def mapped(
         self,

@@ -42,6 +42,7 @@ __all__ = [
     "merged_states",
     "raise_failed",
     "release_memory_of_arrow",
+    "weights_of",
 ]
 
 #: What is known of some pieces: the states of statistics, by what they are for.
@@ -49,6 +50,7 @@ State: TypeAlias = dict[str, dict[str, np.ndarray]]
 
 ROWS, STATISTIC, SKETCH, KEPT, BRACKETS = "rows", "statistic", "sketch", "kept", "brackets"
 EXTREMA = "extrema"
+_SUMS = "seen", "weight"  # what is known of rows and adds up
 
 
 class Piece(NamedTuple):
@@ -126,9 +128,10 @@ class Task(ABC):
 
     def merge(self, states: Sequence[State]) -> State:
         """Return the state of several pieces of the same columns."""
-        merged: State = {
-            ROWS: {name: sum(each[ROWS][name] for each in states) for name in ("seen", "weighed")}  # type: ignore[misc]
-        }
+        rows = [each[ROWS] for each in states]
+        with np.errstate(over="ignore"):
+            total = {name: np.sum([each[name] for each in rows]) for name in _SUMS}
+        merged: State = {ROWS: total | {"heaviest": np.max([each["heaviest"] for each in rows])}}
         for name in {name for each in states for name in each} - {ROWS}:
             found = [each[name] for each in states if name in each]
             merged[name] = found[0] if len(found) == 1 else self.merged(name, found)
@@ -173,13 +176,12 @@ class Task(ABC):
             raise ValueError(f"it has {number} columns, and the table has {width}")
 
     @contextmanager
-    def naming_infinity(self, values: Array, piece: Piece) -> Iterator[None]:
+    def naming_infinity(self, values: Array, piece: Piece, weights: Array = None) -> Iterator[None]:
         """Name the column of an infinite value by its place in the whole table."""
         try:
             yield
         except ValueError:
-            host = to_numpy(values)
-            place = input_validation.first_infinity(host, np)
+            place = input_validation.first_infinity(to_numpy(values), np, weights)
             if place is None:
                 raise
             row, column = place
@@ -193,19 +195,19 @@ class ObserveTask(Task):
 
     def observed(self, chunk: Array, piece: Piece, weights: Array) -> State:
         """See :meth:`Task.observed`."""
-        owner = type(self.scaler).__name__
         names = None if self.names is None else self.names[piece.columns]
-        table = opened(chunk, owner)
+        table = opened(chunk, type(self.scaler).__name__)
         if table is not None:
             self.check_columns(table.names, table.shape[1], piece)
-            weights = _weights(weights, table.shape[0])
+            table.is_whole = False
+            weights = weights_of(weights, table.shape[0])
             statistic = table.observed(self.scaler, weights)
             num_rows = table.num_rows
         else:
             values = self.values(chunk, piece)
             num_rows = values.shape[0]
-            weights = _weights(weights, num_rows)
-            with self.naming_infinity(values, piece):
+            weights = weights_of(weights, num_rows)
+            with self.naming_infinity(values, piece, weights):
                 statistic = self.scaler._observed(values, weights, names)
         state = counted_rows(num_rows, weights)
         if statistic is not None:
@@ -362,21 +364,20 @@ def raise_failed(label: str, error: Exception) -> NoReturn:
     raise RuntimeError(f"{label}: {type(error).__name__}: {said}") from error
 
 
-def counted_rows(number: int, weights: Array = None) -> State:
-    """Return the state of some rows, and of those among them whose weight is not zero."""
-    weighed = number if weights is None else np.count_nonzero(to_numpy(weights))
-    return {ROWS: {"seen": np.array(float(number)), "weighed": np.array(float(weighed))}}
+def counted_rows(number: int, weights: np.ndarray | None = None) -> State:
+    """Return the state of some rows: how many they are, and what they weigh."""
+    given = np.broadcast_to(1.0, number) if weights is None else weights
+    with np.errstate(over="ignore"):
+        found = number, given.sum(), given.max(initial=0.0)
+    return {ROWS: dict(zip((*_SUMS, "heaviest"), np.array(found, dtype=float), strict=True))}
 
 
-def _weights(weights: Array, num_rows: int) -> Array:
-    """Return the weights of the rows of a piece, which may all be zero."""
+def weights_of(weights: Array, num_rows: int) -> Array:
+    """Return the weights of the rows of a piece, if there are any; they may all be zero."""
     if weights is None:
         return None
-    if hasattr(weights, "to_numpy"):
-        weights = weights.to_numpy()
-    if not np.any(weights) and np.shape(weights) in ((), (num_rows,)):
-        return np.zeros(num_rows)
-    return input_validation.as_weights(weights, num_rows)
+    given = weights.to_numpy() if hasattr(weights, "to_numpy") else weights
+    return input_validation.host_weights(given, num_rows, of_all=False)
 
 
 def release_memory_of_arrow() -> None:

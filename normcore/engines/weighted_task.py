@@ -17,6 +17,7 @@ from normcore.engines.task import (
     Task,
     counted_rows,
     merged_states,
+    weights_of,
 )
 from normcore.layout.namespace import Array
 from normcore.scaling import input_validation
@@ -45,8 +46,7 @@ class _WeightedTask(Task):
     def observed(self, chunk: Array, piece: Piece, weights: Array) -> State:
         """See :meth:`Task.observed`."""
         values = self.dense_values(chunk, piece)
-        given = weights.to_numpy() if hasattr(weights, "to_numpy") else weights
-        given = input_validation.host_weights(given, values.shape[0], of_all=False)
+        given = weights_of(weights, values.shape[0])
         if not given.all():  # what weighs nothing may be anything
             values = np.where(given[:, None] > 0, values, np.array(np.nan, values.dtype))
         state = counted_rows(values.shape[0], given)
@@ -203,7 +203,7 @@ def weighted_quantiles(
     )
     states = run(first)
     rows = states[0][ROWS]
-    if not rows["weighed"]:
+    if not rows["heaviest"]:
         return None, rows
     weights = states[0][_WEIGHTS]
     (total,) = from_floats(weights["sum"])

@@ -18,7 +18,7 @@ from normcore.scaling.containers.frames import (
     is_frame,
     library_of,
 )
-from normcore.scaling.containers.lazy import is_lazy
+from normcore.scaling.containers.lazy import is_lazy, num_rows_of
 from normcore.scaling.containers.opening import engine_of
 from normcore.scaling.containers.sparse import is_sparse
 from normcore.scaling.input_validation import Names, as_table
@@ -74,6 +74,16 @@ class Parts(NamedTuple):
             return cls(X, found.names, found.num_columns, "default")
         values = as_table(widened(X) if holds_bfloat16(X) else X, owner)
         return cls(values, None, values.shape[1], "default")
+
+    @property
+    def num_rows(self) -> int | None:
+        """How many rows there are, counted where need be; None where that takes an engine."""
+        if is_lazy(self.table):
+            return num_rows_of(self.table)
+        if engine_of(self.table) is not None:
+            return None
+        shape = getattr(self.table, "shape", None)
+        return None if shape is None else int(shape[0])
 
     def columns(self, places: np.ndarray) -> Array:
         """Return some of the columns, as a table of the same kind."""

@@ -251,8 +251,8 @@ class ColumnScaler(Exporting, Estimator):
         steps = self._steps()
         weights = _weights_for(steps, sample_weight)
         parts = Parts.of(X, type(self).__name__)
-        if weights and not steps and isinstance(parts.table, np.ndarray):
-            host_weights(sample_weight, parts.table.shape[0])  # which nobody else looks at
+        if weights and not steps and parts.num_rows is not None:
+            host_weights(sample_weight, parts.num_rows)  # which nobody else looks at
         labels = [f"x{i}" for i in range(parts.width)] if parts.names is None else parts.names
         fitted: list[tuple[str, Scaler, np.ndarray]] = []
         owners: dict[int, str] = {}

@@ -41,12 +41,17 @@ class AnyAxes(Estimator):
         """Return the map of a native table."""
 
     def _refuse_infinity(
-        self, x: Array, names: Names | None, features: FeatureAxes | None, mask: Array
+        self,
+        x: Array,
+        names: Names | None,
+        features: FeatureAxes | None,
+        mask: Array,
+        weights: Array = None,
     ) -> None:
         if features is not None:
-            array_map.refuse_infinity(x, mask)
+            array_map.refuse_infinity(x, element_mask.weighing(x, mask, weights))
             return
-        input_validation.refuse_infinity(element_mask.zeroed(x, mask), names)
+        input_validation.refuse_infinity(element_mask.zeroed(x, mask), names, weights)
 
     def _check_same_axes(self, given: FeatureAxes | None, X: Array = None) -> None:
         """Refuse data, or statistics where these are none, of other axes than those of fit."""

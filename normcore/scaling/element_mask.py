@@ -118,6 +118,15 @@ def hidden_as_nan(backend: Backend, x: Array, mask: Array) -> Array:
     return over_views.rescale(backend, x, _TO_NAN, 1, where=~mask, out=out)
 
 
+def weighing(x: Array, mask: Array, weights: Array) -> Array:
+    """Return a mask, of a shape that broadcasts to that of ``x``, without what weighs nothing."""
+    if weights is None:
+        return mask
+    xp = array_namespace(x)
+    rows = xp.reshape(xp.astype(weights, xp.bool), (-1, *[1] * (x.ndim - 1)))
+    return rows if mask is None else mask & rows
+
+
 def zeroed(x: Array, mask: Array) -> Array:
     """Return ``x`` with 0 for what a mask, if there is one, hides."""
     if mask is None:

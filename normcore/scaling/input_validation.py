@@ -16,7 +16,7 @@ import numpy as np
 from normcore import registration
 from normcore.array_backend.over_views import TINY_WEIGHT, check_weights
 from normcore.layout.bfloat16 import holds_bfloat16, widened
-from normcore.layout.namespace import Array, array_namespace, host_view
+from normcore.layout.namespace import Array, array_namespace, host_view, to_numpy
 from normcore.layout.scalar_argument import as_float
 from normcore.package.callers_warning import warn_caller
 from normcore.scaling.containers.frames import (
@@ -262,34 +262,39 @@ def host_weights(sample_weight: Array, num_samples: int, *, of_all: bool = True)
     ValueError
         If one is negative, NaN or infinite, too.
     """
-    weights = np.ascontiguousarray(
-        as_weights(sample_weight, num_samples, of_all=of_all), dtype=np.float64
-    )
+    weights = as_weights(sample_weight, num_samples, of_all=of_all)
+    weights = np.ascontiguousarray(to_numpy(weights), dtype=np.float64)
     check_weights(weights)
     return weights
 
 
-def first_infinity(x: Array, xp: ModuleType) -> tuple[int, int] | None:
-    """Return row and column of the first infinite element of a 2-D array, or None."""
+def first_infinity(x: Array, xp: ModuleType, weights: Array = None) -> tuple[int, int] | None:
+    """Return row and column of the first infinite element of a 2-D array, or None.
+
+    Rows of weight 0 are not there.
+    """
     if x.dtype.kind != "f" if xp is np else xp.isdtype(x.dtype, ("bool", "integral")):
         return None
     for start in range(0, x.shape[0], BLOCK_ROWS):
-        infinite = xp.isinf(x[start : min(start + BLOCK_ROWS, x.shape[0]), :])
+        block = slice(start, min(start + BLOCK_ROWS, x.shape[0]))
+        infinite = xp.isinf(x[block, :])
+        if weights is not None:
+            infinite = infinite & xp.astype(weights[block], xp.bool)[:, None]
         if bool(xp.any(infinite)):
             rows, columns = xp.nonzero(infinite)[:2]
             return start + int(rows[0]), int(columns[0])
     return None
 
 
-def refuse_infinity(x: Array, names: Names | None) -> None:
-    """Refuse a 2-D array with an infinite element.
+def refuse_infinity(x: Array, names: Names | None, weights: Array = None) -> None:
+    """Refuse a 2-D array with an infinite element that weighs anything.
 
     Raises
     ------
     ValueError
         Naming the place of the first one.
     """
-    place = first_infinity(x, array_namespace(x))
+    place = first_infinity(x, array_namespace(x), weights)
     if place is None:
         return
     raise infinity_error(*place, names)

@@ -217,7 +217,7 @@ class Learning(Merging):
         if self.statistic is not None:
             if weights is not None:
                 weights = _beside(values, weights, backend)
-            table, shown = x, mask
+            table, shown, given = x, mask, weights
             if features is not None:
                 table, shown, weights = features.laid_out(x, mask, weights)
                 if not self.exact_streaming:  # statistics of several views might not merge
@@ -231,14 +231,14 @@ class Learning(Merging):
                         backend, observe, table, shown, weights
                     ).to_host()
             except InfiniteInput as error:
-                self._refuse_infinity(x, names, features, mask)
+                self._refuse_infinity(x, names, features, mask, given)
                 if weights is None and mask is None and features is None:
                     name_refused_value(
                         error, lambda rows: over_views.observe(observe, rows, 1), x, names
                     )
                 raise
         if statistic is None or _may_hold_infinity(statistic):
-            self._refuse_infinity(x, names, features, mask)
+            self._refuse_infinity(x, names, features, mask, given)
             if weights is not None and statistic is not None:
                 _refuse_overflow(statistic)
         return statistic

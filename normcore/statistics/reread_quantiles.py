@@ -29,12 +29,14 @@ if TYPE_CHECKING:
 
     from normcore.statistics.kernels import StatisticKernels
 
-__all__ = ["RereadQuantiles", "ValuesChanged", "sampled_rows", "sampling_stride"]
+__all__ = ["MOST_LOOKS", "RereadQuantiles", "ValuesChanged", "sampled_rows", "sampling_stride"]
 
 # A bracket keeps what lies within the rank error of the sketch on either side, of which the sketch
 # knows again no more than within that error.
 _KEPT_ERRORS = 4.0
 _WIDER = 3.0
+#: Looks at one rank: data that stays the same takes far fewer, whatever it is.
+MOST_LOOKS = 200
 # Values of a sketch of rank error 1, and errors of the sketches of brackets.
 _SKETCH_VALUES = 24.0
 _LEAST_ERROR, _MOST_ERROR = 1e-6, 0.05
@@ -45,7 +47,7 @@ _SAMPLE_ERRORS = 3.0
 
 
 class ValuesChanged(ValueError):
-    """The data holds another number of values than in the pass before."""
+    """The data holds other values than in the passes before."""
 
 
 class _Inside(NamedTuple):
@@ -97,6 +99,7 @@ class RereadQuantiles:
         self._count = sketch.count if count is None else count
         self._values = np.full((self._q.size, sketch.num_channels), np.nan)
         self._reach = np.ones(self._values.shape)  # of a bracket, in rank errors
+        self._looks = np.zeros(self._values.shape, dtype=np.int64)
         self._inside: dict[Place, _Inside] = {}
         exact = (sketch.rank_error == 0) & (sketch.count == self._count) | (self._count == 0)
         self._values[:, exact] = sketch.quantile(self._q)[:, exact]
@@ -151,7 +154,7 @@ class RereadQuantiles:
         Raises
         ------
         ValuesChanged
-            If it saw other values than the sketch.
+            If it saw other values than the sketch, or finds none of a rank in pass after pass.
         """
         plan, sketched = seen.plan, seen.sketched
         changed = np.flatnonzero(seen.count != self._count)
@@ -161,6 +164,10 @@ class RereadQuantiles:
                 f"column {channel} had {self._count[channel]:,.0f} values and has "
                 f"{seen.count[channel]:,.0f} when it is read again"
             )
+        self._looks += plan.wanted
+        _, lost = np.nonzero(self._looks > MOST_LOOKS)
+        if lost.size:
+            raise ValuesChanged(f"column {lost[0]} holds other values when it is read again")
         for (rank, channel), sketch in seen.sketches.items():
             if not sketch.rank_error.any():  # it holds all values
                 seen.pieces[rank][channel] = [sketch.values]

@@ -16,7 +16,7 @@ import numpy as np
 from normcore.statistics.exact_weights import UNIT, CumulatedWeights, rounded, split
 from normcore.statistics.kept_brackets import Place
 from normcore.statistics.quantile_interpolation import as_quantiles
-from normcore.statistics.reread_quantiles import ValuesChanged
+from normcore.statistics.reread_quantiles import MOST_LOOKS, ValuesChanged
 from normcore.statistics.weighted_brackets import WeightedBrackets, WeightedPlan
 from normcore.statistics.weighted_quantiles import BracketSums, WeightedRule
 from normcore.statistics.weighted_sample import SampledColumn
@@ -29,8 +29,6 @@ __all__ = ["RereadWeighted"]
 _WIDER = 3.0
 _NUMBERS = 3  # that are kept of a value: itself, its weight, its priority
 _LEAST_CAPACITY = 64
-# Looks at one rank: data that stays the same takes far fewer, whatever it is.
-_MOST_LOOKS = 200
 
 
 class _Known(NamedTuple):
@@ -160,7 +158,7 @@ class RereadWeighted:
         if bracket.lower == bracket.upper:
             inner = bracket.end, bracket.below
         self._looks[place] += 1
-        same = bool(self._looks[place] <= _MOST_LOOKS)
+        same = bool(self._looks[place] <= MOST_LOOKS)
         for value, below, end in (
             (bracket.lower, bracket.below, inner[0]),
             (bracket.upper, inner[1], bracket.end),

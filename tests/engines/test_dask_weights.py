@@ -6,6 +6,7 @@ import itertools
 
 import numpy as np
 import pytest
+import scipy.sparse as sp
 from hypothesis import given as drawn
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -197,6 +198,37 @@ def test_wrong_weights():
     for make in (nc.QuantileTransformer, lambda: nc.PercentileScaler(spread="mad")):
         with pytest.raises(TypeError, match=r"unless quantiles='sketch', which dask data takes"):
             make().fit(lazy, sample_weight=weights)
+
+
+@pytest.mark.parametrize("make", [nc.StandardScaler, nc.RobustScaler])
+def test_weights_are_judged_as_a_whole(make):
+    X = np.arange(16.0).reshape(8, 2)
+    lazy = da.from_array(X, chunks=2)
+    for least in (1e-250, 5e-324, 0.0):
+        weights = np.r_[[least] * 4, 1.0, 2.5, 1.0, 0.5]
+        expected = make().fit(X, sample_weight=weights)
+        for given in (weights, da.from_array(weights, chunks=2)):
+            found = make().fit(lazy, sample_weight=given)
+            np.testing.assert_array_equal(found.scale_, expected.scale_)
+    for wrong, message in (
+        (np.full(8, 1e-250), "holds nothing above 1e-250"),
+        (np.full(8, 3e307), "so large that its sum"),
+        (np.zeros(8), "at least one non-zero"),
+    ):
+        for given in (wrong, da.from_array(wrong, chunks=2)):
+            with pytest.raises(ValueError, match=message):
+                make().fit(lazy, sample_weight=given)
+    with pytest.raises(ValueError, match=r"not negative, but weight 7 is -1\.0"):
+        make().fit(lazy, sample_weight=np.r_[np.ones(7), -1.0])
+
+
+def test_sparse_items_of_which_some_weigh_nothing():
+    X, weights = np.eye(6) + 1, np.array([0.0, 0.0, 1e-250, 0.0, 2.0, 1.0])
+    X[1, 1] = np.inf
+    parts = [dask.delayed(sp.csr_array)(X[i : i + 2]) for i in (0, 2, 4)]
+    found = nc.StandardScaler(with_mean=False).fit(parts, sample_weight=weights)
+    expected = nc.StandardScaler(with_mean=False).fit(sp.csr_array(X), sample_weight=weights)
+    np.testing.assert_allclose(found.scale_, expected.scale_, rtol=1e-12)
 
 
 def test_many_columns():

@@ -290,6 +290,23 @@ def test_weights_of_other_tables(library):
     np.testing.assert_allclose(result, expected.transform(X), rtol=1e-15)
 
 
+@pytest.mark.parametrize("library", ["array", "pandas", "polars", "lazy", "pyarrow", "sparse"])
+def test_weights_that_no_scaler_looks_at(library):
+    given = X
+    if library == "sparse":
+        given = pytest.importorskip("scipy.sparse").csr_array(X)
+    elif library != "array":
+        module = pytest.importorskip(library.replace("lazy", "polars"))
+        kind = module.Table.from_pydict if library == "pyarrow" else module.DataFrame
+        given = kind(dict(zip("pqrs", X.T, strict=True)))
+        given = given.lazy() if library == "lazy" else given
+    nc.ColumnScaler([]).fit(given, sample_weight=WEIGHTS)
+    with pytest.raises(ValueError, match=f"sample_weight has 2 values, but X has {len(X)} rows"):
+        nc.ColumnScaler([]).fit(given, sample_weight=[1, 2])
+    with pytest.raises(ValueError, match="not negative"):
+        nc.ColumnScaler([]).fit(given, sample_weight=-WEIGHTS)
+
+
 def test_weights_over_dask():
     da = pytest.importorskip("dask.array")
     scaler = nc.ColumnScaler(

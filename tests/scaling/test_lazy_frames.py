@@ -83,6 +83,10 @@ def test_weights_pieces_and_some_features():
     np.testing.assert_allclose(back["a"], frame()["a"], rtol=1e-12)
     with pytest.raises(ValueError, match=r"sample_weight has 3 values, but X has 1000 rows"):
         nc.StandardScaler().fit(frame().lazy(), sample_weight=[1, 2, 3])
+    weights = np.ones(100_000)
+    weights[-1] = -1
+    with pytest.raises(ValueError, match=r"not negative, but weight 99999 is -1\.0"):
+        nc.StandardScaler().fit(frame(100_000).lazy(), sample_weight=weights)
 
 
 def test_bad_input():

@@ -203,6 +203,41 @@ def test_bad_weights_leave_the_scaler_as_it_was(name):
     np.testing.assert_array_equal(scaler.transform(X), before)
 
 
+OF_INFINITY = {
+    "array": np.asarray,
+    "float32": lambda X: X.astype(np.float32),
+    "strict": to_strict,
+    "torch": to_torch,
+    "bfloat16": lambda X: X.astype(pytest.importorskip("ml_dtypes").bfloat16),
+    "csr": sp.csr_array,
+    "csc": sp.csc_array,
+    "lazy": lambda X: pytest.importorskip("polars").DataFrame(X).lazy(),
+    "images": lambda X: X[:, :, None],
+}
+
+
+@pytest.mark.parametrize("kind", OF_INFINITY)
+def test_infinity_that_weighs_nothing_is_not_there(kind):
+    rng = np.random.default_rng(0)
+    X, weights = rng.integers(-9, 9, (9000, 2)) * 1.0, rng.random(9000)
+    X[[5, 6000, 6001], 0] = np.inf
+    weights[[5, 6000, 6001]] = 0.0
+    there = weights > 0
+    options = {"axis": 1} if kind == "images" else {}
+    for make in (nc.StandardScaler, nc.RobustScaler):
+        if kind in ("csr", "csc"):
+            options = {"with_mean" if make is nc.StandardScaler else "with_centering": False}
+        scaler = make(**options).fit(OF_INFINITY[kind](X), sample_weight=weights)
+        alone = make(**options).fit(OF_INFINITY[kind](X[there]), sample_weight=weights[there])
+        found, expected = (np.ravel(np.asarray(each.scale_)) for each in (scaler, alone))
+        np.testing.assert_allclose(found, expected, rtol=1e-12)
+        wrong = X.copy()
+        wrong[6002:6004, 1] = -np.inf
+        place = r"index \(6002, 1, 0\)" if kind == "images" else "row 6002"
+        with pytest.raises(ValueError, match=f"contains infinity.*first at {place}"):
+            make(**options).fit(OF_INFINITY[kind](wrong), sample_weight=weights)
+
+
 def test_metadata_routing_knows_weights():
     sklearn = pytest.importorskip("sklearn")
     with sklearn.config_context(enable_metadata_routing=True):

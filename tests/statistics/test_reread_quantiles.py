@@ -10,6 +10,7 @@ from normcore.array_backend.reference import ReferenceBackend
 from normcore.statistics import reread_quantiles
 from normcore.statistics.kept_brackets import KeptBrackets
 from normcore.statistics.reread_quantiles import (
+    MOST_LOOKS,
     RereadQuantiles,
     ValuesChanged,
     sampled_rows,
@@ -158,6 +159,24 @@ def test_other_values_in_another_pass() -> None:
     seen.observe(backend, X[:, :, None])
     with pytest.raises(ValuesChanged, match="column 1 had 30,000 values and has 29,999 when it"):
         found.learn(seen)
+
+
+def test_values_that_drift_between_passes() -> None:
+    backend = nc.get_backend("cpu")
+    X = np.random.default_rng(0).standard_normal((4000, 1))
+    sketch = nc.QuantileSketch.observe(backend, X[:, :, None], skipna=True, error=0.05)
+    found = RereadQuantiles(backend, Q, sketch, 100)
+
+    def read() -> None:
+        for number in range(len(Q) * (MOST_LOOKS + 1)):
+            plan = found.plan()
+            assert plan is not None
+            seen = KeptBrackets(plan)
+            seen.observe(backend, X[:, :, None] + 100.0 * number)
+            found.learn(seen)
+
+    with pytest.raises(ValuesChanged, match="column 0 holds other values when it is read again"):
+        read()
 
 
 @pytest.mark.parametrize("stride", [4, 64, 1000])

@@ -44,11 +44,11 @@ class Bfloat16Table(PiecewiseTable):
 
     def observed(self, scaler: Learning, weights: Array) -> Statistic | None:
         """Return the scaler's statistic; what is no kernel's, of some columns at a time."""
-        self._refuse_infinity(None)
+        if weights is not None:
+            weights = input_validation.host_weights(weights, self.num_rows, of_all=self.is_whole)
+        self._refuse_infinity(None, weights)
         if scaler.statistic is None:
             return None
-        if weights is not None:
-            weights = input_validation.as_weights(weights, self.num_rows)
         if scaler._observes_values and scaler.statistic in (Moments, Extrema):
             return scaler._observed(self._memory, weights, None)
         groups = [
@@ -79,10 +79,12 @@ class Bfloat16Table(PiecewiseTable):
             target[rows] = cast(np.asarray(scaled), target.dtype)
         return out
 
-    def _refuse_infinity(self, names: Array) -> None:
+    def _refuse_infinity(self, names: Array, weights: np.ndarray | None = None) -> None:
         bits = self._memory.view(np.uint16)
         for rows in _blocks(self.num_rows, self._num_columns):
             infinite = bits[rows] & np.uint16(~_SIGN & 0xFFFF) == _INFINITY
+            if weights is not None:
+                infinite &= weights[rows, None] > 0
             if infinite.any():
                 row, column = np.argwhere(infinite)[0].tolist()
                 raise input_validation.infinity_error(rows.start + row, column, names)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from normcore.scaling.learning import Learning
     from normcore.scaling.transforming import Transforming
 
-__all__ = ["LazyTable", "is_lazy"]
+__all__ = ["LazyTable", "is_lazy", "num_rows_of"]
 
 # Rows of a batch.
 _ROWS = 1 << 16
@@ -30,6 +30,11 @@ _ROWS = 1 << 16
 def is_lazy(X: Array) -> bool:
     """Whether ``X`` is a lazy frame of polars."""
     return hasattr(X, "collect_schema") and hasattr(X, "map_batches") and library_of(X) == "polars"
+
+
+def num_rows_of(frame: Array) -> int:
+    """Return how many rows a lazy frame has, which runs its query."""
+    return int(frame.select(sys.modules["polars"].len()).collect().item())
 
 
 class LazyTable(PiecewiseTable):
@@ -59,7 +64,7 @@ class LazyTable(PiecewiseTable):
         The query runs once more where there are weights, to count the rows.
         """
         if weights is not None:
-            weights = input_validation.as_weights(weights, self._count())
+            weights = input_validation.host_weights(weights, num_rows_of(self._frame))
         statistic, rows = None, 0
         for values in self._batches(in_one=not scaler.exact_streaming):
             stop = rows + values.shape[0]
@@ -67,7 +72,7 @@ class LazyTable(PiecewiseTable):
             try:
                 found = scaler._observed(values, part, self.names)
             except ValueError:
-                self._refuse_infinity(values, rows)
+                self._refuse_infinity(values, rows, part)
                 raise
             if statistic is not None and found is not None:
                 found = statistic.merge(found)
@@ -76,10 +81,6 @@ class LazyTable(PiecewiseTable):
             input_validation.check_shape(np.empty((0, len(self._names))), self._owner)
         self.num_rows = rows
         return statistic
-
-    def _count(self) -> int:
-        polars = sys.modules["polars"]
-        return int(self._frame.select(polars.len()).collect().item())
 
     def _batches(self, *, in_one: bool) -> Iterator[np.ndarray]:
         if in_one or not hasattr(self._frame, "collect_batches"):
@@ -137,12 +138,14 @@ class LazyTable(PiecewiseTable):
         if container != "polars":
             super().check_container(container)
 
-    def _refuse_infinity(self, values: np.ndarray, first_row: int | None) -> None:
+    def _refuse_infinity(
+        self, values: np.ndarray, first_row: int | None, weights: np.ndarray | None = None
+    ) -> None:
         """Refuse a batch with an infinite value, by its row in the whole where that is known.
 
         polars maps batches in any order, and its own numbers of rows end at 2**32.
         """
-        place = input_validation.first_infinity(values, np)
+        place = input_validation.first_infinity(values, np, weights)
         if place is None:
             return
         row, column = place

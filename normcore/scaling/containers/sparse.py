@@ -62,11 +62,12 @@ class SparseTable(PiecewiseTable):
         if not matrix.has_canonical_format:
             matrix = matrix.copy()
             matrix.sum_duplicates()
+        if weights is not None:
+            weights = input_validation.host_weights(weights, self.num_rows, of_all=self.is_whole)
+            matrix = _without_weightless_infinity(matrix, weights)
         _refuse_infinity(matrix, None)
         if scaler.statistic is None:
             return None
-        if weights is not None:
-            weights = input_validation.host_weights(weights, self.num_rows)
         columns = Columns(_exact_floats(matrix), scaler)
         if not scaler.exact_streaming or not (weights is None or scaler.statistic is Moments):
             return columns.observed_whole(weights)
@@ -150,6 +151,20 @@ def _entries(matrix: Array) -> Iterator[tuple[slice, np.ndarray]]:
     for start in range(0, matrix.data.size, _BLOCK):
         block = slice(start, start + _BLOCK)
         yield block, columns[block]
+
+
+def _without_weightless_infinity(matrix: Array, weights: np.ndarray) -> Array:
+    """Return a matrix with 0 for infinite elements of rows that weigh nothing."""
+    if weights.all() or matrix.data.dtype.kind != "f":
+        return matrix
+    rows = matrix.indices
+    if matrix.format == "csr":
+        rows = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
+    nothing = np.isinf(matrix.data) & (weights[rows] == 0)
+    if nothing.any():
+        matrix = matrix.copy()
+        matrix.data[nothing] = 0
+    return matrix
 
 
 def _refuse_infinity(matrix: Array, names: Names | None) -> None:

@@ -34,6 +34,8 @@ class PiecewiseTable(ABC):
         Fitted attributes become arrays of its kind, as those of a dense ``X`` do.
     features : FeatureAxes or None
         The axes of the features; None where these are the columns.
+    is_whole : bool
+        Whether there are no other rows, so that some have to weigh anything.
     """
 
     #: What errors call it.
@@ -44,6 +46,7 @@ class PiecewiseTable(ABC):
     num_rows: int
     like: Array = None
     features: FeatureAxes | None = None
+    is_whole: bool = True
 
     @abstractmethod
     def observed(self, scaler: Learning, weights: Array) -> Statistic | None:
