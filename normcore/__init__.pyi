@@ -32,6 +32,7 @@ from normcore.layernorm import InstanceNorm as InstanceNorm
 from normcore.layernorm import LayerNorm as LayerNorm
 from normcore.layernorm import RMSNorm as RMSNorm
 from normcore.layout.infinite_input import InfiniteInput as InfiniteInput
+from normcore.package.callers_warning import warn_caller as warn_caller
 from normcore.registration import scalers as scalers
 from normcore.registration.discovery import register as register
 from normcore.registration.hookspecs import hookimpl as hookimpl
@@ -127,4 +128,5 @@ __all__ = [
     "use_executor",
     "use_num_threads",
     "use_precision",
+    "warn_caller",
 ]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from math import copysign
 from typing import TYPE_CHECKING
 
 from normcore.layout.namespace import Array
@@ -42,10 +43,15 @@ class Caller:
         ordering: Ordering,
         errors: Callable[[], AbstractContextManager[None]],
     ) -> None:
-        self._cupy, self.ordering, self._errors = backend.xp, ordering, errors
+        self._cupy, self.ordering, self.errors = backend.xp, ordering, errors
         self._ndarray = backend.xp.ndarray
         self._process = os.getpid()
         self.known = Known[Planned | None]()
+
+    def takes(self, array: Array) -> bool:
+        """Whether there may be plans for an array, in the process that CUDA was begun in."""
+        of_device = type(array) is self._ndarray or is_plain_tensor(array)
+        return of_device and os.getpid() == self._process
 
     def run(
         self, plan: Callable[..., Planned | None], arrays: tuple[Array, ...], **options: object
@@ -62,7 +68,9 @@ class Caller:
         ndarray, first = self._ndarray, arrays[0]
         of_cupy, device = type(first) is ndarray, -1
         addresses: list[int] = []
-        lie: list[object] = [plan, *options.values()]
+        lie: list[object] = [plan]
+        for option in options.values():  # 1, 1.0 and True are equal, and so are 0.0 and -0.0
+            lie += (option, type(option), isinstance(option, float) and copysign(1.0, option))
         for array in arrays:
             if array is None:
                 addresses += (0,)
@@ -101,5 +109,5 @@ class Caller:
                         results[number] = self.ordering.as_tensor(results[number])
                 return results
         except Exception:
-            with self._errors():
+            with self.errors():
                 raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Hashable, Mapping
 from typing import TYPE_CHECKING, TypeAlias
@@ -22,6 +23,7 @@ __all__ = ["CupyDevice", "is_capturing"]
 _Key: TypeAlias = tuple[int, tuple[str, str], str, bool]
 _MIN_COUNTERS = 1024
 _LAST_BUILTIN_STREAM = 2  # the legacy one is 0 or 1, that of each thread 2
+_OF_EACH_THREAD = 2
 
 
 class CupyDevice:
@@ -33,8 +35,12 @@ class CupyDevice:
         self.xp = cupy
         self._modules: dict[_Key, cupy.RawModule] = {}
         self._kernels: dict[_Key, cupy.RawKernel] = {}
-        self._counters: dict[tuple[int, int], Array] = {}
+        self._counters: dict[tuple[object, ...], Array] = {}
         self._lock = threading.Lock()
+        self._thread = threading.local()
+        self._shared_handles = {_OF_EACH_THREAD}
+        if int(os.environ.get("CUPY_CUDA_PER_THREAD_DEFAULT_STREAM", "0")):
+            self._shared_handles.add(0)
 
     def empty(self, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
         return self.xp.empty(shape, dtype)
@@ -52,8 +58,12 @@ class CupyDevice:
             self._counters[place] = made
         return made
 
-    def place(self) -> tuple[int, int]:
-        return self.xp.cuda.runtime.getDevice(), self.xp.cuda.get_current_stream().ptr
+    def place(self) -> tuple[object, ...]:
+        device, stream = self.xp.cuda.runtime.getDevice(), self.xp.cuda.get_current_stream().ptr
+        if stream not in self._shared_handles:
+            return device, stream
+        thread = self._thread.__dict__  # whose number another has when it has ended
+        return device, stream, thread.setdefault("itself", object())
 
     def kept(self, made: Mapping[Hashable, Array]) -> Array:
         place = self.place()
@@ -72,6 +82,9 @@ class CupyDevice:
 
     def pointer(self, array: Array) -> int:
         return int(array.data.ptr)
+
+    def load(self, kernel: str, dtypes: tuple[str, str], together: bool = False) -> None:
+        self._loaded((self.xp.cuda.runtime.getDevice(), dtypes, kernel, together))
 
     def launch(
         self,
@@ -93,13 +106,17 @@ class CupyDevice:
         attributes = self.xp.cuda.Device(device).attributes
         if not attributes["CooperativeLaunch"]:
             return 0
-        function = self._kernel((device, dtypes, kernel, True)).kernel
+        function = self._loaded((device, dtypes, kernel, True))
         count = self.xp.cuda.driver.occupancyMaxActiveBlocksPerMultiprocessor
         return int(count(function.ptr, num_threads, 0) * attributes["MultiProcessorCount"])
 
     def cache_bytes(self) -> int:
         device = self.xp.cuda.Device(self.xp.cuda.runtime.getDevice())
         return int(device.attributes["L2CacheSize"])
+
+    def _loaded(self, key: _Key) -> cupy.cuda.Function:
+        """Return what CuPy makes of a kernel when it is first launched."""
+        return (self._kernels.get(key) or self._kernel(key)).kernel
 
     def _kernel(self, key: _Key) -> cupy.RawKernel:
         """Return a kernel, loaded where that has not been done."""

@@ -148,6 +148,9 @@ class Device(Protocol):
     def pointer(self, array: Array) -> int:
         """Return the address of a device array's first element."""
 
+    def load(self, kernel: str, dtypes: tuple[str, str], together: bool = False) -> None:
+        """Have a kernel ready, so that no launch of it has to load its code."""
+
     def launch(
         self,
         kernel: str,

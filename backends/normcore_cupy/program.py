@@ -80,6 +80,7 @@ class Program:
         self._counters: Address | None = None
         self._num_counters = 0
         self._launches: list[_Launch] = []
+        self._is_loaded = False
 
     # -- laying out ------------------------------------------------------------------------
 
@@ -145,7 +146,12 @@ class Program:
             else:
                 held += [array]
         if self._counters is not None:
-            addresses[self._counters] = device.pointer(device.counters(self._num_counters))
+            held += [device.counters(self._num_counters)]
+            addresses[self._counters] = device.pointer(held[-1])
+        if not self._is_loaded:  # so that none fails to be after another has changed arrays
+            for launch in self._launches:
+                launch.load()
+            self._is_loaded = True
         for launch in self._launches:
             launch(addresses)
         return results
@@ -178,6 +184,10 @@ class _Launch:
             else:
                 self._arguments.append(argument)
         self._lock = threading.Lock()
+
+    def load(self) -> None:
+        kernel, dtypes, *_ = self._how
+        self._device.load(kernel, dtypes, self._together)
 
     def __call__(self, addresses: list[int]) -> None:
         arguments = [*self._arguments]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from normcore.affine import Affine
@@ -152,9 +153,16 @@ class WholeCalls:
     def rescale(
         self, x: Array, affine: Affine, axis: int, clip: tuple[float, float] | None, out: Array
     ) -> Array:
-        with self.caller.ordering.of(x):  # the coefficients may have to be brought there
-            rows = self._launcher.coefficients(affine, x.shape[axis])
-            made = self._run(self._plans.rescale, (x, rows, out), axis=axis, clip=clip)
+        if not self.caller.takes(x):
+            return None
+        low, high = (-math.inf, math.inf) if clip is None else map(float, clip)
+        try:
+            with self.caller.ordering.of(x):  # the coefficients may have to be brought there
+                rows = self._launcher.coefficients(affine, x.shape[axis])
+                made = self._run(self._plans.rescale, (x, rows, out), axis=axis, low=low, high=high)
+        except Exception:
+            with self.caller.errors():
+                raise
         return None if made is None else made[0] if out is None else out
 
     def _normalized(self, made: list[Array], out: Array) -> tuple[Array, Moments]:

@@ -259,7 +259,7 @@ class Plans(Planning):
         return Planned(program)
 
     def rescale(
-        self, x: Array, rows: Array, out: Array, *, axis: int, clip: tuple[float, float] | None
+        self, x: Array, rows: Array, out: Array, *, axis: int, low: float, high: float
     ) -> Planned | None:
         """Map by the rows (4, C) of coefficients."""
         program = Program(self._device, 3)
@@ -269,7 +269,6 @@ class Plans(Planning):
         (view, target), at_out, is_fresh = drafted
         if rows.shape[1] != view.shape[1]:
             return None
-        low, high = (-math.inf, math.inf) if clip is None else clip
         over = self._backend._plan(view, ELEMENTWISE, target)
         self._launch(
             program, "rescale", (dtype_name(view), dtype_name(target)), over,

@@ -265,7 +265,7 @@ def batch_norm_backward(
     >>> dbeta
     array([2., 2.])
     """
-    others = activation, mask, communicator, groups, virtual_batch_size
+    others = beta, activation, mask, communicator, groups, virtual_batch_size
     whole = whole_calls(dy, backend, precision, *others)
     if whole is not None and isinstance(moments, Moments):
         gradients = whole.batch_norm_backward(dy, x, moments, gamma, axis, eps, training, out)

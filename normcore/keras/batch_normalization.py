@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 import keras
 from keras import ops
 
-from normcore.keras.operations import OPERATIONS, Tensor, as_floats, serializable, vector
+from normcore.keras.operations import OPERATIONS, Tensor, Vectors, as_floats, serializable, vector
 
 __all__ = ["BatchNormalization"]
 
@@ -17,8 +18,9 @@ class BatchNormalization(keras.layers.BatchNormalization):
     """:class:`keras.layers.BatchNormalization`, computed by normcore.
 
     Arguments, weights and configuration are its own. One value of each channel, which has no
-    variance, becomes `beta` in training and leaves the moving statistics alone. With
-    ``renorm=True`` training is Keras's own, and so is a mask beside channels that are not last.
+    variance, becomes `beta` in training and leaves the moving statistics alone; so does all of a
+    batch of which a mask leaves one position or none. With ``renorm=True`` training is Keras's own,
+    and so is a mask beside channels that are not last.
 
     Examples
     --------
@@ -49,19 +51,42 @@ class BatchNormalization(keras.layers.BatchNormalization):
         if not learns:
             moving = vector(self.moving_mean, x), vector(self.moving_variance, x)
             y = OPERATIONS.batch_norm_inference(x, *moving, vectors, axis, eps)
-        elif mask is None and math.prod(x.shape) <= x.shape[axis]:  # one value of each channel
-            shape = [x.shape[axis] if each == axis else 1 for each in range(last + 1)]
-            gamma, beta = (None if each is None else ops.reshape(each, shape) for each in vectors)
-            y = x - x  # with gradients, which are 0; NaN stays
-            y = y if gamma is None else y * gamma
-            y = y if beta is None else y + beta
+        elif math.prod(x.shape) <= x.shape[axis]:  # one value of each channel
+            y = self._of_one_value(x, vectors, axis)
         else:
-            if mask is not None:
+            weights = self.moving_mean, self.moving_variance
+
+            def normalized() -> list[Tensor]:
+                y, *statistics = OPERATIONS.batch_norm(x, vectors, axis, eps, mask)
+                moved = (
+                    ops.cast(weight, new.dtype) * self.momentum + new * (1.0 - self.momentum)
+                    for weight, new in zip(weights, statistics, strict=True)
+                )
+                return [ops.cast(y, self.compute_dtype), *as_weights(moved)]
+
+            def of_one_value() -> list[Tensor]:
+                y = self._of_one_value(x, vectors, axis)
+                return [ops.cast(y, self.compute_dtype), *as_weights(weights)]
+
+            def as_weights(values: Iterable[Tensor]) -> list[Tensor]:
+                return [ops.cast(each, weights[0].dtype) for each in values]
+
+            if mask is None:
+                made = normalized()
+            else:
                 mask = ops.broadcast_to(ops.cast(mask, "bool"), x.shape[:-1])
-            y, *statistics = OPERATIONS.batch_norm(x, vectors, axis, eps, mask)
-            for weight, new in zip(
-                (self.moving_mean, self.moving_variance), statistics, strict=True
-            ):
-                old = ops.cast(weight, new.dtype)
-                weight.assign(old * self.momentum + new * (1.0 - self.momentum))
+                few = ops.less(ops.sum(ops.cast(mask, "int32")), 2)
+                made = ops.cond(few, of_one_value, normalized)
+            y, *moved = made
+            for weight, value in zip(weights, moved, strict=True):
+                weight.assign(value)
         return ops.cast(y, self.compute_dtype)
+
+    @staticmethod
+    def _of_one_value(x: Tensor, vectors: Vectors, axis: int) -> Tensor:
+        """Return beta everywhere, with the gradients of 0 times what is normalized."""
+        shape = [size if each == axis else 1 for each, size in enumerate(x.shape)]
+        gamma, beta = (None if each is None else ops.reshape(each, shape) for each in vectors)
+        y = x - x  # with gradients, which are 0; NaN stays
+        y = y if gamma is None else y * gamma
+        return y if beta is None else y + beta

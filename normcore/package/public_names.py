@@ -59,6 +59,7 @@ ORIGINS = {
     "use_executor": "threads",
     "use_num_threads": "threads",
     "use_precision": "array_backend.precision",
+    "warn_caller": "package.callers_warning",
 }
 
 #: Public submodules that are attributes of the package.

@@ -7,13 +7,13 @@ The hook is in :mod:`~normcore.registration.hookspecs`, what it may register in
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from normcore.package.callers_warning import warn_caller
 from normcore.registration.discovery import catalog, register
+from normcore.registration.kinds import loaded
 from normcore.registration.registry import PluginError, PluginWarning, Registration
 
 __all__ = [
@@ -224,8 +224,7 @@ def _error_of(registration: Registration) -> PluginError | None:
 
 def _is_target(registration: Registration, cls: type) -> bool:
     """Whether a class is what is registered; nothing is imported to tell."""
-    module, _, attribute = registration.target.partition(":")
-    return getattr(sys.modules.get(module), attribute, None) is cls
+    return any(each is cls for each in loaded(registration.target))
 
 
 def _resolve_or_warn(registration: Registration) -> Any:

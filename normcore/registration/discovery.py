@@ -110,12 +110,15 @@ def register(plugin: object) -> None:
         name = getattr(plugin, "__name__", None) or type(plugin).__qualname__
         taken = _take(manager, plugin, Plugin(name))
     if _unknown_backend(taken) and not _is_busy() and not _disabled():
-        catalog()  # which may have the backend
-        with _lock:
+        try:
+            catalog()  # which may have the backend; its warnings may be errors
             problem = _unknown_backend(taken)
             if problem:
-                _give_back(manager, plugin, taken)
                 raise PluginError(f"{problem}. Register the plugin that has it first")
+        except BaseException:
+            with _lock:
+                _give_back(manager, plugin, taken)
+            raise
 
 
 def _discover() -> None:
@@ -322,7 +325,9 @@ def _is_busy() -> bool:
 
 def _load(entry_point: EntryPoint, plugin: Plugin) -> _Loaded:
     try:
-        return _Loaded(plugin, entry_point.load())
+        module = entry_point.load()
+        getattr(module, HOOK, None)  # executes a module that importlib.util.LazyLoader put off
+        return _Loaded(plugin, module)
     except (Exception, SystemExit) as error:
         return _Loaded(
             plugin,

@@ -24,7 +24,10 @@ def loaded(target: str) -> tuple[object, ...]:
     A module is not asked for what it would make or import on demand.
     """
     module, _, attribute = target.partition(":")
-    names = getattr(sys.modules.get(module), "__dict__", {})
+    try:  # past the `__getattribute__` by which importlib.util.LazyLoader executes a module
+        names = object.__getattribute__(sys.modules.get(module), "__dict__")
+    except AttributeError:  # None, or another stand-in for a module
+        return ()
     return (names[attribute],) if attribute in names else ()
 
 

@@ -98,8 +98,9 @@ class QuantileLearner(WeightedScaler):
     ) -> MergeableQuantiles:
         """Return the quantiles of an ``(N, C, S)`` view at ``q``, skipping NaN.
 
-        Whole weights repeat their values; with others, a quantile is the first value at which the
-        cumulated weight reaches it. A sketch carries no others, which is a ValueError.
+        Whole weights repeat their values; with others, a quantile below 1 is the first value at
+        which the cumulated weight reaches it but for a share of ``2**-44``, and 1 the maximum. A
+        sketch carries no others, which is a ValueError.
         """
         if weights is not None:
             sketched = self.quantiles == "sketch"

@@ -48,8 +48,9 @@ class WeightedScaler(Scaler):
         sample_weight : number or array-like of shape (n_samples,), optional
             Finite and not negative; for each index of the first axis. Scalers of quantiles take
             whole numbers for how often a row is repeated. With others, a quantile is the first
-            value at which the cumulated weight, an exact sum, reaches it, NumPy's
-            ``inverted_cdf``; a sketch does not take such.
+            value at which the cumulated weight, an exact sum, reaches it but for a share of
+            ``2**-44``, which roundings of weights and quantiles stay below: NumPy's
+            ``inverted_cdf``. 1 is the maximum. A sketch does not take such.
         where : array of bool, optional
             Of a shape that broadcasts to that of ``X``: elements where it is False are skipped,
             whatever they hold.

@@ -29,6 +29,8 @@ __all__ = ["RereadWeighted"]
 _WIDER = 3.0
 _NUMBERS = 3  # that are kept of a value: itself, its weight, its priority
 _LEAST_CAPACITY = 64
+# Looks at one rank: data that stays the same takes far fewer, whatever it is.
+_MOST_LOOKS = 200
 
 
 class _Known(NamedTuple):
@@ -72,6 +74,8 @@ class RereadWeighted:
         self._reach = np.ones(shape)
         self._targets: dict[Place, tuple[int, int]] = {}
         self._known: dict[Place, _Known] = {}
+        self._looks = np.zeros(shape, dtype=np.int64)
+        self._weighed: dict[Place, dict[float, tuple[int, int]]] = {}  # below values, and up to
         for channel, column in enumerate(columns):
             places = [(rank, channel) for rank in range(self._q.size)]
             self._known.update(dict.fromkeys(places, _Known(column, 0, 0)))
@@ -122,7 +126,7 @@ class RereadWeighted:
         Raises
         ------
         ValuesChanged
-            If it saw other weights than the one before.
+            If it saw what is not there in the data of the passes before.
         """
         plan = seen.plan
         for channel in np.flatnonzero(~self._is_total).tolist():
@@ -142,10 +146,32 @@ class RereadWeighted:
                 continue
             ends = float(plan.lower[place]), float(plan.upper[place])
             bracket = BracketSums(*ends, *(each[place] for each in seen.sums))
+            self._refuse_change(place, bracket)
             sample = seen.samples.get(place)
             column = none if sample is None else sample.column()
             if not self._settle(place, bracket, column):
                 self._narrow(place, bracket, column)
+
+    def _refuse_change(self, place: Place, bracket: BracketSums) -> None:
+        """Refuse a bracket that contradicts the earlier ones, or the sample that it was made of."""
+        sampled = self._known[place].column.values
+        weighed = self._weighed.setdefault(place, {})
+        inner = bracket.edge, bracket.edge + bracket.inside
+        if bracket.lower == bracket.upper:
+            inner = bracket.end, bracket.below
+        self._looks[place] += 1
+        same = bool(self._looks[place] <= _MOST_LOOKS)
+        for value, below, end in (
+            (bracket.lower, bracket.below, inner[0]),
+            (bracket.upper, inner[1], bracket.end),
+        ):
+            at = int(np.searchsorted(sampled, value))
+            was_there = at < len(sampled) and sampled[at] == value
+            same &= weighed.setdefault(value, (below, end)) == (below, end)
+            same &= end > below or not was_there
+        cumulated = [each for _, pair in sorted(weighed.items()) for each in pair]
+        if not same or cumulated != sorted(cumulated):
+            raise ValuesChanged(f"column {place[1]} holds other values when it is read again")
 
     def _settle(self, place: Place, bracket: BracketSums, column: SampledColumn) -> bool:
         """Find a quantile, if all that it is made of is known."""

@@ -130,7 +130,10 @@ def _keep(
                 continue
             given = np.ldexp(whole, exponent)
             known = inside.setdefault((rank, channel), [])
-            if known and np.array_equal(known[-1][0], values):
-                known[-1] = values, known[-1][1] + given  # digits of the same, without rounding
-            else:
-                known.append((values, given))
+            if known and np.array_equal(known[-1][0], values):  # most likely of the same rows
+                before = known[-1][1]
+                both = before + given
+                if np.array_equal(both - before, given) and np.array_equal(both - given, before):
+                    known[-1] = values, both
+                    continue
+            known.append((values, given))

@@ -45,6 +45,8 @@ class InvertedCDF:
 
     def targets(self, total: int, q: float) -> tuple[int, int]:
         """See :meth:`WeightedRule.targets`."""
+        if q == 1.0:  # the maximum, whatever it weighs
+            return total, total
         # A q such as 0.1 is a little more than what is meant, and so may weights be less.
         numerator, denominator = (q * (1.0 - _ROUNDING)).as_integer_ratio()
         target = max(1, -(-numerator * total // denominator))

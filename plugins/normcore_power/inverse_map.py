@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import warnings
-
 import numpy as np
 
+import normcore as nc
 from normcore_power import curve
 
 __all__ = ["inverse"]
@@ -23,10 +22,10 @@ def inverse(x: np.ndarray, parameters: np.ndarray, plus_one: bool) -> np.ndarray
     lost = np.isnan(result) & ~np.isnan(x)
     if lost.any() and not np.isnan(parameters[lost.any(axis=0)]).any():
         column = int(np.argmax(lost.any(axis=0)))
-        warnings.warn(
+        nc.warn_caller(
             f"Some values in column {column} of the inverse-transformed data are NaN. No value has "
             "them as its power transform: that has bounds where lambda is below 0, or above 2 for "
             "values below 0.",
-            stacklevel=2,
+            package="normcore_power",
         )
     return result

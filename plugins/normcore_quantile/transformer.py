@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from types import ModuleType
 from typing import Any, Self
@@ -213,10 +212,10 @@ class QuantileTransformer(nc.QuantileLearner, nc.PointwiseScaler):
     def observe(self, backend: nc.Backend, x: Any, *, weights: Any = None) -> nc.MergeableQuantiles:
         """Return the landmarks of a view, skipping NaN and positions of weight 0."""
         if self.ignore_implicit_zeros:
-            warnings.warn(
+            nc.warn_caller(
                 "'ignore_implicit_zeros' takes effect only with sparse matrix. This parameter has "
                 "no effect.",
-                stacklevel=2,
+                package="normcore_quantile",
             )
         positions, counts = np.arange(x.shape[0] * x.shape[2]), None
         if weights is not None:
@@ -278,10 +277,10 @@ class QuantileTransformer(nc.QuantileLearner, nc.PointwiseScaler):
         if self._sketches:  # so that those of all data merge
             return np.linspace(0.0, 1.0, self.n_quantiles)
         if self.n_quantiles > num_samples:
-            warnings.warn(
+            nc.warn_caller(
                 f"n_quantiles ({self.n_quantiles}) is greater than the total number of samples "
                 f"({num_samples}). n_quantiles is set to n_samples.",
-                stacklevel=3,
+                package="normcore_quantile",
             )
         return np.linspace(0.0, 1.0, max(1, min(self.n_quantiles, num_samples)))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given as drawn
@@ -213,5 +215,32 @@ def test_data_that_changes_between_passes(monkeypatch):
         lambda: np.where(rng.random((3000, 9)) < 0.5, np.nan, rng.random((3000, 9))), pure=False
     )
     weights = rng.random(3000)
-    with pytest.raises(ValueError, match=r"X is not the same in each pass: .*weighed.*persist"):
+    with pytest.raises(ValueError, match=r"X is not the same in each pass: .*persist"):
         nc.RobustScaler().fit([draw()], sample_weight=weights)
+
+
+DRIFTS = {
+    "away": lambda X, read: X + read,
+    "slowly": lambda X, read: X + 1e-4 * read,
+    "down": lambda X, read: X - 0.1 * read,
+    "to and fro": lambda X, read: X * (-1.5) ** read,
+    "of the same values": lambda X, read: np.roll(np.sort(X, axis=0), 400 * read, axis=0),
+}
+
+
+@pytest.mark.parametrize("drift", DRIFTS)
+@pytest.mark.usefixtures("few_rows")
+def test_data_that_drifts_between_passes(drift, monkeypatch):
+    for name in ("_ERRORS", "_MORE"):
+        monkeypatch.setattr(weighted_sample, name, 0.0)
+    rng = np.random.default_rng(0)
+    X, reads = rng.normal(size=(3000, 2)), itertools.count()
+
+    def drifted():
+        read = next(reads)
+        assert read < 1000
+        return DRIFTS[drift](X, read)
+
+    weights = rng.random(3000)
+    with pytest.raises(ValueError, match=r"X is not the same in each pass: .*persist"):
+        nc.RobustScaler().fit([dask.delayed(drifted, pure=False)()], sample_weight=weights)

@@ -6,7 +6,8 @@ import keras
 import numpy as np
 import pytest
 from keras import layers as theirs
-from keras_layers import draw, needs_gradients, numpy, pair, slopes
+from keras import ops
+from keras_layers import BACKEND, draw, needs_gradients, numpy, pair, slopes
 
 import normcore.keras as ours
 
@@ -37,6 +38,54 @@ def test_one_value_of_each_channel_has_gradients(options):
     for name, each in zip(["x", *(each.name for each in layer.trainable_variables)], found,
                           strict=True):  # fmt: skip
         np.testing.assert_array_equal(each, dy[0] if name == "beta" else np.zeros(each.shape))
+
+
+def few_counted(counted):
+    mask = np.zeros((4, 2), bool)
+    mask.flat[:counted] = True
+    return draw((4, 2, 3)), mask
+
+
+@pytest.mark.parametrize("counted", [0, 1])
+def test_a_mask_that_leaves_one_position_or_none_is_the_same(counted):
+    x, mask = few_counted(counted)
+    layer = pair("BatchNormalization", x.shape)[0]
+    before = layer.get_weights()
+    y = numpy(layer(x, training=True, mask=ops.convert_to_tensor(mask)))
+    np.testing.assert_array_equal(y, np.broadcast_to(before[1], x.shape))
+    for found, wanted in zip(layer.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(found, wanted)
+
+
+@needs_gradients
+@pytest.mark.parametrize("counted", [0, 1])
+def test_a_mask_that_leaves_one_position_or_none_has_gradients(counted):
+    x, mask = few_counted(counted)
+    layer = pair("BatchNormalization", x.shape)[0]
+    dy = draw(x.shape, seed=1)
+    dx, dgamma, dbeta = slopes(layer, x, dy, training=True, mask=mask)
+    np.testing.assert_array_equal(dx, np.zeros(x.shape))
+    np.testing.assert_array_equal(dgamma, np.zeros(3))
+    np.testing.assert_allclose(dbeta, dy.sum((0, 1)), rtol=1e-5)
+
+
+@pytest.mark.skipif(BACKEND != "jax", reason="traces with JAX")
+def test_masks_may_be_traced():
+    import jax
+
+    x, mask = few_counted(3)
+    layer = pair("BatchNormalization", x.shape)[0]
+
+    @jax.jit
+    def step(moving, mask):
+        own = [each.value for each in layer.trainable_variables]
+        return layer.stateless_call(own, moving, x, training=True, mask=mask)
+
+    for each in (mask, mask & False):
+        y, moved = step([each.value for each in layer.non_trainable_variables], each)
+        np.testing.assert_allclose(y, numpy(layer(x, training=True, mask=each)), rtol=1e-6)
+        for found, wanted in zip(moved, layer.non_trainable_variables, strict=True):
+            np.testing.assert_allclose(found, wanted, rtol=1e-6)
 
 
 @needs_gradients

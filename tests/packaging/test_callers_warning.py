@@ -21,3 +21,15 @@ def test_feature_names_that_one_side_has(cls, named_in_fit):
         with pytest.warns(UserWarning, match="feature names") as caught:
             call(other)
         assert [each.filename for each in caught] == [__file__]
+
+
+def test_warnings_of_plugins():
+    X = np.arange(1.0, 9.0).reshape(4, 2)
+    power = nc.PowerTransformer(method="box-cox", standardize=False).fit(X**-2.0)
+    for call, words in (
+        (lambda: nc.QuantileTransformer().fit(X), "n_quantiles"),
+        (lambda: power.inverse_transform(X * 1e6), "NaN"),
+    ):
+        with pytest.warns(UserWarning, match=words) as caught:
+            call()
+        assert [each.filename for each in caught] == [__file__]

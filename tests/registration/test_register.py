@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
+import importlib.metadata
+import importlib.util
 import operator
 import re
 import sys
@@ -152,6 +153,35 @@ def test_nothing_is_imported_or_made_to_look_at_targets(monkeypatch):
     assert "Later" not in asked
 
 
+@pytest.fixture
+def lazy(monkeypatch, tmp_path):
+    """A module that importlib.util.LazyLoader has put off, and whose import fails."""
+    path = tmp_path / "put_off.py"
+    path.write_text("import this_is_no_module")
+    spec = importlib.util.spec_from_file_location("put_off", path)
+    spec.loader = importlib.util.LazyLoader(spec.loader)
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "put_off", module)
+    spec.loader.exec_module(module)
+
+
+@pytest.mark.usefixtures("fresh", "lazy")
+def test_modules_that_are_put_off_are_not_executed_to_look_at_targets():
+    nc.register(make_plugin("registry.scaler('later', 'put_off:Later')"))
+    assert registration.origin(type("Later", (), {})).startswith("module ")
+    with pytest.raises(nc.PluginError, match="does not import: ModuleNotFoundError"):
+        registration.scaler("later")
+
+
+@pytest.mark.usefixtures("fresh", "lazy")
+def test_a_plugin_that_is_put_off_and_does_not_import_is_warned_about(monkeypatch):
+    point = importlib.metadata.EntryPoint("late", "put_off", discovery.GROUP)
+    plugin = Plugin("late", "late", "1")
+    monkeypatch.setattr(discovery, "_load_entry_points", lambda: [discovery._load(point, plugin)])
+    with pytest.warns(nc.PluginWarning, match="'put_off' does not import: ModuleNotFoundError"):
+        registration.registrations()
+
+
 @pytest.mark.usefixtures("fresh")
 def test_a_kind_of_device_that_is_none():
     message = "backend 'x': no array is on a device of the kind 'gpu'; the kinds are '*', 'cpu', "
@@ -200,6 +230,20 @@ def test_register_looks_for_the_backend_of_a_kernel(monkeypatch):
     monkeypatch.setattr(discovery, "_load_entry_points", lambda: found)
     nc.register(make_plugin(KERNEL))
     assert {row.name for row in registration.registrations()} >= {"k", "cpuu"}
+
+
+@pytest.mark.usefixtures("fresh")
+def test_register_takes_nothing_if_looking_for_the_backend_raises(monkeypatch):
+    found = [discovery._Loaded(Plugin("bad", "bad", "1"), problem="it is bad")]
+    monkeypatch.setattr(discovery, "_load_entry_points", lambda: found)
+    plugin = make_plugin("registry.function('half', 'operator:neg')", KERNEL)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(nc.PluginWarning, match="it is bad"):
+            nc.register(plugin)
+    assert not {"half", "k"} & {row.name for row in registration.registrations()}
+    with pytest.raises(nc.PluginError, match="kernel 'k' is for the backend 'cpuu'"):
+        nc.register(plugin)
 
 
 @pytest.mark.usefixtures("fresh")

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from normcore import get_backend
+from normcore import RobustScaler, get_backend
 from normcore.array_backend.reference import ReferenceBackend
 from normcore.statistics import exact_quantiles
 from normcore.statistics.exact_weights import (
@@ -37,10 +37,10 @@ WEIGHTS = st.lists(
 
 
 def definition(values, weights, q):
-    """The first value whose cumulated weight reaches the quantile, but for 2**-44 of it."""
+    """The first value whose cumulated weight reaches the quantile, but for 2**-44 of it below 1."""
     order = np.argsort(values, kind="stable")
     total = sum(map(Fraction, weights.tolist()))
-    target = Fraction(float(q) * (1.0 - 2.0**-44)) * total
+    target = Fraction(float(q) * (1.0 - 2.0**-44) if q < 1 else 1) * total
     cumulated = Fraction(0)
     for place in order:
         cumulated += Fraction(float(weights[place]))
@@ -87,7 +87,9 @@ DRAWN = {
 
 
 @pytest.mark.parametrize("kind", DRAWN)
-@pytest.mark.parametrize("backend", [ReferenceBackend(), get_backend("cpu")], ids=str)
+@pytest.mark.parametrize(
+    "backend", [ReferenceBackend(), get_backend("cpu")], ids=["reference", "cpu"]
+)
 def test_the_definition_holds_for_many(kind, backend, monkeypatch):
     monkeypatch.setattr(exact_quantiles, "_WHOLE", 500)
     rng = np.random.default_rng(0)
@@ -105,6 +107,29 @@ def test_the_definition_holds_for_many(kind, backend, monkeypatch):
     again = backend.quantiles(x[shuffled], Q, weights=weights[shuffled, None], skipna=True)
     np.testing.assert_array_equal(again.values, got.values)
     np.testing.assert_array_equal(again.count, got.count)
+
+
+def test_equal_values_of_other_digits_are_other_rows(monkeypatch):
+    monkeypatch.setattr(exact_quantiles, "_WHOLE", 500)
+    size = 4096
+    x = np.tile(np.arange(float(size)), 2)
+    weights = np.repeat([1.0, 2.0**-60], size)
+    q = next(
+        each for each in 0.5 * (1 + 2.0**-44) + np.arange(-4, 5) * 2.0**-53
+        if each * (1.0 - 2.0**-44) == 0.5
+    )  # fmt: skip
+    got = get_backend("cpu").quantiles(x[:, None, None], [q, 1.0], weights=weights[:, None])
+    expected = [definition(x, weights, each) for each in (q, 1.0)]
+    np.testing.assert_array_equal(got.values[:, 0], expected)
+
+
+@pytest.mark.parametrize("spread", [1, 20, 80])
+def test_the_ends_are_the_extrema(spread):
+    rng = np.random.default_rng(spread)
+    X = rng.standard_normal((1000, 3))
+    weights = np.exp(rng.standard_normal(1000) * spread)
+    scaler = RobustScaler(quantile_range=(0, 100)).fit(X, sample_weight=weights)
+    np.testing.assert_array_equal(scaler.scale_, np.ptp(X, axis=0))
 
 
 def test_infinite_values_are_counted_once(monkeypatch):

@@ -148,9 +148,11 @@ class LazyTable(PiecewiseTable):
         row, column = place
         if first_row is not None:
             raise input_validation.infinity_error(first_row + row, column, self.names)
-        where = f"filter(polars.col({self._names[column]!r}).is_infinite())"
+        index = "index"
+        while index in self._names:
+            index += "_"
+        rows = f"X.with_row_index({index!r}).filter(polars.nth({column + 1}).is_infinite())"
         raise ValueError(
             f"Input X contains infinity: {input_validation.column_label(column, self.names)}. "
-            f"X.with_row_index().{where} has the rows: remove them, or replace the values by NaN, "
-            "which scalers skip."
+            f"{rows} has its rows: remove them, or replace the values by NaN, which scalers skip."
         )

@@ -91,6 +91,9 @@ class EmulatedDevice:
     def cache_bytes(self) -> int:
         return self.num_cache_bytes
 
+    def load(self, kernel: str, dtypes: tuple[str, str], together: bool = False) -> None:
+        build(self._source(kernel), _defines(dtypes))
+
     def launch(
         self,
         kernel: str,
@@ -100,10 +103,8 @@ class EmulatedDevice:
         args: tuple[Any, ...],
         together: bool = False,
     ) -> None:
-        macros = zip(("NC_T", "NC_OUT"), dtypes, strict=True)
-        defines = tuple(f"{name}={device.C_TYPES[dtype]}" for name, dtype in macros)
         self.launched.add((kernel, dtypes))
-        self.run(self._source(kernel), defines, kernel, grid, block, args, together)
+        self.run(self._source(kernel), _defines(dtypes), kernel, grid, block, args, together)
 
     def run(
         self,
@@ -126,6 +127,11 @@ class EmulatedDevice:
         self._memory.check()
         if counted:
             raise KernelError(f"{kernel} left counters that are not 0")
+
+
+def _defines(dtypes: tuple[str, str]) -> tuple[str, ...]:
+    macros = zip(("NC_T", "NC_OUT"), dtypes, strict=True)
+    return tuple(f"{name}={device.C_TYPES[dtype]}" for name, dtype in macros)
 
 
 class EmulatedBackend(DeviceBackend):
