@@ -118,13 +118,24 @@ def test_moments_refuse_weights_whose_products_float64_cannot_hold(backend, weig
 
 
 def test_moments_of_data_that_are_not_finite_take_weights_of_any_size(backend):
-    x = np.array([[np.inf, np.nan, 1.0], [1e20, 1.0, 3.0]])
-    found = functional.moments(x[:, :2], channel_axis=1, weights=np.full(2, 1e300))
+    x = np.array([[np.inf, np.nan], [1e10, 1e10], [2e10, 2e10], [4e10, 4e10]])
+    found = functional.moments(x, channel_axis=1, weights=np.full(4, 1e307))
     assert not np.isfinite(found.mean).any()
-    found = functional.moments(x, channel_axis=1, weights=np.array([5e-324, 1.0]), skipna=True)
-    assert_array_equal(found.mean, [np.inf, 1.0, 3.0])
+    weights = np.array([5e-324, 1.0, 1.0, 2.0])
+    found = functional.moments(x, channel_axis=1, weights=weights, skipna=True)
+    assert_array_equal(found.mean, [np.inf, 2.75e10])
     with pytest.raises(ValueError, match="float64 in channel 0; divide"):
-        functional.moments(x, channel_axis=1, weights=np.array([0.0, 1e300]), skipna=True)
+        functional.moments(x, channel_axis=1, weights=np.array([0.0, *[1e307] * 3]), skipna=True)
+
+
+@pytest.mark.parametrize("size", [1e-119, 1e-100, 1e-60, 1e60, 1e150])
+@pytest.mark.parametrize("weight", [1e-240, 1e-200, 1e200])
+def test_moments_of_products_that_leave_float64(size, weight):
+    """Of weights and squares, each of which float64 holds."""
+    x, weights = np.array([[1.0], [2.0], [4.0]]) * size, np.array([1.0, 3.0, 1.0]) * weight
+    found = functional.moments(x, channel_axis=1, weights=weights)
+    assert_allclose(found.mean / size, [2.2], rtol=1e-14)
+    assert_allclose(found.std() / size, [np.sqrt(0.96)], rtol=1e-14)
 
 
 @pytest.mark.parametrize("weight", [5e-324, 1e-300, 1e300])

@@ -131,24 +131,28 @@ cdef inline bint lane_in_range(const moments_t* m) noexcept nogil:
 cdef void rescue(
     const double* x, const double* w, Py_ssize_t rows, moments_t* states
 ) noexcept nogil:
-    """Take lanes whose squares left float64 again, scaled by a power of two to about 1."""
+    """Take lanes whose weighted squares left float64 again, scaled by a power of two to about 1."""
     cdef double copy[TILE]
     cdef double largest[LANES]
+    cdef double heaviest[LANES]
     cdef int exponent[LANES]
     cdef moments_t again[LANES]
     cdef bint needed = False
     cdef Py_ssize_t row, lane, i
     for lane in range(LANES):
-        largest[lane] = 0.0
+        largest[lane], heaviest[lane] = 0.0, 1.0 if w == NULL else 0.0
     for row in range(rows):
         for lane in range(LANES):
             i = row * LANES + lane
             if not fabs(x[i]) <= largest[lane]:  # NaN stays
                 largest[lane] = fabs(x[i]) if largest[lane] == largest[lane] else largest[lane]
+            if w != NULL:
+                heaviest[lane] = max(heaviest[lane], w[i])
     for lane in range(LANES):
         exponent[lane] = 0
         if isfinite(largest[lane]) and largest[lane] > 0.0 and not (
             1.0 / LARGE_SUM <= largest[lane] <= LARGE_SUM
+            and SMALL_M2 <= heaviest[lane] * largest[lane] * largest[lane] <= LARGE_M2
         ):
             frexp(largest[lane], &exponent[lane])
             needed = True
