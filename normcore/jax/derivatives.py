@@ -14,7 +14,7 @@ import jax
 import numpy as np
 from jax import numpy as jnp
 
-from normcore.jax.host_call import HostCall, call_host
+from normcore.jax.host_call import HostCall, aligned, call_host
 from normcore.jax.normalization import (
     Normalization,
     Operands,
@@ -98,12 +98,14 @@ def _formula(
 @_forward.defjvp
 def _tangent_of_forward(
     how: Normalization, primals: tuple[Operands], tangents: tuple[Operands]
-) -> tuple[tuple[Results, jax.Array], tuple[Results, np.ndarray]]:
+) -> tuple[tuple[Results, jax.Array], tuple[Results, jax.Array]]:
     (operands,), (dots,) = primals, tangents
     floats, formula = _formula(how, operands)
     results, parts = _forward(how, operands)
     _, tangent = jax.jvp(formula, (floats,), ({each: dots[each] for each in floats},))
-    return (results, parts), (tangent, np.zeros(parts.shape, jax.dtypes.float0))
+    # Varies over the axes of a mesh as the parts do, which NumPy's zeros do not by themselves.
+    none, _ = aligned([np.zeros(parts.shape, jax.dtypes.float0), parts])
+    return (results, parts), (tangent, none)
 
 
 @_backward.defjvp

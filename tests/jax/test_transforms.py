@@ -127,6 +127,18 @@ def test_two_devices():
     assert printed(TWO_DEVICES, XLA_FLAGS=flags, TF_CPP_MIN_LOG_LEVEL="3") == "done"
 
 
+def test_second_derivatives_in_shard_map():
+    mesh = jax.make_mesh((1,), ("i",), axis_types=(jax.sharding.AxisType.Auto,))
+    along = jax.sharding.PartitionSpec("i")
+    mapped = jax.shard_map(nj.layer_norm, mesh=mesh, in_specs=along, out_specs=along)
+
+    def bent(function):
+        slope = jax.grad(lambda x: jnp.sum(function(x) ** 3))
+        return jax.jit(jax.grad(lambda x: jnp.sum(slope(x) ** 2)))(draw((4, 5), "float32"))
+
+    np.testing.assert_allclose(bent(mapped), bent(nj.layer_norm), rtol=1e-5)
+
+
 ON_ONE_PROCESSOR = """
 import os
 if hasattr(os, "sched_setaffinity"):
