@@ -31,9 +31,23 @@ Results: TypeAlias = tuple[jax.Array, ...]
 def normalized(how: Normalization, operands: Operands) -> Results:
     """Normalize; results have derivatives by each operand of floats."""
     if any(isinstance(each, jax.core.Tracer) for each in operands.values()):
+        operands = {name: _of_jax(each) for name, each in operands.items()}
         y, *statistics = _differentiable(how, operands)
         return (y, *_with_derivatives(how, operands, statistics)) if statistics else (y,)
     return _plain(how, operands)  # of which JAX's machinery would take many times as long
+
+
+def _of_jax(operand: jax.Array) -> jax.Array:
+    """Return an operand; one that `vmap` made of an array of NumPy's as the result of operations.
+
+    JAX does not take constants of NumPy's out of functions with derivatives of their own.
+    """
+    inner: object = operand
+    while isinstance(inner, jax.core.Tracer):
+        inner = getattr(inner, "val", getattr(inner, "primal", None))
+    if not isinstance(inner, np.ndarray):
+        return operand
+    return jax.lax.squeeze(jax.lax.expand_dims(operand, (0,)), (0,))
 
 
 def _plain(how: Normalization, operands: Operands) -> Results:

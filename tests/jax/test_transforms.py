@@ -51,6 +51,19 @@ def test_vmap_of_vmap():
     assert nothing.shape == (0, 2, 3)
 
 
+def test_vmap_over_arrays_of_numpy_in_a_program():
+    x, masks = jnp.asarray(draw((4, 3), "float32")), np.array([[1, 1, 0, 1], [0, 1, 1, 1]], bool)
+
+    def slopes(x, masks):
+        def total(x, mask):
+            return jnp.sum(nj.batch_norm(x, mask=mask)[0] ** 3)
+
+        return jax.vmap(jax.value_and_grad(total), in_axes=(None, 0))(x, masks)
+
+    found, expected = jax.jit(lambda x: slopes(x, masks))(x), jax.jit(slopes)(x, masks)
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
+
+
 def test_errors_in_vmap_are_of_one_sample():
     x = draw((2, 3, 4, 5), "float32")
     with pytest.raises(ValueError, match=r"gamma must have shape \(4,\)"):
