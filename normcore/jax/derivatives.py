@@ -14,7 +14,7 @@ import jax
 import numpy as np
 from jax import numpy as jnp
 
-from normcore.jax.host_call import HostCall, call_host
+from normcore.jax.host_call import HostCall, aligned, call_host
 from normcore.jax.normalization import (
     Normalization,
     Operands,
@@ -31,9 +31,23 @@ Results: TypeAlias = tuple[jax.Array, ...]
 def normalized(how: Normalization, operands: Operands) -> Results:
     """Normalize; results have derivatives by each operand of floats."""
     if any(isinstance(each, jax.core.Tracer) for each in operands.values()):
+        operands = {name: _of_jax(each) for name, each in operands.items()}
         y, *statistics = _differentiable(how, operands)
         return (y, *_with_derivatives(how, operands, statistics)) if statistics else (y,)
     return _plain(how, operands)  # of which JAX's machinery would take many times as long
+
+
+def _of_jax(operand: jax.Array) -> jax.Array:
+    """Return an operand; one that `vmap` made of an array of NumPy's as the result of operations.
+
+    JAX does not take constants of NumPy's out of functions with derivatives of their own.
+    """
+    inner: object = operand
+    while isinstance(inner, jax.core.Tracer):
+        inner = getattr(inner, "val", getattr(inner, "primal", None))
+    if not isinstance(inner, np.ndarray):
+        return operand
+    return jax.lax.squeeze(jax.lax.expand_dims(operand, (0,)), (0,))
 
 
 def _plain(how: Normalization, operands: Operands) -> Results:
@@ -98,12 +112,14 @@ def _formula(
 @_forward.defjvp
 def _tangent_of_forward(
     how: Normalization, primals: tuple[Operands], tangents: tuple[Operands]
-) -> tuple[tuple[Results, jax.Array], tuple[Results, np.ndarray]]:
+) -> tuple[tuple[Results, jax.Array], tuple[Results, jax.Array]]:
     (operands,), (dots,) = primals, tangents
     floats, formula = _formula(how, operands)
     results, parts = _forward(how, operands)
     _, tangent = jax.jvp(formula, (floats,), ({each: dots[each] for each in floats},))
-    return (results, parts), (tangent, np.zeros(parts.shape, jax.dtypes.float0))
+    # Varies over the axes of a mesh as the parts do, which NumPy's zeros do not by themselves.
+    none, _ = aligned([np.zeros(parts.shape, jax.dtypes.float0), parts])
+    return (results, parts), (tangent, none)
 
 
 @_backward.defjvp

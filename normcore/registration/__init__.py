@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from normcore.package.callers_warning import warn_caller
-from normcore.registration.discovery import catalog, register
+from normcore.registration.discovery import canonical, catalog, register
 from normcore.registration.kinds import loaded
 from normcore.registration.registry import PluginError, PluginWarning, Registration
 
@@ -198,7 +198,8 @@ def checked(
     return [
         (_row(each), _error_of(each))
         for each in catalog()
-        if kind in (None, each.kind) and distribution in (None, each.plugin.distribution)
+        if kind in (None, each.kind)
+        and (distribution is None or canonical(distribution) == canonical(each.plugin.distribution))
     ]
 
 
@@ -217,6 +218,8 @@ def _row(each: Registration) -> Row:
 def _error_of(registration: Registration) -> PluginError | None:
     try:
         registration.resolve()
+        if registration.writer:
+            registration.resolve_writer()
     except PluginError as error:
         return error
     return None

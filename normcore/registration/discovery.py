@@ -33,7 +33,7 @@ from normcore.registration.registry import (
 if TYPE_CHECKING:
     from importlib.metadata import Distribution, EntryPoint
 
-__all__ = ["catalog", "known_supplied_names", "register"]
+__all__ = ["canonical", "catalog", "known_supplied_names", "register"]
 
 GROUP = "normcore"
 DISTRIBUTION = "normcore-arrays"
@@ -300,7 +300,7 @@ def _load_entry_points() -> list[_Loaded]:
     try:
         for distribution in _distributions():
             for entry_point, plugin, problem in _entry_points_of(distribution):
-                names = {_canonical(plugin.name), _canonical(plugin.distribution)}
+                names = {canonical(plugin.name), canonical(plugin.distribution)}
                 if not names & disabled:
                     loaded.append(
                         _Loaded(plugin, problem=f"{plugin}: {problem}")
@@ -315,7 +315,7 @@ def _load_entry_points() -> list[_Loaded]:
 def _disabled() -> set[str]:
     """Return the names of plugins and distributions that are not to be loaded."""
     given = os.environ.get("NORMCORE_DISABLED_PLUGINS", "").split(",")
-    return {_canonical(name) for name in given if name.strip()}
+    return {canonical(name) for name in given if name.strip()}
 
 
 def _is_busy() -> bool:
@@ -345,7 +345,7 @@ def _distributions() -> list[Distribution]:
         try:
             if f"[{GROUP}]" in (each.read_text("entry_points.txt") or ""):
                 active = metadata.distribution(each.name)
-                found.setdefault(_canonical(active.name), active)
+                found.setdefault(canonical(active.name), active)
         except Exception:  # metadata without a name, or unreadable: no distribution of ours
             continue
     return [found[name] for name in sorted(found, key=lambda name: (name != DISTRIBUTION, name))]
@@ -364,5 +364,6 @@ def _entry_points_of(
         yield None, Plugin("?", name, version), problem
 
 
-def _canonical(name: str) -> str:
+def canonical(name: str) -> str:
+    """Return the name of a distribution as all its spellings are compared."""
     return re.sub(r"[-_.]+", "-", name.strip()).lower()

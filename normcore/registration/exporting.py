@@ -90,9 +90,7 @@ class Exporter(NamedTuple):
                 f"{self.registration.name!r} gives a {type(exported).__name__}, which is for "
                 f"Python and no file: call export({self.registration.name!r}) there"
             )
-        write: Callable[[Any], bytes] = self.registration._replace(
-            target=self.registration.writer
-        ).resolve()
+        write: Callable[[Any], bytes] = self.registration.resolve_writer()
         writer = f"the writer of exporter {self.registration.name!r}"
         with self._named(writer):
             data = write(exported)

@@ -124,8 +124,15 @@ class Registration(NamedTuple):
             make_modules_immortal()
         return target
 
+    def resolve_writer(self) -> Any:
+        """Import the writer of an exporter that has one, as :meth:`resolve` does the target."""
+        return self._replace(target=self.writer).resolve()
+
     def check_loaded(self) -> None:
         """Refuse a target that is loaded, and is not what its kind requires; import nothing.
+
+        A kernel that is None is one that was not compiled: left out with a warning when it is
+        asked for, as one that does not import.
 
         Raises
         ------
@@ -133,7 +140,10 @@ class Registration(NamedTuple):
             As :meth:`resolve`.
         """
         for target in loaded(self.target):
-            self._check(target)
+            if not (self.kind == "kernel" and target is None):
+                self._check(target)
+        if self.writer:
+            self._replace(target=self.writer, writer="").check_loaded()
 
     def _check(self, target: object) -> None:
         fault = fault_of(self.kind, target)

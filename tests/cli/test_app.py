@@ -227,7 +227,8 @@ def test_plugins_are_listed_with_all_that_they_register():
     assert status == 2
     assert words.startswith("no distribution 'absent' registers anything")
     stdout = good("plugins")
-    assert "normcore-arrays" in good("plugins", "normcore-arrays")
+    for spelling in ("normcore-arrays", "NormCore_Arrays"):
+        assert "normcore-arrays" in good("plugins", spelling)
     for kind, name, target in [
         ("scaler", "maxabs", "normcore_maxabs:MaxAbsScaler"),
         ("kernel", "power", r"normcore_power\.curve:forward"),
@@ -249,6 +250,12 @@ def test_a_plugin_with_a_target_of_another_kind_is_listed_as_not_ready(monkeypat
         said = re.search(rf"^{start} +not ready: (.*)$", good(command), re.M)[1]
         assert "plugin 'hosted', registered by the application: the target" in said
         assert "of exporter 'odd' is not a callable but 42" in said
+
+
+def test_an_exporter_without_its_writer_is_listed_as_not_ready(monkeypatch):
+    more_discovery(monkeypatch)
+    nc.register(make_plugin("registry.exporter('odd', 'operator:neg', writer='operator:absent')"))
+    assert re.search(r"^odd +not ready: .*has no attribute 'absent'", good("exporters"), re.M)
 
 
 def test_what_cannot_be_used_says_why(monkeypatch):

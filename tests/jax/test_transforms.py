@@ -51,6 +51,19 @@ def test_vmap_of_vmap():
     assert nothing.shape == (0, 2, 3)
 
 
+def test_vmap_over_arrays_of_numpy_in_a_program():
+    x, masks = jnp.asarray(draw((4, 3), "float32")), np.array([[1, 1, 0, 1], [0, 1, 1, 1]], bool)
+
+    def slopes(x, masks):
+        def total(x, mask):
+            return jnp.sum(nj.batch_norm(x, mask=mask)[0] ** 3)
+
+        return jax.vmap(jax.value_and_grad(total), in_axes=(None, 0))(x, masks)
+
+    found, expected = jax.jit(lambda x: slopes(x, masks))(x), jax.jit(slopes)(x, masks)
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
+
+
 def test_errors_in_vmap_are_of_one_sample():
     x = draw((2, 3, 4, 5), "float32")
     with pytest.raises(ValueError, match=r"gamma must have shape \(4,\)"):
@@ -125,6 +138,18 @@ print("done")
 def test_two_devices():
     flags = "--xla_force_host_platform_device_count=2"
     assert printed(TWO_DEVICES, XLA_FLAGS=flags, TF_CPP_MIN_LOG_LEVEL="3") == "done"
+
+
+def test_second_derivatives_in_shard_map():
+    mesh = jax.make_mesh((1,), ("i",), axis_types=(jax.sharding.AxisType.Auto,))
+    along = jax.sharding.PartitionSpec("i")
+    mapped = jax.shard_map(nj.layer_norm, mesh=mesh, in_specs=along, out_specs=along)
+
+    def bent(function):
+        slope = jax.grad(lambda x: jnp.sum(function(x) ** 3))
+        return jax.jit(jax.grad(lambda x: jnp.sum(slope(x) ** 2)))(draw((4, 5), "float32"))
+
+    np.testing.assert_allclose(bent(mapped), bent(nj.layer_norm), rtol=1e-5)
 
 
 ON_ONE_PROCESSOR = """

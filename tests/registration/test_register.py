@@ -153,6 +153,24 @@ def test_nothing_is_imported_or_made_to_look_at_targets(monkeypatch):
     assert "Later" not in asked
 
 
+@pytest.mark.usefixtures("fresh")
+def test_a_loaded_writer_that_is_none_is_refused():
+    with pytest.raises(nc.PluginError, match="'sys:path' of exporter 'x' is not a callable"):
+        nc.register(make_plugin("registry.exporter('x', 'operator:neg', writer='sys:path')"))
+
+
+@pytest.mark.usefixtures("fresh")
+def test_a_loaded_kernel_that_was_not_compiled_is_left_out_alone(monkeypatch):
+    module = types.ModuleType("fallen_back")
+    module.kernel = None
+    monkeypatch.setitem(sys.modules, "fallen_back", module)
+    kernel = "registry.kernel('k', 'fallen_back:kernel', backend='reference')"
+    nc.register(make_plugin("registry.function('half', 'operator:neg')", kernel))
+    with pytest.warns(nc.PluginWarning, match="is not a callable but None. It is left out"):
+        assert registration.kernel("k", "reference") is None
+    assert registration.supplied("half") is operator.neg
+
+
 @pytest.fixture
 def lazy(monkeypatch, tmp_path):
     """A module that importlib.util.LazyLoader has put off, and whose import fails."""
