@@ -72,30 +72,30 @@ def normalize_rows_backward(
 
 
 class _Result:
-    """What is made of the blocks of ``x``, written into ``out`` where that is given.
+    """What is made of the blocks of ``x``, in ``out`` or in an array in the memory order of ``x``.
 
-    Else blocks are put together at the end: there are libraries whose arrays cannot be written.
+    Blocks are put together at the end where a library's arrays cannot be written.
     """
 
     def __init__(self, x: Array, out: Array) -> None:
-        self.x, self.out = x, out
+        self.xp = array_namespace(x)
+        self.out = self.xp.empty_like(x, dtype=result_dtype(x)) if out is None else out
         self.blocks: list[Array] = []
 
     def put(self, part: slice, values: Array) -> None:
         """Take the float64 values of a block, in the order of the rows."""
-        if self.out is not None:
-            self.out[part, ...] = cast(values, self.out.dtype)
-        else:
-            self.blocks.append(cast(values, result_dtype(self.x)))
+        block = cast(values, self.out.dtype)
+        if not self.blocks:
+            try:
+                self.out[part, ...] = block
+                return
+            except TypeError:
+                pass
+        self.blocks.append(block)
 
     def whole(self) -> Array:
         """Return all of it."""
-        if self.out is not None:
-            return self.out
-        xp = array_namespace(self.x)
-        if not self.blocks:
-            return xp.empty_like(self.x, dtype=result_dtype(self.x))
-        return xp.concat(self.blocks) if len(self.blocks) > 1 else self.blocks[0]
+        return self.xp.concat(self.blocks) if self.blocks else self.out
 
 
 def _affine(moments: Moments, eps: float, centered: bool) -> Affine:
