@@ -213,7 +213,7 @@ class Learning(Merging):
         backend = select_backend(values, self.backend)
         x = backend.adopt(values)
         mask = None if where is None else element_mask.as_mask(where, values, backend)
-        statistic = None
+        statistic = given = None
         if self.statistic is not None:
             if weights is not None:
                 weights = _beside(values, weights, backend)
