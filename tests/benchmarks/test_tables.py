@@ -22,6 +22,7 @@ def test_every_contestant_is_known():
     assert len({(job.label, job.contestants[0]) for job in tables.JOBS}) == len(tables.JOBS)
 
 
+@pytest.mark.filterwarnings("ignore:The inplace keyword:DeprecationWarning")  # Dask's own
 @pytest.mark.parametrize("file", table_files.FILES)
 def test_contestants_that_transform_agree(file, tmp_path):
     if file == "wide.csv":
