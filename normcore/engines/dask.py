@@ -7,14 +7,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, cast
 
-try:
+from normcore.package.needed_library import needed
+
+with needed("the engine 'dask' needs Dask", "dask", "dask"):
     import dask
-except ModuleNotFoundError as error:
-    if error.name != "dask":
-        raise
-    raise ModuleNotFoundError(
-        "the engine 'dask' needs Dask: pip install 'normcore-arrays[dask]'", name=error.name
-    ) from error
 from dask.core import get_deps
 from dask.task_spec import Alias, DataNode, GraphNode, List, TaskRef
 from dask.task_spec import Task as Node

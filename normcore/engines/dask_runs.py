@@ -14,6 +14,7 @@ from dask.delayed import Delayed
 from dask.highlevelgraph import HighLevelGraph
 
 from normcore.engines.task import State, raise_failed
+from normcore.package.needed_library import needed
 
 __all__ = ["CONNECT_SECONDS", "Key", "computed", "connected"]
 
@@ -202,15 +203,8 @@ def connected(address: str | None) -> ExitStack:
     ModuleNotFoundError
         If distributed is missing.
     """
-    try:
+    with needed("workers of Dask need distributed", "dask", "distributed"):
         from distributed import Client, LocalCluster
-    except ModuleNotFoundError as error:
-        if error.name != "distributed":
-            raise
-        raise ModuleNotFoundError(
-            "workers of Dask need distributed: pip install 'normcore-arrays[dask]'",
-            name=error.name,
-        ) from error
 
     stack = ExitStack()
     try:

@@ -5,7 +5,9 @@ reverse mode. On the host each is one call of the core, which reads XLA's memory
 arrays would travel to the host and back: there XLA's own operations are the choice.
 """
 
-try:
+from normcore.package.needed_library import needed
+
+with needed("normcore.jax needs JAX", "jax", "jax", "jaxlib"):
     from normcore.jax.functions import (
         BatchStatistics,
         batch_norm,
@@ -15,12 +17,6 @@ try:
         layer_norm,
         rms_norm,
     )
-except ModuleNotFoundError as error:
-    if error.name not in ("jax", "jaxlib"):
-        raise
-    raise ModuleNotFoundError(
-        "normcore.jax needs JAX: pip install 'normcore-arrays[jax]'", name=error.name
-    ) from error
 
 __all__ = [
     "BatchStatistics",

@@ -3,7 +3,9 @@
 On the numpy backend they infer. A model's weights load both ways between these layers and Keras's.
 """
 
-try:
+from normcore.package.needed_library import needed
+
+with needed("normcore.keras needs Keras", "keras", "keras"):
     from normcore.keras.batch_normalization import BatchNormalization
     from normcore.keras.input_normalization import Normalization
     from normcore.keras.sample_normalizations import (
@@ -11,12 +13,6 @@ try:
         LayerNormalization,
         RMSNormalization,
     )
-except ModuleNotFoundError as error:
-    if error.name != "keras":
-        raise
-    raise ModuleNotFoundError(
-        "normcore.keras needs Keras: pip install 'normcore-arrays[keras]'", name=error.name
-    ) from error
 
 __all__ = [
     "BatchNormalization",

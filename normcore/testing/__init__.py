@@ -9,16 +9,11 @@
 Needs pytest and hypothesis: ``pip install normcore-arrays[testing]``.
 """
 
-try:
+from normcore.package.needed_library import needed
+
+with needed("normcore.testing needs {}", "testing", "hypothesis", "pytest"):
     import hypothesis  # noqa: F401
     import pytest
-except ModuleNotFoundError as error:
-    if error.name not in ("hypothesis", "pytest"):
-        raise
-    raise ModuleNotFoundError(
-        f"normcore.testing needs {error.name}: pip install 'normcore-arrays[testing]'",
-        name=error.name,
-    ) from error
 
 pytest.register_assert_rewrite(
     "normcore.testing.arrays",

@@ -5,7 +5,9 @@ without copies. A checkpoint of PyTorch's layers is one of theirs, and :func:`co
 layers of a model from one to the other. :mod:`normcore.torch.functional` has the functions.
 """
 
-try:
+from normcore.package.needed_library import needed
+
+with needed("normcore.torch needs PyTorch", "torch", "torch"):
     from normcore.torch import decompositions, functional, fusion
     from normcore.torch.batchnorm import BatchNorm1d, BatchNorm2d, BatchNorm3d, SyncBatchNorm
     from normcore.torch.communicator import TorchCommunicator
@@ -28,12 +30,6 @@ try:
         LayerNorm,
         RMSNorm,
     )
-except ModuleNotFoundError as error:
-    if error.name != "torch":
-        raise
-    raise ModuleNotFoundError(
-        "normcore.torch needs PyTorch: pip install 'normcore-arrays[torch]'", name=error.name
-    ) from error
 
 __all__ = [
     "BatchNorm1d",
