@@ -1,9 +1,9 @@
 """Normalizations of JAX's arrays, computed on the host by normcore's kernels.
 
 They work in `jax.jit`, `jax.grad`, `jax.vmap` and `jax.shard_map`, with derivatives of any order in
-reverse mode; in `jax.shard_map` with those of the second order within `jax.jit`. On the host each is
-one call of the core, which reads XLA's memory. On a device the arrays would travel to the host and
-back: there XLA's own operations are the choice.
+reverse mode; in `jax.shard_map` with those of the second order within `jax.jit`. On the host each
+is one call of the core, which reads XLA's memory. On a device the arrays would travel to the host
+and back: there XLA's own operations are the choice.
 """
 
 from normcore.package.needed_library import needed
