@@ -69,7 +69,9 @@ numpydoc_validation_checks = {
     "RT04",  # a description may begin with such a name
     "SA03",
     "SA01",  # pages of the reference list what belongs together
+    "SS03",  # Python itself documents the fields of named tuples
     "SS05",  # nouns and "Whether" are summaries too
+    "SS06",  # comments that document attributes may have two lines
     "YD01",
 }
 
