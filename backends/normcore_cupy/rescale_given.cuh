@@ -63,7 +63,10 @@ rescale_given_single(View x, View out, View mask, Coefficients given, double low
     rescale_by<Single>(x, out, mask, given, low, high, relu, per_range);
 }
 
-extern "C" __global__ void __launch_bounds__(MAX_THREADS, 3)
+// Of halves, a thread holds as many doubles as only two blocks have registers for.
+constexpr int BLOCKS_ALONG = sizeof(NC_T) == 2 ? 2 : 3;
+
+extern "C" __global__ void __launch_bounds__(MAX_THREADS, BLOCKS_ALONG)
 rescale_given_along(View x, View out, View mask, Coefficients given, double low, double high,
                     int relu, long long per_range)
 {

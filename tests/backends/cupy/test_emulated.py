@@ -68,6 +68,8 @@ def exercise(backend: EmulatedBackend, dtype: str, shape: tuple[int, int, int]) 
     mask = backend.adopt(np.random.default_rng(3).random((shape[0], shape[2])) < 0.9)
     mean = np.linspace(-1.0, 1.0, num_channels)
     affine = Affine(center=mean, scale=mean + 2.0, gamma=0.7, beta=-mean)
+    center, scale, beta = map(backend.adopt, (mean, mean + 2.0, -mean))
+    on_device = Affine(center=center, scale=scale, gamma=0.7, beta=beta)
     lower, upper = np.full((4, num_channels), 0.25), np.full((4, num_channels), 40.5)
     moments = backend.moments(x)
     weighted = backend.moments(x, weights=weights, skipna=True)
@@ -76,7 +78,7 @@ def exercise(backend: EmulatedBackend, dtype: str, shape: tuple[int, int, int]) 
         moments.parts, weighted.parts, backend.merge(moments, weighted).parts,
         *backend.extrema(x).to_host().to_state().values(),
         brackets.below, brackets.inside_count, *(each for rank in brackets.inside for each in rank),
-        backend.rescale(x, affine, clip=(-1.0, 3.0), mask=mask),
+        *(backend.rescale(x, each, clip=(-1.0, 3.0), mask=mask) for each in (affine, on_device)),
         *backend.backward_reduce(dy, x, mean, relu_mask=affine, mask=mask),
         backend.backward_elemt(dy, x, mean, mean, mean, mean, relu_mask=affine, mask=mask),
     ]  # fmt: skip
