@@ -27,7 +27,8 @@ def main() -> None:
 
         if hasattr(sys.stdout, "reconfigure"):  # names may hold what its encoding does not
             sys.stdout.reconfigure(errors="backslashreplace")
-        cli(prog_name="normcore")
+        # Patterns are for normcore: on Windows click would make several arguments of one.
+        cli(prog_name="normcore", windows_expand_args=False)
     except ImportError as error:
         library = (error.name or "").partition(".")[0]
         if error.name in ("numpy", "pluggy"):
