@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from normcore.affine import Affine
-from normcore.array_backend.abstract import is_relu
 from normcore.layout.namespace import Array
 from normcore.statistics import Extrema, Moments
 from normcore_cupy.caller import Caller
@@ -51,8 +50,7 @@ class WholeCalls:
         mask: Array = None,
     ) -> tuple[Array, Moments] | None:
         given = x, gamma, beta, out, None, None, None, None, mask
-        relu = is_relu(activation)
-        made = self._run(self._plans.forward, given, axis=axis, eps=eps, relu=relu)
+        made = self._run(self._plans.forward, given, axis=axis, eps=eps, activation=activation)
         return None if made is None else self._normalized(made, out)
 
     def batch_norm_updating(
@@ -72,7 +70,7 @@ class WholeCalls:
         given = x, gamma, beta, out, None, mean, var, None, mask
         made = self._run(
             self._plans.forward, given, axis=axis, eps=eps, weight=weight,
-            relu=is_relu(activation), in_place=False,
+            activation=activation, in_place=False,
         )  # fmt: skip
         return None if made is None else (*self._normalized(made[:-2], out), made[-2], made[-1])
 
@@ -111,7 +109,7 @@ class WholeCalls:
         given = dy, x, moments.parts, gamma, out, None, None, beta, mask
         made = self._run(
             self._plans.backward, given, axis=axis, eps=eps, training=training,
-            relu=is_relu(activation),
+            activation=activation,
         )  # fmt: skip
         return None if made is None else _gradients(made, out)
 
@@ -128,8 +126,8 @@ class WholeCalls:
         activation: str | None = None,
         mask: Array = None,
     ) -> Array:
-        given, relu = (x, mean, var, gamma, beta, out, mask), is_relu(activation)
-        made = self._run(self._plans.inference, given, axis=axis, eps=eps, relu=relu)
+        given = x, mean, var, gamma, beta, out, mask
+        made = self._run(self._plans.inference, given, axis=axis, eps=eps, activation=activation)
         return None if made is None else made[0] if out is None else out
 
     def beside(

@@ -10,6 +10,7 @@ import math
 
 import numpy as np
 
+from normcore.array_backend.abstract import is_relu
 from normcore.layout.namespace import Array
 from normcore_cupy.device import ABSENT, DERIVED, FORWARD, MAP, MOST_CHANNELS, RUNNING
 from normcore_cupy.launcher import dtype_name
@@ -43,7 +44,7 @@ class Plans(Planning):
         axis: int,
         eps: float,
         weight: float = 0.0,
-        relu: bool = False,
+        activation: str | None = None,
         in_place: bool = True,
     ) -> Planned | None:
         """Normalize, and move running averages by the weight, where they are given.
@@ -78,7 +79,7 @@ class Plans(Planning):
         places = {"rows": rows, "gamma.data": at[1], "beta.data": at[2], **running[1]}
         self._normalize(
             program, (view, target, plane), (at[0], at[3], at[8]), state, Placed(derived, places),
-            rows, relu,
+            rows, is_relu(activation),
         )  # fmt: skip
         given = [x, gamma, beta, out, parts, mean, var, number, mask]
         return guarded(program, int(is_fresh), 3, self._adopted(given), 1)
@@ -137,7 +138,7 @@ class Plans(Planning):
         axis: int,
         eps: float,
         training: bool,
-        relu: bool = False,
+        activation: str | None = None,
     ) -> Planned | None:
         program = Program(self._device, 9)
         at = list(map(Address, range(9)))
@@ -148,6 +149,7 @@ class Plans(Planning):
         num_channels = view.shape[1]
         if num_channels * 2 > view.size or not self._fits_state(parts, num_channels):
             return None
+        relu = is_relu(activation)
         kinds = [self._kind(each, num_channels) for each in (gamma, dgamma, dbeta, beta)]
         if None in kinds:
             return None
@@ -204,7 +206,7 @@ class Plans(Planning):
         *,
         axis: int,
         eps: float,
-        relu: bool = False,
+        activation: str | None = None,
     ) -> Planned | None:
         """Normalize with statistics that are given."""
         program = Program(self._device, 7)
@@ -232,7 +234,8 @@ class Plans(Planning):
             program, "rescale_given", (dtype_name(view), dtype_name(target)), over,
             self._placed(view, over, at[0]), self._placed(target, over, at[5]),
             self._plane(plane, over, at[6]), Placed(given, places),
-            np.float64(-math.inf), np.float64(math.inf), np.int32(relu), over.per_range,
+            np.float64(-math.inf), np.float64(math.inf), np.int32(is_relu(activation)),
+            over.per_range,
         )  # fmt: skip
         arrays = self._adopted([x, mean, var, gamma, beta, out, mask])
         return guarded(program, int(is_fresh), 5, arrays, 1)

@@ -142,7 +142,7 @@ class PartitionedForward:
         batch = self.batch
         if batch is None:
             raise overwritten_input_error()
-        dy = layout.as_array(dy)
+        dy = layout.as_array(dy, what="dy", beside=batch.given)
         upstream = batch.adopt_gradient(dy)
         target = batch.adopt_out(out, upstream)
         if target is not None:

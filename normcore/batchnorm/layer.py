@@ -255,8 +255,8 @@ class BatchNorm(FrameworkConversions):
                 return inference.y
         communicator = self.communicator if training and self.training else None
         updates = update_stats and training and self.training and self.track_running_stats
-        size = self.virtual_batch_size if training else None
-        if all(each is None for each in (groups, size, self._limits, communicator)):
+        is_whole = groups is None and (self.virtual_batch_size is None or not training)
+        if is_whole and self._limits is None and communicator is None:
             whole = WholeForward.of(self, x, out, mask, training, updates)
             if whole is not None:
                 self._forward = whole

@@ -78,25 +78,24 @@ class WholeForward:
             return None
         of_host = (mean, var) if isinstance(mean, np.ndarray) else ()
         kept = layer._host_vectors(*of_host, layer._gamma, layer._beta)
-        with backend.in_order_with(x):
-            beside = kept.beside(calls, x)
-            if beside is None:
+        beside = kept.beside(calls, x)
+        if beside is None:
+            return None
+        if of_host:
+            mean, var = beside[:2]
+        vectors = beside[-2], beside[-1]
+        forward = cls(layer, backend, x, mask, training, kept, vectors)
+        is_in_place = out is not None and forward._is_over_input(out)
+        if training:
+            if not forward._normalize(layer, calls, out, updates):
                 return None
-            if of_host:
-                mean, var = beside[:2]
-            vectors = beside[-2], beside[-1]
-            forward = cls(layer, backend, x, mask, training, kept, vectors)
-            is_in_place = out is not None and _overlap(backend, x, out)
-            if training:
-                if not forward._normalize(layer, calls, out, updates):
-                    return None
-            else:
-                y = calls.batch_norm_inference(
-                    x, mean, var, *vectors, layer.axis, layer.eps, out, layer.activation, mask
-                )
-                if y is None:
-                    return None
-                forward.y, forward._moments = y, (mean, var)
+        else:
+            y = calls.batch_norm_inference(
+                x, mean, var, *vectors, layer.axis, layer.eps, out, layer.activation, mask
+            )
+            if y is None:
+                return None
+            forward.y, forward._moments = y, (mean, var)
         if is_in_place:
             forward._x = None
         return forward
@@ -122,7 +121,8 @@ class WholeForward:
             return False
         self.y, self._moments = done
         if updates:
-            layer._update(self, self._backend)
+            with self._backend.in_order_with(self._x):
+                layer._update(self, self._backend)
         return True
 
     def moments_for_update(self) -> Sequence[Moments]:
@@ -131,22 +131,21 @@ class WholeForward:
 
     def backward(self, dy: Array, out: Array) -> tuple[Array, Array, Array]:
         """Return dx, dgamma and dbeta, as :meth:`normcore.BatchNorm.backward` says."""
-        x, backend = self._x, self._backend
+        x, calls = self._x, self._backend.whole_calls
         if x is None:
             raise overwritten_input_error()
-        with backend.in_order_with(x):
-            if not isinstance(self._moments, Moments):
+        if not isinstance(self._moments, Moments):
+            with self._backend.in_order_with(x):
                 self._moments = constants(*self._moments)
-            calls = backend.whole_calls
-            assert calls is not None
-            gradients = calls.batch_norm_backward(
-                dy, x, self._moments, *self._vectors, self._axis, self._eps, self._training, out,
-                self._activation, self._mask,
-            )  # fmt: skip
-            if gradients is None:
-                gradients = self._saved().backward(dy, out)
-            if out is not None and _overlap(backend, x, out):
-                self._x = None
+        assert calls is not None
+        gradients = calls.batch_norm_backward(
+            dy, x, self._moments, *self._vectors, self._axis, self._eps, self._training, out,
+            self._activation, self._mask,
+        )  # fmt: skip
+        if gradients is None:
+            gradients = self._saved().backward(dy, out)
+        if out is not None and self._is_over_input(out):
+            self._x = None
         return gradients
 
     def _saved(self) -> SavedForward:
@@ -159,7 +158,10 @@ class WholeForward:
         )  # fmt: skip
         return SavedForward(batch, self._moments, self._training, False)
 
-
-def _overlap(backend: Backend, x: Array, out: Array) -> bool:
-    """Whether a result is written over the input."""
-    return hasattr(out, "dtype") and out_argument.overlap(backend.adopt(x), backend.adopt(out))
+    def _is_over_input(self, out: Array) -> bool:
+        """Whether a result is written over the input."""
+        x, adopt = self._x, self._backend.adopt
+        if not hasattr(out, "dtype"):
+            return False
+        with self._backend.in_order_with(x):
+            return x is out or out_argument.overlap(adopt(x), adopt(out))

@@ -228,6 +228,19 @@ def test_statistics(cupy, agree, axis, dtype, skipna):
     agree(extrema)
 
 
+def test_an_axis_that_equals_one_that_was_met_is_no_axis(backend, cupy):
+    x = drawn(cupy, (5, 4, 6))
+    F.moments(x, channel_axis=1)
+    F.moments(x[:, :, ::2], channel_axis=1)
+    for axis in (1.0, "1"):
+        with pytest.raises(TypeError, match="axis must be an integer"):
+            F.moments(x, channel_axis=axis)
+        with pytest.raises(TypeError, match="axis must be an integer"):
+            F.batch_norm(x, axis=axis)
+    one, other = (F.moments(x, channel_axis=axis).mean for axis in (1, np.int64(1)))
+    np.testing.assert_array_equal(host(one), host(other))
+
+
 def test_wide_integers_are_observed_generally(cupy, agree):
     x = cupy.asarray(np.array([[2**60, 3], [2**60 + 1, 5]]))
     agree(lambda: [F.moments(x, channel_axis=1).mean], planned=0)
