@@ -42,7 +42,7 @@ def test_multiplies_as_the_dense_table(scaler, kind, dtype):
     close = {"rtol": 1e-12, "atol": 1e-12}
     np.testing.assert_allclose(operator @ w, expected @ w, **close)
     np.testing.assert_allclose(operator @ W, expected @ W, **close)
-    np.testing.assert_allclose(operator.matvec(w[:, None]), expected @ w[:, None], **close)
+    np.testing.assert_allclose(operator.matmat(w[:, None]), expected @ w[:, None], **close)
     np.testing.assert_allclose(operator.rmatvec(u), expected.T @ u, **close)
     np.testing.assert_allclose(operator.T @ U, expected.T @ U, **close)
     np.testing.assert_allclose(operator.rmatmat(U), expected.T @ U, **close)
