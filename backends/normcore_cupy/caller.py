@@ -13,6 +13,8 @@ from contextlib import AbstractContextManager
 from math import copysign
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from normcore.layout.namespace import Array
 from normcore_cupy.known import Known
 from normcore_cupy.ordering import Ordering, is_plain_tensor
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["Caller"]
 
 _ALIGNMENT = 64  # bytes, of what plans look at
+_FLOATS = (float, np.float64)
 
 
 class Caller:
@@ -70,7 +73,8 @@ class Caller:
         addresses: list[int] = []
         lie: list[object] = [plan]
         for option in options.values():  # 1, 1.0 and True are equal, and so are 0.0 and -0.0
-            lie += (option, type(option), isinstance(option, float) and copysign(1.0, option))
+            kind = type(option)
+            lie += (option, kind, kind in _FLOATS and option == 0.0 and copysign(1.0, option))
         for array in arrays:
             if array is None:
                 addresses += (0,)
