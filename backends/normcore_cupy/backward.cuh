@@ -19,10 +19,9 @@ template <int CHANNELS> struct Gate { // the forward maps of a thread's channels
     }
 };
 
-// Call visit(pairs, places, number, omitted), omitted[i] being what the mask leaves out of pair i.
-template <class W, int ARRAYS, class Visit>
-__device__ inline void sweep_pairs(const Positions& first, const View* const (&arrays)[ARRAYS],
-                                   const View& mask, const Visit& visit)
+template <bool MASKED, class W, int ARRAYS, class Visit>
+__device__ inline void sweep_some(const Positions& first, const View* const (&arrays)[ARRAYS],
+                                  const View& mask, const Visit& visit)
 {
     using Place = typename Cursor<W, ARRAYS>::Place;
     sweep(
@@ -33,12 +32,23 @@ __device__ inline void sweep_pairs(const Positions& first, const View* const (&a
         },
         [&](const Pair<W>* pairs, const Place* places, int number) {
             unsigned omitted[W::LOADS] = {};
-            if (mask.data != nullptr)
+            if (MASKED)
 #pragma unroll
                 for (int i = 0; i < W::LOADS; ++i)
                     if (i < number) omitted[i] = left_out<W>(mask, places[i].plane);
             visit(pairs, places, number, omitted);
         });
+}
+
+// Call visit(pairs, places, number, omitted), omitted[i] being what the mask leaves out of pair i.
+template <class W, int ARRAYS, class Visit>
+__device__ inline void sweep_pairs(const Positions& first, const View* const (&arrays)[ARRAYS],
+                                   const View& mask, const Visit& visit)
+{
+    if (mask.data != nullptr)
+        sweep_some<true, W>(first, arrays, mask, visit);
+    else
+        sweep_some<false, W>(first, arrays, mask, visit);
 }
 
 template <bool RELU, bool ORDINARY>

@@ -59,6 +59,10 @@ template <> struct HasNan<__nv_bfloat16> {
     static constexpr bool VALUE = true;
 };
 
+template <class T> __device__ inline bool is_nan(T v) { return v != v; }
+__device__ inline bool is_nan(__half v) { return is_nan(__half2float(v)); }
+__device__ inline bool is_nan(__nv_bfloat16 v) { return is_nan(__bfloat162float(v)); }
+
 template <class T> struct Rounded {
     __device__ static T of(double v) { return static_cast<T>(v); }
 };

@@ -62,14 +62,16 @@ class Counting:
         return sums, kept
 
     def keep(self, kept: Array, total: int) -> tuple[Array, ...]:
-        """Return the ``total`` values inside, by rank and channel, and their weights if any."""
+        """Return the ``total`` values inside, by rank and channel, and their weights if any.
+
+        Values have the dtype of the data.
+        """
         flat = kept.reshape(-1)
         offsets = self._device.xp.cumsum(flat) - flat
-        num_arrays = 1 if self._plane is None else 2
-        inside = tuple(self._device.empty((total,), np.float64) for _ in range(num_arrays))
-        values, weights = inside if num_arrays == 2 else (*inside, None)
+        values = self._device.empty((total,), self._views[0].dtype)
+        weights = None if self._plane is None else self._device.empty((total,), np.float64)
         self._launcher.launch(
             "brackets_keep", self._dtypes, self._over, self._views, *self._arguments,
             offsets, values, weights,
         )  # fmt: skip
-        return inside
+        return (values,) if weights is None else (values, weights)

@@ -50,19 +50,27 @@ template <class W> struct Unweighted {
     __device__ static NC_T value(const Loaded& loaded, int k) { return loaded.at[k]; }
     __device__ static double weight(const Loaded&) { return 1.0; }
 
-    // Channel `lane` of CHANNELS; what is not finite is taken again, value by value.
+    // Channel `lane` of CHANNELS. NaN is left out by selecting, as tables that have some have them
+    // in most loads of a warp.
+    template <bool SKIPNA>
     __device__ static void add(Sums<double>& sums, const Loaded (&loaded)[W::LOADS], int number,
-                               int lane, const Shift& shift, bool skipna)
+                               int lane, const Shift& shift)
     {
-        constexpr bool EXACT = HasExactSums<NC_T>::VALUE;
-        dd before = sums.sum;
+        constexpr bool EXACT = HasExactSums<NC_T>::VALUE, SELECTS = SKIPNA && HasNan<NC_T>::VALUE;
         double exact = 0.0, squares[2] = {0.0, 0.0};
+        int count = number * (W::VALUES / W::CHANNELS);
 #pragma unroll
         for (int i = 0; i < W::LOADS; ++i) {
             if (i >= number) break;
 #pragma unroll
             for (int k = lane; k < W::VALUES; k += W::CHANNELS) {
                 double v = shift(loaded[i].at[k]), d = v - shift.pivot;
+                if (SELECTS) {
+                    bool omitted = is_nan(loaded[i].at[k]);
+                    v = omitted ? 0.0 : v;
+                    d = omitted ? 0.0 : d;
+                    count -= omitted;
+                }
                 if (EXACT)
                     exact += v;
                 else
@@ -72,25 +80,8 @@ template <class W> struct Unweighted {
             }
         }
         if (EXACT) accumulate(sums.sum, exact);
-        double total = squares[0] + squares[1];
-        sums.count += number * (W::VALUES / W::CHANNELS);
-        if (HasNan<NC_T>::VALUE && skipna && !finite(total)) {
-            sums.sum = before;
-            total = 0.0;
-#pragma unroll
-            for (int i = 0; i < W::LOADS; ++i) {
-                if (i >= number) break;
-#pragma unroll
-                for (int k = lane; k < W::VALUES; k += W::CHANNELS) {
-                    double v = shift(loaded[i].at[k]), d = v - shift.pivot;
-                    bool is_nan = v != v;
-                    sums.count -= is_nan ? 1.0 : 0.0;
-                    accumulate(sums.sum, is_nan ? 0.0 : v);
-                    total = is_nan ? total : fma(d, d, total);
-                }
-            }
-        }
-        accumulate(sums.squares, total);
+        accumulate(sums.squares, squares[0] + squares[1]);
+        sums.count += count;
     }
 };
 
@@ -113,14 +104,15 @@ struct Weighted {
     __device__ static NC_T value(const Loaded& loaded, int) { return loaded.x; }
     __device__ static double weight(const Loaded& loaded) { return loaded.w; }
 
+    template <bool SKIPNA>
     __device__ static void add(Sums<dd>& sums, const Loaded (&loaded)[Strided::LOADS], int number,
-                               int, const Shift& shift, bool skipna)
+                               int, const Shift& shift)
     {
 #pragma unroll
         for (int i = 0; i < Strided::LOADS; ++i) {
             if (i >= number) break;
             double v = shift(loaded[i].x), w = loaded[i].w, d = v - shift.pivot;
-            if (w == 0.0 || (skipna && v != v)) continue;
+            if (w == 0.0 || (SKIPNA && v != v)) continue;
             dd product = two_product(w, v), square = two_product(d, d);
             accumulate(sums.count, w);
             accumulate(sums.sum, product.hi);
@@ -163,6 +155,20 @@ __device__ inline bool moments_of(const Sums<Count>& sums, double& pivot, int& e
     if (!finite(m.sum.hi)) m.m2 = {m.sum.hi - m.sum.hi, 0.0}; // NaN
     if (m.count.hi == 0.0) m = {{0.0, 0.0}, {0.0, 0.0}, {0.0, 0.0}, 0.0};
     return false;
+}
+
+template <bool SKIPNA, class W, class Source>
+__device__ inline void sum_values(const Cursor<W, 1>& at, const Source& source,
+                                  const Shift (&shifts)[W::CHANNELS],
+                                  Sums<typename Source::Count> (&sums)[W::CHANNELS])
+{
+    using Loaded = typename Source::Loaded;
+    using Place = typename Source::Place;
+    sweep(at, source, [&](const Loaded (&loaded)[W::LOADS], const Place*, int number) {
+#pragma unroll
+        for (int k = 0; k < W::CHANNELS; ++k)
+            Source::template add<SKIPNA>(sums[k], loaded, number, k, shifts[k]);
+    });
 }
 
 // Return whether this block has finished its tile.
@@ -223,11 +229,10 @@ __device__ inline bool observe_moments(const View& x, const View& plane, const S
             shifts[k].pivot = pivots[k][threadIdx.x];
             shifts[k].factor = IS_DOUBLE ? ldexp(1.0, -exponents[k][threadIdx.x]) : 1.0;
         }
-        sweep(at, source, [&](const Loaded (&loaded)[W::LOADS], const Place*, int number) {
-#pragma unroll
-            for (int k = 0; k < CHANNELS; ++k)
-                Source::add(sums[k], loaded, number, k, shifts[k], skipna);
-        });
+        if (skipna)
+            sum_values<true>(at, source, shifts, sums);
+        else
+            sum_values<false>(at, source, shifts, sums);
 #pragma unroll
         for (int k = 0; k < CHANNELS; ++k) {
             sums[k].sum = normalized(sums[k].sum);

@@ -1,34 +1,36 @@
-struct Limits { // what follows the map; the same for all threads
-    double low, high;
-    bool clip, relu;
+enum class After { NOTHING, LIMITS, LIMITS_AND_MASK }; // what follows the map
+
+struct Limits { // the same for all threads
+    double low, high; // infinite: none
+    double positive_from; // what is not above becomes 0; NaN: nothing does
 
     template <int VALUES> __device__ void apply(double (&y)[VALUES]) const
     {
-        if (clip)
 #pragma unroll
-            for (int k = 0; k < VALUES; ++k)
-                y[k] = y[k] < low ? low : y[k] > high ? high : y[k]; // NaN stays
-        if (relu)
-#pragma unroll
-            for (int k = 0; k < VALUES; ++k) y[k] = y[k] <= 0.0 ? 0.0 : y[k];
+        for (int k = 0; k < VALUES; ++k) {
+            y[k] = y[k] < low ? low : y[k]; // NaN stays
+            y[k] = y[k] > high ? high : y[k];
+            y[k] = y[k] <= positive_from ? 0.0 : y[k];
+        }
     }
 };
 
 // A thread reads its loads before it writes them, so out may be x.
-template <class W, bool ORDINARY, bool PLAIN>
+template <class W, bool ORDINARY, After AFTER>
 __device__ inline void rescale_sweep(const Positions& first, const View& x, const View& out,
                                      const View& mask, const Affine (&maps)[W::CHANNELS],
                                      const Limits& limits)
 {
     using Loaded = Vector<NC_T, W::VALUES>;
     using Place = typename Cursor<W, 2>::Place;
+    constexpr bool MASKED = AFTER == After::LIMITS_AND_MASK;
     const View* const arrays[] = {&x, &out};
     sweep(
         Cursor<W, 2>(first, arrays, mask),
         [&](const Place& place) { return vector_at<NC_T, W>(x, place[0]); },
         [&](const Loaded* loaded, const Place* places, int number) {
             unsigned omitted[W::LOADS] = {};
-            if (!PLAIN && mask.data != nullptr)
+            if (MASKED)
 #pragma unroll
                 for (int i = 0; i < W::LOADS; ++i)
                     if (i < number) omitted[i] = left_out<W>(mask, places[i].plane);
@@ -40,18 +42,27 @@ __device__ inline void rescale_sweep(const Positions& first, const View& x, cons
 #pragma unroll
                 for (int k = 0; k < W::VALUES; ++k)
                     y[k] = maps[k % W::CHANNELS].template of<ORDINARY>(to_double(loaded[i].at[k]));
-                if (!PLAIN) {
-                    limits.apply(y);
-                    if (omitted[i])
+                if (AFTER != After::NOTHING) limits.apply(y);
 #pragma unroll
-                        for (int k = 0; k < W::VALUES; ++k)
-                            if (omitted[i] >> k & 1) y[k] = 0.0;
-                }
-#pragma unroll
-                for (int k = 0; k < W::VALUES; ++k) rounded.at[k] = Rounded<NC_OUT>::of(y[k]);
+                for (int k = 0; k < W::VALUES; ++k)
+                    rounded.at[k] = Rounded<NC_OUT>::of(omitted[i] >> k & 1 ? 0.0 : y[k]);
                 vector_at<NC_OUT, W>(out, places[i][1]) = rounded;
             }
         });
+}
+
+template <class W, bool ORDINARY>
+__device__ inline void rescale_and_after(const Positions& first, const View& x, const View& out,
+                                         const View& mask, const Affine (&maps)[W::CHANNELS],
+                                         const Limits& limits)
+{
+    bool limited = limits.low > -INF || limits.high < INF || !is_nan(limits.positive_from);
+    if (mask.data != nullptr)
+        rescale_sweep<W, ORDINARY, After::LIMITS_AND_MASK>(first, x, out, mask, maps, limits);
+    else if (limited || (!ORDINARY && !IS_DOUBLE)) // rare: code is not worth it
+        rescale_sweep<W, ORDINARY, After::LIMITS>(first, x, out, mask, maps, limits);
+    else
+        rescale_sweep<W, ORDINARY, After::NOTHING>(first, x, out, mask, maps, limits);
 }
 
 struct RowsOfMaps { // (4, C)
@@ -77,13 +88,11 @@ __device__ inline void rescale_all(const View& x, const View& out, const View& m
         maps[k] = given.of(x.c * W::CHANNELS, first.channel * W::CHANNELS + k);
         ordinary = ordinary && maps[k].is_ordinary();
     }
-    Limits limits = {low, high, low > -INF || high < INF, relu != 0};
-    if (!ordinary)
-        rescale_sweep<Slowly<W>, false, false>(first, x, out, mask, maps, limits);
-    else if (limits.clip || limits.relu || mask.data != nullptr)
-        rescale_sweep<W, true, false>(first, x, out, mask, maps, limits);
+    Limits limits = {low, high, relu ? 0.0 : INF - INF};
+    if (ordinary)
+        rescale_and_after<W, true>(first, x, out, mask, maps, limits);
     else
-        rescale_sweep<W, true, true>(first, x, out, mask, maps, limits);
+        rescale_and_after<Slowly<W>, false>(first, x, out, mask, maps, limits);
 }
 
 extern "C" __global__ void __launch_bounds__(MAX_THREADS)

@@ -38,6 +38,13 @@ ASKED_IN_FLIGHT, ASKED_MICROSECONDS = 32, 40
 INPUTS = {"backward_reduce": 2, "backward_elemt": 2, "normalize_backward": 2}
 #: Of kernels that have both passes of batch norm, whether the loop of a pass writes.
 PASSES = {"first pass": False, "second pass": True}
+#: What loops are for, where options have loops of their own: the leanest first.
+OPTIONS = {
+    "moments": ("", "skipping NaN"),
+    "rescale": ("", "clipped", "masked"),
+    "backward_reduce": ("", "masked", "of a ReLU", "of a ReLU, masked"),
+    "backward_elemt": ("", "masked", "of a ReLU", "of a ReLU, masked"),
+}
 #: Of what is counted, and by which part it may grow: calls of Python vary with its version.
 _MAY_NOT_GROW = {
     "launches": 0.0, "copies": 0.0, "operations on arrays": 0.0, "instructions an element": 0.02,
@@ -141,19 +148,23 @@ def _machine_code(recorder: Any) -> dict[str, Any]:
             threads = usage.blocks(launch.num_threads) * launch.num_threads
             passes = PASSES if job.startswith("normalize") else {"": None}
             for name, stores in passes.items():
-                inputs = INPUTS.get(job, 1)
-                loop = machine_code.inner_loop(instructions, 4, inputs, stores)
-                if loop is None:
-                    raise ValueError(f"{launch.kernel} has no loop over global memory")
-                found[", ".join(filter(None, (job, name, layout)))] = {
-                    "kernel": launch.kernel,
-                    "nvrtc": nvcc.version,
-                    "instructions an element": round(loop.per_element, 1),
-                    "bytes a load": loop.width,
-                    "registers": usage.registers,
-                    "spilled bytes": usage.stack_bytes,
-                    "KB in flight": round(loop.in_flight * threads / 1024, 1),
-                }
+                inputs, options = INPUTS.get(job, 1), OPTIONS.get(job, ("",))
+                loops = machine_code.inner_loops(instructions, 4, inputs, stores)
+                if len(loops) < len(options):
+                    raise ValueError(
+                        f"{launch.kernel} has {len(loops)} loops over global memory, not one for "
+                        f"each of {options}"
+                    )
+                for option, loop in zip(options, loops, strict=False):
+                    found[", ".join(filter(None, (job, option, name, layout)))] = {
+                        "kernel": launch.kernel,
+                        "nvrtc": nvcc.version,
+                        "instructions an element": round(loop.per_element, 1),
+                        "bytes a load": loop.width,
+                        "registers": usage.registers,
+                        "spilled bytes": usage.stack_bytes,
+                        "KB in flight": round(loop.in_flight * threads / 1024, 1),
+                    }
     return found
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["Instruction", "Loop", "disassembled", "disassembler", "inner_loop", "usage"]
+__all__ = ["Instruction", "Loop", "disassembled", "disassembler", "inner_loops", "usage"]
 
 _LABEL = re.compile(r"^(\.L_x_\d+|\w+):$")
 _LINE = re.compile(r"^\s*/\*[0-9a-f]+\*/\s+(?:(@!?U?P\w+)\s+)?([A-Z][\w.]*)\s*(.*?)\s*;")
@@ -55,7 +55,7 @@ class Instruction(NamedTuple):
 
 
 class Loop(NamedTuple):
-    """The innermost loop over global memory that reads, or writes, the widest."""
+    """An innermost loop over global memory."""
 
     instructions: int
     elements: int
@@ -144,37 +144,35 @@ def _run(tool: str, cubin: bytes, option: str) -> str:
     return done.stdout
 
 
-def inner_loop(
+def inner_loops(
     instructions: Sequence[Instruction], itemsize: int, inputs: int, stores: bool | None = None
-) -> Loop | None:
-    """Return the loop in which a kernel spends its time on contiguous memory.
+) -> list[Loop]:
+    """Return the loops in which a kernel spends its time on contiguous memory, the leanest first.
 
-    Of the innermost loops that read global memory it is the one with the widest loads; of those
-    the one with the most bytes a turn; of those the leanest.
+    Of the innermost loops that read global memory they are those with the widest loads, and of
+    these those with the most bytes of such loads a turn: one for each option, such as a mask.
 
     Parameters
     ----------
     itemsize : int
         Bytes of an element.
     inputs : int
-        Arrays that are read element by element; the elements of a turn are counted by them, unless
-        the loop writes, and then by that.
+        Arrays that are read element by element, by the widest loads.
     stores : bool, optional
         Look only at loops that write, or that do not.
     """
-    found = []
+    found: dict[tuple[int, int], list[Loop]] = {}
     for loop in _innermost(instructions):
-        stored = sum(each.stored for each in loop)
-        if stores is not None and bool(stored) != stores:
+        if stores is not None and any(each.stored for each in loop) != stores:
             continue
-        loaded = sum(each.loaded for each in loop)
-        elements = stored // itemsize or loaded // itemsize // inputs
         width = max(max(each.loaded, each.stored) for each in loop)
-        if elements:
-            found.append(
-                (width, loaded, -len(loop), Loop(len(loop), elements, _in_flight(loop), width))
+        loaded = sum(each.loaded for each in loop if each.loaded == width)
+        if loaded >= itemsize * inputs:
+            elements = loaded // itemsize // inputs
+            found.setdefault((width, loaded), []).append(
+                Loop(len(loop), elements, _in_flight(loop), width)
             )
-    return max(found)[-1] if found else None
+    return sorted(found[max(found)]) if found else []
 
 
 def _innermost(instructions: Sequence[Instruction]) -> Iterator[Sequence[Instruction]]:

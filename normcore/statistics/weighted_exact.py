@@ -58,16 +58,16 @@ class WeightedQuantiles:
 
     def of(self, x: Array, q: np.ndarray, skipna: bool) -> Found:
         """Return the quantiles, the sum of weights and the infinite values of each channel."""
-        if self._sample.is_whole:
-            found = self._selection.channel_values(x)[:, self._taken]
-        else:
-            found = self._selection.channel_values(x, self._taken)
+        everything = len(self._taken) == x.shape[0] * x.shape[2]
+        taken = None if everything else self._taken
+        found = self._selection.channel_values(x, taken)
+        if everything:
+            found = found[:, self._taken]
         rows = found.astype(np.float64).T
         sample = self._sample.of_rows(rows)
         absent, infinite = np.isnan(rows).any(axis=0), np.isinf(rows).sum(axis=0)
         columns = [sample.column(channel) for channel in range(x.shape[1])]
-        max_values = max(_KEPT, x.shape[0] * x.shape[1] * x.shape[2] // 2)
-        passes = RereadWeighted(self._rule, q, columns, max_values)
+        passes = RereadWeighted(self._rule, q, columns, max(_KEPT, _at_hand(x) // 2))
         while (plan := passes.plan()) is not None:
             seen, absent, infinite = self._seen(x, plan, skipna)
             passes.learn(seen)
@@ -84,7 +84,7 @@ class WeightedQuantiles:
             self._planes = WeightPlanes(self._backend, self._weights)
         parts = []
         absent, infinite = np.zeros((2, x.shape[1]))
-        chunk = max(_CHUNK, x.shape[0] * x.shape[1] * x.shape[2] // 2) // len(plan.wanted)
+        chunk = max(_CHUNK, _at_hand(x) // 2) // len(plan.wanted)
         for number, (rows, inner) in enumerate(blocks(x.shape, max(1, chunk))):
             found = self._planes.brackets(
                 x[rows, :, inner], plan.lower, plan.upper, skipna=skipna, rows=rows, inner=inner
@@ -92,3 +92,11 @@ class WeightedQuantiles:
             parts.append(WeightedBrackets.of(plan, found, number))
             absent, infinite = absent + found.absent, infinite + found.infinite
         return WeightedBrackets.merge_all(plan, parts), absent > 0, infinite
+
+
+def _at_hand(x: Array) -> int:
+    """Return how many values host memory holds already, beside which others are few.
+
+    Those of other memory are to come in small pieces: reading them again costs less.
+    """
+    return x.size if isinstance(x, np.ndarray) else 0

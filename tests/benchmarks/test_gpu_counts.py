@@ -105,14 +105,26 @@ LOOP = """
 """
 
 
-def test_the_inner_loop_is_the_one_with_the_widest_loads(monkeypatch):
+def test_inner_loops_are_those_with_the_widest_loads(monkeypatch):
     monkeypatch.setattr(machine_code, "_run", lambda *_: LOOP)
     (instructions,) = machine_code.disassembled(b"").values()
     assert len(instructions) == 12
-    loop = machine_code.inner_loop(instructions, itemsize=4, inputs=1)
-    assert loop == machine_code.Loop(instructions=6, elements=8, in_flight=32, width=16)
-    assert machine_code.inner_loop(instructions, itemsize=4, inputs=2).elements == 4
-    assert machine_code.inner_loop(instructions[:4], itemsize=4, inputs=1) is None
+    loops = machine_code.inner_loops(instructions, itemsize=4, inputs=1)
+    assert loops == [machine_code.Loop(instructions=6, elements=8, in_flight=32, width=16)]
+    assert machine_code.inner_loops(instructions, itemsize=4, inputs=2)[0].elements == 4
+    assert machine_code.inner_loops(instructions[:4], itemsize=4, inputs=1) == []
+
+
+def test_loops_of_options_come_by_their_length(monkeypatch):
+    """A byte of a mask beside each wide load makes no loop wider, and is no element."""
+    masked = LOOP[LOOP.index(".L_x_1:") : LOOP.index(".L_x_2:")].replace("L_x_1", "L_x_3")
+    first, rest = masked.split("IADD3", 1)
+    first = first[: first.rindex("/*0040*/")] + "/*0038*/ LDG.E.U8 R24, desc[UR4][R6.64] ;\n"
+    text = LOOP.replace(".L_x_1:", f"{first}        /*0040*/ IADD3{rest}.L_x_1:")
+    monkeypatch.setattr(machine_code, "_run", lambda *_: text)
+    (instructions,) = machine_code.disassembled(b"").values()
+    loops = machine_code.inner_loops(instructions, itemsize=4, inputs=1)
+    assert [(each.instructions, each.elements) for each in loops] == [(6, 8), (7, 8)]
 
 
 def test_a_multiprocessor_holds_what_registers_and_shared_memory_allow():

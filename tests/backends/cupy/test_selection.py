@@ -14,6 +14,7 @@ from normcore_cupy import selection
 from normcore_cupy.device import C_TYPES
 
 from normcore.array_backend.reference import ReferenceBackend
+from normcore.statistics import weighted_exact
 from normcore.statistics.exact_quantiles import exact
 
 pytestmark = needs_compiler
@@ -132,3 +133,47 @@ def test_weights_and_empty_arrays() -> None:
     empty = backend.quantiles(backend.adopt(x[:0]), QUARTILES)
     assert np.isnan(empty.values).all()
     assert not empty.count.any()
+
+
+class Shipping(EmulatedDevice):
+    """Remembers what goes to the host."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shipped: list[np.ndarray] = []
+
+    def to_host(self, array: Any) -> np.ndarray:
+        host = super().to_host(array)
+        if isinstance(array, DeviceArray):
+            self.shipped.append(host)
+        return host
+
+
+def check_weighted(backend: EmulatedBackend, x: np.ndarray, weights: np.ndarray) -> None:
+    device = backend.adopt(x), backend.adopt(weights)
+    for repeats in (False, True):
+        got = exact(backend, device[0], QUARTILES, weights=device[1], repeats=repeats)
+        expected = exact(ReferenceBackend(), x, QUARTILES, weights=weights, repeats=repeats)
+        np.testing.assert_array_equal(got.values, expected.values)
+
+
+def test_of_weighted_values_only_those_that_weigh_go_to_the_host() -> None:
+    device, x = Shipping(), draw((40_000, 2, 1), "float32")
+    weights = np.zeros((len(x), 1))
+    weights[17::400] = 2.0
+    check_weighted(EmulatedBackend(device), x, weights)
+    values = [each for each in device.shipped if each.dtype == np.float32]
+    assert values
+    assert max(each.size for each in values) <= 2 * 100
+
+
+def test_weighted_values_go_to_the_host_in_small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(weighted_exact, "_CHUNK", 1 << 13)
+    monkeypatch.setattr(weighted_exact, "_KEPT", 1 << 13)
+    device = Shipping()
+    x = np.random.default_rng(5).standard_normal((30_000, 3, 1)).astype(np.float32)
+    weights = np.random.default_rng(6).integers(0, 3, (len(x), 1)) * 1.0
+    check_weighted(EmulatedBackend(device), x, weights)
+    kept = [each for each in device.shipped if each.ndim == 1]
+    assert kept
+    assert max(each.size for each in kept) <= 1 << 13

@@ -66,7 +66,11 @@ class DeviceArray(NDArrayOperatorsMixin):
 
 
 class _Namespace:
-    """NumPy's functions, on device arrays only."""
+    """NumPy's functions, on device arrays only, but for what makes them of the host's."""
+
+    @staticmethod
+    def asarray(array: Any) -> Any:
+        return array if isinstance(array, DeviceArray) else DeviceArray(np.array(array))
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(np, name)

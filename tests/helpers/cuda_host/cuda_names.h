@@ -138,6 +138,14 @@ inline double __dsub_rn(double a, double b) { return a - b; }
 inline double __dmul_rn(double a, double b) { return a * b; }
 inline double __ddiv_rn(double a, double b) { return a / b; }
 inline double __dsqrt_rn(double a) { return sqrt(a); }
+// The nearest float that is not above, and not below.
+inline float __double2float_rd(double v)
+{
+    float nearest = float(v);
+    return double(nearest) > v ? nextafterf(nearest, -HUGE_VALF) : nearest;
+}
+inline float __double2float_ru(double v) { return -__double2float_rd(-v); }
+
 inline double __fma_rn(double a, double b, double c) { return fma(a, b, c); }
 
 inline int __popc(unsigned bits) { return __builtin_popcount(bits); }
