@@ -45,7 +45,7 @@ def shapes_of(sketch: QuantileSketch, mean: np.ndarray, std: np.ndarray) -> Shap
         near = (values >= q1 - _FAR * spread) & (values <= q3 + _FAR * spread) | (spread == 0)
         deviations = np.where(near, (values - mean / size) ** 2, 0.0)
         far = 1 - deviations.mean(axis=0) / (std / size) ** 2
-        tail_weight = (tails[1] - tails[0]) / size / spread / _NORMAL_TAILS
+        tail_weight = (tails[1] / size - tails[0] / size) / spread / _NORMAL_TAILS
     return Shapes(
         grid,
         quartiles,

@@ -72,7 +72,7 @@ def opened_table(X: Array, csv: CsvOptions | None = None) -> TableSource:
     if is_sparse(X):
         return _ArrayTable(_SparseRows(X), library_of(X))
     if _is_iterable(X):
-        return _pieces(iter(X))
+        return _pieces(_with_rows(iter(X)))
     if is_frame(X):  # of a library without Arrow
         values = as_table(X, "report")
         return _ArrayTable(_DenseRows(values), library_of(X), [str(each) for each in X.columns])
@@ -86,11 +86,19 @@ def _is_arrow_column(X: Array) -> bool:
     return (hasattr(X, "null_count") or hasattr(X, "__array__")) and not is_frame(X)
 
 
+def _num_rows(piece: Array) -> int:
+    """Return the number of rows; 1 of what has none, which is refused as no table."""
+    shape = getattr(piece, "shape", None)  # sparse matrices have no length
+    if shape is None:
+        return len(piece) if hasattr(piece, "__len__") else 1
+    return int(shape[0]) if len(shape) else 1
+
+
 def _with_rows(pieces: Iterator[Array]) -> Iterator[Array]:
     """Yield the pieces that have rows, or the last one of several that have none."""
     last, none = None, True
     for last in pieces:
-        if len(last):
+        if _num_rows(last):
             none = False
             yield last
     if none and last is not None:
@@ -204,8 +212,11 @@ class _ArrayStream(TableSource):
 
     def _arrays(self) -> Iterator[np.ndarray]:
         yield self._first
-        for piece in self._more:
-            yield to_numpy(as_table(piece, "report"))
+        yield from map(_array, self._more)
+
+
+def _array(piece: Array) -> np.ndarray:
+    return to_numpy(as_table(piece.toarray() if is_sparse(piece) else piece, "report"))
 
 
 def _pieces(pieces: Iterator[Array]) -> TableSource:
@@ -215,7 +226,7 @@ def _pieces(pieces: Iterator[Array]) -> TableSource:
     except StopIteration:
         raise ValueError("the stream has no batch") from None
     if not is_frame(first) and not any(hasattr(first, name) for name in _ARROW):
-        return _ArrayStream(to_numpy(as_table(first, "report")), pieces)
+        return _ArrayStream(_array(first), pieces)
     import pyarrow as pa
 
     head = pa.table(_readable(first))
@@ -226,6 +237,31 @@ def _pieces(pieces: Iterator[Array]) -> TableSource:
             table = pa.table(_readable(piece))
             if table.schema.names != head.schema.names:
                 raise ValueError(f"batch {number} has other columns than the first one")
-            yield from table.cast(head.schema).to_batches()
+            yield from _of_types(table, head.schema, f"batch {number}").to_batches()
 
     return open_table(pa.RecordBatchReader.from_batches(head.schema, batches()))
+
+
+def _of_types(table: Array, schema: Array, label: str) -> Array:
+    """Return an Arrow table in the types of a schema of the same names, if these hold it."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    columns = []
+    for column, field in zip(table.columns, schema, strict=True):
+        try:
+            cast, held = column.cast(field.type), True
+            if pa.types.is_floating(field.type) and column.type not in (field.type, pa.null()):
+                same = pc.equal(cast.cast(column.type), column)
+                if pa.types.is_floating(column.type):
+                    same = pc.or_(same, pc.is_nan(column))
+                held = pc.all(same).as_py() is not False
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+            held = False
+        if not held:
+            raise ValueError(
+                f"{label} has {column.type} in column {field.name!r}, which the first one has as "
+                f"{field.type}: give all of them the same type"
+            )
+        columns.append(cast)
+    return pa.table(columns, schema=schema)

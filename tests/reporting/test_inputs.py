@@ -305,3 +305,57 @@ def test_columns_without_names_go_by_their_places():
     table = pd.DataFrame(X, columns=[7, 8, 9, 10])
     result = nc.recommend(table, columns=["9"]).fit_transform(table)
     pd.testing.assert_frame_equal(result, pd.DataFrame(expected, columns=[7, 8, 9, 10]))
+
+
+def test_batches_without_rows_count_for_nothing(columns):
+    X = make_numpy(columns)
+    sp = pytest.importorskip("scipy.sparse")
+    expected = told(X)
+    for batches in ([X[:0], X[:9], X[:0], X[9:]], [sp.csr_array(X[:9]), sp.csr_array(X[9:])]):
+        assert told(iter(batches)) == expected
+    with pytest.raises(ValueError, match=r"Found array with 0 sample\(s\)"):
+        nc.report(iter([X[:0], X[:0]]))
+    with pytest.raises(ValueError, match="Expected 2D array"):
+        nc.report(iter([1, 2]))
+
+
+def test_sparse_chunks_of_dask(columns):
+    da, sp = pytest.importorskip("dask.array"), pytest.importorskip("scipy.sparse")
+    X = make_numpy(columns)
+    chunks = da.from_array(X, chunks=(150, 3)).map_blocks(sp.csr_array, dtype=float)
+    assert told(chunks) == told(X)
+
+
+def test_batches_of_other_types_are_held_or_refused():
+    def table(values, kind):
+        return pa.table({"a": pa.array(values, pa.type_for_alias(kind))})
+
+    for first, second in [
+        ("float64", table([3, None], "int64")),
+        ("float64", table([3.0, float("nan")], "float32")),
+        ("float32", table([0.5, float("nan"), None], "float64")),
+        ("float64", pa.table({"a": pa.nulls(2)})),
+        ("int64", table([3, 4], "int8")),
+        ("int64", table([3.0, 4.0], "float64")),
+    ]:
+        found = nc.report(iter([table([1, 2], first), second])).columns[0]
+        assert found.count + found.nan + found.nulls == 2 + second.num_rows
+        assert found.infinity == 0
+    for first, second in [
+        ("float32", table([0.1], "float64")),
+        ("float32", table([1e300], "float64")),
+        ("float64", table([2**53 + 1], "int64")),
+        ("int64", table([1.5], "float64")),
+        ("int8", table([1000], "int64")),
+        ("float64", table(["x"], "string")),
+    ]:
+        batches = iter([table([1, 2], first), second])
+        with pytest.raises(ValueError, match=r"batch 2 has .* in column 'a', which the first one"):
+            nc.report(batches)
+
+
+def test_values_near_the_largest_float():
+    X = np.array([[1e308], [-1e308], [0.0], [1e308]] * 10)
+    found, small = (nc.report(each).columns[0] for each in (X, X / 1e300))
+    assert found.flags == small.flags
+    assert found.recommendation == small.recommendation
