@@ -68,10 +68,16 @@ COMPILED = {
 # Nobody reads errno, which alone would keep roots from being taken in vectors. What GCC inlines, it
 # else decides by the size of a module, not of the kernel.
 if sys.platform == "win32":
-    COMPILE_ARGS = KERNEL_ARGS = ["/O2", "/fp:precise", "/std:c11"]
+    COMPILE_ARGS = KERNEL_ARGS = ["/O2", "/fp:precise"]
 else:
     COMPILE_ARGS = ["-g0", "-ffp-contract=off", "-fno-math-errno"]
     KERNEL_ARGS = [*COMPILE_ARGS, "-O3", "--param=large-unit-insns=1000000"]
+
+# Of both languages some compilers take an older standard unless they are asked.
+if sys.platform == "win32":
+    C_STANDARD, CPP_STANDARD = ["/std:c11"], ["/std:c++17"]
+else:
+    C_STANDARD, CPP_STANDARD = [], ["-std=gnu++17"]
 
 # What Cython would else put into each module that has functions or takes memory: a third of the
 # size of all, and of the time to build them.
@@ -216,8 +222,11 @@ class CythonBuildExt(build_ext):
         generated = {each.name: each.sources for each in generated}
         for each in self.extensions:
             each.sources = generated[each.name]
+            is_cpp = each.sources[0].endswith(".cpp")
+            each.extra_compile_args = [
+                *each.extra_compile_args, *(CPP_STANDARD if is_cpp else C_STANDARD)
+            ]  # fmt: skip
             if not self.inplace:  # profilers and debuggers of the tree's own modules want symbols
-                is_cpp = each.sources[0].endswith(".cpp")
                 each.extra_compile_args = [*each.extra_compile_args, *([] if is_cpp else LEAN)]
                 each.extra_link_args = [*STRIP, *(CPP_LINK_ARGS if is_cpp else [])]
             if self.inplace:  # the packages of the instruction sets hold nothing else

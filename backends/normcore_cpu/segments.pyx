@@ -219,7 +219,7 @@ def grouped(values, channels, Py_ssize_t num_channels):
             count_entries(<const cnp.int32_t*> of, number, num_channels, begins)
         else:
             count_entries(<const cnp.int64_t*> of, number, num_channels, begins)
-    places = starts[:-1].copy()
+    places = starts[:num_channels].copy()
     next_places = <cnp.int64_t*> data_of(places)
     with nogil:
         if short:

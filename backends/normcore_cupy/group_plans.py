@@ -39,7 +39,7 @@ class GroupPlans(Planning):
         drafted = self._with_result(program, axis, eps, (x,), out, at[3])
         if drafted is None or axis != 1:
             return None
-        _, at[3], is_fresh = drafted
+        at[3], is_fresh = drafted.at_out, drafted.is_fresh
         native, target, *vectors = self._adopted([x, out, gamma, beta])
         if target is None:
             target = self._device.empty(native.shape, native.dtype)

@@ -11,15 +11,15 @@ from normcore import layout
 from normcore.layout import out_argument
 from normcore.layout.namespace import Array
 from normcore.statistics.wide_integers import is_64_bit
-from normcore_cupy.device import FINISH
+from normcore_cupy.device import ABSENT, FINISH
 from normcore_cupy.launcher import FLOATING, dtype_name
-from normcore_cupy.plan import Plan
+from normcore_cupy.plan import ELEMENTWISE, Plan, plan
 from normcore_cupy.program import Address, Argument, Placed, Program
 
 if TYPE_CHECKING:
     from normcore_cupy.host import DeviceBackend
 
-__all__ = ["STATE_ROWS", "Planned", "Planning", "guarded", "is_in_c_order"]
+__all__ = ["STATE_ROWS", "Drafted", "Planned", "Planning", "guarded", "is_in_c_order"]
 
 #: Vectors of the state of moments.
 STATE_ROWS = 7
@@ -87,6 +87,26 @@ def guarded(
         if (each.dtype, each.strides) == (target.dtype, target.strides)
     )
     return Planned(program, num_released, out, tuple(map(_extent, arrays)), aliases)
+
+
+class Drafted(NamedTuple):
+    """Arrays as kernels see them.
+
+    Attributes
+    ----------
+    views : (N, C, S) arrays
+        The last one is of the result, or of one that lies as that will.
+    plane : (N, S) array or None
+        Of the mask.
+    at_out : Address
+    is_fresh : bool
+        Whether a call allocates the result.
+    """
+
+    views: tuple[Array, ...]
+    plane: Array
+    at_out: Address
+    is_fresh: bool
 
 
 def is_in_c_order(array: Array) -> bool:
@@ -157,8 +177,9 @@ class Planning:
         arrays: tuple[Array, ...],
         out: Array,
         at_out: Address,
-    ) -> tuple[tuple[Array, ...], Address, bool] | None:
-        """Return views of arrays and of the result, where that is, and whether it is fresh."""
+        mask: Array = None,
+    ) -> Drafted | None:
+        """Return how arrays, of one shape and dtype, and the result are seen."""
         try:
             natives = self._adopted([*arrays, out])
         except TypeError:
@@ -184,8 +205,18 @@ class Planning:
         natives.append(target)
         if any((each.dtype, each.shape) != (x.dtype, x.shape) for each in natives):
             return None
-        views = list(layout.views(axis, *natives))
-        return (views[0], at_out, out is None) if len(views) == 1 else None
+        if mask is None:
+            views = list(layout.views(axis, *natives))
+            return Drafted(views[0], None, at_out, out is None) if len(views) == 1 else None
+        try:
+            shown = layout.broadcast_plane(self._backend.adopt(mask), x, axis, "mask")
+        except (TypeError, ValueError):
+            return None
+        views = list(layout.views(axis, *natives, shown))
+        if shown.dtype != np.bool_ or len(views) != 1:
+            return None
+        *viewed, plane = views[0]
+        return Drafted(tuple(viewed), layout.plane_of(plane), at_out, out is None)
 
     def _view_of_one(self, axis: int | None, x: Array) -> Array:
         """Return the (N, C, S) view of an array that a statistic may be observed of; or None."""
@@ -225,6 +256,22 @@ class Planning:
 
     def _placed(self, view: Array, over: Plan, address: Address) -> Placed:
         return Placed(self._launcher.view(view, over.walk), {"data": address})
+
+    def _plane(self, plane: Array, over: Plan, address: Address) -> Argument:
+        return ABSENT if plane is None else self._placed(plane, over, address)
+
+    def _weights(self, program: Program, plane: Array, address: Address) -> tuple[Array, Address]:
+        """Have a mask converted to weights; return a plane that lies as they do, and where."""
+        distinct = plane[tuple(slice(None if stride else 1) for stride in plane.strides)]
+        shown = distinct[:, None, :]
+        weights = self._launcher.like(shown, np.float64)
+        at = program.scratch((weights.size,))
+        over = plan(shown, ELEMENTWISE)
+        self._launch(
+            program, "convert", ("bool", "float64"), over, self._placed(shown, over, address),
+            self._placed(weights, over, at), over.per_range,
+        )  # fmt: skip
+        return self._device.xp.broadcast_to(weights[:, 0, :], plane.shape), at
 
     def _finish(self, program: Program, over: Plan, num_rows: int, num_channels: int) -> Placed:
         """Return how ranges are merged, in memory of each call."""

@@ -14,11 +14,18 @@ from normcore_cupy.device import Device, Scalar
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike
 
-__all__ = ["Address", "Argument", "Placed", "Program"]
+__all__ = ["Address", "Argument", "Beyond", "Placed", "Program"]
 
 
 class Address(int):
     """One of the addresses of a call, by its number."""
+
+
+class Beyond(NamedTuple):
+    """Memory some bytes beyond one of the addresses of a call."""
+
+    address: Address
+    num_bytes: int
 
 
 class Placed:
@@ -50,7 +57,7 @@ class Placed:
 
 
 #: Of a kernel; None is an address of 0.
-Argument: TypeAlias = Scalar | Address | Placed | None
+Argument: TypeAlias = Scalar | Address | Beyond | Placed | None
 
 
 class _Fresh(NamedTuple):
@@ -169,12 +176,14 @@ class _Launch:
     ) -> None:
         self._device, self._how, self._together = device, how, together
         self._arguments: list[Scalar] = []
-        self._whole: list[tuple[int, Address]] = []  # arguments that are addresses
+        self._whole: list[tuple[int, Address, int]] = []  # arguments that are addresses
         self._words: list[tuple[memoryview, int, Address, int]] = []  # words of structs that are
         for at, argument in enumerate(arguments):
-            if argument is None or isinstance(argument, Address):
+            if isinstance(argument, Address):
+                argument = Beyond(argument, 0)
+            if argument is None or isinstance(argument, Beyond):
                 if argument is not None:
-                    self._whole.append((at, argument))
+                    self._whole.append((at, *argument))
                 self._arguments.append(np.int64(0))
             elif isinstance(argument, Placed):
                 struct = argument.struct.copy()  # of its own, as calls write to it
@@ -191,8 +200,8 @@ class _Launch:
 
     def __call__(self, addresses: list[int]) -> None:
         arguments = [*self._arguments]
-        for at, address in self._whole:
-            arguments[at] = np.int64(addresses[address])
+        for at, address, offset in self._whole:
+            arguments[at] = np.int64(addresses[address] + offset)
         with self._lock:
             for words, slot, address, offset in self._words:
                 words[slot] = addresses[address] + offset

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Hashable
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from normcore.affine import Affine
 from normcore.layout.namespace import Array
@@ -31,15 +34,45 @@ class WholeCalls:
 
     def __init__(self, backend: DeviceBackend, caller: Caller) -> None:
         self.caller, self._run = caller, caller.run
-        self._launcher = backend._launcher
+        self._launcher, self._device = backend._launcher, backend.device
         self._plans, self._rows = Plans(backend), RowPlans(backend)
         self._groups = GroupPlans(backend)
 
     def batch_norm(
-        self, x: Array, gamma: Array, beta: Array, axis: int, eps: float, out: Array
+        self,
+        x: Array,
+        gamma: Array,
+        beta: Array,
+        axis: int,
+        eps: float,
+        out: Array,
+        activation: str | None = None,
+        mask: Array = None,
     ) -> tuple[Array, Moments] | None:
-        made = self._run(self._plans.forward, (x, gamma, beta, out), axis=axis, eps=eps)
+        given = x, gamma, beta, out, None, None, None, None, mask
+        made = self._run(self._plans.forward, given, axis=axis, eps=eps, activation=activation)
         return None if made is None else self._normalized(made, out)
+
+    def batch_norm_updating(
+        self,
+        x: Array,
+        gamma: Array,
+        beta: Array,
+        mean: Array,
+        var: Array,
+        weight: float,
+        axis: int,
+        eps: float,
+        out: Array,
+        activation: str | None = None,
+        mask: Array = None,
+    ) -> tuple[Array, Moments, Array, Array] | None:
+        given = x, gamma, beta, out, None, mean, var, None, mask
+        made = self._run(
+            self._plans.forward, given, axis=axis, eps=eps, weight=weight,
+            activation=activation, in_place=False,
+        )  # fmt: skip
+        return None if made is None else (*self._normalized(made[:-2], out), made[-2], made[-1])
 
     def batch_norm_in_training(
         self,
@@ -65,13 +98,19 @@ class WholeCalls:
         x: Array,
         moments: Moments,
         gamma: Array,
+        beta: Array,
         axis: int,
         eps: float,
         training: bool,
         out: Array,
+        activation: str | None = None,
+        mask: Array = None,
     ) -> tuple[Array, Array, Array] | None:
-        given = dy, x, moments.parts, gamma, out
-        made = self._run(self._plans.backward, given, axis=axis, eps=eps, training=training)
+        given = dy, x, moments.parts, gamma, out, None, None, beta, mask
+        made = self._run(
+            self._plans.backward, given, axis=axis, eps=eps, training=training,
+            activation=activation,
+        )  # fmt: skip
         return None if made is None else _gradients(made, out)
 
     def batch_norm_inference(
@@ -84,10 +123,28 @@ class WholeCalls:
         axis: int,
         eps: float,
         out: Array,
+        activation: str | None = None,
+        mask: Array = None,
     ) -> Array:
-        given = x, mean, var, gamma, beta, out
-        made = self._run(self._plans.inference, given, axis=axis, eps=eps)
+        given = x, mean, var, gamma, beta, out, mask
+        made = self._run(self._plans.inference, given, axis=axis, eps=eps, activation=activation)
         return None if made is None else made[0] if out is None else out
+
+    def beside(
+        self, x: Array, vectors: tuple[np.ndarray, ...], kept: dict[Hashable, tuple[Array, ...]]
+    ) -> tuple[Array, ...] | None:
+        if not self.caller.takes(x):
+            return None
+        try:
+            with self.caller.ordering.of(x):
+                found = self._device.kept(kept)
+                if found is None:
+                    rows = self._device.asarray(np.stack(vectors))
+                    found = kept[self._device.place()] = tuple(rows)
+                return found
+        except Exception:
+            with self.caller.errors():
+                raise
 
     def row_norm(
         self,

@@ -10,16 +10,18 @@ import math
 
 import numpy as np
 
+from normcore.array_backend.abstract import is_relu
 from normcore.layout.namespace import Array
 from normcore_cupy.device import ABSENT, DERIVED, FORWARD, MAP, MOST_CHANNELS, RUNNING
 from normcore_cupy.launcher import dtype_name
-from normcore_cupy.plan import BACKWARD, ELEMENTWISE, EXTREMA, REDUCTION, of_columns
+from normcore_cupy.plan import BACKWARD, ELEMENTWISE, EXTREMA, REDUCTION, of_columns, plan
 from normcore_cupy.planning import STATE_ROWS, Planned, Planning, guarded
-from normcore_cupy.program import Address, Placed, Program
+from normcore_cupy.program import Address, Beyond, Placed, Program
 
 __all__ = ["Plans"]
 
 _DERIVED_ROWS, _GRADIENT_ROWS = 10, 11
+_MAPS = 5  # of the rows of gradients, the first one of the forward map
 
 
 class Plans(Planning):
@@ -37,57 +39,89 @@ class Plans(Planning):
         mean: Array = None,
         var: Array = None,
         number: Array = None,
+        mask: Array = None,
         *,
         axis: int,
         eps: float,
         weight: float = 0.0,
+        activation: str | None = None,
+        in_place: bool = True,
     ) -> Planned | None:
-        """Normalize, and move running averages by the weight, where they are given."""
-        program = Program(self._device, 8)
-        at = list(map(Address, range(8)))
-        drafted = self._with_result(program, axis, eps, (x,), out, at[3])
+        """Normalize, and move running averages by the weight, where they are given.
+
+        What they become are the last results, unless they move in place.
+        """
+        program = Program(self._device, 9)
+        at = list(map(Address, range(9)))
+        drafted = self._with_result(program, axis, eps, (x,), out, at[3], mask)
         if drafted is None:
             return None
-        (view, target), at[3], is_fresh = drafted
+        (view, target), plane, at[3], is_fresh = drafted
         num_channels = view.shape[1]
-        if num_channels * 2 > view.size:
+        if num_channels * 2 > view.size or not self._fits_state(parts, num_channels):
             return None
+        if parts is None:
+            state = program.result((STATE_ROWS, num_channels), np.float64)
+            rows = program.result((_DERIVED_ROWS, num_channels), np.float64)
+        else:
+            state, rows = at[4], program.scratch((_DERIVED_ROWS, num_channels))
         kinds = [self._kind(each, num_channels) for each in (gamma, beta)]
-        running = self._running(mean, var, number, num_channels, weight, at[5:], "running.")
-        if None in kinds or running is None or not self._fits_state(parts, num_channels):
+        running = self._running(
+            mean, var, number, num_channels, weight, at[5:], "running.",
+            None if in_place else program,
+        )  # fmt: skip
+        if None in kinds or running is None:
             return None
         derived = np.zeros((), DERIVED)
         derived["eps"], derived["gamma"]["value"] = eps, gamma is None
         derived["gamma"]["kind"], derived["beta"]["kind"] = kinds
         derived["running"] = running[0]
-        shape = _DERIVED_ROWS, num_channels
-        if parts is None:
-            state = program.result((STATE_ROWS, num_channels), np.float64)
-            rows = program.result(shape, np.float64)
-        else:
-            state, rows = at[4], program.scratch(shape)
-        name, result = dtype_name(view), dtype_name(target)
-        over = self._backend._plan(view, REDUCTION)
-        observed = (
-            over.per_range, self._finish(program, over, STATE_ROWS, num_channels), state,
-            Placed(derived, {"rows": rows, "gamma.data": at[1], "beta.data": at[2], **running[1]}),
+        places = {"rows": rows, "gamma.data": at[1], "beta.data": at[2], **running[1]}
+        self._normalize(
+            program, (view, target, plane), (at[0], at[3], at[8]), state, Placed(derived, places),
+            rows, is_relu(activation),
         )  # fmt: skip
-        places = self._placed(view, over, at[0]), self._placed(target, over, at[3])
-        lies_as_x = self._backend._plan(view, REDUCTION, target) == over
-        if not lies_as_x or not self._launch_at_once(
-            program, "normalize", (name, result), over, (view,), *places, *observed
-        ):
-            self._launch(
-                program, "moments", (name, "float64"), over, places[0], np.int32(0), *observed
-            )
-            over = self._backend._plan(view, ELEMENTWISE, target)
-            self._launch(
-                program, "rescale", (name, result), over,
-                self._placed(view, over, at[0]), self._placed(target, over, at[3]), ABSENT, rows,
-                np.float64(-math.inf), np.float64(math.inf), np.int32(0), over.per_range,
-            )  # fmt: skip
-        given = [x, gamma, beta, out, parts, mean, var, number]
+        given = [x, gamma, beta, out, parts, mean, var, number, mask]
         return guarded(program, int(is_fresh), 3, self._adopted(given), 1)
+
+    def _normalize(
+        self,
+        program: Program,
+        arrays: tuple[Array, Array, Array],
+        at: tuple[Address, Address, Address],
+        state: Address,
+        derived: Placed,
+        rows: Address,
+        relu: bool,
+    ) -> None:
+        """Add the launches over x, the result and a mask, in one where that may be."""
+        view, target, plane = arrays
+        num_channels = view.shape[1]
+        name, result = dtype_name(view), dtype_name(target)
+        over = self._backend._plan(view, REDUCTION) if plane is None else plan(view, REDUCTION)
+        seen = self._placed(view, over, at[0])
+        finish = over.per_range, self._finish(program, over, STATE_ROWS, num_channels)
+        if plane is None and not relu and self._backend._plan(view, REDUCTION, target) == over:
+            written = self._placed(target, over, at[1])
+            if self._launch_at_once(
+                program, "normalize", (name, result), over, (view,), seen, written, *finish, state,
+                derived,
+            ):  # fmt: skip
+                return
+        kernel, weights = "moments", []
+        if plane is not None:
+            weighing, at_weights = self._weights(program, plane, at[2])
+            kernel, weights = "moments_weighted", [self._placed(weighing, over, at_weights)]
+        self._launch(
+            program, kernel, (name, "float64"), over, seen, *weights, np.int32(0), *finish, state,
+            derived,
+        )  # fmt: skip
+        over = self._backend._plan(view, ELEMENTWISE, target, planes=(plane,))
+        self._launch(
+            program, "rescale", (name, result), over, self._placed(view, over, at[0]),
+            self._placed(target, over, at[1]), self._plane(plane, over, at[2]), rows,
+            np.float64(-math.inf), np.float64(math.inf), np.int32(relu), over.per_range,
+        )  # fmt: skip
 
     def backward(
         self,
@@ -98,59 +132,65 @@ class Plans(Planning):
         out: Array,
         dgamma: Array = None,
         dbeta: Array = None,
+        beta: Array = None,
+        mask: Array = None,
         *,
         axis: int,
         eps: float,
         training: bool,
+        activation: str | None = None,
     ) -> Planned | None:
-        program = Program(self._device, 7)
-        at = list(map(Address, range(7)))
-        drafted = self._with_result(program, axis, eps, (dy, x), out, at[4])
+        program = Program(self._device, 9)
+        at = list(map(Address, range(9)))
+        drafted = self._with_result(program, axis, eps, (dy, x), out, at[4], mask)
         if drafted is None or type(training) is not bool or parts is None:
             return None
-        (upstream, view, target), at[4], is_fresh = drafted
+        (upstream, view, target), plane, at[4], is_fresh = drafted
         num_channels = view.shape[1]
         if num_channels * 2 > view.size or not self._fits_state(parts, num_channels):
             return None
-        kinds = [self._kind(each, num_channels) for each in (gamma, dgamma, dbeta)]
+        relu = is_relu(activation)
+        kinds = [self._kind(each, num_channels) for each in (gamma, dgamma, dbeta, beta)]
         if None in kinds:
             return None
         if dgamma is None:
-            at[5:] = [program.result((num_channels,), np.float64) for _ in range(2)]
-            kinds[1:] = [1, 1]
+            at[5:7] = [program.result((num_channels,), np.float64) for _ in range(2)]
+            kinds[1:3] = [1, 1]
         forward = np.zeros((), FORWARD)
-        forward["eps"], forward["training"], forward["gamma"]["value"] = (
-            eps,
-            training,
-            gamma is None,
-        )
-        forward["gamma"]["kind"], forward["dgamma"]["kind"], forward["dbeta"]["kind"] = kinds
+        forward["eps"], forward["training"], forward["relu"] = eps, training, relu
+        forward["gamma"]["value"] = gamma is None
+        places = {"state": at[2]}
+        vectors = ("gamma", 3), ("dgamma", 5), ("dbeta", 6), ("beta", 7)
+        for kind, (name, number) in zip(kinds, vectors, strict=True):
+            forward[name]["kind"] = kind
+            places[f"{name}.data"] = at[number]
         rows = program.scratch((_GRADIENT_ROWS, num_channels))
         name, result = dtype_name(view), dtype_name(target)
-        over = self._backend._plan(view, REDUCTION, upstream)
+        over = self._backend._plan(view, REDUCTION, upstream, planes=(plane,))
         summed = (
-            Placed(forward, {
-                "state": at[2], "gamma.data": at[3], "dgamma.data": at[5], "dbeta.data": at[6],
-            }),
-            over.per_range, self._finish(program, over, 4, num_channels), rows,
+            Placed(forward, places), over.per_range,
+            self._finish(program, over, 4, num_channels), rows,
         )  # fmt: skip
         inputs = self._placed(upstream, over, at[0]), self._placed(view, over, at[1])
+        may_be_one = plane is None and not relu
         lies_as_x = self._backend._plan(view, REDUCTION, upstream, target) == over
-        if not lies_as_x or not self._launch_at_once(
+        if not (may_be_one and lies_as_x) or not self._launch_at_once(
             program, "normalize_backward", (name, result), over, (upstream, view),
             *inputs, self._placed(target, over, at[4]), *summed,
         ):  # fmt: skip
             self._launch(
-                program, "backward_reduce", (name, "float64"), over, *inputs, ABSENT, *summed
-            )
-            over = self._backend._plan(view, BACKWARD, upstream, target)
+                program, "backward_reduce", (name, "float64"), over, *inputs,
+                self._plane(plane, over, at[8]), *summed,
+            )  # fmt: skip
+            maps = Beyond(rows, _MAPS * 8 * num_channels) if relu else None
+            over = self._backend._plan(view, BACKWARD, upstream, target, planes=(plane,))
             arrays = (upstream, at[0]), (view, at[1]), (target, at[4])
             self._launch(
                 program, "backward_elemt", (name, result), over,
                 *(self._placed(each, over, address) for each, address in arrays),
-                ABSENT, rows, None, over.per_range,
+                self._plane(plane, over, at[8]), rows, maps, over.per_range,
             )  # fmt: skip
-        given = [dy, x, parts, gamma, out, dgamma, dbeta]
+        given = [dy, x, parts, gamma, out, dgamma, dbeta, beta, mask]
         released = int(is_fresh) + (2 if dgamma is None else 0)
         return guarded(program, released, 4, self._adopted(given), 2)
 
@@ -162,19 +202,21 @@ class Plans(Planning):
         gamma: Array,
         beta: Array,
         out: Array,
+        mask: Array = None,
         *,
         axis: int,
         eps: float,
+        activation: str | None = None,
     ) -> Planned | None:
         """Normalize with statistics that are given."""
-        program = Program(self._device, 6)
-        at = list(map(Address, range(6)))
-        drafted = self._with_result(program, axis, eps, (x,), out, at[5])
+        program = Program(self._device, 7)
+        at = list(map(Address, range(7)))
+        drafted = self._with_result(program, axis, eps, (x,), out, at[5], mask)
         if drafted is None or mean is None or var is None:
             return None
-        if drafted[0][0].shape[1] > MOST_CHANNELS:
+        (view, target), plane, at[5], is_fresh = drafted
+        if view.shape[1] > MOST_CHANNELS:
             return None
-        (view, target), at[5], is_fresh = drafted
         given = np.zeros((), MAP)
         names = "center", "scale", "gamma", "beta"
         places: dict[str, Address | None] = {
@@ -187,14 +229,15 @@ class Plans(Planning):
             given[name]["kind"] = kind
         given["gamma"]["value"], given["eps"], given["var"] = 1.0, eps, 1
         given["group"], given["number"] = 1, MOST_CHANNELS
-        over = self._backend._plan(view, ELEMENTWISE, target)
+        over = self._backend._plan(view, ELEMENTWISE, target, planes=(plane,))
         self._launch(
             program, "rescale_given", (dtype_name(view), dtype_name(target)), over,
-            self._placed(view, over, at[0]), self._placed(target, over, at[5]), ABSENT,
-            Placed(given, places),
-            np.float64(-math.inf), np.float64(math.inf), np.int32(0), over.per_range,
+            self._placed(view, over, at[0]), self._placed(target, over, at[5]),
+            self._plane(plane, over, at[6]), Placed(given, places),
+            np.float64(-math.inf), np.float64(math.inf), np.int32(is_relu(activation)),
+            over.per_range,
         )  # fmt: skip
-        arrays = self._adopted([x, mean, var, gamma, beta, out])
+        arrays = self._adopted([x, mean, var, gamma, beta, out, mask])
         return guarded(program, int(is_fresh), 5, arrays, 1)
 
     def average(self, parts: Array, mean: Array, var: Array, number: Array) -> Planned | None:
@@ -266,7 +309,7 @@ class Plans(Planning):
         drafted = self._with_result(program, axis, 1.0, (x,), out, Address(2))
         if drafted is None:
             return None
-        (view, target), at_out, is_fresh = drafted
+        (view, target), _, at_out, is_fresh = drafted
         if rows.shape[1] != view.shape[1]:
             return None
         over = self._backend._plan(view, ELEMENTWISE, target)
@@ -288,8 +331,9 @@ class Plans(Planning):
         weight: float,
         at: list[Address],
         within: str = "",
+        program: Program | None = None,
     ) -> tuple[np.ndarray, dict[str, Address | None]] | None:
-        """Return running averages that move in place, and where their addresses go.
+        """Return running averages, which move in place, and where their addresses go.
 
         Parameters
         ----------
@@ -297,6 +341,8 @@ class Plans(Planning):
             Of the mean, the variance and the number.
         within : str
             What the names of fields begin with.
+        program : Program, optional
+            Which returns what they become, and leaves them as they are.
         """
         kinds = [self._kind(each, num_channels) for each in (mean, var)]
         if None in kinds or (0 in kinds and kinds != [0, 0]) or not isinstance(weight, float):
@@ -310,5 +356,9 @@ class Plans(Planning):
         places: dict[str, Address | None] = {}
         for name, kind, address in zip(("mean", "var"), kinds, at, strict=False):
             running[name]["kind"] = running[f"moved_{name}"]["kind"] = kind
-            places |= {f"{within}{name}.data": address, f"{within}moved_{name}.data": address}
+            moved = address
+            if program is not None and kind:
+                moved = program.result((num_channels,), np.float64)
+                running[f"moved_{name}"]["kind"] = 1
+            places |= {f"{within}{name}.data": address, f"{within}moved_{name}.data": moved}
         return running, places | {f"{within}number": at[2]}

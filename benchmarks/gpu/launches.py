@@ -162,6 +162,8 @@ def functional_calls(x: object, rows: object) -> dict[str, Callable[[], object]]
     # Fitted on the host: an emulated kernel may not run.
     scaler = nc.StandardScaler().fit(np.arange(3.0 * columns).reshape(3, columns))
     _, of_rows = f.layer_norm(rows, scale, shift)
+    mask = cupy.asarray(np.ones((x.shape[0], *x.shape[2:]), bool))
+    layer, evaluated = nc.BatchNorm(channels), nc.BatchNorm(channels).eval()
     return {
         "StandardScaler.transform": lambda: scaler.transform(rows),
         "StandardScaler.inverse_transform": lambda: scaler.inverse_transform(rows),
@@ -170,6 +172,15 @@ def functional_calls(x: object, rows: object) -> dict[str, Callable[[], object]]
         "batch_norm": lambda: f.batch_norm(x, gamma, beta, out=out),
         "batch_norm_backward": lambda: f.batch_norm_backward(y, x, moments, gamma, out=out),
         "batch_norm_inference": lambda: f.batch_norm_inference(x, beta, gamma, gamma, beta),
+        "batch_norm, relu": lambda: f.batch_norm(x, gamma, beta, activation="relu"),
+        "batch_norm_backward, relu": lambda: f.batch_norm_backward(
+            y, x, moments, gamma, beta, activation="relu"
+        ),
+        "batch_norm, mask": lambda: f.batch_norm(x, gamma, beta, mask=mask),
+        "batch_norm_backward, mask": lambda: f.batch_norm_backward(y, x, moments, gamma, mask=mask),
+        "BatchNorm": lambda: layer(x),
+        "BatchNorm, backward": lambda: layer.backward(y),
+        "BatchNorm, evaluation": lambda: evaluated(x),
         "layer_norm": lambda: f.layer_norm(rows, scale, shift),
         "layer_norm_backward": lambda: f.layer_norm_backward(rows, rows, of_rows, scale),
         "group_norm": lambda: f.group_norm(x, channels // 2, gamma, beta),

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import Protocol
+
+import numpy as np
 
 from normcore.affine import Affine
 from normcore.layout.namespace import Array
@@ -20,9 +23,33 @@ class WholeCalls(Protocol):
     """
 
     def batch_norm(
-        self, x: Array, gamma: Array, beta: Array, axis: int, eps: float, out: Array
+        self,
+        x: Array,
+        gamma: Array,
+        beta: Array,
+        axis: int,
+        eps: float,
+        out: Array,
+        activation: str | None = None,
+        mask: Array = None,
     ) -> tuple[Array, Moments] | None:
         """Do what `functional.batch_norm` does."""
+
+    def batch_norm_updating(
+        self,
+        x: Array,
+        gamma: Array,
+        beta: Array,
+        mean: Array,
+        var: Array,
+        weight: float,
+        axis: int,
+        eps: float,
+        out: Array,
+        activation: str | None = None,
+        mask: Array = None,
+    ) -> tuple[Array, Moments, Array, Array] | None:
+        """Do that, and return too what running statistics become, of unbiased variances."""
 
     def batch_norm_in_training(
         self,
@@ -50,10 +77,13 @@ class WholeCalls(Protocol):
         x: Array,
         moments: Moments,
         gamma: Array,
+        beta: Array,
         axis: int,
         eps: float,
         training: bool,
         out: Array,
+        activation: str | None = None,
+        mask: Array = None,
     ) -> tuple[Array, Array, Array] | None:
         """Do what `functional.batch_norm_backward` does."""
 
@@ -67,8 +97,21 @@ class WholeCalls(Protocol):
         axis: int,
         eps: float,
         out: Array,
+        activation: str | None = None,
+        mask: Array = None,
     ) -> Array:
         """Do what `functional.batch_norm_inference` does."""
+
+    def beside(
+        self, x: Array, vectors: tuple[np.ndarray, ...], kept: dict[Hashable, tuple[Array, ...]]
+    ) -> tuple[Array, ...] | None:
+        """Return vectors of the host where an array is.
+
+        Parameters
+        ----------
+        kept : dict
+            Of these vectors; has what was made of them before, and is added to.
+        """
 
     def row_norm(
         self,

@@ -60,6 +60,8 @@ class BatchInput:
             value = np.asarray(value)
             if not is_real(value.dtype):
                 raise TypeError(f"{name} must be real numbers, got dtype {value.dtype}")
+        elif isinstance(self.x, np.ndarray) and not is_on_host(value):
+            value = to_numpy(value)
         else:
             value = self.backend.adopt(value)
         if tuple(value.shape) != shape:
@@ -93,6 +95,7 @@ class BatchInput:
             return None
         if not hasattr(out, "dtype"):
             raise TypeError(f"out must be an array, not {type(out).__name__}")
+        layout.as_array(out, what="out", beside=self.given)
         native = self.backend.adopt(out)
         inputs = (like,) if like is self.x else (like, self.x)
         if native is out and numpy_views.fits(out, inputs):
@@ -271,7 +274,7 @@ class Batch(BatchInput):
 
         See :func:`normcore.functional.batch_norm_backward`.
         """
-        dy = layout.as_array(dy)
+        dy = layout.as_array(dy, what="dy", beside=self.given)
         upstream = self.adopt_gradient(dy)
         checked = self.check_moments(moments)
         target = self.adopt_out(out, upstream, moments=checked.parts)

@@ -17,13 +17,14 @@ from normcore.batchnorm.arguments import Batch, BatchInput
 from normcore.batchnorm.virtual_batches import Partition
 from normcore.distributed.communicator import process_group_of, single_process_error
 from normcore.layout import out_argument
-from normcore.layout.namespace import Array, array_namespace, to_numpy
+from normcore.layout.namespace import Array, array_namespace
 from normcore.layout.scalar_argument import check_choice
 from normcore.statistics import Moments
 
 __all__ = [
     "PartitionedForward",
     "SavedForward",
+    "constants",
     "differentiated",
     "normalized",
     "overwritten_input_error",
@@ -78,8 +79,7 @@ class SavedForward:
             if batch is None:
                 raise overwritten_input_error()
             if not isinstance(moments, Moments):
-                mean, var = map(to_numpy, moments)
-                moments = Moments.of(np.ones(mean.size), mean, var)
+                moments = constants(*moments)
             gradients = batch.backward(dy, moments, self.training, out)
             self.note_out(out)
             return gradients
@@ -142,7 +142,7 @@ class PartitionedForward:
         batch = self.batch
         if batch is None:
             raise overwritten_input_error()
-        dy = layout.as_array(dy)
+        dy = layout.as_array(dy, what="dy", beside=batch.given)
         upstream = batch.adopt_gradient(dy)
         target = batch.adopt_out(out, upstream)
         if target is not None:
@@ -249,6 +249,15 @@ def differentiated(
         part.check_moments(each)
         forward.forwards.append(SavedForward(part, each, True, True))
     return forward.backward(dy, out)
+
+
+def constants(mean: Array, var: Array) -> Moments:
+    """Return moments of one value with a given mean and variance; nothing waits for a device."""
+    if isinstance(mean, np.ndarray):
+        return Moments.of(np.ones(mean.size), mean, var)
+    xp = array_namespace(mean)
+    zero = xp.zeros_like(mean)
+    return Moments(xp.stack([zero + 1.0, zero, mean, zero, var, zero, zero]))
 
 
 def overwritten_input_error() -> RuntimeError:

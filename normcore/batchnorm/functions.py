@@ -113,10 +113,9 @@ def batch_norm(
     array([[-1., -1.],
            [ 1.,  1.]])
     """
-    others = activation, mask, communicator, groups, virtual_batch_size
-    whole = whole_calls(x, backend, precision, *others)
+    whole = whole_calls(x, backend, precision, communicator, groups, virtual_batch_size)
     if whole is not None and single == "error":
-        done = whole.batch_norm(x, gamma, beta, axis, eps, out)
+        done = whole.batch_norm(x, gamma, beta, axis, eps, out, activation, mask)
         if done is not None:
             return done
     ordered = selection.in_order_with
@@ -173,9 +172,11 @@ def batch_norm_inference(
     array([[0., 0.],
            [2., 2.]])
     """
-    whole = whole_calls(x, backend, precision, activation, mask)
+    whole = whole_calls(x, backend, precision)
     if whole is not None:
-        y = whole.batch_norm_inference(x, mean, var, gamma, beta, axis, eps, out)
+        y = whole.batch_norm_inference(
+            x, mean, var, gamma, beta, axis, eps, out, activation, mask
+        )  # fmt: skip
         if y is not None:
             return y
     return infer(
@@ -265,10 +266,11 @@ def batch_norm_backward(
     >>> dbeta
     array([2., 2.])
     """
-    others = beta, activation, mask, communicator, groups, virtual_batch_size
-    whole = whole_calls(dy, backend, precision, *others)
+    whole = whole_calls(dy, backend, precision, communicator, groups, virtual_batch_size)
     if whole is not None and isinstance(moments, Moments):
-        gradients = whole.batch_norm_backward(dy, x, moments, gamma, axis, eps, training, out)
+        gradients = whole.batch_norm_backward(
+            dy, x, moments, gamma, beta, axis, eps, training, out, activation, mask
+        )
         if gradients is not None:
             return gradients
     ordered = selection.in_order_with

@@ -16,7 +16,7 @@ from normcore.array_backend.precision import in_precision
 from normcore.batchnorm.arguments import Batch
 from normcore.batchnorm.forward_backward import SavedForward, overwritten_input_error
 from normcore.layout import numpy_views
-from normcore.layout.namespace import Array
+from normcore.layout.namespace import Array, is_on_host, to_numpy
 
 __all__ = ["Inference", "infer"]
 
@@ -119,6 +119,14 @@ def _map_of(
     return None if made is None else (Affine.from_coefficients(made), var)
 
 
+def _refuse_negative(var: Array) -> None:
+    """Refuse a negative variance, unless it is on a device: a comparison would wait for it."""
+    if is_on_host(var):
+        var = to_numpy(var)
+        if var.size and np.fmin.reduce(var) < 0:
+            raise ValueError(f"var is negative in channel {int(np.argmax(var < 0))}")
+
+
 def infer(
     x: Array,
     mean: Array,
@@ -153,10 +161,9 @@ def infer(
             x, gamma, beta, axis=axis, eps=eps, activation=activation, mask=mask, backend=backend,
             precision=precision,
         )  # fmt: skip
+        given = var
         mean, var = batch.vector(mean, "mean"), batch.vector(var, "var")
-        # A comparison on a device would wait for it.
-        if isinstance(var, np.ndarray) and var.size and np.fmin.reduce(var) < 0:
-            raise ValueError(f"var is negative in channel {int(np.argmax(var < 0))}")
+        _refuse_negative(var if isinstance(var, np.ndarray) else given)
         target = batch.adopt_out(out, batch.x, mean=mean, var=var)
         y = batch.release(batch.rescale(mean, var, target), out)
     return y, SavedForward(batch, (mean, var), False, False)

@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from copy import deepcopy
 from typing import Any, Protocol, Self
 
-import numpy as np
-
 from normcore.array_backend.abstract import Backend, is_relu
 from normcore.array_backend.precision import check_precision
 from normcore.array_backend.selection import in_order_with
@@ -15,9 +13,11 @@ from normcore.batchnorm.arguments import Batch, check_eps, check_integer
 from normcore.batchnorm.forward_backward import PartitionedForward, SavedForward
 from normcore.batchnorm.framework_conversion import FrameworkConversions
 from normcore.batchnorm.inference import Inference
+from normcore.batchnorm.layer_state import beside, copied
 from normcore.batchnorm.renorm import RenormBatch, check_limits
 from normcore.batchnorm.running_statistics import MOMENTUM, weight_of_batch
 from normcore.batchnorm.virtual_batches import Partition
+from normcore.batchnorm.whole_forward import WholeForward
 from normcore.distributed.communicator import (
     Communicator,
     ProcessGroup,
@@ -25,7 +25,7 @@ from normcore.distributed.communicator import (
     single_process_error,
 )
 from normcore.layout import out_argument
-from normcore.layout.namespace import Array, to_numpy
+from normcore.layout.namespace import Array
 from normcore.layout.scalar_argument import check_choice, check_size
 from normcore.statistics import Moments
 
@@ -142,7 +142,7 @@ class BatchNorm(FrameworkConversions):
     __module__ = "normcore"
 
     communicator: Communicator | None
-    _forward: SavedForward | PartitionedForward | Inference | None
+    _forward: SavedForward | PartitionedForward | Inference | WholeForward | None
     _population: Population | None  # what population_statistics collects, while it does
 
     def __init__(
@@ -253,7 +253,15 @@ class BatchNorm(FrameworkConversions):
             if inference is not None:
                 self._forward = inference
                 return inference.y
-        joined = process_group_of(self.communicator if training and self.training else None)
+        communicator = self.communicator if training and self.training else None
+        updates = update_stats and training and self.training and self.track_running_stats
+        is_whole = groups is None and (self.virtual_batch_size is None or not training)
+        if is_whole and self._limits is None and communicator is None:
+            whole = WholeForward.of(self, x, out, mask, training, updates)
+            if whole is not None:
+                self._forward = whole
+                return whole.y
+        joined = process_group_of(communicator)
         with joined as process_group, in_order_with(x, self.backend):
             batch = self._batch(x, mask, training)
             batch.join(process_group)
@@ -263,7 +271,7 @@ class BatchNorm(FrameworkConversions):
             if target is not None and out_argument.overlap(batch.x, target):
                 forward.overwrite()
             result = batch.release(y, out)  # may fail, and then nothing has changed
-            if update_stats and training and self.training and self.track_running_stats:
+            if updates:
                 self._update(forward, batch.backend)
         self._forward = forward
         return result
@@ -302,7 +310,8 @@ class BatchNorm(FrameworkConversions):
 
     def __getstate__(self) -> dict[str, Any]:
         state = super().__getstate__()
-        del state["_forward"], state["_population"], state["communicator"]
+        for name in ("_forward", "_vectors", "_population", "communicator"):
+            del state[name]
         return state
 
     def __copy__(self) -> Self:
@@ -320,22 +329,15 @@ class BatchNorm(FrameworkConversions):
 
     def _reset_transient(self) -> None:
         super()._reset_transient()
-        self._forward = self._population = self.communicator = None
+        self._forward = self._vectors = self._population = self.communicator = None
 
     def _batch(self, x: Array, mask: Array, training: bool) -> Batch:
         # Copies: an optimizer may change them in place between forward and backward.
         batch = (Batch if self._limits is None else RenormBatch)(
-            x,
-            _copy(self._gamma),
-            _copy(self._beta),
-            axis=self.axis,
-            eps=self.eps,
-            activation=self.activation,
-            mask=mask,
-            backend=self.backend,
-            precision=self.precision,
-            num_features=self.num_features,
-        )
+            x, copied(self._gamma), copied(self._beta), axis=self.axis, eps=self.eps,
+            activation=self.activation, mask=mask, backend=self.backend,
+            precision=self.precision, num_features=self.num_features,
+        )  # fmt: skip
         if self._limits is not None and isinstance(batch, RenormBatch) and training:
             mean, var = (batch.beside(each) for each in self._running(batch))
             batch.towards(mean, var, *self._limits)
@@ -378,9 +380,11 @@ class BatchNorm(FrameworkConversions):
         return batch.rescale(mean, var, target), SavedForward(batch, statistics, False, False)
 
     def _running(self, batch: Batch) -> tuple[Array, Array]:
-        return _beside(self._running_mean, batch.x), _beside(self._running_var, batch.x)
+        return beside(self._running_mean, batch.x), beside(self._running_var, batch.x)
 
-    def _update(self, forward: SavedForward | PartitionedForward, backend: Backend) -> None:
+    def _update(
+        self, forward: SavedForward | PartitionedForward | WholeForward, backend: Backend
+    ) -> None:
         """Update the population statistics that are being collected, or else the running ones."""
         batches = forward.moments_for_update()
         if self._population is not None:
@@ -388,14 +392,3 @@ class BatchNorm(FrameworkConversions):
                 self._population.update(moments, backend)
         elif batches:
             self._update_running_stats(batches, backend)
-
-
-def _copy(vector: np.ndarray | None) -> np.ndarray | None:
-    return None if vector is None else vector.copy()
-
-
-def _beside(vector: Array, x: Array) -> Array:
-    """Return running statistics for a batch: a copy, or those of a device for one there."""
-    if isinstance(vector, np.ndarray):
-        return vector.copy()
-    return to_numpy(vector) if isinstance(x, np.ndarray) else vector

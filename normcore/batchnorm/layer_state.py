@@ -2,19 +2,54 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Sequence
 from typing import Self
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from normcore.array_backend.whole_calls import WholeCalls
 from normcore.batchnorm.renorm import check_limits
 from normcore.batchnorm.running_statistics import RunningStatistics
-from normcore.layout.namespace import Array
+from normcore.layout.namespace import Array, to_numpy
 
-__all__ = ["AFFINE", "LayerState"]
+__all__ = ["AFFINE", "HostVectors", "LayerState", "beside", "copied"]
 
 #: Values of `affine`, and whether there are gamma and beta.
 AFFINE = {True: (True, True), False: (False, False), "gamma": (True, False), "beta": (False, True)}
+
+
+class HostVectors:
+    """Copies of vectors of the host, and those that a backend made of them on devices.
+
+    Parameters
+    ----------
+    *vectors : ndarray or None
+    """
+
+    __slots__ = ("_bits", "_made", "vectors")
+
+    def __init__(self, *vectors: np.ndarray | None) -> None:
+        self._bits = _bits(vectors)
+        self.vectors = tuple(None if each is None else each.copy() for each in vectors)
+        self._made: dict[Hashable, tuple[Array, ...]] = {}
+
+    def are(self, *vectors: np.ndarray | None) -> bool:
+        """Whether these vectors are the same, to the bit."""
+        return self._bits == _bits(vectors)
+
+    def beside(self, calls: WholeCalls, x: Array) -> list[Array] | None:
+        """Return the vectors where an array is, or None if the calls do not take that."""
+        present = tuple(each for each in self.vectors if each is not None)
+        found = calls.beside(x, present, self._made) if present else ()
+        if found is None:
+            return None
+        rows = iter(found)
+        return [None if each is None else next(rows) for each in self.vectors]
+
+
+def _bits(vectors: Sequence[np.ndarray | None]) -> list[bytes | None]:
+    return [None if each is None else each.tobytes() for each in vectors]
 
 
 class LayerState(RunningStatistics):
@@ -24,6 +59,7 @@ class LayerState(RunningStatistics):
     eps: float
     frozen: bool
     _limits: tuple[float, float] | None  # of batch renormalization
+    _vectors: HostVectors | None  # of the latest batch on a device
 
     def __init__(self, num_features: int, affine: bool | str, track_running_stats: bool) -> None:
         super().__init__(num_features, track_running_stats)
@@ -51,6 +87,13 @@ class LayerState(RunningStatistics):
     @beta.setter
     def beta(self, value: ArrayLike) -> None:
         self._beta = self._parameter("beta", value, self._beta is not None)
+
+    def _host_vectors(self, *vectors: np.ndarray | None) -> HostVectors:
+        """Return copies of vectors, those of the latest call where they are the same."""
+        kept = self._vectors
+        if kept is None or not kept.are(*vectors):
+            kept = self._vectors = HostVectors(*vectors)
+        return kept
 
     def freeze(self) -> Self:
         """Normalize with the running statistics from now on, also after ``train()``; returns self.
@@ -119,3 +162,15 @@ class LayerState(RunningStatistics):
         if self._limits is None:
             raise ValueError(f"there is no {name}: this BatchNorm was made without r_max and d_max")
         return self._limits
+
+
+def copied(vector: np.ndarray | None) -> np.ndarray | None:
+    """Return a copy of a vector that an optimizer may change in place."""
+    return None if vector is None else vector.copy()
+
+
+def beside(vector: Array, x: Array) -> Array:
+    """Return running statistics for a batch: a copy, or those of a device for one there."""
+    if isinstance(vector, np.ndarray):
+        return vector.copy()
+    return to_numpy(vector) if isinstance(x, np.ndarray) else vector

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Self
 
 import numpy as np
@@ -133,6 +133,38 @@ class RunningStatistics:
     def _reset_transient(self) -> None:
         """Set what does not travel in pickles and copies to what a new layer has."""
         self._lock = threading.Lock()
+
+    def _running_statistics(self) -> tuple[Array, Array]:
+        """Return the running mean and variance, where they are."""
+        with self._lock:
+            return self._running_mean, self._running_var
+
+    def _update_within(
+        self, call: Callable[[Array, Array, float], tuple[Array, ...] | None]
+    ) -> tuple[Array, ...] | None:
+        """Return what a call does beside updating the running statistics of a device by one batch.
+
+        Parameters
+        ----------
+        call : callable
+            ``call(mean, var, weight)`` returns more results, and the new mean and unbiased
+            variance; or None, and has done nothing.
+
+        Returns
+        -------
+        tuple or None
+            The other results; None if nothing was done.
+        """
+        with self._lock:
+            mean, var, weight = self._running_mean, self._running_var, self.momentum
+            if weight is None or self.ddof != 1 or isinstance(mean, np.ndarray):
+                return None
+            done = call(mean, var, weight)
+            if done is None:
+                return None
+            *others, self._running_mean, self._running_var = done
+            self._num_batches_tracked += 1
+            return tuple(others)
 
     def _update_running_stats(self, batches: Iterable[Moments], backend: Backend) -> None:
         """Update the running statistics by one batch after another."""

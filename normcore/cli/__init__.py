@@ -8,6 +8,7 @@ import sys
 import threading
 
 from normcore.cli.streams import open_closed_streams
+from normcore.package.requirements import check_libraries
 
 __all__ = ["main"]
 
@@ -21,6 +22,7 @@ def main() -> None:
         threading.excepthook = lambda what: None
         sys.unraisablehook = lambda what: None
     try:
+        check_libraries()
         from normcore.cli.app import cli
 
         if hasattr(sys.stdout, "reconfigure"):  # names may hold what its encoding does not
@@ -28,6 +30,8 @@ def main() -> None:
         cli(prog_name="normcore")
     except ImportError as error:
         library = (error.name or "").partition(".")[0]
+        if error.name in ("numpy", "pluggy"):
+            sys.exit(f"normcore: error: {error}")
         if library not in ("click", "rich"):
             raise
         sys.exit(

@@ -27,18 +27,31 @@ Delayed: TypeAlias = Any  # dask.delayed.Delayed
 def opened_table(X: Array) -> DaskTable | None:
     """Return ``X`` as a table of pieces, or None where it is not one of Dask's collections."""
     # Of the types: a delayed object has any attribute.
-    if isinstance(X, list | tuple):
-        kinds = {"dask", "distributed"}
-        lazy = bool(X) and all(library_of(each) in kinds for each in X)
-        return _Items(X) if lazy and not hasattr(type(X[0]), "ndim") else None
-    if not dask.is_dask_collection(X):
-        return None
     kind = type(X)
+    if isinstance(X, list | tuple):
+        if not X or hasattr(type(X[0]), "ndim") or not any(map(_is_of_dask, X)):
+            return None
+        if not all(map(_is_of_dask, X)):
+            raise TypeError("X is a list in which some items are delayed objects and some are not")
+        return _Items(X)
+    if not dask.is_dask_collection(X) and not _is_of_dask(X):
+        return None
     if library_of(X) == "xarray":
         return _DataArray(X) if hasattr(kind, "dims") and hasattr(kind, "data") else None
     if hasattr(kind, "map_blocks"):
         return _Array(X)
-    return _Frame(X) if hasattr(kind, "map_partitions") and hasattr(kind, "columns") else None
+    if hasattr(kind, "map_partitions") and hasattr(kind, "columns"):
+        return _Frame(X)
+    if _is_of_dask(X):
+        raise TypeError(
+            f"X is a {kind.__name__} of Dask: give an array, a data frame, or a list of delayed "
+            "objects or futures, each of which becomes some rows"
+        )
+    return None
+
+
+def _is_of_dask(X: object) -> bool:
+    return library_of(X) in {"dask", "distributed"}
 
 
 def graph_of(chunks: Sequence[Array]) -> dict[Any, Any]:
@@ -89,10 +102,13 @@ class DaskTable(ABC):
         """
         if weights is None:
             return None
-        if np.ndim(weights) == 0 and not dask.is_dask_collection(weights):
+        items = isinstance(weights, list | tuple) and any(map(_is_of_dask, weights))
+        lazy = items or dask.is_dask_collection(weights)
+        if not lazy and np.ndim(weights) == 0:
             return [weights] * number
-        if dask.is_dask_collection(weights):
-            parts = self._weight_chunks(weights)
+        if lazy:
+            whole = weights.data if library_of(weights) == "xarray" else weights
+            parts = _delayed(whole) if items else self._weight_chunks(whole)
             if len(parts) != number:
                 raise ValueError(
                     f"sample_weight has {len(parts)} partitions, but X has {number}; give both the "
@@ -101,8 +117,8 @@ class DaskTable(ABC):
             return parts
         given = np.asarray(weights)
         counts = self.row_counts()
-        whole = input_validation.host_weights(given, int(sum(counts)))
-        return np.split(whole, np.cumsum(counts)[:-1].astype(np.intp))
+        checked = input_validation.host_weights(given, int(sum(counts)))
+        return np.split(checked, np.cumsum(counts)[:-1].astype(np.intp))
 
     def _weight_chunks(self, weights: Array) -> list[Delayed]:
         return list(np.ravel(weights.to_delayed()))
@@ -139,8 +155,8 @@ class _Array(DaskTable):
 
     def _weight_chunks(self, weights: Array) -> list[Delayed]:
         rows = self._X.chunks[0]
-        known = not np.isnan([*rows, *np.ravel(weights.shape)]).any()
-        if known and hasattr(weights, "rechunk"):
+        known = hasattr(weights, "rechunk") and not np.isnan([*rows, *weights.shape]).any()
+        if known:
             if weights.shape != (sum(rows),):
                 raise ValueError(
                     f"sample_weight has shape {weights.shape}, but X has {sum(rows)} rows"
@@ -214,12 +230,14 @@ class _Frame(DaskTable):
 
     def mapped(self, scaled: ScaledPieces, container: str) -> Array:
         meta = scaled.frame(self._X._meta)
-        return self._X.map_partitions(partial(_scaled_partition, scaled), meta=meta)
+        return self._X.map_partitions(partial(_scaled_partition, scaled, meta), meta=meta)
 
 
 def _scaled_partition(
-    scaled: ScaledPieces, chunk: Array, partition_info: dict[str, int] | None = None
+    scaled: ScaledPieces, meta: Array, chunk: Array, partition_info: dict[str, int] | None = None
 ) -> Array:
+    if not len(chunk):
+        return meta  # an empty partition may lack columns
     number = "" if partition_info is None else f" {partition_info['number']}"
     return scaled.frame(chunk, Piece(f"partition{number} of X"))
 
@@ -228,7 +246,7 @@ class _Items(DaskTable):
     """Delayed objects and futures, each of which becomes an array or a frame of some rows."""
 
     def __init__(self, X: Sequence[Delayed]) -> None:
-        self._X = [each if dask.is_dask_collection(each) else dask.delayed(each) for each in X]
+        self._X = _delayed(X)
 
     def describe(self, owner: str) -> Description:
         (found,) = dask.compute(dask.delayed(_described, pure=False)(self._X[0], owner))
@@ -245,6 +263,10 @@ class _Items(DaskTable):
         run = dask.delayed(_scaled_item, pure=False, traverse=False)
         node = dask.delayed(scaled, pure=False, traverse=False)
         return [run(node, part, i) for i, part in enumerate(self._X)]
+
+
+def _delayed(items: Sequence[Delayed]) -> list[Delayed]:
+    return [each if dask.is_dask_collection(each) else dask.delayed(each) for each in items]
 
 
 def _num_rows(chunk: Array) -> int:

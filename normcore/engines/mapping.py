@@ -12,7 +12,12 @@ from normcore.engines.task import SOME, Piece, failures_named
 from normcore.layout.namespace import Array
 from normcore.scaling import input_validation
 from normcore.scaling.containers.frame_output import framed
-from normcore.scaling.containers.frames import frame_values, library_of
+from normcore.scaling.containers.frames import (
+    check_same_columns,
+    column_names,
+    frame_values,
+    library_of,
+)
 from normcore.scaling.containers.opening import opened
 
 if TYPE_CHECKING:
@@ -32,6 +37,8 @@ class ScaledPieces:
     inverse : bool
     chosen : array of int or None
         The features that the columns are; None where they are all.
+    names : sequence of str, optional
+        Of the columns of the table, where these are all strings; pieces are held to them.
 
     Examples
     --------
@@ -43,9 +50,15 @@ class ScaledPieces:
     array([[2.]])
     """
 
-    def __init__(self, scaler: Transforming, inverse: bool, chosen: np.ndarray | None) -> None:
+    def __init__(
+        self,
+        scaler: Transforming,
+        inverse: bool,
+        chosen: np.ndarray | None,
+        names: input_validation.Names | None = None,
+    ) -> None:
         self._scaler = copy.copy(scaler)
-        self._inverse, self._chosen = inverse, chosen
+        self._inverse, self._chosen, self._names = inverse, chosen, names
         #: Whether a scaled value depends on nothing but its feature.
         self.by_feature = scaler._by_feature
 
@@ -67,8 +80,12 @@ class ScaledPieces:
     def frame(self, chunk: Array, piece: Piece = SOME) -> Array:
         """Return the columns of a frame, as a frame of the same library."""
         with failures_named(piece.label):
+            check_same_columns(column_names(chunk), self._names)
             values = frame_values(chunk)
-            result = values if not len(values) else self._mapped(values, self._chosen)
+            if len(values):
+                result = self._mapped(values, self._chosen)
+            else:
+                result = values.astype(self.result_dtype(values.dtype))
             return framed(
                 self._scaler,
                 result,
@@ -83,6 +100,7 @@ class ScaledPieces:
     def any(self, chunk: Array, piece: Piece = SOME) -> Array:
         """Return what the scaler itself makes of a piece."""
         with failures_named(piece.label):
+            check_same_columns(column_names(chunk), self._names)
             return self._scaler._transformed(chunk, self._inverse, True, None, columns=self._chosen)
 
     def names(self) -> list[str]:

@@ -97,7 +97,7 @@ class EngineTable(PiecewiseTable):
         """Return the table whose pieces are scaled, by what is learned now."""
         if out is not None:
             raise TypeError(f"out= is for arrays; {self.kind} data is scaled when it is computed")
-        pieces = ScaledPieces(scaler, inverse, chosen)
+        pieces = ScaledPieces(scaler, inverse, chosen, self.names)
         return self._engine.map(self._X, pieces, "default" if inverse else self._container)
 
     def check_container(self, container: str) -> None:

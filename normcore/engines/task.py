@@ -17,7 +17,7 @@ import numpy as np
 from normcore.array_backend.selection import select_backend
 from normcore.layout.namespace import Array, to_numpy
 from normcore.scaling import input_validation
-from normcore.scaling.containers.frames import column_names
+from normcore.scaling.containers.frames import check_same_columns, column_names
 from normcore.scaling.containers.opening import opened
 from normcore.scaling.input_validation import Names
 from normcore.statistics import Extrema, QuantileSketch, Statistic
@@ -159,18 +159,8 @@ class Task(ABC):
 
     def check_columns(self, names: Names | None, number: int | None, piece: Piece) -> None:
         """Refuse a piece of other columns than the table has."""
-        expected = None if self.names is None else list(self.names[piece.columns])
-        if names is not None and expected is not None and list(names) != expected:
-            missing = [name for name in expected if name not in set(names)]
-            more = [name for name in names if name not in set(expected)]
-            raise ValueError(
-                "its columns are other ones than those of the table: "
-                + ("; ".join(
-                    f"{what} {', '.join(map(repr, which[:5]))}{' ...' * (len(which) > 5)}"
-                    for what, which in (("there is no", missing), ("there is also", more))
-                    if which
-                ) or "their order differs")
-            )  # fmt: skip
+        expected = None if self.names is None else self.names[piece.columns]
+        check_same_columns(names, expected)
         width = len(range(self.num_columns)[piece.columns])
         if number is not None and number != width:
             raise ValueError(f"it has {number} columns, and the table has {width}")

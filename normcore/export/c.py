@@ -82,6 +82,11 @@ def to_c(scaler: Scaler, *, name: str = "scaler", inverse: bool = False) -> str:
         ``<name>_transform_float`` of floats, ``<name>_inverse`` and ``<name>_inverse_float``;
         ``y`` may be ``x``. ``<name>_num_features`` is a constant, ``<name>_feature_names`` an
         array of UTF-8 text.
+
+    Raises
+    ------
+    ValueError
+        If the name of a column holds a null character, with which text in C ends.
     """
     prefix = _identifier(name)
     owner, width = type(scaler).__name__, f"{prefix}_num_features"
@@ -150,6 +155,8 @@ def _number(value: float) -> str:
 
 def _text(text: str) -> str:
     """Return a literal of the bytes of a name; none of them can end it, or begin a trigraph."""
+    if "\0" in text:
+        raise ValueError(f"text in C ends where the name {text!r} has a null character: rename it")
     data = text.encode("utf-8", "surrogatepass")
     plain = re.compile(rb"[A-Za-z0-9 _.,:;/()+*=<>!#$%&@\[\]{}^|~'`-]")
     return '"' + "".join(chr(b) if plain.match(bytes([b])) else f"\\{b:03o}" for b in data) + '"'

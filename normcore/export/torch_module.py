@@ -55,6 +55,8 @@ class ColumnMapModule(nn.Module):
         """Return the map by center, scale, gamma and beta, in float64."""
         if x.dim() == 0 or x.shape[-1] != rows.shape[1]:  # one column would be broadcast
             raise ValueError(f"x must have {rows.shape[1]} columns, got shape {list(x.shape)}")
+        if x.is_complex():
+            raise ValueError("x must hold real numbers, and is complex")
         return (x.to(torch.float64) - rows[0]) / rows[1] * rows[2] + rows[3]
 
     def place(self, x: Tensor) -> int:

@@ -308,7 +308,7 @@ class GroupBatch(PerSampleBatch):
     ) -> tuple[Array, Array, Array]:
         """Return dx, dgamma and dbeta as the caller's kind of array, in training."""
         gamma, backend = self.gamma, self.backend
-        dy = layout.as_array(dy)
+        dy = layout.as_array(dy, what="dy", beside=self.given)
         upstream = self.adopt_gradient(dy)
         number = self.num_samples * self.num_groups
         checked = self.check_moments(moments, number, "groups")

@@ -336,7 +336,7 @@ class RowBatch(PerSampleBatch):
         self, dy: Array, moments: object, training: bool, out: Array
     ) -> tuple[Array, Array, Array]:
         """Return dx, dgamma and dbeta as the caller's kind of array, in training."""
-        dy = layout.as_array(dy)
+        dy = layout.as_array(dy, what="dy", beside=self.given)
         upstream = self.adopt_gradient(dy)
         checked = self.beside_data(self.check_moments(moments, self.num_rows, "samples"))
         target = self.adopt_out(out, upstream, moments=checked.parts)

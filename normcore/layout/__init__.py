@@ -1,6 +1,10 @@
 """Arrays as ``(N, C, S)`` views, and what results are written to."""
 
-from normcore.layout.array_views import (
+from normcore.package.requirements import check_libraries
+
+check_libraries()  # whichever of normcore's modules is imported first, it comes by here
+
+from normcore.layout.array_views import (  # noqa: E402
     as_single_views,
     broadcast_plane,
     is_single_view,
@@ -9,7 +13,7 @@ from normcore.layout.array_views import (
     single_view_out,
     views,
 )
-from normcore.layout.namespace import as_array, is_strided
+from normcore.layout.namespace import as_array, is_strided  # noqa: E402
 
 __all__ = [
     "as_array",

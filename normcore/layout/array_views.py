@@ -83,8 +83,8 @@ def _known_views(axis: int | None, arrays: tuple[Array, ...]) -> tuple[Array, ..
     How arrays are viewed follows from shapes and strides, and calls repeat these.
     """
     strides = tuple(getattr(array, "strides", None) for array in arrays)
-    if axis is None or not all(type(each) is tuple for each in strides):
-        return None
+    if type(axis) is not int or not all(type(each) is tuple for each in strides):
+        return None  # 1.0 would be found where 1 was met
     known = _permutation(axis, tuple(arrays[0].shape), strides)
     if known is None:
         return None

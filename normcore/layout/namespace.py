@@ -75,6 +75,9 @@ def to_numpy(array: Array) -> np.ndarray:
     to_cpu = getattr(array, "cpu", None)
     if to_cpu is not None:
         array = to_cpu()
+    detach = getattr(array, "detach", None)  # PyTorch refuses what records gradients
+    if detach is not None:
+        array = detach()
     try:
         return np.asarray(array)
     except (TypeError, ValueError):
@@ -144,7 +147,9 @@ def as_array(x: Array, *, what: str = "x", beside: Array = None) -> Array:
         )
     if not hasattr(x, "dtype"):
         return host_view(x) if hasattr(x, "__dlpack__") else np.asarray(x)
-    if beside is not None and place(x) != place(beside):
+    if beside is None or (isinstance(x, np.ndarray) and isinstance(beside, np.ndarray)):
+        return x
+    if place(x) != place(beside):
         raise TypeError(
             f"{what} is {place(x)}, but the data is {place(beside)}; copy one of them to the "
             "other's place first (cupy.asarray, cupy.asnumpy, Tensor.to)"

@@ -343,10 +343,11 @@ def _distributions() -> list[Distribution]:
     found: dict[str, Distribution] = {}
     for each in metadata.distributions():
         try:
-            if f"[{GROUP}]" in (each.read_text("entry_points.txt") or ""):
+            ours = f"[{GROUP}]" in (each.read_text("entry_points.txt") or "")
+            if ours and "Name" in each.metadata:
                 active = metadata.distribution(each.name)
                 found.setdefault(canonical(active.name), active)
-        except Exception:  # metadata without a name, or unreadable: no distribution of ours
+        except Exception:  # unreadable metadata: no distribution of ours
             continue
     return [found[name] for name in sorted(found, key=lambda name: (name != DISTRIBUTION, name))]
 

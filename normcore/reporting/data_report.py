@@ -52,6 +52,8 @@ class DataReport:
     has_names : bool
         Whether the names of the columns are the table's, or made up for those of an array.
     notes : tuple of str
+    csv : CsvOptions or None
+        How the file was read, if that was said.
 
     Examples
     --------
@@ -68,6 +70,7 @@ class DataReport:
     columns: tuple[ColumnReport, ...]
     has_names: bool = True
     notes: tuple[str, ...] = ()
+    csv: CsvOptions | None = None
 
     @property
     def scaler(self) -> ColumnScaler:
@@ -107,7 +110,7 @@ class DataReport:
 
     @property
     def _commands(self) -> list[str]:
-        return list(command_lines(self.columns, self.source)) if self.is_file else []
+        return list(command_lines(self.columns, self.source, self.csv)) if self.is_file else []
 
     def save(
         self, path: str | os.PathLike[str], *, format: Literal["html", "json"] | None = None
@@ -219,7 +222,7 @@ def report(
             table.close()
     is_file = isinstance(X, (str, os.PathLike)) and X != "-"
     return DataReport(
-        table.name, is_file, num_rows, tuple(found), table.has_names, tuple(table.notes)
+        table.name, is_file, num_rows, tuple(found), table.has_names, tuple(table.notes), csv
     )
 
 

@@ -13,7 +13,7 @@ import os
 import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from fnmatch import fnmatchcase
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import TypeAlias
 
@@ -128,9 +128,8 @@ def _same_file(one: str, other: str) -> bool:
 
 def _is_part(output: str, data: str) -> bool:
     """Whether a file would belong to a directory or a pattern that is read."""
-    path = os.path.realpath(output)
     if os.path.isdir(data):
-        return os.path.commonpath([path, os.path.realpath(data)]) == os.path.realpath(data)
+        return Path(os.path.realpath(output)).is_relative_to(os.path.realpath(data))
     if os.path.exists(data) or not glob.has_magic(data):
         return False
     parts, names = Path(os.path.abspath(data)).parts, Path(os.path.abspath(output)).parts
@@ -138,7 +137,7 @@ def _is_part(output: str, data: str) -> bool:
         before = parts.index("**")
         parts = parts[:before] + parts[before + 1 :]
         names = names[:before] + names[max(before, len(names) + before - len(parts)) :]
-    return len(parts) == len(names) and all(map(fnmatchcase, names, parts))
+    return len(parts) == len(names) and all(map(fnmatch, names, parts))
 
 
 @contextmanager

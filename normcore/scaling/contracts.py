@@ -25,6 +25,7 @@ from normcore.statistics.declared import (
     called,
     check_neutral,
     described,
+    lock,
     numbers_of,
     owner_of,
 )
@@ -58,6 +59,7 @@ def affine_of(scaler: AffineScaler, statistic: Statistic | None) -> Affine:
         or if a feature that has values gets a coefficient that is NaN or, but for the scale,
         infinite.
     """
+    lock(statistic)
     affine: object = called(partial(_broken, scaler, "affine"), scaler.affine, statistic)
     must = "must return normcore.Affine"
     if not isinstance(affine, Affine):
@@ -152,6 +154,7 @@ def prepare(scaler: PointwiseScaler, statistic: Statistic | None) -> None:
     TypeError
         If it returns them instead.
     """
+    lock(statistic)
     returned: object = called(partial(_broken, scaler, "prepare"), scaler.prepare, statistic)
     if returned is not None:
         reason = f"must set fitted attributes and return None, not {described(returned)}"

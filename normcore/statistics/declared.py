@@ -23,6 +23,7 @@ __all__ = [
     "check_merges",
     "check_neutral",
     "described",
+    "lock",
     "numbers_of",
     "owner_of",
 ]
@@ -111,11 +112,22 @@ def check_merges(
 
     @wraps(merge)
     def checked(self: StatisticT, other: StatisticT) -> StatisticT:
+        lock(self)
+        lock(other)
         merged: StatisticT = called(partial(broken, cls, "merge"), merge, self, other)
         check_fields(merged, cls, "merge", self.num_channels)
         return merged
 
     return checked
+
+
+def lock(statistic: object) -> None:
+    """Have the arrays of a statistic be read only, before its author's code is given it."""
+    slots = (name for cls in type(statistic).__mro__ for name in vars(cls).get("__slots__", ()))
+    for name in (*slots, *getattr(statistic, "__dict__", ())):
+        array = getattr(statistic, name, None)
+        if isinstance(array, np.ndarray):
+            array.flags.writeable = False
 
 
 def numbers_of(value: Array) -> np.ndarray | None:

@@ -20,8 +20,7 @@
 
 static void make_immortal(PyObject *object)
 {
-    if (is_own(object))
-        set_beyond_range(object);
+    if (is_own(object)) set_beyond_range(object);
 }
 
 #endif

@@ -2,12 +2,16 @@
 
 import json
 import os
+import shlex
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 from command_line import bad, good, run
+
+import normcore as nc
 
 pytest.importorskip("jinja2")
 
@@ -38,15 +42,57 @@ def test_its_commands_run_and_do_what_it_says(tmp_path):
     commands = json.loads((tmp_path / "r.json").read_text())["commands"]
     assert len(commands) == 2
     for command in commands:
-        program, *words = command.split()
+        program, *words = shlex.split(command)
         assert program == "normcore"
-        good(*words, "--delimiter", ";", "-q")
+        good(*words, "-q")
     lines = (tmp_path / "data-scaled.csv").read_text().splitlines()
     assert lines[0] == "a;b;c"
     a, b = np.genfromtxt(lines[1:], delimiter=";", usecols=(0, 1)).T
     for column in (a, b):
         assert np.nanmean(column) == pytest.approx(0, abs=1e-12)
         assert np.nanstd(column) == pytest.approx(1)
+
+
+NAMES = ["a,b", "x\ny", " ", " a", "-x", "--columns", "*", "it's", 'a"b', "$HOME", "`id`", "née"]
+
+
+@pytest.mark.parametrize("name", ["-data.parquet", "two words.csv", "data.csv.gz"])
+def test_its_commands_bear_names_of_any_kind(name, tmp_path):
+    pd = pytest.importorskip("pandas")
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({each: rng.normal(size=100) for each in NAMES})
+    frame["id"] = np.arange(100)
+    frame["é~"] = rng.lognormal(size=100)
+    write = frame.to_parquet if name.endswith("parquet") else frame.to_csv
+    write(name, index=False)
+    good("report", "--json", "r.json", "--", name)
+    for command in json.loads((tmp_path / "r.json").read_text(encoding="utf-8"))["commands"]:
+        good(*shlex.split(command)[1:], "-q")
+    made = name.replace(".", "-scaled.", 1)
+    found = pd.read_parquet(made) if name.endswith("parquet") else pd.read_csv(made)
+    pd.testing.assert_frame_equal(found, nc.recommend(frame).fit_transform(frame))
+
+
+def test_its_commands_read_as_it_did(tmp_path):
+    lines = [
+        "of 2024",
+        "1.000,5\t-9",
+        "#2\t2",
+        "2.000,5\t-9",
+        *(f"{i},5\t{i * i}" for i in range(50)),
+    ]
+    Path("data.csv").write_text("\n".join(lines), encoding="utf-16")
+    csv = ["--no-header", "--delimiter", "tab", "--decimal", ",", "--thousands", ".", "--quote"]
+    csv += ["'", "--na", "-9,", "--encoding", "utf-16", "--skip-rows", "1", "--comment", "#"]
+    good("report", "data.csv", "--json", "r.json", *csv)
+    commands = json.loads((tmp_path / "r.json").read_text(encoding="utf-8"))["commands"]
+    assert len(commands) == 2
+    for command in commands:
+        good(*shlex.split(command)[1:], "-q")
+    X = np.array([[1000.5, np.nan], [2000.5, np.nan], *([i + 0.5, i * i] for i in range(50))])
+    text = Path("data-scaled.csv").read_text(encoding="utf-8").replace(",", ".")
+    scaled = np.genfromtxt(text.splitlines(), delimiter="\t", skip_header=1)
+    np.testing.assert_allclose(scaled, nc.recommend(X).fit_transform(X), rtol=1e-12)
 
 
 def test_columns_are_chosen_and_quiet_is_quiet():

@@ -5,12 +5,11 @@ from __future__ import annotations
 import doctest
 import io
 import re
-import subprocess
 import sys
 
 import pytest
+from page_examples import commands, shell
 from paths import ROOT
-from processes import environment
 
 pytest.importorskip("pyarrow")
 pytest.importorskip("rich")
@@ -18,25 +17,6 @@ pytest.importorskip("click")
 
 PAGE = (ROOT / "docs" / "tables.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```(console|pycon)\n(.*?)^```$", PAGE, re.M | re.S)
-SHELL = f"normcore() {{ '{sys.executable}' -m normcore \"$@\"; }}\n"
-
-
-def commands(block):
-    """Return the commands of a block of a console, and the lines that follow each."""
-    parts = re.split(r"^\$ ", block, flags=re.M)[1:]
-    return [
-        (command, shown.splitlines()) for command, _, shown in (p.partition("\n") for p in parts)
-    ]
-
-
-def shell(command, cwd):
-    """Run a command of sh; return what a terminal would show, without spaces at ends of lines."""
-    done = subprocess.run(
-        ["sh", "-c", SHELL + command],
-        cwd=cwd, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        check=False,
-    )  # fmt: skip
-    return [line.rstrip() for line in done.stdout.splitlines()]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="the examples are for sh")
@@ -47,7 +27,7 @@ def test_examples(tmp_path, monkeypatch):
     for language, block in BLOCKS:
         if language == "console":
             for command, shown in commands(block):
-                assert shell(command, tmp_path) == shown, command
+                assert shell(command, tmp_path)[1] == shown, command
                 attempted += 1
         else:
             page = doctest.DocTestParser().get_doctest(block, names, "tables.md", None, None)

@@ -100,7 +100,13 @@ def test_collections_of_any_kind():
     )
     xr = pytest.importorskip("xarray")
     labelled = xr.DataArray(some, dims=("time", "station"))
-    assert_same(nc.RobustScaler().fit(labelled, sample_weight=weights), expected)
+    in_pieces = xr.DataArray(weights, dims="time").chunk({"time": 70})
+    series = dd.from_pandas(pd.Series(weights), npartitions=6)
+    for given in (weights, in_pieces, series):
+        assert_same(nc.RobustScaler().fit(labelled, sample_weight=given), expected)
+    assert_same(nc.RobustScaler().fit(some, sample_weight=series), expected)
+    of_parts = [dask.delayed(part) for part in np.array_split(weights, 7)]
+    assert_same(nc.RobustScaler().fit(parts, sample_weight=of_parts), expected)
     columns = nc.ColumnScaler([("a", nc.RobustScaler(), [2, 0]), ("b", nc.StandardScaler(), [1])])
     columns.fit(some, sample_weight=weights)
     alone = nc.RobustScaler().fit(X[:, [2, 0]], sample_weight=weights)

@@ -94,6 +94,12 @@ def test_names_without_a_letter_are_refused(name):
         nc.StandardScaler().fit(ROWS).export("c", name=name)
 
 
+def test_a_name_that_would_end_early_is_refused():
+    known = nc.StandardScaler.from_statistics(mean=[0.0], std=[1.0], feature_names=["a\0b"])
+    with pytest.raises(ValueError, match=r"the name 'a\\x00b' has a null character: rename it"):
+        known.export("c")
+
+
 def test_a_name_is_a_string():
     with pytest.raises(TypeError, match="name must be a string, not 3"):
         nc.StandardScaler().fit(ROWS).export("c", name=3)

@@ -77,6 +77,14 @@ def test_another_number_of_columns_is_refused():
         module(torch.zeros(2, 3))
 
 
+def test_complex_numbers_are_refused():
+    module = scaler().export("torch")
+    x = torch.ones(2, X.shape[1], dtype=torch.complex64)
+    for run in (module, module.inverse):
+        with pytest.raises(ValueError, match="must hold real numbers, and is complex"):
+            run(x)
+
+
 def test_gradients_pass():
     module = nc.StandardScaler.from_statistics(mean=[1.0, 2.0], std=[4.0, 0.5]).export("torch")
     x = torch.zeros(3, 2, requires_grad=True)

@@ -230,7 +230,11 @@ def test_third_party_can_cimport_the_statistics(tmp_path):
 
 
 def test_source_distribution_has_all_that_a_build_and_the_tests_need(tmp_path):
-    ignored = shutil.ignore_patterns(".*", "*.egg-info", "__pycache__", "*.so", "build", "dist")
+    ours = {".ci", ".github", ".clang-format", ".pre-commit-config.yaml", "changelog.d"}
+    ignored = shutil.ignore_patterns(
+        *(path.name for path in ROOT.glob(".*") if path.name not in ours),
+        *("*.egg-info", "__pycache__", "*.so", "build", "dist"),
+    )
     tree = shutil.copytree(ROOT, tmp_path / "tree", ignore=ignored)
     code = f"from setuptools import build_meta; print(build_meta.build_sdist({str(tmp_path)!r}))"
     done = run_python("-c", code, cwd=tree)
@@ -238,8 +242,8 @@ def test_source_distribution_has_all_that_a_build_and_the_tests_need(tmp_path):
         packed = {name.partition("/")[2] for name in archive.getnames()}
     wanted = {
         path.relative_to(tree).as_posix()
-        for folder in ("normcore", "backends", "plugins", "tests", "examples")
-        for path in (tree / folder).rglob("*")
+        for folder in ("normcore", "backends", "plugins", "tests", "examples", *ours)
+        for path in (tree / folder, *(tree / folder).rglob("*"))
         if path.is_file()
     }
     wanted |= {"LICENSE", "README.md", "CHANGELOG.md", "pyproject.toml", "setup.py", "tox.ini"}

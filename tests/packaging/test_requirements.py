@@ -47,6 +47,22 @@ def test_a_numpy_that_is_too_old(use, tmp_path):
     )
 
 
+@pytest.mark.parametrize("module", ["functional", "io", "saving", "scaling", "statistics"])
+def test_modules_of_the_package_ask_too(module, tmp_path):
+    """By a NumPy that has all that is asked of it on import, but is too old."""
+    (tmp_path / "sitecustomize.py").write_text("import numpy; numpy.__version__ = '1.26.4'\n")
+    line = refusal(f"import normcore.{module}; normcore.functional", site=tmp_path)
+    assert line.startswith("normcore needs NumPy 2 or newer, and this is 1.26.4: ")
+
+
+def test_the_command_line_says_it_in_one_line(tmp_path):
+    (tmp_path / "sitecustomize.py").write_text("import numpy; numpy.__version__ = '1.26.4'\n")
+    done = run_python("-m", "normcore", "scalers", site=tmp_path, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("normcore: error: normcore needs NumPy 2 or newer, and this is 1.26.4: ")
+
+
 def test_no_numpy():
     line = refusal("import sys; sys.modules['numpy'] = None; from normcore import BatchNorm")
     assert line == (

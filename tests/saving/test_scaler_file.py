@@ -179,8 +179,12 @@ def test_deep_nesting(key, pair, depth, saved):
     entries[key] = "DEEP"
     deep = pair[0] * depth + "1" + pair[1] * depth
     saved.write_text(json.dumps(entries).replace('"DEEP"', deep))
-    if depth == 200 and key in {"class", "x"}:  # what is parsed but not used does not matter
-        assert load_scaler(saved) is not None
+    # What is parsed but not used does not matter, and how deep it may be is Python's.
+    if depth < 100_000 and key in {"class", "x"}:
+        try:
+            assert load_scaler(saved) is not None
+        except ValueError as refused:
+            assert depth == 900 and "scaler.json" in str(refused)
         return
     with pytest.raises(ValueError, match=r"scaler\.json"):
         load_scaler(saved)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from command_line import bad
 from discovery import fresh_discovery, make_plugin
+from own_statistics import Powers
 from scipy import sparse
 
 import normcore as nc
@@ -155,6 +156,22 @@ def test_observe_cannot_write_to_the_data(monkeypatch):
     with pytest.raises(ValueError, match=rf"Observing\.observe must not write .*{HERE}"):
         Observing().fit(values)
     np.testing.assert_array_equal(values, X)
+
+
+@pytest.mark.parametrize("statistic", [Extrema, Powers])
+def test_what_was_observed_cannot_be_written_to(statistic, monkeypatch):
+    def returned(seen):
+        seen.count[...] = 0.0
+        return nc.Affine()
+
+    monkeypatch.setattr(Affine, "statistic", statistic)
+    scaler = Affine(returned=nc.Affine()).fit(np.abs(X))
+    before = scaler._statistic.to_state()
+    scaler.set_params(returned=returned)
+    for act in (scaler.fit, scaler.partial_fit):
+        with pytest.raises(ValueError, match=rf"Affine\.affine must not write .*{HERE}"):
+            act(np.abs(X))
+    np.testing.assert_equal(scaler._statistic.to_state(), before)
 
 
 def test_prepare():

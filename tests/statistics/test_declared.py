@@ -85,6 +85,23 @@ def test_what_merge_returns_is_checked(returned, tmp_path):
     assert state(scaler._statistic) == before
 
 
+@pytest.mark.parametrize("which", [0, 1])
+def test_merge_cannot_write_to_what_it_merges(which):
+    class Summed(Powers):
+        def merge(self, other):
+            total = (self, other)[which]
+            total.count += (other, self)[which].count
+            return total
+
+    def state_of(rows):
+        return Powers.of_rows(np, np.ones((rows, 3))).to_state()
+
+    one, other = (Summed.from_state(state_of(n)) for n in (1, 2))
+    with pytest.raises(ValueError, match=r"^Summed\.merge must not write"):
+        one.merge(other)
+    assert [one.count.tolist(), other.count.tolist()] == [[1.0] * 3, [2.0] * 3]
+
+
 def test_errors_of_a_statistic_name_its_methods():
     class Writing(Powers):
         @classmethod

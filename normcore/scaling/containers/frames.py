@@ -13,6 +13,7 @@ from normcore.scaling.real_numbers import real_numbers, refuse_rounded_integers
 
 __all__ = [
     "arrow_values",
+    "check_same_columns",
     "column_names",
     "columns_named",
     "frame_names",
@@ -74,6 +75,30 @@ def column_names(X: Array) -> np.ndarray | None:
             "from your input data, or convert them all to a non-string data type."
         )
     return None
+
+
+def check_same_columns(
+    names: Sequence[str] | np.ndarray | None, expected: Sequence[str] | np.ndarray | None
+) -> None:
+    """Refuse a piece of a table whose columns have other names than the table's, or another order.
+
+    Parameters
+    ----------
+    names, expected : sequence of str or None
+        Of the piece and of the table; None where they have none.
+    """
+    if names is None or expected is None or list(names) == list(expected):
+        return
+    missing = [name for name in expected if name not in set(names)]
+    more = [name for name in names if name not in set(expected)]
+    raise ValueError(
+        "its columns are other ones than those of the table: "
+        + ("; ".join(
+            f"{what} {', '.join(map(repr, which[:5]))}{' ...' * (len(which) > 5)}"
+            for what, which in (("there is no", missing), ("there is also", more))
+            if which
+        ) or "their order differs")
+    )  # fmt: skip
 
 
 def frame_names(X: Array) -> list[Any]:

@@ -32,7 +32,7 @@ _BLOCK = 1 << 16
 
 def is_sparse(X: Array) -> bool:
     """Whether ``X`` is a sparse matrix or array."""
-    return hasattr(X, "tocsr")
+    return hasattr(type(X), "tocsr")  # a delayed object of Dask has any attribute
 
 
 class SparseTable(PiecewiseTable):

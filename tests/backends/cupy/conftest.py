@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from cuda_host.comparing import assert_same
 from cuda_host.fake_cupy import installed
 from cuda_host.fake_torch import posing
 from normcore_cupy import compiler, probe
@@ -41,3 +42,22 @@ def registered(cupy, monkeypatch):
 @pytest.fixture
 def x():
     return np.random.default_rng(0).standard_normal((700, 3)) * [1.0, 5.0, 1e-3] + 1e5
+
+
+@pytest.fixture
+def agree(registered, monkeypatch):
+    """Return a function that compares a call twice with the general way, and counts plans."""
+    known = registered.whole_calls.caller.known
+
+    def compare(call, planned=1):
+        known.clear()
+        results = [call(), call()]
+        made = sum(each is not None for each in known.values())
+        assert made >= planned if planned else made == 0  # more where memory is aligned otherwise
+        with monkeypatch.context() as patch:
+            patch.setattr(registered, "whole_calls", None)
+            expected = call()
+        for each in results:
+            assert_same(each, expected)
+
+    return compare

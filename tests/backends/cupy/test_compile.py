@@ -18,7 +18,10 @@ OTHERS = (
     ("bfloat16", "float32"), ("int64", "float16"), ("int8", "bool"), ("float32", "bool"),
 )  # fmt: skip
 
-RESULTS, WALKS = ("rescale", "rescale_given", "backward_elemt"), ("", "_single", "_along", "_across")
+RESULTS, WALKS = (
+    ("rescale", "rescale_given", "backward_elemt"),
+    ("", "_single", "_along", "_across"),
+)
 
 
 @pytest.mark.parametrize(("architecture", "dtype"), PAIRS)

@@ -16,7 +16,9 @@ LIMITS = {
     "batch_norm_backward": (1, 13),
     "batch_norm_inference": (1, 10),
     "layer_norm": (1, 7),
-    "BatchNorm, training": (3, 13),
+    "BatchNorm, training": (1, 8),
+    "BatchNorm, backward": (1, 8),
+    "BatchNorm, evaluation": (1, 3),
     "transform": (1, 3),
     "transform, out=": (1, 2),
 }

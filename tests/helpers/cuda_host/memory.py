@@ -19,6 +19,8 @@ __all__ = ["Memory", "StrayWrite"]
 # Bytes, more than a small slip leaps over; AddressSanitizer has red zones of its own.
 _FENCE = 0 if SANITIZE else 16384
 _FENCE_BYTE = 0xA7
+# Bytes, as of a device's allocators; AddressSanitizer looks at where an allocation ends.
+_ALIGNMENT = 0 if SANITIZE else 512
 _POISONS = (0xFF, 0x5B, 0xC3)  # as float64: NaN, about 1e+131, about -1e+18
 
 
@@ -79,7 +81,11 @@ class Memory:
                 raise StrayWrite("a kernel wrote outside of an array")
 
     def _allocate(self, size: int, poison: int) -> np.ndarray:
-        raw = np.full(size + 2 * _FENCE, _FENCE_BYTE, dtype=np.uint8)
+        total = size + 2 * _FENCE
+        room = np.full(total + _ALIGNMENT, _FENCE_BYTE, dtype=np.uint8)
+        start = -(room.__array_interface__["data"][0] + _FENCE) % _ALIGNMENT if _ALIGNMENT else 0
+        # Not a view of the room, or what is made of it would not hold it.
+        raw = np.frombuffer(memoryview(room)[start : start + total], np.uint8)
         raw[_FENCE : raw.size - _FENCE] = poison
         with self._lock:
             self._fenced[id(raw)] = raw
