@@ -168,7 +168,7 @@ def test_of_weighted_values_only_those_that_weigh_go_to_the_host() -> None:
 
 
 def test_weighted_values_go_to_the_host_in_small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(weighted_exact, "_CHUNK", 1 << 13)
+    monkeypatch.setattr(weighted_exact, "_CHUNK", 1 << 10)
     monkeypatch.setattr(weighted_exact, "_KEPT", 1 << 13)
     device = Shipping()
     x = np.random.default_rng(5).standard_normal((30_000, 3, 1)).astype(np.float32)
@@ -176,4 +176,4 @@ def test_weighted_values_go_to_the_host_in_small_pieces(monkeypatch: pytest.Monk
     check_weighted(EmulatedBackend(device), x, weights)
     kept = [each for each in device.shipped if each.ndim == 1]
     assert kept
-    assert max(each.size for each in kept) <= 1 << 13
+    assert max(each.size for each in kept) <= 1 << 10
