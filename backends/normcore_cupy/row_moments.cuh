@@ -197,7 +197,9 @@ template <> struct Unit<__half> { // all are multiples of the least one
     __device__ static double of(unsigned) { return power_of_two(-24); }
 };
 
-constexpr int ROW_BLOCKS = Unit<NC_T>::KNOWN ? 3 : 2; // at a time, so that loads overlap
+// At a time, so that loads overlap; of bfloat16, three would not have the registers.
+constexpr bool IS_BFLOAT16 = sizeof(NC_T) == 2 && !HasExactSums<NC_T>::VALUE;
+constexpr int ROW_BLOCKS = Unit<NC_T>::KNOWN && !IS_BFLOAT16 ? 3 : 2;
 
 // Read a row into registers.
 template <int W, int E> __device__ inline void load_row(const View& x, const Columns& at,
