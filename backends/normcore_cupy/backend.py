@@ -20,9 +20,9 @@ from normcore.layout.out_argument import kind_of
 from normcore.statistics.statistic import StatisticT
 from normcore_cupy.caller import Caller
 from normcore_cupy.chunks import CHUNK_BYTES, ChunkedKernels
-from normcore_cupy.cupy_device import CupyDevice
+from normcore_cupy.cupy_device import CupyDevice, capture_error
 from normcore_cupy.host import DeviceBackend
-from normcore_cupy.ordering import CAPTURE_ERRORS, Ordering, capture_error, is_tensor
+from normcore_cupy.ordering import CAPTURE_ERRORS, Ordering, is_tensor
 from normcore_cupy.probe import status
 from normcore_cupy.streams import CupyStream, take_streams
 from normcore_cupy.tensor_kernels import TensorKernels

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import cupy
     from numpy.typing import DTypeLike
 
-__all__ = ["CupyDevice", "is_capturing"]
+__all__ = ["CupyDevice", "capture_error", "is_capturing"]
 
 #: Device, dtypes, the name or the text of a kernel, and whether its blocks are all there at once.
 _Key: TypeAlias = tuple[int, tuple[str, str], str, bool]
@@ -74,7 +74,11 @@ class CupyDevice:
         return found
 
     def asarray(self, array: Array) -> Array:
-        return array if isinstance(array, self.xp.ndarray) else self.xp.asarray(array)
+        if isinstance(array, self.xp.ndarray):
+            return array
+        if is_capturing(self.xp.cuda.get_current_stream()):
+            raise capture_error("it copies numbers from the host, which a replay would read again")
+        return self.xp.asarray(array)
 
     def to_host(self, array: Array) -> np.ndarray:
         host: np.ndarray = array.get()
@@ -136,6 +140,15 @@ class CupyDevice:
                 module = self.xp.RawModule(path=str(path), enable_cooperative_groups=together)
                 self._modules[key] = module
             return module
+
+
+def capture_error(reason: object) -> RuntimeError:
+    """Return the error of what a CUDA graph cannot hold."""
+    return RuntimeError(
+        f"this cannot be captured into a CUDA graph: {reason}. Call it once before capturing, pass "
+        "out= and arrays of the device alone; what needs memory of its own, as statistics do, is "
+        "captured with tensors, by torch.cuda.graph"
+    )
 
 
 def is_capturing(stream: cupy.cuda.Stream) -> bool:

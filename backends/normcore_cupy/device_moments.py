@@ -82,11 +82,17 @@ class DeviceMoments(Moments):
             return self
         first, second = (self._launcher.state(each) for each in (self, other))
         second = second.reshape(1, *second.shape)
-        both = merged_states(self._launcher, _FLOAT64, first, second)
-        return type(self)(both, self._launcher)
+        both = type(self)(merged_states(self._launcher, _FLOAT64, first, second), self._launcher)
+        wide = [each.wide for each in (self, other) if each.wide is not None]
+        if wide:
+            wide = [self._launcher.device.asarray(each) for each in wide]
+            both.wide = wide[0] | wide[-1]
+        return both
 
     def select(self, channels: Channels) -> Self:
-        return type(self)(self.parts[:, channels], self._launcher)
+        chosen = type(self)(self.parts[:, channels], self._launcher)
+        chosen.wide = None if self.wide is None else self.wide[channels]
+        return chosen
 
     def to_host(self) -> Moments:  # type: ignore[override]
         return Moments.from_state(self.to_state())

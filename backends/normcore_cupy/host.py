@@ -186,9 +186,11 @@ class DeviceBackend(Backend):
             return statistic.merge(other)
         if isinstance(statistic.parts, np.ndarray):
             return statistic.merge(other)
-        if not isinstance(statistic, DeviceMoments):
-            statistic = cast(StatisticT, self.moments_of(statistic.parts))
-        return statistic.merge(other)
+        if isinstance(statistic, DeviceMoments):
+            return statistic.merge(other)
+        moments = self.moments_of(statistic.parts)
+        moments.wide = statistic.wide
+        return cast(StatisticT, moments.merge(other))
 
     # -- the affine map --------------------------------------------------------------------
 

@@ -20,7 +20,7 @@ from numpy.lib import NumpyVersion
 
 from normcore.array_backend.abstract import IN_ANY_ORDER
 from normcore.layout.namespace import Array
-from normcore_cupy.cupy_device import is_capturing
+from normcore_cupy.cupy_device import capture_error, is_capturing
 
 if TYPE_CHECKING:
     import cupy as cp
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     Allocator = Callable[[int], cp.cuda.MemoryPointer]
 
-__all__ = ["CAPTURE_ERRORS", "Ordering", "capture_error", "is_plain_tensor", "is_tensor"]
+__all__ = ["CAPTURE_ERRORS", "Ordering", "is_plain_tensor", "is_tensor"]
 
 #: cudaErrorStreamCaptureUnsupported and those that follow it: what a graph cannot hold.
 CAPTURE_ERRORS = frozenset(range(900, 910))
@@ -82,6 +82,25 @@ class Ordering:
     def is_inside(self) -> bool:
         """Whether this thread is in one of the contexts."""
         return getattr(self._inside, "now", False)
+
+    def refuse_learning(self, array: Array) -> None:
+        """Raise where a graph is being captured on the stream of an array.
+
+        Raises
+        ------
+        RuntimeError
+            In that case: a replay would begin at the running statistics of the capture again.
+        """
+        if isinstance(array, self._cupy.ndarray):
+            captures = is_capturing(self._cupy.cuda.get_current_stream())
+        else:
+            captures = is_tensor(array) and sys.modules["torch"].cuda.is_current_stream_capturing()
+        if captures:
+            raise RuntimeError(
+                "this cannot be captured into a CUDA graph: each replay would begin at the running "
+                "statistics of the capture again. Call the layer with update_stats=False there, or "
+                "capture a module of normcore.torch, which changes its own in place"
+            )
 
     def keep(self, torch: ModuleType, tensor: torch.Tensor) -> None:
         """Have PyTorch not give a tensor's memory out again before CuPy's stream is done."""
@@ -292,15 +311,6 @@ class _ExternalStream:
 
     def __cuda_stream__(self) -> tuple[int, int]:
         return 0, self._address
-
-
-def capture_error(reason: object) -> RuntimeError:
-    """Return the error of what a CUDA graph cannot hold."""
-    return RuntimeError(
-        f"this cannot be captured into a CUDA graph: {reason}. Call it once before capturing, pass "
-        "out= and arrays of the device alone; what needs memory of its own, as statistics do, is "
-        "captured with tensors, by torch.cuda.graph"
-    )
 
 
 def _refuse(size: int) -> cp.cuda.MemoryPointer:

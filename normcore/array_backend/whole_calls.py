@@ -51,6 +51,9 @@ class WholeCalls(Protocol):
     ) -> tuple[Array, Moments, Array, Array] | None:
         """Do that, and return too what running statistics become, of unbiased variances."""
 
+    def refuse_learning(self, array: Array) -> None:
+        """Raise where work on an array is only recorded, to be repeated without Python."""
+
     def batch_norm_in_training(
         self,
         x: Array,

@@ -272,7 +272,7 @@ class BatchNorm(FrameworkConversions):
                 forward.overwrite()
             result = batch.release(y, out)  # may fail, and then nothing has changed
             if updates:
-                self._update(forward, batch.backend)
+                self._update(forward, batch.backend, x)
         self._forward = forward
         return result
 
@@ -383,12 +383,18 @@ class BatchNorm(FrameworkConversions):
         return beside(self._running_mean, batch.x), beside(self._running_var, batch.x)
 
     def _update(
-        self, forward: SavedForward | PartitionedForward | WholeForward, backend: Backend
+        self,
+        forward: SavedForward | PartitionedForward | WholeForward,
+        backend: Backend,
+        x: Array,
     ) -> None:
         """Update the population statistics that are being collected, or else the running ones."""
         batches = forward.moments_for_update()
+        if batches and backend.whole_calls is not None:
+            backend.whole_calls.refuse_learning(x)
         if self._population is not None:
-            for moments in batches:
-                self._population.update(moments, backend)
+            with self._lock:
+                for moments in batches:
+                    self._population.update(moments, backend)
         elif batches:
             self._update_running_stats(batches, backend)

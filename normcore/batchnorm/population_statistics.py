@@ -9,6 +9,7 @@ import numpy as np
 
 from normcore.array_backend.abstract import Backend
 from normcore.batchnorm.layer import BatchNorm
+from normcore.batchnorm.running_statistics import averaged
 from normcore.layout.namespace import Array, to_numpy
 from normcore.layout.scalar_argument import check_choice
 from normcore.statistics import Moments
@@ -56,7 +57,8 @@ class _Algorithm2:
                 "in the first batch; method='pooled' takes any sizes"
             )
         else:
-            self.average = moments.running(*self.average, 1.0 / (self.number + 1))
+            weight = 1.0 / (self.number + 1)
+            self.average = averaged(*self.average, moments, weight, 1.0, backend)
         self.number += 1
 
     def statistics(self) -> tuple[Array, Array]:

@@ -14,7 +14,7 @@ from normcore.layout.namespace import Array, to_numpy
 from normcore.layout.scalar_argument import as_float, as_floats, check_count
 from normcore.statistics import Moments
 
-__all__ = ["MOMENTUM", "RunningStatistics", "weight_of_batch"]
+__all__ = ["MOMENTUM", "RunningStatistics", "averaged", "weight_of_batch"]
 
 
 class _Default(float):
@@ -49,6 +49,16 @@ def _unit(name: str, value: object) -> float:
     if not 0 <= number <= 1:
         raise ValueError(f"{name} must be None or lie in [0, 1], got {value!r}")
     return number
+
+
+def averaged(
+    mean: Array, var: Array, moments: Moments, weight: float, ddof: float, backend: Backend
+) -> tuple[Array, Array]:
+    """Return a mean and a variance moved towards those of a batch, and to where that is."""
+    if type(mean) is not type(moments.parts):
+        mean, var = (backend.release(to_numpy(each), moments.parts) for each in (mean, var))
+    moved: tuple[Array, Array] = moments.running(mean, var, weight, ddof)
+    return moved
 
 
 class RunningStatistics:
@@ -92,22 +102,25 @@ class RunningStatistics:
     @property
     def running_mean(self) -> Array:
         """Running mean of each channel, shape (C,), or None."""
-        return None if self._running_mean is None else to_numpy(self._running_mean)
+        return self._on_host()[0]
 
     @running_mean.setter
     def running_mean(self, value: ArrayLike) -> None:
-        self._running_mean = self._running_vector("running_mean", value)
+        vector = self._running_vector("running_mean", value)
+        self._on_host()
+        self._running_mean = vector
 
     @property
     def running_var(self) -> Array:
         """Running variance of each channel, of the layer's `ddof`, shape (C,), or None."""
-        return None if self._running_var is None else to_numpy(self._running_var)
+        return self._on_host()[1]
 
     @running_var.setter
     def running_var(self, value: ArrayLike) -> None:
         vector = self._running_vector("running_var", value)
         if np.any(vector < 0):
             raise ValueError(f"running_var is negative in channel {int(np.argmax(vector < 0))}")
+        self._on_host()
         self._running_var = vector
 
     @property
@@ -122,9 +135,11 @@ class RunningStatistics:
         self._num_batches_tracked = check_count("num_batches_tracked", value)
 
     def __getstate__(self) -> dict[str, Any]:
-        state = self.__dict__.copy()
+        with self._lock:
+            self._bring_home()
+            state = self.__dict__.copy()
         del state["_lock"]
-        return {**state, "_running_mean": self.running_mean, "_running_var": self.running_var}
+        return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -133,6 +148,20 @@ class RunningStatistics:
     def _reset_transient(self) -> None:
         """Set what does not travel in pickles and copies to what a new layer has."""
         self._lock = threading.Lock()
+
+    def _on_host(self) -> tuple[Array, Array]:
+        """Return the running mean and variance, which lie on the host from now on.
+
+        So they may be changed in place, wherever they were learned.
+        """
+        with self._lock:
+            self._bring_home()
+            return self._running_mean, self._running_var
+
+    def _bring_home(self) -> None:
+        both = self._running_mean, self._running_var
+        if self.track_running_stats:
+            self._running_mean, self._running_var = map(to_numpy, both)
 
     def _running_statistics(self) -> tuple[Array, Array]:
         """Return the running mean and variance, where they are."""
@@ -185,10 +214,7 @@ class RunningStatistics:
 
         A channel without a variance, under a mask, leaves its running statistics alone.
         """
-        if type(mean) is not type(moments.parts):
-            mean, var = (backend.release(to_numpy(each), moments.parts) for each in (mean, var))
-        updated: tuple[Array, Array] = moments.running(mean, var, weight, self.ddof)
-        return updated
+        return averaged(mean, var, moments, weight, self.ddof, backend)
 
     def _running_vector(self, name: str, value: ArrayLike) -> np.ndarray:
         return self._vector(name, value, self.track_running_stats, "track_running_stats=False")

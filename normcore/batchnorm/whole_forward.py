@@ -74,8 +74,6 @@ class WholeForward:
         if shape[layer.axis] != layer.num_features:
             return None
         mean, var = (None, None) if training else layer._running_statistics()
-        if isinstance(mean, np.ndarray) != isinstance(var, np.ndarray):
-            return None
         of_host = (mean, var) if isinstance(mean, np.ndarray) else ()
         kept = layer._host_vectors(*of_host, layer._gamma, layer._beta)
         beside = kept.beside(calls, x)
@@ -122,7 +120,7 @@ class WholeForward:
         self.y, self._moments = done
         if updates:
             with self._backend.in_order_with(self._x):
-                layer._update(self, self._backend)
+                layer._update(self, self._backend, self._x)
         return True
 
     def moments_for_update(self) -> Sequence[Moments]:

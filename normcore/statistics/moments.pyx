@@ -189,12 +189,15 @@ class Moments(Statistic):
 
     def merge(self, other):
         self._check_mergeable(other)
-        wide = self.wide if other.wide is None else other.wide
-        if self.wide is not None and other.wide is not None:
-            wide = self.wide | other.wide
-        if isinstance(self.parts, np.ndarray):
-            return type(self)(_merge_parts(self.parts, to_numpy(other.parts)), wide)
-        return type(self)(merge_moments(self.parts, other.parts), wide)
+        wide, also = self.wide, other.wide
+        if isinstance(self.parts, np.ndarray) or isinstance(other.parts, np.ndarray):
+            parts = _merge_parts(to_numpy(self.parts), to_numpy(other.parts))
+            wide, also = (None if each is None else to_numpy(each) for each in (wide, also))
+        else:
+            parts = merge_moments(self.parts, other.parts)
+        if wide is not None and also is not None:
+            wide = wide | also
+        return type(self)(parts, also if wide is None else wide)
 
     def select(self, channels):
         return type(self)(

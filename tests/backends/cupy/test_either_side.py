@@ -91,16 +91,45 @@ def test_a_batch_norm_goes_on(sides, parts, first, then):
         np.testing.assert_array_equal(host(layer(make(parts[0]))), expected(parts[0]))
 
 
+@pytest.mark.parametrize("name", ["running_mean", "running_var"])
 @pytest.mark.parametrize(("first", "then"), WAYS)
-def test_population_statistics_of_batches_of_both_sides(sides, parts, first, then):
-    layer = nc.BatchNorm(3)
-    with nc.population_statistics([layer]):
-        for side, part in zip((first, then), parts, strict=True):
+def test_running_statistics_are_changed_wherever_they_were_learned(sides, parts, first, then, name):
+    layer, expected = nc.BatchNorm(3), nc.BatchNorm(3)
+    make, layer.backend = sides[first]
+    there, there_backend = sides[then]
+    for changed in (layer, expected):
+        changed((make if changed is layer else np.asarray)(parts[0]))
+        getattr(changed, name)[1] = 7.0
+        assert getattr(changed, name)[1] == 7.0
+        changed((make if changed is layer else np.asarray)(parts[0]))
+        setattr(changed, name, np.full(3, 2.0))
+    layer.backend = there_backend
+    layer(there(parts[1]))
+    expected(parts[1])
+    np.testing.assert_allclose(layer.running_mean, expected.running_mean, rtol=4e-16)
+    np.testing.assert_allclose(layer.running_var, expected.running_var, rtol=1e-15)
+    getattr(layer, name)[2] = 3.0
+    expected.replace_running_stats(layer.running_mean, layer.running_var, 3)
+    mapped = host(layer.eval()(there(parts[0])))
+    np.testing.assert_array_equal(mapped, expected.eval()(parts[0]))
+
+
+@pytest.mark.parametrize("method", ["pooled", "algorithm2"])
+@pytest.mark.parametrize(("first", "then"), WAYS)
+def test_population_statistics_of_batches_of_both_sides(sides, parts, first, then, method):
+    layer, expected = nc.BatchNorm(3), nc.BatchNorm(3)
+    batches = parts[0], parts[1][:300]
+    with nc.population_statistics([layer, expected], method=method):
+        for side, batch in zip((first, then), batches, strict=True):
             make, layer.backend = sides[side]
-            layer(make(part))
-    whole = nc.functional.moments(np.concatenate(parts), channel_axis=1)
-    np.testing.assert_allclose(layer.running_mean, whole.mean, rtol=4e-16)
-    np.testing.assert_allclose(layer.running_var, whole.var(ddof=1), rtol=1e-15)
+            layer(make(batch))
+            expected(batch)
+    np.testing.assert_allclose(layer.running_mean, expected.running_mean, rtol=4e-16)
+    np.testing.assert_allclose(layer.running_var, expected.running_var, rtol=1e-15)
+    if method == "pooled":
+        whole = nc.functional.moments(np.concatenate(batches), channel_axis=1)
+        np.testing.assert_allclose(layer.running_mean, whole.mean, rtol=4e-16)
+        np.testing.assert_allclose(layer.running_var, whole.var(ddof=1), rtol=1e-15)
 
 
 def test_moments_of_both_sides_merge_exactly(sides, parts):
@@ -115,3 +144,24 @@ def test_moments_of_both_sides_merge_exactly(sides, parts):
         merged = found[first][0].merge(found[then][1]).to_host()
         np.testing.assert_allclose(merged.mean, expected.mean, rtol=2.3e-16)
         np.testing.assert_allclose(merged.var(), expected.var(), rtol=9e-16)
+
+
+@pytest.mark.parametrize("dtype", ["int64", "uint64"])
+@pytest.mark.parametrize(("first", "then"), WAYS)
+def test_wide_integers_of_both_sides_merge(sides, first, then, dtype):
+    """Which channels hold integers beyond 2**53 is known of what is merged, too."""
+    rng = np.random.default_rng(3)
+    near = [rng.integers(0, 900, size=(40, 3)) for _ in range(2)]
+    wide = np.array([[0, 2**60, 0]])
+    for shifts in ((wide, wide), (wide, 0 * wide), (0 * wide, wide)):
+        batches = [(each + shift).astype(dtype) for each, shift in zip(near, shifts, strict=True)]
+        found, expected = [], []
+        for side, batch in zip((first, then), batches, strict=True):
+            make, backend = sides[side]
+            found.append(nc.functional.moments(make(batch), channel_axis=1, backend=backend))
+            expected.append(nc.functional.moments(batch, channel_axis=1))
+        merged, both = found[0].merge(found[1]), expected[0].merge(expected[1])
+        np.testing.assert_array_equal(host(merged.wide), both.wide)
+        np.testing.assert_array_equal(host(merged.select(slice(1, 2)).wide), [True])
+        np.testing.assert_allclose(host(merged.mean), both.mean, rtol=2.3e-16)
+        np.testing.assert_allclose(host(merged.var()), both.var(), rtol=9e-16)

@@ -6,7 +6,7 @@ import copy
 import gc
 import subprocess
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import numpy as np
 import pytest
@@ -15,6 +15,7 @@ from cuda_host import build
 pytestmark = build.needs_compiler
 torch_library = pytest.importorskip("torch")
 
+import normcore as nc  # noqa: E402
 import normcore.torch as nt  # noqa: E402
 
 
@@ -229,12 +230,14 @@ def captured(cupy, torch):
     @contextmanager
     def capturing():
         stream = cupy.cuda.Stream(non_blocking=True)
+        cupy.order.wait(stream.ptr, cupy.order.record(torch.stream))  # as all work is then done
         torch.stream = stream.ptr
         stream.begin_capture()
         try:
             yield
         finally:
             stream.end_capture()
+            cupy.order.wait(7, cupy.order.record(stream.ptr))
 
     return capturing
 
@@ -252,6 +255,33 @@ def test_a_step_is_captured_into_a_graph(captured, cupy, torch, name):
         layer(x).backward(dy)
     assert {line for line in cupy.log if "launch" in line} == {f"launch on {torch.stream}"}
     assert x.grad is not None
+
+
+LEARNING = {
+    "running averages": ({}, False),
+    "equal weights": ({"momentum": None}, False),
+    "biased variances": ({"ddof": 0}, False),
+    "population statistics": ({}, True),
+}
+
+
+@pytest.mark.parametrize("name", LEARNING)
+@pytest.mark.usefixtures("cupy")
+def test_a_layer_does_not_learn_in_a_graph(captured, backend, name):
+    """Each replay would begin at the running statistics that were there at the capture."""
+    options, collects = LEARNING[name]
+    x, _ = example(nt.BatchNorm2d(5), (4, 5, 3, 6))
+    layer = nc.BatchNorm(5, backend=backend, **options)
+    layer(x)
+    before = vars(layer).copy()
+    collecting = nc.population_statistics([layer]) if collects else nullcontext()
+    none = pytest.raises(ValueError, match="no batch reached") if collects else nullcontext()
+    with none, collecting, captured():
+        with pytest.raises(RuntimeError, match="capture a module of normcore"):
+            layer(x)
+        layer(x, update_stats=False)
+    for attribute in ("_running_mean", "_running_var", "_num_batches_tracked", "training"):
+        assert getattr(layer, attribute) is before[attribute]
 
 
 def test_a_captured_step_has_counters_of_its_own(backend, captured):

@@ -13,6 +13,7 @@ from cuda_host import build
 from cuda_host.comparing import on_host
 
 import normcore as nc
+from normcore.batchnorm.layer_state import HostVectors
 
 pytestmark = build.needs_compiler
 RNG = np.random.default_rng(5)
@@ -136,6 +137,24 @@ def test_vectors_that_change_in_place_are_seen(cupy):
     np.testing.assert_allclose(on_host(layer(x)), host(on_host(x)), rtol=1e-5, atol=1e-6)
 
 
+def test_copies_that_are_compared_are_those_that_are_used():
+    """Another thread may change a vector at any time."""
+
+    class Changing(np.ndarray):
+        def tobytes(self, order="C"):
+            found = super().tobytes(order)
+            self[...] = 7.0
+            return found
+
+        def copy(self, order="C"):
+            return np.array(self, order=order)
+
+    given = np.ones(3)
+    kept = HostVectors(given.view(Changing))
+    assert kept.are(kept.vectors[0])
+    np.testing.assert_array_equal(kept.vectors[0], 1.0)
+
+
 def test_what_the_backward_pass_multiplies_by_is_of_the_forward_pass(cupy):
     layer, x, dy = nc.BatchNorm(3), drawn(cupy), drawn(cupy)
     layer(x)
@@ -180,12 +199,11 @@ def test_errors_leave_the_layer_as_it_was(cupy, name):
     layer, x = nc.BatchNorm(3, affine=False), drawn(cupy)
     for _ in range(2):
         layer(x)
-    before = layer.running_mean, layer.running_var, on_host(x)
+    before, values = layer._running_statistics(), on_host(x)
     with pytest.raises(kind, match=message):
         layer(**{"x": x} | change(cupy, x))
-    np.testing.assert_array_equal(layer.running_mean, before[0])
-    np.testing.assert_array_equal(layer.running_var, before[1])
-    np.testing.assert_array_equal(on_host(x), before[2])
+    assert all(a is b for a, b in zip(layer._running_statistics(), before, strict=True))
+    np.testing.assert_array_equal(on_host(x), values)
     assert layer.num_batches_tracked == 2
     layer.backward(x)  # of the batch before
 
@@ -195,15 +213,15 @@ def test_no_memory_leaves_the_layer_as_it_was(cupy, step):
     layer, x = nc.BatchNorm(3), drawn(cupy)
     for _ in range(2):
         layer(x)
-    before = layer.running_mean, layer.running_var
+    before = layer._running_statistics()  # where they are
     fails, expected = step < 7, 2 if step < 7 else 3
     cupy.allocations_left = step
     with pytest.raises(MemoryError, match="Free arrays of the") if fails else nullcontext():
         layer(x)
     cupy.allocations_left = None
     assert layer.num_batches_tracked == expected
-    same = np.array_equal(layer.running_mean, before[0])
-    assert same == np.array_equal(layer.running_var, before[1]) == (expected == 2)
+    same = [a is b for a, b in zip(layer._running_statistics(), before, strict=True)]
+    assert same == [expected == 2] * 2
     layer.backward(x)
 
 
