@@ -107,7 +107,9 @@ def machine_code(source: str, capability: str, defines: Mapping[str, str]) -> Pa
     options = (f"-arch={architecture}", *OPTIONS, *(f"-D{k}={v}" for k, v in defines.items()))
     # Of any NVRTC of this major version: the same driver runs it, and files can be made elsewhere.
     key = repr((source, options, nvrtc.getVersion()[0])).encode()
-    path = _cache_directory() / f"{hashlib.sha256(key).hexdigest()}.{suffix}"
+    name = f"{hashlib.sha256(key).hexdigest()}.{suffix}"
+    given = _given_directory() / name  # which may be read alone, as what was made elsewhere
+    path = given if given.is_file() else _cache_directory() / name
     if not path.is_file():
         _write(path, compile_kernels(source, options, suffix))
     return path
@@ -163,14 +165,19 @@ def _target(capability: str, supported: tuple[int, ...]) -> tuple[str, str]:
     return f"compute_{max(older)}", "ptx"
 
 
-def _cache_directory() -> Path:
-    """Return where machine code is kept; for this process alone where nothing can be written."""
+def _given_directory() -> Path:
+    """Return where machine code is looked for."""
     named = os.environ.get("NORMCORE_CACHE_DIR")
     if sys.platform == "win32":
         base = os.environ.get("LOCALAPPDATA") or os.path.expanduser(r"~\AppData\Local")
     else:
         base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    directory = Path(named) if named else Path(base, "normcore", "kernels")
+    return Path(named) if named else Path(base, "normcore", "kernels")
+
+
+def _cache_directory() -> Path:
+    """Return where machine code is kept; for this process alone where nothing can be written."""
+    directory = _given_directory()
     try:
         directory.mkdir(parents=True, exist_ok=True)
         if os.access(directory, os.W_OK):

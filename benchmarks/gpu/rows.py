@@ -45,9 +45,14 @@ class Row(NamedTuple):
 
 
 def append(path: Path, record: dict[str, Any]) -> None:
-    """Add a line that is in the file when this returns."""
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(record) + "\n")
+    """Add a line that is in the file when this returns.
+
+    The line before may have been cut short by the end of a run.
+    """
+    with path.open("ab+") as file:
+        file.seek(max(0, file.tell() - 1))
+        ending = b"" if file.read() in (b"", b"\n") else b"\n"
+        file.write(ending + json.dumps(record).encode() + b"\n")
 
 
 def read(path: Path) -> tuple[list[Row], dict[str, Any]]:
@@ -58,10 +63,10 @@ def read(path: Path) -> tuple[list[Row], dict[str, Any]]:
     rows: dict[Key, Row] = {}
     rest: dict[str, Any] = {}
     if path.exists():
-        for line in path.read_text(encoding="utf-8").splitlines():
+        for line in path.read_bytes().splitlines():
             try:
                 record = json.loads(line)
-            except json.JSONDecodeError:
+            except ValueError:
                 continue  # the line that was being written when the run was ended
             if "job" in record:
                 row = Row(**record | {"shape": tuple(record["shape"])})

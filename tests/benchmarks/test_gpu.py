@@ -285,6 +285,11 @@ def test_machine_code_made_elsewhere_is_found(gpu, monkeypatch):
         monkeypatch.setattr(nvrtc, "getVersion", lambda version=version: version)
         paths.append(compiler.machine_code(device.source("extrema"), "90", DEFINES))
     assert paths[0] == paths[1] != paths[2]
+    # Also where nothing can be written beside it.
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    assert compiler.machine_code(device.source("extrema"), "90", DEFINES) == paths[2]
+    other = compiler.machine_code(device.source("moments"), "90", DEFINES)
+    assert other.parent != paths[2].parent
 
 
 def test_what_is_prebuilt_is_what_calls_ask_for(with_fake):

@@ -21,6 +21,12 @@ def test_rows_of_a_run_that_was_cut_short_are_read(gpu, tmp_path, capsys):
     whole = path.read_text()
     path.write_text(whole + whole.splitlines()[-1][:40])
     assert gpu.rows.read(path) == ([row], {"machine": {"device": "a device"}})
+    more = row._replace(job="extrema")  # of the next run in the same directory
+    gpu.rows.append(path, more._asdict())
+    assert gpu.rows.read(path) == ([row, more], {"machine": {"device": "a device"}})
+    assert path.read_text().splitlines()[:-2] == whole.splitlines()
+    path.write_bytes(whole.encode() + b'{"job": "\xc3')  # in the middle of a character
+    assert gpu.rows.read(path)[0] == [row]
     gpu.report.write(path)
     assert json.loads((tmp_path / "gpu.json").read_text())["rows"][0]["share_of_copy"] == 0.97
     assert "97% to 97%" in capsys.readouterr().out
