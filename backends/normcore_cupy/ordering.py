@@ -265,7 +265,7 @@ class Ordering:
                 self.tensor = tensor
 
             def __del__(self) -> None:
-                if not ordering.is_inside():
+                if not (ordering.is_inside() or sys.is_finalizing()):
                     ordering.keep(library, self.tensor)
 
         def allocate(size: int) -> cp.cuda.MemoryPointer:
