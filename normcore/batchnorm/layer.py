@@ -35,8 +35,8 @@ __all__ = ["BatchNorm", "Population"]
 class Population(Protocol):
     """What :func:`normcore.population_statistics` collects of a layer."""
 
-    def update(self, moments: Moments, backend: Backend) -> None:
-        """Take in the moments of one more batch."""
+    def update(self, moments: Moments, backend: Backend) -> object:
+        """Take in the moments of one more batch; return what that replaces."""
 
 
 class BatchNorm(FrameworkConversions):
@@ -272,7 +272,7 @@ class BatchNorm(FrameworkConversions):
                 forward.overwrite()
             result = batch.release(y, out)  # may fail, and then nothing has changed
             if updates:
-                self._update(forward, batch.backend, x)
+                _old = self._update(forward, batch.backend, x)  # held until streams meet
         self._forward = forward
         return result
 
@@ -387,14 +387,12 @@ class BatchNorm(FrameworkConversions):
         forward: SavedForward | PartitionedForward | WholeForward,
         backend: Backend,
         x: Array,
-    ) -> None:
-        """Update the population statistics that are being collected, or else the running ones."""
+    ) -> object:
+        """Update the statistics being collected, or the running ones; return what they were."""
         batches = forward.moments_for_update()
         if batches and backend.whole_calls is not None:
             backend.whole_calls.refuse_learning(x)
         if self._population is not None:
             with self._lock:
-                for moments in batches:
-                    self._population.update(moments, backend)
-        elif batches:
-            self._update_running_stats(batches, backend)
+                return [self._population.update(moments, backend) for moments in batches]
+        return self._update_running_stats(batches, backend) if batches else None

@@ -25,12 +25,13 @@ class _Pooled:
         self.moments: Moments | None = None
         self.number = 0
 
-    def update(self, moments: Moments, backend: Backend) -> None:
-        before = self.moments
+    def update(self, moments: Moments, backend: Backend) -> object:
+        replaced = before = self.moments
         if before is not None and type(before.parts) is not type(moments.parts):
             before = Moments(backend.release(to_numpy(before.parts), moments.parts))
         self.moments = moments if before is None else backend.merge(before, moments)
         self.number += 1
+        return replaced
 
     def statistics(self) -> tuple[Array, Array]:
         assert self.moments is not None
@@ -45,8 +46,8 @@ class _Algorithm2:
         self.average: tuple[Array, Array] = (0.0, 0.0)
         self.number = 0
 
-    def update(self, moments: Moments, backend: Backend) -> None:
-        count = to_numpy(moments.count)
+    def update(self, moments: Moments, backend: Backend) -> object:
+        count, replaced = to_numpy(moments.count), self.average
         if self.count is None:
             self.count, self.average = count, (moments.mean, moments.var(ddof=1))
         elif not np.array_equal(count, self.count):
@@ -60,6 +61,7 @@ class _Algorithm2:
             weight = 1.0 / (self.number + 1)
             self.average = averaged(*self.average, moments, weight, 1.0, backend)
         self.number += 1
+        return replaced
 
     def statistics(self) -> tuple[Array, Array]:
         return self.average

@@ -195,17 +195,20 @@ class RunningStatistics:
             self._num_batches_tracked += 1
             return tuple(others)
 
-    def _update_running_stats(self, batches: Iterable[Moments], backend: Backend) -> None:
-        """Update the running statistics by one batch after another."""
+    def _update_running_stats(
+        self, batches: Iterable[Moments], backend: Backend
+    ) -> tuple[Array, Array]:
+        """Update the running statistics by one batch after another; return what they were."""
         with self._lock:
             number = self._num_batches_tracked
-            mean, var = self._running_mean, self._running_var
+            before = mean, var = self._running_mean, self._running_var
             for moments in batches:
                 number += 1
                 weight = 1.0 / number if self.momentum is None else self.momentum
                 mean, var = self._updated(mean, var, moments, weight, backend)
             self._running_mean, self._running_var = mean, var
             self._num_batches_tracked = number
+        return before
 
     def _updated(
         self, mean: Array, var: Array, moments: Moments, weight: float, backend: Backend

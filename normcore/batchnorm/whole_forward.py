@@ -120,7 +120,7 @@ class WholeForward:
         self.y, self._moments = done
         if updates:
             with self._backend.in_order_with(self._x):
-                layer._update(self, self._backend, self._x)
+                _old = layer._update(self, self._backend, self._x)  # held until streams meet
         return True
 
     def moments_for_update(self) -> Sequence[Moments]:

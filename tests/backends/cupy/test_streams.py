@@ -171,6 +171,19 @@ def test_a_layer_takes_batches_of_both_libraries(backend, cupy, torch, tensor, x
     np.testing.assert_allclose(layer.running_var, expected.running_var, rtol=1e-14)
 
 
+@pytest.mark.parametrize("method", [None, "pooled", "algorithm2"])
+@pytest.mark.parametrize("momentum", [0.1, None])
+def test_what_a_batch_replaces_is_not_freed_before_the_streams_meet(
+    backend, cupy, torch, tensor, x, momentum, method
+):
+    layer = nc.BatchNorm(3, momentum=momentum, backend=backend)
+    with nc.population_statistics([layer], method=method) if method else nullcontext():
+        for batch in (cupy.asarray(x), tensor, cupy.asarray(x), tensor):
+            layer(batch)
+    gc.collect()
+    assert cupy.order.races == []
+
+
 def test_a_pytorch_that_does_not_use_cuda_has_no_stream(backend, cupy, torch, x):
     torch.initialized = False  # PyTorch for the CPU; another library lends the memory
     scaler = nc.StandardScaler(backend=backend).fit(x)
