@@ -142,7 +142,7 @@ def test_commands_of_the_page_on_many_machines(folder):
     for name in ("one", "two"):
         shutil.copy(folder / "breast_cancer.csv", folder / "data" / f"{name}.csv")
     (block,) = blocks("docs/scale.md", "sh")
-    with two_workers(silence_logs=60) as client:
+    with two_workers(processes=False, protocol="tcp", silence_logs=60) as client:
         address = client.scheduler.address
         lines = block.replace("tcp://host:8786", address).replace(" data/", f" {folder}/data")
         assert address in lines
