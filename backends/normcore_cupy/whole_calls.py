@@ -12,8 +12,10 @@ from normcore.affine import Affine
 from normcore.layout.namespace import Array
 from normcore.statistics import Extrema, Moments
 from normcore_cupy.caller import Caller
+from normcore_cupy.cupy_device import is_capturing
 from normcore_cupy.device_moments import DeviceMoments
 from normcore_cupy.group_plans import GroupPlans
+from normcore_cupy.ordering import capture_error
 from normcore_cupy.row_plans import RowPlans
 from normcore_cupy.whole_plans import Plans
 
@@ -137,9 +139,15 @@ class WholeCalls:
             return None
         try:
             with self.caller.ordering.of(x):
+                if is_capturing(self._device.xp.cuda.get_current_stream()):
+                    raise capture_error(
+                        "a layer's vectors are in host memory, and what becomes of its running "
+                        "statistics is in new memory each time; nc.functional and normcore.torch "
+                        "have both on the device"
+                    )
                 found = self._device.kept(kept)
                 if found is None:
-                    rows = self._device.asarray(np.stack(vectors))
+                    rows = self._device.asarray(np.stack(vectors)) if vectors else ()
                     found = kept[self._device.place()] = tuple(rows)
                 return found
         except Exception:

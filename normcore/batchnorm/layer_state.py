@@ -41,7 +41,7 @@ class HostVectors:
     def beside(self, calls: WholeCalls, x: Array) -> list[Array] | None:
         """Return the vectors where an array is, or None if the calls do not take that."""
         present = tuple(each for each in self.vectors if each is not None)
-        found = calls.beside(x, present, self._made) if present else ()
+        found = calls.beside(x, present, self._made)
         if found is None:
             return None
         rows = iter(found)

@@ -15,6 +15,7 @@ from cuda_host import build
 pytestmark = build.needs_compiler
 torch_library = pytest.importorskip("torch")
 
+import normcore as nc  # noqa: E402
 import normcore.torch as nt  # noqa: E402
 
 
@@ -252,6 +253,21 @@ def test_a_step_is_captured_into_a_graph(captured, cupy, torch, name):
         layer(x).backward(dy)
     assert {line for line in cupy.log if "launch" in line} == {f"launch on {torch.stream}"}
     assert x.grad is not None
+
+
+@pytest.mark.parametrize("affine", [True, False])
+@pytest.mark.parametrize("training", [True, False])
+def test_a_layer_of_the_host_is_not_captured(captured, affine, training):
+    """A graph would repeat its vectors of now, and never move its running statistics."""
+    layer = nc.BatchNorm(5, affine=affine)
+    x, _ = example(nt.BatchNorm2d(5), (4, 5, 3, 6))
+    for mode in (True, False, training):
+        layer.train(mode)(x)
+    before = layer.running_mean, layer.num_batches_tracked
+    with captured(), pytest.raises(RuntimeError, match="layer's vectors are in host memory"):
+        layer(x)
+    np.testing.assert_array_equal(layer.running_mean, before[0])
+    assert layer.num_batches_tracked == before[1]
 
 
 def test_a_captured_step_has_counters_of_its_own(backend, captured):
