@@ -30,8 +30,8 @@ class HostVectors:
     __slots__ = ("_bits", "_made", "vectors")
 
     def __init__(self, *vectors: np.ndarray | None) -> None:
-        self._bits = _bits(vectors)
-        self.vectors = tuple(None if each is None else each.copy() for each in vectors)
+        self.vectors = tuple(map(copied, vectors))
+        self._bits = _bits(self.vectors)  # another thread may change the caller's in place
         self._made: dict[Hashable, tuple[Array, ...]] = {}
 
     def are(self, *vectors: np.ndarray | None) -> bool:

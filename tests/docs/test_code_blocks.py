@@ -66,7 +66,7 @@ def test_every_block_is_run():
         (page, language)
         for page in PAGES
         for language in re.findall(
-            r"^```([^\n`]*)\n.*?^```$", (ROOT / page).read_text(), re.M | re.S
+            r"^```([^\n`]*)\n.*?^```$", (ROOT / page).read_text(encoding="utf-8"), re.M | re.S
         )
         if language not in NO_CODE
     }
