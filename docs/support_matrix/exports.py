@@ -11,7 +11,7 @@ from exported import run, run_model
 import normcore as nc
 from support_matrix.inputs import VALUES, dense, tensor, typed
 from support_matrix.layers import LAYERS, X
-from support_matrix.scalers import ALWAYS, NO, REFUSALS, SCALERS, check
+from support_matrix.scalers import NO, REFUSALS, SCALERS, check, make
 
 __all__ = ["EXPORTED", "FORMATS", "layer_exports", "scaler_exports"]
 
@@ -23,7 +23,7 @@ APART = ("sklearn",)
 
 #: What is exported: scalers, also with parameters that change the form of their map.
 EXPORTED: dict[str, Callable[[], object]] = {
-    **{name: lambda name=name: getattr(nc, name)(**ALWAYS.get(name, {})) for name in SCALERS},
+    **{name: lambda name=name: make(name, "NumPy, C order") for name in SCALERS},
     '`PercentileScaler(clip="soft")`': lambda: nc.PercentileScaler(clip="soft"),
     "`MinMaxScaler(clip=True)`": lambda: nc.MinMaxScaler(clip=True),
     "any scaler with `axis=None`": lambda: nc.StandardScaler(axis=None),

@@ -23,7 +23,8 @@ DTYPES_OF = """\
 
 The dtype that `transform` returns, for each kind and dtype of input, after a `fit` to the same. An
 empty cell: the kind has no such dtype. Sparse matrices are tried with the parameters that keep
-zeros (`with_mean=False`, `with_centering=False`). `object` holds decimals.
+zeros (`with_mean=False`, `with_centering=False`). `object` holds decimals. ColumnScaler is tried
+with two StandardScalers: it takes and gives what its scalers do.
 """
 
 FEATURES_OF = """\

@@ -25,6 +25,7 @@ SCALERS: dict[str, dict[str, object]] = {
     "QuantileTransformer": {"n_quantiles": 8},
     "PowerTransformer": {},
     "Normalizer": {},
+    "ColumnScaler": {},
 }
 #: Libraries whose arrays are hidden by masks of their own.
 FOREIGN = ("PyTorch, on the host", "array_api_strict")
@@ -36,8 +37,16 @@ REFUSALS = (TypeError, ValueError, NotImplementedError)
 
 def make(name: str, kind: str, **params: object) -> object:
     """Return a scaler, with the parameters that sparse matrices ask for."""
+    if name == "ColumnScaler":
+        return column_scaler(kind, **params)
     sparse = SCALERS[name] if kind.startswith("SciPy") else ALWAYS.get(name, {})
     return getattr(nc, name)(**{**sparse, **params})
+
+
+def column_scaler(kind: str, **params: object) -> object:
+    """Return two scalers that have columns of their own."""
+    first, second = (make("StandardScaler", kind, **params) for _ in range(2))
+    return nc.ColumnScaler([("first", first, [0, 2]), ("second", second, [1])])
 
 
 def expected(name: str, kind: str, dtype: str) -> np.ndarray:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from normcore.layout.bfloat16 import holds_bfloat16, widened
+from normcore.layout.bfloat16 import holds_bfloat16
 from normcore.layout.namespace import Array, array_namespace
 from normcore.scaling.containers.frame_output import CONTAINERS, as_frame
 from normcore.scaling.containers.frames import (
@@ -21,7 +21,7 @@ from normcore.scaling.containers.frames import (
 from normcore.scaling.containers.lazy import is_lazy, num_rows_of
 from normcore.scaling.containers.opening import engine_of
 from normcore.scaling.containers.sparse import is_sparse
-from normcore.scaling.input_validation import Names, as_table
+from normcore.scaling.input_validation import Names, as_table, check_shape
 
 __all__ = ["Parts", "converted"]
 
@@ -72,7 +72,11 @@ class Parts(NamedTuple):
                     "of rows; make them an array or a frame first (dask.dataframe.from_delayed)"
                 )
             return cls(X, found.names, found.num_columns, "default")
-        values = as_table(widened(X) if holds_bfloat16(X) else X, owner)
+        if holds_bfloat16(X):
+            check_shape(X, owner)
+            values = X
+        else:
+            values = as_table(X, owner)
         return cls(values, None, values.shape[1], "default")
 
     @property
@@ -130,6 +134,8 @@ class Parts(NamedTuple):
         if _has_pieces(table):
             return _joined_columns(table, parts, order)
         xp = array_namespace(table)
+        if scaled and not xp.isdtype(table.dtype, "real floating"):  # kinds do not promote
+            parts[-1] = xp.astype(parts[-1], parts[0].dtype)
         joined = xp.concat(parts, axis=1)
         return xp.take(joined, xp.asarray(order, device=table.device), axis=1)
 

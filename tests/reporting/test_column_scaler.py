@@ -53,6 +53,33 @@ def test_it_is_scikit_learns_column_transformer_in_the_order_of_the_table():
     np.testing.assert_array_equal(two().fit_transform(X)[:, [2, 0, 1, 3]], expected)
 
 
+@pytest.mark.parametrize("passed", [[], [1, 3]])
+@pytest.mark.parametrize("dtype", ["int64", "uint8", "bool", "float32", "bfloat16"])
+@pytest.mark.parametrize("library", ["numpy", "torch", "array_api_strict"])
+def test_arrays_come_out_as_of_their_scalers(library, dtype, passed):
+    """Of the dtype that a scaler gives; columns that pass through are then of it, too."""
+    module = pytest.importorskip(library)
+    if library == "torch":
+        table = module.from_numpy(X % 2).to(getattr(module, dtype))
+    elif library == "numpy":
+        if dtype == "bfloat16":
+            dtype = pytest.importorskip("ml_dtypes").bfloat16
+        table = (X % 2).astype(dtype)
+    elif dtype == "bfloat16":
+        pytest.skip("the standard has no bfloat16")
+    else:
+        table = module.asarray((X % 2).astype(dtype))
+    scaled = [place for place in range(4) if place not in passed]
+    scaler = nc.ColumnScaler([("standard", nc.StandardScaler(), scaled)])
+    result = scaler.fit_transform(table)
+    right = nc.StandardScaler().fit_transform(table)
+    assert type(result) is type(right)
+    assert result.dtype == right.dtype
+    for place in range(4):
+        expected = table if place in passed else right
+        assert [float(v) for v in result[:, place]] == [float(v) for v in expected[:, place]]
+
+
 def test_text_passes_through_frames():
     pd = pytest.importorskip("pandas")
     table = pd.DataFrame({"t": ["x", "y", "z"], "v": [1.0, 2.0, 4.0]}, index=[5, 6, 7])
