@@ -98,8 +98,8 @@ class Ordering:
         if captures:
             raise RuntimeError(
                 "this cannot be captured into a CUDA graph: each replay would begin at the running "
-                "statistics of the capture again. Call the layer with update_stats=False there, or "
-                "capture a module of normcore.torch, which changes its own in place"
+                "statistics of the capture again. Take nc.functional, or capture a module of "
+                "normcore.torch, which changes its own in place"
             )
 
     def keep(self, torch: ModuleType, tensor: torch.Tensor) -> None:

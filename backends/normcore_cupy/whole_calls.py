@@ -12,6 +12,7 @@ from normcore.affine import Affine
 from normcore.layout.namespace import Array
 from normcore.statistics import Extrema, Moments
 from normcore_cupy.caller import Caller
+from normcore_cupy.cupy_device import capture_error, is_capturing
 from normcore_cupy.device_moments import DeviceMoments
 from normcore_cupy.group_plans import GroupPlans
 from normcore_cupy.row_plans import RowPlans
@@ -68,8 +69,6 @@ class WholeCalls:
         activation: str | None = None,
         mask: Array = None,
     ) -> tuple[Array, Moments, Array, Array] | None:
-        if type(x) is not self._device.xp.ndarray:  # one of CuPy's finds no memory in a graph
-            self.refuse_learning(x)
         given = x, gamma, beta, out, None, mean, var, None, mask
         made = self._run(
             self._plans.forward, given, axis=axis, eps=eps, weight=weight,
@@ -140,9 +139,15 @@ class WholeCalls:
             return None
         try:
             with self.caller.ordering.of(x):
+                if is_capturing(self._device.xp.cuda.get_current_stream()):
+                    raise capture_error(
+                        "a layer's vectors are in host memory, and what becomes of its running "
+                        "statistics is in new memory each time; nc.functional and normcore.torch "
+                        "have both on the device"
+                    )
                 found = self._device.kept(kept)
                 if found is None:
-                    rows = self._device.asarray(np.stack(vectors))
+                    rows = self._device.asarray(np.stack(vectors)) if vectors else ()
                     found = kept[self._device.place()] = tuple(rows)
                 return found
         except Exception:

@@ -108,12 +108,17 @@ class WholeCalls(Protocol):
     def beside(
         self, x: Array, vectors: tuple[np.ndarray, ...], kept: dict[Hashable, tuple[Array, ...]]
     ) -> tuple[Array, ...] | None:
-        """Return vectors of the host where an array is.
+        """Return vectors of a layer, which are of the host, where an array is.
 
         Parameters
         ----------
         kept : dict
             Of these vectors; has what was made of them before, and is added to.
+
+        Raises
+        ------
+        RuntimeError
+            If the work is being recorded to be repeated: it would be with the vectors of now.
         """
 
     def row_norm(

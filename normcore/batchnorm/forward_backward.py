@@ -79,7 +79,7 @@ class SavedForward:
             if batch is None:
                 raise overwritten_input_error()
             if not isinstance(moments, Moments):
-                moments = constants(*moments)
+                moments = constants(*map(batch.beside, moments))
             gradients = batch.backward(dy, moments, self.training, out)
             self.note_out(out)
             return gradients

@@ -31,7 +31,7 @@ class HostVectors:
 
     def __init__(self, *vectors: np.ndarray | None) -> None:
         self.vectors = tuple(map(copied, vectors))
-        self._bits = _bits(self.vectors)  # of what is kept, if another thread changes the others
+        self._bits = _bits(self.vectors)  # another thread may change the caller's in place
         self._made: dict[Hashable, tuple[Array, ...]] = {}
 
     def are(self, *vectors: np.ndarray | None) -> bool:
@@ -41,7 +41,7 @@ class HostVectors:
     def beside(self, calls: WholeCalls, x: Array) -> list[Array] | None:
         """Return the vectors where an array is, or None if the calls do not take that."""
         present = tuple(each for each in self.vectors if each is not None)
-        found = calls.beside(x, present, self._made) if present else ()
+        found = calls.beside(x, present, self._made)
         if found is None:
             return None
         rows = iter(found)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Protocol, TypeGuard
+from typing import Protocol, TypeAlias, TypeGuard
 
 import numpy as np
 
@@ -24,6 +24,9 @@ from normcore.scaling.input_validation import as_table
 __all__ = ["opened_table"]
 
 _ARROW = ("__arrow_c_stream__", "__arrow_c_array__")
+
+#: One of several pieces, and its number among them, from 1.
+_Numbered: TypeAlias = tuple[int, Array]
 
 
 class _Rows(Protocol):
@@ -94,11 +97,11 @@ def _num_rows(piece: Array) -> int:
     return int(shape[0]) if len(shape) else 1
 
 
-def _with_rows(pieces: Iterator[Array]) -> Iterator[Array]:
+def _with_rows(pieces: Iterator[Array]) -> Iterator[_Numbered]:
     """Yield the pieces that have rows, or the last one of several that have none."""
     last, none = None, True
-    for last in pieces:
-        if _num_rows(last):
+    for last in enumerate(pieces, 1):
+        if _num_rows(last[1]):
             none = False
             yield last
     if none and last is not None:
@@ -191,7 +194,7 @@ class _ArrayStream(TableSource):
     has_names = False
     reread = False
 
-    def __init__(self, first: np.ndarray, more: Iterator[Array]) -> None:
+    def __init__(self, first: np.ndarray, more: Iterator[_Numbered]) -> None:
         self._first, self._more = first, more
         self.name = "stream of arrays"
         self._set_fields(_fields(_made_up(first.shape[1]), first.dtype))
@@ -202,7 +205,7 @@ class _ArrayStream(TableSource):
         """See :meth:`TableSource.batches`."""
         names = [field.name for field in self.fields]
         first_row = 0
-        for number, piece in enumerate(self._arrays(), 1):
+        for number, piece in self._arrays():
             if piece.shape[1] != len(names):
                 raise ValueError(
                     f"batch {number} has {piece.shape[1]} columns, the first one has {len(names)}"
@@ -210,19 +213,19 @@ class _ArrayStream(TableSource):
             yield ArrayBatch(first_row, names, piece)
             first_row += len(piece)
 
-    def _arrays(self) -> Iterator[np.ndarray]:
-        yield self._first
-        yield from map(_array, self._more)
+    def _arrays(self) -> Iterator[tuple[int, np.ndarray]]:
+        yield 1, self._first
+        yield from ((number, _array(piece)) for number, piece in self._more)
 
 
 def _array(piece: Array) -> np.ndarray:
     return to_numpy(as_table(piece.toarray() if is_sparse(piece) else piece, "report"))
 
 
-def _pieces(pieces: Iterator[Array]) -> TableSource:
+def _pieces(pieces: Iterator[_Numbered]) -> TableSource:
     """Return a stream of arrays, or of frames and record batches, as a table."""
     try:
-        first = next(pieces)
+        _, first = next(pieces)
     except StopIteration:
         raise ValueError("the stream has no batch") from None
     if not is_frame(first) and not any(hasattr(first, name) for name in _ARROW):
@@ -233,13 +236,22 @@ def _pieces(pieces: Iterator[Array]) -> TableSource:
 
     def batches() -> Iterator[pa.RecordBatch]:
         yield from head.to_batches()
-        for number, piece in enumerate(pieces, 2):
+        for number, piece in pieces:
             table = pa.table(_readable(piece))
             if table.schema.names != head.schema.names:
                 raise ValueError(f"batch {number} has other columns than the first one")
             yield from _of_types(table, head.schema, f"batch {number}").to_batches()
 
     return open_table(pa.RecordBatchReader.from_batches(head.schema, batches()))
+
+
+def _may_round(source: Array, target: Array) -> bool:
+    """Whether values of one type of Arrow may be none of another, which its casts do not tell."""
+    import pyarrow as pa
+
+    if not pa.types.is_floating(target) or source == pa.null():
+        return False
+    return not pa.types.is_floating(source) or source.bit_width > target.bit_width
 
 
 def _of_types(table: Array, schema: Array, label: str) -> Array:
@@ -251,7 +263,7 @@ def _of_types(table: Array, schema: Array, label: str) -> Array:
     for column, field in zip(table.columns, schema, strict=True):
         try:
             cast, held = column.cast(field.type), True
-            if pa.types.is_floating(field.type) and column.type not in (field.type, pa.null()):
+            if _may_round(column.type, field.type):
                 same = pc.equal(cast.cast(column.type), column)
                 if pa.types.is_floating(column.type):
                     same = pc.or_(same, pc.is_nan(column))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import doctest
 import re
 import shutil
-import socket
 import sys
 from types import ModuleType, SimpleNamespace
 
@@ -67,7 +66,7 @@ def test_every_block_is_run():
         (page, language)
         for page in PAGES
         for language in re.findall(
-            r"^```([^\n`]*)\n.*?^```$", (ROOT / page).read_text(), re.M | re.S
+            r"^```([^\n`]*)\n.*?^```$", (ROOT / page).read_text(encoding="utf-8"), re.M | re.S
         )
         if language not in NO_CODE
     }
@@ -142,7 +141,7 @@ def test_commands_of_the_page_on_many_machines(folder):
     for name in ("one", "two"):
         shutil.copy(folder / "breast_cancer.csv", folder / "data" / f"{name}.csv")
     (block,) = blocks("docs/scale.md", "sh")
-    with two_workers(silence_logs=60) as client:
+    with two_workers(processes=False, protocol="tcp", silence_logs=60) as client:
         address = client.scheduler.address
         lines = block.replace("tcp://host:8786", address).replace(" data/", f" {folder}/data")
         assert address in lines
@@ -241,11 +240,9 @@ def test_several_processes_of_pytorch(monkeypatch):
     torch = pytest.importorskip("torch")
     import normcore.torch as nt
 
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    for name, value in {"RANK": 0, "WORLD_SIZE": 1, "MASTER_PORT": port}.items():
-        monkeypatch.setenv(name, str(value))
+    # Port 0: any that is free.
+    for name, value in {"RANK": "0", "WORLD_SIZE": "1", "MASTER_PORT": "0"}.items():
+        monkeypatch.setenv(name, value)
     monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
     code, _ = blocks("docs/torch.md")
     model = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.BatchNorm1d(2))

@@ -71,6 +71,23 @@ def test_workflows_run_each_python_in_its_own_environment():
             assert each["environment"] == f"py{each['python'].replace('.', '')}"
 
 
+def test_wheels_are_built_by_the_python_that_installs_them():
+    """Where tox may run under another one, as in the workflows."""
+    tox = ConfigParser()
+    tox.read(ROOT / "tox.ini", encoding="utf-8")
+    named = [
+        each.removeprefix("testenv:")
+        for each in tox
+        if each.startswith("testenv:") and not each.startswith("testenv:.")
+        if "base_python" in tox[each]
+    ]
+    assert {"newest", "oldest"} <= set(named)
+    for name in named:
+        assert tox[f"testenv:{name}"]["wheel_build_env"] == ".pkg-{env_name}"
+        builds = tox[f"testenv:.pkg-{name}"]["base_python"]
+        assert builds == f"{{[testenv:{name}]base_python}}"
+
+
 def test_every_form_for_issues_is_read():
     yaml = pytest.importorskip("yaml")
     forms = sorted((ROOT / ".github" / "ISSUE_TEMPLATE").glob("*.yml"))

@@ -313,6 +313,8 @@ def test_batches_without_rows_count_for_nothing(columns):
     expected = told(X)
     for batches in ([X[:0], X[:9], X[:0], X[9:]], [sp.csr_array(X[:9]), sp.csr_array(X[9:])]):
         assert told(iter(batches)) == expected
+    with pytest.raises(ValueError, match="batch 4 has 1 columns, the first one has 3"):
+        nc.report(iter([X[:0], X[:9], X[:0], X[9:, :1]]))
     with pytest.raises(ValueError, match=r"Found array with 0 sample\(s\)"):
         nc.report(iter([X[:0], X[:0]]))
     with pytest.raises(ValueError, match="Expected 2D array"):
@@ -333,6 +335,8 @@ def test_batches_of_other_types_are_held_or_refused():
     for first, second in [
         ("float64", table([3, None], "int64")),
         ("float64", table([3.0, float("nan")], "float32")),
+        ("float64", table(np.array([3.0, np.nan], np.float16), "float16")),
+        ("float16", table([3.0, 0.5], "float32")),
         ("float32", table([0.5, float("nan"), None], "float64")),
         ("float64", pa.table({"a": pa.nulls(2)})),
         ("int64", table([3, 4], "int8")),
@@ -349,8 +353,8 @@ def test_batches_of_other_types_are_held_or_refused():
         ("int8", table([1000], "int64")),
         ("float64", table(["x"], "string")),
     ]:
-        batches = iter([table([1, 2], first), second])
-        with pytest.raises(ValueError, match=r"batch 2 has .* in column 'a', which the first one"):
+        batches = iter([table([1, 2], first), second.slice(0, 0), second])
+        with pytest.raises(ValueError, match=r"batch 3 has .* in column 'a', which the first one"):
             nc.report(batches)
 
 

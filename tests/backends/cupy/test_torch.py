@@ -6,7 +6,7 @@ import copy
 import gc
 import subprocess
 import sys
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -257,31 +257,32 @@ def test_a_step_is_captured_into_a_graph(captured, cupy, torch, name):
     assert x.grad is not None
 
 
-LEARNING = {
-    "running averages": ({}, False),
-    "equal weights": ({"momentum": None}, False),
-    "biased variances": ({"ddof": 0}, False),
-    "population statistics": ({}, True),
-}
-
-
-@pytest.mark.parametrize("name", LEARNING)
-@pytest.mark.usefixtures("cupy")
-def test_a_layer_does_not_learn_in_a_graph(captured, backend, name):
+def test_a_layer_does_not_learn_of_groups_in_a_graph(captured):
     """Each replay would begin at the running statistics that were there at the capture."""
-    options, collects = LEARNING[name]
+    layer, groups = nc.BatchNorm(5, affine=False), [slice(0, 2), slice(2, 4)]
     x, _ = example(nt.BatchNorm2d(5), (4, 5, 3, 6))
-    layer = nc.BatchNorm(5, backend=backend, **options)
-    layer(x)
-    before = vars(layer).copy()
-    collecting = nc.population_statistics([layer]) if collects else nullcontext()
-    none = pytest.raises(ValueError, match="no batch reached") if collects else nullcontext()
-    with none, collecting, captured():
-        with pytest.raises(RuntimeError, match="capture a module of normcore"):
-            layer(x)
-        layer(x, update_stats=False)
-    for attribute in ("_running_mean", "_running_var", "_num_batches_tracked", "training"):
-        assert getattr(layer, attribute) is before[attribute]
+    for _ in range(2):
+        layer(x, groups=groups)
+    before = layer._running_statistics()
+    with captured(), pytest.raises(RuntimeError, match="capture a module of normcore"):
+        layer(x, groups=groups)
+    assert all(a is b for a, b in zip(layer._running_statistics(), before, strict=True))
+    assert layer.num_batches_tracked == 4
+
+
+@pytest.mark.parametrize("affine", [True, False])
+@pytest.mark.parametrize("training", [True, False])
+def test_a_layer_of_the_host_is_not_captured(captured, affine, training):
+    """A graph would repeat its vectors of now, and never move its running statistics."""
+    layer = nc.BatchNorm(5, affine=affine)
+    x, _ = example(nt.BatchNorm2d(5), (4, 5, 3, 6))
+    for mode in (True, False, training):
+        layer.train(mode)(x)
+    before = layer.running_mean, layer.num_batches_tracked
+    with captured(), pytest.raises(RuntimeError, match="layer's vectors are in host memory"):
+        layer(x)
+    np.testing.assert_array_equal(layer.running_mean, before[0])
+    assert layer.num_batches_tracked == before[1]
 
 
 def test_a_captured_step_has_counters_of_its_own(backend, captured):

@@ -122,6 +122,25 @@ def test_evaluation_and_its_backward_pass_do_not_wait(cupy):
     assert "to host" not in {each.engine for each in cupy.order.timeline[before:]}
 
 
+@pytest.mark.parametrize("name", ["running_mean", "running_var"])
+def test_one_of_the_running_statistics_may_be_set(cupy, name):
+    """Which is of the host then, and the other one of the device."""
+    layer, x, dy = nc.BatchNorm(3), drawn(cupy), drawn(cupy)
+    for _ in range(2):
+        layer(x)
+    setattr(layer.eval(), name, [3.0, 4.0, 5.0])
+    host = copy.deepcopy(layer)
+    np.testing.assert_array_equal(on_host(layer(x)), host(on_host(x)))
+    for one, other in zip(layer.backward(dy), host.backward(on_host(dy)), strict=True):
+        np.testing.assert_allclose(on_host(one), other, rtol=1e-12)
+    layer.train()
+    layer(x)
+    host.train()
+    host(on_host(x))
+    np.testing.assert_allclose(layer.running_mean, host.running_mean, rtol=1e-15)
+    np.testing.assert_allclose(layer.running_var, host.running_var, rtol=1e-15)
+
+
 def test_vectors_that_change_in_place_are_seen(cupy):
     layer, x = nc.BatchNorm(3), drawn(cupy)
     for training in (True, False):
