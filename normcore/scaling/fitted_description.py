@@ -63,9 +63,11 @@ def described(scaler: Scaler) -> dict[str, object]:
         "n_samples_seen": scaler._num_rows,
     }
     if scaler._statistic is not None and "n_features_in_" not in scaler._assigned:
-        description["statistic"] = {
-            "name": scaler._statistic.name, **scaler._statistic.to_state()
-        }  # fmt: skip
+        state = {
+            name: np.array(each) if isinstance(each, np.ndarray) else each
+            for name, each in scaler._statistic.to_state().items()
+        }
+        description["statistic"] = {"name": scaler._statistic.name, **state}
     features = scaler.__dict__.get("_features")
     if features is not None:
         description["features"] = features.to_dict()

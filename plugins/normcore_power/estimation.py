@@ -106,7 +106,7 @@ class PowerCurves(nc.Statistic):
     def to_state(self) -> dict[str, np.ndarray]:
         """Return the whole state as a dict of float64 NumPy arrays."""
         state = dict(zip(PARAMETERS, np.array(self.parameters.T), strict=True))
-        return state | {name: np.asarray(getattr(self, name), np.float64) for name in SUMS}
+        return state | {name: np.array(getattr(self, name), np.float64) for name in SUMS}
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> Self:

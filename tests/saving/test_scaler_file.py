@@ -192,6 +192,21 @@ def test_deep_nesting(key, pair, depth, saved):
         load_scaler(saved)
 
 
+@pytest.mark.parametrize(
+    "kind", ["Standard", "MinMax", "MaxAbs", "Robust", "Percentile"], ids=str.lower
+)
+def test_a_description_is_the_callers(kind):
+    """What is written into it does not reach the scaler."""
+    scaler = getattr(nc, f"{kind}Scaler")().fit(np.arange(12.0).reshape(6, 2))
+    before = scaler.transform([[1.0, 2.0]])
+    statistic = scaler.to_dict()["statistic"]
+    for name in statistic.keys() - {"name"}:
+        statistic[name][...] = 7.0
+    np.testing.assert_array_equal(scaler.transform([[1.0, 2.0]]), before)
+    again = type(scaler).from_dict(scaler.to_dict())
+    np.testing.assert_array_equal(again.transform([[1.0, 2.0]]), before)
+
+
 def test_newer_version_says_what_to_do(saved):
     change(saved, version=3)
     with pytest.raises(ValueError, match=r"version 3.*pip install --upgrade"):

@@ -69,8 +69,10 @@ class _Namespace:
     """NumPy's functions, on device arrays only, but for what makes them of the host's."""
 
     @staticmethod
-    def asarray(array: Any) -> Any:
-        return array if isinstance(array, DeviceArray) else DeviceArray(np.array(array))
+    def asarray(array: Any, dtype: Any = None) -> Any:
+        if isinstance(array, DeviceArray) and dtype in (None, array.dtype):
+            return array
+        return DeviceArray(np.array(unwrap(array), dtype))
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(np, name)
