@@ -154,8 +154,8 @@ class DeviceBackend(Backend):
                 sums, sizes = map(np.array, (yield sums, self.xp.sum(kept, axis=2)))
             if sizes.any():
                 there = yield counting.keep(kept, int(sizes.sum()))
-                dtypes = np.float32 if x.dtype == np.float32 else np.float64, np.float64
-                inside[: len(there)] = map(np.array, there, dtypes)
+                values = np.float32 if x.dtype == np.float32 else np.float64
+                inside[: len(there)] = map(np.array, there, (values, np.float64))
         below, equal_lower, inside_count, equal_upper = np.moveaxis(
             sums[:-3].reshape(num_ranks, 4, num_channels), 1, 0
         )

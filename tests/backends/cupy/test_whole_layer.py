@@ -269,7 +269,6 @@ def test_threads_lose_no_batch(cupy):
     for each in threads:
         each.join()
     assert layer.num_batches_tracked == 41
-    cupy.order.races.clear()
 
 
 def test_what_is_kept_on_devices_does_not_travel(cupy):
