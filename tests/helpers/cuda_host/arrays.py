@@ -72,7 +72,8 @@ class _Namespace:
     def asarray(array: Any, dtype: Any = None) -> Any:
         if isinstance(array, DeviceArray) and dtype in (None, array.dtype):
             return array
-        return DeviceArray(np.array(unwrap(array), dtype))
+        memory = array if isinstance(array, np.ndarray) else unwrap(array)
+        return DeviceArray(np.array(memory, dtype))
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(np, name)
