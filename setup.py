@@ -70,10 +70,14 @@ COMPILED = {
 # Nobody reads errno, which alone would keep roots from being taken in vectors. What GCC inlines, it
 # else decides by the size of a module, not of the kernel.
 if sys.platform == "win32":
-    COMPILE_ARGS = KERNEL_ARGS = ["/O2", "/fp:precise"]
+    COMPILE_ARGS = KERNEL_ARGS = SMALL_KERNEL_ARGS = ["/O2", "/fp:precise"]
 else:
     COMPILE_ARGS = ["-g0", "-ffp-contract=off", "-fno-math-errno"]
     KERNEL_ARGS = [*COMPILE_ARGS, "-O3", "--param=large-unit-insns=1000000"]
+    SMALL_KERNEL_ARGS = [
+        *(*COMPILE_ARGS, "-O2", "-ftree-vectorize", "-funswitch-loops"),
+        "-fvect-cost-model=dynamic",
+    ]
 
 # Of both languages some compilers take an older standard unless they are asked.
 if sys.platform == "win32":
@@ -93,7 +97,7 @@ LEAN = ["-fno-plt", "-fno-asynchronous-unwind-tables"] if sys.platform == "linux
 STRIP = {"linux": ["-Wl,-s"], "darwin": ["-Wl,-x"]}.get(sys.platform, [])
 # Older systems lack what C++ has for the text of floats; it comes along, and nothing beside it.
 if sys.platform == "linux":
-    CPP_LINK_ARGS = ["-static-libstdc++", "-static-libgcc", "-Wl,--gc-sections,--exclude-libs,ALL"]
+    CPP_LINK_ARGS = ["-static-libstdc++", "-Wl,--gc-sections,--exclude-libs,ALL"]
 else:
     CPP_LINK_ARGS = []
 
@@ -102,7 +106,8 @@ else:
 UNTRAPPED = [] if sys.platform == "win32" else ["-fno-trapping-math"]
 
 # The CPU backend's kernels are built once more for each of these, and one is chosen at import;
-# the bits are the same. Elsewhere the compiler's own baseline (SSE2, NEON) is all there is.
+# the bits are the same. Elsewhere the compiler's own baseline (SSE2, NEON) is all there is. Where
+# it is for processors older than 2013 alone, it is built to be small.
 KERNELS = Path("backends/normcore_cpu/kernels")
 PLUGINS = Path("plugins")
 C_API = Path("normcore/c_api")  # whose header comes with what kernels cimport of it
@@ -154,8 +159,9 @@ def kernels() -> Iterator[Extension]:
     A module's name is fixed when its C source is generated, so each instruction set is a package
     of its own, with a copy of the modules and of what they cimport; what they include stays.
     """
+    flags = SMALL_KERNEL_ARGS if INSTRUCTION_SETS else KERNEL_ARGS
     for path in sorted(KERNELS.glob("*.pyx")):
-        yield extension(path, KERNELS.parents[1], KERNEL_ARGS)
+        yield extension(path, KERNELS.parents[1], flags)
     for name, flags in INSTRUCTION_SETS.items():
         package = COPIES / KERNELS.parent.name / name
         shutil.rmtree(package, ignore_errors=True)

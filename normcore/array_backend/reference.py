@@ -87,6 +87,8 @@ class ReferenceBackend(Backend):
             if not skipna:
                 broken = broken | xp.any(missing, axis=0)
         nan = xp.full_like(low, xp.nan)
+        # Of zeros of both signs each library, and each processor, returns another: here it is +0.
+        low, high = low + 0.0, high + 0.0
         return Extrema(count, xp.where(broken, nan, low), xp.where(broken, nan, high))
 
     def brackets(

@@ -2,7 +2,17 @@
    The C++ library does it where it has to_chars for floats; write_float is not to be called else. */
 #include <charconv>
 #include <cmath>
+#include <cstdlib>
+#include <exception>
 #include <version>
+
+/* Nothing here throws: the library's own handler would bring along what reads names of types. */
+#ifdef __GLIBCXX__
+namespace __cxxabiv1 {
+extern std::terminate_handler __terminate_handler __attribute__((visibility("hidden")));
+std::terminate_handler __terminate_handler = std::abort;
+} // namespace __cxxabiv1
+#endif
 
 #if defined(__cpp_lib_to_chars) && __cpp_lib_to_chars >= 201611L
 static const int HAS_FLOAT_TEXT = 1;
