@@ -265,3 +265,13 @@ def test_library_without_a_namespace_is_named() -> None:
 
     with pytest.raises(TypeError, match=r"Foreign"):
         backend.adopt(Foreign())
+
+
+@pytest.mark.parametrize("convert", [np.asarray, to_torch, to_strict])
+@pytest.mark.parametrize("length", [1, 2, 7, 64])
+def test_extrema_of_zeros_are_positive_in_every_order(convert: Any, length: int) -> None:
+    """NumPy's minimum of zeros of both signs is another on each processor."""
+    signs = np.random.default_rng(length).integers(0, 2, (40, length, 1))
+    extrema = backend.extrema(convert(np.where(signs, 0.0, -0.0))).to_host()
+    assert not np.signbit(extrema.min).any()
+    assert not np.signbit(extrema.max).any()
