@@ -68,15 +68,14 @@ COMPILED = {
 
 # Contraction and fast-math stay off: the order and the rounding of operations are specified.
 # Nobody reads errno, which alone would keep roots from being taken in vectors. What GCC inlines, it
-# else decides by the size of a module, not of the kernel.
+# else decides by the size of a module, not of the kernel; and it inlines more than pays.
 if sys.platform == "win32":
-    COMPILE_ARGS = KERNEL_ARGS = SMALL_KERNEL_ARGS = ["/O2", "/fp:precise"]
+    COMPILE_ARGS = KERNEL_ARGS = ["/O2", "/fp:precise"]
 else:
     COMPILE_ARGS = ["-g0", "-ffp-contract=off", "-fno-math-errno"]
-    KERNEL_ARGS = [*COMPILE_ARGS, "-O3", "--param=large-unit-insns=1000000"]
-    SMALL_KERNEL_ARGS = [
-        *(*COMPILE_ARGS, "-O2", "-ftree-vectorize", "-funswitch-loops"),
-        "-fvect-cost-model=dynamic",
+    KERNEL_ARGS = [
+        *(*COMPILE_ARGS, "-O3", "--param=large-unit-insns=1000000"),
+        "--param=max-inline-insns-single=120",
     ]
 
 # Of both languages some compilers take an older standard unless they are asked.
@@ -106,8 +105,7 @@ else:
 UNTRAPPED = [] if sys.platform == "win32" else ["-fno-trapping-math"]
 
 # The CPU backend's kernels are built once more for each of these, and one is chosen at import;
-# the bits are the same. Elsewhere the compiler's own baseline (SSE2, NEON) is all there is. Where
-# it is for processors older than 2013 alone, it is built to be small.
+# the bits are the same. Elsewhere the compiler's own baseline (SSE2, NEON) is all there is.
 KERNELS = Path("backends/normcore_cpu/kernels")
 PLUGINS = Path("plugins")
 C_API = Path("normcore/c_api")  # whose header comes with what kernels cimport of it
@@ -159,9 +157,8 @@ def kernels() -> Iterator[Extension]:
     A module's name is fixed when its C source is generated, so each instruction set is a package
     of its own, with a copy of the modules and of what they cimport; what they include stays.
     """
-    flags = SMALL_KERNEL_ARGS if INSTRUCTION_SETS else KERNEL_ARGS
     for path in sorted(KERNELS.glob("*.pyx")):
-        yield extension(path, KERNELS.parents[1], flags)
+        yield extension(path, KERNELS.parents[1], KERNEL_ARGS)
     for name, flags in INSTRUCTION_SETS.items():
         package = COPIES / KERNELS.parent.name / name
         shutil.rmtree(package, ignore_errors=True)
