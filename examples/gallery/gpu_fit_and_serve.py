@@ -10,7 +10,7 @@ import cupy as cp
 
 import normcore as nc
 
-X = cp.random.default_rng(0).normal(1e4, 3, size=(10_000_000, 8), dtype=cp.float32)
+X = 1e4 + 3 * cp.random.default_rng(0).standard_normal((10_000_000, 8), dtype=cp.float32)
 
 # %%
 # The array chooses the backend: statistics and maps run on the device, on the current stream.
@@ -29,7 +29,7 @@ host = nc.load("scaler.json").transform(cp.asnumpy(X[:5]))
 # Batch norm follows its batches, forward and backward:
 
 bn = nc.BatchNorm(64)
-x = cp.random.default_rng(1).normal(size=(256, 64, 56, 56), dtype=cp.float32)
+x = cp.random.default_rng(1).standard_normal((256, 64, 56, 56), dtype=cp.float32)
 y = bn(x)
 dx, dgamma, dbeta = bn.backward(y)
 

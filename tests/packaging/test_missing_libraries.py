@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 import pytest
 from processes import run_python
 
@@ -33,6 +35,11 @@ MISSING = [
     ("torch", f"{LAYER}.to_torch(1)", "'normcore-arrays[torch]'"),
     ("jax", "import normcore.jax", "'normcore-arrays[jax]'"),
     ("keras", "import normcore.keras", "'normcore-arrays[keras]'"),
+    *(
+        (backend, f"import os; os.environ['KERAS_BACKEND'] = {backend!r}; import normcore.keras",
+         "pip install torch, or jax")
+        for backend in ("tensorflow", "torch", "jax")
+    ),
     ("pytest", "import normcore.testing", "'normcore-arrays[testing]'"),
     ("hypothesis", "import normcore.testing", "'normcore-arrays[testing]'"),
     ("polars", f"{SCALER}.export('polars')", "pip install polars"),
@@ -47,13 +54,18 @@ MISSING = [
     ("rich", CLI.format(["scalers"]), '"normcore-arrays[cli]"'),
 ]  # fmt: skip
 #: What is imported before the library that is missing.
-NEEDS = {"dask": ("click", "rich"), "distributed": ("click", "rich", "dask")}
+NEEDS = {
+    "dask": ("click", "rich"),
+    "distributed": ("click", "rich", "dask"),
+    **dict.fromkeys(("tensorflow", "torch", "jax"), ("keras",)),
+}
 
 
 @pytest.mark.parametrize(("library", "code", "end"), MISSING, ids=lambda each: each[:40])
 def test_the_line_says_what_to_install(library, code, end, tmp_path):
     for other in NEEDS.get(library, ()):
-        pytest.importorskip(other)
+        if find_spec(other) is None:  # Keras itself is imported only where its backend is found
+            pytest.skip(f"{other} is missing")
     (tmp_path / "x.csv").write_text("a,b\n1,2\n")
     for name in ("x.h5", "x.csv.gz", "x.parquet", "x.orc", "x.arrows"):
         (tmp_path / name).write_bytes(b"never read")
