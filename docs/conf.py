@@ -1,5 +1,6 @@
 """How Sphinx builds the site: `tox -e docs`, without a network, any warning an error."""
 
+import socket
 import sys
 from pathlib import Path
 
@@ -9,6 +10,17 @@ import normcore
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE / "_ext"))
+
+
+def stay_offline(event, arguments):
+    """Refuse to ask other machines; examples may serve on this one, and ask what they serve."""
+    if event == "socket.connect" and arguments[0].type == socket.SOCK_STREAM:
+        _, address = arguments
+        if isinstance(address, tuple) and address[0] not in ("127.0.0.1", "::1", "localhost"):
+            raise OSError(f"the site is built without a network: {address[0]} was asked")
+
+
+sys.addaudithook(stay_offline)
 
 mpl.use("agg")
 

@@ -45,6 +45,8 @@ class Page(HTMLParser):
         for name, value in attributes:
             if value and name in ("href", "src") and not urlsplit(value).scheme:
                 self.links.append(value)
+            elif name == "srcset":
+                self.links += [each.split()[0] for each in value.split(",")]
             elif name in ("id", "name"):
                 self.names.add(value)
 

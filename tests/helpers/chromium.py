@@ -13,13 +13,18 @@ BROWSER = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
 )
 
+#: In the environments that exist to look at pages.
+DEMANDED = "NORMCORE_BROWSER"
+
 
 @contextmanager
 def launched():
-    """Run the browser; skip what needs it where there is none."""
-    playwright = pytest.importorskip("playwright.sync_api")
+    """Run the browser; skip what needs it where there is none, or fail where it is demanded."""
+    if BROWSER is None and DEMANDED in os.environ:
+        pytest.fail(f"there is no Chromium, and {DEMANDED} demands one: apt install chromium")
     if BROWSER is None:
         pytest.skip("there is no Chromium")
+    playwright = pytest.importorskip("playwright.sync_api")
     with playwright.sync_playwright() as running:
         chromium = running.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
         yield chromium
