@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
+import sysconfig
+import venv
 import zipfile
 from pathlib import Path
 
 import pytest
 from paths import ROOT
-from processes import environment, run_python
+from processes import run_python
 
 pytest.importorskip("twine", reason="tox -e wheels builds wheels")
 
@@ -70,26 +73,28 @@ def test_wheel_brings_no_library_along(portable):
     assert "normcore_arrays.libs" not in tops
 
 
-def test_wheel_passes_its_tests_where_it_is_installed(portable, tmp_path):
-    site = tmp_path / "site"
-    run_python("-m", "pip", "install", "--no-deps", "--no-index", "--target", site, portable)
+def test_wheel_passes_its_tests_in_an_environment_of_its_own(portable, tmp_path):
+    """With what the wheel itself asks for, from an index."""
+    folder = tmp_path / "environment"
+    venv.create(folder, with_pip=True)
+    scripts = Path(sysconfig.get_path("scripts", "venv", {"base": folder, "platbase": folder}))
+    python = scripts / Path(sys.executable).name
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     options = ["-c", ROOT / "pyproject.toml", "--rootdir", ROOT, "-p", "no:cacheprovider", "-q"]
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-P",
-            "-m",
-            "pytest",
-            *map(str, [*options, *(ROOT / each for each in OURS)]),
-        ],
-        env=environment(site),
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stdout
-    where = run_python("-P", "-c", "import normcore; print(normcore.__file__)", site=site)
-    assert Path(where.stdout.strip()).is_relative_to(site)
+    for command in (
+        ["-m", "pip", "install", "--quiet", f"{portable}[testing]"],
+        ["-m", "pip", "check"],
+        ["-P", "-m", "pytest", *options, *(ROOT / each for each in OURS)],
+    ):
+        done = subprocess.run(
+            [python, *command], env=environment, cwd=tmp_path, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+    where = subprocess.run(
+        [python, "-P", "-c", "import normcore; print(normcore.__file__)"],
+        env=environment, cwd=tmp_path, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert Path(where.stdout.strip()).is_relative_to(folder)
 
 
 def test_another_platform_is_refused_in_one_line(portable, tmp_path):
