@@ -16,6 +16,9 @@ backends `cpu` and `reference`, and compares each result with that of float64 in
 library whose face it is. A wrong number ends it; so do backends that disagree. A test makes the
 page anew and compares. Where a cell says **no**, a clear error says so. Rows and columns that are
 alike are one.
+
+Not tried here is the CUDA backend: [its page](gpu.md) says what is known of it. What scalers and
+layers do beside giving results of a dtype is tried in float64 alone, Keras's in float32.
 """
 
 DTYPES_OF = """\

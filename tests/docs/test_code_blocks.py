@@ -45,6 +45,7 @@ RUN_BY = {
     ("docs/scale.md", "sh"): HERE,
     ("docs/scalers.md", "python"): f"{DOCS}/test_scalers_page.py",
     ("docs/start.md", "console"): HERE,
+    ("docs/streams.md", "console"): HERE,
     ("docs/tables.md", "console"): f"{DOCS}/test_tables_page.py",
     ("docs/torch.md", "python"): HERE,
     ("examples/backend/README.md", "sh"): "tests/examples/test_backend_example.py",
@@ -219,6 +220,19 @@ def test_the_plugin_of_the_page(folder):
     few = "its_plugin or saved or one_row or exports"  # the README's runs all of the kit
     done = run_python("-m", "pytest", *options, "-k", few, folder / "tests", cwd=folder, site=site)
     assert re.search(r"^\d passed", done.stdout, re.M)
+
+
+def test_sessions_of_the_page_on_streams(tmp_path, monkeypatch):
+    pytest.importorskip("pyarrow")
+    monkeypatch.chdir(tmp_path)
+    check_examples("streams.md")
+
+
+@needs_sh
+def test_commands_of_the_page_on_streams(folder):
+    for block in blocks("docs/streams.md", "console"):
+        for line, shown in commands(block):
+            assert run_commands([line], folder) == shown, line
 
 
 class Alone:
