@@ -26,7 +26,7 @@ from normcore.scaling.feature_axes import (
 from normcore.scaling.fit_callbacks import learn_as_task
 from normcore.scaling.fitted_attributes import is_public, locked
 from normcore.scaling.input_validation import Names
-from normcore.scaling.merging import EXECUTION, Merging, where_mergeable
+from normcore.scaling.merging import EXECUTION, Merging, refuse_overflow, where_mergeable
 from normcore.scaling.refused_value import name_refused_value
 from normcore.statistics import Statistic, wide_integers
 
@@ -240,7 +240,7 @@ class Learning(Merging):
         if statistic is None or _may_hold_infinity(statistic):
             self._refuse_infinity(x, names, features, mask, given)
             if weights is not None and statistic is not None:
-                _refuse_overflow(statistic)
+                refuse_overflow(statistic)
         return statistic
 
     def _learn(
@@ -330,14 +330,6 @@ def _may_hold_infinity(statistic: Statistic) -> bool:
     if infinite is not None:
         return bool(np.any(infinite))
     return not all(np.isfinite(array).all() for array in statistic.to_state().values())
-
-
-def _refuse_overflow(statistic: Statistic) -> None:
-    """Refuse the statistic of finite data that weights made infinite."""
-    try:
-        statistic.check_finite()
-    except ValueError:
-        raise input_validation.too_heavy_error() from None
 
 
 def _beside(x: Array, weights: Array, backend: Backend) -> Array:

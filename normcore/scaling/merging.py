@@ -16,7 +16,7 @@ from normcore.scaling.fitted_attributes import FittedAttributes
 from normcore.scaling.input_validation import Names
 from normcore.statistics import Statistic
 
-__all__ = ["EXECUTION", "Merging", "where_mergeable"]
+__all__ = ["EXECUTION", "Merging", "refuse_overflow", "where_mergeable"]
 
 # Parameters that say how to compute, not what: scalers that differ in them alone can merge.
 EXECUTION = frozenset({"backend", "copy"})
@@ -144,4 +144,16 @@ class Merging(FittedAttributes, AnyAxes, ABC):
 
     def _merged(self, statistic: Statistic | None) -> Statistic | None:
         mine = self._statistic
-        return None if mine is None or statistic is None else mine.merge(statistic)
+        if mine is None or statistic is None:
+            return None
+        merged = mine.merge(statistic)
+        refuse_overflow(merged)
+        return merged
+
+
+def refuse_overflow(statistic: Statistic) -> None:
+    """Refuse the statistic of finite data that weights made infinite."""
+    try:
+        statistic.check_finite()
+    except ValueError:
+        raise input_validation.too_heavy_error() from None

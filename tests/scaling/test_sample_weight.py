@@ -249,3 +249,23 @@ def test_metadata_routing_knows_weights():
         assert scaler.get_metadata_routing().partial_fit.requests["sample_weight"] is True
         with pytest.raises(AttributeError):
             nc.PowerTransformer().set_partial_fit_request(sample_weight=True)
+
+
+@pytest.mark.parametrize("how", ["partial_fit", "merge"])
+def test_weights_that_together_leave_float64(how: str) -> None:
+    """Each batch alone is fine; the error is of weights, and what was learned stays."""
+    X = np.array([[1.0, 2.0], [3.0, 4.0]])
+    heavy = [1e299, 1e299]
+    scaler = nc.StandardScaler().fit(X, sample_weight=heavy)
+    added = nc.StandardScaler().fit(X, sample_weight=heavy)
+
+    def add() -> None:
+        scaler.partial_fit(X, sample_weight=heavy) if how == "partial_fit" else scaler.merge(added)
+
+    for _ in range(5):
+        add()
+    before = scaler.to_dict()
+    with pytest.raises(ValueError, match="sample_weight is so large"):
+        add()
+    np.testing.assert_equal(scaler.to_dict(), before)
+    np.testing.assert_array_equal(scaler.mean_, [2.0, 3.0])
