@@ -108,7 +108,7 @@ def test_commands_of_the_start_page(folder):
     install, *rest = (
         line for block in blocks("docs/start.md", "console") for line, _ in commands(block)
     )
-    assert install == 'pip install "normcore-arrays[cli,sklearn]"'
+    assert install == 'pip install "normcore-arrays[cli,report,sklearn]"'
     run_commands(rest, folder)
     raw = np.genfromtxt(folder / "raw.csv", delimiter=",", skip_header=1)[:, :-1]
     given = np.genfromtxt(folder / "breast_cancer.csv", delimiter=",", skip_header=1)[:, :-1]
