@@ -20,7 +20,7 @@ import normcore as nc
 PAGES = [
     *("README.md", "CONTRIBUTING.md", "examples/plugin/README.md", "examples/backend/README.md"),
     *sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("docs/*.md")),
-    *sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("docs/migration/*.md")),
+    *sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("docs/*/*.md")),
 ]
 HERE, DOCS = "tests/docs/test_code_blocks.py", "tests/docs"
 
@@ -53,6 +53,7 @@ RUN_BY = {
 #: And why nothing does.
 NOT_RUN = {
     ("docs/gpu.md", "python"): "takes a GPU: benchmarks/gpu",
+    ("docs/gpu.md", "sh"): "takes an index and a GPU",
     ("docs/install.md", "sh"): "takes an index: tox -e wheels builds and installs without one",
 }
 #: Pictures, and what generates pages.
