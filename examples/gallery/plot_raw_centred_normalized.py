@@ -3,7 +3,8 @@ Raw, centred, normalized
 ========================
 
 Normalization is two steps for each feature: subtract a center, divide by a scale. Here are the
-measurements of 569 tumours: two of thirty columns, whose scales differ by a factor of hundreds.
+measurements of 569 tumours: two of thirty columns, whose scales differ by a factor of tens of
+thousands.
 """
 
 import matplotlib.pyplot as plt

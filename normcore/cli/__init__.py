@@ -1,6 +1,9 @@
-"""The command line: ``normcore fit | transform | fit-transform | inspect | backends | scalers``.
+"""The command line: ``normcore``, and a command.
 
-The commands are in :mod:`normcore.cli.app`; what they do is in :mod:`normcore.io.pipeline`.
+Tables are for ``fit``, ``transform``, ``fit-transform`` and ``report``, a saved scaler for
+``inspect`` and ``export``; ``backends``, ``scalers``, ``engines``, ``exporters`` and ``plugins``
+list what there is. They are in :mod:`normcore.cli.app`, ``report`` and ``export`` beside it; what
+they do is in :mod:`normcore.io.pipeline`.
 """
 
 import os

@@ -52,7 +52,7 @@ __all__ = ["cli"]
 @click.group(cls=CommandGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(normcore.__version__, prog_name="normcore")
 def cli() -> None:
-    """Normalize the numeric columns of CSV, Parquet, Arrow and .npy files.
+    """Normalize the numeric columns of tables: CSV, Parquet, Arrow, ORC, .npy, HDF5 and Zarr.
 
     DATA is a file, a directory of files, a quoted pattern as 'part-*.parquet', or '-' for CSV or an
     Arrow stream on standard input. Memory stays bounded. An existing output is replaced when the

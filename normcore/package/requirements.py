@@ -1,4 +1,4 @@
-"""Refuses an import where Python, NumPy or the compiled modules are not those that normcore needs.
+"""Refuses an import where Python, libraries or compiled modules are not those that normcore needs.
 
 Installers see to all of it; environments that were copied, mounted or put on a path do not pass by
 an installer.
@@ -12,7 +12,7 @@ __all__ = ["check_compiled_modules", "check_libraries", "check_python"]
 
 _PYTHON = (3, 11)
 _NUMPY = 2
-_PLUGGY = "1.5"
+_PLUGGY = (1, 5)
 _COMPILED = ("statistics", "moments")  # one of many
 
 
@@ -62,7 +62,7 @@ def check_compiled_modules(package: str) -> None:
 
 
 def check_libraries() -> None:
-    """Refuse a NumPy that is not there or too old, and a pluggy that is not there.
+    """Refuse a NumPy or a pluggy that is not there or too old.
 
     Raises
     ------
@@ -70,16 +70,7 @@ def check_libraries() -> None:
         It names the version that is there and how to install another.
     """
     _check_numpy()
-    try:
-        import pluggy  # noqa: F401
-    except ModuleNotFoundError as error:
-        if error.name != "pluggy":
-            raise
-        raise ImportError(
-            f"normcore needs pluggy {_PLUGGY} or newer, and there is none: run `{sys.executable} "
-            f"-m pip install 'pluggy>={_PLUGGY}'`",
-            name="pluggy",
-        ) from None
+    _check_pluggy()
 
 
 def _check_numpy() -> None:
@@ -97,4 +88,23 @@ def _check_numpy() -> None:
         f"normcore needs NumPy {_NUMPY} or newer, and {found}: run `{sys.executable} -m pip "
         f"install 'numpy>={_NUMPY}'`",
         name="numpy",
+    )
+
+
+def _check_pluggy() -> None:
+    try:
+        import pluggy
+    except ModuleNotFoundError as error:
+        if error.name != "pluggy":
+            raise
+        found = "there is none"
+    else:
+        if tuple(map(int, pluggy.__version__.split(".")[:2])) >= _PLUGGY:
+            return
+        found = f"this is {pluggy.__version__}"
+    wanted = ".".join(map(str, _PLUGGY))
+    raise ImportError(
+        f"normcore needs pluggy {wanted} or newer, and {found}: run `{sys.executable} -m pip "
+        f"install 'pluggy>={wanted}'`",
+        name="pluggy",
     )

@@ -41,7 +41,7 @@ def check_build(root: str) -> None:
         raise ImportError(
             f"normcore is imported from its source tree, {root}, whose compiled modules are not "
             f"those of its sources ({'; '.join(faults)}). Run `pip install .` there and Python in "
-            "another folder, or `python setup.py build_ext --inplace` there",
+            "another folder or with -P, or `python setup.py build_ext --inplace` there",
             name="normcore",
             path=root,
         )

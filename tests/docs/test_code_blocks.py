@@ -20,7 +20,7 @@ import normcore as nc
 PAGES = [
     *("README.md", "CONTRIBUTING.md", "examples/plugin/README.md", "examples/backend/README.md"),
     *sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("docs/*.md")),
-    *sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("docs/migration/*.md")),
+    *sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("docs/*/*.md")),
 ]
 HERE, DOCS = "tests/docs/test_code_blocks.py", "tests/docs"
 
@@ -54,6 +54,7 @@ RUN_BY = {
 #: And why nothing does.
 NOT_RUN = {
     ("docs/gpu.md", "python"): "takes a GPU: benchmarks/gpu",
+    ("docs/gpu.md", "sh"): "takes an index and a GPU",
     ("docs/install.md", "sh"): "takes an index: tox -e wheels builds and installs without one",
 }
 #: Pictures, and what generates pages.
@@ -109,7 +110,7 @@ def test_commands_of_the_start_page(folder):
     install, *rest = (
         line for block in blocks("docs/start.md", "console") for line, _ in commands(block)
     )
-    assert install == 'pip install "normcore-arrays[cli,sklearn]"'
+    assert install == 'pip install "normcore-arrays[cli,report,sklearn]"'
     run_commands(rest, folder)
     raw = np.genfromtxt(folder / "raw.csv", delimiter=",", skip_header=1)[:, :-1]
     given = np.genfromtxt(folder / "breast_cancer.csv", delimiter=",", skip_header=1)[:, :-1]

@@ -62,6 +62,33 @@ def test_workflows_run_every_environment_of_tox():
     assert run | BY_HAND | {"py312"} == tox_environments()
 
 
+def test_contributors_are_told_of_every_environment():
+    page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    page = re.search(r"^## Test\n(.*?)^Other environments: (.*?);", page, re.M | re.S)
+    before = re.sub(r"^```.*?^```$", "", page[1], flags=re.M | re.S)
+    named = {*re.findall(r"`(\w+)`", before)}
+    named |= {
+        each for names in re.findall(r"`tox -e ([\w,]+)`", before) for each in names.split(",")
+    }
+    first, last = map(int, re.search(r"`py3(\d+)` to `py3(\d+)`", before).groups())
+    named |= {f"py3{minor}" for minor in range(first, last + 1)}
+    others = re.findall(r"`(\w+)`", page[2])
+    assert others == sorted({*others} - named)
+    assert named | {*others} == tox_environments()
+
+
+def test_only_tags_are_published():
+    yaml = pytest.importorskip("yaml")
+    (path,) = (each for each in WORKFLOWS if each.name == "wheels.yml")
+    workflow = yaml.safe_load(path.read_text(encoding="utf-8"))
+    publish = workflow["jobs"].pop("publish")
+    assert {*publish["needs"]} == workflow["jobs"].keys()
+    assert "startsWith(github.ref, 'refs/tags/v')" in publish["if"]
+    assert publish["permissions"] == {"id-token": "write"}
+    assert not any("permissions" in job for job in workflow["jobs"].values())
+    assert workflow["permissions"] == {"contents": "read"}
+
+
 def test_workflows_run_each_python_in_its_own_environment():
     yaml = pytest.importorskip("yaml")
     (path,) = (each for each in WORKFLOWS if each.name == "tests.yml")
@@ -113,3 +140,10 @@ def test_what_is_named_in_the_hooks_is_there():
     hooks = (ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8")
     assert "clang-format" in hooks
     assert (ROOT / ".clang-format").exists()
+    tox = ConfigParser()
+    tox.read(ROOT / "tox.ini", encoding="utf-8")
+    pinned = [each for name in ("lint", "type") for each in tox[f"testenv:{name}"]["deps"].split()]
+    assert sorted(re.findall(r"\S+==[\d.]+", hooks)) == sorted(pinned)
+    for each in pinned:  # import-linter is called by another name
+        name = each.partition("==")[0].replace("import-linter", "lint-imports")
+        assert f"- id: {name}" in hooks

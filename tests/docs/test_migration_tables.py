@@ -62,9 +62,12 @@ def things(page, folder, ours=False):
     elif page == "keras":
         import keras
 
+        import normcore
+        import normcore.keras
+
         layer = keras.layers.BatchNormalization()
         layer(x)
-        names |= {"keras": keras, "layer": layer, "shape": (64,)}
+        names |= {"keras": keras, "normcore": normcore, "layer": layer, "shape": (64,)}
     elif page == "dask-ml":
         import dask.array
         import dask.dataframe

@@ -64,9 +64,6 @@ def test_commands_name_what_there_is():
         if "-e" in words and words[0] == "pip":
             named = words[-1].partition("[")[2].rstrip("]").split(",")
             assert set(named) <= extras["optional-dependencies"].keys(), line
-    environments = re.search(r"Other environments: (.*?);", CONTRIBUTING, re.S)[1]
-    for name in re.findall(r"`(\w+)`", environments):
-        assert f"testenv:{name}" in tox
 
 
 def test_build_requirements_are_those_of_the_project():

@@ -47,6 +47,26 @@ def test_a_numpy_that_is_too_old(use, tmp_path):
     )
 
 
+@pytest.mark.parametrize(
+    "use",
+    ["import normcore; normcore.StandardScaler", "from normcore import functional"],
+)
+def test_a_pluggy_that_is_too_old(use, tmp_path):
+    (tmp_path / "pluggy.py").write_text("__version__ = '1.4.0'\n")
+    assert refusal(use, site=tmp_path) == (
+        f"normcore needs pluggy 1.5 or newer, and this is 1.4.0: run `{sys.executable} -m pip "
+        "install 'pluggy>=1.5'`"
+    )
+
+
+@pytest.mark.parametrize("version", ["1.5.0", "1.10.0.dev3+g1234567", "2.0"])
+def test_a_pluggy_that_is_new_enough(version, tmp_path):
+    (tmp_path / "sitecustomize.py").write_text(f"import pluggy; pluggy.__version__ = {version!r}\n")
+    assert refusal("import normcore; print(normcore.StandardScaler())", site=tmp_path) == (
+        "StandardScaler()"
+    )
+
+
 @pytest.mark.parametrize("module", ["functional", "io", "saving", "scaling", "statistics"])
 def test_modules_of_the_package_ask_too(module, tmp_path):
     """By a NumPy that has all that is asked of it on import, but is too old."""

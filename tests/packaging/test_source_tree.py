@@ -79,6 +79,7 @@ def test_without_a_build_it_says_what_to_run(tree: Path, code: str) -> None:
     assert str(tree) in printed[-1]
     assert "not compiled: backends/normcore_cpu/" in printed[-1].replace(os.sep, "/")
     assert "more). Run `pip install .`" in printed[-1]
+    assert " or with -P, " in printed[-1]
 
 
 def test_a_tree_that_was_built_works(built: Path) -> None:
