@@ -251,6 +251,11 @@ def instance_norm(
 ) -> jax.Array:
     """Normalize each channel of each sample: :func:`group_norm` with one channel to a group.
 
+    Parameters
+    ----------
+    x, gamma, beta, axis, eps, precision
+        As for :func:`group_norm`.
+
     Examples
     --------
     >>> import jax.numpy as jnp

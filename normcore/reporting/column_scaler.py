@@ -77,7 +77,13 @@ class ColumnScaler(Exporting, Estimator):
     # -- parameters ------------------------------------------------------------------------
 
     def get_params(self, deep: bool = True) -> Settings:
-        """Return the parameters by name, with ``deep`` also the scalers and their parameters."""
+        """Return the parameters by name.
+
+        Parameters
+        ----------
+        deep : bool
+            Include the scalers by their names, and their parameters.
+        """
         params = super().get_params(deep=False)
         if deep:
             for name, scaler, _ in _triples(self.transformers) or ():
@@ -88,6 +94,11 @@ class ColumnScaler(Exporting, Estimator):
 
     def set_params(self, **params: object) -> Self:
         """Set parameters: ``transformers``, a scaler by its name, or ``name__parameter`` of it.
+
+        Parameters
+        ----------
+        **params
+            New values by name.
 
         Raises
         ------
@@ -121,7 +132,7 @@ class ColumnScaler(Exporting, Estimator):
     def save(self, path: str | os.PathLike[str]) -> None:
         """Save this with its fitted scalers as one JSON file; :func:`normcore.load` reads it.
 
-        Parameters and errors are those of :meth:`normcore.StandardScaler.save`.
+        As for :meth:`normcore.StandardScaler.save`, in parameters and errors.
         """
         save_scaler(self, path)
 
@@ -135,6 +146,11 @@ class ColumnScaler(Exporting, Estimator):
     @classmethod
     def from_dict(cls, saved: Mapping[str, Any]) -> Self:
         """Return what :meth:`to_dict` described; columns are lists of names or of positions then.
+
+        Parameters
+        ----------
+        saved : mapping
+            As for :meth:`normcore.StandardScaler.from_dict`.
 
         Raises
         ------
@@ -300,6 +316,11 @@ class ColumnScaler(Exporting, Estimator):
     def transform(self, X: Array) -> Array:
         """Return ``X`` with its columns scaled.
 
+        Parameters
+        ----------
+        X
+            As for :meth:`fit`.
+
         Raises
         ------
         ValueError
@@ -310,7 +331,13 @@ class ColumnScaler(Exporting, Estimator):
         return self._mapped(X, inverse=False)
 
     def inverse_transform(self, X: Array) -> Array:
-        """Return scaled data as it was; errors are those of :meth:`transform`."""
+        """Return scaled data as it was; errors are those of :meth:`transform`.
+
+        Parameters
+        ----------
+        X
+            As for :meth:`fit`; scaled.
+        """
         return self._mapped(X, inverse=True)
 
     def _mapped(self, X: Array, *, inverse: bool) -> Array:
