@@ -33,6 +33,12 @@ class BatchStatistics(NamedTuple):
 
     Mean and variance have derivatives, too. They are float64 where JAX has it, else float32.
 
+    Attributes
+    ----------
+    mean, var : array of shape (C,)
+    count : array of shape ()
+        The same for all channels.
+
     Examples
     --------
     >>> import normcore.jax as nj
