@@ -136,7 +136,7 @@ def group_norm_backward(
     dx : array
         Of the kind of `dy`; `out` if that was given.
     dgamma, dbeta : array of shape (C,)
-        float64, of the kind of `dy`; computed whether or not `gamma` and `beta` were given.
+        Float64, of the kind of `dy`; computed whether or not `gamma` and `beta` were given.
 
     Raises
     ------

@@ -139,7 +139,7 @@ def layer_norm_backward(
         Of the kind of `dy`; `out` if that was given. Where a `residual` was added, this and the
         gradient with respect to the sum itself make up that of both terms.
     dgamma, dbeta : array of the shape of a sample
-        float64, of the kind of `dy`; computed whether or not `gamma` and `beta` were given.
+        Float64, of the kind of `dy`; computed whether or not `gamma` and `beta` were given.
 
     Raises
     ------

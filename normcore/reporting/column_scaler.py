@@ -55,7 +55,7 @@ class ColumnScaler(Exporting, Estimator):
 
     See Also
     --------
-    normcore.recommend : chooses the scalers.
+    normcore.recommend : Chooses the scalers.
 
     Examples
     --------

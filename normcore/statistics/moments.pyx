@@ -158,7 +158,7 @@ class Moments(Statistic):
         return _scaled(self._scaled_var(ddof), 2 * self.parts[EXPONENT, ...])
 
     def std(self, ddof=0):
-        """Return the square root of the variance, also where that leaves float64; see :meth:`var`."""
+        """Return the root of the variance, also where that leaves float64; see :meth:`var`."""
         ddof = as_float("ddof", ddof)
         if isinstance(self.parts, np.ndarray):
             return _finalized(self.parts, STD, ddof)

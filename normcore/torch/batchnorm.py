@@ -32,7 +32,7 @@ class _BatchNorm(Layer, nn.modules.batchnorm._BatchNorm):
 
         Parameters
         ----------
-        input : Tensor of shape (N, C) or (N, C, *)
+        input : Tensor of shape ``(N, C, *)``
         """
         if isinstance(input, fx.Proxy) and (recorded := self._record(input)) is not None:
             return recorded

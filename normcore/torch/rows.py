@@ -48,7 +48,8 @@ class LayerNorm(Layer, nn.LayerNorm):
 
         Parameters
         ----------
-        input : Tensor of shape (*, *normalized_shape)
+        input : Tensor
+            Its last axes are those of the layer.
         """
         if isinstance(input, fx.Proxy) and (recorded := self._record(input)) is not None:
             return recorded
@@ -114,7 +115,8 @@ class RMSNorm(Layer, nn.RMSNorm):
 
         Parameters
         ----------
-        x : Tensor of shape (*, *normalized_shape)
+        x : Tensor
+            Its last axes are those of the layer.
         residual : Tensor, optional
             Added first: the result and the sum are returned then, as
             :func:`normcore.torch.functional.rms_norm` does.
@@ -156,7 +158,7 @@ class GroupNorm(Layer, nn.GroupNorm):
 
         Parameters
         ----------
-        input : Tensor of shape (N, C, *)
+        input : Tensor of shape ``(N, C, *)``
         """
         if isinstance(input, fx.Proxy) and (recorded := self._record(input)) is not None:
             return recorded
@@ -173,7 +175,7 @@ class _InstanceNorm(Layer, nn.modules.instancenorm._InstanceNorm):
 
         Parameters
         ----------
-        input : Tensor of shape (N, C, *) or (C, *)
+        input : Tensor of shape ``(N, C, *)`` or ``(C, *)``
         """
         if isinstance(input, fx.Proxy):
             if (recorded := self._record(input)) is not None:
