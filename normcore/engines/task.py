@@ -113,7 +113,6 @@ class Task(ABC):
         Parameters
         ----------
         chunk : array, data frame, sparse matrix or what else a scaler takes
-            The values of the piece.
         piece : Piece
             Which it is of the table.
         weights : array of shape (n,), optional
@@ -141,7 +140,6 @@ class Task(ABC):
         Parameters
         ----------
         states : sequence of State
-            At least one.
         """
         rows = [each[ROWS] for each in states]
         with np.errstate(over="ignore"):
@@ -154,14 +152,13 @@ class Task(ABC):
 
     @abstractmethod
     def merged(self, name: str, states: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-        """Return what several states of the same name are together.
+        """Return what two states or more of the same name are together.
 
         Parameters
         ----------
         name : str
-            Under which they are in the states of pieces.
         states : list of dict
-            Two or more.
+            What pieces have under that name.
         """
 
     def values(self, chunk: Array, piece: Piece) -> Array:
@@ -186,9 +183,8 @@ class Task(ABC):
         Parameters
         ----------
         names : sequence of str or None
-            What its columns are called, if anything.
         number : int or None
-            How many they are, if that is known.
+            Of its columns, as far as they are known.
         """
         expected = None if self.names is None else self.names[piece.columns]
         check_same_columns(names, expected)

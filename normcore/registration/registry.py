@@ -261,12 +261,12 @@ class Registry:
         self._add("function", name, target)
 
     def source(self, suffix: str, target: str) -> None:
-        """Offer a reader and writer of the files with a suffix.
+        """Offer a reader and writer of files, a subclass of :class:`normcore.io.TableSource`.
 
         Parameters
         ----------
         suffix, target : str
-            As ``".parquet"``, and where the subclass of :class:`normcore.io.TableSource` is.
+            Of the files, as ``".parquet"``, and where it is.
         """
         if not isinstance(suffix, str) or not _SUFFIX.fullmatch(suffix):
             raise ValueError(f"{suffix!r} is not a file suffix such as '.csv', in lower case")

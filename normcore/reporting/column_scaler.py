@@ -77,13 +77,7 @@ class ColumnScaler(Exporting, Estimator):
     # -- parameters ------------------------------------------------------------------------
 
     def get_params(self, deep: bool = True) -> Settings:
-        """Return the parameters by name.
-
-        Parameters
-        ----------
-        deep : bool
-            Include the scalers by their names, and their parameters.
-        """
+        """Return the parameters by name; as for :meth:`normcore.StandardScaler.get_params`."""
         params = super().get_params(deep=False)
         if deep:
             for name, scaler, _ in _triples(self.transformers) or ():
@@ -95,15 +89,7 @@ class ColumnScaler(Exporting, Estimator):
     def set_params(self, **params: object) -> Self:
         """Set parameters: ``transformers``, a scaler by its name, or ``name__parameter`` of it.
 
-        Parameters
-        ----------
-        **params
-            New values by name.
-
-        Raises
-        ------
-        ValueError
-            If a name is no parameter; none is set then.
+        As for :meth:`normcore.StandardScaler.set_params`, in errors too.
         """
         transformers = params.pop("transformers", self.transformers)
         steps = {name: (scaler, columns) for name, scaler, columns in _triples(transformers) or ()}
@@ -147,10 +133,7 @@ class ColumnScaler(Exporting, Estimator):
     def from_dict(cls, saved: Mapping[str, Any]) -> Self:
         """Return what :meth:`to_dict` described; columns are lists of names or of positions then.
 
-        Parameters
-        ----------
-        saved : mapping
-            As for :meth:`normcore.StandardScaler.from_dict`.
+        As for :meth:`normcore.StandardScaler.from_dict`.
 
         Raises
         ------
@@ -331,13 +314,7 @@ class ColumnScaler(Exporting, Estimator):
         return self._mapped(X, inverse=False)
 
     def inverse_transform(self, X: Array) -> Array:
-        """Return scaled data as it was; errors are those of :meth:`transform`.
-
-        Parameters
-        ----------
-        X
-            As for :meth:`fit`; scaled.
-        """
+        """Return scaled data as it was; errors, and ``X``, as for :meth:`transform`."""
         return self._mapped(X, inverse=True)
 
     def _mapped(self, X: Array, *, inverse: bool) -> Array:

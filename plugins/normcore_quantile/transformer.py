@@ -212,10 +212,7 @@ class QuantileTransformer(nc.QuantileLearner, nc.PointwiseScaler):
     def observe(self, backend: nc.Backend, x: Any, *, weights: Any = None) -> nc.MergeableQuantiles:
         """Return the landmarks of a view, skipping NaN and positions of weight 0.
 
-        Parameters
-        ----------
-        backend, x, weights
-            As for :meth:`normcore.AffineScaler.observe`.
+        As for :meth:`normcore.AffineScaler.observe`.
         """
         if self.ignore_implicit_zeros:
             nc.warn_caller(
@@ -312,10 +309,7 @@ class QuantileTransformer(nc.QuantileLearner, nc.PointwiseScaler):
     def from_sklearn(cls, estimator: Any, **params: Any) -> Self:
         """Return a transformer of the landmarks of scikit-learn's.
 
-        Parameters
-        ----------
-        estimator, **params
-            As for :meth:`normcore.AffineScaler.from_sklearn`.
+        As for :meth:`normcore.AffineScaler.from_sklearn`.
         """
         values = np.array(estimator.quantiles_, dtype=np.float64)
         count = np.where(np.isnan(values).any(axis=0), 0.0, float(len(values)))
@@ -339,21 +333,12 @@ class QuantileTransformer(nc.QuantileLearner, nc.PointwiseScaler):
     def forward(self, xp: ModuleType, x: Any) -> Any:
         """Return the shares of the data below values, or the normal variables that have them.
 
-        Parameters
-        ----------
-        xp, x
-            As for :meth:`normcore.PointwiseScaler.forward`.
+        As for :meth:`normcore.PointwiseScaler.forward`.
         """
         return self._on_host(landmarks.forward, xp, x)
 
     def inverse(self, xp: ModuleType, x: Any) -> Any:
-        """Return what has these shares of the data below it.
-
-        Parameters
-        ----------
-        xp, x
-            As for :meth:`normcore.PointwiseScaler.forward`.
-        """
+        """Return what has these shares of the data below it; as for :meth:`forward`."""
         return self._on_host(landmarks.inverse, xp, x)
 
     def kernel_arguments(self) -> tuple[np.ndarray, np.ndarray, bool]:
