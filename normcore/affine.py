@@ -102,7 +102,13 @@ class Affine:
 
     @classmethod
     def from_coefficients(cls, rows: np.ndarray) -> Affine:
-        """Return the map whose coefficients are the rows of a float64 array of shape (4, C)."""
+        """Return the map whose coefficients are the rows of a float64 array of shape (4, C).
+
+        Parameters
+        ----------
+        rows : float64 array of shape (4, C)
+            Center, scale, gamma and beta, in this order; it is kept, not copied.
+        """
         affine = object.__new__(cls)
         object.__setattr__(affine, "_coefficients", rows)
         object.__setattr__(affine, "center_low", None)
@@ -111,7 +117,13 @@ class Affine:
         return affine
 
     def cache(self, made: object) -> None:
-        """Keep what a backend made of the coefficients, in place of what was kept before."""
+        """Keep what a backend made of the coefficients, in place of what was kept before.
+
+        Parameters
+        ----------
+        made : object
+            Read again as :attr:`backend_cache`, by whichever backend uses the map.
+        """
         object.__setattr__(self, "backend_cache", made)
 
     def __getattr__(self, name: str) -> Array:
@@ -155,7 +167,13 @@ class Affine:
         return inverse
 
     def compose(self, outer: Affine) -> Affine:
-        """Return the one map that equals this one followed by ``outer``, up to rounding."""
+        """Return the one map that equals this one followed by ``outer``, up to rounding.
+
+        Parameters
+        ----------
+        outer : Affine
+            The map that is applied to the results of this one.
+        """
         return Affine(
             center=self.center,
             scale=self.scale,
@@ -166,6 +184,13 @@ class Affine:
 
     def vectors(self, num_channels: int, xp: ModuleType = np) -> tuple[Array, Array, Array, Array]:
         """Return center, scale, gamma and beta as float64 vectors of shape (C,).
+
+        Parameters
+        ----------
+        num_channels : int
+            C; one coefficient for all channels is repeated so often.
+        xp : namespace, default=numpy
+            Whose arrays are returned.
 
         Raises
         ------
@@ -180,7 +205,13 @@ class Affine:
         )
 
     def coefficients(self, num_channels: int) -> np.ndarray:
-        """Return :meth:`vectors` as the rows of one read-only (4, C) array, made once."""
+        """Return :meth:`vectors` as the rows of one read-only (4, C) array, made once.
+
+        Parameters
+        ----------
+        num_channels : int
+            As for :meth:`vectors`.
+        """
         rows = self._coefficients
         if rows is None or rows.shape[1] != num_channels:
             vectors = self.vectors(num_channels)
@@ -190,7 +221,13 @@ class Affine:
         return rows
 
     def select(self, channels: slice | np.ndarray) -> Affine:
-        """Return the map of some of the channels (an index array or a slice)."""
+        """Return the map of some of the channels (an index array or a slice).
+
+        Parameters
+        ----------
+        channels : int array or slice
+            Which, in the order in which they are wanted; a mask of shape (C,) selects, too.
+        """
         return Affine(
             **{
                 name: value if np.ndim(value) == 0 else value[channels]

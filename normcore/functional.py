@@ -150,7 +150,22 @@ def extrema(
     skipna: bool = False,
     backend: str | Backend | None = None,
 ) -> Extrema:
-    """Smallest and largest value of each channel; parameters as for :func:`moments`.
+    """Smallest and largest value of each channel.
+
+    Parameters
+    ----------
+    x, channel_axis, skipna, backend
+        As for :func:`moments`.
+
+    Returns
+    -------
+    Extrema
+        With ``min``, ``max`` and ``count``, each of shape (C,).
+
+    Raises
+    ------
+    TypeError, ValueError
+        As for :func:`moments`.
 
     Examples
     --------

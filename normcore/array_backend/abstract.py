@@ -86,6 +86,11 @@ class Backend(ABC):
     def adopt(self, array: Array) -> Array:
         """Return ``array`` as the backend's own kind, without a copy where possible.
 
+        Parameters
+        ----------
+        array : array
+            Of any library.
+
         Raises
         ------
         TypeError
@@ -94,10 +99,15 @@ class Backend(ABC):
 
     @abstractmethod
     def release(self, array: Array, like: Array) -> Array:
-        """Return the backend's ``array``, or NumPy's, as the kind of ``like``, on its device."""
+        """Return the backend's ``array``, or NumPy's, as the kind of ``like``, on its device.
+
+        Parameters
+        ----------
+        array, like : array
+        """
 
     def in_order_with(self, array: Array) -> AbstractContextManager[None]:
-        """Return the context of work on a caller's array: its library's stream and memory."""
+        """Return the context of an array's stream and memory, to work in; as for :meth:`adopt`."""
         return IN_ANY_ORDER
 
     # -- required kernels ------------------------------------------------------------------
@@ -106,12 +116,18 @@ class Backend(ABC):
     def moments(self, x: Array, *, weights: Array = None, skipna: bool = False) -> Moments:
         """Return the :class:`~normcore.Moments` of each channel.
 
-        ``skipna`` leaves NaN out; otherwise NaN and infinity propagate.
+        Parameters
+        ----------
+        x : (N, C, S) array
+        weights : (N, S) array, optional
+            Of float64, how much each position counts; or of bool, whether it does.
+        skipna : bool
+            Leave NaN out; otherwise NaN and infinity propagate.
         """
 
     @abstractmethod
     def extrema(self, x: Array, *, skipna: bool = False) -> Extrema:
-        """Return the :class:`~normcore.Extrema` of each channel."""
+        """Return the :class:`~normcore.Extrema` of each channel; as for :meth:`moments`."""
 
     @abstractmethod
     def brackets(
@@ -121,6 +137,8 @@ class Backend(ABC):
 
         Parameters
         ----------
+        x, weights, skipna
+            As for :meth:`moments`.
         lower, upper : float64 array of shape (R, C)
             Ends of the brackets, ``lower <= upper``.
         """
@@ -141,6 +159,9 @@ class Backend(ABC):
 
         Parameters
         ----------
+        x : (N, C, S) array
+        affine : Affine
+            Of scalars or of vectors of length C.
         clip : pair of floats, optional
             Bounds of the result; NaN stays NaN.
         activation : {None, "relu"}
@@ -172,6 +193,10 @@ class Backend(ABC):
 
         Parameters
         ----------
+        dy, x : (N, C, S) array
+            The gradient with respect to the result, and the input.
+        mean : float64 array of shape (C,)
+            What is subtracted from ``x``.
         relu_mask : Affine, optional
             The forward map under a ReLU: ``dy`` counts as 0 where that of x is not positive.
         mask : (N, S) array of bool, optional
@@ -194,9 +219,14 @@ class Backend(ABC):
     ) -> Array:
         """Return ``dx = a * dy - (b + d * (x - mean))``, and 0 where the mask is False.
 
-        ``a``, ``b`` and ``d`` are vectors that the core computes, so that training, frozen and
-        synchronized backward are one kernel. ``relu_mask`` is as in :meth:`backward_reduce`;
-        ``out`` may be ``dy`` or ``x`` itself.
+        Other parameters are as for :meth:`backward_reduce`.
+
+        Parameters
+        ----------
+        a, b, d : float64 array of shape (C,)
+            What the core computes, so that training, frozen and synchronized backward are one.
+        out : (N, C, S) array, optional
+            May be ``dy`` or ``x`` itself.
         """
 
     # -- optional forms --------------------------------------------------------------------
@@ -204,7 +234,13 @@ class Backend(ABC):
     def quantiles(
         self, x: Array, q: Array, *, weights: Array = None, skipna: bool = False
     ) -> Quantiles:
-        """Return the exact :class:`~normcore.statistics.brackets.Quantiles` at ``q`` in [0, 1]."""
+        """Return the exact :class:`~normcore.Quantiles` of each channel; as for :meth:`moments`.
+
+        Parameters
+        ----------
+        q : float64 array of shape (R,)
+            In [0, 1].
+        """
         return exact_quantiles.exact(self, x, q, weights=weights, skipna=skipna)
 
     def rescale_where(
@@ -218,6 +254,8 @@ class Backend(ABC):
         refuse_infinite: bool = False,
     ) -> Array:
         """Map floats as :meth:`rescale` does where a mask is True; all else stays, bit for bit.
+
+        Other parameters are as for :meth:`rescale`.
 
         Parameters
         ----------
@@ -286,7 +324,13 @@ class Backend(ABC):
         return None
 
     def merge(self, statistic: StatisticT, other: StatisticT) -> StatisticT:
-        """Return the statistic of both; one launch on a device instead of many."""
+        """Return the statistic of both; one launch on a device instead of many.
+
+        Parameters
+        ----------
+        statistic, other : Statistic
+            Of the same kind and number of channels.
+        """
         return statistic.merge(other)
 
     def normalize(
@@ -301,6 +345,14 @@ class Backend(ABC):
         out: Array = None,
     ) -> tuple[Array, Moments]:
         """Normalize with the moments of ``x`` itself: batch norm's training forward.
+
+        Other parameters are as for :meth:`rescale`.
+
+        Parameters
+        ----------
+        gamma, beta : scalar or float64 array of shape (C,)
+        eps : float
+            Added to the variance.
 
         Returns
         -------
@@ -328,8 +380,13 @@ class Backend(ABC):
     ) -> tuple[Array, Array, Array]:
         """Return ``dx``, ``dgamma`` and ``dbeta`` of a forward pass with these moments.
 
-        ``training`` says whether they are those of ``x``, so that the gradient flows through
-        them too.
+        Other parameters are as for :meth:`normalize`, `dy` and `out` as for :meth:`backward_elemt`.
+
+        Parameters
+        ----------
+        moments : Moments
+        training : bool
+            Whether they are those of ``x``, so that the gradient flows through them too.
         """
         mean, scale = moments.mean, batch_scale(moments, eps)
         relu_mask = None
@@ -351,9 +408,17 @@ class Backend(ABC):
         ddof: float = 1,
         number: Array = None,
     ) -> None:
-        """Move running averages, of any float dtype, in place: as :meth:`normcore.Moments.running`.
+        """Move running averages in place: as :meth:`normcore.Moments.running`.
 
-        Without a weight it is the reciprocal of `number`, of an int64 array of one element.
+        Parameters
+        ----------
+        moments, ddof
+            Those of the batch, and as for :meth:`normcore.Moments.running`.
+        mean, var : array of shape (C,)
+            Of any float dtype.
+        weight : float or None
+            Of this batch; None stands for the reciprocal of `number`.
+        number : int64 array of one element, optional
         """
         xp = array_namespace(mean)
         wide = [xp.astype(each, xp.float64) for each in (mean, var)]
@@ -363,12 +428,12 @@ class Backend(ABC):
     def moments_apart(self, x: Array) -> Moments:
         """Return the moments of each channel, whose bits do not depend on the other channels.
 
-        The default is :meth:`moments`, in which small arrays may be summed in another way.
+        As for :meth:`moments`, the default, in which small arrays may be summed in another way.
         """
         return self.moments(x)
 
     def moments_of(self, parts: Array) -> Moments:
-        """Return the moments of a state (7, C), of this backend's arrays."""
+        """Return the moments of a state in this backend's arrays; see :class:`normcore.Moments`."""
         return Moments(parts)
 
     def normalize_rows(
@@ -387,8 +452,12 @@ class Backend(ABC):
         ----------
         x : array of shape (N, D)
         gamma, beta : scalar or float64 array of shape (D,)
+        eps : float
+            Added to the variance, or to the mean square.
         centered : bool
             Subtract the mean (layer norm); otherwise divide by the root mean square alone.
+        out : array of shape (N, D), optional
+            As ``out`` of :meth:`rescale`.
 
         Returns
         -------
@@ -409,7 +478,16 @@ class Backend(ABC):
         centered: bool = True,
         out: Array = None,
     ) -> tuple[Array, Array, Array]:
-        """Return ``dx``, and ``dgamma`` and ``dbeta`` of shape (D,), of :meth:`normalize_rows`."""
+        """Return ``dx``, and ``dgamma`` and ``dbeta`` of shape (D,), of :meth:`normalize_rows`.
+
+        Other parameters are as for :meth:`normalize_rows`.
+
+        Parameters
+        ----------
+        dy : array of shape (N, D)
+        moments : Moments
+            What that returned.
+        """
         return rows.normalize_rows_backward(
             self, dy, x, moments, gamma, eps, centered=centered, out=out
         )

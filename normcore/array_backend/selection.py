@@ -68,6 +68,11 @@ def backends() -> Mapping[str, BackendStatus]:
 def get_backend(name: str) -> Backend:
     """Return the backend registered under ``name``, always the same instance.
 
+    Parameters
+    ----------
+    name : str
+        One of those that :func:`backends` lists.
+
     Raises
     ------
     ValueError

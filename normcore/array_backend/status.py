@@ -10,6 +10,15 @@ __all__ = ["BackendStatus", "Misconfigured"]
 class BackendStatus(NamedTuple):
     """Whether a backend can be used here, and if not, why, in words.
 
+    Attributes
+    ----------
+    ready : bool
+        What it is true or false as.
+    reason : str
+        Why it cannot be used.
+    detail : str
+        What it would use, such as the instruction set or the version of a library.
+
     Examples
     --------
     >>> import normcore as nc

@@ -59,8 +59,10 @@ def fold_batch_norm(
 
     Returns
     -------
-    weight, bias : array
-        Of the kind and dtype of `weight`, computed in float64 and rounded once.
+    weight : array
+        Of the kind, dtype and shape of `weight`, computed in float64 and rounded once.
+    bias : array of shape (outputs,)
+        Likewise.
 
     Raises
     ------

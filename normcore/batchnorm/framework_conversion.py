@@ -318,8 +318,8 @@ class FrameworkConversions(Exporting, LayerState):
         Returns
         -------
         inputs : list of arrays
-            scale, B, input_mean and input_var; ones and zeros for a `gamma` and `beta` that this
-            layer does not have.
+            The vectors scale, B, input_mean and input_var; ones and zeros for a `gamma` and `beta`
+            that this layer does not have.
         attributes : dict
             ``training_mode`` is 1 for a layer in training that is not frozen.
 

@@ -154,8 +154,8 @@ def batch_norm_inference(
 
     Returns
     -------
-    y : array
-        As for :func:`batch_norm`.
+    array
+        As `y` of :func:`batch_norm`.
 
     Raises
     ------
@@ -239,7 +239,7 @@ def batch_norm_backward(
     dx : array
         Of the kind of `dy`; `out` if that was given. 0 at masked positions.
     dgamma, dbeta : array of shape (C,)
-        float64, of the kind of `dy`; computed whether or not `gamma` and `beta` were given.
+        Float64, of the kind of `dy`; computed whether or not `gamma` and `beta` were given.
 
     Raises
     ------

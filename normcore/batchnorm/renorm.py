@@ -167,8 +167,14 @@ def batch_renorm_backward(
     """Gradients of :func:`batch_renorm` with respect to `x`, `gamma` and `beta`.
 
     The corrections r and d are constants, so that dx is that of a batch norm whose gamma is
-    ``gamma * r``. Parameters, results and errors are as for
-    :func:`normcore.functional.batch_norm_backward`, and those of the forward call.
+    ``gamma * r``. Results and errors are as for :func:`normcore.functional.batch_norm_backward`.
+
+    Parameters
+    ----------
+    dy, x, moments, gamma, beta, out, communicator, groups, virtual_batch_size, **options
+        As for :func:`normcore.functional.batch_norm_backward`, but for its `training`.
+    mean, var, r_max, d_max
+        As in the forward call.
 
     Examples
     --------

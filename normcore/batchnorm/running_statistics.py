@@ -78,7 +78,13 @@ class RunningStatistics:
         self._reset_transient()
 
     def train(self, mode: bool = True) -> Self:
-        """Normalize with the statistics of the data itself from now on; returns self."""
+        """Normalize with the statistics of the data itself from now on; returns self.
+
+        Parameters
+        ----------
+        mode : bool
+            False does what :meth:`eval` does.
+        """
         self.training = bool(mode)
         return self
 
@@ -94,7 +100,15 @@ class RunningStatistics:
         self._num_batches_tracked = 0
 
     def replace_running_stats(self, mean: Array, var: Array, num_batches: int) -> None:
-        """Take other running statistics, of this many batches, where they are."""
+        """Take other running statistics, of this many batches, where they are.
+
+        Parameters
+        ----------
+        mean, var : float64 array of shape (C,)
+            On the host or on a device, where they stay; they are kept, not copied.
+        num_batches : int
+            How many :attr:`num_batches_tracked` says from then on.
+        """
         with self._lock:
             self._running_mean, self._running_var = mean, var
             self._num_batches_tracked = num_batches

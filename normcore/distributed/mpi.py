@@ -48,7 +48,13 @@ class MPICommunicator:
         self.size = int(self.comm.Get_size())
 
     def allreduce(self, array: Array) -> Array:
-        """Return the elementwise sum over all ranks, through the host."""
+        """Return the elementwise sum over all ranks, through the host.
+
+        Parameters
+        ----------
+        array : float64 array, C-contiguous
+            Of one shape on all ranks, on the host or on a device.
+        """
         part = np.ascontiguousarray(to_numpy(array))
         total = np.empty_like(part)
         self.comm.Allreduce(part, total)

@@ -88,7 +88,13 @@ class Engine(ABC, Generic[Pending]):
     @classmethod
     @abstractmethod
     def takes(cls, X: Array) -> bool:
-        """Whether ``X``, of one of the registered libraries, is a table for this engine."""
+        """Whether ``X``, of one of the registered libraries, is a table for this engine.
+
+        Parameters
+        ----------
+        X : object
+            Of a type that one of these libraries has.
+        """
 
     @abstractmethod
     def describe(self, X: Array, owner: str) -> Description:
@@ -96,21 +102,44 @@ class Engine(ABC, Generic[Pending]):
 
         Parameters
         ----------
+        X : table
+            One that :meth:`takes` is true of, here and in the methods below.
         owner : str
             Name of the class in whose name errors speak.
         """
 
     @abstractmethod
     def partial(self, task: Task, X: Array, weights: Array = None) -> Pending:
-        """Have ``task.partial`` run on each piece of a table, with the weights of its rows."""
+        """Have ``task.partial`` run on each piece of a table, with the weights of its rows.
+
+        Parameters
+        ----------
+        task : Task
+        X : table
+        weights : array of shape (n_samples,), optional
+            One for each row, as a vector of the library of `X` or of NumPy.
+        """
 
     @abstractmethod
     def merge(self, task: Task, partials: Pending) -> Pending:
-        """Have ``task.merge`` run on the states of pieces that have the same columns."""
+        """Have ``task.merge`` run on the states of pieces that have the same columns.
+
+        Parameters
+        ----------
+        task : Task
+        partials
+            What :meth:`partial` returned.
+        """
 
     @abstractmethod
     def finalize(self, task: Task, merged: Pending) -> list[State]:
         """Return what was merged: a state for each block of columns, in order.
+
+        Parameters
+        ----------
+        task : Task
+        merged
+            What :meth:`merge` returned.
 
         Raises
         ------
@@ -124,6 +153,7 @@ class Engine(ABC, Generic[Pending]):
 
         Parameters
         ----------
+        X : table
         scaled : ScaledPieces
             Makes a scaled piece of one.
         container : str
@@ -132,6 +162,11 @@ class Engine(ABC, Generic[Pending]):
 
     def distribute(self, items: Sequence[object]) -> Array:
         """Return a table of which each item is a piece, for tasks that open files themselves.
+
+        Parameters
+        ----------
+        items : sequence of object
+            What can be pickled, such as paths.
 
         Raises
         ------
@@ -143,6 +178,10 @@ class Engine(ABC, Generic[Pending]):
     def pieces(self, X: Array) -> Iterator[Array]:
         """Yield the pieces of a table in order, whole rows of it, one after the other here.
 
+        Parameters
+        ----------
+        X : table
+
         Raises
         ------
         TypeError
@@ -153,13 +192,25 @@ class Engine(ABC, Generic[Pending]):
         )
 
     def opened(self, X: Array, owner: str) -> PiecewiseTable:
-        """Return ``X`` as a table that scalers observe and map piece by piece."""
+        """Return a table as one that scalers observe and map piece by piece.
+
+        Parameters
+        ----------
+        X, owner
+            As for :meth:`describe`.
+        """
         from normcore.engines.table import EngineTable
 
         return EngineTable(self, X, owner)
 
     def run(self, task: Task, X: Array, weights: Array = None) -> list[State]:
-        """Return what a task finds in all of a table."""
+        """Return what a task finds in all of a table.
+
+        Parameters
+        ----------
+        task, X, weights
+            As for :meth:`partial`.
+        """
         return self.finalize(task, self.merge(task, self.partial(task, X, weights)))
 
     def __enter__(self) -> Self:

@@ -63,7 +63,15 @@ class ScaledPieces:
         self.by_feature = scaler._by_feature
 
     def array(self, chunk: Array, piece: Piece = SOME) -> Array:
-        """Return some columns, as an array of the kind that a piece is."""
+        """Return some columns, as an array of the kind that a piece is.
+
+        Parameters
+        ----------
+        chunk : array or sparse matrix of shape (n, number of columns)
+            The values of the piece.
+        piece : Piece
+            Which it is of the table.
+        """
         chosen = self._chosen
         if piece.last_column is not None:
             among = np.arange(self._scaler.n_features_in_) if chosen is None else chosen
@@ -78,7 +86,15 @@ class ScaledPieces:
             return self._mapped(values, chosen)
 
     def frame(self, chunk: Array, piece: Piece = SOME) -> Array:
-        """Return the columns of a frame, as a frame of the same library."""
+        """Return the columns of a frame, as a frame of the same library.
+
+        Parameters
+        ----------
+        chunk : data frame
+            Of all columns.
+        piece : Piece
+            Which it is of the table.
+        """
         with failures_named(piece.label):
             check_same_columns(column_names(chunk), self._names)
             values = frame_values(chunk)
@@ -98,7 +114,15 @@ class ScaledPieces:
             )
 
     def any(self, chunk: Array, piece: Piece = SOME) -> Array:
-        """Return what the scaler itself makes of a piece."""
+        """Return what the scaler itself makes of a piece.
+
+        Parameters
+        ----------
+        chunk : array, data frame or sparse matrix
+            Of all columns.
+        piece : Piece
+            Which it is of the table.
+        """
         with failures_named(piece.label):
             check_same_columns(column_names(chunk), self._names)
             return self._scaler._transformed(chunk, self._inverse, True, None, columns=self._chosen)
@@ -109,7 +133,13 @@ class ScaledPieces:
 
     @staticmethod
     def result_dtype(dtype: DTypeLike) -> np.dtype:
-        """Return the dtype of scaled numbers."""
+        """Return the dtype of scaled numbers.
+
+        Parameters
+        ----------
+        dtype : dtype
+            Of what is scaled.
+        """
         dtype = np.dtype(dtype)
         return dtype if dtype.kind == "f" and dtype.itemsize <= 8 else np.dtype(np.float64)
 

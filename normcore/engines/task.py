@@ -110,6 +110,14 @@ class Task(ABC):
     def partial(self, chunk: Array, piece: Piece = SOME, weights: Array = None) -> State:
         """Return the state of a piece; one without rows is neutral.
 
+        Parameters
+        ----------
+        chunk : array, data frame, sparse matrix or what else a scaler takes
+        piece : Piece
+            Which it is of the table.
+        weights : array of shape (n,), optional
+            One for each row.
+
         Raises
         ------
         ValueError, TypeError, MemoryError, RuntimeError
@@ -124,10 +132,15 @@ class Task(ABC):
 
     @abstractmethod
     def observed(self, chunk: Array, piece: Piece, weights: Array) -> State:
-        """Return the state of a piece with rows."""
+        """Return the state of a piece with rows; as for :meth:`partial`."""
 
     def merge(self, states: Sequence[State]) -> State:
-        """Return the state of several pieces of the same columns."""
+        """Return the state of several pieces of the same columns.
+
+        Parameters
+        ----------
+        states : sequence of State
+        """
         rows = [each[ROWS] for each in states]
         with np.errstate(over="ignore"):
             total = {name: np.sum([each[name] for each in rows]) for name in _SUMS}
@@ -139,17 +152,24 @@ class Task(ABC):
 
     @abstractmethod
     def merged(self, name: str, states: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-        """Return what two states or more of the same name are together."""
+        """Return what two states or more of the same name are together.
+
+        Parameters
+        ----------
+        name : str
+        states : list of dict
+            What pieces have under that name.
+        """
 
     def values(self, chunk: Array, piece: Piece) -> Array:
-        """Return a piece as an array of numbers, once its columns are the right ones."""
+        """Return a piece as an array of numbers, of the right columns; as for :meth:`partial`."""
         self.check_columns(column_names(chunk), None, piece)
         values = input_validation.as_table(chunk, type(self.scaler).__name__)
         self.check_columns(None, values.shape[1], piece)
         return values
 
     def dense_values(self, chunk: Array, piece: Piece) -> np.ndarray:
-        """Return a piece as floating-point numbers on the host, for exact quantiles."""
+        """Return a piece as floats on the host, for exact quantiles; as for :meth:`partial`."""
         if opened(chunk, type(self.scaler).__name__) is not None:
             raise TypeError(
                 "exact quantiles are found of dense pieces; quantiles='sketch' takes others"
@@ -158,7 +178,14 @@ class Task(ABC):
         return values if values.dtype.kind == "f" else values.astype(np.float64)
 
     def check_columns(self, names: Names | None, number: int | None, piece: Piece) -> None:
-        """Refuse a piece of other columns than the table has."""
+        """Refuse a piece of other columns than the table has; the piece as for :meth:`partial`.
+
+        Parameters
+        ----------
+        names : sequence of str or None
+        number : int or None
+            Of its columns, as far as they are known.
+        """
         expected = None if self.names is None else self.names[piece.columns]
         check_same_columns(names, expected)
         width = len(range(self.num_columns)[piece.columns])
@@ -167,7 +194,13 @@ class Task(ABC):
 
     @contextmanager
     def naming_infinity(self, values: Array, piece: Piece, weights: Array = None) -> Iterator[None]:
-        """Name the column of an infinite value by its place in the whole table."""
+        """Name the column of an infinite value by its place in the table; as for :meth:`partial`.
+
+        Parameters
+        ----------
+        values : array of shape (n, number of columns)
+            What is looked through where the block raises ValueError.
+        """
         try:
             yield
         except ValueError:

@@ -20,6 +20,15 @@ __all__ = ["ArrayBatch"]
 class ArrayBatch(TableBatch):
     """Rows that are one 2-D array.
 
+    Parameters
+    ----------
+    first_row : int
+        Index of the first row in the table, counting from 0.
+    names : sequence of str
+        Of the columns.
+    array : array of shape (num_rows, len(names))
+        In NumPy.
+
     Examples
     --------
     >>> import numpy as np

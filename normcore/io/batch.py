@@ -21,6 +21,18 @@ MAX_BATCH_ROWS = 1 << 17
 class Field(NamedTuple):
     """A column of a table.
 
+    Attributes
+    ----------
+    name : str
+    dtype : dtype or None
+        The float dtype in which the column is normalized; None if it does not hold numbers.
+    kind : str
+        What the column holds, in words, for messages.
+    by_default : bool
+        Whether the column is normalized where no columns are named.
+    type : pyarrow.DataType or None
+        The Arrow type, where it is known.
+
     Examples
     --------
     >>> import numpy as np
@@ -30,18 +42,19 @@ class Field(NamedTuple):
     """
 
     name: str
-    #: The float dtype in which the column is normalized; None if it does not hold numbers.
     dtype: np.dtype | None
-    #: What the column holds, in words, for messages.
     kind: str = "number"
-    #: Whether the column is normalized where no columns are named.
     by_default: bool = True
-    #: The Arrow type, where it is known.
     type: pyarrow.DataType | None = None
 
 
 def float_dtype(dtype: DTypeLike) -> np.dtype:
     """Return the dtype of normalized values: floats up to 64 bits keep theirs.
+
+    Parameters
+    ----------
+    dtype : dtype
+        Of the values before.
 
     Examples
     --------
@@ -56,6 +69,13 @@ def float_dtype(dtype: DTypeLike) -> np.dtype:
 
 def choose_batch_rows(num_columns: int, batch_rows: int | None = None) -> int:
     """Return the number of rows to hold at a time, by default about 16 MiB of float64.
+
+    Parameters
+    ----------
+    num_columns : int
+        How many columns are held as float64.
+    batch_rows : int, optional
+        Returned as it is, where it is given.
 
     Raises
     ------
@@ -102,6 +122,11 @@ class TableBatch(ABC):
 
         Missing values are NaN. Float columns keep their precision, all others become float64.
 
+        Parameters
+        ----------
+        names : sequence of str
+            Which columns, in this order.
+
         Raises
         ------
         LostDigits
@@ -113,6 +138,12 @@ class TableBatch(ABC):
         """Return a batch with these columns replaced, each in its own float dtype.
 
         What was missing stays missing; all other columns stay as they are.
+
+        Parameters
+        ----------
+        names : sequence of str
+            Which columns.
+        values : float array of shape (num_rows, len(names))
         """
 
     @abstractmethod
@@ -125,12 +156,18 @@ class TableBatch(ABC):
         return self.to_arrow().nbytes
 
     def null_counts(self, names: Sequence[str]) -> np.ndarray:
-        """Return how many cells of each column are missing; NaN that a cell holds is not."""
+        """Return how many cells of each column are missing; NaN that a cell holds is not.
+
+        Parameters
+        ----------
+        names : sequence of str
+            Which columns, in this order.
+        """
         data = self.to_arrow()
         return np.array([data.column(name).null_count for name in names], dtype=np.int64)
 
     def column_arrays(self, names: Sequence[str]) -> Sequence[np.ndarray]:
-        """Return numeric columns as those of :meth:`matrix`, each an array of its own.
+        """Return numeric columns, each an array of its own; as for :meth:`matrix`.
 
         What is a float array already is not copied; dtypes may differ.
         """
@@ -158,7 +195,13 @@ class TableWriter(ABC):
 
     @abstractmethod
     def write(self, batch: TableBatch) -> None:
-        """Append the rows of a batch."""
+        """Append the rows of a batch.
+
+        Parameters
+        ----------
+        batch : TableBatch
+            Of the same columns as those before.
+        """
 
     @abstractmethod
     def close(self) -> None:

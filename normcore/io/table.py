@@ -154,7 +154,13 @@ class TableSource(ABC):
         """
 
     def example(self, name: str) -> str:
-        """Return a cell of a column that is not of numbers and where it is, in words, if known."""
+        """Return a cell of a column that is not of numbers and where it is, in words, if known.
+
+        Parameters
+        ----------
+        name : str
+            Of the column.
+        """
         return ""
 
     def settle(self, numeric: Sequence[str]) -> bool:
@@ -176,13 +182,20 @@ class TableSource(ABC):
         return self.settled
 
     def kept_bytes(self, numeric: Sequence[str]) -> int:
-        """Return about how many bytes all batches take that :meth:`batches` gives."""
+        """Return about how many bytes all batches take; `numeric` as for :meth:`batches`."""
         return self.num_bytes or 0
 
     def restore(self, first_row: int, data: pyarrow.RecordBatch) -> TableBatch:
         """Return rows as a batch again that :meth:`TableBatch.to_arrow` gave and that were kept.
 
         A source whose types :attr:`settled` only at its end gives the columns their types here.
+
+        Parameters
+        ----------
+        first_row : int
+            Index of the first of them in the table.
+        data : pyarrow.RecordBatch
+            What was kept.
         """
         from normcore.io.arrow.batch import ArrowBatch  # needs pyarrow
 
@@ -195,7 +208,12 @@ class TableSource(ABC):
 
     @classmethod
     def sink(cls, path: Path) -> TableWriter:
-        """Return a writer of a new file; may wait for the first batch to learn the columns."""
+        """Return a writer of a new file; may wait for the first batch to learn the columns.
+
+        Parameters
+        ----------
+        path : Path
+        """
         raise ValueError(f"{cls.format} cannot be written")
 
     @classmethod
@@ -244,6 +262,11 @@ class TableSource(ABC):
     def check_fields(cls, fields: Sequence[Field]) -> None:
         """Find out before any work whether a file of this format can hold a table.
 
+        Parameters
+        ----------
+        fields : sequence of Field
+            Its columns.
+
         Raises
         ------
         ValueError
@@ -267,7 +290,11 @@ class TableSource(ABC):
     ) -> Iterator[TableWriter]:
         """Write a table: the file appears, or is replaced, when the block ends without an error.
 
-        ``source`` and ``output`` are those of :meth:`sink_like`.
+        Other parameters are those of :meth:`sink_like`.
+
+        Parameters
+        ----------
+        path : str or PathLike
         """
         output = output or OutputOptions()
         cls.check_output(Path(path), output)

@@ -33,6 +33,12 @@ class BatchStatistics(NamedTuple):
 
     Mean and variance have derivatives, too. They are float64 where JAX has it, else float32.
 
+    Attributes
+    ----------
+    mean, var : array of shape (C,)
+    count : array of shape ()
+        The same for all channels.
+
     Examples
     --------
     >>> import normcore.jax as nj
@@ -250,6 +256,11 @@ def instance_norm(
     precision: str | None = None,
 ) -> jax.Array:
     """Normalize each channel of each sample: :func:`group_norm` with one channel to a group.
+
+    Parameters
+    ----------
+    x, gamma, beta, axis, eps, precision
+        As for :func:`group_norm`.
 
     Examples
     --------

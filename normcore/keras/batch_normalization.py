@@ -17,10 +17,10 @@ __all__ = ["BatchNormalization"]
 class BatchNormalization(keras.layers.BatchNormalization):
     """:class:`keras.layers.BatchNormalization`, computed by normcore.
 
-    Arguments, weights and configuration are its own. One value of each channel, which has no
-    variance, becomes `beta` in training and leaves the moving statistics alone; so does all of a
-    batch of which a mask leaves one position or none. With ``renorm=True`` training is Keras's own,
-    and so is a mask beside channels that are not last.
+    Arguments, weights and configuration are those of :class:`keras.layers.BatchNormalization`. One
+    value of each channel, which has no variance, becomes `beta` in training and leaves the moving
+    statistics alone; so does all of a batch of which a mask leaves one position or none. With
+    ``renorm=True`` training is Keras's own, and so is a mask beside channels that are not last.
 
     Examples
     --------
@@ -37,7 +37,16 @@ class BatchNormalization(keras.layers.BatchNormalization):
     def call(
         self, inputs: Tensor, training: bool | None = None, mask: Tensor | None = None
     ) -> Tensor:
-        """Normalize a batch: with its own statistics in training, else with the moving ones."""
+        """Normalize a batch: with its own statistics in training, else with the moving ones.
+
+        Parameters
+        ----------
+        inputs : tensor of two or more dimensions
+        training : bool, optional
+            Whether the statistics of the batch normalize, and move the moving ones.
+        mask : bool tensor of the axes of `inputs` but the last, optional
+            Which positions count in the statistics.
+        """
         x, last = as_floats(inputs), len(inputs.shape) - 1
         axis, learns = self.axis % (last + 1), bool(training) and self.trainable
         if mask is not None and len(mask.shape) != last:

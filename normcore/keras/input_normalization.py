@@ -22,7 +22,8 @@ __all__ = ["Normalization"]
 class Normalization(keras.layers.Normalization):
     """:class:`keras.layers.Normalization`, adapted by normcore.
 
-    Arguments, weights and configuration are its own, and so is the map.
+    Arguments, weights and configuration are those of :class:`keras.layers.Normalization`, and so is
+    the map.
 
     Examples
     --------

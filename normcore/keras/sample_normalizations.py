@@ -16,8 +16,8 @@ __all__ = ["GroupNormalization", "LayerNormalization", "RMSNormalization"]
 class LayerNormalization(keras.layers.LayerNormalization):
     """:class:`keras.layers.LayerNormalization`, computed by normcore.
 
-    Arguments, weights and configuration are its own. With ``rms_scaling=True``, which Keras
-    deprecates as no RMS norm, it is Keras's formula.
+    Arguments, weights and configuration are those of :class:`keras.layers.LayerNormalization`.
+    With ``rms_scaling=True``, which Keras deprecates as no RMS norm, it is Keras's formula.
 
     Examples
     --------
@@ -32,7 +32,12 @@ class LayerNormalization(keras.layers.LayerNormalization):
     __module__ = "normcore.keras"
 
     def call(self, inputs: Tensor) -> Tensor:
-        """Normalize each sample over the axes."""
+        """Normalize each sample over the axes.
+
+        Parameters
+        ----------
+        inputs : tensor of two or more dimensions
+        """
         if self.rms_scaling:
             return super().call(inputs)
         y = _over_axes(inputs, self.axis, self.gamma, self.beta, self.epsilon, centered=True)
@@ -41,7 +46,9 @@ class LayerNormalization(keras.layers.LayerNormalization):
 
 @serializable
 class RMSNormalization(keras.layers.RMSNormalization):
-    """:class:`keras.layers.RMSNormalization`, computed by normcore; arguments are its own.
+    """:class:`keras.layers.RMSNormalization`, computed by normcore.
+
+    Arguments, weights and configuration are those of :class:`keras.layers.RMSNormalization`.
 
     Examples
     --------
@@ -56,14 +63,21 @@ class RMSNormalization(keras.layers.RMSNormalization):
     __module__ = "normcore.keras"
 
     def call(self, x: Tensor) -> Tensor:
-        """Divide each sample by its root mean square over the axes."""
+        """Divide each sample by its root mean square over the axes.
+
+        Parameters
+        ----------
+        x : tensor of two or more dimensions
+        """
         y = _over_axes(x, self.axis, self.scale, None, self.epsilon, centered=False)
         return ops.cast(y, self.compute_dtype)
 
 
 @serializable
 class GroupNormalization(keras.layers.GroupNormalization):
-    """:class:`keras.layers.GroupNormalization`, computed by normcore; arguments are its own.
+    """:class:`keras.layers.GroupNormalization`, computed by normcore.
+
+    Arguments, weights and configuration are those of :class:`keras.layers.GroupNormalization`.
 
     Examples
     --------
@@ -78,7 +92,12 @@ class GroupNormalization(keras.layers.GroupNormalization):
     __module__ = "normcore.keras"
 
     def call(self, inputs: Tensor) -> Tensor:
-        """Normalize groups of channels of each sample."""
+        """Normalize groups of channels of each sample.
+
+        Parameters
+        ----------
+        inputs : tensor of two or more dimensions
+        """
         x = as_floats(inputs)
         vectors = vector(self.gamma, x), vector(self.beta, x)
         y = OPERATIONS.group_norm(x, self.groups, vectors, self.axis, self.epsilon)

@@ -136,7 +136,7 @@ def group_norm_backward(
     dx : array
         Of the kind of `dy`; `out` if that was given.
     dgamma, dbeta : array of shape (C,)
-        float64, of the kind of `dy`; computed whether or not `gamma` and `beta` were given.
+        Float64, of the kind of `dy`; computed whether or not `gamma` and `beta` were given.
 
     Raises
     ------
@@ -174,6 +174,11 @@ def instance_norm(
 ) -> tuple[Array, Moments]:
     """Normalize each channel of each sample: :func:`group_norm` with one channel to a group.
 
+    Parameters
+    ----------
+    x, gamma, beta, axis, eps, out, backend, precision
+        As for :func:`group_norm`.
+
     Examples
     --------
     >>> import numpy as np
@@ -199,6 +204,11 @@ def instance_norm_backward(
     precision: str | None = None,
 ) -> tuple[Array, Array, Array]:
     """Gradients of :func:`instance_norm`; as those of :func:`group_norm_backward`.
+
+    Parameters
+    ----------
+    dy, x, moments, gamma, axis, eps, out, backend, precision
+        As for :func:`group_norm_backward`.
 
     Examples
     --------

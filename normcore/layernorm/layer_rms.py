@@ -139,7 +139,7 @@ def layer_norm_backward(
         Of the kind of `dy`; `out` if that was given. Where a `residual` was added, this and the
         gradient with respect to the sum itself make up that of both terms.
     dgamma, dbeta : array of the shape of a sample
-        float64, of the kind of `dy`; computed whether or not `gamma` and `beta` were given.
+        Float64, of the kind of `dy`; computed whether or not `gamma` and `beta` were given.
 
     Raises
     ------
@@ -178,8 +178,13 @@ def rms_norm(
 ) -> tuple[Array, ...]:
     """Divide each sample of `x` by its root mean square over the last axes.
 
-    ``y = x / sqrt(mean(x**2) + eps) * gamma``; parameters, results and errors are those of
+    ``y = x / sqrt(mean(x**2) + eps) * gamma``; results and errors are those of
     :func:`layer_norm`.
+
+    Parameters
+    ----------
+    x, gamma, residual, gamma_offset, num_axes, eps, out, backend, precision
+        As for :func:`layer_norm`.
 
     Examples
     --------
@@ -208,7 +213,14 @@ def rms_norm_backward(
     backend: str | Backend | None = None,
     precision: str | None = None,
 ) -> tuple[Array, Array]:
-    """Gradients of :func:`rms_norm` with respect to `x` and `gamma`; as layer norm's.
+    """Gradients of :func:`rms_norm` with respect to `x` and `gamma`.
+
+    Results and errors are those of :func:`layer_norm_backward`, without dbeta.
+
+    Parameters
+    ----------
+    dy, x, moments, gamma, gamma_offset, num_axes, eps, out, backend, precision
+        As for :func:`layer_norm_backward`.
 
     Examples
     --------

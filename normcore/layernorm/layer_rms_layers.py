@@ -173,7 +173,13 @@ class RMSNorm(LayerNorm):
         return f"{type(self).__name__}({self._described}{self._named_options})"
 
     def backward(self, dy: Array, out: Array = None) -> tuple[Array, ...]:
-        """Return dx and dgamma, as :meth:`LayerNorm.backward`."""
+        """Return dx and dgamma, as :meth:`LayerNorm.backward`.
+
+        Parameters
+        ----------
+        dy, out
+            As for :meth:`LayerNorm.backward`.
+        """
         return super().backward(dy, out)[:2]
 
     def _batch(self, x: Array, gamma: Array, beta: Array) -> RowBatch:

@@ -159,6 +159,11 @@ class Registry:
     Every method raises ValueError or TypeError for an argument that cannot work; targets are
     strings of the form ``"module:attribute"``, imported on first use and not before.
 
+    Parameters
+    ----------
+    plugin : Plugin
+        Whose they are.
+
     Examples
     --------
     >>> import normcore as nc
@@ -175,8 +180,11 @@ class Registry:
     def scaler(self, name: str, target: str) -> None:
         """Offer a scaler class.
 
-        It appears as ``normcore.scalers()[name]``, as ``--scaler name`` on the command line, and
-        under its own class name as an attribute of ``normcore``.
+        Parameters
+        ----------
+        name, target : str
+            Its name, as ``normcore.scalers()[name]`` and ``--scaler name`` on the command line, and
+            where it is; ``normcore`` has it under its own class name.
         """
         self._add("scaler", name, target)
 
@@ -225,19 +233,27 @@ class Registry:
     def kernel(self, name: str, target: str, *, backend: str) -> None:
         """Offer a faster form, for one backend, of something that has an array-API form.
 
-        ``name`` is what :attr:`normcore.PointwiseScaler.kernel` says, with ``"_inverse"`` for the
-        inverse; the target is called as ``kernel(x, *arguments)``, as described there.
-
-        A plugin that names a backend that no plugin registers is refused.
+        Parameters
+        ----------
+        name : str
+            What :attr:`normcore.PointwiseScaler.kernel` says, with ``"_inverse"`` for the inverse.
+        target : str
+            Where it is; called as ``kernel(x, *arguments)``, as described there.
+        backend : str
+            Name of the backend; a plugin that names one that no plugin registers is refused.
         """
         if not isinstance(backend, str) or not _NAME.fullmatch(backend):
             raise ValueError(f"kernel {name!r}: {backend!r} cannot be the name of a backend")
         self._add("kernel", name, target, backend=backend)
 
     def function(self, name: str, target: str) -> None:
-        """Offer a function, or another callable such as a layer's class, as ``normcore.<name>``.
+        """Offer a function, or another callable such as a layer's class.
 
-        A name ``"functional.<name>"`` makes it an attribute of ``normcore.functional`` instead.
+        Parameters
+        ----------
+        name, target : str
+            Its name, as ``normcore.<name>``, and where it is; ``"functional.<name>"`` makes it an
+            attribute of ``normcore.functional`` instead.
         """
         attribute = name.removeprefix("functional.") if isinstance(name, str) else ""
         if not attribute.isidentifier() or attribute.startswith("_"):
@@ -245,7 +261,13 @@ class Registry:
         self._add("function", name, target)
 
     def source(self, suffix: str, target: str) -> None:
-        """Offer a reader and writer of the files with a suffix, as ``".parquet"``."""
+        """Offer a reader and writer of files, a subclass of :class:`normcore.io.TableSource`.
+
+        Parameters
+        ----------
+        suffix, target : str
+            Of the files, as ``".parquet"``, and where it is.
+        """
         if not isinstance(suffix, str) or not _SUFFIX.fullmatch(suffix):
             raise ValueError(f"{suffix!r} is not a file suffix such as '.csv', in lower case")
         self._add("source", suffix, target)

@@ -55,7 +55,7 @@ class ColumnScaler(Exporting, Estimator):
 
     See Also
     --------
-    normcore.recommend : chooses the scalers.
+    normcore.recommend : Chooses the scalers.
 
     Examples
     --------
@@ -77,7 +77,7 @@ class ColumnScaler(Exporting, Estimator):
     # -- parameters ------------------------------------------------------------------------
 
     def get_params(self, deep: bool = True) -> Settings:
-        """Return the parameters by name, with ``deep`` also the scalers and their parameters."""
+        """Return the parameters by name; as for :meth:`normcore.StandardScaler.get_params`."""
         params = super().get_params(deep=False)
         if deep:
             for name, scaler, _ in _triples(self.transformers) or ():
@@ -89,10 +89,7 @@ class ColumnScaler(Exporting, Estimator):
     def set_params(self, **params: object) -> Self:
         """Set parameters: ``transformers``, a scaler by its name, or ``name__parameter`` of it.
 
-        Raises
-        ------
-        ValueError
-            If a name is no parameter; none is set then.
+        As for :meth:`normcore.StandardScaler.set_params`, in errors too.
         """
         transformers = params.pop("transformers", self.transformers)
         steps = {name: (scaler, columns) for name, scaler, columns in _triples(transformers) or ()}
@@ -121,7 +118,7 @@ class ColumnScaler(Exporting, Estimator):
     def save(self, path: str | os.PathLike[str]) -> None:
         """Save this with its fitted scalers as one JSON file; :func:`normcore.load` reads it.
 
-        Parameters and errors are those of :meth:`normcore.StandardScaler.save`.
+        As for :meth:`normcore.StandardScaler.save`, in parameters and errors.
         """
         save_scaler(self, path)
 
@@ -135,6 +132,8 @@ class ColumnScaler(Exporting, Estimator):
     @classmethod
     def from_dict(cls, saved: Mapping[str, Any]) -> Self:
         """Return what :meth:`to_dict` described; columns are lists of names or of positions then.
+
+        As for :meth:`normcore.StandardScaler.from_dict`.
 
         Raises
         ------
@@ -300,6 +299,11 @@ class ColumnScaler(Exporting, Estimator):
     def transform(self, X: Array) -> Array:
         """Return ``X`` with its columns scaled.
 
+        Parameters
+        ----------
+        X
+            As for :meth:`fit`.
+
         Raises
         ------
         ValueError
@@ -310,7 +314,7 @@ class ColumnScaler(Exporting, Estimator):
         return self._mapped(X, inverse=False)
 
     def inverse_transform(self, X: Array) -> Array:
-        """Return scaled data as it was; errors are those of :meth:`transform`."""
+        """Return scaled data as it was; errors, and ``X``, as for :meth:`transform`."""
         return self._mapped(X, inverse=True)
 
     def _mapped(self, X: Array, *, inverse: bool) -> Array:

@@ -50,6 +50,10 @@ def _target(path: PathLike) -> Path:
 def check_output(path: PathLike) -> None:
     """Find out now whether :func:`atomic_output` could write ``path`` later.
 
+    Parameters
+    ----------
+    path : str or PathLike
+
     Raises
     ------
     OSError
@@ -148,6 +152,10 @@ def atomic_output(path: PathLike) -> Iterator[Path]:
     it. If the block raises (KeyboardInterrupt and SystemExit included) they are removed, and
     ``path`` stays as it was. An existing file keeps its permissions. What killed runs have left in
     the directory is removed.
+
+    Parameters
+    ----------
+    path : str or PathLike
 
     Raises
     ------

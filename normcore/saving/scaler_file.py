@@ -136,6 +136,10 @@ def save_scaler(scaler: SavableScaler, path: str | os.PathLike[str]) -> None:
 def load_scaler(path: str | os.PathLike[str]) -> Any:
     """Load a fitted scaler that :func:`save_scaler` wrote.
 
+    Parameters
+    ----------
+    path : str or PathLike
+
     Returns
     -------
     Scaler

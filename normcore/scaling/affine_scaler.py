@@ -49,6 +49,11 @@ class AffineScaler(Scaler):
     A subclass names its :attr:`statistic` and gives the four coefficients in :meth:`affine`;
     streaming, merging, the inverse, saving and scikit-learn's protocol come with the base.
 
+    Parameters
+    ----------
+    copy, backend, axis
+        As for :class:`normcore.StandardScaler`.
+
     Examples
     --------
     >>> import normcore as nc
@@ -87,6 +92,11 @@ class AffineScaler(Scaler):
         """Set fitted attributes from the statistic, in NumPy, and return the map.
 
         The base then replaces a scale of 0 by 1, and sets ``scale_`` where this does not.
+
+        Parameters
+        ----------
+        statistic : Statistic
+            Of the kind :attr:`statistic`: what was observed of each feature, in NumPy.
         """
 
     def bounds(self) -> tuple[float, float] | None:
@@ -121,7 +131,13 @@ class AffineScaler(Scaler):
         raise NotImplementedError(f"{type(self).__name__} squashes, but does not say how")
 
     def unsquash(self, xp: ModuleType, y: Array) -> Array:
-        """Return what :meth:`squash` maps to ``y``."""
+        """Return what :meth:`squash` maps to ``y``.
+
+        Parameters
+        ----------
+        xp, y
+            As for :meth:`squash`.
+        """
         raise NotImplementedError(f"{type(self).__name__} squashes, but has no inverse")
 
     def _prepare(self, statistic: Statistic | None) -> None:

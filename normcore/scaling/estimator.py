@@ -123,6 +123,11 @@ class Estimator:
     def set_params(self, **params: object) -> Self:
         """Set parameters by name; none is set where one is unknown.
 
+        Parameters
+        ----------
+        **params
+            New values by name; ``name__parameter`` is the parameter of a parameter.
+
         Raises
         ------
         ValueError
@@ -321,6 +326,11 @@ class Estimator:
     def set_callbacks(self, *callbacks: object) -> Self:
         """Set the callbacks of scikit-learn 1.9 whose hooks are called in fit; none removes them.
 
+        Parameters
+        ----------
+        *callbacks
+            Objects of scikit-learn's callback protocol.
+
         Raises
         ------
         ImportError
@@ -345,7 +355,12 @@ class Estimator:
     def fit_transform(self, X: Array, y: Array = None, **fit_params: object) -> Array:
         """Fit to ``X`` and return it transformed.
 
-        ``fit_params`` go to ``fit``, and ``where`` to ``transform`` too.
+        Parameters
+        ----------
+        X, y
+            As for :meth:`fit`.
+        **fit_params
+            More of what :meth:`fit` takes; ``where`` goes to ``transform`` too.
         """
         self.fit(X, y, **fit_params)
         where = fit_params.get("where")

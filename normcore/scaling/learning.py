@@ -198,6 +198,15 @@ class Learning(Merging):
         """Return the statistic of an ``(N, C, S)`` view, skipping NaN.
 
         A scaler whose statistic depends on its parameters overrides this.
+
+        Parameters
+        ----------
+        backend : Backend
+            Whose kernels observe.
+        x : array of shape (N, C, S)
+            Of the backend's own kind.
+        weights : float64 array of shape (N, S), optional
+            How much each position counts.
         """
         assert self.statistic is not None
         return self.statistic.observe(backend, x, weights=weights, skipna=True)

@@ -152,6 +152,11 @@ class MinMaxScaler(AffineScaler):
         """Return a scaler of what scikit-learn's has learned, constant features included.
 
         It goes on with ``partial_fit`` where they are constant by the rule of this class.
+
+        Parameters
+        ----------
+        estimator, **params
+            As for :meth:`normcore.AffineScaler.from_sklearn`.
         """
         made = cls.from_statistics(
             min=estimator.data_min_,
@@ -174,7 +179,13 @@ class MinMaxScaler(AffineScaler):
         _checked_range(self.feature_range)
 
     def affine(self, extrema: Extrema) -> Affine:
-        """Set the fitted attributes from the extrema and return the map."""
+        """Set the fitted attributes from the extrema and return the map.
+
+        Parameters
+        ----------
+        extrema : Extrema
+            What :meth:`observe` returned, or several of it merged, on the host.
+        """
         lo, hi = _checked_range(self.feature_range)
         self.data_min_, self.data_max_ = extrema.min, extrema.max
         width, unit = spread(self.data_min_, self.data_max_)

@@ -46,6 +46,11 @@ class PointwiseScaler(Scaler):
     :meth:`kernel_arguments`. It returns a new float64 array of that shape. In NumPy it is called
     with blocks of rows, in several threads at once.
 
+    Parameters
+    ----------
+    copy, backend, axis
+        As for :class:`normcore.StandardScaler`.
+
     Examples
     --------
     >>> import normcore as nc
@@ -67,23 +72,51 @@ class PointwiseScaler(Scaler):
 
     @abstractmethod
     def forward(self, xp: ModuleType, x: Array) -> Array:
-        """Return the map of ``x``, a float64 array of shape (n, n_features), left as it is."""
+        """Return the map of ``x``.
+
+        Parameters
+        ----------
+        xp : namespace
+            NumPy, or the array-API namespace of ``x``.
+        x : float64 array of shape (n, n_features)
+            Some rows. To be read, not written; called in several threads at once.
+        """
 
     @abstractmethod
     def inverse(self, xp: ModuleType, x: Array) -> Array:
-        """Return what :meth:`forward` maps to ``x``."""
+        """Return what :meth:`forward` maps to ``x``.
+
+        Parameters
+        ----------
+        xp, x
+            As for :meth:`forward`.
+        """
 
     def kernel_arguments(self) -> tuple[Any, ...]:
         """Return what kernels take after ``x``; asked for once a call, not for each block."""
         return ()
 
     def prepare(self, statistic: Any) -> None:
-        """Set fitted attributes from the statistic, in NumPy."""
+        """Set fitted attributes from the statistic, in NumPy.
+
+        Parameters
+        ----------
+        statistic : Statistic
+            Of the kind :attr:`statistic`: what was observed of each feature, in NumPy; None
+            where the scaler names none.
+        """
 
     def check_domain(self, xp: ModuleType, x: Array, inverse: bool) -> None:
         """Raise ValueError for values that the map does not take; by default it takes all.
 
         Called as :meth:`forward`, or :meth:`inverse`, is, before anything is overwritten.
+
+        Parameters
+        ----------
+        xp, x
+            As for :meth:`forward`.
+        inverse : bool
+            Whether :meth:`inverse` is to be called, not :meth:`forward`.
         """
 
     def _prepare(self, statistic: Statistic | None) -> None:

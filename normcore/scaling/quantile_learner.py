@@ -38,6 +38,8 @@ class QuantileLearner(WeightedScaler):
     keep_sketch : bool, default=False
         Keep a sketch beside exact quantiles, so that ``partial_fit`` and ``merge`` go on from a
         fit, approximately.
+    copy, backend, axis
+        As for :class:`normcore.StandardScaler`.
 
     Attributes
     ----------
@@ -101,6 +103,13 @@ class QuantileLearner(WeightedScaler):
         Whole weights repeat their values; with others, a quantile below 1 is the first value at
         which the cumulated weight reaches it but for a share of ``2**-44``, and 1 the maximum. A
         sketch carries no others, which is a ValueError.
+
+        Parameters
+        ----------
+        backend, x, weights
+            As for :meth:`normcore.AffineScaler.observe`.
+        q : sequence of float
+            The ranks, in [0, 1].
         """
         if weights is not None:
             sketched = self.quantiles == "sketch"

@@ -184,7 +184,13 @@ class RobustScaler(QuantileLearner, AffineScaler):
 
     @classmethod
     def from_sklearn(cls, estimator: Any, **params: Any) -> Self:
-        """Return a scaler of the center and scale of scikit-learn's."""
+        """Return a scaler of the center and scale of scikit-learn's.
+
+        Parameters
+        ----------
+        estimator, **params
+            As for :meth:`normcore.AffineScaler.from_sklearn`.
+        """
         center, scale = estimator.center_, estimator.scale_
         if center is None and scale is None:
             scale = np.ones(estimator.n_features_in_)
@@ -216,11 +222,23 @@ class RobustScaler(QuantileLearner, AffineScaler):
         return np.array([q_min / 100, 0.5, q_max / 100])
 
     def observe(self, backend: Backend, x: Array, *, weights: Array = None) -> MergeableQuantiles:
-        """Return both quantiles and the median of a view, skipping NaN."""
+        """Return both quantiles and the median of a view, skipping NaN.
+
+        Parameters
+        ----------
+        backend, x, weights
+            As for :meth:`normcore.AffineScaler.observe`.
+        """
         return self.observe_quantiles(backend, x, self.ranks(), weights=weights)
 
     def affine(self, quantiles: MergeableQuantiles) -> Affine:
-        """Set the fitted attributes from the quantiles and return the map."""
+        """Set the fitted attributes from the quantiles and return the map.
+
+        Parameters
+        ----------
+        quantiles : MergeableQuantiles
+            What :meth:`observe` returned, or several of it merged, on the host.
+        """
         low, median, high = quantiles.values
         self.center_ = median if self.with_centering else None
         self.scale_ = None

@@ -41,6 +41,11 @@ class RowScaler(Scaler):
     learn: ``transform`` works without ``fit``, which only validates. NaN and infinity are refused,
     as they would spread over their row.
 
+    Parameters
+    ----------
+    copy, backend, axis
+        As for :class:`normcore.StandardScaler`.
+
     Examples
     --------
     >>> import normcore as nc
@@ -191,7 +196,13 @@ class RowScaler(Scaler):
         return self._learn(None, rows, columns, None)
 
     def partial_fit(self, X: Array, y: Array = None, *, where: Array = None) -> Self:
-        """Check ``X`` as :meth:`fit` does; it must have the features that were there before."""
+        """Check ``X`` as :meth:`fit` does; it must have the features that were there before.
+
+        Parameters
+        ----------
+        X, y, where
+            As for :meth:`fit`.
+        """
         if not _is_sparse(X):
             return super().partial_fit(X, where=where)
         more = type(self)(**self.get_params()).fit(X, where=where)

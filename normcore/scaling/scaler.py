@@ -45,6 +45,11 @@ class Scaler(Exporting, Learning, Transforming):
     def save(self, path: str | os.PathLike[str]) -> None:
         """Save the fitted scaler as one versioned JSON file; :func:`normcore.load` reads it.
 
+        Parameters
+        ----------
+        path : str or PathLike
+            The file, which is replaced if there is one: as a whole, or not at all.
+
         Raises
         ------
         NotFittedError
@@ -65,6 +70,11 @@ class Scaler(Exporting, Learning, Transforming):
     def from_dict(cls, saved: Mapping[str, Any]) -> Self:
         """Return the fitted scaler that :meth:`to_dict` described.
 
+        Parameters
+        ----------
+        saved : mapping
+            What :meth:`to_dict` returned, arrays also as lists.
+
         Raises
         ------
         ValueError
@@ -79,6 +89,7 @@ class Scaler(Exporting, Learning, Transforming):
         Parameters
         ----------
         estimator : estimator
+            Fitted, of that very class.
         **params
             Its parameters, as far as the scaler has them.
         """

@@ -169,6 +169,11 @@ class StandardScaler(WeightedScaler, AffineScaler):
         """Return a scaler of what scikit-learn's has learned, constant features included.
 
         It goes on with ``partial_fit`` where they are constant by the rule of this class.
+
+        Parameters
+        ----------
+        estimator, **params
+            As for :meth:`normcore.AffineScaler.from_sklearn`.
         """
         mean, scale = estimator.mean_, estimator.scale_
         names = getattr(estimator, "feature_names_in_", None)
@@ -215,7 +220,13 @@ class StandardScaler(WeightedScaler, AffineScaler):
         input_validation.check_flags(with_mean=self.with_mean, with_std=self.with_std)
 
     def affine(self, moments: Moments) -> Affine:
-        """Set the fitted attributes from the moments and return the map."""
+        """Set the fitted attributes from the moments and return the map.
+
+        Parameters
+        ----------
+        moments : Moments
+            What :meth:`observe` returned, or several of it merged, on the host.
+        """
         mean, count = moments.mean, moments.count
         used = self.with_mean or self.with_std
         self.n_samples_seen_ = _plain_count(count)

@@ -84,12 +84,16 @@ class Transforming(FittedAttributes, AnyAxes, ABC):
         out: Array = None,
         where: Array = None,
     ) -> Array:
-        """Return scaled data as it was; other parameters and errors are those of :meth:`transform`.
+        """Return scaled data as it was; errors are those of :meth:`transform`.
 
         Parameters
         ----------
+        X : array, data frame, sparse matrix or nested list of shape (n_samples, n_features)
+            Scaled data; otherwise as for :meth:`transform`.
         columns : list of names or positions, mask or slice, optional
             The features that ``X`` holds, in its order; by default all.
+        out, where
+            As for :meth:`transform`.
         """
         return self._transformed(X, True, self.copy, out, where, columns)
 

@@ -19,6 +19,11 @@ class WeightedScaler(Scaler):
 
     ``fit`` and ``partial_fit`` take ``sample_weight``, checked, and hand them to ``observe``.
 
+    Parameters
+    ----------
+    copy, backend, axis
+        As for :class:`normcore.StandardScaler`.
+
     Examples
     --------
     >>> import normcore as nc
@@ -82,6 +87,13 @@ class WeightedScaler(Scaler):
     @staticmethod
     def checked_weights(sample_weight: Array, num_samples: int) -> np.ndarray:
         """Return one weight for each sample, in float64: for those who look at a table themselves.
+
+        Parameters
+        ----------
+        sample_weight : array of shape (n_samples,)
+            As for :meth:`fit`.
+        num_samples : int
+            How many samples the table has.
 
         Raises
         ------

@@ -94,7 +94,7 @@ class Brackets(Statistic):
 
     @classmethod
     def empty(cls, num_channels: int, xp: ModuleType = np) -> Brackets:
-        """Return the statistic of no data and no ranks, neutral in :meth:`merge`."""
+        """Return the statistic of no data and no ranks; as for :meth:`Statistic.empty`."""
         none = xp.zeros((0, num_channels), dtype=xp.float64)
         zero = xp.zeros(num_channels, dtype=xp.float64)
         return cls(none, none, none, none, none, none, zero, zero, [])
@@ -110,7 +110,10 @@ class Brackets(Statistic):
         lower: Array = None,
         upper: Array = None,
     ) -> Brackets:
-        """Return the statistic of an ``(N, C, S)`` view between ``lower`` and ``upper``."""
+        """Return the statistic of an ``(N, C, S)`` view between ``lower`` and ``upper``.
+
+        As for :meth:`Statistic.observe`; the two as for :meth:`normcore.Backend.brackets`.
+        """
         return backend.brackets(x, lower, upper, weights=weights, skipna=skipna)
 
     @property
@@ -124,7 +127,7 @@ class Brackets(Statistic):
         return int(self.lower.shape[0])
 
     def merge(self, other: Brackets) -> Brackets:
-        """Return the statistic of both pieces of data.
+        """Return the statistic of both pieces of data; as for :meth:`Statistic.merge`.
 
         Raises
         ------
@@ -135,7 +138,13 @@ class Brackets(Statistic):
 
     @classmethod
     def merge_all(cls, parts: Iterable[Brackets]) -> Brackets:
-        """Merge many at once, copying the kept values once."""
+        """Merge many at once, copying the kept values once.
+
+        Parameters
+        ----------
+        parts : iterable of Brackets
+            At least one.
+        """
         given = list(parts)
         first = given[0]
         for other in given[1:]:
@@ -168,7 +177,7 @@ class Brackets(Statistic):
         )
 
     def select(self, channels: Channels) -> Brackets:
-        """Return the statistic of some of the channels (an index array or a slice)."""
+        """Return the statistic of some of the channels; as for :meth:`Statistic.select`."""
         chosen = np.arange(self.num_channels)[channels]
         weights = self.inside_weights
         return type(self)(
@@ -202,13 +211,7 @@ class Brackets(Statistic):
 
     @classmethod
     def from_state(cls, state: Mapping[str, ArrayLike]) -> Brackets:
-        """Return the statistic of a state that :meth:`to_state` gave.
-
-        Raises
-        ------
-        ValueError
-            If an array is missing or has another shape.
-        """
+        """Return the statistic of a state; as for :meth:`Statistic.from_state`."""
         arrays = _arrays(state, (*_ENDS, *_SUMS, "inside_lengths", "inside"), "brackets")
         shape = arrays["lower"].shape
         lengths = arrays["inside_lengths"]
@@ -277,7 +280,7 @@ class Quantiles(Statistic):
 
     @classmethod
     def empty(cls, num_channels: int, xp: ModuleType = np) -> Quantiles:
-        """Return the quantiles of no data at no ranks."""
+        """Return the quantiles of no data at no ranks; as for :meth:`Statistic.empty`."""
         zero = xp.zeros(num_channels, dtype=xp.float64)
         none = xp.zeros((0, num_channels), dtype=xp.float64)
         return cls(zero[:0], none, zero, zero)
@@ -292,7 +295,10 @@ class Quantiles(Statistic):
         skipna: bool = False,
         q: ArrayLike = (0.25, 0.5, 0.75),
     ) -> Quantiles:
-        """Return the quantiles of an ``(N, C, S)`` view at ``q``."""
+        """Return the quantiles of an ``(N, C, S)`` view at ``q``.
+
+        As for :meth:`Statistic.observe`; `q` as for :meth:`normcore.functional.quantiles`.
+        """
         return backend.quantiles(x, q, weights=weights, skipna=skipna)
 
     @property
@@ -301,7 +307,7 @@ class Quantiles(Statistic):
         return int(self.count.shape[0])
 
     def merge(self, other: Quantiles) -> Quantiles:
-        """Return the side that saw data, where the other saw none.
+        """Return the side that saw data, where the other saw none; as for :meth:`Statistic.merge`.
 
         Raises
         ------
@@ -316,7 +322,7 @@ class Quantiles(Statistic):
 
     @classmethod
     def side_by_side(cls, groups: Sequence[Quantiles]) -> Quantiles:
-        """Return the statistic of all channels from those of groups of them, in order."""
+        """Return the statistic of groups of channels; as for :meth:`Statistic.side_by_side`."""
         if len(groups) == 1:
             return groups[0]
         joined = (
@@ -326,7 +332,7 @@ class Quantiles(Statistic):
         return cls(groups[0].q, *joined)
 
     def select(self, channels: Channels) -> Quantiles:
-        """Return the statistic of some of the channels (an index array or a slice)."""
+        """Return the statistic of some of the channels; as for :meth:`Statistic.select`."""
         return type(self)(
             self.q, self.values[:, channels], self.count[channels], self.infinite[channels]
         )
@@ -337,13 +343,7 @@ class Quantiles(Statistic):
 
     @classmethod
     def from_state(cls, state: Mapping[str, ArrayLike]) -> Quantiles:
-        """Return the statistic of a state that :meth:`to_state` gave.
-
-        Raises
-        ------
-        ValueError
-            If an array is missing or has another shape.
-        """
+        """Return the statistic of a state; as for :meth:`Statistic.from_state`."""
         q, values, count, infinite = _arrays(state, _QUANTILES, "quantiles").values()
         if (
             q.ndim != 1

@@ -53,7 +53,7 @@ class Extrema(Statistic):
 
     @classmethod
     def empty(cls, num_channels: int, xp: ModuleType = np) -> Self:
-        """Return the extrema of no data."""
+        """Return the extrema of no data; as for :meth:`Statistic.empty`."""
         zero = xp.zeros(num_channels, dtype=xp.float64)
         return cls(zero, zero + float("inf"), zero - float("inf"))
 
@@ -61,7 +61,13 @@ class Extrema(Statistic):
     def observe(
         cls, backend: StatisticKernels, x: Array, *, weights: Array = None, skipna: bool = False
     ) -> Extrema:
-        """Return the extrema of an ``(N, C, S)`` view; there are none of weighted data."""
+        """Return the extrema of an ``(N, C, S)`` view; as for :meth:`Statistic.observe`.
+
+        Raises
+        ------
+        TypeError
+            If there are weights: extrema take none.
+        """
         if weights is not None:
             raise TypeError("extrema take no weights")
         return backend.extrema(x, skipna=skipna)
@@ -82,7 +88,7 @@ class Extrema(Statistic):
         return where_valid(self.count > 0, self._max)
 
     def merge(self, other: Self) -> Self:
-        """Return the extrema of both."""
+        """Return the extrema of both; as for :meth:`Statistic.merge`."""
         self._check_mergeable(other)
         xp = array_namespace(self.count)
         return type(self)(
@@ -92,12 +98,12 @@ class Extrema(Statistic):
         )
 
     def select(self, channels: Channels) -> Self:
-        """Return the extrema of some of the channels."""
+        """Return the extrema of some of the channels; as for :meth:`Statistic.select`."""
         return type(self)(self.count[channels], self._min[channels], self._max[channels])
 
     @classmethod
     def of_zeros(cls, count: np.ndarray) -> Self:
-        """Return the extrema of so many zeros in each channel."""
+        """Return the extrema of so many zeros; as for :meth:`Statistic.of_zeros`."""
         count = count.astype(np.float64)
         some = np.where(count > 0, 0.0, np.inf)
         return cls(count, some, -some)
@@ -112,7 +118,13 @@ class Extrema(Statistic):
 
     @classmethod
     def from_state(cls, state: Mapping[str, ArrayLike]) -> Self:
-        """Return the extrema of a state; ValueError if its arrays do not fit together."""
+        """Return the extrema of a state; as for :meth:`Statistic.from_state`.
+
+        Raises
+        ------
+        ValueError
+            If its arrays do not fit together.
+        """
         arrays = [state_array(state, key, 1, "extrema") for key in ("count", "min", "max")]
         if len({array.shape for array in arrays}) > 1:
             raise ValueError("the arrays of extrema have different lengths")

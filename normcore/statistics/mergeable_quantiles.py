@@ -66,7 +66,15 @@ class MergeableQuantiles(Quantiles):
 
     @classmethod
     def of(cls, sketch: QuantileSketch, q: ArrayLike) -> MergeableQuantiles:
-        """Return the quantiles of a sketch at ``q``, numbers in [0, 1]."""
+        """Return the quantiles of a sketch.
+
+        Parameters
+        ----------
+        sketch : QuantileSketch
+            Which is kept.
+        q : float or array of shape (R,)
+            The ranks, in [0, 1].
+        """
         ranks = as_quantiles(q)
         return cls(
             ranks,
@@ -94,6 +102,10 @@ class MergeableQuantiles(Quantiles):
 
         Parameters
         ----------
+        backend, x, weights, skipna
+            As for :meth:`Statistic.observe`.
+        q : float or array of shape (R,)
+            The ranks, in [0, 1].
         method : {"exact", "sketch"}
             A sketch finds them within a rank error, and can be merged.
         error : float
@@ -120,6 +132,11 @@ class MergeableQuantiles(Quantiles):
     def merge(self, other: Quantiles) -> MergeableQuantiles:
         """Return the quantiles of both pieces of data, by their sketches.
 
+        Parameters
+        ----------
+        other : Quantiles
+            At the same ranks, with a sketch of the same error where both saw data.
+
         Raises
         ------
         ValueError
@@ -138,7 +155,7 @@ class MergeableQuantiles(Quantiles):
         return self.of(self.sketch.merge(other.sketch), self.q)
 
     def select(self, channels: Channels) -> MergeableQuantiles:
-        """Return the statistic of some of the channels (an index array or a slice)."""
+        """Return the statistic of some of the channels; as for :meth:`Statistic.select`."""
         return type(self)(
             self.q,
             self.values[:, channels],
@@ -150,7 +167,7 @@ class MergeableQuantiles(Quantiles):
 
     @classmethod
     def side_by_side(cls, groups: Sequence[Quantiles]) -> MergeableQuantiles:
-        """Return the statistic of all channels from those of groups of them, in order."""
+        """Return the statistic of groups of channels; as for :meth:`Statistic.side_by_side`."""
         plain = Quantiles.side_by_side(groups)
         found = cls(plain.q, plain.values, plain.count, plain.infinite)
         parts = [group for group in groups if isinstance(group, cls)]
@@ -171,7 +188,7 @@ class MergeableQuantiles(Quantiles):
 
     @classmethod
     def from_state(cls, state: Mapping[str, ArrayLike]) -> MergeableQuantiles:
-        """Return the statistic of a state that :meth:`to_state` gave.
+        """Return the statistic of a state; as for :meth:`Statistic.from_state`.
 
         Raises
         ------

@@ -77,11 +77,18 @@ class Moments(Statistic):
 
     @classmethod
     def empty(cls, num_channels, xp=np):
+        """Return the moments of no data; as for :meth:`Statistic.empty`."""
         return cls(xp.zeros((MOMENTS_ROWS, num_channels), dtype=xp.float64))
 
     @classmethod
     def of(cls, count, mean, m2):
-        """Return the moments with these plain values, each a scalar or of shape (C,)."""
+        """Return the moments with these plain values.
+
+        Parameters
+        ----------
+        count, mean, m2 : scalar or array of shape (C,)
+            Number of values, their mean, and the sum of squared deviations from it.
+        """
         count, mean, m2 = np.broadcast_arrays(
             *(np.atleast_1d(np.asarray(each, dtype=np.float64)) for each in (count, mean, m2))
         )
@@ -92,10 +99,12 @@ class Moments(Statistic):
 
     @classmethod
     def observe(cls, backend, x, *, weights=None, skipna=False):
+        """Return the moments of an ``(N, C, S)`` view; as for :meth:`Statistic.observe`."""
         return backend.moments(x, weights=weights, skipna=skipna)
 
     @property
     def num_channels(self):
+        """The number of channels, C."""
         return self.parts.shape[1]
 
     @property
@@ -136,14 +145,20 @@ class Moments(Statistic):
         return _scaled(self.parts[M2_HI, ...], 2 * self.parts[EXPONENT, ...])
 
     def var(self, ddof=0):
-        """Return m2 / (count - ddof), within 4 ulp; NaN where that divisor is not positive."""
+        """Return m2 / (count - ddof), within 4 ulp; NaN where that divisor is not positive.
+
+        Parameters
+        ----------
+        ddof : float
+            Degrees of freedom that the mean takes: 1 for the unbiased variance.
+        """
         ddof = as_float("ddof", ddof)
         if isinstance(self.parts, np.ndarray):
             return _finalized(self.parts, VAR, ddof)
         return _scaled(self._scaled_var(ddof), 2 * self.parts[EXPONENT, ...])
 
     def std(self, ddof=0):
-        """Return the square root of :meth:`var`, also where the variance leaves float64."""
+        """Return the root of the variance, also where that leaves float64; see :meth:`var`."""
         ddof = as_float("ddof", ddof)
         if isinstance(self.parts, np.ndarray):
             return _finalized(self.parts, STD, ddof)
@@ -174,6 +189,8 @@ class Moments(Statistic):
             The averages so far, which stay as they are.
         weight : float
             Of this batch. A channel that has no variance leaves its averages alone.
+        ddof : float
+            As for :meth:`var`.
 
         Raises
         ------
@@ -188,6 +205,7 @@ class Moments(Statistic):
         return tuple(where(valid, weight * new + (1.0 - weight) * old, old) for new, old in both)
 
     def merge(self, other):
+        """Return the moments of both pieces of data; as for :meth:`Statistic.merge`."""
         self._check_mergeable(other)
         wide, also = self.wide, other.wide
         if isinstance(self.parts, np.ndarray) or isinstance(other.parts, np.ndarray):
@@ -200,12 +218,14 @@ class Moments(Statistic):
         return type(self)(parts, also if wide is None else wide)
 
     def select(self, channels):
+        """Return the moments of some of the channels; as for :meth:`Statistic.select`."""
         return type(self)(
             self.parts[:, channels], None if self.wide is None else self.wide[channels]
         )
 
     @classmethod
     def side_by_side(cls, groups):
+        """Return the moments of groups of channels; as for :meth:`Statistic.side_by_side`."""
         parts = np.concatenate([to_numpy(each.parts) for each in groups], axis=1)
         if all(each.wide is None for each in groups):
             return cls(parts)
@@ -217,11 +237,13 @@ class Moments(Statistic):
 
     @classmethod
     def of_zeros(cls, count):
+        """Return the moments of so many zeros; as for :meth:`Statistic.of_zeros`."""
         moments = cls.empty(count.shape[0])
         moments.parts[COUNT_HI] = count
         return moments
 
     def to_state(self):
+        """Return the whole state as a dict of float64 NumPy arrays."""
         state = {"parts": to_numpy(self.parts)}
         if self.wide is not None:
             state["wide"] = to_numpy(self.wide).astype(np.float64)
@@ -229,6 +251,7 @@ class Moments(Statistic):
 
     @classmethod
     def from_state(cls, state):
+        """Return the moments of a state; as for :meth:`Statistic.from_state`."""
         moments = cls(state_array(state, "parts", 2, "moments"))
         _check_parts(moments.parts)
         if "wide" in state:
@@ -240,6 +263,7 @@ class Moments(Statistic):
         return moments
 
     def check_finite(self):
+        """Refuse moments that are not finite; as for :meth:`Statistic.check_finite`."""
         parts = to_numpy(self.parts)
         refuse_channels(~np.isfinite(parts), "moments are not finite")
 

@@ -99,7 +99,10 @@ class QuantileSketch(Statistic):
     def empty(
         cls, num_channels: int, xp: ModuleType = np, *, error: float = 0.01
     ) -> QuantileSketch:
-        """Return the sketch of no data, neutral in :meth:`merge` whatever its error."""
+        """Return the sketch of no data, neutral in :meth:`merge` whatever its error.
+
+        As for :meth:`Statistic.empty`; `error` as for :meth:`observe`.
+        """
         sums = np.zeros((len(_SUMS), num_channels))
         sums[_LOW], sums[_HIGH] = np.inf, -np.inf
         sizes = np.zeros((num_channels, LEVELS), dtype=np.int64)
@@ -125,8 +128,9 @@ class QuantileSketch(Statistic):
             Rank error, as a fraction of the number of values.
         seed : int
             Of the coins that are tossed, in [0, 2**64).
-
-        weights : (N, S) array, optional
+        backend, x, skipna
+            As for :meth:`Statistic.observe`.
+        weights : array of shape (N, S), optional
             Whole numbers, which say how often each value is repeated.
 
         Raises
@@ -146,7 +150,13 @@ class QuantileSketch(Statistic):
 
     @classmethod
     def of_values(cls, values: np.ndarray, *, error: float = 0.01, seed: int = 0) -> QuantileSketch:
-        """Return the sketch, of one channel, of a NumPy vector; NaN is skipped."""
+        """Return the sketch, of one channel, of a vector; the others as for :meth:`observe`.
+
+        Parameters
+        ----------
+        values : array of shape (n,)
+            In NumPy. NaN is skipped.
+        """
         column = np.asarray(values, dtype=np.float64)[None, :]
         return cls._of_columns(iter([column]), 1, column.size, error, seed)[0]
 
@@ -269,7 +279,7 @@ class QuantileSketch(Statistic):
         return np.where(ranks == self.count - 1, self.sums[_HIGH], found)
 
     def merge(self, other: Self) -> QuantileSketch:
-        """Return the sketch of both pieces of data.
+        """Return the sketch of both pieces of data; as for :meth:`Statistic.merge`.
 
         Raises
         ------
@@ -298,7 +308,7 @@ class QuantileSketch(Statistic):
         return QuantileSketch.side_by_side(parts).select(np.argsort(order))
 
     def select(self, channels: Channels) -> QuantileSketch:
-        """Return the sketch of some of the channels (an index array or a slice)."""
+        """Return the sketch of some of the channels; as for :meth:`Statistic.select`."""
         pieces = self.pieces()
         chosen = [pieces[c] for c in np.arange(self.num_channels)[channels]]
         return type(self)(
@@ -311,7 +321,7 @@ class QuantileSketch(Statistic):
 
     @classmethod
     def side_by_side(cls, groups: Sequence[Self]) -> QuantileSketch:
-        """Return the sketch of all channels from those of groups of them, in order."""
+        """Return the sketch of groups of channels; as for :meth:`Statistic.side_by_side`."""
         return cls(
             groups[0].error,
             np.concatenate([group.values for group in groups]),
@@ -339,7 +349,7 @@ class QuantileSketch(Statistic):
 
     @classmethod
     def from_state(cls, state: Mapping[str, ArrayLike]) -> QuantileSketch:
-        """Return the sketch of a state that :meth:`to_state` gave.
+        """Return the sketch of a state; as for :meth:`Statistic.from_state`.
 
         Raises
         ------

@@ -110,7 +110,15 @@ class Statistic(ABC):  # noqa: B024  (either declares, or overrides what is decl
 
     @classmethod
     def empty(cls, num_channels: int, xp: ModuleType = np) -> Self:
-        """Return the statistic of no data, neutral in :meth:`merge`."""
+        """Return the statistic of no data, neutral in :meth:`merge`.
+
+        Parameters
+        ----------
+        num_channels : int
+            C.
+        xp : namespace, default=numpy
+            Whose arrays it holds.
+        """
         fields = {}
         for name, value in cls.neutral.items():
             one = xp.asarray(value, dtype=xp.float64)[..., None]
@@ -122,6 +130,17 @@ class Statistic(ABC):  # noqa: B024  (either declares, or overrides what is decl
         cls, backend: StatisticKernels, x: Array, *, weights: Array = None, skipna: bool = False
     ) -> Self:
         """Return the statistic of an ``(N, C, S)`` view: here by :meth:`of_rows`, in blocks.
+
+        Parameters
+        ----------
+        backend : Backend
+            Whose kernels observe, where there are any for it.
+        x : array of shape (N, C, S)
+            Of the backend's own kind.
+        weights : array of shape (N, S), optional
+            How much each position counts: float64, or bool where it counts or not.
+        skipna : bool
+            Whether NaN counts as missing, as it does for :meth:`of_rows`; otherwise it propagates.
 
         Raises
         ------
@@ -149,6 +168,11 @@ class Statistic(ABC):  # noqa: B024  (either declares, or overrides what is decl
 
         What :meth:`of_rows` returned is in NumPy by then.
 
+        Parameters
+        ----------
+        other : Statistic
+            Of the same kind and number of channels.
+
         Raises
         ------
         ValueError
@@ -162,7 +186,13 @@ class Statistic(ABC):  # noqa: B024  (either declares, or overrides what is decl
         )
 
     def select(self, channels: Channels) -> Self:
-        """Return the statistic of some of the channels (an index array or a slice)."""
+        """Return the statistic of some of the channels.
+
+        Parameters
+        ----------
+        channels : int array, bool array of shape (C,) or slice
+            Which, in the order in which they are wanted.
+        """
         return type(self)(**{name: getattr(self, name)[..., channels] for name in self.neutral})
 
     @classmethod
@@ -170,6 +200,11 @@ class Statistic(ABC):  # noqa: B024  (either declares, or overrides what is decl
         """Return the statistic of all channels from those of groups of them, in order.
 
         A statistic whose state is not one of arrays that end with the channels overrides this.
+
+        Parameters
+        ----------
+        groups : sequence of Statistic
+            At least one, all of this kind.
         """
         if len(groups) == 1:
             return groups[0]
@@ -179,7 +214,13 @@ class Statistic(ABC):  # noqa: B024  (either declares, or overrides what is decl
 
     @classmethod
     def of_zeros(cls, count: np.ndarray) -> Self | None:
-        """Return the statistic of so many zeros in each channel, if that need not be observed."""
+        """Return the statistic of so many zeros in each channel, if that need not be observed.
+
+        Parameters
+        ----------
+        count : float64 array of shape (C,)
+            How many there are, or the sum of their weights.
+        """
         return None
 
     def to_state(self) -> dict[str, np.ndarray]:
@@ -189,6 +230,11 @@ class Statistic(ABC):  # noqa: B024  (either declares, or overrides what is decl
     @classmethod
     def from_state(cls, state: Mapping[str, ArrayLike]) -> Self:
         """Return the statistic of a state that :meth:`to_state` gave.
+
+        Parameters
+        ----------
+        state : mapping of str to array
+            What :meth:`to_state` returned, arrays also as lists.
 
         Raises
         ------

@@ -81,6 +81,12 @@ def ulp_error(value: SupportsFloat, exact: Fraction) -> float:
 
     Infinite if ``value`` is not finite, or if it is not infinite where ``exact`` exceeds float64.
 
+    Parameters
+    ----------
+    value : float
+        Or what becomes one.
+    exact : Fraction
+
     Examples
     --------
     >>> from fractions import Fraction

@@ -65,5 +65,10 @@ class ScalerUnderTest:
         return getattr(factory, "__func__", factory)()
 
     def fitted(self, X: Array) -> Any:
-        """Return a scaler fitted to X."""
+        """Return a scaler fitted to X.
+
+        Parameters
+        ----------
+        X : array of shape (n_samples, n_features)
+        """
         return self.make().fit(X)

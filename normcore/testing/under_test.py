@@ -35,11 +35,23 @@ class BackendUnderTest:
     # -- what a subclass may override ------------------------------------------------------
 
     def to_native(self, array: np.ndarray) -> Array:
-        """Return a NumPy array as the backend's own kind; override to keep strides."""
+        """Return a NumPy array as the backend's own kind; override to keep strides.
+
+        Parameters
+        ----------
+        array : array
+            Of NumPy, of any strides and any dtype that laws draw.
+        """
         return self.engine.adopt(array)
 
     def to_host(self, array: Array) -> np.ndarray:
-        """Return one of the backend's arrays in NumPy."""
+        """Return one of the backend's arrays in NumPy.
+
+        Parameters
+        ----------
+        array : array
+            Of the backend.
+        """
         return np.asarray(self.engine.release(array, np.empty(0)))
 
     # -- helpers ---------------------------------------------------------------------------

@@ -28,7 +28,12 @@ class _BatchNorm(Layer, nn.modules.batchnorm._BatchNorm):
     frozen = False
 
     def forward(self, input: Tensor) -> Tensor:
-        """Normalize a batch and, in training, update the running statistics."""
+        """Normalize a batch and, in training, update the running statistics.
+
+        Parameters
+        ----------
+        input : Tensor of shape ``(N, C, *)``
+        """
         if isinstance(input, fx.Proxy) and (recorded := self._record(input)) is not None:
             return recorded
         training = self.training and not self.frozen
@@ -68,8 +73,12 @@ class _BatchNorm(Layer, nn.modules.batchnorm._BatchNorm):
     def freeze(self, frozen: bool = True) -> Self:
         """Normalize with the running statistics from now on, also after ``train()``.
 
-        The gradients of the weights are not affected. ``freeze(False)`` lets the next ``train()``
-        take effect again.
+        The gradients of the weights are not affected.
+
+        Parameters
+        ----------
+        frozen : bool
+            False lets the next ``train()`` take effect again.
 
         Raises
         ------
@@ -85,7 +94,13 @@ class _BatchNorm(Layer, nn.modules.batchnorm._BatchNorm):
         return self.train(self.training)
 
     def train(self, mode: bool = True) -> Self:
-        """Set the mode, unless the layer is frozen."""
+        """Set the mode, unless the layer is frozen.
+
+        Parameters
+        ----------
+        mode : bool
+            Whether to normalize with the statistics of the batch.
+        """
         return super().train(mode and not self.frozen)
 
     def _check(self, input: Tensor, group: str, state: State) -> None:
@@ -113,6 +128,13 @@ class _BatchNorm(Layer, nn.modules.batchnorm._BatchNorm):
 class BatchNorm1d(_BatchNorm, nn.BatchNorm1d):
     """:class:`torch.nn.BatchNorm1d`, computed by normcore; arguments and state are its own.
 
+    Parameters
+    ----------
+    *arguments, **options
+        Those of :class:`torch.nn.BatchNorm1d`.
+    precision : {"exact", "native"}, optional
+        Overrides that of the context (:func:`normcore.use_precision`); an attribute, too.
+
     Examples
     --------
     >>> import torch
@@ -128,6 +150,13 @@ class BatchNorm1d(_BatchNorm, nn.BatchNorm1d):
 class BatchNorm2d(_BatchNorm, nn.BatchNorm2d):
     """:class:`torch.nn.BatchNorm2d`, computed by normcore; arguments and state are its own.
 
+    Parameters
+    ----------
+    *arguments, **options
+        Those of :class:`torch.nn.BatchNorm2d`.
+    precision : {"exact", "native"}, optional
+        Overrides that of the context (:func:`normcore.use_precision`); an attribute, too.
+
     Examples
     --------
     >>> import torch
@@ -142,6 +171,13 @@ class BatchNorm2d(_BatchNorm, nn.BatchNorm2d):
 
 class BatchNorm3d(_BatchNorm, nn.BatchNorm3d):
     """:class:`torch.nn.BatchNorm3d`, computed by normcore; arguments and state are its own.
+
+    Parameters
+    ----------
+    *arguments, **options
+        Those of :class:`torch.nn.BatchNorm3d`.
+    precision : {"exact", "native"}, optional
+        Overrides that of the context (:func:`normcore.use_precision`); an attribute, too.
 
     Examples
     --------
@@ -162,6 +198,13 @@ class SyncBatchNorm(_BatchNorm):
     included. Every process raises where one has an input that it refuses. Arguments and state are
     those of PyTorch's, from which it does not derive: DistributedDataParallel refuses that class
     on the host.
+
+    Parameters
+    ----------
+    num_features, eps, momentum, affine, track_running_stats, process_group, device, dtype
+        Those of :class:`torch.nn.SyncBatchNorm`.
+    **options
+        Those of :class:`BatchNorm1d` that PyTorch's class does not have: `precision`.
 
     Examples
     --------
@@ -201,6 +244,13 @@ class SyncBatchNorm(_BatchNorm):
 
         The layers change in place: their parameters, buffers, hooks and mode remain. Those of
         classes derived from PyTorch's or normcore's, which may do more, stay with a warning.
+
+        Parameters
+        ----------
+        module : torch.nn.Module
+            The model, or a layer.
+        process_group : ProcessGroup, optional
+            Whose processes take their statistics together; by default all.
         """
         from normcore.torch.conversion import synchronize
 

@@ -54,11 +54,23 @@ class TorchCommunicator:
 
     @classmethod
     def named(cls, name: str) -> TorchCommunicator:
-        """Return that of the process group of a name, which is how operators refer to it."""
+        """Return that of the process group of a name, which is how operators refer to it.
+
+        Parameters
+        ----------
+        name : str
+            Which PyTorch gave it.
+        """
         return cls(distributed.distributed_c10d._resolve_process_group(name))
 
     def allreduce(self, array: Array) -> Array:
-        """Return the elementwise sum over all ranks."""
+        """Return the elementwise sum over all ranks.
+
+        Parameters
+        ----------
+        array : float64 array, C-contiguous
+            Of one shape on all ranks, on the host or on the device. It may be overwritten.
+        """
         on_host = isinstance(array, np.ndarray)
         # Made and taken back by DLPack, which has each library's stream wait for the other's.
         tensor = torch.from_numpy(array) if on_host else torch.from_dlpack(array)

@@ -65,6 +65,13 @@ def layer_norm(
 ) -> Tensor:
     """:func:`torch.nn.functional.layer_norm`, computed by normcore.
 
+    Parameters
+    ----------
+    input, normalized_shape, weight, bias, eps
+        Those of :func:`torch.nn.functional.layer_norm`.
+    precision : {"exact", "native"}, optional
+        Overrides that of the context (:func:`normcore.use_precision`).
+
     Examples
     --------
     >>> import torch
@@ -102,6 +109,8 @@ def rms_norm(
     residual : Tensor, optional
         Of the shape and dtype of `input`, to which it is added first: the sum is rounded once to
         the dtype, and normalized as it then is.
+    precision : {"exact", "native"}, optional
+        Overrides that of the context (:func:`normcore.use_precision`).
 
     Returns
     -------
@@ -145,6 +154,13 @@ def group_norm(
 ) -> Tensor:
     """:func:`torch.nn.functional.group_norm`, computed by normcore.
 
+    Parameters
+    ----------
+    input, num_groups, weight, bias, eps
+        Those of :func:`torch.nn.functional.group_norm`.
+    precision : {"exact", "native"}, optional
+        Overrides that of the context (:func:`normcore.use_precision`).
+
     Examples
     --------
     >>> import torch
@@ -181,6 +197,13 @@ def instance_norm(
     precision: str | None = None,
 ) -> Tensor:
     """:func:`torch.nn.functional.instance_norm`, computed by normcore.
+
+    Parameters
+    ----------
+    input, running_mean, running_var, weight, bias, use_input_stats, momentum, eps
+        Those of :func:`torch.nn.functional.instance_norm`.
+    precision : {"exact", "native"}, optional
+        Overrides that of the context (:func:`normcore.use_precision`).
 
     Examples
     --------
@@ -224,6 +247,13 @@ def batch_norm(
     precision: str | None = None,
 ) -> Tensor:
     """:func:`torch.nn.functional.batch_norm`, computed by normcore.
+
+    Parameters
+    ----------
+    input, running_mean, running_var, weight, bias, training, momentum, eps
+        Those of :func:`torch.nn.functional.batch_norm`.
+    precision : {"exact", "native"}, optional
+        Overrides that of the context (:func:`normcore.use_precision`).
 
     Examples
     --------

@@ -32,7 +32,13 @@ class _WithPrecision:
         self.precision = check_precision(precision)
 
     def initialize_parameters(self, input: Tensor) -> None:
-        """Take the number of features from a batch that the layer takes."""
+        """Take the number of features from a batch that the layer takes.
+
+        Parameters
+        ----------
+        input : Tensor
+            The batch.
+        """
         of_samples = isinstance(self, nn.modules.instancenorm._InstanceNorm)
         check_input(input, None, "instance_norm" if of_samples else "batch_norm")
         super().initialize_parameters(input)  # type: ignore[misc]
@@ -40,6 +46,13 @@ class _WithPrecision:
 
 class LazyBatchNorm1d(_WithPrecision, nn.LazyBatchNorm1d, BatchNorm1d):
     """:class:`torch.nn.LazyBatchNorm1d`, which becomes normcore's :class:`BatchNorm1d`.
+
+    Parameters
+    ----------
+    *arguments, **options
+        Those of :class:`torch.nn.LazyBatchNorm1d`.
+    precision : {"exact", "native"}, optional
+        Overrides that of the context (:func:`normcore.use_precision`); an attribute, too.
 
     Examples
     --------
@@ -58,6 +71,13 @@ class LazyBatchNorm1d(_WithPrecision, nn.LazyBatchNorm1d, BatchNorm1d):
 class LazyBatchNorm2d(_WithPrecision, nn.LazyBatchNorm2d, BatchNorm2d):
     """:class:`torch.nn.LazyBatchNorm2d`, which becomes normcore's :class:`BatchNorm2d`.
 
+    Parameters
+    ----------
+    *arguments, **options
+        Those of :class:`torch.nn.LazyBatchNorm2d`.
+    precision : {"exact", "native"}, optional
+        Overrides that of the context (:func:`normcore.use_precision`); an attribute, too.
+
     Examples
     --------
     >>> import torch
@@ -74,6 +94,13 @@ class LazyBatchNorm2d(_WithPrecision, nn.LazyBatchNorm2d, BatchNorm2d):
 
 class LazyBatchNorm3d(_WithPrecision, nn.LazyBatchNorm3d, BatchNorm3d):
     """:class:`torch.nn.LazyBatchNorm3d`, which becomes normcore's :class:`BatchNorm3d`.
+
+    Parameters
+    ----------
+    *arguments, **options
+        Those of :class:`torch.nn.LazyBatchNorm3d`.
+    precision : {"exact", "native"}, optional
+        Overrides that of the context (:func:`normcore.use_precision`); an attribute, too.
 
     Examples
     --------
@@ -92,6 +119,13 @@ class LazyBatchNorm3d(_WithPrecision, nn.LazyBatchNorm3d, BatchNorm3d):
 class LazyInstanceNorm1d(_WithPrecision, nn.LazyInstanceNorm1d, InstanceNorm1d):
     """:class:`torch.nn.LazyInstanceNorm1d`, which becomes normcore's :class:`InstanceNorm1d`.
 
+    Parameters
+    ----------
+    *arguments, **options
+        Those of :class:`torch.nn.LazyInstanceNorm1d`.
+    precision : {"exact", "native"}, optional
+        Overrides that of the context (:func:`normcore.use_precision`); an attribute, too.
+
     Examples
     --------
     >>> import torch
@@ -108,6 +142,13 @@ class LazyInstanceNorm1d(_WithPrecision, nn.LazyInstanceNorm1d, InstanceNorm1d):
 
 class LazyInstanceNorm2d(_WithPrecision, nn.LazyInstanceNorm2d, InstanceNorm2d):
     """:class:`torch.nn.LazyInstanceNorm2d`, which becomes normcore's :class:`InstanceNorm2d`.
+
+    Parameters
+    ----------
+    *arguments, **options
+        Those of :class:`torch.nn.LazyInstanceNorm2d`.
+    precision : {"exact", "native"}, optional
+        Overrides that of the context (:func:`normcore.use_precision`); an attribute, too.
 
     Examples
     --------
@@ -126,6 +167,13 @@ class LazyInstanceNorm2d(_WithPrecision, nn.LazyInstanceNorm2d, InstanceNorm2d):
 class LazyInstanceNorm3d(_WithPrecision, nn.LazyInstanceNorm3d, InstanceNorm3d):
     """:class:`torch.nn.LazyInstanceNorm3d`, which becomes normcore's :class:`InstanceNorm3d`.
 
+    Parameters
+    ----------
+    *arguments, **options
+        Those of :class:`torch.nn.LazyInstanceNorm3d`.
+    precision : {"exact", "native"}, optional
+        Overrides that of the context (:func:`normcore.use_precision`); an attribute, too.
+
     Examples
     --------
     >>> import torch
@@ -142,6 +190,8 @@ class LazyInstanceNorm3d(_WithPrecision, nn.LazyInstanceNorm3d, InstanceNorm3d):
 
 class LazySyncBatchNorm(nn.modules.batchnorm._LazyNormBase, SyncBatchNorm):
     """What becomes of a lazy batch norm that is to be synchronized: a :class:`SyncBatchNorm`.
+
+    Arguments are those of :class:`torch.nn.LazyBatchNorm1d`.
 
     Examples
     --------

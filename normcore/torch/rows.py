@@ -25,6 +25,13 @@ __all__ = [
 class LayerNorm(Layer, nn.LayerNorm):
     """:class:`torch.nn.LayerNorm`, computed by normcore; arguments and state are its own.
 
+    Parameters
+    ----------
+    *arguments, **options
+        Those of :class:`torch.nn.LayerNorm`.
+    precision : {"exact", "native"}, optional
+        Overrides that of the context (:func:`normcore.use_precision`); an attribute, too.
+
     Examples
     --------
     >>> import torch
@@ -37,7 +44,13 @@ class LayerNorm(Layer, nn.LayerNorm):
     counterpart = nn.LayerNorm
 
     def forward(self, input: Tensor) -> Tensor:
-        """Normalize each sample over its last axes."""
+        """Normalize each sample over its last axes.
+
+        Parameters
+        ----------
+        input : Tensor
+            Its last axes are those of the layer.
+        """
         if isinstance(input, fx.Proxy) and (recorded := self._record(input)) is not None:
             return recorded
         shape = self.normalized_shape
@@ -56,6 +69,8 @@ class RMSNorm(Layer, nn.RMSNorm):
     weight_offset : float
         Added to the weight, in float64: 1 for models that keep weight - 1, as Gemma. The two make
         1 at first.
+    precision : {"exact", "native"}, optional
+        Overrides that of the context (:func:`normcore.use_precision`); an attribute, too.
 
     Examples
     --------
@@ -98,8 +113,13 @@ class RMSNorm(Layer, nn.RMSNorm):
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor | tuple[Tensor, Tensor]:
         """Divide each sample by its root mean square over its last axes.
 
-        With a `residual` that is added first, return the result and the sum, as
-        :func:`normcore.torch.functional.rms_norm` does.
+        Parameters
+        ----------
+        x : Tensor
+            Its last axes are those of the layer.
+        residual : Tensor, optional
+            Added first: the result and the sum are returned then, as
+            :func:`normcore.torch.functional.rms_norm` does.
         """
         given = (x,) if residual is None else (x, residual)
         if any(isinstance(each, fx.Proxy) for each in given):
@@ -115,6 +135,13 @@ class RMSNorm(Layer, nn.RMSNorm):
 class GroupNorm(Layer, nn.GroupNorm):
     """:class:`torch.nn.GroupNorm`, computed by normcore; arguments and state are its own.
 
+    Parameters
+    ----------
+    *arguments, **options
+        Those of :class:`torch.nn.GroupNorm`.
+    precision : {"exact", "native"}, optional
+        Overrides that of the context (:func:`normcore.use_precision`); an attribute, too.
+
     Examples
     --------
     >>> import torch
@@ -127,7 +154,12 @@ class GroupNorm(Layer, nn.GroupNorm):
     counterpart = nn.GroupNorm
 
     def forward(self, input: Tensor) -> Tensor:
-        """Normalize each group of channels of each sample."""
+        """Normalize each group of channels of each sample.
+
+        Parameters
+        ----------
+        input : Tensor of shape ``(N, C, *)``
+        """
         if isinstance(input, fx.Proxy) and (recorded := self._record(input)) is not None:
             return recorded
         return functional.group_norm(
@@ -139,7 +171,12 @@ class _InstanceNorm(Layer, nn.modules.instancenorm._InstanceNorm):
     """What instance norms of all dimensions share."""
 
     def forward(self, input: Tensor) -> Tensor:
-        """Normalize each channel of each sample."""
+        """Normalize each channel of each sample.
+
+        Parameters
+        ----------
+        input : Tensor of shape ``(N, C, *)`` or ``(C, *)``
+        """
         if isinstance(input, fx.Proxy):
             if (recorded := self._record(input)) is not None:
                 return recorded
@@ -164,6 +201,13 @@ class _InstanceNorm(Layer, nn.modules.instancenorm._InstanceNorm):
 class InstanceNorm1d(_InstanceNorm, nn.InstanceNorm1d):
     """:class:`torch.nn.InstanceNorm1d`, computed by normcore; arguments and state are its own.
 
+    Parameters
+    ----------
+    *arguments, **options
+        Those of :class:`torch.nn.InstanceNorm1d`.
+    precision : {"exact", "native"}, optional
+        Overrides that of the context (:func:`normcore.use_precision`); an attribute, too.
+
     Examples
     --------
     >>> import torch
@@ -179,6 +223,13 @@ class InstanceNorm1d(_InstanceNorm, nn.InstanceNorm1d):
 class InstanceNorm2d(_InstanceNorm, nn.InstanceNorm2d):
     """:class:`torch.nn.InstanceNorm2d`, computed by normcore; arguments and state are its own.
 
+    Parameters
+    ----------
+    *arguments, **options
+        Those of :class:`torch.nn.InstanceNorm2d`.
+    precision : {"exact", "native"}, optional
+        Overrides that of the context (:func:`normcore.use_precision`); an attribute, too.
+
     Examples
     --------
     >>> import torch
@@ -193,6 +244,13 @@ class InstanceNorm2d(_InstanceNorm, nn.InstanceNorm2d):
 
 class InstanceNorm3d(_InstanceNorm, nn.InstanceNorm3d):
     """:class:`torch.nn.InstanceNorm3d`, computed by normcore; arguments and state are its own.
+
+    Parameters
+    ----------
+    *arguments, **options
+        Those of :class:`torch.nn.InstanceNorm3d`.
+    precision : {"exact", "native"}, optional
+        Overrides that of the context (:func:`normcore.use_precision`); an attribute, too.
 
     Examples
     --------

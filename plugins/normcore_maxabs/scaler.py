@@ -70,13 +70,25 @@ class MaxAbsScaler(nc.AffineScaler):
         return -1.0, 1.0
 
     def affine(self, extrema: nc.Extrema) -> nc.Affine:
-        """Return the map, and set the fitted attributes."""
+        """Return the map, and set the fitted attributes.
+
+        Parameters
+        ----------
+        extrema : Extrema
+            What :meth:`observe` returned, or several of it merged, on the host.
+        """
         self.max_abs_ = np.maximum(-extrema.min, extrema.max)
         return nc.Affine(scale=self.max_abs_)
 
     @classmethod
     def from_sklearn(cls, estimator: Any, **params: Any) -> Self:
-        """Return a scaler of the largest absolute values that scikit-learn's has learned."""
+        """Return a scaler of the largest absolute values that scikit-learn's has learned.
+
+        Parameters
+        ----------
+        estimator, **params
+            As for :meth:`normcore.AffineScaler.from_sklearn`.
+        """
         most = np.asarray(estimator.max_abs_, dtype=np.float64)
         rows, empty = int(estimator.n_samples_seen_), np.isnan(most)
         least, largest = np.where(empty, np.inf, -most), np.where(empty, -np.inf, most)

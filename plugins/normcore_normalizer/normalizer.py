@@ -69,7 +69,13 @@ class Normalizer(nc.RowScaler):
 
     @classmethod
     def from_sklearn(cls, estimator: Any, **params: Any) -> Self:
-        """Return a normalizer of the norm of scikit-learn's, and of the columns it has seen."""
+        """Return a normalizer of the norm of scikit-learn's, and of the columns it has seen.
+
+        Parameters
+        ----------
+        estimator, **params
+            As for :meth:`normcore.AffineScaler.from_sklearn`.
+        """
         made = cls(**params)
         width = getattr(estimator, "n_features_in_", None)
         if width is None:
@@ -81,14 +87,26 @@ class Normalizer(nc.RowScaler):
         return {}
 
     def map_rows(self, xp: ModuleType, x: Any, out: Any = None) -> Any:
-        """Return rows divided by their norms."""
+        """Return rows divided by their norms.
+
+        Parameters
+        ----------
+        xp, x, out
+            As for :meth:`normcore.RowScaler.map_rows`.
+        """
         if xp is np:
             _refuse(divide_rows(x, out, self.norm))
             return out
         return _divided(xp, x, self.norm)
 
     def map_sparse_rows(self, data: np.ndarray, starts: np.ndarray, out: np.ndarray) -> None:
-        """Divide the stored values of rows by the norms of the rows."""
+        """Divide the stored values of rows by the norms of the rows.
+
+        Parameters
+        ----------
+        data, starts, out
+            As for :meth:`normcore.RowScaler.map_sparse_rows`.
+        """
         _refuse(divide_sparse_rows(data, starts, out, self.norm))
 
 

@@ -142,7 +142,13 @@ class PercentileScaler(nc.QuantileLearner, nc.AffineScaler):
         return np.array(_pair("percentile_range", self.percentile_range, 0.0, 100.0)) / 100
 
     def observe(self, backend: nc.Backend, x: Any, *, weights: Any = None) -> DeviationQuantiles:
-        """Return the percentiles of a view, or median and deviation, skipping NaN."""
+        """Return the percentiles of a view, or median and deviation, skipping NaN.
+
+        Parameters
+        ----------
+        backend, x, weights
+            As for :meth:`normcore.AffineScaler.observe`.
+        """
         ranks = self.ranks()
         if ranks is not None:
             found = self.observe_quantiles(backend, x, ranks, weights=weights)
@@ -154,7 +160,13 @@ class PercentileScaler(nc.QuantileLearner, nc.AffineScaler):
         return quantiles
 
     def affine(self, quantiles: DeviationQuantiles) -> nc.Affine:
-        """Set the fitted attributes and return the map."""
+        """Set the fitted attributes and return the map.
+
+        Parameters
+        ----------
+        quantiles : DeviationQuantiles
+            What :meth:`observe` returned, or several of it merged, on the host.
+        """
         lo, hi = _pair("feature_range", self.feature_range, -math.inf, math.inf)
         if self.spread == "percentiles":
             low, high = quantiles.values
@@ -195,11 +207,23 @@ class PercentileScaler(nc.QuantileLearner, nc.AffineScaler):
         return self.clip == "soft"
 
     def squash(self, xp: ModuleType, y: Any) -> Any:
-        """Return results with what is beyond the range drawn in."""
+        """Return results with what is beyond the range drawn in.
+
+        Parameters
+        ----------
+        xp, y
+            As for :meth:`normcore.AffineScaler.squash`.
+        """
         return self._beyond(xp, y, xp.log1p)
 
     def unsquash(self, xp: ModuleType, y: Any) -> Any:
-        """Return results with what is beyond the range as far out as it was."""
+        """Return results with what is beyond the range as far out as it was.
+
+        Parameters
+        ----------
+        xp, y
+            As for :meth:`normcore.AffineScaler.unsquash`.
+        """
         return self._beyond(xp, y, xp.expm1)
 
     def _beyond(self, xp: ModuleType, y: Any, function: Any) -> Any:

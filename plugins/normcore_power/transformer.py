@@ -93,7 +93,13 @@ class PowerTransformer(nc.WeightedScaler, nc.PointwiseScaler):
             raise ValueError(f"standardize must be True or False, got {self.standardize!r}")
 
     def observe(self, backend: nc.Backend, x: Any, *, weights: Any = None) -> PowerCurves:
-        """Return the most likely maps of a view, skipping NaN and positions of weight 0."""
+        """Return the most likely maps of a view, skipping NaN and positions of weight 0.
+
+        Parameters
+        ----------
+        backend, x, weights
+            As for :meth:`normcore.AffineScaler.observe`.
+        """
         host = np.asarray(backend.release(x, np.empty(0)))
         columns = host.transpose(0, 2, 1).reshape(-1, host.shape[1])
         counts = None
@@ -110,7 +116,13 @@ class PowerTransformer(nc.WeightedScaler, nc.PointwiseScaler):
         )
 
     def prepare(self, curves: PowerCurves) -> None:
-        """Set the lambdas."""
+        """Set the lambdas.
+
+        Parameters
+        ----------
+        curves : PowerCurves
+            What :meth:`observe` returned, or several of it merged, on the host.
+        """
         self.lambdas_ = np.array(curves.parameters[:, 0])
         self._curves = curves
 
@@ -120,7 +132,13 @@ class PowerTransformer(nc.WeightedScaler, nc.PointwiseScaler):
 
     @classmethod
     def from_sklearn(cls, estimator: Any, **params: Any) -> Self:
-        """Return a transformer of what scikit-learn's has learned."""
+        """Return a transformer of what scikit-learn's has learned.
+
+        Parameters
+        ----------
+        estimator, **params
+            As for :meth:`normcore.AffineScaler.from_sklearn`.
+        """
         return sklearn_form.read(cls(**params), estimator)
 
     def sklearn_attributes(self) -> Mapping[str, Any]:
@@ -130,7 +148,13 @@ class PowerTransformer(nc.WeightedScaler, nc.PointwiseScaler):
     # -- transforming ----------------------------------------------------------------------
 
     def check_domain(self, xp: ModuleType, x: Any, inverse: bool) -> None:
-        """Refuse values that are not positive, for Box-Cox."""
+        """Refuse values that are not positive, for Box-Cox.
+
+        Parameters
+        ----------
+        xp, x, inverse
+            As for :meth:`normcore.PointwiseScaler.check_domain`.
+        """
         if self._plus_one or inverse:
             return
         bad = xp.any(x <= 0, axis=0)
@@ -138,11 +162,23 @@ class PowerTransformer(nc.WeightedScaler, nc.PointwiseScaler):
             raise not_positive_error(int(xp.argmax(xp.astype(bad, xp.int8))))
 
     def forward(self, xp: ModuleType, x: Any) -> Any:
-        """Return the powers of values, standardized."""
+        """Return the powers of values, standardized.
+
+        Parameters
+        ----------
+        xp, x
+            As for :meth:`normcore.PointwiseScaler.forward`.
+        """
         return array_form.forward(xp, x, self._parameters(), self._plus_one)
 
     def inverse(self, xp: ModuleType, x: Any) -> Any:
-        """Return what has these powers."""
+        """Return what has these powers.
+
+        Parameters
+        ----------
+        xp, x
+            As for :meth:`normcore.PointwiseScaler.forward`.
+        """
         return array_form.inverse(xp, x, self._parameters(), self._plus_one)
 
     def kernel_arguments(self) -> tuple[np.ndarray, bool]:

@@ -210,7 +210,10 @@ class QuantileTransformer(nc.QuantileLearner, nc.PointwiseScaler):
         return self.fit_statistic(_mergeable(quantiles), num_rows, num_features, None)
 
     def observe(self, backend: nc.Backend, x: Any, *, weights: Any = None) -> nc.MergeableQuantiles:
-        """Return the landmarks of a view, skipping NaN and positions of weight 0."""
+        """Return the landmarks of a view, skipping NaN and positions of weight 0.
+
+        As for :meth:`normcore.AffineScaler.observe`.
+        """
         if self.ignore_implicit_zeros:
             nc.warn_caller(
                 "'ignore_implicit_zeros' takes effect only with sparse matrix. This parameter has "
@@ -285,7 +288,13 @@ class QuantileTransformer(nc.QuantileLearner, nc.PointwiseScaler):
         return np.linspace(0.0, 1.0, max(1, min(self.n_quantiles, num_samples)))
 
     def prepare(self, quantiles: nc.Quantiles) -> None:
-        """Set the landmarks."""
+        """Set the landmarks.
+
+        Parameters
+        ----------
+        quantiles : Quantiles
+            What :meth:`observe` returned, or several of it merged, on the host.
+        """
         if not len(quantiles.q):
             raise ValueError("a QuantileTransformer has at least one landmark")
         for values in (quantiles.q[:, None], quantiles.values):
@@ -298,7 +307,10 @@ class QuantileTransformer(nc.QuantileLearner, nc.PointwiseScaler):
 
     @classmethod
     def from_sklearn(cls, estimator: Any, **params: Any) -> Self:
-        """Return a transformer of the landmarks of scikit-learn's."""
+        """Return a transformer of the landmarks of scikit-learn's.
+
+        As for :meth:`normcore.AffineScaler.from_sklearn`.
+        """
         values = np.array(estimator.quantiles_, dtype=np.float64)
         count = np.where(np.isnan(values).any(axis=0), 0.0, float(len(values)))
         landmarks = nc.Quantiles(
@@ -319,11 +331,14 @@ class QuantileTransformer(nc.QuantileLearner, nc.PointwiseScaler):
     # -- transforming ----------------------------------------------------------------------
 
     def forward(self, xp: ModuleType, x: Any) -> Any:
-        """Return the shares of the data below values, or the normal variables that have them."""
+        """Return the shares of the data below values, or the normal variables that have them.
+
+        As for :meth:`normcore.PointwiseScaler.forward`.
+        """
         return self._on_host(landmarks.forward, xp, x)
 
     def inverse(self, xp: ModuleType, x: Any) -> Any:
-        """Return what has these shares of the data below it."""
+        """Return what has these shares of the data below it; as for :meth:`forward`."""
         return self._on_host(landmarks.inverse, xp, x)
 
     def kernel_arguments(self) -> tuple[np.ndarray, np.ndarray, bool]:
@@ -381,7 +396,7 @@ class QuantileTransformer(nc.QuantileLearner, nc.PointwiseScaler):
     def inverse_transform(
         self, X: Any, *, columns: Any = None, out: Any = None, where: Any = None
     ) -> Any:
-        """Return mapped data as it was; other parameters and errors as of :meth:`transform`.
+        """Return mapped data as it was; other parameters and errors as for :meth:`transform`.
 
         Parameters
         ----------
