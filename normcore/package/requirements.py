@@ -99,9 +99,11 @@ def _check_pluggy() -> None:
             raise
         found = "there is none"
     else:
-        if tuple(map(int, pluggy.__version__.split(".")[:2])) >= _PLUGGY:
+        # Newer ones look their version up when they are asked, which takes longer than all of this.
+        version = vars(pluggy).get("__version__")
+        if version is None or tuple(map(int, version.split(".")[:2])) >= _PLUGGY:
             return
-        found = f"this is {pluggy.__version__}"
+        found = f"this is {version}"
     wanted = ".".join(map(str, _PLUGGY))
     raise ImportError(
         f"normcore needs pluggy {wanted} or newer, and {found}: run `{sys.executable} -m pip "
