@@ -100,8 +100,9 @@ def _check_pluggy() -> None:
         found = "there is none"
     else:
         # Newer ones look their version up when they are asked, which takes longer than all of this.
-        version = vars(pluggy).get("__version__")
-        if version is None or tuple(map(int, version.split(".")[:2])) >= _PLUGGY:
+        version = vars(pluggy).get("__version__", "unknown")  # as in trees without a release
+        parts = version.split(".")[:2]
+        if not all(map(str.isdecimal, parts)) or tuple(map(int, parts)) >= _PLUGGY:
             return
         found = f"this is {version}"
     wanted = ".".join(map(str, _PLUGGY))

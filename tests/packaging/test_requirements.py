@@ -59,7 +59,7 @@ def test_a_pluggy_that_is_too_old(use, tmp_path):
     )
 
 
-@pytest.mark.parametrize("version", ["1.5.0", "1.10.0.dev3+g1234567", "2.0"])
+@pytest.mark.parametrize("version", ["1.5.0", "1.10.0.dev3+g1234567", "2.0", "unknown"])
 def test_a_pluggy_that_is_new_enough(version, tmp_path):
     (tmp_path / "sitecustomize.py").write_text(f"import pluggy; pluggy.__version__ = {version!r}\n")
     assert refusal("import normcore; print(normcore.StandardScaler())", site=tmp_path) == (
