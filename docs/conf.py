@@ -36,8 +36,10 @@ extensions = [
     "numpydoc",
     "sphinx_gallery.gen_gallery",
     "sphinx_design",
+    "sphinx_click",
     "sphinx_copybutton",
     "flowchart",
+    "plain_help",
     "repository_pages",
 ]
 exclude_patterns = ["_ext", "support_matrix"]
