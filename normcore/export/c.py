@@ -22,7 +22,8 @@ _GUARDS = """\
     || defined(__NO_SIGNED_ZEROS__) || (defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__)
 #error "compile without -ffast-math and its parts: they change results, and NaN among them"
 #endif
-#if FLT_EVAL_METHOD != 0 && FLT_EVAL_METHOD != 1
+/* 1, 16, 32 and 64 widen only what is narrower than a double. */
+#if FLT_EVAL_METHOD < 0 || FLT_EVAL_METHOD == 2 || FLT_EVAL_METHOD > 64
 #error "doubles would be computed in wider registers: compile for SSE2, as with -msse2 -mfpmath=sse"
 #endif
 /* No product and sum in one rounding. */

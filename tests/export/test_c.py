@@ -105,6 +105,21 @@ def test_a_name_is_a_string():
         nc.StandardScaler().fit(ROWS).export("c", name=3)
 
 
+@pytest.mark.parametrize(
+    ("method", "refused"),
+    [(-1, True), (0, False), (1, False), (2, True), (16, False), (32, False), (64, False)],
+)
+def test_doubles_in_wider_registers_are_refused(method, refused, tmp_path):
+    """Processors that compute with halves, as by AVX512-FP16, have the method 16."""
+    path = tmp_path / "scaler.c"
+    path.write_text(nc.StandardScaler().fit(ROWS).export("c"))
+    set_method = ["-U__FLT_EVAL_METHOD__", f"-D__FLT_EVAL_METHOD__={method}"]
+    command = ["cc", "-std=gnu17", "-w", *set_method, "-fsyntax-only", path]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode != 0) is refused, done.stderr
+    assert ("doubles would be computed in wider registers" in done.stderr) is refused
+
+
 @pytest.mark.parametrize("flag", ["-ffast-math", "-Ofast", "-ffinite-math-only"])
 def test_optimizations_that_change_results_are_refused(flag, tmp_path):
     file = tmp_path / "scaler.c"
