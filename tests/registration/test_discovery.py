@@ -273,7 +273,7 @@ def test_shadowed_distribution_is_not_asked(tmp_path):
 
 
 def test_compiled_hook_is_refused(tmp_path):
-    """Pluggy passes over hooks that Cython compiled, so such a plugin must not pass in silence."""
+    """Pluggy may pass over hooks that Cython compiled; such a plugin must not pass in silence."""
     pytest.importorskip("Cython")
     source = tmp_path / "source"
     source.mkdir()
@@ -288,11 +288,14 @@ def test_compiled_hook_is_refused(tmp_path):
         "from Cython.Build import cythonize\nfrom setuptools import setup\n"
         "setup(ext_modules=cythonize('normcore_compiled.pyx', language_level=3))\n"
     )
-    (source / "normcore_compiled.pyx").write_text(wheels.hook("registry.scaler('c', 'a:B')"))
+    (source / "normcore_compiled.pyx").write_text(
+        wheels.hook("registry.scaler('c', 'normcore_compiled:Compiled')")
+        + "\nclass Compiled(normcore.MinMaxScaler):\n    pass\n"
+    )
     site = pip_install(tmp_path / "site", source)
     assert list(site.glob(f"normcore_compiled*{sysconfig.get_config_var('EXT_SUFFIX')}"))
     result, said = evaluate("result = sorted(nc.scalers())", site=site)
-    if "c" not in result:  # pluggy 1.6 calls compiled hooks
+    if "c" not in result:  # some versions of pluggy call compiled hooks
         assert [each for each in said if "normcore-compiled 0.1" in each and "pluggy" in each]
         assert "a hook must be a plain Python function" in said[0]
 
