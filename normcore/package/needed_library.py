@@ -15,11 +15,11 @@ def needed(what: str, extra: str, *modules: str) -> Iterator[None]:
     Parameters
     ----------
     what : str
-        What needs which library; a ``{}`` in it stands for the name of the module.
+        What needs which library; a ``{}`` in it stands for the name of the library.
     extra : str
         Of normcore-arrays.
     *modules : str
-        Whose absence is meant; that of others stays as it is.
+        Whose absence, or that of one of their own, is meant; that of others stays as it is.
 
     Raises
     ------
@@ -28,8 +28,9 @@ def needed(what: str, extra: str, *modules: str) -> Iterator[None]:
     try:
         yield
     except ModuleNotFoundError as error:
-        if error.name not in modules:
+        library, _, _ = (error.name or "").partition(".")
+        if library not in modules:
             raise
         raise ModuleNotFoundError(
-            f"{what.format(error.name)}: pip install 'normcore-arrays[{extra}]'", name=error.name
+            f"{what.format(library)}: pip install 'normcore-arrays[{extra}]'", name=library
         ) from error

@@ -6,12 +6,13 @@ an installer.
 
 import os
 import sys
+from importlib import import_module
 from importlib.machinery import EXTENSION_SUFFIXES
 
 __all__ = ["check_compiled_modules", "check_libraries", "check_python"]
 
 _PYTHON = (3, 11)
-_NUMPY = 2
+_NUMPY = (2,)
 _PLUGGY = (1, 5)
 _COMPILED = ("statistics", "moments")  # one of many
 
@@ -69,45 +70,29 @@ def check_libraries() -> None:
     ImportError
         It names the version that is there and how to install another.
     """
-    _check_numpy()
-    _check_pluggy()
+    _check_library("NumPy", _NUMPY)
+    _check_library("pluggy", _PLUGGY)
 
 
-def _check_numpy() -> None:
+def _check_library(title: str, wanted: tuple[int, ...]) -> None:
+    name = title.lower()
     try:
-        import numpy
+        library = import_module(name)
     except ModuleNotFoundError as error:
-        if error.name != "numpy":
+        if error.name != name:
             raise
         found = "there is none"
     else:
-        if int(numpy.__version__.partition(".")[0]) >= _NUMPY:
-            return
-        found = f"this is {numpy.__version__}"
-    raise ImportError(
-        f"normcore needs NumPy {_NUMPY} or newer, and {found}: run `{sys.executable} -m pip "
-        f"install 'numpy>={_NUMPY}'`",
-        name="numpy",
-    )
-
-
-def _check_pluggy() -> None:
-    try:
-        import pluggy
-    except ModuleNotFoundError as error:
-        if error.name != "pluggy":
-            raise
-        found = "there is none"
-    else:
-        # Newer ones look their version up when they are asked, which takes longer than all of this.
-        version = vars(pluggy).get("__version__", "unknown")  # as in trees without a release
-        parts = version.split(".")[:2]
-        if not all(map(str.isdecimal, parts)) or tuple(map(int, parts)) >= _PLUGGY:
+        # Newer pluggys look their version up when they are asked, which takes longer than all of
+        # this; in a tree without a release it is no number.
+        version = vars(library).get("__version__", "unknown")
+        parts = version.split(".")[: len(wanted)]
+        if not all(map(str.isdecimal, parts)) or tuple(map(int, parts)) >= wanted:
             return
         found = f"this is {version}"
-    wanted = ".".join(map(str, _PLUGGY))
+    least = ".".join(map(str, wanted))
     raise ImportError(
-        f"normcore needs pluggy {wanted} or newer, and {found}: run `{sys.executable} -m pip "
-        f"install 'pluggy>={wanted}'`",
-        name="pluggy",
+        f"normcore needs {title} {least} or newer, and {found}: run `{sys.executable} -m pip "
+        f"install '{name}>={least}'`",
+        name=name,
     )

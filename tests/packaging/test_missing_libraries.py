@@ -37,7 +37,8 @@ MISSING = [
     ("keras", "import normcore.keras", "'normcore-arrays[keras]'"),
     *(
         (backend, f"import os; os.environ['KERAS_BACKEND'] = {backend!r}; import normcore.keras",
-         "pip install torch, or jax")
+         "KERAS_BACKEND=torch, or jax, before Keras is imported chooses another: pip install "
+         "'normcore-arrays[torch]'")
         for backend in ("tensorflow", "torch", "jax")
     ),
     ("pytest", "import normcore.testing", "'normcore-arrays[testing]'"),

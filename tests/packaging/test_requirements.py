@@ -39,23 +39,15 @@ def test_a_python_that_is_too_old():
     "use",
     ["import normcore; normcore.StandardScaler", "from normcore import functional"],
 )
-def test_a_numpy_that_is_too_old(use, tmp_path):
-    (tmp_path / "numpy.py").write_text("__version__ = '1.26.4'\n")
-    assert refusal(use, site=tmp_path) == (
-        f"normcore needs NumPy 2 or newer, and this is 1.26.4: run `{sys.executable} -m pip "
-        "install 'numpy>=2'`"
-    )
-
-
 @pytest.mark.parametrize(
-    "use",
-    ["import normcore; normcore.StandardScaler", "from normcore import functional"],
+    ("title", "least", "old"), [("NumPy", "2", "1.26.4"), ("pluggy", "1.5", "1.4.0")]
 )
-def test_a_pluggy_that_is_too_old(use, tmp_path):
-    (tmp_path / "pluggy.py").write_text("__version__ = '1.4.0'\n")
+def test_a_library_that_is_too_old(title, least, old, use, tmp_path):
+    name = title.lower()
+    (tmp_path / f"{name}.py").write_text(f"__version__ = {old!r}\n")
     assert refusal(use, site=tmp_path) == (
-        f"normcore needs pluggy 1.5 or newer, and this is 1.4.0: run `{sys.executable} -m pip "
-        "install 'pluggy>=1.5'`"
+        f"normcore needs {title} {least} or newer, and this is {old}: run `{sys.executable} -m pip "
+        f"install '{name}>={least}'`"
     )
 
 
